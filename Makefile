@@ -1,0 +1,46 @@
+# Two commands are all that a newcomer needs: `make run` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DATA_DIR ?= ./data
+LISTEN ?= 127.0.0.1:9000
+CARGO := cargo
+RELEASE := target/release/keyway
+
+.PHONY: help run demo test check bench torture tools clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools:
+	@scripts/require-tools
+
+run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
+	$(CARGO) build --locked --release -p keyway
+	$(RELEASE) serve --data-dir $(DATA_DIR) --listen $(LISTEN) --start --log-format text
+
+demo: tools ## Walk through a key's life against a server of its own
+	$(CARGO) build --locked --release -p keyway
+	scripts/demo $(RELEASE)
+
+check: tools ## Format, lint, compile: the fast checks
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+test: check ## Everything that CI runs
+	scripts/python-env
+	$(CARGO) build --locked -p keyway -p keyway-fn-keys -p keyway-fn-datakey
+	$(CARGO) test --locked --workspace
+	scripts/fuzz 20
+
+bench: tools ## Measure speed, memory and start against references, ratios in one run
+	scripts/bench
+
+torture: tools ## What takes longer: long fuzzing, more kills, more keys
+	scripts/fuzz 600
+	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-tests -- --nocapture
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf .venv fuzz/target

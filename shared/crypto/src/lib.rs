@@ -1,0 +1,25 @@
+//! Secret types, ciphertext formats and key derivation: bytes in, bytes out.
+//!
+//! **Invariant:** nothing here draws randomness, reads a clock, does I/O or logs. Callers pass
+//! fresh random bytes in, so every output can be reproduced from its inputs and checked against
+//! vectors.
+//!
+//! **Invariant:** every primitive comes from `aws-lc-rs` (Argon2id, which it lacks, from
+//! `argon2`). This crate composes primitives and implements none.
+
+mod blob;
+mod context;
+mod mac;
+mod passphrase;
+mod secret;
+mod self_test;
+
+pub use blob::{Blob, InvalidCiphertext, MAX_KEY_ID_BYTES, Purpose, SealError, seal};
+pub use context::{
+    ContextError, EncryptionContext, MAX_CONTEXT_BYTES, MAX_CONTEXT_KEY_BYTES, MAX_CONTEXT_PAIRS,
+    MAX_CONTEXT_VALUE_BYTES, MAX_OPAQUE_CONTEXT_BYTES,
+};
+pub use mac::{mac_sha256, sha256, verify_mac_sha256};
+pub use passphrase::{PassphraseError, PassphraseParams, derive};
+pub use secret::{Key256, KeyLengthError, SecretBytes};
+pub use self_test::{SelfTestError, self_test};

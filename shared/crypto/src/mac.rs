@@ -1,0 +1,86 @@
+//! HMAC-SHA256 and SHA-256 over a message given in parts.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{digest, hmac};
+
+use crate::Key256;
+
+/// HMAC-SHA256 (RFC 2104, FIPS 198-1): 32 bytes.
+///
+/// The parts are concatenated with nothing between them: `["ab", "c"]` and `["a", "bc"]` are the
+/// same message. A caller with parts of variable length puts lengths between them.
+#[must_use]
+pub fn mac_sha256(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let mut context = hmac::Context::with_key(&key);
+    for part in parts {
+        context.update(part);
+    }
+    first_32(context.sign().as_ref())
+}
+
+/// Whether `tag` is the [`mac_sha256`] of the parts, in time that depends on lengths only.
+///
+/// A tag of any length but 32 bytes is refused. Nothing here uses truncated tags, and a length
+/// that the tag's sender chooses would let the sender choose how strong the check is.
+#[must_use]
+pub fn verify_mac_sha256(key: &Key256, parts: &[&[u8]], tag: &[u8]) -> bool {
+    verify_slices_are_equal(&mac_sha256(key, parts), tag).is_ok()
+}
+
+/// SHA-256 (FIPS 180-4) of the concatenated parts: 32 bytes.
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    first_32(context.finish().as_ref())
+}
+
+/// The library returns outputs as slices of a larger buffer; SHA-256 fills exactly 32 bytes.
+fn first_32(output: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(output);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_concatenated() {
+        let key = Key256::from([1; 32]);
+        assert_eq!(
+            mac_sha256(&key, &[b"ab", b"", b"c"]),
+            mac_sha256(&key, &[b"abc"])
+        );
+        assert_eq!(sha256(&[b"ab", b"", b"c"]), sha256(&[b"abc"]));
+        assert_ne!(sha256(&[b"abc"]), sha256(&[b"abd"]));
+    }
+
+    #[test]
+    fn only_the_whole_tag_verifies() {
+        let key = Key256::from([1; 32]);
+        let tag = mac_sha256(&key, &[b"message"]);
+        assert!(verify_mac_sha256(&key, &[b"message"], &tag));
+        assert!(!verify_mac_sha256(&key, &[b"messagE"], &tag));
+        assert!(!verify_mac_sha256(
+            &Key256::from([2; 32]),
+            &[b"message"],
+            &tag
+        ));
+        for length in 0..32 {
+            assert!(!verify_mac_sha256(&key, &[b"message"], &tag[..length]));
+        }
+        let mut longer = tag.to_vec();
+        longer.push(0);
+        assert!(!verify_mac_sha256(&key, &[b"message"], &longer));
+        for position in 0..32 {
+            let mut other = tag;
+            other[position] ^= 0x80;
+            assert!(!verify_mac_sha256(&key, &[b"message"], &other));
+        }
+    }
+}

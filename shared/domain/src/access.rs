@@ -1,0 +1,381 @@
+//! Callers, and the access keys that identify them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use keyway_crypto::SecretBytes;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Cache;
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::keyring::{Binding, KeyWrapper, Wrapped};
+use crate::keys::KeyId;
+use crate::policy::{Action, Policy, Target};
+use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter};
+use crate::revision;
+
+/// What a caller was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// The root access key's: everything.
+    Owner,
+    /// What the policy allows.
+    Policy(Policy),
+}
+
+/// Somebody whose identity is proven, and what they may do. The first argument of every operation.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    principal: Arc<str>,
+    grant: Arc<Grant>,
+}
+
+impl Caller {
+    /// A caller who was authenticated as `principal`.
+    pub fn new(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
+        Self { principal: principal.into(), grant }
+    }
+
+    /// Who it is: the id of the access key.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// Whether there can be a key on which the caller may do this: asked before a body is parsed,
+    /// so that a stranger to the action never reaches the parser.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_ever(&self, action: Action) -> Result<(), KmsError> {
+        self.judge(action, Target::Unknown)
+    }
+
+    /// Whether the caller may do this on this key.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
+        self.judge(action, Target::Key(key.as_str()))
+    }
+
+    fn judge(&self, action: Action, target: Target<'_>) -> Result<(), KmsError> {
+        let allowed = match self.grant.as_ref() {
+            Grant::Owner => true,
+            Grant::Policy(policy) => policy.allows(action, target),
+        };
+        if allowed { Ok(()) } else { Err(KmsError::NotPermitted) }
+    }
+}
+
+/// The id of an access key: 3 to 128 of `[A-Za-z0-9._-]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccessKeyId(Arc<str>);
+
+impl AccessKeyId {
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        let fit = (3..=128).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if fit {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid("access_key_id", "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`"))
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An access key as its holder needs it: shown once, never again.
+pub struct NewAccessKey {
+    /// Who it identifies.
+    pub id: AccessKeyId,
+    /// Signs requests.
+    pub secret: SecretBytes,
+    /// Must accompany every request, where the key expires.
+    pub session_token: Option<SecretBytes>,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What is told of an access key after it was made.
+#[derive(Debug, Clone)]
+pub struct AccessKeySummary {
+    /// Its id.
+    pub id: AccessKeyId,
+    /// What it may do.
+    pub grant: Grant,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A credential that a presented signature is checked against.
+pub struct Credential {
+    /// What signatures are made with.
+    pub secret: SecretBytes,
+    /// Must be presented when there is one, and must not when there is none.
+    pub session_token: Option<SecretBytes>,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// Whom it proves.
+    pub caller: Caller,
+}
+
+/// The access-key record. It holds no secret in the clear.
+#[derive(Serialize, Deserialize)]
+struct StoredAccessKey {
+    format: u8,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    grant: Grant,
+    secret: Wrapped,
+    session_token: Option<Wrapped>,
+}
+
+const SECRET_ORIGIN: &str = "access-key/secret";
+const TOKEN_ORIGIN: &str = "access-key/session-token";
+const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Finds the credential that a request claims to be signed with.
+pub struct Credentials {
+    table: Arc<dyn TableReader>,
+    wrapper: Arc<dyn KeyWrapper>,
+    clock: Arc<dyn Clock>,
+    state_ttl: Duration,
+    root: Option<(AccessKeyId, Arc<Credential>)>,
+    cache: Cache<AccessKeyId, Credential>,
+}
+
+impl Credentials {
+    /// `root`: the root access key, where the deployment's settings give one; a generated one in the table is
+    /// then no longer honoured. `state_ttl`: how long a key that was revoked elsewhere may still be honoured.
+    pub fn new(
+        table: Arc<dyn TableReader>,
+        wrapper: Arc<dyn KeyWrapper>,
+        clock: Arc<dyn Clock>,
+        state_ttl: Duration,
+        root: Option<(AccessKeyId, SecretBytes)>,
+    ) -> Self {
+        let root = root.map(|(id, secret)| {
+            let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
+            (id, Arc::new(Credential { secret, session_token: None, expires_at: None, caller }))
+        });
+        Self { table, wrapper, clock, state_ttl, root, cache: Cache::new(CACHED_CREDENTIALS) }
+    }
+
+    /// The credential of this id, unless there is none or it has expired.
+    ///
+    /// # Errors
+    /// When the table or the wrapper fails.
+    pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        let Ok(id) = AccessKeyId::parse(id) else { return Ok(None) };
+        let credential = match &self.root {
+            Some((root, credential)) if *root == id => Arc::clone(credential),
+            _ => match self.stored(&id).await? {
+                Some(credential) => credential,
+                None => return Ok(None),
+            },
+        };
+        let expired = credential.expires_at.is_some_and(|expiry| expiry <= self.clock.now());
+        Ok((!expired).then_some(credential))
+    }
+
+    async fn stored(&self, id: &AccessKeyId) -> Result<Option<Arc<Credential>>, KmsError> {
+        let now = self.clock.monotonic();
+        if let Some(credential) = self.cache.get(id, now, self.state_ttl) {
+            return Ok(Some(credential));
+        }
+        let ticket = self.cache.begin(now);
+        let Some(record) = self.table.get(Kind::AccessKey, id.as_str(), Consistency::Strong).await? else {
+            return Ok(None);
+        };
+        let stored: StoredAccessKey = encoding::decode(&record.value)?;
+        if stored.grant == Grant::Owner && self.root.is_some() {
+            return Ok(None);
+        }
+        let secret = stored.secret.open(self.wrapper.as_ref(), &binding(id, SECRET_ORIGIN)).await?;
+        let session_token = match &stored.session_token {
+            Some(token) => Some(token.open(self.wrapper.as_ref(), &binding(id, TOKEN_ORIGIN)).await?),
+            None => None,
+        };
+        let caller = Caller::new(Arc::clone(&id.0), Arc::new(stored.grant));
+        let credential = Arc::new(Credential { secret, session_token, expires_at: stored.expires_at, caller });
+        self.cache.insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
+        Ok(Some(credential))
+    }
+}
+
+/// Makes, lists and revokes access keys: the operator's side.
+pub struct AccessKeys {
+    table: Arc<dyn TableWriter>,
+    wrapper: Arc<dyn KeyWrapper>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl AccessKeys {
+    /// Over this table and wrapper.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        wrapper: Arc<dyn KeyWrapper>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self { table, wrapper, clock, random }
+    }
+
+    /// Makes an access key with this policy. One that expires gets a session token.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a life of zero or over 366 days; else when a port fails.
+    pub async fn create(&self, policy: Policy, life: Option<Duration>) -> Result<NewAccessKey, KmsError> {
+        if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
+            return Err(KmsError::invalid("expires_in", "must be from 1 second to 366 days"));
+        }
+        let id = AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
+        self.make(id, Grant::Policy(policy), life).await
+    }
+
+    /// Makes the root access key if the table has none yet; `None` when it has one.
+    ///
+    /// # Errors
+    /// When a port fails.
+    pub async fn create_root_if_new(&self) -> Result<Option<NewAccessKey>, KmsError> {
+        // One marker record decides the race of two first starts; the key itself has a random id like any other.
+        if self.table.get(Kind::Config, ROOT_MARKER, Consistency::Strong).await?.is_some() {
+            return Ok(None);
+        }
+        let id = AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
+        let key = self.make(id.clone(), Grant::Owner, None).await?;
+        let marker = Record {
+            kind: Kind::Config,
+            id: ROOT_MARKER.to_owned(),
+            revision: revision(self.random.as_ref())?,
+            value: encoding::encode(&RootMarker { format: encoding::FORMAT, access_key_id: id.as_str().to_owned() })?,
+            expires_at: None,
+        };
+        match self.table.put_new(&marker).await {
+            Ok(()) => Ok(Some(key)),
+            Err(StoreError::Conflict) => {
+                self.revoke(&id).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn make(&self, id: AccessKeyId, grant: Grant, life: Option<Duration>) -> Result<NewAccessKey, KmsError> {
+        let random = self.random.as_ref();
+        let created_at = self.clock.now();
+        let expires_at = life
+            .map(|life| SignedDuration::try_from(life).and_then(|life| created_at.checked_add(life)))
+            .transpose()
+            .map_err(|error| KmsError::Backend(Fault::new("an expiry date", error)))?;
+        let secret = SecretBytes::from(random_text(random, ALPHANUMERIC, 40)?.into_bytes());
+        let session_token = match life {
+            Some(_) => Some(SecretBytes::from(random_text(random, ALPHANUMERIC, 64)?.into_bytes())),
+            None => None,
+        };
+        let wrapper = self.wrapper.as_ref();
+        let stored = StoredAccessKey {
+            format: encoding::FORMAT,
+            created_at,
+            expires_at,
+            grant,
+            secret: Wrapped::seal(wrapper, &binding(&id, SECRET_ORIGIN), secret.expose()).await?,
+            session_token: match &session_token {
+                Some(token) => Some(Wrapped::seal(wrapper, &binding(&id, TOKEN_ORIGIN), token.expose()).await?),
+                None => None,
+            },
+        };
+        let record = Record {
+            kind: Kind::AccessKey,
+            id: id.as_str().to_owned(),
+            revision: revision(random)?,
+            value: encoding::encode(&stored)?,
+            expires_at,
+        };
+        // A conflict would mean that 93 random bits came twice: not foreseen, so reported as a failure.
+        self.table.put_new(&record).await?;
+        Ok(NewAccessKey { id, secret, session_token, expires_at })
+    }
+
+    /// Every access key that has not expired, in the order of their ids.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
+        let mut keys = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.table.page(Kind::AccessKey, "", after.as_deref(), 1000).await?;
+            for record in &page.records {
+                let stored: StoredAccessKey = encoding::decode(&record.value)?;
+                keys.push(AccessKeySummary {
+                    id: AccessKeyId::parse(&record.id)?,
+                    grant: stored.grant,
+                    created_at: stored.created_at,
+                    expires_at: stored.expires_at,
+                });
+            }
+            after = page.records.into_iter().next_back().map(|record| record.id);
+            if !page.more {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Revokes an access key. Every instance stops honouring it within the state TTL.
+    ///
+    /// # Errors
+    /// [`KmsError::AccessKeyNotFound`], or the table failed.
+    pub async fn revoke(&self, id: &AccessKeyId) -> Result<(), KmsError> {
+        let not_found = || KmsError::AccessKeyNotFound(id.as_str().to_owned());
+        let record =
+            self.table.get(Kind::AccessKey, id.as_str(), Consistency::Strong).await?.ok_or_else(not_found)?;
+        match self.table.remove(Kind::AccessKey, id.as_str(), record.revision).await {
+            Ok(()) => Ok(()),
+            // Access keys never change, so another revision means that it went, and another process was at work.
+            Err(StoreError::Conflict) => Err(not_found()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+const ROOT_MARKER: &str = "root-access-key";
+
+#[derive(Serialize, Deserialize)]
+struct RootMarker {
+    format: u8,
+    access_key_id: String,
+}
+
+fn binding<'a>(id: &'a AccessKeyId, origin: &'a str) -> Binding<'a> {
+    Binding { id: id.as_str(), version: 1, origin }
+}
+
+const UPPERCASE: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const ALPHANUMERIC: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Text of `length` characters, each drawn evenly: the alphabets' sizes divide 256.
+fn random_text<const N: usize>(random: &dyn Random, alphabet: &[u8; N], length: usize) -> Result<String, KmsError> {
+    let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
+    random.fill(&mut bytes)?;
+    // Reserved whole, so that no shorter copy of a secret stays behind in freed memory.
+    let mut text = String::with_capacity(length);
+    text.extend(bytes.iter().filter_map(|&byte| alphabet.get(usize::from(byte) % N)).map(|&byte| char::from(byte)));
+    Ok(text)
+}

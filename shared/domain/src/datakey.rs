@@ -1,0 +1,225 @@
+//! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
+
+use std::sync::Arc;
+
+use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, seal};
+use zeroize::Zeroizing;
+
+use crate::access::Caller;
+use crate::error::{Fault, KmsError};
+use crate::keys::{KeyId, KeyReader, MasterKey};
+use crate::policy::Action;
+use crate::ports::Random;
+use crate::service::Service;
+
+/// How long a data key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataKeySpec {
+    /// 32 bytes.
+    #[default]
+    Aes256,
+    /// 16 bytes.
+    Aes128,
+}
+
+impl DataKeySpec {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Aes256 => 32,
+            Self::Aes128 => 16,
+        }
+    }
+}
+
+/// What a master key made of a plaintext.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The key.
+    pub key_id: KeyId,
+    /// The version that it is sealed under.
+    pub key_version: u32,
+    /// The ciphertext, format 1.
+    pub blob: Vec<u8>,
+}
+
+/// What a master key made of a ciphertext.
+pub struct Opened {
+    /// The key.
+    pub key_id: KeyId,
+    /// The version that it was sealed under.
+    pub key_version: u32,
+    /// The plaintext.
+    pub plaintext: SecretBytes,
+}
+
+/// The longest plaintext that can be encrypted, in bytes.
+pub const MAX_PLAINTEXT_BYTES: usize = 64 * 1024;
+
+/// The operations on data keys.
+pub struct DataKeys {
+    keys: Arc<KeyReader>,
+    service: Arc<Service>,
+    random: Arc<dyn Random>,
+}
+
+impl DataKeys {
+    /// Over this reader of keys.
+    pub fn new(keys: Arc<KeyReader>, service: Arc<Service>, random: Arc<dyn Random>) -> Self {
+        Self { keys, service, random }
+    }
+
+    /// Makes a data key, sealed under the key, or under the default key when `key_id` is `None`.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyNotFound`], [`KmsError::KeyState`], or [`KmsError::Invalid`] without any key.
+    pub async fn generate(
+        &self,
+        caller: &Caller,
+        key_id: Option<KeyId>,
+        spec: DataKeySpec,
+        context: &EncryptionContext,
+    ) -> Result<(SecretBytes, Sealed), KmsError> {
+        let mut drawn = Zeroizing::new([0; 64]);
+        self.random.fill(drawn.as_mut())?;
+        let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
+        let plaintext = SecretBytes::from(rest.get(..spec.bytes()).ok_or(SHORT_DRAW)?.to_vec());
+        let key = self.key(caller, Action::GenerateDataKey, key_id).await?;
+        let sealed = self.seal(&key, context, plaintext.expose(), fresh).await?;
+        Ok((plaintext, sealed))
+    }
+
+    /// Seals a plaintext of at most [`MAX_PLAINTEXT_BYTES`].
+    ///
+    /// # Errors
+    /// As [`DataKeys::generate`]; [`KmsError::Invalid`] also when the plaintext is too long.
+    pub async fn encrypt(
+        &self,
+        caller: &Caller,
+        key_id: Option<KeyId>,
+        context: &EncryptionContext,
+        plaintext: &SecretBytes,
+    ) -> Result<Sealed, KmsError> {
+        if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
+            return Err(KmsError::invalid("plaintext", format!("must be at most {MAX_PLAINTEXT_BYTES} bytes")));
+        }
+        let key = self.key(caller, Action::Encrypt, key_id).await?;
+        self.seal_fresh(&key, context, plaintext).await
+    }
+
+    /// Opens a ciphertext. With `key_id`, only one of that key.
+    ///
+    /// # Errors
+    /// [`KmsError::DecryptionFailed`] for everything that does not open; [`KmsError::KeyState`] when its key does not serve.
+    pub async fn decrypt(
+        &self,
+        caller: &Caller,
+        key_id: Option<&KeyId>,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Opened, KmsError> {
+        self.open(caller, Action::Decrypt, key_id, blob, context).await
+    }
+
+    /// Opens a ciphertext and seals its plaintext again under the current version of the same key, or of `destination`.
+    /// The plaintext never leaves.
+    ///
+    /// # Errors
+    /// As [`DataKeys::decrypt`] for the source and [`DataKeys::encrypt`] for the destination.
+    pub async fn rewrap(
+        &self,
+        caller: &Caller,
+        blob: &[u8],
+        context: &EncryptionContext,
+        destination: Option<KeyId>,
+        destination_context: Option<&EncryptionContext>,
+    ) -> Result<Sealed, KmsError> {
+        if let Some(destination) = &destination {
+            caller.may(Action::Rewrap, destination)?;
+        }
+        let opened = self.open(caller, Action::Rewrap, None, blob, context).await?;
+        let key = self.key(caller, Action::Rewrap, Some(destination.unwrap_or(opened.key_id))).await?;
+        self.seal_fresh(&key, destination_context.unwrap_or(context), &opened.plaintext).await
+    }
+
+    /// The key that is to serve: named or the default, permitted, existing, enabled.
+    async fn key(
+        &self,
+        caller: &Caller,
+        action: Action,
+        key_id: Option<KeyId>,
+    ) -> Result<Arc<MasterKey>, KmsError> {
+        if let Some(key_id) = &key_id {
+            caller.may(action, key_id)?;
+        }
+        let config = self.service.running().await?;
+        let key_id = key_id.or_else(|| config.default_key_id.clone()).ok_or_else(|| {
+            KmsError::invalid("key_id", "is required, because no default key is configured")
+        })?;
+        caller.may(action, &key_id)?;
+        let key = self.keys.find(&key_id).await?.ok_or(KmsError::KeyNotFound(key_id))?;
+        key.must_be_enabled()?;
+        Ok(key)
+    }
+
+    async fn open(
+        &self,
+        caller: &Caller,
+        action: Action,
+        key_id: Option<&KeyId>,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Opened, KmsError> {
+        let parsed = Blob::parse(Purpose::Seal, blob).map_err(|_| KmsError::DecryptionFailed)?;
+        let sealed_by = KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
+        caller.may(action, &sealed_by)?;
+        self.service.running().await?;
+        if key_id.is_some_and(|wanted| *wanted != sealed_by) {
+            return Err(KmsError::DecryptionFailed);
+        }
+        let key_version = parsed.key_version();
+        let mut key = self.keys.find(&sealed_by).await?.ok_or(KmsError::DecryptionFailed)?;
+        if !key.has_version(key_version) {
+            key = self.keys.find_anew(&sealed_by).await?.ok_or(KmsError::DecryptionFailed)?;
+        }
+        key.must_be_enabled()?;
+        let plaintext = self
+            .keys
+            .with_material(&key, key_version, |material| parsed.open(material, context))
+            .await?
+            .and_then(Result::ok)
+            .ok_or(KmsError::DecryptionFailed)?;
+        Ok(Opened { key_id: sealed_by, key_version, plaintext })
+    }
+
+    async fn seal_fresh(
+        &self,
+        key: &MasterKey,
+        context: &EncryptionContext,
+        plaintext: &SecretBytes,
+    ) -> Result<Sealed, KmsError> {
+        let mut fresh = [0; 32];
+        self.random.fill(&mut fresh)?;
+        self.seal(key, context, plaintext.expose(), &fresh).await
+    }
+
+    async fn seal(
+        &self,
+        key: &MasterKey,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        fresh: &[u8; 32],
+    ) -> Result<Sealed, KmsError> {
+        let version = key.current_version();
+        let blob = self
+            .keys
+            .with_material(key, version, |material| {
+                seal(Purpose::Seal, material, key.id.as_str(), version, context, plaintext, fresh)
+            })
+            .await?
+            .ok_or(Fault::plain("a key has no current version"))?
+            .map_err(|error| Fault::new("sealing", error))?;
+        Ok(Sealed { key_id: key.id.clone(), key_version: version, blob })
+    }
+}
+
+const SHORT_DRAW: Fault = Fault::plain("a draw of random bytes was too short");

@@ -1,0 +1,43 @@
+//! How nouns are kept in records: JSON with a `format` number, so that a later format can be told apart.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Fault, KmsError};
+
+/// The format of every record written today.
+pub(crate) const FORMAT: u8 = 1;
+
+#[derive(serde::Deserialize)]
+struct FormatOnly {
+    format: u8,
+}
+
+pub(crate) fn encode(noun: &impl Serialize) -> Result<Vec<u8>, KmsError> {
+    serde_json::to_vec(noun).map_err(|error| KmsError::Backend(Fault::new("encoding a record", error)))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
+    let damaged = |error| KmsError::Backend(Fault::new("decoding a record", error));
+    let FormatOnly { format } = serde_json::from_slice(value).map_err(damaged)?;
+    if format != FORMAT {
+        return Err(KmsError::Backend(Fault::plain("a record is of a format that this version does not know")));
+    }
+    serde_json::from_slice(value).map_err(damaged)
+}
+
+/// Bytes as standard base64 in a record.
+pub(crate) mod base64_bytes {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map_err(|_| de::Error::custom("expected standard base64"))
+    }
+}

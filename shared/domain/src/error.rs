@@ -1,0 +1,143 @@
+//! The one error of every operation: transport-free, few variants. Each dialect has one table from it to
+//! its statuses, codes and texts, matched exhaustively, so that a new variant breaks every table at compile time.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::keys::{KeyId, KeyState, Reference};
+use crate::ports::{RandomError, StoreError};
+
+/// Why an operation was not done. Unless it says otherwise, nothing was changed.
+#[derive(Debug)]
+pub enum KmsError {
+    /// An input is not what it must be.
+    Invalid {
+        /// The input's name, as the wire spells it.
+        field: &'static str,
+        /// What is wrong with it; never its value.
+        reason: String,
+    },
+    /// The caller lacks the permission. Says nothing of whether the key exists.
+    NotPermitted,
+    /// The deployment does not allow this to anybody.
+    Forbidden(&'static str),
+    /// No such key.
+    KeyNotFound(KeyId),
+    /// No such access key.
+    AccessKeyNotFound(String),
+    /// A key of this id exists; it was left untouched.
+    KeyExists(KeyId),
+    /// The key's state does not allow the operation.
+    KeyState {
+        /// The key.
+        key_id: KeyId,
+        /// The state that it is in.
+        state: KeyState,
+    },
+    /// The key has as many versions as a key can have.
+    TooManyVersions(KeyId),
+    /// The key's material must not be destroyed while something names the key.
+    StillReferenced(KeyId, Vec<Reference>),
+    /// The ciphertext does not open under this key, version and context; or it is none. Deliberately one error.
+    DecryptionFailed,
+    /// Other writers were always faster; trying again may help.
+    Contended(KeyId),
+    /// The service was never configured.
+    NotConfigured,
+    /// The service is stopped.
+    NotRunning,
+    /// The table or the secret store asks for fewer requests.
+    Throttled,
+    /// A failure behind the service. Its detail is for the log only.
+    Backend(Fault),
+}
+
+impl KmsError {
+    pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { field, reason: reason.into() }
+    }
+}
+
+/// The internal half of a failure. It has no `Display`, so that it cannot end up in an answer.
+pub struct Fault {
+    what: &'static str,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A failure of `what`, caused by `source`.
+    pub fn new(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what, source: Some(source.into()) }
+    }
+
+    /// A failure that has no further cause: `what` says all.
+    pub const fn plain(what: &'static str) -> Self {
+        Self { what, source: None }
+    }
+
+    /// Writes the failure and its causes to the error log.
+    pub fn log(&self, request_id: &str) {
+        tracing::error!(request_id, "{self:?}");
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)?;
+        let mut cause = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl From<StoreError> for KmsError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Throttled => Self::Throttled,
+            // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
+            StoreError::Conflict => Self::Backend(Fault::plain("a write met an unforeseen conflict")),
+            StoreError::Failed { what, source } => Self::Backend(Fault { what, source: Some(source) }),
+        }
+    }
+}
+
+impl From<Fault> for KmsError {
+    fn from(fault: Fault) -> Self {
+        Self::Backend(fault)
+    }
+}
+
+impl From<RandomError> for KmsError {
+    fn from(error: RandomError) -> Self {
+        Self::Backend(Fault::new("random bytes", error))
+    }
+}
+
+/// What can stop a deployment from being opened. For the operator who starts it, never for a client.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The table holds a deployment, but the secret store has no root keyring: its keys could not be opened.
+    #[error(
+        "the table holds a deployment whose root keyring is missing from the secret store; \
+         restore the keyring, or start with an empty table"
+    )]
+    KeyringMissing,
+    /// The root keyring is of another deployment than the table.
+    #[error("the root keyring belongs to another deployment than the table; both must come from the same place")]
+    KeyringForeign,
+    /// The root keyring was read but is damaged.
+    #[error("the root keyring is damaged: {0}")]
+    KeyringDamaged(&'static str),
+    /// The table or the secret store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// An operation failed.
+    #[error("{0:?}")]
+    Operation(KmsError),
+}

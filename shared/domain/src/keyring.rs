@@ -1,0 +1,281 @@
+//! Wrapping of what the deployment keeps secret: the [`KeyWrapper`] port, and the root keyring behind it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, seal};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::encoding::{self, base64_bytes};
+use crate::error::{Fault, KmsError, OpenError};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, RandomError, Record, SecretStore, StoreError, TableReader, TableWriter,
+};
+use crate::{revision, uuid_v4};
+
+const KEYRING_SECRET: &str = "root-keyring";
+const DEPLOYMENT_RECORD: &str = "deployment";
+
+/// What a wrapped secret is bound to. It cannot be unwrapped as anything else, in another row or as another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding<'a> {
+    /// The id of the key or access key that it belongs to.
+    pub id: &'a str,
+    /// The version of the key; 1 where there are no versions.
+    pub version: u32,
+    /// Where it comes from, which also tells master keys and access keys apart.
+    pub origin: &'a str,
+}
+
+/// Why wrapping or unwrapping failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WrapError {
+    /// What was to be unwrapped is not what the binding says, or was tampered with.
+    #[error("the wrapped secret does not open under its binding")]
+    NotAuthentic,
+    /// It was wrapped under a root that this keyring does not hold.
+    #[error("the wrapped secret names a root that the keyring does not hold")]
+    UnknownRoot,
+    /// The generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Wrapping itself failed.
+    #[error("wrapping failed: {0}")]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Wraps secrets under something that never enters the table.
+#[async_trait]
+pub trait KeyWrapper: Send + Sync {
+    /// The name that records keep of their wrapper; never changes.
+    fn name(&self) -> &'static str;
+
+    /// Wraps the material under the binding.
+    ///
+    /// # Errors
+    /// When the wrapper fails.
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError>;
+
+    /// Unwraps what [`KeyWrapper::wrap`] made under the same binding.
+    ///
+    /// # Errors
+    /// When it was not made so, or the wrapper fails.
+    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<SecretBytes, WrapError>;
+}
+
+/// A wrapped secret in a record, with the name of its wrapper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrapped {
+    wrapper: String,
+    #[serde(with = "base64_bytes")]
+    bytes: Vec<u8>,
+}
+
+impl Wrapped {
+    pub(crate) async fn seal(
+        wrapper: &dyn KeyWrapper,
+        binding: &Binding<'_>,
+        material: &[u8],
+    ) -> Result<Self, KmsError> {
+        let bytes = wrapper.wrap(binding, material).await.map_err(|error| Fault::new("wrapping a secret", error))?;
+        Ok(Self { wrapper: wrapper.name().to_owned(), bytes })
+    }
+
+    pub(crate) async fn open(
+        &self,
+        wrapper: &dyn KeyWrapper,
+        binding: &Binding<'_>,
+    ) -> Result<SecretBytes, KmsError> {
+        if self.wrapper != wrapper.name() {
+            return Err(Fault::plain("a secret was wrapped by a wrapper that is not configured").into());
+        }
+        Ok(wrapper.unwrap(binding, &self.bytes).await.map_err(|error| Fault::new("unwrapping a secret", error))?)
+    }
+}
+
+/// The root keys of one deployment, held in memory and kept in the secret store. The last one wraps; all unwrap.
+pub struct RootKeyring {
+    deployment: String,
+    roots: Vec<Root>,
+    random: Arc<dyn Random>,
+}
+
+struct Root {
+    id: String,
+    key: Key256,
+}
+
+/// The deployment's record in the table: tells that a keyring must exist, and which one.
+#[derive(Serialize, Deserialize)]
+struct Deployment {
+    format: u8,
+    deployment: String,
+    created_at: Timestamp,
+}
+
+/// The keyring as it is kept in the secret store.
+#[derive(Serialize, Deserialize)]
+struct StoredKeyring {
+    format: u8,
+    deployment: String,
+    roots: Vec<StoredRoot>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRoot {
+    id: String,
+    created_at: Timestamp,
+    #[serde(with = "base64_bytes")]
+    key: Vec<u8>,
+}
+
+impl Drop for StoredRoot {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl RootKeyring {
+    /// Opens the deployment's keyring; on the very first start, makes it and marks the table as this deployment's.
+    /// Of several processes that start at once, one makes it and all hold the same.
+    ///
+    /// # Errors
+    /// [`OpenError::KeyringMissing`] rather than a new keyring when the table already holds a deployment;
+    /// [`OpenError::KeyringForeign`] when the two do not belong together.
+    pub async fn establish(
+        table: &dyn TableWriter,
+        secrets: &dyn SecretStore,
+        clock: &dyn Clock,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        if deployment_of(table).await?.is_some() {
+            return Self::open(table, secrets, random).await;
+        }
+        let keyring = match secrets.get(KEYRING_SECRET).await? {
+            Some((value, _)) => Self::parse(&value, random)?,
+            None => {
+                let fresh = new_keyring(clock, random.as_ref())?;
+                match secrets.put(KEYRING_SECRET, &fresh, None).await {
+                    Ok(_) => Self::parse(&fresh, random)?,
+                    Err(StoreError::Conflict) => {
+                        let (value, _) = secrets.get(KEYRING_SECRET).await?.ok_or(OpenError::KeyringMissing)?;
+                        Self::parse(&value, random)?
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let record = Record {
+            kind: Kind::Config,
+            id: DEPLOYMENT_RECORD.to_owned(),
+            revision: revision(keyring.random.as_ref())?,
+            value: encoding::encode(&Deployment {
+                format: encoding::FORMAT,
+                deployment: keyring.deployment.clone(),
+                created_at: clock.now(),
+            })
+            .map_err(OpenError::Operation)?,
+            expires_at: None,
+        };
+        match table.put_new(&record).await {
+            Ok(()) | Err(StoreError::Conflict) => keyring.belonging_to(table).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the keyring of a deployment that exists.
+    ///
+    /// # Errors
+    /// As [`RootKeyring::establish`]; [`OpenError::KeyringMissing`] also when there is no deployment at all.
+    pub async fn open(
+        table: &dyn TableReader,
+        secrets: &dyn SecretStore,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        let (value, _) = secrets.get(KEYRING_SECRET).await?.ok_or(OpenError::KeyringMissing)?;
+        Self::parse(&value, random)?.belonging_to(table).await
+    }
+
+    async fn belonging_to(self, table: &dyn TableReader) -> Result<Self, OpenError> {
+        match deployment_of(table).await? {
+            Some(deployment) if deployment == self.deployment => Ok(self),
+            _ => Err(OpenError::KeyringForeign),
+        }
+    }
+
+    fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
+        let stored: StoredKeyring = serde_json::from_slice(value.expose())
+            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
+        if stored.format != encoding::FORMAT {
+            return Err(OpenError::KeyringDamaged("its format is not known to this version"));
+        }
+        let roots: Vec<Root> = stored
+            .roots
+            .iter()
+            .map(|root| {
+                let key = Key256::try_from(root.key.as_slice())
+                    .map_err(|_| OpenError::KeyringDamaged("a root key is not 32 bytes long"))?;
+                Ok(Root { id: root.id.clone(), key })
+            })
+            .collect::<Result<_, OpenError>>()?;
+        if roots.is_empty() {
+            return Err(OpenError::KeyringDamaged("it holds no root key"));
+        }
+        Ok(Self { deployment: stored.deployment, roots, random })
+    }
+
+    fn context(&self, binding: &Binding<'_>) -> Result<EncryptionContext, WrapError> {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        EncryptionContext::from_pairs([
+            pair("deployment", &self.deployment),
+            pair("key_id", binding.id),
+            pair("key_version", &binding.version.to_string()),
+            pair("origin", binding.origin),
+        ])
+        .map_err(|error| WrapError::Failed(error.into()))
+    }
+}
+
+#[async_trait]
+impl KeyWrapper for RootKeyring {
+    fn name(&self) -> &'static str {
+        "root"
+    }
+
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
+        let root = self.roots.last().ok_or(WrapError::UnknownRoot)?;
+        let mut fresh = [0; 32];
+        self.random.fill(&mut fresh)?;
+        seal(Purpose::Wrap, &root.key, &root.id, 1, &self.context(binding)?, material, &fresh)
+            .map_err(|error| WrapError::Failed(error.into()))
+    }
+
+    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<SecretBytes, WrapError> {
+        let blob = Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        let root = self.roots.iter().find(|root| root.id == blob.key_id()).ok_or(WrapError::UnknownRoot)?;
+        blob.open(&root.key, &self.context(binding)?).map_err(|_| WrapError::NotAuthentic)
+    }
+}
+
+async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
+    let Some(record) = table.get(Kind::Config, DEPLOYMENT_RECORD, Consistency::Strong).await? else {
+        return Ok(None);
+    };
+    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
+    Ok(Some(deployment.deployment))
+}
+
+fn new_keyring(clock: &dyn Clock, random: &dyn Random) -> Result<SecretBytes, OpenError> {
+    let mut id = [0; 16];
+    random.fill(&mut id)?;
+    let mut key = vec![0; 32];
+    random.fill(&mut key)?;
+    let keyring = StoredKeyring {
+        format: encoding::FORMAT,
+        deployment: uuid_v4(id),
+        roots: vec![StoredRoot { id: "r1".to_owned(), created_at: clock.now(), key }],
+    };
+    encoding::encode(&keyring).map(SecretBytes::from).map_err(OpenError::Operation)
+}

@@ -1,0 +1,31 @@
+//! Nouns that parse in their constructors, the rules of keys and access, and the ports they need.
+//! No HTTP, no wire format, no SDK, no ambient clock, generator or environment.
+
+pub mod access;
+mod cache;
+pub mod datakey;
+mod encoding;
+mod error;
+mod glob;
+pub mod keyring;
+pub mod keys;
+pub mod policy;
+pub mod ports;
+pub mod service;
+
+pub use error::{Fault, KmsError, OpenError};
+pub use keyway_crypto::{ContextError, EncryptionContext, SecretBytes};
+
+use ports::{Random, RandomError, Revision};
+
+/// A revision for one write of one record.
+fn revision(random: &dyn Random) -> Result<Revision, RandomError> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes)?;
+    Ok(Revision(bytes))
+}
+
+/// A random UUID of these bytes, as text.
+fn uuid_v4(bytes: [u8; 16]) -> String {
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}

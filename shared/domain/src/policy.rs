@@ -1,0 +1,287 @@
+//! What may be permitted, and the IAM-style policies that permit it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::KmsError;
+use crate::glob;
+use crate::keys::KeyId;
+
+/// What can be permitted. The names are those of RustFS 1.0's policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant is the action of its name")]
+pub enum Action {
+    Configure,
+    ServiceControl,
+    ClearCache,
+    CreateKey,
+    DescribeKey,
+    ListKeys,
+    EnableKey,
+    DisableKey,
+    RotateKey,
+    DeleteKey,
+    TagResource,
+    UntagResource,
+    UpdateKeyDescription,
+    GenerateDataKey,
+    Encrypt,
+    Decrypt,
+    Rewrap,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 17] = [
+        Self::Configure,
+        Self::ServiceControl,
+        Self::ClearCache,
+        Self::CreateKey,
+        Self::DescribeKey,
+        Self::ListKeys,
+        Self::EnableKey,
+        Self::DisableKey,
+        Self::RotateKey,
+        Self::DeleteKey,
+        Self::TagResource,
+        Self::UntagResource,
+        Self::UpdateKeyDescription,
+        Self::GenerateDataKey,
+        Self::Encrypt,
+        Self::Decrypt,
+        Self::Rewrap,
+    ];
+
+    /// The action as a policy writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "kms:Configure",
+            Self::ServiceControl => "kms:ServiceControl",
+            Self::ClearCache => "kms:ClearCache",
+            Self::CreateKey => "kms:CreateKey",
+            Self::DescribeKey => "kms:DescribeKey",
+            Self::ListKeys => "kms:ListKeys",
+            Self::EnableKey => "kms:EnableKey",
+            Self::DisableKey => "kms:DisableKey",
+            Self::RotateKey => "kms:RotateKey",
+            Self::DeleteKey => "kms:DeleteKey",
+            Self::TagResource => "kms:TagResource",
+            Self::UntagResource => "kms:UntagResource",
+            Self::UpdateKeyDescription => "kms:UpdateKeyDescription",
+            Self::GenerateDataKey => "kms:GenerateDataKey",
+            Self::Encrypt => "kms:Encrypt",
+            Self::Decrypt => "kms:Decrypt",
+            Self::Rewrap => "kms:Rewrap",
+        }
+    }
+}
+
+/// The permission that opens everything, in the spelling of policies and in that of RustFS's documents.
+const UMBRELLA: [&str; 2] = ["admin:ServerInfo", "admin:ServerInfoAdminAction"];
+const KEY_RESOURCE: &str = "arn:aws:kms:::key/";
+const MAX_STATEMENTS: usize = 64;
+const MAX_ENTRIES: usize = 128;
+const MAX_PATTERN_BYTES: usize = 512;
+/// The longest policy document, in bytes.
+pub const MAX_POLICY_BYTES: usize = 20_480;
+
+/// An IAM-style policy: what no statement allows is denied, and a `Deny` wins over every `Allow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Policy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(deserialize_with = "one_or_many")]
+    statement: Vec<Statement>,
+}
+
+/// `Condition`, `NotAction` and the like are not known: a policy that needs them is refused, never half obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Statement {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    effect: Effect,
+    #[serde(deserialize_with = "one_or_many")]
+    action: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_one_or_many")]
+    resource: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Effect {
+    Allow,
+    Deny,
+}
+
+/// What a statement is asked about.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    Key(&'a str),
+    /// Some key, not known yet: does the statement speak of any key, of all keys?
+    Unknown,
+}
+
+impl Policy {
+    /// Parses a policy document of at most [`MAX_POLICY_BYTES`].
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] with what is wrong: an unknown element, an action of `kms:` that does not exist,
+    /// a resource that is no `arn:aws:kms:::` and not `*`.
+    pub fn parse(document: &str) -> Result<Self, KmsError> {
+        let invalid = |reason: String| KmsError::Invalid { field: "policy", reason };
+        if document.len() > MAX_POLICY_BYTES {
+            return Err(invalid(format!("is longer than {MAX_POLICY_BYTES} bytes")));
+        }
+        let policy: Self = serde_json::from_str(document).map_err(|error| invalid(error.to_string()))?;
+        if policy.statement.is_empty() || policy.statement.len() > MAX_STATEMENTS {
+            return Err(invalid(format!("must have 1 to {MAX_STATEMENTS} statements")));
+        }
+        for statement in &policy.statement {
+            let resources = statement.resource.as_deref().unwrap_or_default();
+            let entries = statement.action.len().max(resources.len());
+            if statement.action.is_empty() || statement.resource.as_ref().is_some_and(Vec::is_empty) {
+                return Err(invalid("a statement's Action or Resource is empty".to_owned()));
+            }
+            if entries > MAX_ENTRIES || statement.action.iter().chain(resources).any(|p| p.len() > MAX_PATTERN_BYTES) {
+                return Err(invalid(format!(
+                    "a statement has more than {MAX_ENTRIES} entries, or one longer than {MAX_PATTERN_BYTES} bytes"
+                )));
+            }
+            for pattern in &statement.action {
+                check_action(pattern).map_err(invalid)?;
+            }
+            for resource in resources {
+                if resource != "*" && !resource.starts_with("arn:aws:kms:::") && !resource.starts_with("arn:aws:s3:::") {
+                    return Err(invalid(format!("resource `{resource}` is neither `*` nor an `arn:aws:kms:::` name")));
+                }
+            }
+        }
+        Ok(policy)
+    }
+
+    /// A canned policy by its name: `kms-admin`, `kms-key-administrator`, `kms-key-user` or `kms-auditor`.
+    pub fn canned(name: &str) -> Option<Self> {
+        let actions: &[&str] = match name {
+            "kms-admin" => &["kms:*"],
+            "kms-key-administrator" => &[
+                "kms:CreateKey",
+                "kms:DescribeKey",
+                "kms:ListKeys",
+                "kms:EnableKey",
+                "kms:DisableKey",
+                "kms:RotateKey",
+                "kms:DeleteKey",
+                "kms:TagResource",
+                "kms:UntagResource",
+                "kms:UpdateKeyDescription",
+            ],
+            "kms-key-user" => {
+                &["kms:DescribeKey", "kms:GenerateDataKey", "kms:Encrypt", "kms:Decrypt", "kms:Rewrap"]
+            }
+            "kms-auditor" => &["kms:DescribeKey", "kms:ListKeys"],
+            _ => return None,
+        };
+        let statement = Statement {
+            sid: None,
+            effect: Effect::Allow,
+            action: actions.iter().map(|&action| action.to_owned()).collect(),
+            resource: None,
+        };
+        Some(Self { version: Some("2012-10-17".to_owned()), id: None, statement: vec![statement] })
+    }
+
+    /// This policy, what it allows limited to these keys (ids, or prefixes that end in `*`); unlimited when there are none.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when one is neither, or when the policy names resources itself: to replace them could widen it.
+    pub fn limited_to(mut self, keys: &[String]) -> Result<Self, KmsError> {
+        if keys.is_empty() {
+            return Ok(self);
+        }
+        let allows = |statement: &&mut Statement| statement.effect == Effect::Allow;
+        if self.statement.iter_mut().filter(allows).any(|statement| statement.resource.is_some()) {
+            return Err(KmsError::invalid("key", "cannot limit a policy that names resources itself"));
+        }
+        let resource = |key: &String| {
+            let prefix = key.strip_suffix('*').unwrap_or(key);
+            if !(prefix.is_empty() && key == "*") {
+                KeyId::parse("key", prefix)?;
+            }
+            Ok(format!("{KEY_RESOURCE}{key}"))
+        };
+        let resources = keys.iter().map(resource).collect::<Result<Vec<_>, KmsError>>()?;
+        for statement in self.statement.iter_mut().filter(allows) {
+            statement.resource = Some(resources.clone());
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn allows(&self, action: Action, target: Target<'_>) -> bool {
+        let says = |effect: Effect, names: &[&str]| {
+            self.statement.iter().any(|statement| statement.effect == effect && statement.covers(names, target))
+        };
+        let own = [action.as_str()];
+        let granted = says(Effect::Allow, &own) || (says(Effect::Allow, &UMBRELLA) && !says(Effect::Deny, &UMBRELLA));
+        granted && !says(Effect::Deny, &own)
+    }
+}
+
+impl Statement {
+    fn covers(&self, names: &[&str], target: Target<'_>) -> bool {
+        let named = self.action.iter().any(|pattern| names.iter().any(|name| glob::matches_ignoring_case(pattern, name)));
+        named
+            && self.resource.as_ref().is_none_or(|resources| {
+                resources.iter().any(|resource| match (target, self.effect) {
+                    (Target::Key(key), _) => names_key(resource, key),
+                    // Whether some key may be allowed; a Deny settles that only where it spares none.
+                    (Target::Unknown, Effect::Allow) => true,
+                    (Target::Unknown, Effect::Deny) => {
+                        matches!(resource.as_str(), "*" | "arn:aws:kms:::*" | "arn:aws:kms:::key/*")
+                    }
+                })
+            })
+    }
+}
+
+fn names_key(resource: &str, key: &str) -> bool {
+    let mut name = String::with_capacity(KEY_RESOURCE.len() + key.len());
+    name.push_str(KEY_RESOURCE);
+    name.push_str(key);
+    glob::matches(resource, &name)
+}
+
+fn check_action(pattern: &str) -> Result<(), String> {
+    if pattern == "*" {
+        return Ok(());
+    }
+    match pattern.split_once(':') {
+        Some((service, _)) if service.eq_ignore_ascii_case("kms") => {
+            if Action::ALL.iter().any(|action| glob::matches_ignoring_case(pattern, action.as_str())) {
+                Ok(())
+            } else {
+                Err(format!("there is no action `{pattern}`"))
+            }
+        }
+        Some((service, name)) if matches!(service, "admin" | "s3" | "sts") && !name.is_empty() => Ok(()),
+        _ => Err(format!("action `{pattern}` is not of the form `kms:Name`, `admin:Name` or `s3:Name`")),
+    }
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany<T> {
+        Many(Vec<T>),
+        One(T),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::Many(many) => many,
+        OneOrMany::One(one) => vec![one],
+    })
+}
+
+fn some_one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    one_or_many(deserializer).map(Some)
+}

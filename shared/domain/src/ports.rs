@@ -1,0 +1,185 @@
+//! What the domain needs of the outside, split by privilege: a function that only reads keys is built
+//! with a [`TableReader`], and its deployment grants it no more than that.
+//!
+//! Every port has one contract suite in `keyway-testkit`, which every implementation passes.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use keyway_crypto::SecretBytes;
+
+/// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A master key: state, metadata and wrapped versions.
+    Key,
+    /// An access key: wrapped secret, policy, expiry.
+    AccessKey,
+    /// The service's configuration: one record.
+    Config,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Key, Self::AccessKey, Self::Config];
+
+    /// The name under which stores keep this kind; never changes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::AccessKey => "access-key",
+            Self::Config => "config",
+        }
+    }
+}
+
+/// Names one write of one record: 128 random bits, chosen by the writer before its first attempt.
+///
+/// A record carries the revision of the write that made it. Because revisions are never reused, a writer
+/// that saw a record which was since removed and made anew cannot overwrite it, and a store that meets the
+/// very revision it was about to write knows that an earlier attempt of the same write already won.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Revision(pub [u8; 16]);
+
+/// One record of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name within the kind, 1 to 128 bytes. Pages are ordered by its bytes.
+    pub id: String,
+    /// The write that made it.
+    pub revision: Revision,
+    /// The noun, encoded by the domain; at most 300 KiB (a DynamoDB item holds 400 KB).
+    pub value: Vec<u8>,
+    /// When it may vanish by itself. Stores filter expired records out of every answer.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before the read began.
+    Strong,
+    /// May lag behind by a moment where that is cheaper.
+    Eventual,
+}
+
+/// One page of records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// In ascending byte order of their ids.
+    pub records: Vec<Record>,
+    /// Whether more records of the asked range follow.
+    pub more: bool,
+}
+
+/// A store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The record was not as the writer had seen it. Nothing was changed.
+    #[error("the record changed or exists already")]
+    Conflict,
+    /// The store asks for fewer requests. Nothing was changed.
+    #[error("the store is throttling")]
+    Throttled,
+    /// The store failed or could not be reached; whether a write took place is unknown.
+    #[error("the store failed: {what}")]
+    Failed {
+        /// What was attempted; for the log, never for a client.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Reads the table.
+#[async_trait]
+pub trait TableReader: Send + Sync {
+    /// The record of this kind and id, if there is one that has not expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Throttled`] or [`StoreError::Failed`].
+    async fn get(&self, kind: Kind, id: &str, consistency: Consistency) -> Result<Option<Record>, StoreError>;
+
+    /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after`
+    /// by their bytes; `after` need not name a record. The cost depends on `limit`, not on the size of the table.
+    ///
+    /// # Errors
+    /// [`StoreError::Throttled`] or [`StoreError::Failed`].
+    async fn page(&self, kind: Kind, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError>;
+}
+
+/// Writes the table. Every write is conditional, and durable once acknowledged; the same write, made again
+/// because its answer was lost, succeeds without acting twice.
+#[async_trait]
+pub trait TableWriter: TableReader {
+    /// Makes the record if and only if none of its kind and id exists, or it exists with this very revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another one exists, else as [`TableReader::get`].
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError>;
+
+    /// Replaces the record if and only if its revision is `seen`, or already the new record's.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is another or there is none, else as [`TableReader::get`].
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError>;
+
+    /// Removes the record if and only if its revision is `seen`. One that is absent counts as removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when its revision is another, else as [`TableReader::get`].
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError>;
+}
+
+/// A version of one secret; opaque to all but its store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretVersion(pub String);
+
+/// Keeps a few small secrets (at most 64 KiB each), such as the root keyring.
+#[async_trait]
+pub trait SecretStore: Send + Sync {
+    /// The newest version of the secret, if there is one. Names are 1 to 64 of `[a-z0-9-]`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when it cannot be read or is not fit to be used (wrong passphrase, loose mode).
+    async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError>;
+
+    /// Writes the secret if and only if its newest version is `seen` (`None`: there is none yet).
+    /// Durable once acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when somebody else was first, else [`StoreError::Failed`].
+    async fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        seen: Option<&SecretVersion>,
+    ) -> Result<SecretVersion, StoreError>;
+}
+
+/// Time. The only one that the domain knows.
+pub trait Clock: Send + Sync {
+    /// Wall-clock time, for dates that are kept or compared with what a client sent.
+    fn now(&self) -> Timestamp;
+    /// Time since an arbitrary start that never runs backwards, for ages of cached things.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Cryptographically secure random bytes.
+pub trait Random: Send + Sync {
+    /// Fills the whole buffer.
+    ///
+    /// # Errors
+    /// When the system's generator fails; nothing may then be made from the buffer.
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomError>;
+}
+
+/// The system's random generator failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the random generator failed")]
+pub struct RandomError;

@@ -1,0 +1,88 @@
+//! A whole deployment in memory, for the tests of the rules.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses another part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_domain::access::{Caller, Grant};
+use keyway_domain::datakey::DataKeys;
+use keyway_domain::keyring::{KeyWrapper, RootKeyring};
+use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
+use keyway_domain::policy::Policy;
+use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_domain::service::Service;
+use keyway_testkit::{FixedClock, MemorySecrets, MemoryTable, SeededRandom};
+
+/// What all processes share.
+pub(crate) struct House {
+    pub(crate) table: Arc<MemoryTable>,
+    pub(crate) secrets: Arc<MemorySecrets>,
+    pub(crate) wrapper: Arc<dyn KeyWrapper>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+/// What one process holds.
+pub(crate) struct Process {
+    pub(crate) keys: Keys,
+    pub(crate) data_keys: DataKeys,
+    pub(crate) service: Arc<Service>,
+}
+
+pub(crate) const STATE_TTL: Duration = Duration::from_secs(5);
+
+impl House {
+    pub(crate) async fn build() -> Self {
+        let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05.678901234Z".parse::<Timestamp>().unwrap()));
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let table = Arc::new(MemoryTable::new(clock.clone()));
+        let secrets = Arc::new(MemorySecrets::new());
+        let keyring = RootKeyring::establish(table.as_ref(), secrets.as_ref(), clock.as_ref(), random.clone()).await;
+        Self { table, secrets, wrapper: Arc::new(keyring.ok().unwrap()), clock, random }
+    }
+
+    /// A process over a service that is running.
+    pub(crate) async fn running(&self) -> Process {
+        let process = self.process(false);
+        process.service.start_if_new(self.table.as_ref(), self.random.as_ref(), None).await.unwrap();
+        process
+    }
+
+    pub(crate) fn process(&self, immediate_deletion: bool) -> Process {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let reader: Arc<dyn TableReader> = self.table.clone();
+        let writer: Arc<dyn TableWriter> = self.table.clone();
+        let service = Arc::new(Service::new(reader.clone(), clock.clone(), STATE_TTL));
+        let keys = Arc::new(KeyReader::new(reader, self.wrapper.clone(), clock.clone(), STATE_TTL));
+        Process {
+            data_keys: DataKeys::new(keys.clone(), service.clone(), self.random.clone()),
+            keys: Keys::new(
+                writer,
+                keys,
+                service.clone(),
+                self.wrapper.clone(),
+                clock,
+                self.random.clone(),
+                immediate_deletion,
+            ),
+            service,
+        }
+    }
+}
+
+pub(crate) fn root() -> Caller {
+    Caller::new("root", Arc::new(Grant::Owner))
+}
+
+pub(crate) fn with_policy(document: &str) -> Caller {
+    Caller::new("limited", Arc::new(Grant::Policy(Policy::parse(document).unwrap())))
+}
+
+pub(crate) fn id(text: &str) -> KeyId {
+    KeyId::parse("key_id", text).unwrap()
+}
+
+pub(crate) fn named(text: &str) -> NewKey {
+    NewKey { id: Some(id(text)), ..NewKey::default() }
+}

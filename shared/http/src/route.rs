@@ -1,0 +1,87 @@
+use std::collections::BTreeMap;
+
+use http::Method;
+
+use crate::pipeline::{Dialect, Handler};
+use crate::query::{QueryError, percent_decode};
+
+/// One endpoint as a value.
+pub struct Route<D: Dialect> {
+    /// The method.
+    pub method: Method,
+    /// The path below the mount's prefix; a segment `{name}` is a parameter.
+    pub path: &'static str,
+    /// The longest body that is read, in bytes.
+    pub body_limit: usize,
+    /// What the caller must be permitted before the body is looked at.
+    pub action: D::Action,
+    /// What answers.
+    pub run: Handler<D>,
+}
+
+/// The path's parameters, each decoded once.
+#[derive(Debug, Clone, Default)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// The parameter of this name; empty when the route has none.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// Two routes of one mount cannot be told apart.
+#[derive(Debug, thiserror::Error)]
+#[error("route {method} {path}: {source}")]
+pub struct RouteError {
+    method: Method,
+    path: &'static str,
+    source: matchit::InsertError,
+}
+
+/// What a mount knows of a method and path.
+pub(crate) enum Found<'r, D: Dialect> {
+    Route(&'r Route<D>, Result<Params, QueryError>),
+    /// Only other methods have this path: their names, joined as `Allow` wants them.
+    OtherMethods(String),
+    Nothing,
+}
+
+/// Routes by method, so that a parameter of one method and a word of another can share a place in the path.
+pub(crate) struct Router<D: Dialect> {
+    routes: Vec<Route<D>>,
+    by_method: BTreeMap<String, matchit::Router<usize>>,
+}
+
+impl<D: Dialect> Router<D> {
+    pub(crate) fn new(routes: Vec<Route<D>>) -> Result<Self, RouteError> {
+        let mut by_method: BTreeMap<String, matchit::Router<usize>> = BTreeMap::new();
+        for (index, route) in routes.iter().enumerate() {
+            by_method.entry(route.method.to_string()).or_default().insert(route.path, index).map_err(|source| {
+                RouteError { method: route.method.clone(), path: route.path, source }
+            })?;
+        }
+        Ok(Self { routes, by_method })
+    }
+
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Found<'_, D> {
+        let hit = self.by_method.get(method.as_str()).and_then(|router| router.at(path).ok());
+        if let Some(hit) = hit
+            && let Some(route) = self.routes.get(*hit.value)
+        {
+            let params = hit.params.iter().map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
+            return Found::Route(route, params.collect::<Result<_, _>>().map(Params));
+        }
+        let others: Vec<&str> = self
+            .by_method
+            .iter()
+            .filter(|(_, router)| router.at(path).is_ok())
+            .map(|(method, _)| method.as_str())
+            .collect();
+        if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+    }
+
+    pub(crate) fn routes(&self) -> &[Route<D>] {
+        &self.routes
+    }
+}

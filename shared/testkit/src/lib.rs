@@ -1,0 +1,14 @@
+//! What tests need of the ports: each port's contract as public functions that every implementation
+//! runs, ports in memory, a clock that is set and a generator that is seeded.
+//!
+//! For tests only: nothing here is durable, and nothing random here is secret.
+
+mod clock;
+mod memory;
+mod random;
+pub mod secret_store_contract;
+pub mod table_contract;
+
+pub use clock::FixedClock;
+pub use memory::{MemorySecrets, MemoryTable};
+pub use random::SeededRandom;

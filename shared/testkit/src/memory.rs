@@ -1,0 +1,146 @@
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keyway_crypto::SecretBytes;
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError, TableReader, TableWriter,
+};
+
+/// The table in memory.
+pub struct MemoryTable {
+    records: Mutex<BTreeMap<(Kind, String), Record>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl MemoryTable {
+    /// An empty table whose records expire by this clock.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { records: Mutex::default(), clock }
+    }
+
+    fn live(&self, record: &Record) -> bool {
+        record.expires_at.is_none_or(|at| at > self.clock.now())
+    }
+}
+
+#[async_trait]
+impl TableReader for MemoryTable {
+    async fn get(&self, kind: Kind, id: &str, _: Consistency) -> Result<Option<Record>, StoreError> {
+        let records = lock(&self.records);
+        Ok(records.get(&(kind, id.to_owned())).filter(|record| self.live(record)).cloned())
+    }
+
+    async fn page(&self, kind: Kind, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded((kind, after.to_owned())),
+            _ => Bound::Included((kind, prefix.to_owned())),
+        };
+        let records = lock(&self.records);
+        let mut matching = records
+            .range((start, Bound::Unbounded))
+            .map(|(_, record)| record)
+            .take_while(|record| record.kind == kind && record.id.starts_with(prefix))
+            .filter(|record| self.live(record));
+        let page = matching.by_ref().take(limit.clamp(1, 1000)).cloned().collect();
+        Ok(Page { records: page, more: matching.next().is_some() })
+    }
+}
+
+#[async_trait]
+impl TableWriter for MemoryTable {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        let mut records = lock(&self.records);
+        let key = (record.kind, record.id.clone());
+        match records.get(&key).filter(|current| self.live(current)) {
+            Some(current) if current.revision == record.revision => {}
+            Some(_) => return Err(StoreError::Conflict),
+            None => drop(records.insert(key, record.clone())),
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        let mut records = lock(&self.records);
+        match records.get_mut(&(record.kind, record.id.clone())).filter(|current| self.live(current)) {
+            Some(current) if current.revision == record.revision => {}
+            Some(current) if current.revision == seen => *current = record.clone(),
+            _ => return Err(StoreError::Conflict),
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        let mut records = lock(&self.records);
+        let key = (kind, id.to_owned());
+        match records.get(&key).filter(|current| self.live(current)) {
+            Some(current) if current.revision == seen => drop(records.remove(&key)),
+            Some(_) => return Err(StoreError::Conflict),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Secrets in memory.
+#[derive(Default)]
+pub struct MemorySecrets {
+    secrets: Mutex<HashMap<String, (SecretBytes, u64)>>,
+}
+
+impl MemorySecrets {
+    /// A store without secrets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl SecretStore for MemorySecrets {
+    async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
+        let secrets = lock(&self.secrets);
+        Ok(secrets.get(name).map(|(value, version)| (copy(value), SecretVersion(version.to_string()))))
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        seen: Option<&SecretVersion>,
+    ) -> Result<SecretVersion, StoreError> {
+        let mut secrets = lock(&self.secrets);
+        let newest = secrets.get(name).map_or(0, |(_, version)| *version);
+        if seen.map_or("0", |version| &version.0) != newest.to_string() {
+            return Err(StoreError::Conflict);
+        }
+        let version = newest + 1;
+        secrets.insert(name.to_owned(), (copy(value), version));
+        Ok(SecretVersion(version.to_string()))
+    }
+}
+
+fn copy(secret: &SecretBytes) -> SecretBytes {
+    SecretBytes::from(secret.expose().to_vec())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SeededRandom, secret_store_contract, table_contract};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn memory_table_keeps_the_contract() {
+        table_contract::run_all(async |clock| Arc::new(MemoryTable::new(clock)) as _, &SeededRandom::new(1)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn memory_secrets_keep_the_contract() {
+        secret_store_contract::run_all(async || Arc::new(MemorySecrets::new()) as _, &SeededRandom::new(2)).await;
+    }
+}
