@@ -124,9 +124,10 @@ impl<D: Dialect> Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        path: &str,
+        path: Option<&str>,
         request_id: &str,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
+        let Some(path) = path else { return Err(Refused::NoRoute) };
         let (route, params) = match self.router.find(&parts.method, path) {
             Found::Route(route, params) => (route, params),
             Found::OtherMethods(allow) => return Err(Refused::OtherMethods(allow)),
@@ -179,7 +180,7 @@ trait Front: Send + Sync {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        prefix: &'a str,
+        prefix: Option<&'a str>,
         request_id: &'a str,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
 }
@@ -194,13 +195,13 @@ impl<D: Dialect> Front for Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        prefix: &'a str,
+        prefix: Option<&'a str>,
         request_id: &'a str,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
             let method = parts.method.clone();
             let raw_path = parts.uri.path().to_owned();
-            let path = raw_path.strip_prefix(prefix).unwrap_or(&raw_path);
+            let path = prefix.and_then(|prefix| raw_path.strip_prefix(prefix));
             // A panic in one request must not take the others with it.
             let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, request_id)).catch_unwind().await;
             judged.unwrap_or(Err(Refused::Panicked)).unwrap_or_else(|refused| {
@@ -247,14 +248,14 @@ impl Site {
         response
     }
 
-    /// The mount with the longest prefix of the path, else the first one with no prefix at all.
-    fn find(&self, path: &str) -> (&dyn Front, &'static str) {
+    /// The mount with the longest prefix of the path; else the first one, to say that there is nothing.
+    fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
         let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         std::iter::once(&self.first)
             .chain(&self.others)
             .flat_map(|front| front.prefixes().iter().map(move |&prefix| (front.as_ref(), prefix)))
             .filter(|(_, prefix)| below(prefix))
             .max_by_key(|(_, prefix)| prefix.len())
-            .unwrap_or((self.first.as_ref(), ""))
+            .map_or((self.first.as_ref(), None), |(front, prefix)| (front, Some(prefix)))
     }
 }

@@ -19,7 +19,12 @@ struct State {
 impl FixedClock {
     /// Stands at this time; its monotonic time stands at zero.
     pub fn new(wall: Timestamp) -> Self {
-        Self { state: Mutex::new(State { wall, monotonic: Duration::ZERO }) }
+        Self {
+            state: Mutex::new(State {
+                wall,
+                monotonic: Duration::ZERO,
+            }),
+        }
     }
 
     /// Sets the wall-clock time, backwards too, as an operator might; monotonic time stays where it is.
@@ -67,6 +72,10 @@ mod tests {
 
         clock.set(Timestamp::from_second(5).unwrap());
         assert_eq!(clock.now(), Timestamp::from_second(5).unwrap());
-        assert_eq!(clock.monotonic(), Duration::from_millis(1_500), "monotonic time never runs backwards");
+        assert_eq!(
+            clock.monotonic(),
+            Duration::from_millis(1_500),
+            "monotonic time never runs backwards"
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keyway_crypto::SecretBytes;
 use keyway_domain::ports::{
-    Clock, Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError,
+    TableReader, TableWriter,
 };
 
 /// The table in memory.
@@ -17,7 +18,10 @@ pub struct MemoryTable {
 impl MemoryTable {
     /// An empty table whose records expire by this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { records: Mutex::default(), clock }
+        Self {
+            records: Mutex::default(),
+            clock,
+        }
     }
 
     fn live(&self, record: &Record) -> bool {
@@ -27,12 +31,26 @@ impl MemoryTable {
 
 #[async_trait]
 impl TableReader for MemoryTable {
-    async fn get(&self, kind: Kind, id: &str, _: Consistency) -> Result<Option<Record>, StoreError> {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        _: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
         let records = lock(&self.records);
-        Ok(records.get(&(kind, id.to_owned())).filter(|record| self.live(record)).cloned())
+        Ok(records
+            .get(&(kind, id.to_owned()))
+            .filter(|record| self.live(record))
+            .cloned())
     }
 
-    async fn page(&self, kind: Kind, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded((kind, after.to_owned())),
             _ => Bound::Included((kind, prefix.to_owned())),
@@ -43,8 +61,15 @@ impl TableReader for MemoryTable {
             .map(|(_, record)| record)
             .take_while(|record| record.kind == kind && record.id.starts_with(prefix))
             .filter(|record| self.live(record));
-        let page = matching.by_ref().take(limit.clamp(1, 1000)).cloned().collect();
-        Ok(Page { records: page, more: matching.next().is_some() })
+        let page = matching
+            .by_ref()
+            .take(limit.clamp(1, 1000))
+            .cloned()
+            .collect();
+        Ok(Page {
+            records: page,
+            more: matching.next().is_some(),
+        })
     }
 }
 
@@ -63,7 +88,10 @@ impl TableWriter for MemoryTable {
 
     async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
         let mut records = lock(&self.records);
-        match records.get_mut(&(record.kind, record.id.clone())).filter(|current| self.live(current)) {
+        match records
+            .get_mut(&(record.kind, record.id.clone()))
+            .filter(|current| self.live(current))
+        {
             Some(current) if current.revision == record.revision => {}
             Some(current) if current.revision == seen => *current = record.clone(),
             _ => return Err(StoreError::Conflict),
@@ -100,7 +128,9 @@ impl MemorySecrets {
 impl SecretStore for MemorySecrets {
     async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
         let secrets = lock(&self.secrets);
-        Ok(secrets.get(name).map(|(value, version)| (copy(value), SecretVersion(version.to_string()))))
+        Ok(secrets
+            .get(name)
+            .map(|(value, version)| (copy(value), SecretVersion(version.to_string()))))
     }
 
     async fn put(
@@ -136,11 +166,19 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn memory_table_keeps_the_contract() {
-        table_contract::run_all(async |clock| Arc::new(MemoryTable::new(clock)) as _, &SeededRandom::new(1)).await;
+        table_contract::run_all(
+            async |clock| Arc::new(MemoryTable::new(clock)) as _,
+            &SeededRandom::new(1),
+        )
+        .await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn memory_secrets_keep_the_contract() {
-        secret_store_contract::run_all(async || Arc::new(MemorySecrets::new()) as _, &SeededRandom::new(2)).await;
+        secret_store_contract::run_all(
+            async || Arc::new(MemorySecrets::new()) as _,
+            &SeededRandom::new(2),
+        )
+        .await;
     }
 }

@@ -27,13 +27,19 @@ pub async fn absent_secrets_are_none(store: &dyn SecretStore, random: &dyn Rando
     assert!(store.get(&name).await.expect("get").is_none());
     let seen = SecretVersion("1".to_owned());
     assert_conflict(&store.put(&name, &secret(b"new"), Some(&seen)).await);
-    assert!(store.get(&name).await.expect("get").is_none(), "a replacement never creates");
+    assert!(
+        store.get(&name).await.expect("get").is_none(),
+        "a replacement never creates"
+    );
 }
 
 /// The second creation of a name conflicts and leaves the first one's value as it is.
 pub async fn put_creates_only_once(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
-    let version = store.put(&name, &secret(b"first"), None).await.expect("the creation");
+    let version = store
+        .put(&name, &secret(b"first"), None)
+        .await
+        .expect("the creation");
     assert_conflict(&store.put(&name, &secret(b"second"), None).await);
     assert_holds(store, &name, b"first", &version).await;
 }
@@ -42,12 +48,21 @@ pub async fn put_creates_only_once(store: &dyn SecretStore, random: &dyn Random)
 pub async fn put_replaces_the_seen_version_only(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
     let mut stale = Vec::new();
-    let mut newest = store.put(&name, &secret(b"0"), None).await.expect("the creation");
+    let mut newest = store
+        .put(&name, &secret(b"0"), None)
+        .await
+        .expect("the creation");
     for n in 1..4 {
         let value = format!("value {n}");
-        let version = store.put(&name, &secret(value.as_bytes()), Some(&newest)).await.expect("a replacement");
+        let version = store
+            .put(&name, &secret(value.as_bytes()), Some(&newest))
+            .await
+            .expect("a replacement");
         stale.push(std::mem::replace(&mut newest, version));
-        assert!(!stale.contains(&newest), "every write makes a version of its own");
+        assert!(
+            !stale.contains(&newest),
+            "every write makes a version of its own"
+        );
         assert_holds(store, &name, value.as_bytes(), &newest).await;
         for version in &stale {
             assert_conflict(&store.put(&name, &secret(b"late"), Some(version)).await);
@@ -61,9 +76,15 @@ pub async fn put_replaces_the_seen_version_only(store: &dyn SecretStore, random:
 pub async fn names_are_apart(store: &dyn SecretStore, random: &dyn Random) {
     let short = name(random);
     let longest = format!("{short}-{}", "x".repeat(63 - short.len()));
-    let of_short = store.put(&short, &secret(b"short"), None).await.expect("a creation");
+    let of_short = store
+        .put(&short, &secret(b"short"), None)
+        .await
+        .expect("a creation");
     assert!(store.get(&longest).await.expect("get").is_none());
-    let of_longest = store.put(&longest, &secret(b"longest"), None).await.expect("a creation");
+    let of_longest = store
+        .put(&longest, &secret(b"longest"), None)
+        .await
+        .expect("a creation");
     assert_holds(store, &short, b"short", &of_short).await;
     assert_holds(store, &longest, b"longest", &of_longest).await;
 }
@@ -75,22 +96,39 @@ pub async fn values_survive(store: &dyn SecretStore, random: &dyn Random) {
     for size in [1, 2, 3, 32, 256, 4096, 64 * 1024] {
         let mut value = vec![0; size];
         random.fill(&mut value).expect("random bytes");
-        value.iter_mut().zip(0..=u8::MAX).for_each(|(to, from)| *to = from);
-        let version = store.put(&name, &secret(&value), seen.as_ref()).await.expect("a write");
+        value
+            .iter_mut()
+            .zip(0..=u8::MAX)
+            .for_each(|(to, from)| *to = from);
+        let version = store
+            .put(&name, &secret(&value), seen.as_ref())
+            .await
+            .expect("a write");
         assert_holds(store, &name, &value, &version).await;
         seen = Some(version);
     }
 }
 
 /// Of many creations of one name at the same time exactly one succeeds, and all then read that one.
-pub async fn one_of_many_creations_wins(store: &Arc<dyn SecretStore>, random: &dyn Random, tasks: usize) {
+pub async fn one_of_many_creations_wins(
+    store: &Arc<dyn SecretStore>,
+    random: &dyn Random,
+    tasks: usize,
+) {
     race(store, &name(random), tasks, None).await;
 }
 
 /// Of many replacements of one version at the same time exactly one succeeds, and all then read that one.
-pub async fn one_of_many_replacements_wins(store: &Arc<dyn SecretStore>, random: &dyn Random, tasks: usize) {
+pub async fn one_of_many_replacements_wins(
+    store: &Arc<dyn SecretStore>,
+    random: &dyn Random,
+    tasks: usize,
+) {
     let name = name(random);
-    let version = store.put(&name, &secret(b"first"), None).await.expect("the creation");
+    let version = store
+        .put(&name, &secret(b"first"), None)
+        .await
+        .expect("the creation");
     race(store, &name, tasks, Some(version)).await;
 }
 
@@ -100,20 +138,33 @@ async fn race(store: &Arc<dyn SecretStore>, name: &str, tasks: usize, seen: Opti
         let (store, name, seen) = (Arc::clone(store), name.to_owned(), seen.clone());
         running.spawn(async move {
             let value = format!("by {n}");
-            let put = store.put(&name, &secret(value.as_bytes()), seen.as_ref()).await;
+            let put = store
+                .put(&name, &secret(value.as_bytes()), seen.as_ref())
+                .await;
             if put.is_err() {
                 assert_conflict(&put);
             }
             let (found, version) = store.get(&name).await.expect("get").expect("a secret");
-            (put.ok().map(|version| (value, version)), found.expose().to_vec(), version)
+            (
+                put.ok().map(|version| (value, version)),
+                found.expose().to_vec(),
+                version,
+            )
         });
     }
     let outcomes = running.join_all().await;
-    let winners: Vec<_> = outcomes.iter().filter_map(|(won, ..)| won.as_ref()).collect();
+    let winners: Vec<_> = outcomes
+        .iter()
+        .filter_map(|(won, ..)| won.as_ref())
+        .collect();
     assert_eq!(winners.len(), 1, "exactly one wins");
     for (value, version) in winners {
         for (_, found, found_version) in &outcomes {
-            assert_eq!((found.as_slice(), found_version), (value.as_bytes(), version), "all read the winner's");
+            assert_eq!(
+                (found.as_slice(), found_version),
+                (value.as_bytes(), version),
+                "all read the winner's"
+            );
         }
     }
 }
@@ -135,5 +186,8 @@ async fn assert_holds(store: &dyn SecretStore, name: &str, value: &[u8], version
 }
 
 fn assert_conflict(result: &Result<SecretVersion, StoreError>) {
-    assert!(matches!(result, Err(StoreError::Conflict)), "a conflict was due: {result:?}");
+    assert!(
+        matches!(result, Err(StoreError::Conflict)),
+        "a conflict was due: {result:?}"
+    );
 }

@@ -2,7 +2,11 @@
 //!
 //! Each rule works under ids that it draws at random, so rules may share a table that holds other
 //! records; then give them a generator that has not made the same ids before.
-#![expect(clippy::expect_used, clippy::panic, reason = "a rule that is broken ends the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a rule that is broken ends the test"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +20,16 @@ use tokio::task::JoinSet;
 use crate::{FixedClock, SeededRandom};
 
 /// Runs every rule, each on a table that the factory makes over the given clock.
-pub async fn run_all(factory: impl AsyncFn(Arc<FixedClock>) -> Arc<dyn TableWriter>, random: &dyn Random) {
+pub async fn run_all(
+    factory: impl AsyncFn(Arc<FixedClock>) -> Arc<dyn TableWriter>,
+    random: &dyn Random,
+) {
     // Long after today, so that a store that sweeps by the real time leaves these records alone.
-    let clock = || Arc::new(FixedClock::new(Timestamp::from_second(4_102_444_800).expect("a valid time")));
+    let clock = || {
+        Arc::new(FixedClock::new(
+            Timestamp::from_second(4_102_444_800).expect("a valid time"),
+        ))
+    };
 
     absent_records_are_none(&*factory(clock()).await, random).await;
     put_new_creates_only_once(&*factory(clock()).await, random).await;
@@ -51,10 +62,22 @@ pub async fn absent_records_are_none(table: &dyn TableWriter, random: &dyn Rando
     let scope = scope(random);
     for kind in Kind::ALL {
         for consistency in [Consistency::Strong, Consistency::Eventual] {
-            assert_eq!(table.get(kind, &scope, consistency).await.expect("get"), None);
+            assert_eq!(
+                table.get(kind, &scope, consistency).await.expect("get"),
+                None
+            );
         }
-        assert_eq!(table.page(kind, &scope, None, 1).await.expect("page"), Page::default());
-        assert_eq!(table.page(kind, &scope, Some(&scope), 1000).await.expect("page"), Page::default());
+        assert_eq!(
+            table.page(kind, &scope, None, 1).await.expect("page"),
+            Page::default()
+        );
+        assert_eq!(
+            table
+                .page(kind, &scope, Some(&scope), 1000)
+                .await
+                .expect("page"),
+            Page::default()
+        );
     }
 }
 
@@ -62,7 +85,11 @@ pub async fn absent_records_are_none(table: &dyn TableWriter, random: &dyn Rando
 pub async fn put_new_creates_only_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     table.put_new(&first).await.expect("the first creation");
-    let second = Record { value: b"second".to_vec(), revision: revision(random), ..first.clone() };
+    let second = Record {
+        value: b"second".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
     assert_conflict(&table.put_new(&second).await);
     assert_eq!(strong(table, &first).await, Some(first));
 }
@@ -71,11 +98,21 @@ pub async fn put_new_creates_only_once(table: &dyn TableWriter, random: &dyn Ran
 pub async fn put_new_repeated_succeeds_and_acts_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     table.put_new(&first).await.expect("the creation");
-    table.put_new(&first).await.expect("the same creation again");
+    table
+        .put_new(&first)
+        .await
+        .expect("the same creation again");
     assert_eq!(strong(table, &first).await.as_ref(), Some(&first));
 
-    let second = Record { value: b"second".to_vec(), revision: revision(random), ..first.clone() };
-    table.replace(&second, first.revision).await.expect("the replacement");
+    let second = Record {
+        value: b"second".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
+    table
+        .replace(&second, first.revision)
+        .await
+        .expect("the replacement");
     assert_conflict(&table.put_new(&first).await);
     assert_eq!(strong(table, &first).await, Some(second));
 }
@@ -84,17 +121,32 @@ pub async fn put_new_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
 pub async fn replace_needs_the_seen_revision(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     assert_conflict(&table.replace(&first, revision(random)).await);
-    assert_eq!(strong(table, &first).await, None, "a replacement never creates");
+    assert_eq!(
+        strong(table, &first).await,
+        None,
+        "a replacement never creates"
+    );
 
     table.put_new(&first).await.expect("the creation");
-    let second = Record { value: b"second".to_vec(), revision: revision(random), ..first.clone() };
+    let second = Record {
+        value: b"second".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
     assert_conflict(&table.replace(&second, revision(random)).await);
     assert_eq!(strong(table, &first).await.as_ref(), Some(&first));
 
-    table.replace(&second, first.revision).await.expect("the replacement");
+    table
+        .replace(&second, first.revision)
+        .await
+        .expect("the replacement");
     assert_eq!(strong(table, &first).await.as_ref(), Some(&second));
 
-    let late = Record { value: b"late".to_vec(), revision: revision(random), ..first.clone() };
+    let late = Record {
+        value: b"late".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
     assert_conflict(&table.replace(&late, first.revision).await);
     assert_eq!(strong(table, &first).await, Some(second));
 }
@@ -102,14 +154,31 @@ pub async fn replace_needs_the_seen_revision(table: &dyn TableWriter, random: &d
 /// A replacement whose answer was lost succeeds again, and can no longer act once another write followed it.
 pub async fn replace_repeated_succeeds_and_acts_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
-    let second = Record { value: b"second".to_vec(), revision: revision(random), ..first.clone() };
-    let third = Record { value: b"third".to_vec(), revision: revision(random), ..first.clone() };
+    let second = Record {
+        value: b"second".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
+    let third = Record {
+        value: b"third".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
     table.put_new(&first).await.expect("the creation");
-    table.replace(&second, first.revision).await.expect("the replacement");
-    table.replace(&second, first.revision).await.expect("the same replacement again");
+    table
+        .replace(&second, first.revision)
+        .await
+        .expect("the replacement");
+    table
+        .replace(&second, first.revision)
+        .await
+        .expect("the same replacement again");
     assert_eq!(strong(table, &first).await.as_ref(), Some(&second));
 
-    table.replace(&third, second.revision).await.expect("the next replacement");
+    table
+        .replace(&third, second.revision)
+        .await
+        .expect("the next replacement");
     assert_conflict(&table.replace(&second, first.revision).await);
     assert_eq!(strong(table, &first).await, Some(third));
 }
@@ -118,22 +187,51 @@ pub async fn replace_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
 pub async fn replace_replaces_every_field(table: &dyn TableWriter, random: &dyn Random) {
     let later = Timestamp::from_second(5_000_000_000).expect("a valid time");
     let plain = record(random, &scope(random), b"a rather long value");
-    let expiring = Record { value: b"x".to_vec(), revision: revision(random), expires_at: Some(later), ..plain.clone() };
-    let lasting = Record { value: Vec::new(), revision: revision(random), expires_at: None, ..plain.clone() };
+    let expiring = Record {
+        value: b"x".to_vec(),
+        revision: revision(random),
+        expires_at: Some(later),
+        ..plain.clone()
+    };
+    let lasting = Record {
+        value: Vec::new(),
+        revision: revision(random),
+        expires_at: None,
+        ..plain.clone()
+    };
     table.put_new(&plain).await.expect("the creation");
-    table.replace(&expiring, plain.revision).await.expect("a replacement that expires");
+    table
+        .replace(&expiring, plain.revision)
+        .await
+        .expect("a replacement that expires");
     assert_eq!(strong(table, &plain).await.as_ref(), Some(&expiring));
-    table.replace(&lasting, expiring.revision).await.expect("a replacement that lasts");
+    table
+        .replace(&lasting, expiring.revision)
+        .await
+        .expect("a replacement that lasts");
     assert_eq!(strong(table, &plain).await, Some(lasting));
 }
 
 /// A writer that saw a record which was removed and made anew, equal in all but its revision, conflicts.
-pub async fn a_record_made_anew_is_safe_from_stale_writers(table: &dyn TableWriter, random: &dyn Random) {
+pub async fn a_record_made_anew_is_safe_from_stale_writers(
+    table: &dyn TableWriter,
+    random: &dyn Random,
+) {
     let first = record(random, &scope(random), b"same");
-    let again = Record { revision: revision(random), ..first.clone() };
-    let stale = Record { value: b"stale".to_vec(), revision: revision(random), ..first.clone() };
+    let again = Record {
+        revision: revision(random),
+        ..first.clone()
+    };
+    let stale = Record {
+        value: b"stale".to_vec(),
+        revision: revision(random),
+        ..first.clone()
+    };
     table.put_new(&first).await.expect("the creation");
-    table.remove(first.kind, &first.id, first.revision).await.expect("the removal");
+    table
+        .remove(first.kind, &first.id, first.revision)
+        .await
+        .expect("the removal");
     table.put_new(&again).await.expect("the second creation");
 
     assert_conflict(&table.replace(&stale, first.revision).await);
@@ -144,18 +242,33 @@ pub async fn a_record_made_anew_is_safe_from_stale_writers(table: &dyn TableWrit
 /// Removing needs the seen revision; what is absent counts as removed, and its id is free again.
 pub async fn remove_needs_the_seen_revision(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
-    table.remove(first.kind, &first.id, first.revision).await.expect("the removal of what never was");
+    table
+        .remove(first.kind, &first.id, first.revision)
+        .await
+        .expect("the removal of what never was");
 
     table.put_new(&first).await.expect("the creation");
     assert_conflict(&table.remove(first.kind, &first.id, revision(random)).await);
     assert_eq!(strong(table, &first).await.as_ref(), Some(&first));
 
-    table.remove(first.kind, &first.id, first.revision).await.expect("the removal");
+    table
+        .remove(first.kind, &first.id, first.revision)
+        .await
+        .expect("the removal");
     assert_eq!(strong(table, &first).await, None);
-    assert_eq!(ids(table, first.kind, &first.id).await, Vec::<String>::new());
-    table.remove(first.kind, &first.id, first.revision).await.expect("the same removal again");
+    assert_eq!(
+        ids(table, first.kind, &first.id).await,
+        Vec::<String>::new()
+    );
+    table
+        .remove(first.kind, &first.id, first.revision)
+        .await
+        .expect("the same removal again");
 
-    let second = Record { revision: revision(random), ..first.clone() };
+    let second = Record {
+        revision: revision(random),
+        ..first.clone()
+    };
     assert_conflict(&table.replace(&second, first.revision).await);
     table.put_new(&second).await.expect("the second creation");
     assert_eq!(strong(table, &first).await, Some(second));
@@ -167,22 +280,56 @@ pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Rando
     let longest = "l".repeat(128 - scope.len());
     // U+FFFF and U+10000 sort the other way round in UTF-16.
     let names = [
-        "-", "0", "A", "B", "Z", "_", "a", "a b", "a'\"", "a-", "a/b", "a0", "aa", &longest, "z", "é", "\u{FFFF}",
-        "\u{10000}", "\u{10FFFF}",
+        "-",
+        "0",
+        "A",
+        "B",
+        "Z",
+        "_",
+        "a",
+        "a b",
+        "a'\"",
+        "a-",
+        "a/b",
+        "a0",
+        "aa",
+        &longest,
+        "z",
+        "é",
+        "\u{FFFF}",
+        "\u{10000}",
+        "\u{10FFFF}",
     ];
     let mut expected: Vec<String> = names.iter().map(|name| format!("{scope}{name}")).collect();
     // Neither in order nor in reverse.
-    for id in expected.iter().step_by(2).chain(expected.iter().skip(1).step_by(2).rev()) {
-        table.put_new(&record(random, id, b"")).await.expect("a creation");
+    for id in expected
+        .iter()
+        .step_by(2)
+        .chain(expected.iter().skip(1).step_by(2).rev())
+    {
+        table
+            .put_new(&record(random, id, b""))
+            .await
+            .expect("a creation");
     }
     expected.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
 
     assert_eq!(ids(table, Kind::Key, &scope).await, expected);
     let in_the_whole_kind = ids(table, Kind::Key, "").await;
     assert!(in_the_whole_kind.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes()));
-    assert_eq!(in_the_whole_kind.into_iter().filter(|id| id.starts_with(&scope)).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        in_the_whole_kind
+            .into_iter()
+            .filter(|id| id.starts_with(&scope))
+            .collect::<Vec<_>>(),
+        expected
+    );
     for id in &expected {
-        let found = table.get(Kind::Key, id, Consistency::Strong).await.expect("get").expect("a record");
+        let found = table
+            .get(Kind::Key, id, Consistency::Strong)
+            .await
+            .expect("get")
+            .expect("a record");
         assert_eq!(&found.id, id);
     }
 }
@@ -191,21 +338,65 @@ pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Rando
 pub async fn prefixes_are_literal(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let names = [
-        "%", "%a", "A", "Ab", "\\", "\\a", "_", "_a", "a", "a%", "a*", "a?", "a[b]", "a_", "ab", "a\u{10FFFF}",
-        "a\u{10FFFF}\u{10FFFF}b", "b", "\u{10FFFF}", "\u{10FFFF}\u{10FFFF}", "\u{10FFFF}a",
+        "%",
+        "%a",
+        "A",
+        "Ab",
+        "\\",
+        "\\a",
+        "_",
+        "_a",
+        "a",
+        "a%",
+        "a*",
+        "a?",
+        "a[b]",
+        "a_",
+        "ab",
+        "a\u{10FFFF}",
+        "a\u{10FFFF}\u{10FFFF}b",
+        "b",
+        "\u{10FFFF}",
+        "\u{10FFFF}\u{10FFFF}",
+        "\u{10FFFF}a",
     ];
     for name in names {
-        table.put_new(&record(random, &format!("{scope}{name}"), b"")).await.expect("a creation");
+        table
+            .put_new(&record(random, &format!("{scope}{name}"), b""))
+            .await
+            .expect("a creation");
     }
     for prefix in [
-        "", "%", "_", "a", "a%", "a_", "A", "ab", "a?", "a*", "a[", "\\", "a\u{10FFFF}", "\u{10FFFF}",
-        "\u{10FFFF}\u{10FFFF}", "\u{10FFFF}\u{10FFFF}\u{10FFFF}", "none",
+        "",
+        "%",
+        "_",
+        "a",
+        "a%",
+        "a_",
+        "A",
+        "ab",
+        "a?",
+        "a*",
+        "a[",
+        "\\",
+        "a\u{10FFFF}",
+        "\u{10FFFF}",
+        "\u{10FFFF}\u{10FFFF}",
+        "\u{10FFFF}\u{10FFFF}\u{10FFFF}",
+        "none",
     ] {
         let prefix = format!("{scope}{prefix}");
-        let mut expected: Vec<String> =
-            names.iter().map(|name| format!("{scope}{name}")).filter(|id| id.starts_with(&prefix)).collect();
+        let mut expected: Vec<String> = names
+            .iter()
+            .map(|name| format!("{scope}{name}"))
+            .filter(|id| id.starts_with(&prefix))
+            .collect();
         expected.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        assert_eq!(ids(table, Kind::Key, &prefix).await, expected, "prefix {prefix:?}");
+        assert_eq!(
+            ids(table, Kind::Key, &prefix).await,
+            expected,
+            "prefix {prefix:?}"
+        );
     }
 }
 
@@ -214,17 +405,26 @@ pub async fn after_need_not_name_a_record(table: &dyn TableWriter, random: &dyn 
     let scope = scope(random);
     let names = ["a", "m", "m-1", "m-3", "m-3-1", "m-5", "n", "z"];
     for name in names {
-        table.put_new(&record(random, &format!("{scope}{name}"), b"")).await.expect("a creation");
+        table
+            .put_new(&record(random, &format!("{scope}{name}"), b""))
+            .await
+            .expect("a creation");
     }
     for prefix in ["", "m", "m-", "m-3", "q"] {
-        for after in ["", "a", "b", "m", "m-", "m-0", "m-1", "m-2", "m-3", "m-3-0", "m-3-1", "m-4", "m-5", "m-9", "n", "zz"] {
+        for after in [
+            "", "a", "b", "m", "m-", "m-0", "m-1", "m-2", "m-3", "m-3-0", "m-3-1", "m-4", "m-5",
+            "m-9", "n", "zz",
+        ] {
             let (prefix, after) = (format!("{scope}{prefix}"), format!("{scope}{after}"));
             let expected: Vec<String> = names
                 .iter()
                 .map(|name| format!("{scope}{name}"))
                 .filter(|id| id.starts_with(&prefix) && *id > after)
                 .collect();
-            let page = table.page(Kind::Key, &prefix, Some(&after), 1000).await.expect("page");
+            let page = table
+                .page(Kind::Key, &prefix, Some(&after), 1000)
+                .await
+                .expect("page");
             assert!(!page.more);
             let found: Vec<String> = page.records.into_iter().map(|record| record.id).collect();
             assert_eq!(found, expected, "prefix {prefix:?} after {after:?}");
@@ -237,21 +437,36 @@ pub async fn more_is_exact(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let mut expected = Vec::new();
     for n in 0..6 {
-        let record = record(random, &format!("{scope}/{n}"), format!("value {n}").as_bytes());
+        let record = record(
+            random,
+            &format!("{scope}/{n}"),
+            format!("value {n}").as_bytes(),
+        );
         table.put_new(&record).await.expect("a creation");
         expected.push(record);
     }
     // A neighbour outside the range is no reason for more.
-    table.put_new(&record(random, &format!("{scope}0"), b"")).await.expect("a creation");
+    table
+        .put_new(&record(random, &format!("{scope}0"), b""))
+        .await
+        .expect("a creation");
 
     for limit in 1..=7 {
         let mut found: Vec<Record> = Vec::new();
         loop {
             let after = found.last().map(|record| record.id.clone());
-            let page = table.page(Kind::Key, &format!("{scope}/"), after.as_deref(), limit).await.expect("page");
+            let page = table
+                .page(Kind::Key, &format!("{scope}/"), after.as_deref(), limit)
+                .await
+                .expect("page");
             assert!(page.records.len() <= limit);
             found.extend(page.records);
-            assert_eq!(page.more, found.len() < expected.len(), "limit {limit}, {} records read", found.len());
+            assert_eq!(
+                page.more,
+                found.len() < expected.len(),
+                "limit {limit}, {} records read",
+                found.len()
+            );
             if !page.more {
                 break;
             }
@@ -263,18 +478,32 @@ pub async fn more_is_exact(table: &dyn TableWriter, random: &dyn Random) {
 /// Records of one kind are no part of another, whatever their ids.
 pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     let id = scope(random);
-    let records =
-        Kind::ALL.map(|kind| Record { kind, ..record(random, &id, format!("of {}", kind.as_str()).as_bytes()) });
+    let records = Kind::ALL.map(|kind| Record {
+        kind,
+        ..record(random, &id, format!("of {}", kind.as_str()).as_bytes())
+    });
     for record in &records {
         table.put_new(record).await.expect("a creation");
     }
     for record in &records {
         assert_eq!(strong(table, record).await.as_ref(), Some(record));
-        let page = table.page(record.kind, &id, None, 1000).await.expect("page");
-        assert_eq!(page, Page { records: vec![record.clone()], more: false });
+        let page = table
+            .page(record.kind, &id, None, 1000)
+            .await
+            .expect("page");
+        assert_eq!(
+            page,
+            Page {
+                records: vec![record.clone()],
+                more: false
+            }
+        );
     }
     let [first, others @ ..] = records;
-    table.remove(first.kind, &id, first.revision).await.expect("the removal");
+    table
+        .remove(first.kind, &id, first.revision)
+        .await
+        .expect("the removal");
     assert_eq!(strong(table, &first).await, None);
     for record in &others {
         assert_conflict(&table.remove(record.kind, &id, first.revision).await);
@@ -286,24 +515,46 @@ pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
 pub async fn values_survive(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
-    for (n, size) in [0, 1, 256, 4096, 65_536, 300 * 1024].into_iter().enumerate() {
+    for (n, size) in [0, 1, 256, 4096, 65_536, 300 * 1024]
+        .into_iter()
+        .enumerate()
+    {
         let mut value = vec![0; size];
         random.fill(&mut value).expect("random bytes");
-        value.iter_mut().zip(&every_byte).for_each(|(to, from)| *to = *from);
+        value
+            .iter_mut()
+            .zip(&every_byte)
+            .for_each(|(to, from)| *to = *from);
         let record = record(random, &format!("{scope}{n}"), &value);
         table.put_new(&record).await.expect("a creation");
-        assert!(strong(table, &record).await.as_ref() == Some(&record), "a value of {size} bytes, read");
-        let page = table.page(Kind::Key, &record.id, None, 1).await.expect("page");
-        assert!(page.records == [record], "a value of {size} bytes, from a page");
+        assert!(
+            strong(table, &record).await.as_ref() == Some(&record),
+            "a value of {size} bytes, read"
+        );
+        let page = table
+            .page(Kind::Key, &record.id, None, 1)
+            .await
+            .expect("page");
+        assert!(
+            page.records == [record],
+            "a value of {size} bytes, from a page"
+        );
     }
 }
 
 /// Of many creations of one id at the same time exactly one succeeds, and all then read that one.
-pub async fn one_of_many_creations_wins(table: &Arc<dyn TableWriter>, random: &dyn Random, tasks: usize) {
+pub async fn one_of_many_creations_wins(
+    table: &Arc<dyn TableWriter>,
+    random: &dyn Random,
+    tasks: usize,
+) {
     let id = scope(random);
     let mut running = JoinSet::new();
     for n in 0..tasks {
-        let (table, record) = (Arc::clone(table), record(random, &id, format!("by {n}").as_bytes()));
+        let (table, record) = (
+            Arc::clone(table),
+            record(random, &id, format!("by {n}").as_bytes()),
+        );
         running.spawn(async move {
             loop {
                 if let Some(created) = settled(table.put_new(&record).await) {
@@ -314,19 +565,30 @@ pub async fn one_of_many_creations_wins(table: &Arc<dyn TableWriter>, random: &d
         });
     }
     let outcomes = running.join_all().await;
-    let mut winners = outcomes.into_iter().filter_map(|(record, created)| created.then_some(record));
+    let mut winners = outcomes
+        .into_iter()
+        .filter_map(|(record, created)| created.then_some(record));
     let winner = winners.next().expect("one of them wins");
     assert!(winners.next().is_none(), "only one wins");
     assert_eq!(strong(&**table, &winner).await, Some(winner));
 }
 
 /// Tasks that each read a count and replace it by the next, again until they succeed, lose no count.
-pub async fn no_increment_is_lost(table: &Arc<dyn TableWriter>, random: &dyn Random, tasks: u64, rounds: u64) {
+pub async fn no_increment_is_lost(
+    table: &Arc<dyn TableWriter>,
+    random: &dyn Random,
+    tasks: u64,
+    rounds: u64,
+) {
     let first = record(random, &scope(random), &0_u64.to_be_bytes());
     table.put_new(&first).await.expect("the creation");
     let mut running = JoinSet::new();
     for _ in 0..tasks {
-        let (table, id, random) = (Arc::clone(table), first.id.clone(), SeededRandom::new(number(random)));
+        let (table, id, random) = (
+            Arc::clone(table),
+            first.id.clone(),
+            SeededRandom::new(number(random)),
+        );
         running.spawn(async move {
             for _ in 0..rounds {
                 increment(&*table, &id, &random).await;
@@ -350,8 +612,11 @@ pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
             Err(error) => panic!("get: {error:?}"),
         };
         let count = u64::from_be_bytes(current.value.as_slice().try_into().expect("a count"));
-        let next =
-            Record { value: (count + 1).to_be_bytes().to_vec(), revision: revision(random), ..current.clone() };
+        let next = Record {
+            value: (count + 1).to_be_bytes().to_vec(),
+            revision: revision(random),
+            ..current.clone()
+        };
         match settled(table.replace(&next, current.revision).await) {
             Some(true) => return,
             Some(false) => {}
@@ -361,10 +626,17 @@ pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
 }
 
 /// From its expiry on a record is absent for every operation, and another may take its place.
-pub async fn expired_records_are_absent(table: &dyn TableWriter, random: &dyn Random, clock: &FixedClock) {
+pub async fn expired_records_are_absent(
+    table: &dyn TableWriter,
+    random: &dyn Random,
+    clock: &FixedClock,
+) {
     let id = scope(random);
     let at = clock.now() + Duration::from_secs(60);
-    let expiring = Record { expires_at: Some(at), ..record(random, &id, b"expiring") };
+    let expiring = Record {
+        expires_at: Some(at),
+        ..record(random, &id, b"expiring")
+    };
     table.put_new(&expiring).await.expect("the creation");
     clock.advance(Duration::from_secs(59));
     assert_eq!(strong(table, &expiring).await.as_ref(), Some(&expiring));
@@ -374,12 +646,21 @@ pub async fn expired_records_are_absent(table: &dyn TableWriter, random: &dyn Ra
 
     clock.advance(Duration::from_secs(1));
     assert_eq!(strong(table, &expiring).await, None);
-    let eventual = table.get(Kind::Key, &id, Consistency::Eventual).await.expect("get");
+    let eventual = table
+        .get(Kind::Key, &id, Consistency::Eventual)
+        .await
+        .expect("get");
     assert_eq!(eventual, None);
     assert_conflict(&table.replace(&other, expiring.revision).await);
-    table.remove(Kind::Key, &id, revision(random)).await.expect("what has expired counts as removed");
+    table
+        .remove(Kind::Key, &id, revision(random))
+        .await
+        .expect("what has expired counts as removed");
 
-    table.put_new(&other).await.expect("a creation in its place");
+    table
+        .put_new(&other)
+        .await
+        .expect("a creation in its place");
     assert_eq!(strong(table, &expiring).await.as_ref(), Some(&other));
     assert_conflict(&table.replace(&expiring, expiring.revision).await);
     assert_conflict(&table.remove(Kind::Key, &id, expiring.revision).await);
@@ -387,12 +668,19 @@ pub async fn expired_records_are_absent(table: &dyn TableWriter, random: &dyn Ra
 }
 
 /// Expired records are on no page, take no place on one and are no reason for more.
-pub async fn expired_records_are_on_no_page(table: &dyn TableWriter, random: &dyn Random, clock: &FixedClock) {
+pub async fn expired_records_are_on_no_page(
+    table: &dyn TableWriter,
+    random: &dyn Random,
+    clock: &FixedClock,
+) {
     let scope = scope(random);
     let at = clock.now() + Duration::from_secs(60);
     for n in 0..9 {
         let expires_at = (n % 3 != 0).then_some(at);
-        let record = Record { expires_at, ..record(random, &format!("{scope}{n}"), b"") };
+        let record = Record {
+            expires_at,
+            ..record(random, &format!("{scope}{n}"), b"")
+        };
         table.put_new(&record).await.expect("a creation");
     }
     assert_eq!(ids(table, Kind::Key, &scope).await.len(), 9);
@@ -401,8 +689,15 @@ pub async fn expired_records_are_on_no_page(table: &dyn TableWriter, random: &dy
     let lasting = [0, 3, 6].map(|n| format!("{scope}{n}"));
     assert_eq!(ids(table, Kind::Key, &scope).await, lasting);
     for (limit, more) in [(1, true), (2, true), (3, false), (4, false)] {
-        let page = table.page(Kind::Key, &scope, None, limit).await.expect("page");
-        assert_eq!((page.records.len(), page.more), (limit.min(3), more), "limit {limit}");
+        let page = table
+            .page(Kind::Key, &scope, None, limit)
+            .await
+            .expect("page");
+        assert_eq!(
+            (page.records.len(), page.more),
+            (limit.min(3), more),
+            "limit {limit}"
+        );
     }
 }
 
@@ -424,18 +719,30 @@ fn revision(random: &dyn Random) -> Revision {
 }
 
 fn record(random: &dyn Random, id: &str, value: &[u8]) -> Record {
-    Record { kind: Kind::Key, id: id.to_owned(), revision: revision(random), value: value.to_vec(), expires_at: None }
+    Record {
+        kind: Kind::Key,
+        id: id.to_owned(),
+        revision: revision(random),
+        value: value.to_vec(),
+        expires_at: None,
+    }
 }
 
 async fn strong(table: &dyn TableWriter, like: &Record) -> Option<Record> {
-    table.get(like.kind, &like.id, Consistency::Strong).await.expect("get")
+    table
+        .get(like.kind, &like.id, Consistency::Strong)
+        .await
+        .expect("get")
 }
 
 /// Every id of the prefix, page by page.
 async fn ids(table: &dyn TableWriter, kind: Kind, prefix: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     loop {
-        let page = table.page(kind, prefix, found.last().map(String::as_str), 1000).await.expect("page");
+        let page = table
+            .page(kind, prefix, found.last().map(String::as_str), 1000)
+            .await
+            .expect("page");
         found.extend(page.records.into_iter().map(|record| record.id));
         if !page.more {
             return found;
@@ -458,5 +765,8 @@ async fn pause() {
 }
 
 fn assert_conflict(result: &Result<(), StoreError>) {
-    assert!(matches!(result, Err(StoreError::Conflict)), "a conflict was due: {result:?}");
+    assert!(
+        matches!(result, Err(StoreError::Conflict)),
+        "a conflict was due: {result:?}"
+    );
 }

@@ -1,0 +1,224 @@
+//! `keyway access-key create|list|revoke`.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use keyway_deployment_embedded::{Embedded, Operator};
+use keyway_domain::access::{AccessKeyId, AccessKeySummary, Grant, NewAccessKey};
+use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
+use keyway_domain::{KmsError, SecretBytes};
+use serde::Serialize;
+
+#[derive(Subcommand)]
+pub(crate) enum AccessKeyCommand {
+    /// Make an access key; its secret is shown this once
+    Create(Create),
+    /// List the access keys, without their secrets
+    List(List),
+    /// Revoke an access key; servers stop honouring it within their state TTL
+    Revoke(Revoke),
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    operator: Operator,
+
+    /// kms-admin, kms-key-administrator, kms-key-user, kms-auditor, or the file of an IAM-style policy
+    #[arg(long, value_name = "NAME|FILE")]
+    policy: String,
+
+    /// Limit the policy to this key, or to the keys that begin so; may be given more than once
+    #[arg(long = "key", value_name = "ID|PREFIX*")]
+    keys: Vec<String>,
+
+    /// Let the access key expire after so many seconds; it then comes with a session token
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    expires_in: Option<u64>,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    operator: Operator,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    operator: Operator,
+
+    /// The access key's id
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+    /// Lines of `export AWS_...`, for `eval` in a shell
+    Env,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ListOutput {
+    /// For people
+    Text,
+    /// One JSON array
+    Json,
+}
+
+pub(crate) async fn run(command: AccessKeyCommand) -> anyhow::Result<()> {
+    match command {
+        AccessKeyCommand::Create(arguments) => create(arguments).await,
+        AccessKeyCommand::List(arguments) => list(arguments).await,
+        AccessKeyCommand::Revoke(arguments) => revoke(arguments).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<String>,
+}
+
+async fn create(arguments: Create) -> anyhow::Result<()> {
+    let policy = policy(&arguments.policy, &arguments.keys)?;
+    let deployment = open(arguments.operator).await?;
+    let life = arguments.expires_in.map(Duration::from_secs);
+    let key = deployment.access_keys().create(policy, life).await.map_err(explain)?;
+    let NewAccessKey { id, secret, session_token, expires_at } = &key;
+    let (secret, token) = (text(secret), session_token.as_ref().map(text));
+    let lines = |prefix: &str| {
+        let mut lines = vec![
+            format!("{prefix}AWS_ACCESS_KEY_ID={}", id.as_str()),
+            format!("{prefix}AWS_SECRET_ACCESS_KEY={secret}"),
+        ];
+        lines.extend(token.map(|token| format!("{prefix}AWS_SESSION_TOKEN={token}")));
+        lines.join("\n")
+    };
+    print(&match arguments.output {
+        Output::Text => lines(""),
+        Output::Env => lines("export "),
+        Output::Json => serde_json::to_string(&Created {
+            access_key_id: id.as_str(),
+            secret_access_key: secret,
+            session_token: token,
+            expiration: expires_at.map(|expiry| format!("{expiry:.0}")),
+        })?,
+    });
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    access_key_id: &'a str,
+    owner: bool,
+    policy: Option<&'a Policy>,
+    created_at: String,
+    expires_at: Option<String>,
+}
+
+async fn list(arguments: List) -> anyhow::Result<()> {
+    let deployment = open(arguments.operator).await?;
+    let keys = deployment.access_keys().list().await.map_err(explain)?;
+    let listed: Vec<Listed<'_>> = keys
+        .iter()
+        .map(|AccessKeySummary { id, grant, created_at, expires_at }| Listed {
+            access_key_id: id.as_str(),
+            owner: *grant == Grant::Owner,
+            policy: match grant {
+                Grant::Owner => None,
+                Grant::Policy(policy) => Some(policy),
+            },
+            created_at: format!("{created_at:.0}"),
+            expires_at: expires_at.map(|expiry| format!("{expiry:.0}")),
+        })
+        .collect();
+    match arguments.output {
+        ListOutput::Json => print(&serde_json::to_string(&listed)?),
+        ListOutput::Text => {
+            for key in &listed {
+                let policy = match key.policy {
+                    Some(policy) => serde_json::to_string(policy)?,
+                    None => "root: everything".to_owned(),
+                };
+                let expiry = key.expires_at.as_deref().unwrap_or("never");
+                print(&format!("{}  made {}  expires {expiry}  {policy}", key.access_key_id, key.created_at));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
+    let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
+    let deployment = open(arguments.operator).await?;
+    deployment.access_keys().revoke(&id).await.map_err(explain)?;
+    print(&format!("revoked {}", id.as_str()));
+    Ok(())
+}
+
+/// Opens a deployment that exists: a mistyped folder must not become a new one.
+async fn open(operator: Operator) -> anyhow::Result<Embedded> {
+    if !Embedded::exists(&operator) {
+        bail!(
+            "there is no deployment in {}; `keyway serve --data-dir {}` makes one",
+            operator.data_dir.display(),
+            operator.data_dir.display()
+        );
+    }
+    Embedded::open(operator).await
+}
+
+fn policy(name_or_file: &str, keys: &[String]) -> anyhow::Result<Policy> {
+    let policy = match Policy::canned(name_or_file) {
+        Some(policy) => policy,
+        None => policy_file(name_or_file)?,
+    };
+    policy.limited_to(keys).map_err(explain)
+}
+
+fn policy_file(path: &str) -> anyhow::Result<Policy> {
+    let file = std::fs::File::open(path)
+        .with_context(|| format!("`{path}` is neither a canned policy nor a file that can be read"))?;
+    let mut document = String::new();
+    // One byte more than is allowed shows that it is too long, however long it is.
+    file.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut document).with_context(|| path.to_owned())?;
+    Policy::parse(&document).map_err(explain).with_context(|| path.to_owned())
+}
+
+fn explain(error: KmsError) -> anyhow::Error {
+    match error {
+        KmsError::Invalid { field, reason } => anyhow!("{field}: {reason}"),
+        KmsError::AccessKeyNotFound(id) => anyhow!("there is no access key {id}"),
+        other => anyhow!("{other:?}"),
+    }
+}
+
+/// Access keys are made of ASCII only.
+pub(crate) fn text(secret: &SecretBytes) -> &str {
+    std::str::from_utf8(secret.expose()).unwrap_or_default()
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's result")]
+fn print(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,46 @@
+//! `keyway`: every route in one process over an embedded store, and the operator's commands.
+
+mod access_key;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A key management service for object stores
+#[derive(Parser)]
+#[command(name = "keyway", version, about, after_help = "Every option can also be set as the KEYWAY_* variable named beside it.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve RustFS's KMS admin API from this machine
+    Serve(Box<serve::Serve>),
+    /// Make, list and revoke access keys, also while a server runs
+    #[command(subcommand)]
+    AccessKey(access_key::AccessKeyCommand),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(serve) => serve::run(*serve).await,
+        Command::AccessKey(command) => access_key::run(command).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("keyway: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says something to the person at the terminal.
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}

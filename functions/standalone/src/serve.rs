@@ -1,0 +1,100 @@
+//! `keyway serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use keyway_deployment_embedded::{Embedded, Settings};
+use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
+use keyway_domain::access::NewAccessKey;
+use keyway_domain::keys::KeyId;
+use keyway_domain::service::ServiceState;
+use keyway_http::{Mount, Site};
+use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
+
+use crate::access_key::text;
+use crate::tell;
+
+/// The root access key, where it is not generated: KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY.
+/// The root keyring's passphrase: KEYWAY_PASSPHRASE, or a file. Neither can be given as an argument,
+/// because arguments are visible to every user of the machine.
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Address to listen on; port 0 takes a free one and the log says which
+    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+
+    /// Configure the local backend with its defaults and start it, if nothing is configured yet
+    #[arg(long, env = "KEYWAY_START", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    start: bool,
+
+    /// With --start: the key of data-key requests that name none
+    #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
+    default_key_id: Option<String>,
+
+    /// Serve plain HTTP on an address that is not loopback; data keys are then readable on the network
+    #[arg(long, env = "KEYWAY_INSECURE_HTTP", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    insecure_http: bool,
+
+    /// How the log's lines look
+    #[arg(long, env = "KEYWAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
+    start_log(serve.log_format, &serve.log).map_err(anyhow::Error::from_boxed).context("--log")?;
+    let stop = stop_signal()?;
+    let default_key_id = serve.default_key_id.as_deref().map(|id| KeyId::parse("default_key_id", id)).transpose();
+    let Ok(default_key_id) = default_key_id else { bail!("--default-key-id is not a key id") };
+    let deployment = Embedded::open(serve.settings.operator.clone()).await?;
+    let server = deployment.server(&serve.settings)?;
+    if let Some(key) = deployment.first_root_access_key().await? {
+        tell_root_access_key(&key);
+    }
+    if serve.start {
+        deployment.start_if_new(&server.service, default_key_id).await?;
+    }
+    let config = server.service.config().await.map_err(|error| anyhow::anyhow!("the configuration: {error:?}"))?;
+    let status = match config.map(|config| config.state) {
+        None => "NotConfigured",
+        Some(ServiceState::Configured) => "Configured",
+        Some(ServiceState::Running) => "Running",
+    };
+
+    let mut routes = key_routes(&server.keys);
+    routes.extend(datakey_routes(&server.data_keys));
+    let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
+    let site = Arc::new(Site::new(deployment.instance()?, mount));
+    let listener = listen(serve.listen, serve.insecure_http).await.with_context(|| format!("--listen {}", serve.listen))?;
+    let address = listener.local_addr()?;
+    tracing::info!(
+        healthy = true,
+        status,
+        listen = %address,
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %serve.settings.operator.data_dir.display(),
+        "keyway is serving"
+    );
+    keyway_runtime_hyper::serve(listener, site, stop).await;
+    tracing::info!("keyway has stopped");
+    Ok(())
+}
+
+fn tell_root_access_key(key: &NewAccessKey) {
+    tell(&format!(
+        "\nThe root access key of this deployment. It is shown this once; keep it safe.\n\n  \
+         AWS_ACCESS_KEY_ID={}\n  AWS_SECRET_ACCESS_KEY={}\n",
+        key.id.as_str(),
+        text(&key.secret)
+    ));
+}

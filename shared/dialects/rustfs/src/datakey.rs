@@ -1,0 +1,247 @@
+//! Data keys: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_domain::access::Caller;
+use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealed};
+use keyway_domain::keys::KeyId;
+use keyway_domain::policy::Action;
+use keyway_domain::SecretBytes;
+use keyway_http::{Call, Route};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::wire::{self, Pairs};
+use crate::{Refusal, RustFs, route};
+
+pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+    vec![
+        route(Method::POST, "/kms/generate-data-key", Action::GenerateDataKey, data_keys, generate),
+        route(Method::POST, "/kms/encrypt", Action::Encrypt, data_keys, encrypt),
+        route(Method::POST, "/kms/decrypt", Action::Decrypt, data_keys, decrypt),
+        route(Method::POST, "/kms/rewrap", Action::Rewrap, data_keys, rewrap),
+    ]
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+#[derive(Deserialize)]
+enum KeySpec {
+    #[serde(rename = "AES_256", alias = "Aes256")]
+    Aes256,
+    #[serde(rename = "AES_128", alias = "Aes128")]
+    Aes128,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GenerateBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "keySpec", alias = "KeySpec")]
+    key_spec: Option<KeySpec>,
+    #[serde(alias = "encryptionContext", alias = "EncryptionContext")]
+    encryption_context: Option<Pairs>,
+}
+
+#[derive(Serialize)]
+struct GenerateAnswer<'a> {
+    key_id: &'a str,
+    plaintext_key: Zeroizing<String>,
+    ciphertext_blob: String,
+    key_version: u32,
+}
+
+async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+    let body: GenerateBody = wire::json_or_empty(&call.request.body)?;
+    let key_id = key_id(body.key_id.as_deref())?;
+    let context = wire::context("encryption_context", body.encryption_context)?;
+    let spec = match body.key_spec {
+        None | Some(KeySpec::Aes256) => DataKeySpec::Aes256,
+        Some(KeySpec::Aes128) => DataKeySpec::Aes128,
+    };
+    let (plaintext, sealed) = data_keys.generate(&call.caller, key_id, spec, &context).await?;
+    wire::ok(&GenerateAnswer {
+        key_id: sealed.key_id.as_str(),
+        plaintext_key: secret_base64(&plaintext),
+        ciphertext_blob: wire::to_base64(&sealed.blob),
+        key_version: sealed.key_version,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncryptBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "Plaintext")]
+    plaintext: Zeroizing<String>,
+    #[serde(alias = "encryptionContext", alias = "EncryptionContext")]
+    encryption_context: Option<Pairs>,
+}
+
+#[derive(Serialize)]
+struct SealedAnswer {
+    ciphertext_blob: String,
+    key_id: String,
+    key_version: u32,
+}
+
+impl From<Sealed> for SealedAnswer {
+    fn from(sealed: Sealed) -> Self {
+        Self {
+            ciphertext_blob: wire::to_base64(&sealed.blob),
+            key_id: sealed.key_id.as_str().to_owned(),
+            key_version: sealed.key_version,
+        }
+    }
+}
+
+async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+    let body: EncryptBody = wire::json(&call.request.body)?;
+    let key_id = key_id(body.key_id.as_deref())?;
+    let plaintext = wire::base64("plaintext", &body.plaintext)?;
+    let context = wire::context("encryption_context", body.encryption_context)?;
+    let sealed = data_keys.encrypt(&call.caller, key_id, &context, &plaintext).await?;
+    wire::ok(&SealedAnswer::from(sealed))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecryptBody {
+    #[serde(alias = "ciphertextBlob", alias = "CiphertextBlob")]
+    ciphertext_blob: String,
+    #[serde(alias = "encryptionContext", alias = "EncryptionContext")]
+    encryption_context: Option<Pairs>,
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DecryptAnswer<'a> {
+    key_id: &'a str,
+    plaintext: Zeroizing<String>,
+    key_version: u32,
+}
+
+async fn decrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+    let body: DecryptBody = wire::json(&call.request.body)?;
+    let key_id = key_id(body.key_id.as_deref())?;
+    let blob = wire::base64("ciphertext_blob", &body.ciphertext_blob)?;
+    let context = wire::context("encryption_context", body.encryption_context)?;
+    let opened = data_keys.decrypt(&call.caller, key_id.as_ref(), blob.expose(), &context).await?;
+    wire::ok(&DecryptAnswer {
+        key_id: opened.key_id.as_str(),
+        plaintext: secret_base64(&opened.plaintext),
+        key_version: opened.key_version,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RewrapBody {
+    #[serde(alias = "ciphertextBlob", alias = "CiphertextBlob")]
+    ciphertext_blob: Option<String>,
+    #[serde(alias = "encryptionContext", alias = "EncryptionContext")]
+    encryption_context: Option<Pairs>,
+    #[serde(alias = "destinationKeyId")]
+    destination_key_id: Option<String>,
+    #[serde(alias = "destinationEncryptionContext")]
+    destination_encryption_context: Option<Pairs>,
+    items: Option<Vec<RewrapItem>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RewrapItem {
+    #[serde(alias = "ciphertextBlob", alias = "CiphertextBlob")]
+    ciphertext_blob: String,
+    #[serde(alias = "encryptionContext", alias = "EncryptionContext")]
+    encryption_context: Option<Pairs>,
+    #[serde(alias = "destinationKeyId")]
+    destination_key_id: Option<String>,
+    #[serde(alias = "destinationEncryptionContext")]
+    destination_encryption_context: Option<Pairs>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RewrapOutcome {
+    Done(SealedAnswer),
+    Refused { code: &'static str, message: String },
+}
+
+#[derive(Serialize)]
+struct RewrapAnswer {
+    items: Vec<RewrapOutcome>,
+}
+
+const MAX_ITEMS: usize = 1000;
+
+async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+    let RewrapBody {
+        ciphertext_blob,
+        encryption_context,
+        destination_key_id,
+        destination_encryption_context,
+        items,
+    } = wire::json(&call.request.body)?;
+    match (ciphertext_blob, items) {
+        (Some(ciphertext_blob), None) => {
+            let item = RewrapItem {
+                ciphertext_blob,
+                encryption_context,
+                destination_key_id,
+                destination_encryption_context,
+            };
+            wire::ok(&rewrap_one(&data_keys, &call.caller, item).await?)
+        }
+        (None, Some(items)) => {
+            if encryption_context.is_some() || destination_key_id.is_some() || destination_encryption_context.is_some() {
+                return Err(Refusal::invalid_field("items", "each item carries its own contexts and destination"));
+            }
+            if items.len() > MAX_ITEMS {
+                return Err(Refusal::invalid_field("items", format!("must be at most {MAX_ITEMS}")));
+            }
+            let mut outcomes = Vec::with_capacity(items.len());
+            for item in items {
+                outcomes.push(match rewrap_one(&data_keys, &call.caller, item).await {
+                    Ok(done) => RewrapOutcome::Done(done),
+                    Err(refusal) => {
+                        let (code, message) = refusal.into_item(&call.request_id);
+                        RewrapOutcome::Refused { code, message }
+                    }
+                });
+            }
+            wire::ok(&RewrapAnswer { items: outcomes })
+        }
+        (Some(_), Some(_)) => Err(Refusal::invalid_field("items", "cannot be combined with `ciphertext_blob`")),
+        (None, None) => Err(Refusal::invalid_field("ciphertext_blob", "is required")),
+    }
+}
+
+async fn rewrap_one(data_keys: &DataKeys, caller: &Caller, item: RewrapItem) -> Result<SealedAnswer, Refusal> {
+    let blob = wire::base64("ciphertext_blob", &item.ciphertext_blob)?;
+    let context = wire::context("encryption_context", item.encryption_context)?;
+    let destination = item
+        .destination_key_id
+        .map(|id| KeyId::parse("destination_key_id", &id))
+        .transpose()?;
+    let destination_context = item
+        .destination_encryption_context
+        .map(|pairs| wire::context("destination_encryption_context", Some(pairs)))
+        .transpose()?;
+    let sealed =
+        data_keys.rewrap(caller, blob.expose(), &context, destination, destination_context.as_ref()).await?;
+    Ok(sealed.into())
+}
+
+fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Refusal> {
+    Ok(text.map(|text| KeyId::parse("key_id", text)).transpose()?)
+}
+
+fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
+    Zeroizing::new(wire::to_base64(bytes.expose()))
+}

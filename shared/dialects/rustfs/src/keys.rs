@@ -1,0 +1,471 @@
+//! Master keys: decode, operate, encode.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_domain::keys::{
+    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, MasterKey, NAME_TAG, NewKey, Reference, Tags,
+};
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Query, Route};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::wire::{self, Pairs};
+use crate::{Refusal, RustFs, route};
+
+pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+    vec![
+        route(Method::POST, "/kms/keys", Action::CreateKey, keys, create),
+        route(Method::POST, "/kms/create-key", Action::CreateKey, keys, create),
+        route(Method::GET, "/kms/keys", Action::ListKeys, keys, list),
+        route(Method::GET, "/kms/list-keys", Action::ListKeys, keys, list),
+        route(Method::GET, "/kms/keys/{key_id}", Action::DescribeKey, keys, describe),
+        route(Method::GET, "/kms/describe-key", Action::DescribeKey, keys, describe_by_query),
+        route(Method::DELETE, "/kms/keys/delete", Action::DeleteKey, keys, delete),
+        route(Method::POST, "/kms/keys/cancel-deletion", Action::DeleteKey, keys, cancel_deletion),
+        route(Method::POST, "/kms/keys/enable", Action::EnableKey, keys, enable),
+        route(Method::POST, "/kms/keys/disable", Action::DisableKey, keys, disable),
+        route(Method::POST, "/kms/keys/rotate", Action::RotateKey, keys, rotate),
+        route(Method::POST, "/kms/keys/update-description", Action::UpdateKeyDescription, keys, update_description),
+        route(Method::POST, "/kms/keys/tag", Action::TagResource, keys, tag),
+        route(Method::POST, "/kms/keys/untag", Action::UntagResource, keys, untag),
+    ]
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "keyUsage", alias = "KeyUsage")]
+    #[expect(dead_code, reason = "there is one usage: that it parses is all that it can say")]
+    key_usage: Option<KeyUsage>,
+    #[serde(alias = "Description")]
+    description: Option<String>,
+    #[serde(alias = "Tags")]
+    tags: Option<Pairs>,
+}
+
+#[derive(Deserialize)]
+enum KeyUsage {
+    #[serde(rename = "ENCRYPT_DECRYPT", alias = "EncryptDecrypt")]
+    EncryptDecrypt,
+}
+
+async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let CreateBody { key_id, description, tags, .. } = wire::json_or_empty(&call.request.body)?;
+    let tags = tags_of(tags.unwrap_or_default())?;
+    let tagged = tags.get(NAME_TAG).map(|name| KeyId::parse("tags.name", name)).transpose()?;
+    let named = wire::named_key(key_id.as_deref(), &call.query)?;
+    let description = description.map(Description::parse).transpose()?.flatten();
+    let new = NewKey { id: wire::agreeing([tagged, named])?, description, tags };
+    let key = keys.create(&call.caller, new).await?;
+    key_answer("key created successfully", &key)
+}
+
+async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let page = keys.list(&call.caller, &key_query(&call.query)?).await?;
+    wire::ok(&ListAnswer {
+        success: true,
+        message: "keys listed successfully",
+        keys: page.keys.iter().map(ListEntry::from).collect(),
+        truncated: page.next_marker.is_some(),
+        next_marker: page.next_marker,
+    })
+}
+
+async fn describe(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let id = KeyId::parse("key_id", call.params.get("key_id"))?;
+    described(&keys, &call, &id).await
+}
+
+async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let id = wire::query_key(&call.query)?.ok_or_else(|| Refusal::invalid_field("keyId", "is required"))?;
+    described(&keys, &call, &id).await
+}
+
+async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> Answer {
+    let wants_impact = match query_value(&call.query, "impact")? {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Refusal::invalid_field("impact", "must be `true` or `false`")),
+    };
+    let key = keys.describe(&call.caller, id).await?;
+    let references = if wants_impact { Some(keys.references(id).await?) } else { None };
+    wire::ok(&DescribeAnswer {
+        success: true,
+        message: "key described successfully",
+        key_metadata: KeyMetadata::from(&key),
+        impact: references.as_deref().map(|references| Impact::of(id, references)),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "pendingWindowInDays", alias = "PendingWindowInDays")]
+    pending_window_in_days: Option<i64>,
+    #[serde(alias = "forceImmediate")]
+    force_immediate: Option<bool>,
+    #[serde(alias = "confirmKeyId")]
+    confirm_key_id: Option<String>,
+}
+
+async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
+    let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
+    let days = match (body.pending_window_in_days, query_value(&call.query, "pending_window_in_days")?) {
+        (Some(days), _) => Some(days),
+        (None, Some(text)) => Some(text.parse().map_err(|_| {
+            Refusal::invalid_field("pending_window_in_days", "must be a whole number between 7 and 30")
+        })?),
+        (None, None) => None,
+    };
+    let window = days.map(DeletionWindow::days).transpose()?;
+    let immediate = match (body.force_immediate, query_value(&call.query, "force_immediate")?) {
+        (Some(immediate), _) => immediate,
+        (None, None | Some("false")) => false,
+        (None, Some("true")) => true,
+        (None, Some(_)) => return Err(Refusal::invalid_field("force_immediate", "must be `true` or `false`")),
+    };
+    if !immediate {
+        let key = keys.schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT)).await?;
+        let references = keys.references(&id).await?;
+        return wire::ok(&DeleteAnswer {
+            success: true,
+            message: "key deletion scheduled successfully",
+            key_id: id.as_str(),
+            deletion_date: key.deletion_date().map(wire::date),
+            key_metadata: Some(KeyMetadata::from(&key)),
+            impact: Impact::of(&id, &references),
+        });
+    }
+    let confirmed = match body.confirm_key_id.as_deref() {
+        Some(confirmed) => Some(confirmed),
+        None => query_value(&call.query, "confirm_key_id")?,
+    };
+    call.caller.may(Action::DeleteKey, &id)?;
+    if confirmed != Some(id.as_str()) {
+        return Err(Refusal::invalid_field("confirm_key_id", "must repeat the key id to delete it immediately"));
+    }
+    keys.destroy(&call.caller, &id).await?;
+    wire::ok(&DeleteAnswer {
+        success: true,
+        message: "key deleted successfully",
+        key_id: id.as_str(),
+        deletion_date: None,
+        key_metadata: None,
+        impact: Impact::of(&id, &[]),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+}
+
+/// The key of a body `{"key_id"}`, of the query, or of both where they agree.
+fn key_of(call: &Call<RustFs>) -> Result<KeyId, Refusal> {
+    let body: KeyBody = wire::json_or_empty(&call.request.body)?;
+    wire::required_key(body.key_id.as_deref(), &call.query)
+}
+
+async fn cancel_deletion(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let key = keys.cancel_deletion(&call.caller, &key_of(&call)?).await?;
+    key_answer("key deletion cancelled successfully", &key)
+}
+
+async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let key = keys.enable(&call.caller, &key_of(&call)?).await?;
+    key_answer("key enabled successfully", &key)
+}
+
+async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let key = keys.disable(&call.caller, &key_of(&call)?).await?;
+    key_answer("key disabled successfully", &key)
+}
+
+async fn rotate(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let key = keys.rotate(&call.caller, &key_of(&call)?).await?;
+    key_answer("key rotated successfully", &key)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DescriptionBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "Description")]
+    description: Option<String>,
+}
+
+async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let body: DescriptionBody = wire::json(&call.request.body)?;
+    let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
+    let text = body.description.ok_or_else(|| Refusal::invalid_field("description", "is required; `\"\"` clears it"))?;
+    let key = keys.describe_as(&call.caller, &id, Description::parse(text)?).await?;
+    key_answer("key description updated", &key)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TagBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "Tags")]
+    tags: Option<Pairs>,
+}
+
+async fn tag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let body: TagBody = wire::json(&call.request.body)?;
+    let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
+    let tags = tags_of(body.tags.ok_or_else(|| Refusal::invalid_field("tags", "is required"))?)?;
+    let key = keys.tag(&call.caller, &id, &tags).await?;
+    key_answer("key tags updated", &key)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UntagBody {
+    #[serde(alias = "keyId", alias = "KeyId")]
+    key_id: Option<String>,
+    #[serde(alias = "tagKeys", alias = "TagKeys")]
+    tag_keys: Option<Vec<String>>,
+}
+
+async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let body: UntagBody = wire::json(&call.request.body)?;
+    let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
+    let names = body.tag_keys.ok_or_else(|| Refusal::invalid_field("tag_keys", "is required"))?;
+    let key = keys.untag(&call.caller, &id, &names).await?;
+    key_answer("key tags removed", &key)
+}
+
+fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
+    let count = pairs.0.len();
+    let tags: BTreeMap<String, String> = pairs.0.into_iter().collect();
+    if tags.len() != count {
+        return Err(Refusal::invalid_field("tags", "a key is given more than once"));
+    }
+    Ok(Tags::parse(tags)?)
+}
+
+fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+    query.one(name).map_err(|error| Refusal::invalid_query(name, error))
+}
+
+fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
+    let owned = |name| Ok::<_, Refusal>(query_value(query, name)?.filter(|value| !value.is_empty()).map(str::to_owned));
+    if let Some(usage) = query_value(query, "usage")?
+        && plain(usage) != "encryptdecrypt"
+    {
+        return Err(Refusal::invalid_field("usage", "must be ENCRYPT_DECRYPT"));
+    }
+    Ok(KeyQuery {
+        limit: limit(query_value(query, "limit")?)?,
+        marker: owned("marker")?,
+        prefix: owned("prefix")?,
+        pattern: owned("pattern")?,
+        status: query_value(query, "status")?.map(status).transpose()?,
+    })
+}
+
+fn limit(text: Option<&str>) -> Result<usize, Refusal> {
+    let Some(text) = text else { return Ok(100) };
+    let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let positive = text.bytes().any(|byte| byte != b'0');
+    if !(whole && positive) {
+        return Err(Refusal::invalid_field("limit", "must be a whole number from 1 to 1000"));
+    }
+    // Larger ones are served as 1000; those too large for a number as well.
+    Ok(text.parse().unwrap_or(1000).min(1000))
+}
+
+fn status(text: &str) -> Result<KeyStatus, Refusal> {
+    match plain(text).as_str() {
+        "active" | "enabled" => Ok(KeyStatus::Enabled),
+        "disabled" => Ok(KeyStatus::Disabled),
+        "pendingdeletion" => Ok(KeyStatus::PendingDeletion),
+        _ => Err(Refusal::invalid_field("status", "must be Active, Disabled or PendingDeletion")),
+    }
+}
+
+/// Clients write the same word as `PENDING_DELETION`, `pending-deletion` and `PendingDeletion`.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// A key as every answer shows it.
+#[derive(Serialize)]
+struct KeyMetadata<'a> {
+    key_id: &'a str,
+    description: Option<&'a str>,
+    enabled: bool,
+    key_usage: &'static str,
+    creation_date: String,
+    rotation_enabled: bool,
+    deletion_date: Option<String>,
+    key_state: &'static str,
+    key_version: u32,
+    origin: &'static str,
+    created_by: &'a str,
+    tags: TagsOut<'a>,
+}
+
+struct TagsOut<'a>(&'a Tags);
+
+impl Serialize for TagsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in self.0.iter() {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
+    fn from(key: &'a MasterKey) -> Self {
+        Self {
+            key_id: key.id.as_str(),
+            description: key.description.as_ref().map(Description::as_str),
+            enabled: key.state == KeyState::Enabled,
+            key_usage: "ENCRYPT_DECRYPT",
+            creation_date: wire::date(key.created_at),
+            // Keys are rotated when asked, never by a schedule.
+            rotation_enabled: false,
+            deletion_date: key.deletion_date().map(wire::date),
+            key_state: match key.state {
+                KeyState::Enabled => "Enabled",
+                KeyState::Disabled => "Disabled",
+                KeyState::PendingDeletion { .. } => "PendingDeletion",
+            },
+            key_version: key.current_version(),
+            origin: key.origin.as_str(),
+            created_by: &key.created_by,
+            tags: TagsOut(&key.tags),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ListEntry<'a> {
+    #[serde(flatten)]
+    metadata: KeyMetadata<'a>,
+    algorithm: &'static str,
+    status: &'static str,
+    version: u32,
+    created_at: String,
+    rotated_at: Option<String>,
+}
+
+impl<'a> From<&'a MasterKey> for ListEntry<'a> {
+    fn from(key: &'a MasterKey) -> Self {
+        Self {
+            metadata: key.into(),
+            algorithm: "AES_256",
+            status: match key.state {
+                KeyState::Enabled => "Active",
+                KeyState::Disabled => "Disabled",
+                KeyState::PendingDeletion { .. } => "PendingDeletion",
+            },
+            version: key.current_version(),
+            created_at: wire::date(key.created_at),
+            rotated_at: key.rotated_at().map(wire::date),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyAnswer<'a> {
+    success: bool,
+    message: &'static str,
+    key_id: &'a str,
+    key_metadata: KeyMetadata<'a>,
+}
+
+fn key_answer(message: &'static str, key: &MasterKey) -> Answer {
+    wire::ok(&KeyAnswer { success: true, message, key_id: key.id.as_str(), key_metadata: key.into() })
+}
+
+#[derive(Serialize)]
+struct ListAnswer<'a> {
+    success: bool,
+    message: &'static str,
+    keys: Vec<ListEntry<'a>>,
+    truncated: bool,
+    next_marker: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DescribeAnswer<'a> {
+    success: bool,
+    message: &'static str,
+    key_metadata: KeyMetadata<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impact: Option<Impact<'a>>,
+}
+
+#[derive(Serialize)]
+struct DeleteAnswer<'a> {
+    success: bool,
+    message: &'static str,
+    key_id: &'a str,
+    deletion_date: Option<String>,
+    key_metadata: Option<KeyMetadata<'a>>,
+    impact: Impact<'a>,
+}
+
+/// What would break without the key, as far as the service itself knows.
+#[derive(Serialize)]
+struct Impact<'a> {
+    key_id: &'a str,
+    completeness: &'static str,
+    coverage: Coverage,
+    references: Vec<ReferenceOut>,
+}
+
+#[derive(Serialize)]
+struct Coverage {
+    scanned: [&'static str; 1],
+    not_scanned: [&'static str; 2],
+}
+
+#[derive(Serialize)]
+struct ReferenceOut {
+    kind: &'static str,
+    id: &'static str,
+    detail: &'static str,
+}
+
+impl<'a> Impact<'a> {
+    fn of(id: &'a KeyId, references: &[Reference]) -> Self {
+        Self {
+            key_id: id.as_str(),
+            completeness: "observed-only",
+            coverage: Coverage {
+                scanned: ["service-default-key"],
+                not_scanned: ["object-envelopes", "in-progress-multipart-uploads"],
+            },
+            references: references
+                .iter()
+                .map(|reference| match reference {
+                    Reference::ServiceDefaultKey => ReferenceOut {
+                        kind: "service-default-key",
+                        id: "kms-service-default-key",
+                        detail: "data-key requests that name no key use this one",
+                    },
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! RustFS's KMS admin API: its paths, shapes and refusals.
+//!
+//! Three documents describe this API, and none of them alike. What is accepted is the union of their spellings
+//! and of what RustFS's console, `rc` and the Terraform provider send; what is answered is one superset of fields
+//! that all of them can read.
+
+mod datakey;
+mod keys;
+mod refusal;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_auth::Authenticator;
+use keyway_domain::access::Caller;
+use keyway_domain::datakey::DataKeys;
+use keyway_domain::keys::Keys;
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+
+pub use refusal::Refusal;
+
+/// Where this API lives. The second is an alias of the first.
+pub const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
+
+/// The longest body of any route, in bytes.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// The dialect: how this API tells callers apart, and how it says no.
+pub struct RustFs {
+    authenticator: Arc<Authenticator>,
+}
+
+impl RustFs {
+    /// With this authenticator.
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator }
+    }
+}
+
+impl Dialect for RustFs {
+    type Caller = Caller;
+    type Action = Action;
+    type Error = Refusal;
+
+    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+        Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn authorize(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
+        Ok(caller.may_ever(action)?)
+    }
+
+    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
+        Refusal::from(refused).answer(place)
+    }
+}
+
+/// The routes of master keys.
+pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+    keys::routes(keys)
+}
+
+/// The routes of data keys.
+pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+    datakey::routes(data_keys)
+}
+
+/// A route whose handler runs `run` on `operations`.
+fn route<O, F>(
+    method: Method,
+    path: &'static str,
+    action: Action,
+    operations: &Arc<O>,
+    run: fn(Arc<O>, Call<RustFs>) -> F,
+) -> Route<RustFs>
+where
+    O: Send + Sync + 'static,
+    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+{
+    let operations = Arc::clone(operations);
+    let run = Box::new(move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(run(Arc::clone(&operations), call))
+    });
+    Route { method, path, body_limit: BODY_LIMIT, action, run }
+}

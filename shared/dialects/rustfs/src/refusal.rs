@@ -1,0 +1,217 @@
+//! The one table from errors to statuses, codes and texts.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use keyway_auth::AuthError;
+use keyway_auth::sigv4::StatusClass;
+use keyway_domain::keys::{KeyState, Reference};
+use keyway_domain::{Fault, KmsError};
+use keyway_http::{Place, QueryError, Refused};
+use serde::Serialize;
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What only the log may know.
+    fault: Option<Fault>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), header: None, fault: None }
+    }
+
+    /// 400 `InvalidRequest`.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
+    }
+
+    pub(crate) fn invalid_field(field: &str, reason: impl std::fmt::Display) -> Self {
+        Self::invalid(format!("field `{field}`: {reason}"))
+    }
+
+    pub(crate) fn invalid_query(name: &str, error: QueryError) -> Self {
+        Self::invalid(format!("query parameter `{name}` {error}"))
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
+        self
+    }
+
+    /// The code and text, for one item of many; the fault behind it goes to the log.
+    pub(crate) fn into_item(self, request_id: &str) -> (&'static str, String) {
+        self.log(request_id);
+        (self.code, self.message)
+    }
+
+    fn log(&self, request_id: &str) {
+        if let Some(fault) = &self.fault {
+            fault.log(request_id);
+        }
+    }
+
+    pub(crate) fn answer(self, place: &Place<'_>) -> Response<Bytes> {
+        self.log(place.request_id);
+        let body = ErrorBody {
+            success: false,
+            code: self.code,
+            message: &self.message,
+            error: ErrorDetail {
+                code: self.code,
+                message: &self.message,
+                request_id: place.request_id,
+                resource: &crate::wire::shortened(place.raw_path),
+            },
+        };
+        // Strings and a bool always serialize; an empty body would still carry the status.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(body.into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.header.map(|header| *header) {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+/// The shape that the readers of all three documents understand: code and message at the top and inside `error`.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    success: bool,
+    code: &'a str,
+    message: &'a str,
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+    resource: &'a str,
+}
+
+impl From<KmsError> for Refusal {
+    fn from(error: KmsError) -> Self {
+        match error {
+            KmsError::Invalid { field, reason } => Self::invalid_field(field, reason),
+            KmsError::NotPermitted => {
+                Self::new(StatusCode::FORBIDDEN, "AccessDenied", "the caller is not permitted to do this")
+            }
+            KmsError::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", why),
+            KmsError::KeyNotFound(key) => {
+                Self::new(StatusCode::NOT_FOUND, "KeyNotFound", format!("key `{key}` not found"))
+            }
+            KmsError::AccessKeyNotFound(id) => {
+                Self::new(StatusCode::NOT_FOUND, "NotFound", format!("access key `{id}` not found"))
+            }
+            KmsError::KeyExists(key) => {
+                Self::new(StatusCode::CONFLICT, "KeyAlreadyExists", format!("key `{key}` already exists"))
+            }
+            KmsError::KeyState { key_id, state } => {
+                let state = match state {
+                    KeyState::Enabled => "enabled",
+                    KeyState::Disabled => "disabled",
+                    KeyState::PendingDeletion { .. } => "pending deletion",
+                };
+                Self::new(StatusCode::CONFLICT, "InvalidKeyState", format!("key `{key_id}` is {state}"))
+            }
+            KmsError::TooManyVersions(key) => Self::new(
+                StatusCode::CONFLICT,
+                "InvalidKeyState",
+                format!("key `{key}` has as many versions as a key can have"),
+            ),
+            KmsError::StillReferenced(key, references) => {
+                let names: Vec<&str> = references
+                    .iter()
+                    .map(|reference| match reference {
+                        Reference::ServiceDefaultKey => "service-default-key",
+                    })
+                    .collect();
+                Self::new(
+                    StatusCode::CONFLICT,
+                    "Conflict",
+                    format!("key `{key}` is still referenced: {}", names.join(", ")),
+                )
+            }
+            KmsError::DecryptionFailed => {
+                Self::new(StatusCode::BAD_REQUEST, "DecryptionFailed", "the ciphertext cannot be decrypted")
+            }
+            KmsError::Contended(key) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("key `{key}` is being changed by others at the same time; try again"),
+            ),
+            KmsError::NotConfigured => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceNotConfigured", "the KMS service is not configured")
+            }
+            KmsError::NotRunning => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceNotRunning", "the KMS service is not running")
+            }
+            KmsError::Throttled => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "Throttled", "too many requests; try again shortly")
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            KmsError::Backend(fault) => {
+                let mut refusal =
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, "BackendError", "a backend of the KMS failed");
+                refusal.fault = Some(fault);
+                refusal
+            }
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Kms(error) => error.into(),
+            AuthError::Denied(denied) => match denied.status_class() {
+                StatusClass::BadRequest => Self::invalid(denied.to_string()),
+                StatusClass::Unauthenticated => {
+                    Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", denied.to_string())
+                        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("AWS4-HMAC-SHA256"))
+                }
+            },
+        }
+    }
+}
+
+impl From<Refused<Self>> for Refusal {
+    fn from(refused: Refused<Self>) -> Self {
+        match refused {
+            Refused::By(refusal) => refusal,
+            Refused::NoRoute => Self::new(StatusCode::NOT_FOUND, "NotFound", "there is no such endpoint"),
+            Refused::OtherMethods(allow) => {
+                let refusal = Self::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "MethodNotAllowed",
+                    format!("this endpoint takes {allow}"),
+                );
+                match HeaderValue::from_str(&allow) {
+                    Ok(value) => refusal.with_header(ALLOW, value),
+                    Err(_) => refusal,
+                }
+            }
+            Refused::BodyTooLarge { limit } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestTooLarge",
+                format!("the body is longer than {limit} bytes"),
+            ),
+            Refused::BodyBroken => Self::invalid("the body broke off"),
+            Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
+            Refused::Panicked => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "the request failed unexpectedly")
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What every shape of this dialect is made of: strict JSON in, JSON out, strict base64, dates, key ids of query and body.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use jiff::Timestamp;
+use keyway_domain::keys::KeyId;
+use keyway_domain::{EncryptionContext, SecretBytes};
+use keyway_http::Query;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Refusal;
+
+/// Decodes a body that must be a JSON object, unknown and repeated fields refused.
+///
+/// What a client sent is never repeated in the error, but for the names of fields: values may be secret.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Derived structs would also take an array, field by field.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Refusal::invalid("invalid JSON: the body must be a JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        describe(&path, &error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| describe(".", &error))?;
+    Ok(value)
+}
+
+/// As [`json`], an empty body taken for `{}`.
+pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    json(if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body })
+}
+
+fn describe(path: &str, error: &serde_json::Error) -> Refusal {
+    if !error.is_data() {
+        return Refusal::invalid(format!("invalid JSON at line {} column {}", error.line(), error.column()));
+    }
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let names_a_field = ["unknown field `", "missing field `", "duplicate "].iter().any(|start| text.starts_with(start));
+    let reason = if names_a_field {
+        shortened(text).into_owned()
+    } else {
+        // "invalid type: string "...", expected a map": only what was expected may be told.
+        match text.rsplit_once("expected ") {
+            Some((_, expected)) => format!("expected {expected}"),
+            None => "is not what it must be".to_owned(),
+        }
+    };
+    // What names a field itself needs the path only where the field is not at the top.
+    let at_the_top = !path.contains(['.', '[']);
+    match path {
+        "." | "?" => Refusal::invalid(reason),
+        _ if names_a_field && at_the_top => Refusal::invalid(reason),
+        path => Refusal::invalid_field(&shortened(path), reason),
+    }
+}
+
+/// Names come from the client and may be a megabyte long.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 300;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
+}
+
+/// Pairs of strings from a JSON object, repeated names kept, so that they can be refused: a map would keep the last.
+#[derive(Default)]
+pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// The encryption context of a body, as `field`.
+pub(crate) fn context(field: &'static str, pairs: Option<Pairs>) -> Result<EncryptionContext, Refusal> {
+    EncryptionContext::from_pairs(pairs.unwrap_or_default().0).map_err(|error| Refusal::invalid_field(field, error))
+}
+
+/// Strict standard base64: padded, canonical, nothing else between.
+pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, Refusal> {
+    STANDARD
+        .decode(text)
+        .map(SecretBytes::from)
+        .map_err(|_| Refusal::invalid_field(field, "must be standard base64 with padding"))
+}
+
+/// Bytes as standard base64.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// RFC 3339, UTC, with microseconds.
+pub(crate) fn date(timestamp: Timestamp) -> String {
+    format!("{timestamp:.6}")
+}
+
+const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
+
+/// The key that the query names, in any of the spellings that clients use; an empty value names none.
+pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
+    let mut found: Option<&str> = None;
+    for name in KEY_ID_QUERY {
+        let value = query.one(name).map_err(|error| Refusal::invalid_query(name, error))?;
+        match (found, value.filter(|value| !value.is_empty())) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(Refusal::invalid_field("keyId", "the query names two different keys"));
+            }
+            (None, Some(value)) => found = Some(value),
+            _ => {}
+        }
+    }
+    Ok(found.map(|text| KeyId::parse("keyId", text)).transpose()?)
+}
+
+/// The one key that body and query name together.
+pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, Refusal> {
+    let body = body.map(|text| KeyId::parse("key_id", text)).transpose()?;
+    agreeing([body, query_key(query)?])
+}
+
+/// As [`named_key`], where there must be one.
+pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, Refusal> {
+    named_key(body, query)?.ok_or_else(|| Refusal::invalid_field("key_id", "is required"))
+}
+
+/// The one id that all that name one agree on.
+pub(crate) fn agreeing<const N: usize>(names: [Option<KeyId>; N]) -> Result<Option<KeyId>, Refusal> {
+    let mut names = names.into_iter().flatten();
+    let first = names.next();
+    if names.all(|name| Some(&name) == first.as_ref()) {
+        Ok(first)
+    } else {
+        Err(Refusal::invalid_field("key_id", "the request names two different keys"))
+    }
+}
+
+/// A 200 answer.
+pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
+    let body = serde_json::to_vec(body).map_err(|error| keyway_domain::Fault::new("encoding an answer", error));
+    let body = body.map_err(|fault| Refusal::from(keyway_domain::KmsError::from(fault)))?;
+    let mut response = Response::new(Bytes::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

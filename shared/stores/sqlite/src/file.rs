@@ -1,0 +1,102 @@
+//! The file before SQLite opens it: it exists, it is plain, and only its owner may use it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::OpenError;
+
+/// SQLite gives its log and index the mode of the database, so this one decides for all three.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+/// One page of the smallest size that SQLite knows.
+const SMALLEST_DATABASE: u64 = 512;
+
+/// Held while the file is made. Closing any handle of a file drops this process's POSIX locks on it,
+/// SQLite's included, so nobody in this process may open the file before the handle that made it closed.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// Makes the file and its folder if they are missing and checks their modes; gives the file's full path.
+pub(crate) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    let name = path.file_name().ok_or_else(|| OpenError::NotAFile {
+        path: path.to_owned(),
+    })?;
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    make_folder(folder).map_err(failed(folder))?;
+    // A full path is never one of the names that mean something else to SQLite, such as ":memory:".
+    let folder = folder.canonicalize().map_err(failed(folder))?;
+    check_mode(
+        &folder,
+        fs::metadata(&folder)
+            .map_err(failed(&folder))?
+            .permissions()
+            .mode(),
+        FOLDER_MODE,
+    )?;
+
+    let path = folder.join(name);
+    make(&path, &folder).map_err(failed(&path))?;
+    let metadata = fs::symlink_metadata(&path).map_err(failed(&path))?;
+    if !metadata.is_file() {
+        return Err(OpenError::NotAFile { path });
+    }
+    check_mode(&path, metadata.permissions().mode(), FILE_MODE)?;
+    // SQLite would take so short a file for an empty database and overwrite it.
+    if (1..SMALLEST_DATABASE).contains(&metadata.len()) {
+        return Err(OpenError::NotOurs { path });
+    }
+    Ok(path)
+}
+
+/// Makes the folder and those above it that are missing, each flushed into the one above.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    let above = folder
+        .parent()
+        .filter(|above| !above.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    make_folder(above)?;
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(above)?.sync_all(),
+    }
+}
+
+fn make(path: &Path, folder: &Path) -> io::Result<()> {
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+    {
+        Ok(file) => drop(file),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // SQLite flushes the folder when it makes its log, but this entry is ours.
+    File::open(folder)?.sync_all()
+}
+
+fn check_mode(path: &Path, mode: u32, wanted: u32) -> Result<(), OpenError> {
+    let mode = mode & 0o7777;
+    if mode & 0o777 & !wanted != 0 {
+        return Err(OpenError::Loose {
+            path: path.to_owned(),
+            mode,
+            wanted,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The Table port on SQLite: one file, shared by any number of processes on one machine.
+//!
+//! Reads go to a few connections of their own. Writes go to one thread that commits all writes that
+//! are waiting in one transaction, so that many writers at a time share one flush to the disk.
+//!
+//! **Invariant:** a write is answered with success only after the `COMMIT` that holds it returned,
+//! and with `synchronous=FULL` that is after its flush.
+//!
+//! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
+//! then answers [`StoreError::Throttled`]: nothing was changed, and trying again later is right.
+
+mod file;
+mod readers;
+mod records;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use async_trait::async_trait;
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+};
+use rusqlite::ErrorCode;
+
+use crate::readers::Readers;
+use crate::writer::{Write, Writer};
+
+/// The table in one SQLite file.
+///
+/// Dropping it blocks until the writes that were begun are done and the write-ahead log is folded into the file.
+pub struct SqliteTable {
+    // Dropped first: the writer folds the log while the readers are idle.
+    writer: Writer,
+    readers: Arc<Readers>,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteTable {
+    /// Opens the table in this file, made with mode 0600 if there is none, and brings its schema up to date.
+    ///
+    /// Blocks on the disk, and on another process that is opening the file at the same time.
+    ///
+    /// # Errors
+    /// [`OpenError`]; its text is for the operator and says what to do.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = file::prepare(path)?;
+        let connection = schema::open(&path)?;
+        let writer =
+            Writer::start(connection, Arc::clone(&clock)).map_err(|source| OpenError::Io {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(Self {
+            writer,
+            readers: Arc::new(Readers::new(path)),
+            clock,
+        })
+    }
+}
+
+#[async_trait]
+impl TableReader for SqliteTable {
+    /// Always strong: a reader sees what was committed before it began, whichever process committed it.
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        _: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        let (id, now) = (id.to_owned(), self.clock.now());
+        self.readers
+            .run("read a record", move |connection| {
+                records::get(connection, kind, &id, now)
+            })
+            .await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let (range, now) = (records::Range::new(prefix, after), self.clock.now());
+        self.readers
+            .run("read a page", move |connection| {
+                records::page(connection, kind, &range, limit, now)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl TableWriter for SqliteTable {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.writer.run(|| Write::PutNew(record.clone())).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.writer
+            .run(|| Write::Replace(record.clone(), seen))
+            .await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.writer
+            .run(|| Write::Remove(kind, id.to_owned(), seen))
+            .await
+    }
+}
+
+impl fmt::Debug for SqliteTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteTable")
+            .field("path", &self.readers.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the table could not be opened. Texts are for the operator: they name the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file or its folder could not be made or examined.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The path names a folder, a symbolic link or another thing that is no plain file.
+    #[error("{} is not a plain file", path.display())]
+    NotAFile {
+        /// What the path names.
+        path: PathBuf,
+    },
+    /// Others than the owner may use the file or its folder.
+    #[error(
+        "{} has mode {mode:04o}: others than its owner may use it; run: chmod {wanted:03o} '{}'",
+        path.display(), path.display()
+    )]
+    Loose {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The mode that it should have.
+        wanted: u32,
+    },
+    /// The file holds something else; it was left as it is.
+    #[error("{} is not a Keyway table; it was left as it is; name another file", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer release of Keyway wrote the file; it was left as it is.
+    #[error(
+        "{} has schema version {found}, and this release knows versions up to {known}; run the newer release",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest schema version that this release knows.
+        known: i64,
+    },
+    /// SQLite failed, or another process kept the file locked.
+    #[error("{}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// What the port answers for an error of SQLite.
+///
+/// A lock that did not come free is throttling: it is met before a transaction does anything.
+fn store_error(what: &'static str, error: &Arc<rusqlite::Error>) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy) => StoreError::Throttled,
+        _ => failed(what, Arc::clone(error)),
+    }
+}
+
+fn failed(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    StoreError::Failed {
+        what,
+        source: source.into(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Records as rows: the statements of the table, each inside a transaction that its caller began.
+
+use jiff::Timestamp;
+use keyway_domain::ports::{Kind, Page, Record, Revision};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Whether a conditional write took place, or met a record other than its writer had seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Conflict,
+}
+
+/// Ids from `first` to just before `end`, by their bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    first: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl Range {
+    /// The ids that begin with `prefix` and sort after `after`.
+    pub(crate) fn new(prefix: &str, after: Option<&str>) -> Self {
+        // Nothing sorts between a string and itself followed by a zero byte.
+        let past = after.map(|after| [after.as_bytes(), &[0]].concat());
+        let first = past.unwrap_or_default().max(prefix.as_bytes().to_vec());
+        // The last byte of UTF-8 is never 0xff, so it has a successor; and 0xff is past every id.
+        let mut end = prefix.as_bytes().to_vec();
+        match end.last_mut() {
+            Some(last) => *last = last.saturating_add(1),
+            None => end.push(0xff),
+        }
+        Self { first, end }
+    }
+}
+
+/// The record of this id, unless it has expired.
+pub(crate) fn get(
+    connection: &Connection,
+    kind: Kind,
+    id: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Record>> {
+    connection
+        .prepare_cached(
+            "SELECT id, revision, expires_at, value FROM records
+             WHERE kind = ?1 AND id = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
+        )?
+        .query_row(
+            params![kind.as_str(), id.as_bytes(), now.as_microsecond()],
+            |row| record(kind, row),
+        )
+        .optional()
+}
+
+/// Up to `limit` records of the range.
+pub(crate) fn page(
+    connection: &Connection,
+    kind: Kind,
+    range: &Range,
+    limit: usize,
+    now: Timestamp,
+) -> rusqlite::Result<Page> {
+    let limit = limit.clamp(1, 1000);
+    // One more than asked for tells whether more follow.
+    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut statement = connection.prepare_cached(
+        "SELECT id, revision, expires_at, value FROM records
+         WHERE kind = ?1 AND id >= ?2 AND id < ?3 AND (expires_at IS NULL OR expires_at > ?4)
+         ORDER BY id LIMIT ?5",
+    )?;
+    let rows = statement.query_map(
+        params![
+            kind.as_str(),
+            range.first,
+            range.end,
+            now.as_microsecond(),
+            fetched
+        ],
+        |row| record(kind, row),
+    )?;
+    let mut records = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    Ok(Page { records, more })
+}
+
+/// Makes the record if there is none.
+pub(crate) fn put_new(
+    connection: &Connection,
+    record: &Record,
+    now: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    match current(connection, record.kind, &record.id, now)? {
+        Some(revision) if revision == record.revision => Ok(Outcome::Done),
+        Some(_) => Ok(Outcome::Conflict),
+        // An expired one may still be there.
+        None => write(connection, record),
+    }
+}
+
+/// Replaces the record that has the revision `seen`.
+pub(crate) fn replace(
+    connection: &Connection,
+    record: &Record,
+    seen: Revision,
+    now: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    match current(connection, record.kind, &record.id, now)? {
+        Some(revision) if revision == record.revision => Ok(Outcome::Done),
+        Some(revision) if revision == seen => write(connection, record),
+        _ => Ok(Outcome::Conflict),
+    }
+}
+
+/// Removes the record that has the revision `seen`.
+pub(crate) fn remove(
+    connection: &Connection,
+    kind: Kind,
+    id: &str,
+    seen: Revision,
+    now: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    match current(connection, kind, id, now)? {
+        Some(revision) if revision != seen => Ok(Outcome::Conflict),
+        Some(_) => {
+            connection
+                .prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?
+                .execute(params![kind.as_str(), id.as_bytes()])?;
+            Ok(Outcome::Done)
+        }
+        None => Ok(Outcome::Done),
+    }
+}
+
+/// Deletes some of the records that expired before this time.
+pub(crate) fn purge(connection: &Connection, expired_before: Timestamp) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM records WHERE (kind, id) IN
+             (SELECT kind, id FROM records WHERE expires_at < ?1 ORDER BY expires_at LIMIT 100)",
+        )?
+        .execute([expired_before.as_microsecond()])
+}
+
+fn current(
+    connection: &Connection,
+    kind: Kind,
+    id: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Revision>> {
+    connection
+        .prepare_cached(
+            "SELECT revision FROM records
+             WHERE kind = ?1 AND id = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
+        )?
+        .query_row(
+            params![kind.as_str(), id.as_bytes(), now.as_microsecond()],
+            |row| row.get(0).map(Revision),
+        )
+        .optional()
+}
+
+fn write(connection: &Connection, record: &Record) -> rusqlite::Result<Outcome> {
+    connection
+        .prepare_cached("REPLACE INTO records (kind, id, revision, expires_at, value) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![
+            record.kind.as_str(),
+            record.id.as_bytes(),
+            record.revision.0,
+            record.expires_at.map(Timestamp::as_microsecond),
+            record.value,
+        ])?;
+    Ok(Outcome::Done)
+}
+
+fn record(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Record> {
+    let id = String::from_utf8(row.get(0)?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error))
+    })?;
+    let expires_at = row
+        .get::<_, Option<i64>>(2)?
+        .map(Timestamp::from_microsecond)
+        .transpose()
+        .map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(2, Type::Integer, Box::new(error))
+        })?;
+    Ok(Record {
+        kind,
+        id,
+        revision: Revision(row.get(1)?),
+        value: row.get(3)?,
+        expires_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_end_just_past_their_prefix() {
+        let range = |prefix, after| {
+            let Range { first, end } = Range::new(prefix, after);
+            (first, end)
+        };
+        assert_eq!(range("", None), (b"".to_vec(), vec![0xff]));
+        assert_eq!(range("ab", None), (b"ab".to_vec(), b"ac".to_vec()));
+        assert_eq!(range("ab", Some("aa")), (b"ab".to_vec(), b"ac".to_vec()));
+        assert_eq!(range("ab", Some("ab")), (b"ab\0".to_vec(), b"ac".to_vec()));
+        assert_eq!(range("ab", Some("b")), (b"b\0".to_vec(), b"ac".to_vec()));
+        assert_eq!(range("\u{10FFFF}", None).1, [0xf4, 0x8f, 0xbf, 0xc0]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Opening a connection, and the schema with its history.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+
+use crate::OpenError;
+
+/// Marks a file as ours: "KEYW".
+const APPLICATION_ID: i64 = 0x4b45_5957;
+
+/// Steps from each schema version to the next; version n is the first n of them. Append only.
+const MIGRATIONS: &[&str] = &[
+    // Ids are BLOBs: they compare by their bytes, and a bound past a prefix need not be UTF-8.
+    //
+    // WITHOUT ROWID keeps the records themselves in the order of their ids, so that a page is one walk
+    // over neighbouring leaves. The value comes last: what a write looks at never lies on an overflow page.
+    "CREATE TABLE records (
+         kind TEXT NOT NULL,
+         id BLOB NOT NULL,
+         revision BLOB NOT NULL,
+         expires_at INTEGER, -- microseconds since 1970
+         value BLOB NOT NULL,
+         PRIMARY KEY (kind, id)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;",
+];
+
+/// How long to wait for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to a file whose schema is up to date, brought there if need be.
+pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
+    prepare(path, MIGRATIONS).map_err(|refusal| match refusal {
+        Refusal::NotOurs => OpenError::NotOurs {
+            path: path.to_owned(),
+        },
+        Refusal::Newer { found, known } => OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        },
+        Refusal::Sqlite(source) => OpenError::Sqlite {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// A connection for reads and writes, to a file that [`open`] has seen before.
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // No URI names and no creation: the path means this file, which exists.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch(
+        "PRAGMA trusted_schema = OFF;
+         PRAGMA cell_size_check = ON;
+         PRAGMA secure_delete = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA synchronous = FULL;
+         PRAGMA fullfsync = ON; -- macOS: flush the drive too; nothing elsewhere",
+    )?;
+    Ok(connection)
+}
+
+#[derive(Debug)]
+enum Refusal {
+    NotOurs,
+    Newer { found: i64, known: i64 },
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotOurs,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+fn prepare(path: &Path, migrations: &[&str]) -> Result<Connection, Refusal> {
+    let mut connection = connect(path)?;
+    // Before the first change: a file that is refused is left as it is.
+    version(&connection, migrations)?;
+    write_ahead(&connection)?;
+
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Again, now that no other process can be between reading the version and raising it.
+    let current = version(&transaction, migrations)?;
+    if current < migrations.len() {
+        for step in migrations.iter().skip(current) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", number(migrations.len()))?;
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// The schema version of a file that is ours or empty: how many migrations it has had.
+fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Refusal> {
+    let (application, found, objects): (i64, i64, i64) = connection.query_row(
+        "SELECT (SELECT application_id FROM pragma_application_id),
+                (SELECT user_version FROM pragma_user_version),
+                (SELECT count(*) FROM sqlite_schema)",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    if (application, found, objects) == (0, 0, 0) {
+        return Ok(0);
+    }
+    if application != APPLICATION_ID {
+        return Err(Refusal::NotOurs);
+    }
+    usize::try_from(found)
+        .ok()
+        .filter(|found| *found <= migrations.len())
+        .ok_or(Refusal::Newer {
+            found,
+            known: number(migrations.len()),
+        })
+}
+
+/// Switches to the write-ahead log, which stays with the file.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    // SQLite answers busy at once, without its timeout, when two connections switch at the same time.
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut attempts = BUSY_TIMEOUT.as_millis() / PAUSE.as_millis();
+    loop {
+        match connection
+            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+        {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && attempts > 0 =>
+            {
+                attempts -= 1;
+                thread::sleep(PAUSE);
+            }
+            // SQLite then stays with its old mode, which lets readers keep writers out.
+            Ok(mode) if mode != "wal" => {
+                let text = "the file system has no shared memory, which the write-ahead log needs; use a local disk";
+                return Err(rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_IOERR),
+                    Some(text.to_owned()),
+                ));
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
+fn number(versions: usize) -> i64 {
+    i64::try_from(versions).unwrap_or(i64::MAX)
+}

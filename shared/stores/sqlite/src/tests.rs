@@ -1,0 +1,634 @@
+//! The table as a whole: the contract, two tables and two processes over one file, crashes, modes, schemas.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_domain::ports::Random;
+use keyway_testkit::{FixedClock, SeededRandom, table_contract};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_contract() {
+    let folder = private_folder();
+    let random = SeededRandom::new(1);
+    table_contract::run_all(
+        async |clock| {
+            let path = folder
+                .path()
+                .join(format!("{:032x}", u128::from_be_bytes(bytes(&random))));
+            Arc::new(SqliteTable::open(&path, clock).unwrap()) as _
+        },
+        &SeededRandom::new(2),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tables_over_one_file_are_one_table() {
+    let folder = private_folder();
+    let (one, other) = (open(&folder), open(&folder));
+    let record = record("id", 1);
+    one.put_new(&record).await.unwrap();
+    assert_eq!(
+        other
+            .get(Kind::Key, "id", Consistency::Strong)
+            .await
+            .unwrap(),
+        Some(record.clone())
+    );
+    other
+        .remove(Kind::Key, "id", record.revision)
+        .await
+        .unwrap();
+    assert_eq!(
+        one.get(Kind::Key, "id", Consistency::Eventual)
+            .await
+            .unwrap(),
+        None
+    );
+
+    one.put_new(&count("count", 0)).await.unwrap();
+    let mut running = JoinSet::new();
+    for (n, table) in [&one, &other, &one, &other].into_iter().enumerate() {
+        let (table, random) = (Arc::clone(table), SeededRandom::new(n as u64));
+        running.spawn(async move {
+            for _ in 0..50 {
+                table_contract::increment(&*table, "count", &random).await;
+            }
+        });
+    }
+    running.join_all().await;
+    let last = other
+        .get(Kind::Key, "count", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(last.value, 200_u64.to_be_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_over_one_file_lose_no_increment() {
+    let folder = private_folder();
+    let table = open(&folder);
+    table.put_new(&count("count", 0)).await.unwrap();
+    let children = [10, 11].map(|seed| child("child_increments", &folder, seed));
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let last = table
+        .get(Kind::Key, "count", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(last.value, (2 * CHILD_TASKS * CHILD_ROUNDS).to_be_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_open_a_new_file_at_once_all_succeed() {
+    let folder = private_folder();
+    let children: Vec<Child> = (0..8)
+        .map(|seed| child("child_creates_one", &folder, seed))
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let page = open(&folder)
+        .page(Kind::Key, "child-", None, 100)
+        .await
+        .unwrap();
+    assert_eq!(page.records.len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_loses_no_acknowledged_record() {
+    let folder = private_folder();
+    for seed in 0..4 {
+        let mut child = child("child_creates_many", &folder, seed);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged = Vec::new();
+        while acknowledged.len() < 400 {
+            let line = lines.next().unwrap().unwrap();
+            acknowledged.extend(line.strip_prefix("acknowledged ").map(str::to_owned));
+        }
+        child.kill().unwrap(); // SIGKILL: it gets no chance to finish anything.
+        child.wait().unwrap();
+        acknowledged.extend(
+            lines
+                .map_while(Result::ok)
+                .filter_map(|l| Some(l.strip_prefix("acknowledged ")?.to_owned())),
+        );
+
+        let table = open(&folder);
+        for id in acknowledged {
+            let found = table
+                .get(Kind::Key, &id, Consistency::Strong)
+                .await
+                .unwrap();
+            assert_eq!(found.unwrap().value, id.as_bytes());
+        }
+    }
+}
+
+const CHILD_TASKS: u64 = 4;
+const CHILD_ROUNDS: u64 = 50;
+
+/// Starts this test binary again to run one of the tests below, which is told its folder on its input.
+fn child(test: &str, folder: &TempDir, seed: u64) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            &format!("tests::{test}"),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(
+        child.stdin.take().unwrap(),
+        "{seed} {}",
+        folder.path().display()
+    )
+    .unwrap();
+    child
+}
+
+/// The seed and the table that the parent gave, if there is a parent.
+fn child_work() -> Option<(u64, Arc<SqliteTable>)> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).unwrap();
+    let (seed, folder) = line.trim_end().split_once(' ')?;
+    let clock = Arc::new(FixedClock::new(Timestamp::UNIX_EPOCH));
+    let table = SqliteTable::open(&Path::new(folder).join("table"), clock).unwrap();
+    Some((seed.parse().unwrap(), Arc::new(table)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by two_processes_over_one_file_lose_no_increment"]
+async fn child_increments() {
+    let Some((seed, table)) = child_work() else {
+        return;
+    };
+    let mut running = JoinSet::new();
+    for n in 0..CHILD_TASKS {
+        let (table, random) = (Arc::clone(&table), SeededRandom::new(seed * 1_000 + n));
+        running.spawn(async move {
+            for _ in 0..CHILD_ROUNDS {
+                table_contract::increment(&*table, "count", &random).await;
+            }
+        });
+    }
+    running.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by processes_that_open_a_new_file_at_once_all_succeed"]
+async fn child_creates_one() {
+    let Some((seed, table)) = child_work() else {
+        return;
+    };
+    table
+        .put_new(&record(&format!("child-{seed}"), 1))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by a_killed_process_loses_no_acknowledged_record"]
+async fn child_creates_many() {
+    let Some((seed, table)) = child_work() else {
+        return;
+    };
+    let mut running = JoinSet::new();
+    for task in 0..8 {
+        let table = Arc::clone(&table);
+        running.spawn(async move {
+            for n in 0_u64.. {
+                let id = format!("{seed}-{task}-{n}");
+                let record = Record {
+                    value: id.clone().into_bytes(),
+                    ..record(&id, 1)
+                };
+                table.put_new(&record).await.unwrap();
+                println!("acknowledged {id}");
+            }
+        });
+    }
+    running.join_all().await;
+}
+
+#[tokio::test]
+async fn dropping_the_table_leaves_one_complete_file() {
+    let folder = private_folder();
+    let table = open(&folder);
+    table.put_new(&record("id", 1)).await.unwrap();
+    table
+        .get(Kind::Key, "id", Consistency::Strong)
+        .await
+        .unwrap();
+    drop(table);
+    let names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["table"]);
+    assert!(
+        open(&folder)
+            .get(Kind::Key, "id", Consistency::Strong)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_awaits_any_more_takes_place() {
+    let folder = private_folder();
+    let table = open(&folder);
+    let writing = record("id", 1);
+    // Polled once, which hands the write over, then dropped.
+    let abandoned = tokio::time::timeout(Duration::ZERO, table.put_new(&writing)).await;
+    drop(abandoned);
+    drop(table);
+    assert!(
+        open(&folder)
+            .get(Kind::Key, "id", Consistency::Strong)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn only_the_owner_may_use_any_file_of_the_table() {
+    let folder = private_folder();
+    let inner = folder.path().join("made").join("here");
+    let table = SqliteTable::open(&inner.join("table"), clock()).unwrap();
+    table.put_new(&record("id", 1)).await.unwrap();
+    assert_eq!(mode(&inner), 0o700);
+    assert_eq!(mode(&folder.path().join("made")), 0o700);
+    for name in ["table", "table-wal", "table-shm"] {
+        assert_eq!(mode(&inner.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn loose_modes_are_refused_with_the_remedy() {
+    let folder = private_folder();
+    let path = folder.path().join("table");
+    drop(open(&folder));
+    for loose in [0o640, 0o604, 0o620, 0o660, 0o700, 0o644] {
+        fs::set_permissions(&path, Permissions::from_mode(loose)).unwrap();
+        let text = SqliteTable::open(&path, clock()).unwrap_err().to_string();
+        let path = path.canonicalize().unwrap();
+        assert!(text.contains(&format!("has mode {loose:04o}")), "{text}");
+        assert!(
+            text.contains(&format!("chmod 600 '{}'", path.display())),
+            "{text}"
+        );
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    for loose in [0o750, 0o701, 0o770, 0o755] {
+        fs::set_permissions(folder.path(), Permissions::from_mode(loose)).unwrap();
+        let text = SqliteTable::open(&path, clock()).unwrap_err().to_string();
+        let folder = folder.path().canonicalize().unwrap();
+        assert!(text.contains(&format!("has mode {loose:04o}")), "{text}");
+        assert!(
+            text.contains(&format!("chmod 700 '{}'", folder.display())),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_plain_file_is_refused() {
+    let folder = private_folder();
+    drop(open(&folder));
+    let link = folder.path().join("link");
+    symlink(folder.path().join("table"), &link).unwrap();
+    assert!(matches!(
+        SqliteTable::open(&link, clock()),
+        Err(OpenError::NotAFile { .. })
+    ));
+    let inner = folder.path().join("folder");
+    fs::create_dir(&inner).unwrap();
+    assert!(matches!(
+        SqliteTable::open(&inner, clock()),
+        Err(OpenError::NotAFile { .. })
+    ));
+    assert!(matches!(
+        SqliteTable::open(Path::new("/"), clock()),
+        Err(OpenError::NotAFile { .. })
+    ));
+    let below_a_file = folder.path().join("table").join("table");
+    assert!(matches!(
+        SqliteTable::open(&below_a_file, clock()),
+        Err(OpenError::Io { .. })
+    ));
+}
+
+#[tokio::test]
+async fn names_that_mean_something_to_sqlite_are_plain_names_here() {
+    let folder = private_folder();
+    for name in [":memory:", "file:other?mode=memory"] {
+        let path = folder.path().join(name);
+        SqliteTable::open(&path, clock())
+            .unwrap()
+            .put_new(&record("id", 1))
+            .await
+            .unwrap();
+        let again = SqliteTable::open(&path, clock()).unwrap();
+        assert!(
+            again
+                .get(Kind::Key, "id", Consistency::Strong)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+}
+
+#[test]
+fn files_of_others_are_refused_and_left_as_they_are() {
+    let folder = private_folder();
+    let path = folder.path().join("table");
+    let refused = || {
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let before = fs::read(&path).unwrap();
+        let error = SqliteTable::open(&path, clock())
+            .expect_err(&String::from_utf8_lossy(&before[..before.len().min(40)]));
+        assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
+        assert!(fs::read(&path).unwrap() == before);
+        fs::remove_file(&path).unwrap();
+    };
+    for text in [
+        "x",
+        "no database\n",
+        &"x".repeat(511),
+        &"x".repeat(512),
+        &"no database either\n".repeat(1_000),
+    ] {
+        fs::write(&path, text).unwrap();
+        refused();
+    }
+    for other in [
+        "CREATE TABLE records (id)",
+        "PRAGMA user_version = 1",
+        "PRAGMA application_id = 7; CREATE TABLE t (c)",
+        "PRAGMA application_id = 7",
+        "PRAGMA journal_mode = WAL; CREATE TABLE t (c)",
+    ] {
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(other)
+            .unwrap();
+        refused();
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let folder = private_folder();
+    drop(open(&folder));
+    let path = folder.path().join("table");
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let error = SqliteTable::open(&path, clock()).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Newer { found: 99, .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("run the newer release"),
+        "{error}"
+    );
+}
+
+/// Version 1 as it was released: never to be changed, whatever the schema becomes.
+const VERSION_1: &str = "
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE records (
+        kind TEXT NOT NULL,
+        id BLOB NOT NULL,
+        revision BLOB NOT NULL,
+        expires_at INTEGER,
+        value BLOB NOT NULL,
+        PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;
+    INSERT INTO records VALUES ('key', x'6964', x'01010101010101010101010101010101', NULL, x'76616c7565');
+    PRAGMA application_id = 0x4b455957;
+    PRAGMA user_version = 1;";
+
+#[tokio::test]
+async fn every_released_schema_is_brought_up_to_date() {
+    let folder = private_folder();
+    let path = folder.path().join("table");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(VERSION_1)
+        .unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    for _ in 0..2 {
+        let table = open(&folder);
+        let found = table
+            .get(Kind::Key, "id", Consistency::Strong)
+            .await
+            .unwrap();
+        assert_eq!(found, Some(record("id", 1)));
+    }
+}
+
+#[tokio::test]
+async fn long_expired_records_are_deleted() {
+    let folder = private_folder();
+    let clock = Arc::new(FixedClock::new(Timestamp::UNIX_EPOCH));
+    let table = SqliteTable::open(&folder.path().join("table"), Arc::clone(&clock) as _).unwrap();
+    let rows = || -> i64 {
+        let connection = Connection::open(folder.path().join("table")).unwrap();
+        connection
+            .query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+            .unwrap()
+    };
+    let expires_at = Some(Timestamp::from_second(60).unwrap());
+    table
+        .put_new(&Record {
+            expires_at,
+            ..record("expiring", 1)
+        })
+        .await
+        .unwrap();
+    clock.advance(Duration::from_secs(3_600));
+    table.put_new(&record("a", 1)).await.unwrap();
+    assert_eq!(rows(), 2, "a clock that jumped ahead destroys nothing yet");
+    clock.advance(Duration::from_secs(24 * 3_600));
+    table.put_new(&record("b", 1)).await.unwrap();
+    assert_eq!(rows(), 2, "a and b");
+}
+
+#[tokio::test]
+async fn a_lock_that_stays_taken_is_throttling() {
+    let folder = private_folder();
+    let table = open(&folder);
+    let other = Connection::open(folder.path().join("table")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let write = table.put_new(&record("id", 1)).await;
+    assert!(matches!(write, Err(StoreError::Throttled)), "{write:?}");
+    assert_eq!(
+        table
+            .get(Kind::Key, "id", Consistency::Strong)
+            .await
+            .unwrap(),
+        None,
+        "reads go on"
+    );
+    other.execute_batch("ROLLBACK").unwrap();
+    table.put_new(&record("id", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_write_and_nothing_else() {
+    let folder = private_folder();
+    let path = file::prepare(&folder.path().join("table")).unwrap();
+    let connection = schema::open(&path).unwrap();
+    let pages: i64 = connection
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    connection
+        .pragma_update(None, "max_page_count", pages + 8)
+        .unwrap();
+    let table = SqliteTable {
+        writer: Writer::start(connection, clock()).unwrap(),
+        readers: Arc::new(Readers::new(path)),
+        clock: clock(),
+    };
+    table.put_new(&record("small", 1)).await.unwrap();
+    let large = Record {
+        value: vec![7; 300 * 1024],
+        ..record("large", 2)
+    };
+    let failed = table.put_new(&large).await;
+    assert!(
+        matches!(failed, Err(StoreError::Failed { .. })),
+        "{failed:?}"
+    );
+    assert_eq!(
+        table
+            .get(Kind::Key, "large", Consistency::Strong)
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        table
+            .get(Kind::Key, "small", Consistency::Strong)
+            .await
+            .unwrap(),
+        Some(record("small", 1))
+    );
+    table.put_new(&record("another", 3)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_file_fails_and_never_panics() {
+    let folder = private_folder();
+    let path = folder.path().join("table");
+    let table = open(&folder);
+    for n in 0..500 {
+        table
+            .put_new(&Record {
+                value: vec![7; 500],
+                ..record(&format!("id-{n:04}"), 1)
+            })
+            .await
+            .unwrap();
+    }
+    drop(table);
+    let intact = fs::read(&path).unwrap();
+    let random = SeededRandom::new(9);
+    let mut failures = 0;
+    for _ in 0..20 {
+        let mut corrupt = intact.clone();
+        for _ in 0..200 {
+            // Past the file's header, which decides whether the file is ours.
+            let at = 100 + u64::from_be_bytes(bytes(&random)) as usize % (corrupt.len() - 100);
+            corrupt[at] ^= 0x55;
+        }
+        fs::write(&path, corrupt).unwrap();
+        let Ok(table) = SqliteTable::open(&path, clock()) else {
+            failures += 1;
+            continue;
+        };
+        failures += usize::from(table.page(Kind::Key, "", None, 1000).await.is_err());
+        for n in (0..500).step_by(10) {
+            let id = format!("id-{n:04}");
+            failures += usize::from(
+                table
+                    .get(Kind::Key, &id, Consistency::Strong)
+                    .await
+                    .is_err(),
+            );
+            failures += usize::from(
+                table
+                    .remove(Kind::Key, &id, Revision([1; 16]))
+                    .await
+                    .is_err(),
+            );
+        }
+    }
+    assert!(failures > 0);
+}
+
+fn private_folder() -> TempDir {
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .unwrap()
+}
+
+fn open(folder: &TempDir) -> Arc<SqliteTable> {
+    Arc::new(SqliteTable::open(&folder.path().join("table"), clock()).unwrap())
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(FixedClock::new(Timestamp::UNIX_EPOCH))
+}
+
+fn record(id: &str, revision: u8) -> Record {
+    Record {
+        kind: Kind::Key,
+        id: id.to_owned(),
+        revision: Revision([revision; 16]),
+        value: b"value".to_vec(),
+        expires_at: None,
+    }
+}
+
+fn count(id: &str, count: u64) -> Record {
+    Record {
+        value: count.to_be_bytes().to_vec(),
+        ..record(id, 0)
+    }
+}
+
+fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes).unwrap();
+    bytes
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}

@@ -1,0 +1,157 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use keyway_auth::Authenticator;
+use keyway_auth::sigv4::Rules;
+use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials};
+use keyway_domain::datakey::DataKeys;
+use keyway_domain::keyring::{KeyWrapper, RootKeyring};
+use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::policy::Policy;
+use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader};
+use keyway_domain::service::Service;
+use keyway_http::{Mount, Peer, Site};
+use keyway_testkit::{FixedClock, MemorySecrets, MemoryTable, SeededRandom};
+
+use crate::{Answer, Signer};
+
+/// Every route over memory, with a clock that stands and a generator that is seeded.
+pub struct MemorySite {
+    /// The clock, to be set.
+    pub clock: Arc<FixedClock>,
+    table: Arc<MemoryTable>,
+    wrapper: Arc<dyn KeyWrapper>,
+    random: Arc<dyn Random>,
+    service: Arc<Service>,
+    site: Site,
+    routes: Vec<(String, String)>,
+    root: Signer,
+}
+
+const HOST: &str = "keyway.test";
+const LOOPBACK: Peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), encrypted: false };
+
+impl MemorySite {
+    /// A site whose service runs.
+    pub async fn running() -> Self {
+        Self::running_with(None, false).await
+    }
+
+    /// A site whose service runs with a default key and perhaps the opt-in to immediate deletion.
+    pub async fn running_with(default_key_id: Option<&str>, immediate_deletion: bool) -> Self {
+        let site = Self::not_configured(immediate_deletion).await;
+        let default_key_id = default_key_id.map(|id| KeyId::parse("key_id", id).expect("a key id"));
+        site.service
+            .start_if_new(site.table.as_ref(), site.random.as_ref(), default_key_id)
+            .await
+            .expect("memory does not fail");
+        site
+    }
+
+    /// A site whose service was never configured.
+    pub async fn not_configured(immediate_deletion: bool) -> Self {
+        let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05.678901234Z".parse().expect("a date")));
+        let port: Arc<dyn Clock> = clock.clone();
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+        let table = Arc::new(MemoryTable::new(port.clone()));
+        let reader: Arc<dyn TableReader> = table.clone();
+        let keyring =
+            RootKeyring::establish(table.as_ref(), &MemorySecrets::new(), port.as_ref(), random.clone()).await;
+        let Ok(keyring) = keyring else { panic!("memory does not fail") };
+        let wrapper: Arc<dyn KeyWrapper> = Arc::new(keyring);
+        let ttl = Duration::from_secs(5);
+        let root_id = AccessKeyId::parse("root").expect("an id");
+        let root = Some((root_id, b"root-secret".to_vec().into()));
+        let credentials = Credentials::new(reader.clone(), wrapper.clone(), port.clone(), ttl, root);
+        let service = Arc::new(Service::new(reader.clone(), port.clone(), ttl));
+        let key_reader = Arc::new(KeyReader::new(reader, wrapper.clone(), port.clone(), ttl));
+        let data_keys = Arc::new(DataKeys::new(key_reader.clone(), service.clone(), random.clone()));
+        let keys = Arc::new(Keys::new(
+            table.clone(),
+            key_reader,
+            service.clone(),
+            wrapper.clone(),
+            port.clone(),
+            random.clone(),
+            immediate_deletion,
+        ));
+        let mut routes = key_routes(&keys);
+        routes.extend(datakey_routes(&data_keys));
+        let authenticator = Arc::new(Authenticator::new(credentials, port, Rules::default()));
+        let mount = Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
+        let routes =
+            mount.routes().iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        let root = Signer::new("root", "root-secret");
+        Self { clock, table, wrapper, random, service, site: Site::new(7, mount), routes, root }
+    }
+
+    /// Method and path (below the prefix) of every route.
+    pub fn routes(&self) -> &[(String, String)] {
+        &self.routes
+    }
+
+    /// A signer with an access key of this policy.
+    pub async fn signer(&self, policy: &str) -> Signer {
+        let keys =
+            AccessKeys::new(self.table.clone(), self.wrapper.clone(), self.clock.clone(), self.random.clone());
+        let policy = Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
+        let key = keys.create(policy, None).await.expect("memory does not fail");
+        Signer::new(key.id.as_str(), std::str::from_utf8(key.secret.expose()).expect("ASCII"))
+    }
+
+    /// Every record of a kind, to compare before and after.
+    pub async fn records(&self, kind: Kind) -> Vec<Record> {
+        self.table.page(kind, "", None, 1000).await.expect("memory does not fail").records
+    }
+
+    /// Calls as root; `path` is below the prefix.
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call_as(&self.root, method, path, body).await
+    }
+
+    /// Calls as somebody; `path` is below the prefix.
+    pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let path = format!("/rustfs/admin/v3{path}");
+        let time = SystemTime::from(self.clock.now());
+        self.send(signer.request(method, HOST, &path, body.as_bytes(), time)).await
+    }
+
+    /// Calls with no signature at all.
+    pub async fn call_unsigned(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/rustfs/admin/v3{path}"))
+            .header("host", HOST)
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// Sends a request as it is, from loopback.
+    pub async fn send(&self, request: http::Request<Bytes>) -> Answer {
+        self.send_from(request, LOOPBACK).await
+    }
+
+    /// Sends a request as it is, from this peer.
+    pub async fn send_from(&self, request: http::Request<Bytes>, peer: Peer) -> Answer {
+        let request = request.map(|body| -> keyway_http::Body {
+            Box::pin(Full::new(body).map_err(|never| match never {}))
+        });
+        self.site.respond(request, peer).await.into()
+    }
+
+    /// A request signed by root that declares its payload in `x-amz-content-sha256`.
+    pub fn declared_request(&self, method: &str, path: &str, body: &[u8], declared: &str) -> http::Request<Bytes> {
+        let time = SystemTime::from(self.clock.now());
+        self.root.declared_request(method, HOST, path, body, Some(declared), time)
+    }
+
+    /// A request signed by root for this path and query.
+    pub fn root_request(&self, method: &str, path: &str, body: &[u8]) -> http::Request<Bytes> {
+        self.root.request(method, HOST, path, body, SystemTime::from(self.clock.now()))
+    }
+}

@@ -1,0 +1,94 @@
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use bytes::Bytes;
+use http::Request;
+
+/// Signs requests with the AWS SDK's own signer.
+#[derive(Debug, Clone)]
+pub struct Signer {
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: Option<String>,
+    service: &'static str,
+}
+
+impl Signer {
+    /// For this access key, in the scope of `execute-api`.
+    pub fn new(access_key_id: &str, secret_access_key: &str) -> Self {
+        Self {
+            access_key_id: access_key_id.to_owned(),
+            secret_access_key: secret_access_key.to_owned(),
+            session_token: None,
+            service: "execute-api",
+        }
+    }
+
+    /// With a session token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.session_token = Some(token.to_owned());
+        self
+    }
+
+    /// In the scope of another service.
+    #[must_use]
+    pub fn for_service(mut self, service: &'static str) -> Self {
+        self.service = service;
+        self
+    }
+
+    /// A signed request. `path` may carry a query, and goes to the wire as it is.
+    pub fn request(&self, method: &str, host: &str, path: &str, body: &[u8], time: SystemTime) -> Request<Bytes> {
+        self.declared_request(method, host, path, body, None, time)
+    }
+
+    /// A signed request that declares its payload in `x-amz-content-sha256`, as S3's clients do.
+    pub fn declared_request(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: &[u8],
+        declared: Option<&str>,
+        time: SystemTime,
+    ) -> Request<Bytes> {
+        let credentials = Credentials::new(
+            &self.access_key_id,
+            &self.secret_access_key,
+            self.session_token.clone(),
+            None,
+            "keyway-tests",
+        );
+        let identity = credentials.into();
+        let mut settings = SigningSettings::default();
+        if declared.is_some() {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region("us-east-1")
+            .name(self.service)
+            .time(time)
+            .settings(settings)
+            .build()
+            .expect("every field is set")
+            .into();
+        let uri = format!("http://{host}{path}");
+        let headers = [("host", host)];
+        let payload =
+            declared.map_or(SignableBody::Bytes(body), |declared| SignableBody::Precomputed(declared.to_owned()));
+        let signable = SignableRequest::new(method, &uri, headers.into_iter(), payload).expect("a URI");
+        let (instructions, _) = sign(signable, &params).expect("a signature").into_parts();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", host)
+            .body(Bytes::copy_from_slice(body))
+            .expect("a request");
+        instructions.apply_to_request_http1x(&mut request);
+        request
+    }
+}
