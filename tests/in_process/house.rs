@@ -5,12 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 fn workspace() -> Metadata {
-    MetadataCommand::new().manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).exec().unwrap()
+    MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .exec()
+        .unwrap()
 }
 
 /// `shared/stores/sqlite` -> `stores`; `functions/keys` -> `functions`; `tests` -> `tests`.
 fn room(package: &Package, root: &str) -> String {
-    let folder = package.manifest_path.parent().unwrap().as_str().strip_prefix(root).unwrap().trim_start_matches('/');
+    let folder = package
+        .manifest_path
+        .parent()
+        .unwrap()
+        .as_str()
+        .strip_prefix(root)
+        .unwrap()
+        .trim_start_matches('/');
     let mut parts = folder.split('/');
     match parts.next().unwrap() {
         "shared" => parts.next().unwrap().to_owned(),
@@ -29,21 +39,61 @@ fn arrows_point_one_way() {
         ("stores", &["domain", "crypto"]),
         ("secrets", &["domain", "crypto"]),
         ("runtimes", &["http"]),
-        ("deployments", &["stores", "secrets", "auth", "domain", "crypto"]),
+        (
+            "deployments",
+            &["stores", "secrets", "auth", "domain", "crypto"],
+        ),
         ("testkit", &["domain", "crypto"]),
-        ("functions", &["deployments", "runtimes", "dialects", "stores", "secrets", "http", "auth", "domain"]),
-        ("tests", &["dialects", "http", "auth", "domain", "testkit", "stores", "deployments"]),
+        (
+            "functions",
+            &[
+                "deployments",
+                "runtimes",
+                "dialects",
+                "stores",
+                "secrets",
+                "http",
+                "auth",
+                "domain",
+            ],
+        ),
+        (
+            "tests",
+            &[
+                "dialects",
+                "http",
+                "auth",
+                "domain",
+                "testkit",
+                "stores",
+                "deployments",
+            ],
+        ),
     ]);
     let workspace = workspace();
     let root = workspace.workspace_root.as_str();
-    let rooms: BTreeMap<_, _> =
-        workspace.workspace_packages().iter().map(|package| (package.name.to_string(), room(package, root))).collect();
+    let rooms: BTreeMap<_, _> = workspace
+        .workspace_packages()
+        .iter()
+        .map(|package| (package.name.to_string(), room(package, root)))
+        .collect();
     assert!(rooms.len() >= 14, "the whole workspace is looked at");
     for package in workspace.workspace_packages() {
         let from = &rooms[package.name.as_str()];
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal) {
-            let Some(to) = rooms.get(&dependency.name) else { continue };
-            assert!(allowed[from.as_str()].contains(&to.as_str()), "{} must not see {}", package.name, dependency.name);
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == DependencyKind::Normal)
+        {
+            let Some(to) = rooms.get(&dependency.name) else {
+                continue;
+            };
+            assert!(
+                allowed[from.as_str()].contains(&to.as_str()),
+                "{} must not see {}",
+                package.name,
+                dependency.name
+            );
         }
     }
 }
@@ -59,14 +109,30 @@ fn each_outside_system_belongs_to_one_room() {
     ]);
     let workspace = workspace();
     for package in workspace.workspace_packages() {
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == DependencyKind::Normal)
+        {
             if let Some(owners) = wrappers.get(dependency.name.as_str()) {
-                assert!(owners.contains(&package.name.as_str()), "{} must not see {}", package.name, dependency.name);
+                assert!(
+                    owners.contains(&package.name.as_str()),
+                    "{} must not see {}",
+                    package.name,
+                    dependency.name
+                );
             }
         }
     }
-    let names: BTreeSet<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
+    let names: BTreeSet<&str> = workspace
+        .packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     for banned in ["openssl", "openssl-sys", "ring", "native-tls"] {
-        assert!(!names.contains(banned), "{banned} came in: there is one cryptography library");
+        assert!(
+            !names.contains(banned),
+            "{banned} came in: there is one cryptography library"
+        );
     }
 }

@@ -13,14 +13,25 @@ fn path(route: &str) -> String {
 async fn every_route_refuses_strangers() {
     let site = MemorySite::running().await;
     assert_eq!(site.routes().len(), 18, "a new route is judged here too");
-    let strangers =
-        [Signer::new("root", "wrong-secret"), Signer::new("nobody", "root-secret"), Signer::new("root", "root-secret").with_token("t")];
+    let strangers = [
+        Signer::new("root", "wrong-secret"),
+        Signer::new("nobody", "root-secret"),
+        Signer::new("root", "root-secret").with_token("t"),
+    ];
     for (method, route) in site.routes() {
         let answer = site.call_unsigned(method, &path(route), "{").await;
-        assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()), "{method} {route}");
+        assert_eq!(
+            answer.refusal(),
+            (401, "AccessDenied".to_owned()),
+            "{method} {route}"
+        );
         for stranger in &strangers {
             let answer = site.call_as(stranger, method, &path(route), "{").await;
-            assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()), "{method} {route}");
+            assert_eq!(
+                answer.refusal(),
+                (401, "AccessDenied".to_owned()),
+                "{method} {route}"
+            );
         }
     }
 }
@@ -28,17 +39,27 @@ async fn every_route_refuses_strangers() {
 #[tokio::test]
 async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_the_body() {
     let site = MemorySite::running().await;
-    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#).await.ok();
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
     let before = site.records(Kind::Key).await;
-    let nobody = site.signer(r#"{"Statement":{"Effect":"Allow","Action":"s3:ListAllMyBuckets"}}"#).await;
+    let nobody = site
+        .signer(r#"{"Statement":{"Effect":"Allow","Action":"s3:ListAllMyBuckets"}}"#)
+        .await;
     let denied = site
-        .signer(r#"{"Statement":[{"Effect":"Allow","Action":"*"},{"Effect":"Deny","Action":"kms:*"}]}"#)
+        .signer(
+            r#"{"Statement":[{"Effect":"Allow","Action":"*"},{"Effect":"Deny","Action":"kms:*"}]}"#,
+        )
         .await;
     for (method, route) in site.routes() {
         for caller in [&nobody, &denied] {
             for body in ["", "{", r#"{"key_id":"k"}"#, r#"{"key_id":"absent"}"#] {
                 let answer = site.call_as(caller, method, &path(route), body).await;
-                assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()), "{method} {route} {body}");
+                assert_eq!(
+                    answer.refusal(),
+                    (403, "AccessDenied".to_owned()),
+                    "{method} {route} {body}"
+                );
             }
         }
     }
@@ -49,10 +70,26 @@ async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_t
 async fn permission_for_another_key_does_not_tell_whether_this_one_exists() {
     let site = MemorySite::running().await;
     for id in ["mine", "theirs"] {
-        site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"{id}"}}"#)).await.ok();
+        site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"{id}"}}"#))
+            .await
+            .ok();
     }
-    let theirs = site.call("POST", "/kms/encrypt", r#"{"key_id":"theirs","plaintext":""}"#).await.text("ciphertext_blob");
-    let mine = site.call("POST", "/kms/encrypt", r#"{"key_id":"mine","plaintext":""}"#).await.text("ciphertext_blob");
+    let theirs = site
+        .call(
+            "POST",
+            "/kms/encrypt",
+            r#"{"key_id":"theirs","plaintext":""}"#,
+        )
+        .await
+        .text("ciphertext_blob");
+    let mine = site
+        .call(
+            "POST",
+            "/kms/encrypt",
+            r#"{"key_id":"mine","plaintext":""}"#,
+        )
+        .await
+        .text("ciphertext_blob");
     let caller =
         site.signer(r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/mine"}}"#).await;
     let before = site.records(Kind::Key).await;
@@ -60,29 +97,96 @@ async fn permission_for_another_key_does_not_tell_whether_this_one_exists() {
         for (method, path, body) in [
             ("POST", "/kms/keys", format!(r#"{{"key_id":"{id}"}}"#)),
             ("GET", &format!("/kms/keys/{id}"), String::new()),
-            ("GET", &format!("/kms/describe-key?keyId={id}"), String::new()),
-            ("DELETE", "/kms/keys/delete", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("DELETE", "/kms/keys/delete", format!(r#"{{"key_id":"{id}","force_immediate":true}}"#)),
-            ("POST", "/kms/keys/cancel-deletion", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("POST", "/kms/keys/enable", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("POST", "/kms/keys/disable", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("POST", "/kms/keys/rotate", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("POST", "/kms/keys/update-description", format!(r#"{{"key_id":"{id}","description":"x"}}"#)),
-            ("POST", "/kms/keys/tag", format!(r#"{{"key_id":"{id}","tags":{{"a":"b"}}}}"#)),
-            ("POST", "/kms/keys/untag", format!(r#"{{"key_id":"{id}","tag_keys":["a"]}}"#)),
-            ("POST", "/kms/generate-data-key", format!(r#"{{"key_id":"{id}"}}"#)),
-            ("POST", "/kms/encrypt", format!(r#"{{"key_id":"{id}","plaintext":""}}"#)),
-            ("POST", "/kms/decrypt", format!(r#"{{"ciphertext_blob":"{theirs}"}}"#)),
-            ("POST", "/kms/rewrap", format!(r#"{{"ciphertext_blob":"{mine}","destination_key_id":"{id}"}}"#)),
+            (
+                "GET",
+                &format!("/kms/describe-key?keyId={id}"),
+                String::new(),
+            ),
+            (
+                "DELETE",
+                "/kms/keys/delete",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "DELETE",
+                "/kms/keys/delete",
+                format!(r#"{{"key_id":"{id}","force_immediate":true}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/cancel-deletion",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/enable",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/disable",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/rotate",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/update-description",
+                format!(r#"{{"key_id":"{id}","description":"x"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/tag",
+                format!(r#"{{"key_id":"{id}","tags":{{"a":"b"}}}}"#),
+            ),
+            (
+                "POST",
+                "/kms/keys/untag",
+                format!(r#"{{"key_id":"{id}","tag_keys":["a"]}}"#),
+            ),
+            (
+                "POST",
+                "/kms/generate-data-key",
+                format!(r#"{{"key_id":"{id}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/encrypt",
+                format!(r#"{{"key_id":"{id}","plaintext":""}}"#),
+            ),
+            (
+                "POST",
+                "/kms/decrypt",
+                format!(r#"{{"ciphertext_blob":"{theirs}"}}"#),
+            ),
+            (
+                "POST",
+                "/kms/rewrap",
+                format!(r#"{{"ciphertext_blob":"{mine}","destination_key_id":"{id}"}}"#),
+            ),
         ] {
             let answer = site.call_as(&caller, method, path, &body).await;
-            assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()), "{method} {path} {body}");
+            assert_eq!(
+                answer.refusal(),
+                (403, "AccessDenied".to_owned()),
+                "{method} {path} {body}"
+            );
         }
     }
     assert_eq!(site.records(Kind::Key).await, before);
     let listed = site.call_as(&caller, "GET", "/kms/keys", "").await.ok();
     assert_eq!(listed["keys"].as_array().unwrap().len(), 1);
-    site.call_as(&caller, "POST", "/kms/decrypt", &format!(r#"{{"ciphertext_blob":"{mine}"}}"#)).await.ok();
+    site.call_as(
+        &caller,
+        "POST",
+        "/kms/decrypt",
+        &format!(r#"{{"ciphertext_blob":"{mine}"}}"#),
+    )
+    .await
+    .ok();
 }
 
 #[tokio::test]
@@ -90,8 +194,14 @@ async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
     let site = MemorySite::not_configured(true).await;
     let blob = {
         let other = MemorySite::running().await;
-        other.call("POST", "/kms/keys", r#"{"key_id":"k"}"#).await.ok();
-        other.call("POST", "/kms/encrypt", r#"{"key_id":"k","plaintext":""}"#).await.text("ciphertext_blob")
+        other
+            .call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+            .await
+            .ok();
+        other
+            .call("POST", "/kms/encrypt", r#"{"key_id":"k","plaintext":""}"#)
+            .await
+            .text("ciphertext_blob")
     };
     for (method, route) in site.routes() {
         let body = match route.as_str() {
@@ -103,34 +213,73 @@ async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
             _ if method == "GET" => String::new(),
             _ => r#"{"key_id":"k"}"#.to_owned(),
         };
-        let query = if route.ends_with("describe-key") { "?keyId=k" } else { "" };
-        let answer = site.call(method, &format!("{}{query}", path(route)), &body).await;
-        assert_eq!(answer.refusal(), (503, "ServiceNotConfigured".to_owned()), "{method} {route}");
+        let query = if route.ends_with("describe-key") {
+            "?keyId=k"
+        } else {
+            ""
+        };
+        let answer = site
+            .call(method, &format!("{}{query}", path(route)), &body)
+            .await;
+        assert_eq!(
+            answer.refusal(),
+            (503, "ServiceNotConfigured".to_owned()),
+            "{method} {route}"
+        );
     }
 }
 
 #[tokio::test]
 async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found() {
     let site = MemorySite::running().await;
-    let answer = site.send(site.root_request("GET", "/minio/admin/v3/kms/keys", b"")).await;
+    let answer = site
+        .send(site.root_request("GET", "/minio/admin/v3/kms/keys", b""))
+        .await;
     assert_eq!(answer.ok()["keys"], serde_json::json!([]));
-    for path in ["/", "/kms/keys", "/rustfs/admin/v4/kms/keys", "/rustfs/admin/v3", "/rustfs/admin/v3x/kms/keys"] {
+    for path in [
+        "/",
+        "/kms/keys",
+        "/rustfs/admin/v4/kms/keys",
+        "/rustfs/admin/v3",
+        "/rustfs/admin/v3x/kms/keys",
+    ] {
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()), "{path}");
     }
     let answer = site.call("PATCH", "/kms/keys", "").await;
-    assert_eq!((answer.refusal().0, answer.header("allow")), (405, Some("GET, POST")));
+    assert_eq!(
+        (answer.refusal().0, answer.header("allow")),
+        (405, Some("GET, POST"))
+    );
     // A word of one method's route is a key's id to another.
-    assert_eq!(site.call("GET", "/kms/keys/delete", "").await.refusal().1, "KeyNotFound");
+    assert_eq!(
+        site.call("GET", "/kms/keys/delete", "").await.refusal().1,
+        "KeyNotFound"
+    );
 }
 
 #[tokio::test]
 async fn the_route_and_the_limit_come_before_the_signature() {
     let site = MemorySite::running().await;
-    assert_eq!(site.call_unsigned("GET", "/kms/nothing", "").await.refusal().0, 404);
-    assert_eq!(site.call_unsigned("PUT", "/kms/keys", "").await.refusal().0, 405);
+    assert_eq!(
+        site.call_unsigned("GET", "/kms/nothing", "")
+            .await
+            .refusal()
+            .0,
+        404
+    );
+    assert_eq!(
+        site.call_unsigned("PUT", "/kms/keys", "").await.refusal().0,
+        405
+    );
     let large = " ".repeat((1 << 20) + 1);
-    assert_eq!(site.call_unsigned("POST", "/kms/keys", &large).await.refusal().0, 413);
+    assert_eq!(
+        site.call_unsigned("POST", "/kms/keys", &large)
+            .await
+            .refusal()
+            .0,
+        413
+    );
     let fits = format!("{}{{}}", " ".repeat((1 << 20) - 2));
     site.call("POST", "/kms/keys", &fits).await.ok();
 }
@@ -143,7 +292,13 @@ async fn every_service_scope_of_the_contract_signs_and_no_other() {
         site.call_as(&signer, "GET", "/kms/keys", "").await.ok();
     }
     let other = Signer::new("root", "root-secret").for_service("ec2");
-    assert_eq!(site.call_as(&other, "GET", "/kms/keys", "").await.refusal().0, 401);
+    assert_eq!(
+        site.call_as(&other, "GET", "/kms/keys", "")
+            .await
+            .refusal()
+            .0,
+        401
+    );
 }
 
 #[tokio::test]
@@ -153,18 +308,39 @@ async fn a_chunked_signature_gets_a_clear_400_and_a_stale_one_401() {
     let chunked = site.declared_request("POST", path, b"{}", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
     let answer = site.send(chunked).await;
     assert_eq!(answer.refusal(), (400, "InvalidRequest".to_owned()));
-    assert!(answer.message().contains("aws-chunked"), "{}", answer.message());
+    assert!(
+        answer.message().contains("aws-chunked"),
+        "{}",
+        answer.message()
+    );
 
     let unsigned_payload = site.declared_request("POST", path, b"{}", "UNSIGNED-PAYLOAD");
     site.send(unsigned_payload).await.ok();
-    let elsewhere = Peer { address: "192.0.2.1".parse().unwrap(), encrypted: false };
-    for (peer, status) in [(elsewhere, 400), (Peer { encrypted: true, ..elsewhere }, 200)] {
+    let elsewhere = Peer {
+        address: "192.0.2.1".parse().unwrap(),
+        encrypted: false,
+    };
+    for (peer, status) in [
+        (elsewhere, 400),
+        (
+            Peer {
+                encrypted: true,
+                ..elsewhere
+            },
+            200,
+        ),
+    ] {
         let unsigned_payload = site.declared_request("POST", path, b"{}", "UNSIGNED-PAYLOAD");
-        assert_eq!(site.send_from(unsigned_payload, peer).await.status, status, "over TLS or loopback only");
+        assert_eq!(
+            site.send_from(unsigned_payload, peer).await.status,
+            status,
+            "over TLS or loopback only"
+        );
     }
 
     let request = site.root_request("GET", path, b"");
-    site.clock.advance(std::time::Duration::from_secs(15 * 60 + 1));
+    site.clock
+        .advance(std::time::Duration::from_secs(15 * 60 + 1));
     assert_eq!(site.send(request).await.refusal().0, 401);
 }
 

@@ -16,15 +16,24 @@ pub struct Answer {
 impl From<Response<Bytes>> for Answer {
     fn from(response: Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
-        Self { status: parts.status, headers: parts.headers, body }
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 }
 
 impl Answer {
     /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{}: {error}: {:?}", self.status, String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}: {:?}",
+                self.status,
+                String::from_utf8_lossy(&self.body)
+            )
+        })
     }
 
     /// The JSON body of a 200.
@@ -35,7 +44,10 @@ impl Answer {
 
     /// A string of a 200's JSON body.
     pub fn text(&self, field: &str) -> String {
-        self.ok()[field].as_str().unwrap_or_else(|| panic!("no string `{field}` in {}", self.json())).to_owned()
+        self.ok()[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("no string `{field}` in {}", self.json()))
+            .to_owned()
     }
 
     /// Status and error code of a refusal, whose shape is checked on the way.
@@ -44,8 +56,15 @@ impl Answer {
         assert_eq!(body["success"], false, "{body}");
         assert_eq!(body["code"], body["error"]["code"], "{body}");
         assert_eq!(body["message"], body["error"]["message"], "{body}");
-        assert_eq!(self.headers["x-request-id"], body["error"]["request_id"].as_str().unwrap(), "{body}");
-        (self.status.as_u16(), body["code"].as_str().unwrap().to_owned())
+        assert_eq!(
+            self.headers["x-request-id"],
+            body["error"]["request_id"].as_str().unwrap(),
+            "{body}"
+        );
+        (
+            self.status.as_u16(),
+            body["code"].as_str().unwrap().to_owned(),
+        )
     }
 
     /// The message of a refusal.

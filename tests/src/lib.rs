@@ -1,6 +1,12 @@
 //! What the suites share: requests signed as AWS's own SDK signs them, a site over memory, a server that is a real process.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
 
 mod answer;
 mod memory;

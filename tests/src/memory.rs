@@ -33,7 +33,10 @@ pub struct MemorySite {
 }
 
 const HOST: &str = "keyway.test";
-const LOOPBACK: Peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), encrypted: false };
+const LOOPBACK: Peer = Peer {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    encrypted: false,
+};
 
 impl MemorySite {
     /// A site whose service runs.
@@ -54,22 +57,36 @@ impl MemorySite {
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
-        let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05.678901234Z".parse().expect("a date")));
+        let clock = Arc::new(FixedClock::new(
+            "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
+        ));
         let port: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
         let table = Arc::new(MemoryTable::new(port.clone()));
         let reader: Arc<dyn TableReader> = table.clone();
-        let keyring =
-            RootKeyring::establish(table.as_ref(), &MemorySecrets::new(), port.as_ref(), random.clone()).await;
-        let Ok(keyring) = keyring else { panic!("memory does not fail") };
+        let keyring = RootKeyring::establish(
+            table.as_ref(),
+            &MemorySecrets::new(),
+            port.as_ref(),
+            random.clone(),
+        )
+        .await;
+        let Ok(keyring) = keyring else {
+            panic!("memory does not fail")
+        };
         let wrapper: Arc<dyn KeyWrapper> = Arc::new(keyring);
         let ttl = Duration::from_secs(5);
         let root_id = AccessKeyId::parse("root").expect("an id");
         let root = Some((root_id, b"root-secret".to_vec().into()));
-        let credentials = Credentials::new(reader.clone(), wrapper.clone(), port.clone(), ttl, root);
+        let credentials =
+            Credentials::new(reader.clone(), wrapper.clone(), port.clone(), ttl, root);
         let service = Arc::new(Service::new(reader.clone(), port.clone(), ttl));
         let key_reader = Arc::new(KeyReader::new(reader, wrapper.clone(), port.clone(), ttl));
-        let data_keys = Arc::new(DataKeys::new(key_reader.clone(), service.clone(), random.clone()));
+        let data_keys = Arc::new(DataKeys::new(
+            key_reader.clone(),
+            service.clone(),
+            random.clone(),
+        ));
         let keys = Arc::new(Keys::new(
             table.clone(),
             key_reader,
@@ -82,11 +99,24 @@ impl MemorySite {
         let mut routes = key_routes(&keys);
         routes.extend(datakey_routes(&data_keys));
         let authenticator = Arc::new(Authenticator::new(credentials, port, Rules::default()));
-        let mount = Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
-        let routes =
-            mount.routes().iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        let mount =
+            Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
+        let routes = mount
+            .routes()
+            .iter()
+            .map(|route| (route.method.to_string(), route.path.to_owned()))
+            .collect();
         let root = Signer::new("root", "root-secret");
-        Self { clock, table, wrapper, random, service, site: Site::new(7, mount), routes, root }
+        Self {
+            clock,
+            table,
+            wrapper,
+            random,
+            service,
+            site: Site::new(7, mount),
+            routes,
+            root,
+        }
     }
 
     /// Method and path (below the prefix) of every route.
@@ -96,16 +126,31 @@ impl MemorySite {
 
     /// A signer with an access key of this policy.
     pub async fn signer(&self, policy: &str) -> Signer {
-        let keys =
-            AccessKeys::new(self.table.clone(), self.wrapper.clone(), self.clock.clone(), self.random.clone());
-        let policy = Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
-        let key = keys.create(policy, None).await.expect("memory does not fail");
-        Signer::new(key.id.as_str(), std::str::from_utf8(key.secret.expose()).expect("ASCII"))
+        let keys = AccessKeys::new(
+            self.table.clone(),
+            self.wrapper.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        );
+        let policy =
+            Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
+        let key = keys
+            .create(policy, None)
+            .await
+            .expect("memory does not fail");
+        Signer::new(
+            key.id.as_str(),
+            std::str::from_utf8(key.secret.expose()).expect("ASCII"),
+        )
     }
 
     /// Every record of a kind, to compare before and after.
     pub async fn records(&self, kind: Kind) -> Vec<Record> {
-        self.table.page(kind, "", None, 1000).await.expect("memory does not fail").records
+        self.table
+            .page(kind, "", None, 1000)
+            .await
+            .expect("memory does not fail")
+            .records
     }
 
     /// Calls as root; `path` is below the prefix.
@@ -117,7 +162,8 @@ impl MemorySite {
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let path = format!("/rustfs/admin/v3{path}");
         let time = SystemTime::from(self.clock.now());
-        self.send(signer.request(method, HOST, &path, body.as_bytes(), time)).await
+        self.send(signer.request(method, HOST, &path, body.as_bytes(), time))
+            .await
     }
 
     /// Calls with no signature at all.
@@ -145,13 +191,21 @@ impl MemorySite {
     }
 
     /// A request signed by root that declares its payload in `x-amz-content-sha256`.
-    pub fn declared_request(&self, method: &str, path: &str, body: &[u8], declared: &str) -> http::Request<Bytes> {
+    pub fn declared_request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        declared: &str,
+    ) -> http::Request<Bytes> {
         let time = SystemTime::from(self.clock.now());
-        self.root.declared_request(method, HOST, path, body, Some(declared), time)
+        self.root
+            .declared_request(method, HOST, path, body, Some(declared), time)
     }
 
     /// A request signed by root for this path and query.
     pub fn root_request(&self, method: &str, path: &str, body: &[u8]) -> http::Request<Bytes> {
-        self.root.request(method, HOST, path, body, SystemTime::from(self.clock.now()))
+        self.root
+            .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
     }
 }

@@ -20,14 +20,27 @@ pub fn binary(name: &str) -> PathBuf {
     let folder = BUILT.get_or_init(|| {
         let cargo = option_env!("CARGO").unwrap_or("cargo");
         let built = std::process::Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "-p", "keyway", "-p", "keyway-fn-keys", "-p", "keyway-fn-datakey"])
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "-p",
+                "keyway",
+                "-p",
+                "keyway-fn-keys",
+                "-p",
+                "keyway-fn-datakey",
+            ])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the binaries do not build");
         // .../target/debug/deps/this-test -> .../target/debug
         let this = std::env::current_exe().expect("this test has a path");
-        this.parent().and_then(Path::parent).expect("a target folder").to_owned()
+        this.parent()
+            .and_then(Path::parent)
+            .expect("a target folder")
+            .to_owned()
     });
     folder.join(name)
 }
@@ -43,26 +56,40 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     /// `keyway serve --start` with a root access key from the environment.
     fn default() -> Self {
-        Self { program: "keyway", arguments: vec!["serve".to_owned(), "--start".to_owned()], variables: root_variables() }
+        Self {
+            program: "keyway",
+            arguments: vec!["serve".to_owned(), "--start".to_owned()],
+            variables: root_variables(),
+        }
     }
 }
 
 fn root_variables() -> Vec<(String, String)> {
     vec![
         ("KEYWAY_ROOT_ACCESS_KEY".to_owned(), "test-root".to_owned()),
-        ("KEYWAY_ROOT_SECRET_KEY".to_owned(), "test-root-secret".to_owned()),
+        (
+            "KEYWAY_ROOT_SECRET_KEY".to_owned(),
+            "test-root-secret".to_owned(),
+        ),
     ]
 }
 
 impl ServerOptions {
     /// `keyway serve`, without `--start`.
     pub fn not_started() -> Self {
-        Self { arguments: vec!["serve".to_owned()], ..Self::default() }
+        Self {
+            arguments: vec!["serve".to_owned()],
+            ..Self::default()
+        }
     }
 
     /// One of the functions, on its local HTTP listener.
     pub fn function(program: &'static str) -> Self {
-        Self { program, arguments: Vec::new(), ..Self::default() }
+        Self {
+            program,
+            arguments: Vec::new(),
+            ..Self::default()
+        }
     }
 
     /// With another argument.
@@ -82,26 +109,42 @@ impl ServerOptions {
     /// Without a root access key in the environment.
     #[must_use]
     pub fn without_root(mut self) -> Self {
-        self.variables.retain(|(name, _)| !name.starts_with("KEYWAY_ROOT_"));
+        self.variables
+            .retain(|(name, _)| !name.starts_with("KEYWAY_ROOT_"));
         self
     }
 
     fn command(&self, data_dir: &Path) -> Command {
         let mut command = Command::new(binary(self.program));
-        command.args(&self.arguments).args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_")) {
+        command
+            .args(&self.arguments)
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir);
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
+        {
             command.env_remove(name);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 
     /// Starts a process that must not come to serve, and gives its exit code and what it said on stderr.
     pub async fn fail(&self, data_dir: &Path) -> (Option<i32>, String) {
         let output = self.command(data_dir).output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").expect("it runs");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = tokio::time::timeout(Duration::from_secs(60), output)
+            .await
+            .expect("it ends")
+            .expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 
     /// Starts the process and waits until it serves.
@@ -114,12 +157,25 @@ impl ServerOptions {
             Ok(Ok(length)) if length > 0 => serde_json::from_str(&line).expect("the log is JSON"),
             _ => {
                 let output = child.wait_with_output().await.expect("it ends");
-                panic!("the server did not start: {}", String::from_utf8_lossy(&output.stderr));
+                panic!(
+                    "the server did not start: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
             }
         };
-        let address = first["listen"].as_str().expect("the log's first line has the address").to_owned();
+        let address = first["listen"]
+            .as_str()
+            .expect("the log's first line has the address")
+            .to_owned();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Server { child, log, first, address, client, root: Signer::new("test-root", "test-root-secret") }
+        Server {
+            child,
+            log,
+            first,
+            address,
+            client,
+            root: Signer::new("test-root", "test-root-secret"),
+        }
     }
 }
 
@@ -152,14 +208,22 @@ impl Server {
 
     /// Calls as somebody; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
-        self.try_call(signer, method, path, body).await.expect("the server answers")
+        self.try_call(signer, method, path, body)
+            .await
+            .expect("the server answers")
     }
 
     /// As [`Server::call_as`], where the connection may fail.
     ///
     /// # Errors
     /// What the client says.
-    pub async fn try_call(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Result<Answer, String> {
+    pub async fn try_call(
+        &self,
+        signer: &Signer,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Answer, String> {
         let path = format!("/rustfs/admin/v3{path}");
         let signed = signer.request(method, &self.address, &path, body.as_bytes(), now());
         self.send(signed).await
@@ -171,11 +235,21 @@ impl Server {
     /// What the client says.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<Answer, String> {
         let (mut parts, body) = request.into_parts();
-        parts.uri = format!("http://{}{}", self.address, parts.uri).parse().map_err(|error| format!("{error}"))?;
+        parts.uri = format!("http://{}{}", self.address, parts.uri)
+            .parse()
+            .map_err(|error| format!("{error}"))?;
         let request = http::Request::from_parts(parts, Full::new(body));
-        let response = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| format!("{error:?}"))?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| format!("{error:?}"))?
+            .to_bytes();
         Ok(http::Response::from_parts(parts, body).into())
     }
 
@@ -195,21 +269,34 @@ impl Server {
         let mut log = String::new();
         let mut reader = self.log;
         let output = async {
-            tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut log).await.expect("the log is text");
+            tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut log)
+                .await
+                .expect("the log is text");
             self.child.wait_with_output().await.expect("it ends")
         };
-        let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it stops in time");
-        (output.status.code(), log, String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = tokio::time::timeout(Duration::from_secs(60), output)
+            .await
+            .expect("it stops in time");
+        (
+            output.status.code(),
+            log,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 }
 
 /// Sends a signal to a process.
 pub(crate) fn signal(name: &str, pid: u32) {
-    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    let sent = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
     assert!(sent.expect("kill runs").success());
 }
 
-#[expect(clippy::disallowed_methods, reason = "requests to a real process carry the real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "requests to a real process carry the real time"
+)]
 fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -1,7 +1,9 @@
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
 use http::Request;
@@ -41,7 +43,14 @@ impl Signer {
     }
 
     /// A signed request. `path` may carry a query, and goes to the wire as it is.
-    pub fn request(&self, method: &str, host: &str, path: &str, body: &[u8], time: SystemTime) -> Request<Bytes> {
+    pub fn request(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: &[u8],
+        time: SystemTime,
+    ) -> Request<Bytes> {
         self.declared_request(method, host, path, body, None, time)
     }
 
@@ -78,9 +87,11 @@ impl Signer {
             .into();
         let uri = format!("http://{host}{path}");
         let headers = [("host", host)];
-        let payload =
-            declared.map_or(SignableBody::Bytes(body), |declared| SignableBody::Precomputed(declared.to_owned()));
-        let signable = SignableRequest::new(method, &uri, headers.into_iter(), payload).expect("a URI");
+        let payload = declared.map_or(SignableBody::Bytes(body), |declared| {
+            SignableBody::Precomputed(declared.to_owned())
+        });
+        let signable =
+            SignableRequest::new(method, &uri, headers.into_iter(), payload).expect("a URI");
         let (instructions, _) = sign(signable, &params).expect("a signature").into_parts();
         let mut request = Request::builder()
             .method(method)

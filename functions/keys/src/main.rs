@@ -28,9 +28,18 @@ async fn main() -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let deployment = Embedded::open(arguments.settings.operator.clone()).await?;
     let server = deployment.server(&arguments.settings)?;
-    let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), key_routes(&server.keys))?;
+    let mount = Mount::new(
+        RustFs::new(server.authenticator),
+        PREFIXES.to_vec(),
+        key_routes(&server.keys),
+    )?;
     let listener = listen(arguments.listen, false).await?;
     tracing::info!(listen = %listener.local_addr()?, "serving master keys");
-    serve(listener, Arc::new(Site::new(deployment.instance()?, mount)), stop).await;
+    serve(
+        listener,
+        Arc::new(Site::new(deployment.instance()?, mount)),
+        stop,
+    )
+    .await;
     Ok(())
 }

@@ -103,8 +103,17 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
     let deployment = open(arguments.operator).await?;
     let life = arguments.expires_in.map(Duration::from_secs);
-    let key = deployment.access_keys().create(policy, life).await.map_err(explain)?;
-    let NewAccessKey { id, secret, session_token, expires_at } = &key;
+    let key = deployment
+        .access_keys()
+        .create(policy, life)
+        .await
+        .map_err(explain)?;
+    let NewAccessKey {
+        id,
+        secret,
+        session_token,
+        expires_at,
+    } = &key;
     let (secret, token) = (text(secret), session_token.as_ref().map(text));
     let lines = |prefix: &str| {
         let mut lines = vec![
@@ -141,16 +150,23 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     let keys = deployment.access_keys().list().await.map_err(explain)?;
     let listed: Vec<Listed<'_>> = keys
         .iter()
-        .map(|AccessKeySummary { id, grant, created_at, expires_at }| Listed {
-            access_key_id: id.as_str(),
-            owner: *grant == Grant::Owner,
-            policy: match grant {
-                Grant::Owner => None,
-                Grant::Policy(policy) => Some(policy),
+        .map(
+            |AccessKeySummary {
+                 id,
+                 grant,
+                 created_at,
+                 expires_at,
+             }| Listed {
+                access_key_id: id.as_str(),
+                owner: *grant == Grant::Owner,
+                policy: match grant {
+                    Grant::Owner => None,
+                    Grant::Policy(policy) => Some(policy),
+                },
+                created_at: format!("{created_at:.0}"),
+                expires_at: expires_at.map(|expiry| format!("{expiry:.0}")),
             },
-            created_at: format!("{created_at:.0}"),
-            expires_at: expires_at.map(|expiry| format!("{expiry:.0}")),
-        })
+        )
         .collect();
     match arguments.output {
         ListOutput::Json => print(&serde_json::to_string(&listed)?),
@@ -161,7 +177,10 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                     None => "root: everything".to_owned(),
                 };
                 let expiry = key.expires_at.as_deref().unwrap_or("never");
-                print(&format!("{}  made {}  expires {expiry}  {policy}", key.access_key_id, key.created_at));
+                print(&format!(
+                    "{}  made {}  expires {expiry}  {policy}",
+                    key.access_key_id, key.created_at
+                ));
             }
         }
     }
@@ -171,7 +190,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
     let deployment = open(arguments.operator).await?;
-    deployment.access_keys().revoke(&id).await.map_err(explain)?;
+    deployment
+        .access_keys()
+        .revoke(&id)
+        .await
+        .map_err(explain)?;
     print(&format!("revoked {}", id.as_str()));
     Ok(())
 }
@@ -197,12 +220,17 @@ fn policy(name_or_file: &str, keys: &[String]) -> anyhow::Result<Policy> {
 }
 
 fn policy_file(path: &str) -> anyhow::Result<Policy> {
-    let file = std::fs::File::open(path)
-        .with_context(|| format!("`{path}` is neither a canned policy nor a file that can be read"))?;
+    let file = std::fs::File::open(path).with_context(|| {
+        format!("`{path}` is neither a canned policy nor a file that can be read")
+    })?;
     let mut document = String::new();
     // One byte more than is allowed shows that it is too long, however long it is.
-    file.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut document).with_context(|| path.to_owned())?;
-    Policy::parse(&document).map_err(explain).with_context(|| path.to_owned())
+    file.take(MAX_POLICY_BYTES as u64 + 1)
+        .read_to_string(&mut document)
+        .with_context(|| path.to_owned())?;
+    Policy::parse(&document)
+        .map_err(explain)
+        .with_context(|| path.to_owned())
 }
 
 fn explain(error: KmsError) -> anyhow::Error {

@@ -9,7 +9,12 @@ use clap::{Parser, Subcommand};
 
 /// A key management service for object stores
 #[derive(Parser)]
-#[command(name = "keyway", version, about, after_help = "Every option can also be set as the KEYWAY_* variable named beside it.")]
+#[command(
+    name = "keyway",
+    version,
+    about,
+    after_help = "Every option can also be set as the KEYWAY_* variable named beside it."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

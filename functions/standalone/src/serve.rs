@@ -25,7 +25,12 @@ pub(crate) struct Serve {
     settings: Settings,
 
     /// Address to listen on; port 0 takes a free one and the log says which
-    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9000")]
+    #[arg(
+        long,
+        env = "KEYWAY_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9000"
+    )]
     listen: SocketAddr,
 
     /// Configure the local backend with its defaults and start it, if nothing is configured yet
@@ -52,19 +57,33 @@ pub(crate) struct Serve {
 }
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
-    start_log(serve.log_format, &serve.log).map_err(anyhow::Error::from_boxed).context("--log")?;
+    start_log(serve.log_format, &serve.log)
+        .map_err(anyhow::Error::from_boxed)
+        .context("--log")?;
     let stop = stop_signal()?;
-    let default_key_id = serve.default_key_id.as_deref().map(|id| KeyId::parse("default_key_id", id)).transpose();
-    let Ok(default_key_id) = default_key_id else { bail!("--default-key-id is not a key id") };
+    let default_key_id = serve
+        .default_key_id
+        .as_deref()
+        .map(|id| KeyId::parse("default_key_id", id))
+        .transpose();
+    let Ok(default_key_id) = default_key_id else {
+        bail!("--default-key-id is not a key id")
+    };
     let deployment = Embedded::open(serve.settings.operator.clone()).await?;
     let server = deployment.server(&serve.settings)?;
     if let Some(key) = deployment.first_root_access_key().await? {
         tell_root_access_key(&key);
     }
     if serve.start {
-        deployment.start_if_new(&server.service, default_key_id).await?;
+        deployment
+            .start_if_new(&server.service, default_key_id)
+            .await?;
     }
-    let config = server.service.config().await.map_err(|error| anyhow::anyhow!("the configuration: {error:?}"))?;
+    let config = server
+        .service
+        .config()
+        .await
+        .map_err(|error| anyhow::anyhow!("the configuration: {error:?}"))?;
     let status = match config.map(|config| config.state) {
         None => "NotConfigured",
         Some(ServiceState::Configured) => "Configured",
@@ -75,7 +94,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     routes.extend(datakey_routes(&server.data_keys));
     let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
     let site = Arc::new(Site::new(deployment.instance()?, mount));
-    let listener = listen(serve.listen, serve.insecure_http).await.with_context(|| format!("--listen {}", serve.listen))?;
+    let listener = listen(serve.listen, serve.insecure_http)
+        .await
+        .with_context(|| format!("--listen {}", serve.listen))?;
     let address = listener.local_addr()?;
     tracing::info!(
         healthy = true,

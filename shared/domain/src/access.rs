@@ -14,7 +14,9 @@ use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::keys::KeyId;
 use crate::policy::{Action, Policy, Target};
-use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter,
+};
 use crate::revision;
 
 /// What a caller was granted.
@@ -37,7 +39,10 @@ pub struct Caller {
 impl Caller {
     /// A caller who was authenticated as `principal`.
     pub fn new(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
-        Self { principal: principal.into(), grant }
+        Self {
+            principal: principal.into(),
+            grant,
+        }
     }
 
     /// Who it is: the id of the access key.
@@ -67,7 +72,11 @@ impl Caller {
             Grant::Owner => true,
             Grant::Policy(policy) => policy.allows(action, target),
         };
-        if allowed { Ok(()) } else { Err(KmsError::NotPermitted) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(KmsError::NotPermitted)
+        }
     }
 }
 
@@ -82,11 +91,16 @@ impl AccessKeyId {
     /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
     pub fn parse(text: &str) -> Result<Self, KmsError> {
         let fit = (3..=128).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
         if fit {
             Ok(Self(text.into()))
         } else {
-            Err(KmsError::invalid("access_key_id", "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`"))
+            Err(KmsError::invalid(
+                "access_key_id",
+                "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`",
+            ))
         }
     }
 
@@ -171,9 +185,24 @@ impl Credentials {
     ) -> Self {
         let root = root.map(|(id, secret)| {
             let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
-            (id, Arc::new(Credential { secret, session_token: None, expires_at: None, caller }))
+            (
+                id,
+                Arc::new(Credential {
+                    secret,
+                    session_token: None,
+                    expires_at: None,
+                    caller,
+                }),
+            )
         });
-        Self { table, wrapper, clock, state_ttl, root, cache: Cache::new(CACHED_CREDENTIALS) }
+        Self {
+            table,
+            wrapper,
+            clock,
+            state_ttl,
+            root,
+            cache: Cache::new(CACHED_CREDENTIALS),
+        }
     }
 
     /// The credential of this id, unless there is none or it has expired.
@@ -181,7 +210,9 @@ impl Credentials {
     /// # Errors
     /// When the table or the wrapper fails.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let Ok(id) = AccessKeyId::parse(id) else { return Ok(None) };
+        let Ok(id) = AccessKeyId::parse(id) else {
+            return Ok(None);
+        };
         let credential = match &self.root {
             Some((root, credential)) if *root == id => Arc::clone(credential),
             _ => match self.stored(&id).await? {
@@ -189,7 +220,9 @@ impl Credentials {
                 None => return Ok(None),
             },
         };
-        let expired = credential.expires_at.is_some_and(|expiry| expiry <= self.clock.now());
+        let expired = credential
+            .expires_at
+            .is_some_and(|expiry| expiry <= self.clock.now());
         Ok((!expired).then_some(credential))
     }
 
@@ -199,21 +232,38 @@ impl Credentials {
             return Ok(Some(credential));
         }
         let ticket = self.cache.begin(now);
-        let Some(record) = self.table.get(Kind::AccessKey, id.as_str(), Consistency::Strong).await? else {
+        let Some(record) = self
+            .table
+            .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
+            .await?
+        else {
             return Ok(None);
         };
         let stored: StoredAccessKey = encoding::decode(&record.value)?;
         if stored.grant == Grant::Owner && self.root.is_some() {
             return Ok(None);
         }
-        let secret = stored.secret.open(self.wrapper.as_ref(), &binding(id, SECRET_ORIGIN)).await?;
+        let secret = stored
+            .secret
+            .open(self.wrapper.as_ref(), &binding(id, SECRET_ORIGIN))
+            .await?;
         let session_token = match &stored.session_token {
-            Some(token) => Some(token.open(self.wrapper.as_ref(), &binding(id, TOKEN_ORIGIN)).await?),
+            Some(token) => Some(
+                token
+                    .open(self.wrapper.as_ref(), &binding(id, TOKEN_ORIGIN))
+                    .await?,
+            ),
             None => None,
         };
         let caller = Caller::new(Arc::clone(&id.0), Arc::new(stored.grant));
-        let credential = Arc::new(Credential { secret, session_token, expires_at: stored.expires_at, caller });
-        self.cache.insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
+        let credential = Arc::new(Credential {
+            secret,
+            session_token,
+            expires_at: stored.expires_at,
+            caller,
+        });
+        self.cache
+            .insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
         Ok(Some(credential))
     }
 }
@@ -234,18 +284,31 @@ impl AccessKeys {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { table, wrapper, clock, random }
+        Self {
+            table,
+            wrapper,
+            clock,
+            random,
+        }
     }
 
     /// Makes an access key with this policy. One that expires gets a session token.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for a life of zero or over 366 days; else when a port fails.
-    pub async fn create(&self, policy: Policy, life: Option<Duration>) -> Result<NewAccessKey, KmsError> {
+    pub async fn create(
+        &self,
+        policy: Policy,
+        life: Option<Duration>,
+    ) -> Result<NewAccessKey, KmsError> {
         if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
-            return Err(KmsError::invalid("expires_in", "must be from 1 second to 366 days"));
+            return Err(KmsError::invalid(
+                "expires_in",
+                "must be from 1 second to 366 days",
+            ));
         }
-        let id = AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
+        let id =
+            AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
         self.make(id, Grant::Policy(policy), life).await
     }
 
@@ -255,16 +318,25 @@ impl AccessKeys {
     /// When a port fails.
     pub async fn create_root_if_new(&self) -> Result<Option<NewAccessKey>, KmsError> {
         // One marker record decides the race of two first starts; the key itself has a random id like any other.
-        if self.table.get(Kind::Config, ROOT_MARKER, Consistency::Strong).await?.is_some() {
+        if self
+            .table
+            .get(Kind::Config, ROOT_MARKER, Consistency::Strong)
+            .await?
+            .is_some()
+        {
             return Ok(None);
         }
-        let id = AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
+        let id =
+            AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
         let key = self.make(id.clone(), Grant::Owner, None).await?;
         let marker = Record {
             kind: Kind::Config,
             id: ROOT_MARKER.to_owned(),
             revision: revision(self.random.as_ref())?,
-            value: encoding::encode(&RootMarker { format: encoding::FORMAT, access_key_id: id.as_str().to_owned() })?,
+            value: encoding::encode(&RootMarker {
+                format: encoding::FORMAT,
+                access_key_id: id.as_str().to_owned(),
+            })?,
             expires_at: None,
         };
         match self.table.put_new(&marker).await {
@@ -277,16 +349,25 @@ impl AccessKeys {
         }
     }
 
-    async fn make(&self, id: AccessKeyId, grant: Grant, life: Option<Duration>) -> Result<NewAccessKey, KmsError> {
+    async fn make(
+        &self,
+        id: AccessKeyId,
+        grant: Grant,
+        life: Option<Duration>,
+    ) -> Result<NewAccessKey, KmsError> {
         let random = self.random.as_ref();
         let created_at = self.clock.now();
         let expires_at = life
-            .map(|life| SignedDuration::try_from(life).and_then(|life| created_at.checked_add(life)))
+            .map(|life| {
+                SignedDuration::try_from(life).and_then(|life| created_at.checked_add(life))
+            })
             .transpose()
             .map_err(|error| KmsError::Backend(Fault::new("an expiry date", error)))?;
         let secret = SecretBytes::from(random_text(random, ALPHANUMERIC, 40)?.into_bytes());
         let session_token = match life {
-            Some(_) => Some(SecretBytes::from(random_text(random, ALPHANUMERIC, 64)?.into_bytes())),
+            Some(_) => Some(SecretBytes::from(
+                random_text(random, ALPHANUMERIC, 64)?.into_bytes(),
+            )),
             None => None,
         };
         let wrapper = self.wrapper.as_ref();
@@ -297,7 +378,9 @@ impl AccessKeys {
             grant,
             secret: Wrapped::seal(wrapper, &binding(&id, SECRET_ORIGIN), secret.expose()).await?,
             session_token: match &session_token {
-                Some(token) => Some(Wrapped::seal(wrapper, &binding(&id, TOKEN_ORIGIN), token.expose()).await?),
+                Some(token) => {
+                    Some(Wrapped::seal(wrapper, &binding(&id, TOKEN_ORIGIN), token.expose()).await?)
+                }
                 None => None,
             },
         };
@@ -310,7 +393,12 @@ impl AccessKeys {
         };
         // A conflict would mean that 93 random bits came twice: not foreseen, so reported as a failure.
         self.table.put_new(&record).await?;
-        Ok(NewAccessKey { id, secret, session_token, expires_at })
+        Ok(NewAccessKey {
+            id,
+            secret,
+            session_token,
+            expires_at,
+        })
     }
 
     /// Every access key that has not expired, in the order of their ids.
@@ -321,7 +409,10 @@ impl AccessKeys {
         let mut keys = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.table.page(Kind::AccessKey, "", after.as_deref(), 1000).await?;
+            let page = self
+                .table
+                .page(Kind::AccessKey, "", after.as_deref(), 1000)
+                .await?;
             for record in &page.records {
                 let stored: StoredAccessKey = encoding::decode(&record.value)?;
                 keys.push(AccessKeySummary {
@@ -344,9 +435,16 @@ impl AccessKeys {
     /// [`KmsError::AccessKeyNotFound`], or the table failed.
     pub async fn revoke(&self, id: &AccessKeyId) -> Result<(), KmsError> {
         let not_found = || KmsError::AccessKeyNotFound(id.as_str().to_owned());
-        let record =
-            self.table.get(Kind::AccessKey, id.as_str(), Consistency::Strong).await?.ok_or_else(not_found)?;
-        match self.table.remove(Kind::AccessKey, id.as_str(), record.revision).await {
+        let record = self
+            .table
+            .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
+            .await?
+            .ok_or_else(not_found)?;
+        match self
+            .table
+            .remove(Kind::AccessKey, id.as_str(), record.revision)
+            .await
+        {
             Ok(()) => Ok(()),
             // Access keys never change, so another revision means that it went, and another process was at work.
             Err(StoreError::Conflict) => Err(not_found()),
@@ -364,18 +462,31 @@ struct RootMarker {
 }
 
 fn binding<'a>(id: &'a AccessKeyId, origin: &'a str) -> Binding<'a> {
-    Binding { id: id.as_str(), version: 1, origin }
+    Binding {
+        id: id.as_str(),
+        version: 1,
+        origin,
+    }
 }
 
 const UPPERCASE: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const ALPHANUMERIC: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Text of `length` characters, each drawn evenly: the alphabets' sizes divide 256.
-fn random_text<const N: usize>(random: &dyn Random, alphabet: &[u8; N], length: usize) -> Result<String, KmsError> {
+fn random_text<const N: usize>(
+    random: &dyn Random,
+    alphabet: &[u8; N],
+    length: usize,
+) -> Result<String, KmsError> {
     let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
     random.fill(&mut bytes)?;
     // Reserved whole, so that no shorter copy of a secret stays behind in freed memory.
     let mut text = String::with_capacity(length);
-    text.extend(bytes.iter().filter_map(|&byte| alphabet.get(usize::from(byte) % N)).map(|&byte| char::from(byte)));
+    text.extend(
+        bytes
+            .iter()
+            .filter_map(|&byte| alphabet.get(usize::from(byte) % N))
+            .map(|&byte| char::from(byte)),
+    );
     Ok(text)
 }

@@ -27,7 +27,12 @@ pub(crate) struct Ticket {
 
 impl<K: Hash + Eq, V> Cache<K, V> {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
-        Self { state: Mutex::new(State { entries: LruCache::new(capacity), epoch: 0 }) }
+        Self {
+            state: Mutex::new(State {
+                entries: LruCache::new(capacity),
+                epoch: 0,
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<K, V>> {
@@ -47,7 +52,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     }
 
     pub(crate) fn begin(&self, now: Duration) -> Ticket {
-        Ticket { epoch: self.state().epoch, begun: now }
+        Ticket {
+            epoch: self.state().epoch,
+            begun: now,
+        }
     }
 
     /// Caches what a read begun with `ticket` found, and drops everything older than `max_age`.
@@ -128,6 +136,10 @@ mod tests {
         assert!(cache.get(&0, at(10), AGE).is_none());
         let held = cache.get(&1, at(10), AGE).unwrap();
         cache.insert(cache.begin(at(20)), 9, Arc::new("y"), AGE);
-        assert_eq!(Arc::strong_count(&held), 1, "the stale entry was dropped, not only hidden");
+        assert_eq!(
+            Arc::strong_count(&held),
+            1,
+            "the stale entry was dropped, not only hidden"
+        );
     }
 }

@@ -65,7 +65,11 @@ pub struct DataKeys {
 impl DataKeys {
     /// Over this reader of keys.
     pub fn new(keys: Arc<KeyReader>, service: Arc<Service>, random: Arc<dyn Random>) -> Self {
-        Self { keys, service, random }
+        Self {
+            keys,
+            service,
+            random,
+        }
     }
 
     /// Makes a data key, sealed under the key, or under the default key when `key_id` is `None`.
@@ -100,7 +104,10 @@ impl DataKeys {
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
         if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
-            return Err(KmsError::invalid("plaintext", format!("must be at most {MAX_PLAINTEXT_BYTES} bytes")));
+            return Err(KmsError::invalid(
+                "plaintext",
+                format!("must be at most {MAX_PLAINTEXT_BYTES} bytes"),
+            ));
         }
         let key = self.key(caller, Action::Encrypt, key_id).await?;
         self.seal_fresh(&key, context, plaintext).await
@@ -117,7 +124,8 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
-        self.open(caller, Action::Decrypt, key_id, blob, context).await
+        self.open(caller, Action::Decrypt, key_id, blob, context)
+            .await
     }
 
     /// Opens a ciphertext and seals its plaintext again under the current version of the same key, or of `destination`.
@@ -136,9 +144,22 @@ impl DataKeys {
         if let Some(destination) = &destination {
             caller.may(Action::Rewrap, destination)?;
         }
-        let opened = self.open(caller, Action::Rewrap, None, blob, context).await?;
-        let key = self.key(caller, Action::Rewrap, Some(destination.unwrap_or(opened.key_id))).await?;
-        self.seal_fresh(&key, destination_context.unwrap_or(context), &opened.plaintext).await
+        let opened = self
+            .open(caller, Action::Rewrap, None, blob, context)
+            .await?;
+        let key = self
+            .key(
+                caller,
+                Action::Rewrap,
+                Some(destination.unwrap_or(opened.key_id)),
+            )
+            .await?;
+        self.seal_fresh(
+            &key,
+            destination_context.unwrap_or(context),
+            &opened.plaintext,
+        )
+        .await
     }
 
     /// The key that is to serve: named or the default, permitted, existing, enabled.
@@ -152,11 +173,20 @@ impl DataKeys {
             caller.may(action, key_id)?;
         }
         let config = self.service.running().await?;
-        let key_id = key_id.or_else(|| config.default_key_id.clone()).ok_or_else(|| {
-            KmsError::invalid("key_id", "is required, because no default key is configured")
-        })?;
+        let key_id = key_id
+            .or_else(|| config.default_key_id.clone())
+            .ok_or_else(|| {
+                KmsError::invalid(
+                    "key_id",
+                    "is required, because no default key is configured",
+                )
+            })?;
         caller.may(action, &key_id)?;
-        let key = self.keys.find(&key_id).await?.ok_or(KmsError::KeyNotFound(key_id))?;
+        let key = self
+            .keys
+            .find(&key_id)
+            .await?
+            .ok_or(KmsError::KeyNotFound(key_id))?;
         key.must_be_enabled()?;
         Ok(key)
     }
@@ -170,16 +200,25 @@ impl DataKeys {
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
         let parsed = Blob::parse(Purpose::Seal, blob).map_err(|_| KmsError::DecryptionFailed)?;
-        let sealed_by = KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
+        let sealed_by =
+            KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
         caller.may(action, &sealed_by)?;
         self.service.running().await?;
         if key_id.is_some_and(|wanted| *wanted != sealed_by) {
             return Err(KmsError::DecryptionFailed);
         }
         let key_version = parsed.key_version();
-        let mut key = self.keys.find(&sealed_by).await?.ok_or(KmsError::DecryptionFailed)?;
+        let mut key = self
+            .keys
+            .find(&sealed_by)
+            .await?
+            .ok_or(KmsError::DecryptionFailed)?;
         if !key.has_version(key_version) {
-            key = self.keys.find_anew(&sealed_by).await?.ok_or(KmsError::DecryptionFailed)?;
+            key = self
+                .keys
+                .find_anew(&sealed_by)
+                .await?
+                .ok_or(KmsError::DecryptionFailed)?;
         }
         key.must_be_enabled()?;
         let plaintext = self
@@ -188,7 +227,11 @@ impl DataKeys {
             .await?
             .and_then(Result::ok)
             .ok_or(KmsError::DecryptionFailed)?;
-        Ok(Opened { key_id: sealed_by, key_version, plaintext })
+        Ok(Opened {
+            key_id: sealed_by,
+            key_version,
+            plaintext,
+        })
     }
 
     async fn seal_fresh(
@@ -213,12 +256,24 @@ impl DataKeys {
         let blob = self
             .keys
             .with_material(key, version, |material| {
-                seal(Purpose::Seal, material, key.id.as_str(), version, context, plaintext, fresh)
+                seal(
+                    Purpose::Seal,
+                    material,
+                    key.id.as_str(),
+                    version,
+                    context,
+                    plaintext,
+                    fresh,
+                )
             })
             .await?
             .ok_or(Fault::plain("a key has no current version"))?
             .map_err(|error| Fault::new("sealing", error))?;
-        Ok(Sealed { key_id: key.id.clone(), key_version: version, blob })
+        Ok(Sealed {
+            key_id: key.id.clone(),
+            key_version: version,
+            blob,
+        })
     }
 }
 

@@ -14,14 +14,17 @@ struct FormatOnly {
 }
 
 pub(crate) fn encode(noun: &impl Serialize) -> Result<Vec<u8>, KmsError> {
-    serde_json::to_vec(noun).map_err(|error| KmsError::Backend(Fault::new("encoding a record", error)))
+    serde_json::to_vec(noun)
+        .map_err(|error| KmsError::Backend(Fault::new("encoding a record", error)))
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
     let damaged = |error| KmsError::Backend(Fault::new("decoding a record", error));
     let FormatOnly { format } = serde_json::from_slice(value).map_err(damaged)?;
     if format != FORMAT {
-        return Err(KmsError::Backend(Fault::plain("a record is of a format that this version does not know")));
+        return Err(KmsError::Backend(Fault::plain(
+            "a record is of a format that this version does not know",
+        )));
     }
     serde_json::from_slice(value).map_err(damaged)
 }
@@ -36,8 +39,12 @@ pub(crate) mod base64_bytes {
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map_err(|_| de::Error::custom("expected standard base64"))
+        STANDARD
+            .decode(text.as_bytes())
+            .map_err(|_| de::Error::custom("expected standard base64"))
     }
 }

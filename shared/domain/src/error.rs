@@ -54,7 +54,10 @@ pub enum KmsError {
 
 impl KmsError {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
-        Self::Invalid { field, reason: reason.into() }
+        Self::Invalid {
+            field,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -67,7 +70,10 @@ pub struct Fault {
 impl Fault {
     /// A failure of `what`, caused by `source`.
     pub fn new(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { what, source: Some(source.into()) }
+        Self {
+            what,
+            source: Some(source.into()),
+        }
     }
 
     /// A failure that has no further cause: `what` says all.
@@ -98,8 +104,13 @@ impl From<StoreError> for KmsError {
         match error {
             StoreError::Throttled => Self::Throttled,
             // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
-            StoreError::Conflict => Self::Backend(Fault::plain("a write met an unforeseen conflict")),
-            StoreError::Failed { what, source } => Self::Backend(Fault { what, source: Some(source) }),
+            StoreError::Conflict => {
+                Self::Backend(Fault::plain("a write met an unforeseen conflict"))
+            }
+            StoreError::Failed { what, source } => Self::Backend(Fault {
+                what,
+                source: Some(source),
+            }),
         }
     }
 }
@@ -126,7 +137,9 @@ pub enum OpenError {
     )]
     KeyringMissing,
     /// The root keyring is of another deployment than the table.
-    #[error("the root keyring belongs to another deployment than the table; both must come from the same place")]
+    #[error(
+        "the root keyring belongs to another deployment than the table; both must come from the same place"
+    )]
     KeyringForeign,
     /// The root keyring was read but is damaged.
     #[error("the root keyring is damaged: {0}")]

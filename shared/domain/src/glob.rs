@@ -34,7 +34,9 @@ fn matches_by(pattern: &str, text: &str, same: impl Fn(&char, &char) -> bool) ->
             None => {}
         }
         // A mismatch: let the last star take one character more.
-        let Some((after, taken)) = &mut star else { return false };
+        let Some((after, taken)) = &mut star else {
+            return false;
+        };
         if taken.next().is_none() {
             return false;
         }
@@ -78,7 +80,10 @@ mod tests {
 
     #[test]
     fn a_hostile_pattern_costs_little() {
-        assert!(!matches(&format!("{}b", "a*".repeat(200)), &"a".repeat(100_000)));
+        assert!(!matches(
+            &format!("{}b", "a*".repeat(200)),
+            &"a".repeat(100_000)
+        ));
     }
 
     #[test]

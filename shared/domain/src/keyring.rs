@@ -11,7 +11,8 @@ use zeroize::Zeroize;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError, OpenError};
 use crate::ports::{
-    Clock, Consistency, Kind, Random, RandomError, Record, SecretStore, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Random, RandomError, Record, SecretStore, StoreError, TableReader,
+    TableWriter,
 };
 use crate::{revision, uuid_v4};
 
@@ -62,7 +63,8 @@ pub trait KeyWrapper: Send + Sync {
     ///
     /// # Errors
     /// When it was not made so, or the wrapper fails.
-    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<SecretBytes, WrapError>;
+    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8])
+    -> Result<SecretBytes, WrapError>;
 }
 
 /// A wrapped secret in a record, with the name of its wrapper.
@@ -79,8 +81,14 @@ impl Wrapped {
         binding: &Binding<'_>,
         material: &[u8],
     ) -> Result<Self, KmsError> {
-        let bytes = wrapper.wrap(binding, material).await.map_err(|error| Fault::new("wrapping a secret", error))?;
-        Ok(Self { wrapper: wrapper.name().to_owned(), bytes })
+        let bytes = wrapper
+            .wrap(binding, material)
+            .await
+            .map_err(|error| Fault::new("wrapping a secret", error))?;
+        Ok(Self {
+            wrapper: wrapper.name().to_owned(),
+            bytes,
+        })
     }
 
     pub(crate) async fn open(
@@ -89,9 +97,14 @@ impl Wrapped {
         binding: &Binding<'_>,
     ) -> Result<SecretBytes, KmsError> {
         if self.wrapper != wrapper.name() {
-            return Err(Fault::plain("a secret was wrapped by a wrapper that is not configured").into());
+            return Err(
+                Fault::plain("a secret was wrapped by a wrapper that is not configured").into(),
+            );
         }
-        Ok(wrapper.unwrap(binding, &self.bytes).await.map_err(|error| Fault::new("unwrapping a secret", error))?)
+        Ok(wrapper
+            .unwrap(binding, &self.bytes)
+            .await
+            .map_err(|error| Fault::new("unwrapping a secret", error))?)
     }
 }
 
@@ -160,7 +173,10 @@ impl RootKeyring {
                 match secrets.put(KEYRING_SECRET, &fresh, None).await {
                     Ok(_) => Self::parse(&fresh, random)?,
                     Err(StoreError::Conflict) => {
-                        let (value, _) = secrets.get(KEYRING_SECRET).await?.ok_or(OpenError::KeyringMissing)?;
+                        let (value, _) = secrets
+                            .get(KEYRING_SECRET)
+                            .await?
+                            .ok_or(OpenError::KeyringMissing)?;
                         Self::parse(&value, random)?
                     }
                     Err(error) => return Err(error.into()),
@@ -194,7 +210,10 @@ impl RootKeyring {
         secrets: &dyn SecretStore,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        let (value, _) = secrets.get(KEYRING_SECRET).await?.ok_or(OpenError::KeyringMissing)?;
+        let (value, _) = secrets
+            .get(KEYRING_SECRET)
+            .await?
+            .ok_or(OpenError::KeyringMissing)?;
         Self::parse(&value, random)?.belonging_to(table).await
     }
 
@@ -209,7 +228,9 @@ impl RootKeyring {
         let stored: StoredKeyring = serde_json::from_slice(value.expose())
             .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
         if stored.format != encoding::FORMAT {
-            return Err(OpenError::KeyringDamaged("its format is not known to this version"));
+            return Err(OpenError::KeyringDamaged(
+                "its format is not known to this version",
+            ));
         }
         let roots: Vec<Root> = stored
             .roots
@@ -217,13 +238,20 @@ impl RootKeyring {
             .map(|root| {
                 let key = Key256::try_from(root.key.as_slice())
                     .map_err(|_| OpenError::KeyringDamaged("a root key is not 32 bytes long"))?;
-                Ok(Root { id: root.id.clone(), key })
+                Ok(Root {
+                    id: root.id.clone(),
+                    key,
+                })
             })
             .collect::<Result<_, OpenError>>()?;
         if roots.is_empty() {
             return Err(OpenError::KeyringDamaged("it holds no root key"));
         }
-        Ok(Self { deployment: stored.deployment, roots, random })
+        Ok(Self {
+            deployment: stored.deployment,
+            roots,
+            random,
+        })
     }
 
     fn context(&self, binding: &Binding<'_>) -> Result<EncryptionContext, WrapError> {
@@ -248,19 +276,39 @@ impl KeyWrapper for RootKeyring {
         let root = self.roots.last().ok_or(WrapError::UnknownRoot)?;
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
-        seal(Purpose::Wrap, &root.key, &root.id, 1, &self.context(binding)?, material, &fresh)
-            .map_err(|error| WrapError::Failed(error.into()))
+        seal(
+            Purpose::Wrap,
+            &root.key,
+            &root.id,
+            1,
+            &self.context(binding)?,
+            material,
+            &fresh,
+        )
+        .map_err(|error| WrapError::Failed(error.into()))
     }
 
-    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<SecretBytes, WrapError> {
+    async fn unwrap(
+        &self,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
         let blob = Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)?;
-        let root = self.roots.iter().find(|root| root.id == blob.key_id()).ok_or(WrapError::UnknownRoot)?;
-        blob.open(&root.key, &self.context(binding)?).map_err(|_| WrapError::NotAuthentic)
+        let root = self
+            .roots
+            .iter()
+            .find(|root| root.id == blob.key_id())
+            .ok_or(WrapError::UnknownRoot)?;
+        blob.open(&root.key, &self.context(binding)?)
+            .map_err(|_| WrapError::NotAuthentic)
     }
 }
 
 async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
-    let Some(record) = table.get(Kind::Config, DEPLOYMENT_RECORD, Consistency::Strong).await? else {
+    let Some(record) = table
+        .get(Kind::Config, DEPLOYMENT_RECORD, Consistency::Strong)
+        .await?
+    else {
         return Ok(None);
     };
     let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
@@ -275,7 +323,13 @@ fn new_keyring(clock: &dyn Clock, random: &dyn Random) -> Result<SecretBytes, Op
     let keyring = StoredKeyring {
         format: encoding::FORMAT,
         deployment: uuid_v4(id),
-        roots: vec![StoredRoot { id: "r1".to_owned(), created_at: clock.now(), key }],
+        roots: vec![StoredRoot {
+            id: "r1".to_owned(),
+            created_at: clock.now(),
+            key,
+        }],
     };
-    encoding::encode(&keyring).map(SecretBytes::from).map_err(OpenError::Operation)
+    encoding::encode(&keyring)
+        .map(SecretBytes::from)
+        .map_err(OpenError::Operation)
 }

@@ -20,9 +20,11 @@ use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::policy::Action;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter};
-use crate::{revision, uuid_v4};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
 use crate::service::{Service, ServiceConfig};
+use crate::{revision, uuid_v4};
 
 /// The id of a master key: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +50,9 @@ impl KeyId {
     fn is_fit(text: &str) -> bool {
         (1..=128).contains(&text.len())
             && !text.starts_with(['.', '-'])
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     }
 
     fn random(random: &dyn Random) -> Result<Self, KmsError> {
@@ -84,7 +88,11 @@ impl Serialize for KeyId {
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if Self::is_fit(&text) { Ok(Self(text.into())) } else { Err(de::Error::custom("not a key id")) }
+        if Self::is_fit(&text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(de::Error::custom("not a key id"))
+        }
     }
 }
 
@@ -99,7 +107,10 @@ impl Description {
     /// [`KmsError::Invalid`] when it is too long.
     pub fn parse(text: String) -> Result<Option<Self>, KmsError> {
         if text.chars().count() > 256 {
-            return Err(KmsError::invalid("description", "must be at most 256 characters"));
+            return Err(KmsError::invalid(
+                "description",
+                "must be at most 256 characters",
+            ));
         }
         Ok((!text.is_empty()).then_some(Self(text)))
     }
@@ -125,14 +136,23 @@ impl Tags {
     /// [`KmsError::Invalid`] when there are too many, or one is too long or has an empty key.
     pub fn parse(tags: BTreeMap<String, String>) -> Result<Self, KmsError> {
         if tags.len() > MAX_TAGS {
-            return Err(KmsError::invalid("tags", format!("must be at most {MAX_TAGS}")));
+            return Err(KmsError::invalid(
+                "tags",
+                format!("must be at most {MAX_TAGS}"),
+            ));
         }
         for (key, value) in &tags {
             if !(1..=128).contains(&key.chars().count()) {
-                return Err(KmsError::invalid("tags", "a tag's key must be 1 to 128 characters"));
+                return Err(KmsError::invalid(
+                    "tags",
+                    "a tag's key must be 1 to 128 characters",
+                ));
             }
             if value.chars().count() > 256 {
-                return Err(KmsError::invalid("tags", "a tag's value must be at most 256 characters"));
+                return Err(KmsError::invalid(
+                    "tags",
+                    "a tag's value must be at most 256 characters",
+                ));
             }
         }
         Ok(Self(tags))
@@ -145,7 +165,9 @@ impl Tags {
 
     /// All tags in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
@@ -231,7 +253,10 @@ impl MasterKey {
 
     /// When it was last rotated.
     pub fn rotated_at(&self) -> Option<Timestamp> {
-        self.versions.last().filter(|version| version.version > 1).map(|version| version.created_at)
+        self.versions
+            .last()
+            .filter(|version| version.version > 1)
+            .map(|version| version.created_at)
     }
 
     /// When it is to be destroyed.
@@ -247,19 +272,34 @@ impl MasterKey {
     /// # Errors
     /// [`KmsError::KeyState`] unless it is enabled.
     pub fn must_be_enabled(&self) -> Result<(), KmsError> {
-        if self.state == KeyState::Enabled { Ok(()) } else { Err(self.state_error()) }
+        if self.state == KeyState::Enabled {
+            Ok(())
+        } else {
+            Err(self.state_error())
+        }
     }
 
     fn must_not_be_pending(&self) -> Result<(), KmsError> {
-        if self.deletion_date().is_none() { Ok(()) } else { Err(self.state_error()) }
+        if self.deletion_date().is_none() {
+            Ok(())
+        } else {
+            Err(self.state_error())
+        }
     }
 
     fn state_error(&self) -> KmsError {
-        KmsError::KeyState { key_id: self.id.clone(), state: self.state }
+        KmsError::KeyState {
+            key_id: self.id.clone(),
+            state: self.state,
+        }
     }
 
     fn binding(&self, version: u32) -> Binding<'_> {
-        Binding { id: self.id.as_str(), version, origin: self.origin.as_str() }
+        Binding {
+            id: self.id.as_str(),
+            version,
+            origin: self.origin.as_str(),
+        }
     }
 
     async fn new_version(
@@ -272,7 +312,11 @@ impl MasterKey {
         let mut material = Zeroizing::new([0; 32]);
         random.fill(material.as_mut())?;
         let material = Wrapped::seal(wrapper, &self.binding(version), material.as_ref()).await?;
-        Ok(KeyVersion { version, created_at: now, material })
+        Ok(KeyVersion {
+            version,
+            created_at: now,
+            material,
+        })
     }
 }
 
@@ -307,7 +351,14 @@ impl KeyReader {
         state_ttl: Duration,
     ) -> Self {
         let (states, material) = (Cache::new(STATE_CAPACITY), Cache::new(MATERIAL_CAPACITY));
-        Self { table, wrapper, clock, state_ttl, states, material }
+        Self {
+            table,
+            wrapper,
+            clock,
+            state_ttl,
+            states,
+            material,
+        }
     }
 
     /// The key as it was at most the state TTL ago.
@@ -317,9 +368,12 @@ impl KeyReader {
             return Ok(Some(key));
         }
         let ticket = self.states.begin(now);
-        let Some((key, _)) = self.read(id).await? else { return Ok(None) };
+        let Some((key, _)) = self.read(id).await? else {
+            return Ok(None);
+        };
         let key = Arc::new(key);
-        self.states.insert(ticket, id.clone(), Arc::clone(&key), self.state_ttl);
+        self.states
+            .insert(ticket, id.clone(), Arc::clone(&key), self.state_ttl);
         Ok(Some(key))
     }
 
@@ -332,7 +386,11 @@ impl KeyReader {
 
     /// The key as it is now.
     async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
-        match self.table.get(Kind::Key, id.as_str(), Consistency::Strong).await? {
+        match self
+            .table
+            .get(Kind::Key, id.as_str(), Consistency::Strong)
+            .await?
+        {
             Some(record) => Ok(Some((decode(&record, id)?, record.revision))),
             None => Ok(None),
         }
@@ -345,7 +403,12 @@ impl KeyReader {
         version: u32,
         use_it: impl FnOnce(&Key256) -> T + Send,
     ) -> Result<Option<T>, KmsError> {
-        let Some(stored) = key.versions.iter().rev().find(|stored| stored.version == version) else {
+        let Some(stored) = key
+            .versions
+            .iter()
+            .rev()
+            .find(|stored| stored.version == version)
+        else {
             return Ok(None);
         };
         let slot = (key.id.clone(), version);
@@ -356,11 +419,18 @@ impl KeyReader {
             return Ok(Some(use_it(&cached.key)));
         }
         let ticket = self.material.begin(now);
-        let material = stored.material.open(self.wrapper.as_ref(), &key.binding(version)).await?;
+        let material = stored
+            .material
+            .open(self.wrapper.as_ref(), &key.binding(version))
+            .await?;
         let unwrapped = Key256::try_from(material.expose())
             .map_err(|_| Fault::plain("a master key's material is not 32 bytes long"))?;
-        let material = Arc::new(Material { key: unwrapped, wrapped: stored.material.clone() });
-        self.material.insert(ticket, slot, Arc::clone(&material), MATERIAL_TTL);
+        let material = Arc::new(Material {
+            key: unwrapped,
+            wrapped: stored.material.clone(),
+        });
+        self.material
+            .insert(ticket, slot, Arc::clone(&material), MATERIAL_TTL);
         Ok(Some(use_it(&material.key)))
     }
 
@@ -490,7 +560,15 @@ impl Keys {
         random: Arc<dyn Random>,
         immediate_deletion: bool,
     ) -> Self {
-        Self { table, reader, service, wrapper, clock, random, immediate_deletion }
+        Self {
+            table,
+            reader,
+            service,
+            wrapper,
+            clock,
+            random,
+            immediate_deletion,
+        }
     }
 
     /// Makes a key. Of several at once under one id, one succeeds.
@@ -515,7 +593,9 @@ impl Keys {
             created_by: caller.principal().to_owned(),
             versions: Vec::new(),
         };
-        let first = key.new_version(self.wrapper.as_ref(), self.random.as_ref(), key.created_at).await?;
+        let first = key
+            .new_version(self.wrapper.as_ref(), self.random.as_ref(), key.created_at)
+            .await?;
         key.versions.push(first);
         let record = self.record(&key)?;
         let result = self.table.put_new(&record).await;
@@ -544,7 +624,11 @@ impl Keys {
     pub async fn references(&self, id: &KeyId) -> Result<Vec<Reference>, KmsError> {
         let config = self.service.config().await?;
         let is_default = config.is_some_and(|config| config.default_key_id.as_ref() == Some(id));
-        Ok(if is_default { vec![Reference::ServiceDefaultKey] } else { Vec::new() })
+        Ok(if is_default {
+            vec![Reference::ServiceDefaultKey]
+        } else {
+            Vec::new()
+        })
     }
 
     /// A page of the keys that the caller may list.
@@ -555,30 +639,54 @@ impl Keys {
         caller.may_ever(Action::ListKeys)?;
         let config = self.service.running().await?;
         let limit = query.limit.clamp(1, 1000);
-        let mut after = query.marker.as_deref().map(|marker| read_marker(&config, marker)).transpose()?;
-        let prefix = narrower(query.prefix.as_deref(), query.pattern.as_deref().map(glob::literal_prefix));
-        let Some(prefix) = prefix else { return Ok(KeyPage { keys: Vec::new(), next_marker: None }) };
+        let mut after = query
+            .marker
+            .as_deref()
+            .map(|marker| read_marker(&config, marker))
+            .transpose()?;
+        let prefix = narrower(
+            query.prefix.as_deref(),
+            query.pattern.as_deref().map(glob::literal_prefix),
+        );
+        let Some(prefix) = prefix else {
+            return Ok(KeyPage {
+                keys: Vec::new(),
+                next_marker: None,
+            });
+        };
         let mut keys: Vec<MasterKey> = Vec::new();
         loop {
             // One more than is wanted tells whether the page is the last.
-            let page = self.table.page(Kind::Key, prefix, after.as_deref(), (limit + 1).min(1000)).await?;
+            let page = self
+                .table
+                .page(Kind::Key, prefix, after.as_deref(), (limit + 1).min(1000))
+                .await?;
             for record in &page.records {
                 let id = KeyId(record.id.as_str().into());
                 let key = decode(record, &id)?;
-                let wanted = query.pattern.as_deref().is_none_or(|pattern| glob::matches(pattern, &record.id))
+                let wanted = query
+                    .pattern
+                    .as_deref()
+                    .is_none_or(|pattern| glob::matches(pattern, &record.id))
                     && query.status.is_none_or(|status| status == key.state.into())
                     && caller.may(Action::ListKeys, &id).is_ok();
                 if !wanted {
                     continue;
                 }
                 if keys.len() == limit {
-                    let next_marker = keys.last().map(|last| write_marker(&config, last.id.as_str())).transpose()?;
+                    let next_marker = keys
+                        .last()
+                        .map(|last| write_marker(&config, last.id.as_str()))
+                        .transpose()?;
                     return Ok(KeyPage { keys, next_marker });
                 }
                 keys.push(key);
             }
             if !page.more {
-                return Ok(KeyPage { keys, next_marker: None });
+                return Ok(KeyPage {
+                    keys,
+                    next_marker: None,
+                });
             }
             after = page.records.into_iter().next_back().map(|record| record.id);
         }
@@ -632,7 +740,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for the tag `name`, or when the key would have too many.
-    pub async fn tag(&self, caller: &Caller, id: &KeyId, tags: &Tags) -> Result<MasterKey, KmsError> {
+    pub async fn tag(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        tags: &Tags,
+    ) -> Result<MasterKey, KmsError> {
         caller.may(Action::TagResource, id)?;
         if tags.get(NAME_TAG).is_some() {
             return Err(name_tag_is_fixed("tags"));
@@ -651,7 +764,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for the tag `name`.
-    pub async fn untag(&self, caller: &Caller, id: &KeyId, names: &[String]) -> Result<MasterKey, KmsError> {
+    pub async fn untag(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        names: &[String],
+    ) -> Result<MasterKey, KmsError> {
         caller.may(Action::UntagResource, id)?;
         if names.iter().any(|name| name == NAME_TAG) {
             return Err(name_tag_is_fixed("tag_keys"));
@@ -677,7 +795,9 @@ impl Keys {
             if key.versions.len() >= MAX_VERSIONS {
                 return Err(KmsError::TooManyVersions(key.id));
             }
-            let next = key.new_version(self.wrapper.as_ref(), self.random.as_ref(), self.now()?).await?;
+            let next = key
+                .new_version(self.wrapper.as_ref(), self.random.as_ref(), self.now()?)
+                .await?;
             key.versions.push(next);
             if self.replaced(&key, seen).await? {
                 return Ok(key);
@@ -702,7 +822,10 @@ impl Keys {
             .map_err(|error| Fault::new("a deletion date", error))?;
         self.change(caller, Action::DeleteKey, id, |key| {
             key.must_not_be_pending()?;
-            key.state = KeyState::PendingDeletion { at, was_enabled: key.state == KeyState::Enabled };
+            key.state = KeyState::PendingDeletion {
+                at,
+                was_enabled: key.state == KeyState::Enabled,
+            };
             Ok(())
         })
         .await
@@ -712,10 +835,18 @@ impl Keys {
     ///
     /// # Errors
     /// [`KmsError::KeyState`] when it is not scheduled.
-    pub async fn cancel_deletion(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
+    pub async fn cancel_deletion(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+    ) -> Result<MasterKey, KmsError> {
         self.change(caller, Action::DeleteKey, id, |key| match key.state {
             KeyState::PendingDeletion { was_enabled, .. } => {
-                key.state = if was_enabled { KeyState::Enabled } else { KeyState::Disabled };
+                key.state = if was_enabled {
+                    KeyState::Enabled
+                } else {
+                    KeyState::Disabled
+                };
                 Ok(())
             }
             KeyState::Enabled | KeyState::Disabled => Err(key.state_error()),
@@ -774,7 +905,10 @@ impl Keys {
     }
 
     async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
-        self.reader.read(id).await?.ok_or_else(|| KmsError::KeyNotFound(id.clone()))
+        self.reader
+            .read(id)
+            .await?
+            .ok_or_else(|| KmsError::KeyNotFound(id.clone()))
     }
 
     /// Whether the key was replaced; `false` when another writer was faster.
@@ -803,13 +937,20 @@ impl Keys {
     fn now(&self) -> Result<Timestamp, KmsError> {
         self.clock
             .now()
-            .round(TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc))
+            .round(
+                TimestampRound::new()
+                    .smallest(Unit::Microsecond)
+                    .mode(jiff::RoundMode::Trunc),
+            )
             .map_err(|error| Fault::new("the time", error).into())
     }
 }
 
 fn name_tag_is_fixed(field: &'static str) -> KmsError {
-    KmsError::invalid(field, "the tag `name` identifies the key and cannot be changed or removed")
+    KmsError::invalid(
+        field,
+        "the tag `name` identifies the key and cannot be changed or removed",
+    )
 }
 
 /// The narrower of two prefixes; `None` when no id can begin with both.
@@ -836,7 +977,9 @@ fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
 fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
     let unknown = || KmsError::invalid("marker", "is not one that this service gave out");
     let bytes = URL_SAFE_NO_PAD.decode(marker).map_err(|_| unknown())?;
-    let (tag, id) = bytes.split_at_checked(MARKER_TAG_BYTES).ok_or_else(unknown)?;
+    let (tag, id) = bytes
+        .split_at_checked(MARKER_TAG_BYTES)
+        .ok_or_else(unknown)?;
     let id = std::str::from_utf8(id).map_err(|_| unknown())?;
     if verify_mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()], tag) {
         Ok(id.to_owned())

@@ -27,5 +27,7 @@ fn revision(random: &dyn Random) -> Result<Revision, RandomError> {
 
 /// A random UUID of these bytes, as text.
 fn uuid_v4(bytes: [u8; 16]) -> String {
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }

@@ -105,7 +105,11 @@ struct Statement {
     effect: Effect,
     #[serde(deserialize_with = "one_or_many")]
     action: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_one_or_many")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "some_one_or_many"
+    )]
     resource: Option<Vec<String>>,
 }
 
@@ -130,21 +134,36 @@ impl Policy {
     /// [`KmsError::Invalid`] with what is wrong: an unknown element, an action of `kms:` that does not exist,
     /// a resource that is no `arn:aws:kms:::` and not `*`.
     pub fn parse(document: &str) -> Result<Self, KmsError> {
-        let invalid = |reason: String| KmsError::Invalid { field: "policy", reason };
+        let invalid = |reason: String| KmsError::Invalid {
+            field: "policy",
+            reason,
+        };
         if document.len() > MAX_POLICY_BYTES {
             return Err(invalid(format!("is longer than {MAX_POLICY_BYTES} bytes")));
         }
-        let policy: Self = serde_json::from_str(document).map_err(|error| invalid(error.to_string()))?;
+        let policy: Self =
+            serde_json::from_str(document).map_err(|error| invalid(error.to_string()))?;
         if policy.statement.is_empty() || policy.statement.len() > MAX_STATEMENTS {
-            return Err(invalid(format!("must have 1 to {MAX_STATEMENTS} statements")));
+            return Err(invalid(format!(
+                "must have 1 to {MAX_STATEMENTS} statements"
+            )));
         }
         for statement in &policy.statement {
             let resources = statement.resource.as_deref().unwrap_or_default();
             let entries = statement.action.len().max(resources.len());
-            if statement.action.is_empty() || statement.resource.as_ref().is_some_and(Vec::is_empty) {
-                return Err(invalid("a statement's Action or Resource is empty".to_owned()));
+            if statement.action.is_empty() || statement.resource.as_ref().is_some_and(Vec::is_empty)
+            {
+                return Err(invalid(
+                    "a statement's Action or Resource is empty".to_owned(),
+                ));
             }
-            if entries > MAX_ENTRIES || statement.action.iter().chain(resources).any(|p| p.len() > MAX_PATTERN_BYTES) {
+            if entries > MAX_ENTRIES
+                || statement
+                    .action
+                    .iter()
+                    .chain(resources)
+                    .any(|p| p.len() > MAX_PATTERN_BYTES)
+            {
                 return Err(invalid(format!(
                     "a statement has more than {MAX_ENTRIES} entries, or one longer than {MAX_PATTERN_BYTES} bytes"
                 )));
@@ -153,8 +172,13 @@ impl Policy {
                 check_action(pattern).map_err(invalid)?;
             }
             for resource in resources {
-                if resource != "*" && !resource.starts_with("arn:aws:kms:::") && !resource.starts_with("arn:aws:s3:::") {
-                    return Err(invalid(format!("resource `{resource}` is neither `*` nor an `arn:aws:kms:::` name")));
+                if resource != "*"
+                    && !resource.starts_with("arn:aws:kms:::")
+                    && !resource.starts_with("arn:aws:s3:::")
+                {
+                    return Err(invalid(format!(
+                        "resource `{resource}` is neither `*` nor an `arn:aws:kms:::` name"
+                    )));
                 }
             }
         }
@@ -177,9 +201,13 @@ impl Policy {
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
             ],
-            "kms-key-user" => {
-                &["kms:DescribeKey", "kms:GenerateDataKey", "kms:Encrypt", "kms:Decrypt", "kms:Rewrap"]
-            }
+            "kms-key-user" => &[
+                "kms:DescribeKey",
+                "kms:GenerateDataKey",
+                "kms:Encrypt",
+                "kms:Decrypt",
+                "kms:Rewrap",
+            ],
             "kms-auditor" => &["kms:DescribeKey", "kms:ListKeys"],
             _ => return None,
         };
@@ -189,7 +217,11 @@ impl Policy {
             action: actions.iter().map(|&action| action.to_owned()).collect(),
             resource: None,
         };
-        Some(Self { version: Some("2012-10-17".to_owned()), id: None, statement: vec![statement] })
+        Some(Self {
+            version: Some("2012-10-17".to_owned()),
+            id: None,
+            statement: vec![statement],
+        })
     }
 
     /// This policy, what it allows limited to these keys (ids, or prefixes that end in `*`); unlimited when there are none.
@@ -201,8 +233,16 @@ impl Policy {
             return Ok(self);
         }
         let allows = |statement: &&mut Statement| statement.effect == Effect::Allow;
-        if self.statement.iter_mut().filter(allows).any(|statement| statement.resource.is_some()) {
-            return Err(KmsError::invalid("key", "cannot limit a policy that names resources itself"));
+        if self
+            .statement
+            .iter_mut()
+            .filter(allows)
+            .any(|statement| statement.resource.is_some())
+        {
+            return Err(KmsError::invalid(
+                "key",
+                "cannot limit a policy that names resources itself",
+            ));
         }
         let resource = |key: &String| {
             let prefix = key.strip_suffix('*').unwrap_or(key);
@@ -211,7 +251,10 @@ impl Policy {
             }
             Ok(format!("{KEY_RESOURCE}{key}"))
         };
-        let resources = keys.iter().map(resource).collect::<Result<Vec<_>, KmsError>>()?;
+        let resources = keys
+            .iter()
+            .map(resource)
+            .collect::<Result<Vec<_>, KmsError>>()?;
         for statement in self.statement.iter_mut().filter(allows) {
             statement.resource = Some(resources.clone());
         }
@@ -220,27 +263,39 @@ impl Policy {
 
     pub(crate) fn allows(&self, action: Action, target: Target<'_>) -> bool {
         let says = |effect: Effect, names: &[&str]| {
-            self.statement.iter().any(|statement| statement.effect == effect && statement.covers(names, target))
+            self.statement
+                .iter()
+                .any(|statement| statement.effect == effect && statement.covers(names, target))
         };
         let own = [action.as_str()];
-        let granted = says(Effect::Allow, &own) || (says(Effect::Allow, &UMBRELLA) && !says(Effect::Deny, &UMBRELLA));
+        let granted = says(Effect::Allow, &own)
+            || (says(Effect::Allow, &UMBRELLA) && !says(Effect::Deny, &UMBRELLA));
         granted && !says(Effect::Deny, &own)
     }
 }
 
 impl Statement {
     fn covers(&self, names: &[&str], target: Target<'_>) -> bool {
-        let named = self.action.iter().any(|pattern| names.iter().any(|name| glob::matches_ignoring_case(pattern, name)));
+        let named = self.action.iter().any(|pattern| {
+            names
+                .iter()
+                .any(|name| glob::matches_ignoring_case(pattern, name))
+        });
         named
             && self.resource.as_ref().is_none_or(|resources| {
-                resources.iter().any(|resource| match (target, self.effect) {
-                    (Target::Key(key), _) => names_key(resource, key),
-                    // Whether some key may be allowed; a Deny settles that only where it spares none.
-                    (Target::Unknown, Effect::Allow) => true,
-                    (Target::Unknown, Effect::Deny) => {
-                        matches!(resource.as_str(), "*" | "arn:aws:kms:::*" | "arn:aws:kms:::key/*")
-                    }
-                })
+                resources
+                    .iter()
+                    .any(|resource| match (target, self.effect) {
+                        (Target::Key(key), _) => names_key(resource, key),
+                        // Whether some key may be allowed; a Deny settles that only where it spares none.
+                        (Target::Unknown, Effect::Allow) => true,
+                        (Target::Unknown, Effect::Deny) => {
+                            matches!(
+                                resource.as_str(),
+                                "*" | "arn:aws:kms:::*" | "arn:aws:kms:::key/*"
+                            )
+                        }
+                    })
             })
     }
 }
@@ -258,18 +313,27 @@ fn check_action(pattern: &str) -> Result<(), String> {
     }
     match pattern.split_once(':') {
         Some((service, _)) if service.eq_ignore_ascii_case("kms") => {
-            if Action::ALL.iter().any(|action| glob::matches_ignoring_case(pattern, action.as_str())) {
+            if Action::ALL
+                .iter()
+                .any(|action| glob::matches_ignoring_case(pattern, action.as_str()))
+            {
                 Ok(())
             } else {
                 Err(format!("there is no action `{pattern}`"))
             }
         }
-        Some((service, name)) if matches!(service, "admin" | "s3" | "sts") && !name.is_empty() => Ok(()),
-        _ => Err(format!("action `{pattern}` is not of the form `kms:Name`, `admin:Name` or `s3:Name`")),
+        Some((service, name)) if matches!(service, "admin" | "s3" | "sts") && !name.is_empty() => {
+            Ok(())
+        }
+        _ => Err(format!(
+            "action `{pattern}` is not of the form `kms:Name`, `admin:Name` or `s3:Name`"
+        )),
     }
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneOrMany<T> {
@@ -282,6 +346,8 @@ fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializ
     })
 }
 
-fn some_one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+fn some_one_or_many<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
     one_or_many(deserializer).map(Some)
 }

@@ -103,14 +103,25 @@ pub trait TableReader: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
-    async fn get(&self, kind: Kind, id: &str, consistency: Consistency) -> Result<Option<Record>, StoreError>;
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError>;
 
     /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after`
     /// by their bytes; `after` need not name a record. The cost depends on `limit`, not on the size of the table.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
-    async fn page(&self, kind: Kind, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError>;
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
 }
 
 /// Writes the table. Every write is conditional, and durable once acknowledged; the same write, made again

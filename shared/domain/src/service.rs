@@ -9,7 +9,9 @@ use crate::cache::Cache;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
 use crate::keys::KeyId;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter,
+};
 use crate::revision;
 
 const SERVICE_RECORD: &str = "service";
@@ -58,7 +60,12 @@ pub struct Service {
 impl Service {
     /// `state_ttl`: how long an instance may act on a state that another instance has changed since; zero reads each time.
     pub fn new(table: Arc<dyn TableReader>, clock: Arc<dyn Clock>, state_ttl: Duration) -> Self {
-        Self { table, clock, state_ttl, cache: Cache::new(std::num::NonZeroUsize::MIN) }
+        Self {
+            table,
+            clock,
+            state_ttl,
+            cache: Cache::new(std::num::NonZeroUsize::MIN),
+        }
     }
 
     /// The configuration, at most the state TTL old; `None` when the service was never configured.
@@ -71,11 +78,16 @@ impl Service {
             return Ok(Some(config));
         }
         let ticket = self.cache.begin(now);
-        let Some(record) = self.table.get(Kind::Config, SERVICE_RECORD, Consistency::Strong).await? else {
+        let Some(record) = self
+            .table
+            .get(Kind::Config, SERVICE_RECORD, Consistency::Strong)
+            .await?
+        else {
             return Ok(None);
         };
         let config: Arc<ServiceConfig> = Arc::new(encoding::decode(&record.value)?);
-        self.cache.insert(ticket, (), Arc::clone(&config), self.state_ttl);
+        self.cache
+            .insert(ticket, (), Arc::clone(&config), self.state_ttl);
         Ok(Some(config))
     }
 
@@ -125,7 +137,9 @@ impl Service {
         self.cache.forget(&());
         match self.config().await? {
             Some(_) => Ok(()),
-            None => Err(KmsError::Backend(Fault::plain("the configuration vanished as it was written"))),
+            None => Err(KmsError::Backend(Fault::plain(
+                "the configuration vanished as it was written",
+            ))),
         }
     }
 }

@@ -15,13 +15,28 @@ use keyway_domain::{KmsError, OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
 fn access_keys(house: &House) -> AccessKeys {
-    AccessKeys::new(house.table.clone(), house.wrapper.clone(), house.clock.clone(), house.random.clone())
+    AccessKeys::new(
+        house.table.clone(),
+        house.wrapper.clone(),
+        house.clock.clone(),
+        house.random.clone(),
+    )
 }
 
 fn credentials(house: &House, root: Option<(&str, &str)>) -> Credentials {
-    let root = root
-        .map(|(id, secret)| (AccessKeyId::parse(id).unwrap(), SecretBytes::from(secret.as_bytes().to_vec())));
-    Credentials::new(house.table.clone(), house.wrapper.clone(), house.clock.clone(), STATE_TTL, root)
+    let root = root.map(|(id, secret)| {
+        (
+            AccessKeyId::parse(id).unwrap(),
+            SecretBytes::from(secret.as_bytes().to_vec()),
+        )
+    });
+    Credentials::new(
+        house.table.clone(),
+        house.wrapper.clone(),
+        house.clock.clone(),
+        STATE_TTL,
+        root,
+    )
 }
 
 #[test]
@@ -33,18 +48,39 @@ fn what_no_statement_allows_is_denied_and_deny_wins() {
             {"Effect":"Deny","Action":"kms:*","Resource":"arn:aws:kms:::key/app-secret"}]}"#,
     );
     let may = |action, key: &str| caller.may(action, &id(key)).is_ok();
-    assert!(may(Action::DescribeKey, "app-1") && may(Action::DescribeKey, "x") && may(Action::Decrypt, "anything"));
-    assert!(!may(Action::DescribeKey, "db") && !may(Action::DescribeKey, "xx") && !may(Action::RotateKey, "app-1"));
+    assert!(
+        may(Action::DescribeKey, "app-1")
+            && may(Action::DescribeKey, "x")
+            && may(Action::Decrypt, "anything")
+    );
+    assert!(
+        !may(Action::DescribeKey, "db")
+            && !may(Action::DescribeKey, "xx")
+            && !may(Action::RotateKey, "app-1")
+    );
     assert!(!may(Action::DescribeKey, "app-secret") && !may(Action::Decrypt, "app-secret"));
-    assert!(caller.may_ever(Action::Encrypt).is_ok() && caller.may_ever(Action::RotateKey).is_err());
+    assert!(
+        caller.may_ever(Action::Encrypt).is_ok() && caller.may_ever(Action::RotateKey).is_err()
+    );
 }
 
 #[test]
 fn server_info_opens_everything_unless_denied() {
-    for action in ["admin:ServerInfo", "admin:ServerInfoAdminAction", "admin:*", "*", "kms:*"] {
-        let caller = with_policy(&format!(r#"{{"Statement":{{"Effect":"Allow","Action":"{action}"}}}}"#));
+    for action in [
+        "admin:ServerInfo",
+        "admin:ServerInfoAdminAction",
+        "admin:*",
+        "*",
+        "kms:*",
+    ] {
+        let caller = with_policy(&format!(
+            r#"{{"Statement":{{"Effect":"Allow","Action":"{action}"}}}}"#
+        ));
         for wanted in Action::ALL {
-            assert!(caller.may(wanted, &id("k")).is_ok() && caller.may_ever(wanted).is_ok(), "{action} {wanted:?}");
+            assert!(
+                caller.may(wanted, &id("k")).is_ok() && caller.may_ever(wanted).is_ok(),
+                "{action} {wanted:?}"
+            );
         }
     }
     let caller = with_policy(
@@ -55,7 +91,9 @@ fn server_info_opens_everything_unless_denied() {
     let caller = with_policy(
         r#"{"Statement":[{"Effect":"Allow","Action":"admin:*"},{"Effect":"Deny","Action":"kms:Decrypt","Resource":"*"}]}"#,
     );
-    assert!(caller.may_ever(Action::Decrypt).is_err() && caller.may(Action::Encrypt, &id("k")).is_ok());
+    assert!(
+        caller.may_ever(Action::Decrypt).is_err() && caller.may(Action::Encrypt, &id("k")).is_ok()
+    );
 }
 
 #[test]
@@ -76,21 +114,52 @@ fn policies_that_would_be_half_obeyed_are_refused() {
         r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Principal":"*"}]}"#,
         r#"{"Statement":[{"Effect":"Allow","Effect":"Deny","Action":"kms:*"}]}"#,
     ] {
-        assert!(matches!(Policy::parse(document), Err(KmsError::Invalid { field: "policy", .. })), "{document}");
+        assert!(
+            matches!(
+                Policy::parse(document),
+                Err(KmsError::Invalid {
+                    field: "policy",
+                    ..
+                })
+            ),
+            "{document}"
+        );
     }
-    assert!(Policy::parse(&format!(r#"{{"Id":"{}","Statement":[]}}"#, "x".repeat(30_000))).is_err());
+    assert!(
+        Policy::parse(&format!(
+            r#"{{"Id":"{}","Statement":[]}}"#,
+            "x".repeat(30_000)
+        ))
+        .is_err()
+    );
 }
 
 #[test]
 fn a_limit_narrows_and_never_widens() {
     let keys = ["app-*".to_owned(), "one".to_owned()];
-    let limited = Policy::canned("kms-key-user").unwrap().limited_to(&keys).unwrap();
+    let limited = Policy::canned("kms-key-user")
+        .unwrap()
+        .limited_to(&keys)
+        .unwrap();
     let caller = with_policy(&serde_json::to_string(&limited).unwrap());
-    assert!(caller.may(Action::Decrypt, &id("app-9")).is_ok() && caller.may(Action::Decrypt, &id("one")).is_ok());
-    assert!(caller.may(Action::Decrypt, &id("two")).is_err() && caller.may(Action::RotateKey, &id("one")).is_err());
-    let own = Policy::parse(r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/x"}}"#);
+    assert!(
+        caller.may(Action::Decrypt, &id("app-9")).is_ok()
+            && caller.may(Action::Decrypt, &id("one")).is_ok()
+    );
+    assert!(
+        caller.may(Action::Decrypt, &id("two")).is_err()
+            && caller.may(Action::RotateKey, &id("one")).is_err()
+    );
+    let own = Policy::parse(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/x"}}"#,
+    );
     assert!(own.unwrap().limited_to(&keys).is_err());
-    assert!(Policy::canned("kms-admin").unwrap().limited_to(&["a?".to_owned()]).is_err());
+    assert!(
+        Policy::canned("kms-admin")
+            .unwrap()
+            .limited_to(&["a?".to_owned()])
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -100,24 +169,62 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
     let credentials = credentials(&house, None);
     let policy = || Policy::canned("kms-auditor").unwrap();
     let lasting = keys.create(policy(), None).await.unwrap();
-    let brief = keys.create(policy(), Some(Duration::from_secs(60))).await.unwrap();
+    let brief = keys
+        .create(policy(), Some(Duration::from_secs(60)))
+        .await
+        .unwrap();
     assert!(lasting.session_token.is_none());
 
-    let found = credentials.find(lasting.id.as_str()).await.unwrap().unwrap();
+    let found = credentials
+        .find(lasting.id.as_str())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.secret.expose(), lasting.secret.expose());
-    assert!(found.caller.may_ever(Action::ListKeys).is_ok() && found.caller.may_ever(Action::Encrypt).is_err());
+    assert!(
+        found.caller.may_ever(Action::ListKeys).is_ok()
+            && found.caller.may_ever(Action::Encrypt).is_err()
+    );
     let found = credentials.find(brief.id.as_str()).await.unwrap().unwrap();
-    assert_eq!(found.session_token.as_ref().unwrap().expose(), brief.session_token.as_ref().unwrap().expose());
+    assert_eq!(
+        found.session_token.as_ref().unwrap().expose(),
+        brief.session_token.as_ref().unwrap().expose()
+    );
     assert_eq!(keys.list().await.unwrap().len(), 2);
 
     house.clock.advance(Duration::from_secs(60));
-    assert!(credentials.find(brief.id.as_str()).await.unwrap().is_none(), "expired, cached or not");
-    assert!(credentials.find(lasting.id.as_str()).await.unwrap().is_some());
+    assert!(
+        credentials.find(brief.id.as_str()).await.unwrap().is_none(),
+        "expired, cached or not"
+    );
+    assert!(
+        credentials
+            .find(lasting.id.as_str())
+            .await
+            .unwrap()
+            .is_some()
+    );
     keys.revoke(&lasting.id).await.unwrap();
-    assert!(credentials.find(lasting.id.as_str()).await.unwrap().is_some(), "cached for the state TTL");
+    assert!(
+        credentials
+            .find(lasting.id.as_str())
+            .await
+            .unwrap()
+            .is_some(),
+        "cached for the state TTL"
+    );
     house.clock.advance(STATE_TTL);
-    assert!(credentials.find(lasting.id.as_str()).await.unwrap().is_none());
-    assert!(matches!(keys.revoke(&lasting.id).await, Err(KmsError::AccessKeyNotFound(_))));
+    assert!(
+        credentials
+            .find(lasting.id.as_str())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(matches!(
+        keys.revoke(&lasting.id).await,
+        Err(KmsError::AccessKeyNotFound(_))
+    ));
     for stranger in ["", "nobody", "../x", "a b"] {
         assert!(credentials.find(stranger).await.unwrap().is_none());
     }
@@ -129,21 +236,54 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
 #[tokio::test]
 async fn the_root_access_key_is_made_once_and_yields_to_a_given_one() {
     let house = House::build().await;
-    let made = access_keys(&house).create_root_if_new().await.unwrap().unwrap();
-    assert!(access_keys(&house).create_root_if_new().await.unwrap().is_none());
-    let own = credentials(&house, None).find(made.id.as_str()).await.unwrap().unwrap();
+    let made = access_keys(&house)
+        .create_root_if_new()
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        access_keys(&house)
+            .create_root_if_new()
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let own = credentials(&house, None)
+        .find(made.id.as_str())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(own.caller.may(Action::DeleteKey, &id("k")).is_ok());
     let given = credentials(&house, Some(("given-root", "secret")));
-    assert!(given.find("given-root").await.unwrap().unwrap().caller.may_ever(Action::Configure).is_ok());
+    assert!(
+        given
+            .find("given-root")
+            .await
+            .unwrap()
+            .unwrap()
+            .caller
+            .may_ever(Action::Configure)
+            .is_ok()
+    );
     assert!(given.find(made.id.as_str()).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn records_hold_no_secret_in_the_clear() {
     let house = House::build().await;
-    let key = access_keys(&house).create(Policy::canned("kms-admin").unwrap(), Some(Duration::from_secs(9))).await;
+    let key = access_keys(&house)
+        .create(
+            Policy::canned("kms-admin").unwrap(),
+            Some(Duration::from_secs(9)),
+        )
+        .await;
     let key = key.unwrap();
-    let record = house.table.get(Kind::AccessKey, key.id.as_str(), Consistency::Strong).await.unwrap().unwrap();
+    let record = house
+        .table
+        .get(Kind::AccessKey, key.id.as_str(), Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
     let text = String::from_utf8(record.value).unwrap();
     for secret in [&key.secret, key.session_token.as_ref().unwrap()] {
         assert!(!text.contains(std::str::from_utf8(secret.expose()).unwrap()));
@@ -153,38 +293,93 @@ async fn records_hold_no_secret_in_the_clear() {
 #[tokio::test]
 async fn a_wrapped_secret_opens_under_its_own_binding_only() {
     let house = House::build().await;
-    let binding = Binding { id: "k", version: 1, origin: "KMS" };
+    let binding = Binding {
+        id: "k",
+        version: 1,
+        origin: "KMS",
+    };
     let wrapped = house.wrapper.wrap(&binding, &[9; 32]).await.unwrap();
-    assert_eq!(house.wrapper.unwrap(&binding, &wrapped).await.unwrap().expose(), [9; 32]);
+    assert_eq!(
+        house
+            .wrapper
+            .unwrap(&binding, &wrapped)
+            .await
+            .unwrap()
+            .expose(),
+        [9; 32]
+    );
     for other in [
-        Binding { id: "j", ..binding.clone() },
-        Binding { version: 2, ..binding.clone() },
-        Binding { origin: "access-key/secret", ..binding.clone() },
+        Binding {
+            id: "j",
+            ..binding.clone()
+        },
+        Binding {
+            version: 2,
+            ..binding.clone()
+        },
+        Binding {
+            origin: "access-key/secret",
+            ..binding.clone()
+        },
     ] {
         assert!(house.wrapper.unwrap(&other, &wrapped).await.is_err());
     }
     let elsewhere = House::build().await;
     let table = MemoryTable::new(elsewhere.clock.clone());
     let secrets = MemorySecrets::new();
-    let another = RootKeyring::establish(&table, &secrets, elsewhere.clock.as_ref(), house.random.clone()).await;
-    assert!(another.ok().unwrap().unwrap(&binding, &wrapped).await.is_err(), "another deployment");
+    let another = RootKeyring::establish(
+        &table,
+        &secrets,
+        elsewhere.clock.as_ref(),
+        house.random.clone(),
+    )
+    .await;
+    assert!(
+        another
+            .ok()
+            .unwrap()
+            .unwrap(&binding, &wrapped)
+            .await
+            .is_err(),
+        "another deployment"
+    );
 }
 
 #[tokio::test]
 async fn a_lost_or_foreign_keyring_stops_the_start() {
     let house = House::build().await;
-    house.running().await.keys.create(&root(), named("k")).await.unwrap();
+    house
+        .running()
+        .await
+        .keys
+        .create(&root(), named("k"))
+        .await
+        .unwrap();
     let establish = |table: Arc<MemoryTable>, secrets: Arc<MemorySecrets>| {
         let (clock, random) = (house.clock.clone(), house.random.clone());
-        async move { RootKeyring::establish(table.as_ref(), secrets.as_ref(), clock.as_ref(), random).await.err() }
+        async move {
+            RootKeyring::establish(table.as_ref(), secrets.as_ref(), clock.as_ref(), random)
+                .await
+                .err()
+        }
     };
     let empty = Arc::new(MemorySecrets::new());
-    assert!(matches!(establish(house.table.clone(), empty).await, Some(OpenError::KeyringMissing)));
+    assert!(matches!(
+        establish(house.table.clone(), empty).await,
+        Some(OpenError::KeyringMissing)
+    ));
     let other = Arc::new(MemorySecrets::new());
     let fresh = Arc::new(MemoryTable::new(house.clock.clone()));
     assert!(establish(fresh, other.clone()).await.is_none());
-    assert!(matches!(establish(house.table.clone(), other).await, Some(OpenError::KeyringForeign)));
-    assert!(establish(house.table.clone(), house.secrets.clone()).await.is_none());
+    assert!(matches!(
+        establish(house.table.clone(), other).await,
+        Some(OpenError::KeyringForeign)
+    ));
+    assert!(
+        establish(house.table.clone(), house.secrets.clone())
+            .await
+            .is_none()
+    );
     // A keyring whose first start was cut off before the table knew of it is taken up again.
     let blank = Arc::new(MemoryTable::new(house.clock.clone()));
     assert!(establish(blank, house.secrets.clone()).await.is_none());

@@ -15,12 +15,18 @@ fn context(value: &str) -> EncryptionContext {
 
 async fn generate(process: &Process, key: &str) -> Result<Vec<u8>, KmsError> {
     let none = EncryptionContext::none();
-    let (_, sealed) = process.data_keys.generate(&root(), Some(id(key)), DataKeySpec::Aes256, &none).await?;
+    let (_, sealed) = process
+        .data_keys
+        .generate(&root(), Some(id(key)), DataKeySpec::Aes256, &none)
+        .await?;
     Ok(sealed.blob)
 }
 
 async fn opens(process: &Process, blob: &[u8]) -> Result<Vec<u8>, KmsError> {
-    let opened = process.data_keys.decrypt(&root(), None, blob, &EncryptionContext::none()).await?;
+    let opened = process
+        .data_keys
+        .decrypt(&root(), None, blob, &EncryptionContext::none())
+        .await?;
     Ok(opened.plaintext.expose().to_vec())
 }
 
@@ -30,14 +36,24 @@ async fn a_data_key_comes_back_under_its_context_only() {
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     for (spec, length) in [(DataKeySpec::Aes256, 32), (DataKeySpec::Aes128, 16)] {
-        let (plaintext, sealed) =
-            process.data_keys.generate(&root(), Some(id("k")), spec, &context("a")).await.unwrap();
+        let (plaintext, sealed) = process
+            .data_keys
+            .generate(&root(), Some(id("k")), spec, &context("a"))
+            .await
+            .unwrap();
         assert_eq!(plaintext.expose().len(), length);
-        let opened = process.data_keys.decrypt(&root(), None, &sealed.blob, &context("a")).await.unwrap();
+        let opened = process
+            .data_keys
+            .decrypt(&root(), None, &sealed.blob, &context("a"))
+            .await
+            .unwrap();
         assert_eq!(opened.plaintext.expose(), plaintext.expose());
         assert_eq!((opened.key_id, opened.key_version), (id("k"), 1));
         for wrong in [EncryptionContext::none(), context("b")] {
-            let result = process.data_keys.decrypt(&root(), None, &sealed.blob, &wrong).await;
+            let result = process
+                .data_keys
+                .decrypt(&root(), None, &sealed.blob, &wrong)
+                .await;
             assert!(matches!(result, Err(KmsError::DecryptionFailed)));
         }
     }
@@ -50,17 +66,27 @@ async fn every_failure_to_open_reads_the_same() {
     process.keys.create(&root(), named("k")).await.unwrap();
     process.keys.create(&root(), named("other")).await.unwrap();
     let blob = generate(&process, "k").await.unwrap();
-    let mut attempts = vec![Vec::new(), blob[..blob.len() - 1].to_vec(), [blob.clone(), vec![0]].concat()];
+    let mut attempts = vec![
+        Vec::new(),
+        blob[..blob.len() - 1].to_vec(),
+        [blob.clone(), vec![0]].concat(),
+    ];
     attempts.extend((0..blob.len()).map(|at| {
         let mut flipped = blob.clone();
         flipped[at] ^= 1;
         flipped
     }));
     for attempt in attempts {
-        assert!(matches!(opens(&process, &attempt).await, Err(KmsError::DecryptionFailed)));
+        assert!(matches!(
+            opens(&process, &attempt).await,
+            Err(KmsError::DecryptionFailed)
+        ));
     }
     let none = EncryptionContext::none();
-    let wrong_key = process.data_keys.decrypt(&root(), Some(&id("other")), &blob, &none).await;
+    let wrong_key = process
+        .data_keys
+        .decrypt(&root(), Some(&id("other")), &blob, &none)
+        .await;
     assert!(matches!(wrong_key, Err(KmsError::DecryptionFailed)));
     assert!(opens(&process, &blob).await.is_ok());
 }
@@ -74,7 +100,11 @@ async fn old_versions_open_and_the_new_one_seals() {
     process.keys.rotate(&root(), &id("k")).await.unwrap();
     let secret = opens(&process, &old).await.unwrap();
     let none = EncryptionContext::none();
-    let moved = process.data_keys.rewrap(&root(), &old, &none, None, None).await.unwrap();
+    let moved = process
+        .data_keys
+        .rewrap(&root(), &old, &none, None, None)
+        .await
+        .unwrap();
     assert_eq!(moved.key_version, 2);
     assert_eq!(opens(&process, &moved.blob).await.unwrap(), secret);
 }
@@ -89,19 +119,40 @@ async fn rewrap_moves_to_another_key_and_context() {
     let old = generate(&process, "a").await.unwrap();
     let none = EncryptionContext::none();
     let (to, with) = (Some(id("b")), context("new"));
-    let moved = process.data_keys.rewrap(&root(), &old, &none, to, Some(&with)).await.unwrap();
-    let opened = process.data_keys.decrypt(&root(), Some(&id("b")), &moved.blob, &with).await.unwrap();
-    assert_eq!(opened.plaintext.expose(), opens(&process, &old).await.unwrap());
+    let moved = process
+        .data_keys
+        .rewrap(&root(), &old, &none, to, Some(&with))
+        .await
+        .unwrap();
+    let opened = process
+        .data_keys
+        .decrypt(&root(), Some(&id("b")), &moved.blob, &with)
+        .await
+        .unwrap();
+    assert_eq!(
+        opened.plaintext.expose(),
+        opens(&process, &old).await.unwrap()
+    );
 
     // Both ends need the permission, and both must serve.
-    let only_a =
-        with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/a"}}"#);
-    let refused = process.data_keys.rewrap(&only_a, &old, &none, Some(id("b")), None).await;
+    let only_a = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/a"}}"#,
+    );
+    let refused = process
+        .data_keys
+        .rewrap(&only_a, &old, &none, Some(id("b")), None)
+        .await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
-    let refused = process.data_keys.rewrap(&only_a, &moved.blob, &with, Some(id("a")), None).await;
+    let refused = process
+        .data_keys
+        .rewrap(&only_a, &moved.blob, &with, Some(id("a")), None)
+        .await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
     process.keys.disable(&root(), &id("b")).await.unwrap();
-    let refused = process.data_keys.rewrap(&root(), &old, &none, Some(id("b")), None).await;
+    let refused = process
+        .data_keys
+        .rewrap(&root(), &old, &none, Some(id("b")), None)
+        .await;
     assert!(matches!(refused, Err(KmsError::KeyState { .. })));
 }
 
@@ -114,18 +165,37 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
     let none = EncryptionContext::none();
     process.keys.disable(&root(), &id("k")).await.unwrap();
     for _ in 0..2 {
-        assert!(matches!(generate(&process, "k").await, Err(KmsError::KeyState { .. })));
-        assert!(matches!(opens(&process, &blob).await, Err(KmsError::KeyState { .. })));
+        assert!(matches!(
+            generate(&process, "k").await,
+            Err(KmsError::KeyState { .. })
+        ));
+        assert!(matches!(
+            opens(&process, &blob).await,
+            Err(KmsError::KeyState { .. })
+        ));
         let plaintext = SecretBytes::from(vec![1]);
-        let result = process.data_keys.encrypt(&root(), Some(id("k")), &none, &plaintext).await;
+        let result = process
+            .data_keys
+            .encrypt(&root(), Some(id("k")), &none, &plaintext)
+            .await;
         assert!(matches!(result, Err(KmsError::KeyState { .. })));
         // The second time round it is pending deletion.
-        let scheduled = process.keys.schedule_deletion(&root(), &id("k"), DeletionWindow::DEFAULT).await;
+        let scheduled = process
+            .keys
+            .schedule_deletion(&root(), &id("k"), DeletionWindow::DEFAULT)
+            .await;
         drop(scheduled);
     }
-    process.keys.cancel_deletion(&root(), &id("k")).await.unwrap();
+    process
+        .keys
+        .cancel_deletion(&root(), &id("k"))
+        .await
+        .unwrap();
     process.keys.enable(&root(), &id("k")).await.unwrap();
-    assert!(opens(&process, &blob).await.is_ok(), "what was sealed before opens again");
+    assert!(
+        opens(&process, &blob).await.is_ok(),
+        "what was sealed before opens again"
+    );
 }
 
 #[tokio::test]
@@ -133,20 +203,48 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
     let house = House::build().await;
     let process = house.running().await;
     let none = EncryptionContext::none();
-    let result = process.data_keys.generate(&root(), None, DataKeySpec::Aes256, &none).await;
-    assert!(matches!(result, Err(KmsError::Invalid { field: "key_id", .. })));
+    let result = process
+        .data_keys
+        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .await;
+    assert!(matches!(
+        result,
+        Err(KmsError::Invalid {
+            field: "key_id",
+            ..
+        })
+    ));
 
     let house = House::build().await;
     let process = house.process(false);
-    process.service.start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("d"))).await.unwrap();
-    let missing = process.data_keys.generate(&root(), None, DataKeySpec::Aes256, &none).await;
+    process
+        .service
+        .start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("d")))
+        .await
+        .unwrap();
+    let missing = process
+        .data_keys
+        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .await;
     assert!(matches!(missing, Err(KmsError::KeyNotFound(key)) if key == id("d")));
     process.keys.create(&root(), named("d")).await.unwrap();
-    let (_, sealed) = process.data_keys.generate(&root(), None, DataKeySpec::Aes256, &none).await.unwrap();
+    let (_, sealed) = process
+        .data_keys
+        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .await
+        .unwrap();
     assert_eq!(sealed.key_id, id("d"));
-    let other = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/x"}}"#);
-    let refused = process.data_keys.generate(&other, None, DataKeySpec::Aes256, &none).await;
-    assert!(matches!(refused, Err(KmsError::NotPermitted)), "the default key needs the permission like any other");
+    let other = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/x"}}"#,
+    );
+    let refused = process
+        .data_keys
+        .generate(&other, None, DataKeySpec::Aes256, &none)
+        .await;
+    assert!(
+        matches!(refused, Err(KmsError::NotPermitted)),
+        "the default key needs the permission like any other"
+    );
 }
 
 #[tokio::test]
@@ -155,12 +253,22 @@ async fn plaintexts_are_bounded() {
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let none = EncryptionContext::none();
-    for (length, fit) in [(0, true), (MAX_PLAINTEXT_BYTES, true), (MAX_PLAINTEXT_BYTES + 1, false)] {
+    for (length, fit) in [
+        (0, true),
+        (MAX_PLAINTEXT_BYTES, true),
+        (MAX_PLAINTEXT_BYTES + 1, false),
+    ] {
         let plaintext = SecretBytes::from(vec![7; length]);
-        let result = process.data_keys.encrypt(&root(), Some(id("k")), &none, &plaintext).await;
+        let result = process
+            .data_keys
+            .encrypt(&root(), Some(id("k")), &none, &plaintext)
+            .await;
         assert_eq!(result.is_ok(), fit, "{length}");
         if let Ok(sealed) = result {
-            assert_eq!(opens(&process, &sealed.blob).await.unwrap(), plaintext.expose());
+            assert_eq!(
+                opens(&process, &sealed.blob).await.unwrap(),
+                plaintext.expose()
+            );
         }
     }
 }
@@ -173,11 +281,20 @@ async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl
     generate(&here, "k").await.unwrap();
     generate(&there, "k").await.unwrap();
     here.keys.disable(&root(), &id("k")).await.unwrap();
-    assert!(matches!(generate(&here, "k").await, Err(KmsError::KeyState { .. })));
+    assert!(matches!(
+        generate(&here, "k").await,
+        Err(KmsError::KeyState { .. })
+    ));
     house.clock.advance(STATE_TTL - Duration::from_nanos(1));
-    assert!(generate(&there, "k").await.is_ok(), "the old state may be honoured for so long");
+    assert!(
+        generate(&there, "k").await.is_ok(),
+        "the old state may be honoured for so long"
+    );
     house.clock.advance(Duration::from_nanos(1));
-    assert!(matches!(generate(&there, "k").await, Err(KmsError::KeyState { .. })));
+    assert!(matches!(
+        generate(&there, "k").await,
+        Err(KmsError::KeyState { .. })
+    ));
 }
 
 #[tokio::test]
@@ -199,9 +316,15 @@ async fn a_name_that_is_given_again_opens_nothing_of_before() {
     process.keys.create(&root(), named("k")).await.unwrap();
     let old = generate(&process, "k").await.unwrap();
     process.keys.destroy(&root(), &id("k")).await.unwrap();
-    assert!(matches!(opens(&process, &old).await, Err(KmsError::DecryptionFailed)));
+    assert!(matches!(
+        opens(&process, &old).await,
+        Err(KmsError::DecryptionFailed)
+    ));
     process.keys.create(&root(), named("k")).await.unwrap();
-    assert!(matches!(opens(&process, &old).await, Err(KmsError::DecryptionFailed)), "not even from a warm cache");
+    assert!(
+        matches!(opens(&process, &old).await, Err(KmsError::DecryptionFailed)),
+        "not even from a warm cache"
+    );
     let new = generate(&process, "k").await.unwrap();
     assert!(opens(&process, &new).await.is_ok());
 }
@@ -211,5 +334,7 @@ async fn an_unknown_key_is_named() {
     let house = House::build().await;
     let process = house.running().await;
     let missing: KeyId = id("nope");
-    assert!(matches!(generate(&process, "nope").await, Err(KmsError::KeyNotFound(key)) if key == missing));
+    assert!(
+        matches!(generate(&process, "nope").await, Err(KmsError::KeyNotFound(key)) if key == missing)
+    );
 }

@@ -7,11 +7,16 @@ use std::sync::Arc;
 
 use house::{House, id, named, root, with_policy};
 use keyway_domain::KmsError;
-use keyway_domain::keys::{DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, NewKey, Reference, Tags};
+use keyway_domain::keys::{
+    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, NewKey, Reference, Tags,
+};
 use proptest::prelude::*;
 
 fn query(limit: usize) -> KeyQuery {
-    KeyQuery { limit, ..KeyQuery::default() }
+    KeyQuery {
+        limit,
+        ..KeyQuery::default()
+    }
 }
 
 #[tokio::test]
@@ -19,9 +24,17 @@ async fn a_duplicate_is_refused_and_leaves_the_original_untouched() {
     let house = House::build().await;
     let process = house.running().await;
     let first = process.keys.create(&root(), named("k")).await.unwrap();
-    let other = NewKey { description: Description::parse("other".to_owned()).unwrap(), ..named("k") };
-    assert!(matches!(process.keys.create(&root(), other).await, Err(KmsError::KeyExists(key)) if key == id("k")));
-    assert_eq!(process.keys.describe(&root(), &id("k")).await.unwrap(), first);
+    let other = NewKey {
+        description: Description::parse("other".to_owned()).unwrap(),
+        ..named("k")
+    };
+    assert!(
+        matches!(process.keys.create(&root(), other).await, Err(KmsError::KeyExists(key)) if key == id("k"))
+    );
+    assert_eq!(
+        process.keys.describe(&root(), &id("k")).await.unwrap(),
+        first
+    );
 }
 
 #[tokio::test]
@@ -46,12 +59,34 @@ async fn disabled_keys_can_be_described_tagged_and_scheduled_but_not_rotated() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
-    assert_eq!(process.keys.disable(&root(), &id("k")).await.unwrap().state, KeyState::Disabled);
-    assert_eq!(process.keys.disable(&root(), &id("k")).await.unwrap().state, KeyState::Disabled, "stays so");
-    assert!(matches!(process.keys.rotate(&root(), &id("k")).await, Err(KmsError::KeyState { .. })));
+    assert_eq!(
+        process.keys.disable(&root(), &id("k")).await.unwrap().state,
+        KeyState::Disabled
+    );
+    assert_eq!(
+        process.keys.disable(&root(), &id("k")).await.unwrap().state,
+        KeyState::Disabled,
+        "stays so"
+    );
+    assert!(matches!(
+        process.keys.rotate(&root(), &id("k")).await,
+        Err(KmsError::KeyState { .. })
+    ));
     let tags = Tags::parse(BTreeMap::from([("a".to_owned(), "1".to_owned())])).unwrap();
-    assert_eq!(process.keys.tag(&root(), &id("k"), &tags).await.unwrap().tags.get("a"), Some("1"));
-    assert_eq!(process.keys.enable(&root(), &id("k")).await.unwrap().state, KeyState::Enabled);
+    assert_eq!(
+        process
+            .keys
+            .tag(&root(), &id("k"), &tags)
+            .await
+            .unwrap()
+            .tags
+            .get("a"),
+        Some("1")
+    );
+    assert_eq!(
+        process.keys.enable(&root(), &id("k")).await.unwrap().state,
+        KeyState::Enabled
+    );
 }
 
 #[tokio::test]
@@ -65,20 +100,45 @@ async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel(
         if !enabled {
             keys.disable(&root(), &key).await.unwrap();
         }
-        let pending = keys.schedule_deletion(&root(), &key, DeletionWindow::DEFAULT).await.unwrap();
-        assert_eq!(pending.deletion_date().unwrap().to_string(), "2026-01-09T03:04:05.678901Z");
-        let is_refused = |result: Result<_, KmsError>| assert!(matches!(result, Err(KmsError::KeyState { .. })));
-        is_refused(keys.schedule_deletion(&root(), &key, DeletionWindow::DEFAULT).await);
+        let pending = keys
+            .schedule_deletion(&root(), &key, DeletionWindow::DEFAULT)
+            .await
+            .unwrap();
+        assert_eq!(
+            pending.deletion_date().unwrap().to_string(),
+            "2026-01-09T03:04:05.678901Z"
+        );
+        let is_refused =
+            |result: Result<_, KmsError>| assert!(matches!(result, Err(KmsError::KeyState { .. })));
+        is_refused(
+            keys.schedule_deletion(&root(), &key, DeletionWindow::DEFAULT)
+                .await,
+        );
         is_refused(keys.enable(&root(), &key).await);
         is_refused(keys.disable(&root(), &key).await);
         is_refused(keys.rotate(&root(), &key).await);
         is_refused(keys.tag(&root(), &key, &Tags::default()).await);
         is_refused(keys.untag(&root(), &key, &[]).await);
         is_refused(keys.describe_as(&root(), &key, None).await);
-        is_refused(house.process(true).keys.destroy(&root(), &key).await.map(|()| pending.clone()));
-        assert_eq!(keys.describe(&root(), &key).await.unwrap(), pending, "none of them changed it");
+        is_refused(
+            house
+                .process(true)
+                .keys
+                .destroy(&root(), &key)
+                .await
+                .map(|()| pending.clone()),
+        );
+        assert_eq!(
+            keys.describe(&root(), &key).await.unwrap(),
+            pending,
+            "none of them changed it"
+        );
         let spared = keys.cancel_deletion(&root(), &key).await.unwrap();
-        assert_eq!(spared.state == KeyState::Enabled, enabled, "back to the state that it had before");
+        assert_eq!(
+            spared.state == KeyState::Enabled,
+            enabled,
+            "back to the state that it had before"
+        );
         is_refused(keys.cancel_deletion(&root(), &key).await);
     }
 }
@@ -87,13 +147,31 @@ async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel(
 async fn immediate_deletion_needs_the_opt_in_and_spares_the_default_key() {
     let house = House::build().await;
     let process = house.process(false);
-    process.service.start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("default"))).await.unwrap();
-    process.keys.create(&root(), named("default")).await.unwrap();
+    process
+        .service
+        .start_if_new(
+            house.table.as_ref(),
+            house.random.as_ref(),
+            Some(id("default")),
+        )
+        .await
+        .unwrap();
+    process
+        .keys
+        .create(&root(), named("default"))
+        .await
+        .unwrap();
     process.keys.create(&root(), named("other")).await.unwrap();
-    assert!(matches!(process.keys.destroy(&root(), &id("other")).await, Err(KmsError::Forbidden(_))));
+    assert!(matches!(
+        process.keys.destroy(&root(), &id("other")).await,
+        Err(KmsError::Forbidden(_))
+    ));
     let allowed = house.process(true);
     allowed.keys.destroy(&root(), &id("other")).await.unwrap();
-    assert!(matches!(allowed.keys.destroy(&root(), &id("other")).await, Err(KmsError::KeyNotFound(_))));
+    assert!(matches!(
+        allowed.keys.destroy(&root(), &id("other")).await,
+        Err(KmsError::KeyNotFound(_))
+    ));
     assert!(matches!(
         allowed.keys.destroy(&root(), &id("default")).await,
         Err(KmsError::StillReferenced(_, references)) if references == [Reference::ServiceDefaultKey]
@@ -126,19 +204,39 @@ async fn changes_at_once_are_all_kept() {
 async fn the_name_tag_is_fixed_and_tags_are_bounded() {
     let house = House::build().await;
     let process = house.running().await;
-    let tags = |count: usize| Tags::parse((0..count).map(|n| (n.to_string(), String::new())).collect());
+    let tags =
+        |count: usize| Tags::parse((0..count).map(|n| (n.to_string(), String::new())).collect());
     assert!(tags(51).is_err());
-    process.keys.create(&root(), NewKey { tags: tags(50).unwrap(), ..named("k") }).await.unwrap();
+    process
+        .keys
+        .create(
+            &root(),
+            NewKey {
+                tags: tags(50).unwrap(),
+                ..named("k")
+            },
+        )
+        .await
+        .unwrap();
     let one_more = Tags::parse(BTreeMap::from([("x".to_owned(), String::new())])).unwrap();
     assert!(matches!(
         process.keys.tag(&root(), &id("k"), &one_more).await,
         Err(KmsError::Invalid { field: "tags", .. })
     ));
     let name = Tags::parse(BTreeMap::from([("name".to_owned(), "x".to_owned())])).unwrap();
-    assert!(matches!(process.keys.tag(&root(), &id("k"), &name).await, Err(KmsError::Invalid { .. })));
     assert!(matches!(
-        process.keys.untag(&root(), &id("k"), &["name".to_owned()]).await,
-        Err(KmsError::Invalid { field: "tag_keys", .. })
+        process.keys.tag(&root(), &id("k"), &name).await,
+        Err(KmsError::Invalid { .. })
+    ));
+    assert!(matches!(
+        process
+            .keys
+            .untag(&root(), &id("k"), &["name".to_owned()])
+            .await,
+        Err(KmsError::Invalid {
+            field: "tag_keys",
+            ..
+        })
     ));
 }
 
@@ -148,7 +246,11 @@ async fn pages_reach_every_key_once_while_others_come_and_go() {
     house.running().await;
     let process = house.process(true);
     for n in 0..25 {
-        process.keys.create(&root(), named(&format!("k{n:02}"))).await.unwrap();
+        process
+            .keys
+            .create(&root(), named(&format!("k{n:02}")))
+            .await
+            .unwrap();
     }
     let mut seen = Vec::new();
     let mut next = query(10);
@@ -156,9 +258,21 @@ async fn pages_reach_every_key_once_while_others_come_and_go() {
         let page = process.keys.list(&root(), &next).await.unwrap();
         seen.extend(page.keys.iter().map(|key| key.id.as_str().to_owned()));
         // The page's last key goes, and keys come before and behind the marker.
-        process.keys.destroy(&root(), &page.keys.last().unwrap().id).await.unwrap();
-        process.keys.create(&root(), named(&format!("a{}", seen.len()))).await.unwrap();
-        process.keys.create(&root(), named(&format!("z{}", seen.len()))).await.unwrap();
+        process
+            .keys
+            .destroy(&root(), &page.keys.last().unwrap().id)
+            .await
+            .unwrap();
+        process
+            .keys
+            .create(&root(), named(&format!("a{}", seen.len())))
+            .await
+            .unwrap();
+        process
+            .keys
+            .create(&root(), named(&format!("z{}", seen.len())))
+            .await
+            .unwrap();
         match page.next_marker {
             Some(marker) => next.marker = Some(marker),
             None => break,
@@ -167,7 +281,10 @@ async fn pages_reach_every_key_once_while_others_come_and_go() {
     }
     let unique: BTreeSet<_> = seen.iter().collect();
     assert_eq!(unique.len(), seen.len(), "none is repeated");
-    assert!((0..25).all(|n| unique.contains(&format!("k{n:02}"))), "none is hidden: {seen:?}");
+    assert!(
+        (0..25).all(|n| unique.contains(&format!("k{n:02}"))),
+        "none is hidden: {seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -175,7 +292,11 @@ async fn filters_apply_before_the_page_is_cut() {
     let house = House::build().await;
     let process = house.running().await;
     for n in 0..30 {
-        let name = if n % 2 == 0 { format!("app-{n:02}") } else { format!("db-{n:02}") };
+        let name = if n % 2 == 0 {
+            format!("app-{n:02}")
+        } else {
+            format!("db-{n:02}")
+        };
         process.keys.create(&root(), named(&name)).await.unwrap();
         if n % 10 == 0 {
             process.keys.disable(&root(), &id(&name)).await.unwrap();
@@ -189,15 +310,41 @@ async fn filters_apply_before_the_page_is_cut() {
             (ids, page.next_marker.is_some())
         }
     };
-    let disabled = KeyQuery { status: Some(KeyStatus::Disabled), ..query(3) };
-    assert_eq!(ids(disabled).await, (vec!["app-00".into(), "app-10".into(), "app-20".into()], false));
-    let pattern = KeyQuery { pattern: Some("*-1?".to_owned()), ..query(100) };
+    let disabled = KeyQuery {
+        status: Some(KeyStatus::Disabled),
+        ..query(3)
+    };
+    assert_eq!(
+        ids(disabled).await,
+        (
+            vec!["app-00".into(), "app-10".into(), "app-20".into()],
+            false
+        )
+    );
+    let pattern = KeyQuery {
+        pattern: Some("*-1?".to_owned()),
+        ..query(100)
+    };
     assert_eq!(ids(pattern).await.0.len(), 10);
-    let both = KeyQuery { prefix: Some("app-1".to_owned()), pattern: Some("app*".to_owned()), ..query(2) };
-    assert_eq!(ids(both).await, (vec!["app-10".into(), "app-12".into()], true));
-    let neither = KeyQuery { prefix: Some("db".to_owned()), pattern: Some("app*".to_owned()), ..query(2) };
+    let both = KeyQuery {
+        prefix: Some("app-1".to_owned()),
+        pattern: Some("app*".to_owned()),
+        ..query(2)
+    };
+    assert_eq!(
+        ids(both).await,
+        (vec!["app-10".into(), "app-12".into()], true)
+    );
+    let neither = KeyQuery {
+        prefix: Some("db".to_owned()),
+        pattern: Some("app*".to_owned()),
+        ..query(2)
+    };
     assert_eq!(ids(neither).await, (vec![], false));
-    let exact = KeyQuery { pattern: Some("db-01".to_owned()), ..query(2) };
+    let exact = KeyQuery {
+        pattern: Some("db-01".to_owned()),
+        ..query(2)
+    };
     assert_eq!(ids(exact).await, (vec!["db-01".into()], false));
 }
 
@@ -206,19 +353,54 @@ async fn a_marker_that_was_never_given_out_is_refused() {
     let house = House::build().await;
     let process = house.running().await;
     for n in 0..3 {
-        process.keys.create(&root(), named(&format!("k{n}"))).await.unwrap();
+        process
+            .keys
+            .create(&root(), named(&format!("k{n}")))
+            .await
+            .unwrap();
     }
-    let marker = process.keys.list(&root(), &query(1)).await.unwrap().next_marker.unwrap();
+    let marker = process
+        .keys
+        .list(&root(), &query(1))
+        .await
+        .unwrap()
+        .next_marker
+        .unwrap();
     let mut forged = marker.clone();
     forged.replace_range(3..4, if &marker[3..4] == "A" { "B" } else { "A" });
     for bad in ["k1", "AAAA", "%", "", &forged, &format!("{marker}AA")] {
-        let query = KeyQuery { marker: Some(bad.to_owned()), ..query(1) };
+        let query = KeyQuery {
+            marker: Some(bad.to_owned()),
+            ..query(1)
+        };
         let result = process.keys.list(&root(), &query).await;
-        assert!(matches!(result, Err(KmsError::Invalid { field: "marker", .. })), "{bad}");
+        assert!(
+            matches!(
+                result,
+                Err(KmsError::Invalid {
+                    field: "marker",
+                    ..
+                })
+            ),
+            "{bad}"
+        );
     }
     // Another instance takes it, for it is not a thing of one process.
-    let query = KeyQuery { marker: Some(marker), ..query(5) };
-    assert_eq!(house.process(false).keys.list(&root(), &query).await.unwrap().keys.len(), 2);
+    let query = KeyQuery {
+        marker: Some(marker),
+        ..query(5)
+    };
+    assert_eq!(
+        house
+            .process(false)
+            .keys
+            .list(&root(), &query)
+            .await
+            .unwrap()
+            .keys
+            .len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -233,20 +415,44 @@ async fn lists_show_what_the_caller_may_list() {
     );
     let page = process.keys.list(&caller, &query(1)).await.unwrap();
     assert_eq!(page.keys.first().unwrap().id, id("app-1"));
-    let query = KeyQuery { marker: page.next_marker, ..query(5) };
+    let query = KeyQuery {
+        marker: page.next_marker,
+        ..query(5)
+    };
     let page = process.keys.list(&caller, &query).await.unwrap();
-    assert_eq!(page.keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>(), ["app-2"]);
+    assert_eq!(
+        page.keys
+            .iter()
+            .map(|key| key.id.as_str())
+            .collect::<Vec<_>>(),
+        ["app-2"]
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_done_while_the_service_does_not_run() {
     let house = House::build().await;
     let process = house.process(true);
-    assert!(matches!(process.keys.create(&root(), named("k")).await, Err(KmsError::NotConfigured)));
-    assert!(matches!(process.keys.describe(&root(), &id("k")).await, Err(KmsError::NotConfigured)));
-    assert!(matches!(process.keys.list(&root(), &query(1)).await, Err(KmsError::NotConfigured)));
-    assert!(matches!(process.keys.rotate(&root(), &id("k")).await, Err(KmsError::NotConfigured)));
-    assert!(matches!(process.keys.destroy(&root(), &id("k")).await, Err(KmsError::NotConfigured)));
+    assert!(matches!(
+        process.keys.create(&root(), named("k")).await,
+        Err(KmsError::NotConfigured)
+    ));
+    assert!(matches!(
+        process.keys.describe(&root(), &id("k")).await,
+        Err(KmsError::NotConfigured)
+    ));
+    assert!(matches!(
+        process.keys.list(&root(), &query(1)).await,
+        Err(KmsError::NotConfigured)
+    ));
+    assert!(matches!(
+        process.keys.rotate(&root(), &id("k")).await,
+        Err(KmsError::NotConfigured)
+    ));
+    assert!(matches!(
+        process.keys.destroy(&root(), &id("k")).await,
+        Err(KmsError::NotConfigured)
+    ));
 }
 
 #[tokio::test]
@@ -256,15 +462,31 @@ async fn a_record_in_another_ones_place_is_not_served() {
     let process = house.running().await;
     process.keys.create(&root(), named("a")).await.unwrap();
     let table: Arc<dyn TableWriter> = house.table.clone();
-    let mut record = house.table.get(Kind::Key, "a", Consistency::Strong).await.unwrap().unwrap();
+    let mut record = house
+        .table
+        .get(Kind::Key, "a", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
     record.id = "b".to_owned();
     table.put_new(&record).await.unwrap();
-    assert!(matches!(process.keys.describe(&root(), &id("b")).await, Err(KmsError::Backend(_))));
+    assert!(matches!(
+        process.keys.describe(&root(), &id("b")).await,
+        Err(KmsError::Backend(_))
+    ));
 }
 
 #[test]
 fn windows_are_7_to_30_days() {
-    for (days, fit) in [(i64::MIN, false), (-1, false), (6, false), (7, true), (30, true), (31, false), (263, false)] {
+    for (days, fit) in [
+        (i64::MIN, false),
+        (-1, false),
+        (6, false),
+        (7, true),
+        (30, true),
+        (31, false),
+        (263, false),
+    ] {
         assert_eq!(DeletionWindow::days(days).is_ok(), fit, "{days}");
     }
 }

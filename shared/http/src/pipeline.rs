@@ -13,11 +13,16 @@ use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
 
 /// A request's body as a runtime hands it over.
-pub type Body = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send>>;
+pub type Body = Pin<
+    Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send>,
+>;
 
 /// What runs behind a route.
 pub type Handler<D> = Box<
-    dyn Fn(Call<D>) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, <D as Dialect>::Error>> + Send>>
+    dyn Fn(
+            Call<D>,
+        )
+            -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, <D as Dialect>::Error>> + Send>>
         + Send
         + Sync,
 >;
@@ -46,7 +51,10 @@ pub trait Dialect: Send + Sync + 'static {
     type Error: Send;
 
     /// Who sent this request.
-    fn authenticate(&self, request: &Request) -> impl Future<Output = Result<Self::Caller, Self::Error>> + Send;
+    fn authenticate(
+        &self,
+        request: &Request,
+    ) -> impl Future<Output = Result<Self::Caller, Self::Error>> + Send;
 
     /// Whether the caller can be permitted this at all.
     ///
@@ -108,8 +116,16 @@ impl<D: Dialect> Mount<D> {
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.
-    pub fn new(dialect: D, prefixes: Vec<&'static str>, routes: Vec<Route<D>>) -> Result<Self, RouteError> {
-        Ok(Self { dialect, prefixes, router: Router::new(routes)? })
+    pub fn new(
+        dialect: D,
+        prefixes: Vec<&'static str>,
+        routes: Vec<Route<D>>,
+    ) -> Result<Self, RouteError> {
+        Ok(Self {
+            dialect,
+            prefixes,
+            router: Router::new(routes)?,
+        })
     }
 
     /// Every route.
@@ -127,7 +143,9 @@ impl<D: Dialect> Mount<D> {
         path: Option<&str>,
         request_id: &str,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
-        let Some(path) = path else { return Err(Refused::NoRoute) };
+        let Some(path) = path else {
+            return Err(Refused::NoRoute);
+        };
         let (route, params) = match self.router.find(&parts.method, path) {
             Found::Route(route, params) => (route, params),
             Found::OtherMethods(allow) => return Err(Refused::OtherMethods(allow)),
@@ -142,11 +160,31 @@ impl<D: Dialect> Mount<D> {
             body,
             peer,
         };
-        let caller = self.dialect.authenticate(&request).await.map_err(Refused::By)?;
-        self.dialect.authorize(&caller, route.action).map_err(Refused::By)?;
-        let params = params.map_err(|error| Refused::Malformed { part: "path", error })?;
-        let query = Query::parse(&request.raw_query).map_err(|error| Refused::Malformed { part: "query", error })?;
-        (route.run)(Call { request_id: request_id.to_owned(), request, params, query, caller }).await.map_err(Refused::By)
+        let caller = self
+            .dialect
+            .authenticate(&request)
+            .await
+            .map_err(Refused::By)?;
+        self.dialect
+            .authorize(&caller, route.action)
+            .map_err(Refused::By)?;
+        let params = params.map_err(|error| Refused::Malformed {
+            part: "path",
+            error,
+        })?;
+        let query = Query::parse(&request.raw_query).map_err(|error| Refused::Malformed {
+            part: "query",
+            error,
+        })?;
+        (route.run)(Call {
+            request_id: request_id.to_owned(),
+            request,
+            params,
+            query,
+            caller,
+        })
+        .await
+        .map_err(Refused::By)
     }
 }
 
@@ -160,7 +198,9 @@ async fn read<E>(mut body: Body, limit: usize) -> Result<Bytes, Refused<E>> {
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Refused::BodyBroken)?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         seen = seen.saturating_add(data.len());
         if seen <= limit {
             whole.extend_from_slice(&data);
@@ -168,7 +208,11 @@ async fn read<E>(mut body: Body, limit: usize) -> Result<Bytes, Refused<E>> {
             break;
         }
     }
-    if seen <= limit { Ok(whole.freeze()) } else { Err(Refused::BodyTooLarge { limit }) }
+    if seen <= limit {
+        Ok(whole.freeze())
+    } else {
+        Err(Refused::BodyTooLarge { limit })
+    }
 }
 
 /// A mount without its types.
@@ -203,10 +247,21 @@ impl<D: Dialect> Front for Mount<D> {
             let raw_path = parts.uri.path().to_owned();
             let path = prefix.and_then(|prefix| raw_path.strip_prefix(prefix));
             // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, request_id)).catch_unwind().await;
-            judged.unwrap_or(Err(Refused::Panicked)).unwrap_or_else(|refused| {
-                self.dialect.refuse(refused, &Place { request_id, method: &method, raw_path: &raw_path })
-            })
+            let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, request_id))
+                .catch_unwind()
+                .await;
+            judged
+                .unwrap_or(Err(Refused::Panicked))
+                .unwrap_or_else(|refused| {
+                    self.dialect.refuse(
+                        refused,
+                        &Place {
+                            request_id,
+                            method: &method,
+                            raw_path: &raw_path,
+                        },
+                    )
+                })
         })
     }
 }
@@ -225,7 +280,12 @@ impl Site {
     /// A site whose first mount also answers what lies below no mount's prefix.
     /// `instance`: random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
-        Self { first: Box::new(first), others: Vec::new(), instance, served: AtomicU64::new(0) }
+        Self {
+            first: Box::new(first),
+            others: Vec::new(),
+            instance,
+            served: AtomicU64::new(0),
+        }
     }
 
     /// With another dialect's mount.
@@ -250,12 +310,22 @@ impl Site {
 
     /// The mount with the longest prefix of the path; else the first one, to say that there is nothing.
     fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
-        let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         std::iter::once(&self.first)
             .chain(&self.others)
-            .flat_map(|front| front.prefixes().iter().map(move |&prefix| (front.as_ref(), prefix)))
+            .flat_map(|front| {
+                front
+                    .prefixes()
+                    .iter()
+                    .map(move |&prefix| (front.as_ref(), prefix))
+            })
             .filter(|(_, prefix)| below(prefix))
             .max_by_key(|(_, prefix)| prefix.len())
-            .map_or((self.first.as_ref(), None), |(front, prefix)| (front, Some(prefix)))
+            .map_or((self.first.as_ref(), None), |(front, prefix)| {
+                (front, Some(prefix))
+            })
     }
 }

@@ -42,7 +42,11 @@ impl Query {
     /// # Errors
     /// [`QueryError::Repeated`] when it is there more than once: which one counts would be a guess.
     pub fn one(&self, name: &str) -> Result<Option<&str>, QueryError> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(QueryError::Repeated),
             (value, None) => Ok(value),
@@ -51,7 +55,11 @@ impl Query {
 }
 
 fn form_decode(text: &str) -> Result<String, QueryError> {
-    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
+    let spaced: Cow<'_, str> = if text.contains('+') {
+        text.replace('+', " ").into()
+    } else {
+        text.into()
+    };
     percent_decode(&spaced)
 }
 
@@ -59,7 +67,12 @@ fn form_decode(text: &str) -> Result<String, QueryError> {
 pub(crate) fn percent_decode(text: &str) -> Result<String, QueryError> {
     let mut rest = text.split('%');
     rest.next();
-    let whole = |escape: &str| escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    let whole = |escape: &str| {
+        escape
+            .as_bytes()
+            .get(..2)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
     if !rest.all(whole) {
         return Err(QueryError::Encoding);
     }
@@ -85,9 +98,16 @@ mod tests {
 
     #[test]
     fn it_refuses_what_is_ambiguous() {
-        assert_eq!(Query::parse("a=1&a=2").unwrap().one("a"), Err(QueryError::Repeated));
+        assert_eq!(
+            Query::parse("a=1&a=2").unwrap().one("a"),
+            Err(QueryError::Repeated)
+        );
         for broken in ["a=%", "a=%4", "a=%zz", "a=%ff", "%=1"] {
-            assert_eq!(Query::parse(broken).unwrap_err(), QueryError::Encoding, "{broken}");
+            assert_eq!(
+                Query::parse(broken).unwrap_err(),
+                QueryError::Encoding,
+                "{broken}"
+            );
         }
         assert!(Query::parse(&"a&".repeat(257)).is_err());
     }

@@ -26,7 +26,10 @@ pub struct Params(Vec<(String, String)>);
 impl Params {
     /// The parameter of this name; empty when the route has none.
     pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value)
     }
 }
 
@@ -57,19 +60,31 @@ impl<D: Dialect> Router<D> {
     pub(crate) fn new(routes: Vec<Route<D>>) -> Result<Self, RouteError> {
         let mut by_method: BTreeMap<String, matchit::Router<usize>> = BTreeMap::new();
         for (index, route) in routes.iter().enumerate() {
-            by_method.entry(route.method.to_string()).or_default().insert(route.path, index).map_err(|source| {
-                RouteError { method: route.method.clone(), path: route.path, source }
-            })?;
+            by_method
+                .entry(route.method.to_string())
+                .or_default()
+                .insert(route.path, index)
+                .map_err(|source| RouteError {
+                    method: route.method.clone(),
+                    path: route.path,
+                    source,
+                })?;
         }
         Ok(Self { routes, by_method })
     }
 
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found<'_, D> {
-        let hit = self.by_method.get(method.as_str()).and_then(|router| router.at(path).ok());
+        let hit = self
+            .by_method
+            .get(method.as_str())
+            .and_then(|router| router.at(path).ok());
         if let Some(hit) = hit
             && let Some(route) = self.routes.get(*hit.value)
         {
-            let params = hit.params.iter().map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
+            let params = hit
+                .params
+                .iter()
+                .map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
             return Found::Route(route, params.collect::<Result<_, _>>().map(Params));
         }
         let others: Vec<&str> = self
@@ -78,7 +93,11 @@ impl<D: Dialect> Router<D> {
             .filter(|(_, router)| router.at(path).is_ok())
             .map(|(method, _)| method.as_str())
             .collect();
-        if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+        if others.is_empty() {
+            Found::Nothing
+        } else {
+            Found::OtherMethods(others.join(", "))
+        }
     }
 
     pub(crate) fn routes(&self) -> &[Route<D>] {

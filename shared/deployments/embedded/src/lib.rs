@@ -52,13 +52,23 @@ impl Embedded {
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         settings::private_folder(&operator.data_dir)?;
         let passphrase = operator.passphrase()?;
-        let secrets = FileSecrets::open(&operator.data_dir.join(SECRETS_FOLDER), passphrase, Arc::clone(&random))
-            .context("the root keyring's folder")?;
-        let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock)).context("the table")?;
+        let secrets = FileSecrets::open(
+            &operator.data_dir.join(SECRETS_FOLDER),
+            passphrase,
+            Arc::clone(&random),
+        )
+        .context("the root keyring's folder")?;
+        let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
+            .context("the table")?;
         let keyring = RootKeyring::establish(&table, &secrets, clock.as_ref(), Arc::clone(&random))
             .await
             .context("the root keyring")?;
-        Ok(Self { table: Arc::new(table), wrapper: Arc::new(keyring), clock, random })
+        Ok(Self {
+            table: Arc::new(table),
+            wrapper: Arc::new(keyring),
+            clock,
+            random,
+        })
     }
 
     /// The operator's side of access keys.
@@ -83,7 +93,10 @@ impl Embedded {
     /// When the settings contradict each other.
     pub fn server(&self, settings: &Settings) -> anyhow::Result<Server> {
         let state_ttl = settings.state_ttl();
-        let rules = Rules { region: settings.region.clone(), ..Rules::default() };
+        let rules = Rules {
+            region: settings.region.clone(),
+            ..Rules::default()
+        };
         let reader: Arc<dyn TableReader> = Arc::clone(&self.table) as Arc<dyn TableReader>;
         let credentials = Credentials::new(
             Arc::clone(&reader),
@@ -92,11 +105,23 @@ impl Embedded {
             state_ttl,
             settings::root_access_key()?,
         );
-        let service = Arc::new(Service::new(Arc::clone(&reader), Arc::clone(&self.clock), state_ttl));
-        let keys =
-            Arc::new(KeyReader::new(reader, Arc::clone(&self.wrapper), Arc::clone(&self.clock), state_ttl));
+        let service = Arc::new(Service::new(
+            Arc::clone(&reader),
+            Arc::clone(&self.clock),
+            state_ttl,
+        ));
+        let keys = Arc::new(KeyReader::new(
+            reader,
+            Arc::clone(&self.wrapper),
+            Arc::clone(&self.clock),
+            state_ttl,
+        ));
         Ok(Server {
-            authenticator: Arc::new(Authenticator::new(credentials, Arc::clone(&self.clock), rules)),
+            authenticator: Arc::new(Authenticator::new(
+                credentials,
+                Arc::clone(&self.clock),
+                rules,
+            )),
             data_keys: Arc::new(DataKeys::new(
                 Arc::clone(&keys),
                 Arc::clone(&service),
@@ -119,7 +144,11 @@ impl Embedded {
     ///
     /// # Errors
     /// When the table fails.
-    pub async fn start_if_new(&self, service: &Service, default_key_id: Option<KeyId>) -> anyhow::Result<()> {
+    pub async fn start_if_new(
+        &self,
+        service: &Service,
+        default_key_id: Option<KeyId>,
+    ) -> anyhow::Result<()> {
         service
             .start_if_new(self.table.as_ref(), self.random.as_ref(), default_key_id)
             .await

@@ -13,7 +13,12 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Args)]
 pub struct Operator {
     /// Folder of the table and the root keyring; made on the first start, readable by its owner only
-    #[arg(long, env = "KEYWAY_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    #[arg(
+        long,
+        env = "KEYWAY_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./data"
+    )]
     pub data_dir: PathBuf,
 
     /// File whose first line is the passphrase of the root keyring (or set KEYWAY_PASSPHRASE)
@@ -54,16 +59,18 @@ impl Operator {
     /// The passphrase, from the file or from `KEYWAY_PASSPHRASE`.
     pub(crate) fn passphrase(&self) -> anyhow::Result<Option<SecretBytes>> {
         let from_environment = environment("KEYWAY_PASSPHRASE")?;
-        let Some(file) = &self.passphrase_file else { return Ok(from_environment.map(secret)) };
+        let Some(file) = &self.passphrase_file else {
+            return Ok(from_environment.map(|text| secret(&text)));
+        };
         if from_environment.is_some() {
             bail!("both KEYWAY_PASSPHRASE and a passphrase file are given; give one of them");
         }
-        let text = Zeroizing::new(
-            std::fs::read_to_string(file)
-                .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
-        );
+        let text =
+            Zeroizing::new(std::fs::read_to_string(file).with_context(|| {
+                format!("the passphrase file {} cannot be read", file.display())
+            })?);
         match text.lines().next() {
-            Some(line) if !line.is_empty() => Ok(Some(SecretBytes::from(line.as_bytes().to_vec()))),
+            Some(line) if !line.is_empty() => Ok(Some(secret(line))),
             _ => bail!("the passphrase file {} is empty", file.display()),
         }
     }
@@ -71,7 +78,10 @@ impl Operator {
 
 /// The root access key that `KEYWAY_ROOT_ACCESS_KEY` and `KEYWAY_ROOT_SECRET_KEY` give.
 pub(crate) fn root_access_key() -> anyhow::Result<Option<(AccessKeyId, SecretBytes)>> {
-    match (environment("KEYWAY_ROOT_ACCESS_KEY")?, environment("KEYWAY_ROOT_SECRET_KEY")?) {
+    match (
+        environment("KEYWAY_ROOT_ACCESS_KEY")?,
+        environment("KEYWAY_ROOT_SECRET_KEY")?,
+    ) {
         (None, None) => Ok(None),
         (Some(id), Some(key)) => {
             let Ok(id) = AccessKeyId::parse(&id) else {
@@ -80,18 +90,23 @@ pub(crate) fn root_access_key() -> anyhow::Result<Option<(AccessKeyId, SecretByt
             if !(8..=256).contains(&key.len()) {
                 bail!("KEYWAY_ROOT_SECRET_KEY must be 8 to 256 bytes long");
             }
-            Ok(Some((id, secret(key))))
+            Ok(Some((id, secret(&key))))
         }
-        _ => bail!("KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY must be set together, or neither of them"),
+        _ => bail!(
+            "KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY must be set together, or neither of them"
+        ),
     }
 }
 
-fn secret(text: Zeroizing<String>) -> SecretBytes {
+fn secret(text: &str) -> SecretBytes {
     SecretBytes::from(text.as_bytes().to_vec())
 }
 
 /// A variable that is set and not empty.
-#[expect(clippy::disallowed_methods, reason = "this room is part of every composition root of one machine")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this room is part of every composition root of one machine"
+)]
 fn environment(name: &'static str) -> anyhow::Result<Option<Zeroizing<String>>> {
     match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
@@ -104,9 +119,13 @@ fn environment(name: &'static str) -> anyhow::Result<Option<Zeroizing<String>>> 
 /// Makes the folder for its owner only, or refuses one that others may enter.
 pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
+    let made = std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(folder);
     made.with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
-    let metadata = std::fs::metadata(folder).with_context(|| format!("the data folder {}", folder.display()))?;
+    let metadata = std::fs::metadata(folder)
+        .with_context(|| format!("the data folder {}", folder.display()))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         bail!(

@@ -11,14 +11,20 @@ pub struct SystemClock(Instant);
 
 impl SystemClock {
     /// Its monotonic time counts from here.
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock port's implementation")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the Clock port's implementation"
+    )]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock port's implementation")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the Clock port's implementation"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -30,7 +36,10 @@ impl Clock for SystemClock {
 
 /// AWS-LC's generator, seeded by the kernel.
 #[derive(Default)]
-#[expect(clippy::disallowed_types, reason = "this is the Random port's implementation")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "this is the Random port's implementation"
+)]
 pub struct SystemRandom(aws_lc_rs::rand::SystemRandom);
 
 impl Random for SystemRandom {

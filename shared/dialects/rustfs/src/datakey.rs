@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
+use keyway_domain::SecretBytes;
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_domain::SecretBytes;
 use keyway_http::{Call, Route};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -18,10 +18,34 @@ use crate::{Refusal, RustFs, route};
 
 pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     vec![
-        route(Method::POST, "/kms/generate-data-key", Action::GenerateDataKey, data_keys, generate),
-        route(Method::POST, "/kms/encrypt", Action::Encrypt, data_keys, encrypt),
-        route(Method::POST, "/kms/decrypt", Action::Decrypt, data_keys, decrypt),
-        route(Method::POST, "/kms/rewrap", Action::Rewrap, data_keys, rewrap),
+        route(
+            Method::POST,
+            "/kms/generate-data-key",
+            Action::GenerateDataKey,
+            data_keys,
+            generate,
+        ),
+        route(
+            Method::POST,
+            "/kms/encrypt",
+            Action::Encrypt,
+            data_keys,
+            encrypt,
+        ),
+        route(
+            Method::POST,
+            "/kms/decrypt",
+            Action::Decrypt,
+            data_keys,
+            decrypt,
+        ),
+        route(
+            Method::POST,
+            "/kms/rewrap",
+            Action::Rewrap,
+            data_keys,
+            rewrap,
+        ),
     ]
 }
 
@@ -62,7 +86,9 @@ async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
         None | Some(KeySpec::Aes256) => DataKeySpec::Aes256,
         Some(KeySpec::Aes128) => DataKeySpec::Aes128,
     };
-    let (plaintext, sealed) = data_keys.generate(&call.caller, key_id, spec, &context).await?;
+    let (plaintext, sealed) = data_keys
+        .generate(&call.caller, key_id, spec, &context)
+        .await?;
     wire::ok(&GenerateAnswer {
         key_id: sealed.key_id.as_str(),
         plaintext_key: secret_base64(&plaintext),
@@ -104,7 +130,9 @@ async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
     let key_id = key_id(body.key_id.as_deref())?;
     let plaintext = wire::base64("plaintext", &body.plaintext)?;
     let context = wire::context("encryption_context", body.encryption_context)?;
-    let sealed = data_keys.encrypt(&call.caller, key_id, &context, &plaintext).await?;
+    let sealed = data_keys
+        .encrypt(&call.caller, key_id, &context, &plaintext)
+        .await?;
     wire::ok(&SealedAnswer::from(sealed))
 }
 
@@ -131,7 +159,9 @@ async fn decrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
     let key_id = key_id(body.key_id.as_deref())?;
     let blob = wire::base64("ciphertext_blob", &body.ciphertext_blob)?;
     let context = wire::context("encryption_context", body.encryption_context)?;
-    let opened = data_keys.decrypt(&call.caller, key_id.as_ref(), blob.expose(), &context).await?;
+    let opened = data_keys
+        .decrypt(&call.caller, key_id.as_ref(), blob.expose(), &context)
+        .await?;
     wire::ok(&DecryptAnswer {
         key_id: opened.key_id.as_str(),
         plaintext: secret_base64(&opened.plaintext),
@@ -199,11 +229,20 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             wire::ok(&rewrap_one(&data_keys, &call.caller, item).await?)
         }
         (None, Some(items)) => {
-            if encryption_context.is_some() || destination_key_id.is_some() || destination_encryption_context.is_some() {
-                return Err(Refusal::invalid_field("items", "each item carries its own contexts and destination"));
+            if encryption_context.is_some()
+                || destination_key_id.is_some()
+                || destination_encryption_context.is_some()
+            {
+                return Err(Refusal::invalid_field(
+                    "items",
+                    "each item carries its own contexts and destination",
+                ));
             }
             if items.len() > MAX_ITEMS {
-                return Err(Refusal::invalid_field("items", format!("must be at most {MAX_ITEMS}")));
+                return Err(Refusal::invalid_field(
+                    "items",
+                    format!("must be at most {MAX_ITEMS}"),
+                ));
             }
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
@@ -217,12 +256,19 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             }
             wire::ok(&RewrapAnswer { items: outcomes })
         }
-        (Some(_), Some(_)) => Err(Refusal::invalid_field("items", "cannot be combined with `ciphertext_blob`")),
+        (Some(_), Some(_)) => Err(Refusal::invalid_field(
+            "items",
+            "cannot be combined with `ciphertext_blob`",
+        )),
         (None, None) => Err(Refusal::invalid_field("ciphertext_blob", "is required")),
     }
 }
 
-async fn rewrap_one(data_keys: &DataKeys, caller: &Caller, item: RewrapItem) -> Result<SealedAnswer, Refusal> {
+async fn rewrap_one(
+    data_keys: &DataKeys,
+    caller: &Caller,
+    item: RewrapItem,
+) -> Result<SealedAnswer, Refusal> {
     let blob = wire::base64("ciphertext_blob", &item.ciphertext_blob)?;
     let context = wire::context("encryption_context", item.encryption_context)?;
     let destination = item
@@ -233,8 +279,15 @@ async fn rewrap_one(data_keys: &DataKeys, caller: &Caller, item: RewrapItem) -> 
         .destination_encryption_context
         .map(|pairs| wire::context("destination_encryption_context", Some(pairs)))
         .transpose()?;
-    let sealed =
-        data_keys.rewrap(caller, blob.expose(), &context, destination, destination_context.as_ref()).await?;
+    let sealed = data_keys
+        .rewrap(
+            caller,
+            blob.expose(),
+            &context,
+            destination,
+            destination_context.as_ref(),
+        )
+        .await?;
     Ok(sealed.into())
 }
 

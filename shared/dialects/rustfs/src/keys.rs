@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::keys::{
-    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, MasterKey, NAME_TAG, NewKey, Reference, Tags,
+    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, MasterKey, NAME_TAG,
+    NewKey, Reference, Tags,
 };
 use keyway_domain::policy::Action;
 use keyway_http::{Call, Query, Route};
@@ -19,19 +20,85 @@ use crate::{Refusal, RustFs, route};
 pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     vec![
         route(Method::POST, "/kms/keys", Action::CreateKey, keys, create),
-        route(Method::POST, "/kms/create-key", Action::CreateKey, keys, create),
+        route(
+            Method::POST,
+            "/kms/create-key",
+            Action::CreateKey,
+            keys,
+            create,
+        ),
         route(Method::GET, "/kms/keys", Action::ListKeys, keys, list),
         route(Method::GET, "/kms/list-keys", Action::ListKeys, keys, list),
-        route(Method::GET, "/kms/keys/{key_id}", Action::DescribeKey, keys, describe),
-        route(Method::GET, "/kms/describe-key", Action::DescribeKey, keys, describe_by_query),
-        route(Method::DELETE, "/kms/keys/delete", Action::DeleteKey, keys, delete),
-        route(Method::POST, "/kms/keys/cancel-deletion", Action::DeleteKey, keys, cancel_deletion),
-        route(Method::POST, "/kms/keys/enable", Action::EnableKey, keys, enable),
-        route(Method::POST, "/kms/keys/disable", Action::DisableKey, keys, disable),
-        route(Method::POST, "/kms/keys/rotate", Action::RotateKey, keys, rotate),
-        route(Method::POST, "/kms/keys/update-description", Action::UpdateKeyDescription, keys, update_description),
-        route(Method::POST, "/kms/keys/tag", Action::TagResource, keys, tag),
-        route(Method::POST, "/kms/keys/untag", Action::UntagResource, keys, untag),
+        route(
+            Method::GET,
+            "/kms/keys/{key_id}",
+            Action::DescribeKey,
+            keys,
+            describe,
+        ),
+        route(
+            Method::GET,
+            "/kms/describe-key",
+            Action::DescribeKey,
+            keys,
+            describe_by_query,
+        ),
+        route(
+            Method::DELETE,
+            "/kms/keys/delete",
+            Action::DeleteKey,
+            keys,
+            delete,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/cancel-deletion",
+            Action::DeleteKey,
+            keys,
+            cancel_deletion,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/enable",
+            Action::EnableKey,
+            keys,
+            enable,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/disable",
+            Action::DisableKey,
+            keys,
+            disable,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/rotate",
+            Action::RotateKey,
+            keys,
+            rotate,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/update-description",
+            Action::UpdateKeyDescription,
+            keys,
+            update_description,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/tag",
+            Action::TagResource,
+            keys,
+            tag,
+        ),
+        route(
+            Method::POST,
+            "/kms/keys/untag",
+            Action::UntagResource,
+            keys,
+            untag,
+        ),
     ]
 }
 
@@ -43,7 +110,10 @@ struct CreateBody {
     #[serde(alias = "keyId", alias = "KeyId")]
     key_id: Option<String>,
     #[serde(alias = "keyUsage", alias = "KeyUsage")]
-    #[expect(dead_code, reason = "there is one usage: that it parses is all that it can say")]
+    #[expect(
+        dead_code,
+        reason = "there is one usage: that it parses is all that it can say"
+    )]
     key_usage: Option<KeyUsage>,
     #[serde(alias = "Description")]
     description: Option<String>,
@@ -58,12 +128,24 @@ enum KeyUsage {
 }
 
 async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
-    let CreateBody { key_id, description, tags, .. } = wire::json_or_empty(&call.request.body)?;
+    let CreateBody {
+        key_id,
+        description,
+        tags,
+        ..
+    } = wire::json_or_empty(&call.request.body)?;
     let tags = tags_of(tags.unwrap_or_default())?;
-    let tagged = tags.get(NAME_TAG).map(|name| KeyId::parse("tags.name", name)).transpose()?;
+    let tagged = tags
+        .get(NAME_TAG)
+        .map(|name| KeyId::parse("tags.name", name))
+        .transpose()?;
     let named = wire::named_key(key_id.as_deref(), &call.query)?;
     let description = description.map(Description::parse).transpose()?.flatten();
-    let new = NewKey { id: wire::agreeing([tagged, named])?, description, tags };
+    let new = NewKey {
+        id: wire::agreeing([tagged, named])?,
+        description,
+        tags,
+    };
     let key = keys.create(&call.caller, new).await?;
     key_answer("key created successfully", &key)
 }
@@ -85,7 +167,8 @@ async fn describe(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
-    let id = wire::query_key(&call.query)?.ok_or_else(|| Refusal::invalid_field("keyId", "is required"))?;
+    let id = wire::query_key(&call.query)?
+        .ok_or_else(|| Refusal::invalid_field("keyId", "is required"))?;
     described(&keys, &call, &id).await
 }
 
@@ -93,15 +176,26 @@ async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> Answer {
     let wants_impact = match query_value(&call.query, "impact")? {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(Refusal::invalid_field("impact", "must be `true` or `false`")),
+        Some(_) => {
+            return Err(Refusal::invalid_field(
+                "impact",
+                "must be `true` or `false`",
+            ));
+        }
     };
     let key = keys.describe(&call.caller, id).await?;
-    let references = if wants_impact { Some(keys.references(id).await?) } else { None };
+    let references = if wants_impact {
+        Some(keys.references(id).await?)
+    } else {
+        None
+    };
     wire::ok(&DescribeAnswer {
         success: true,
         message: "key described successfully",
         key_metadata: KeyMetadata::from(&key),
-        impact: references.as_deref().map(|references| Impact::of(id, references)),
+        impact: references
+            .as_deref()
+            .map(|references| Impact::of(id, references)),
     })
 }
 
@@ -121,22 +215,38 @@ struct DeleteBody {
 async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let days = match (body.pending_window_in_days, query_value(&call.query, "pending_window_in_days")?) {
+    let days = match (
+        body.pending_window_in_days,
+        query_value(&call.query, "pending_window_in_days")?,
+    ) {
         (Some(days), _) => Some(days),
         (None, Some(text)) => Some(text.parse().map_err(|_| {
-            Refusal::invalid_field("pending_window_in_days", "must be a whole number between 7 and 30")
+            Refusal::invalid_field(
+                "pending_window_in_days",
+                "must be a whole number between 7 and 30",
+            )
         })?),
         (None, None) => None,
     };
     let window = days.map(DeletionWindow::days).transpose()?;
-    let immediate = match (body.force_immediate, query_value(&call.query, "force_immediate")?) {
+    let immediate = match (
+        body.force_immediate,
+        query_value(&call.query, "force_immediate")?,
+    ) {
         (Some(immediate), _) => immediate,
         (None, None | Some("false")) => false,
         (None, Some("true")) => true,
-        (None, Some(_)) => return Err(Refusal::invalid_field("force_immediate", "must be `true` or `false`")),
+        (None, Some(_)) => {
+            return Err(Refusal::invalid_field(
+                "force_immediate",
+                "must be `true` or `false`",
+            ));
+        }
     };
     if !immediate {
-        let key = keys.schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT)).await?;
+        let key = keys
+            .schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT))
+            .await?;
         let references = keys.references(&id).await?;
         return wire::ok(&DeleteAnswer {
             success: true,
@@ -153,7 +263,10 @@ async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     };
     call.caller.may(Action::DeleteKey, &id)?;
     if confirmed != Some(id.as_str()) {
-        return Err(Refusal::invalid_field("confirm_key_id", "must repeat the key id to delete it immediately"));
+        return Err(Refusal::invalid_field(
+            "confirm_key_id",
+            "must repeat the key id to delete it immediately",
+        ));
     }
     keys.destroy(&call.caller, &id).await?;
     wire::ok(&DeleteAnswer {
@@ -211,8 +324,12 @@ struct DescriptionBody {
 async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: DescriptionBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let text = body.description.ok_or_else(|| Refusal::invalid_field("description", "is required; `\"\"` clears it"))?;
-    let key = keys.describe_as(&call.caller, &id, Description::parse(text)?).await?;
+    let text = body
+        .description
+        .ok_or_else(|| Refusal::invalid_field("description", "is required; `\"\"` clears it"))?;
+    let key = keys
+        .describe_as(&call.caller, &id, Description::parse(text)?)
+        .await?;
     key_answer("key description updated", &key)
 }
 
@@ -228,7 +345,10 @@ struct TagBody {
 async fn tag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: TagBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let tags = tags_of(body.tags.ok_or_else(|| Refusal::invalid_field("tags", "is required"))?)?;
+    let tags = tags_of(
+        body.tags
+            .ok_or_else(|| Refusal::invalid_field("tags", "is required"))?,
+    )?;
     let key = keys.tag(&call.caller, &id, &tags).await?;
     key_answer("key tags updated", &key)
 }
@@ -245,7 +365,9 @@ struct UntagBody {
 async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: UntagBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let names = body.tag_keys.ok_or_else(|| Refusal::invalid_field("tag_keys", "is required"))?;
+    let names = body
+        .tag_keys
+        .ok_or_else(|| Refusal::invalid_field("tag_keys", "is required"))?;
     let key = keys.untag(&call.caller, &id, &names).await?;
     key_answer("key tags removed", &key)
 }
@@ -254,17 +376,28 @@ fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
     let count = pairs.0.len();
     let tags: BTreeMap<String, String> = pairs.0.into_iter().collect();
     if tags.len() != count {
-        return Err(Refusal::invalid_field("tags", "a key is given more than once"));
+        return Err(Refusal::invalid_field(
+            "tags",
+            "a key is given more than once",
+        ));
     }
     Ok(Tags::parse(tags)?)
 }
 
 fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
-    query.one(name).map_err(|error| Refusal::invalid_query(name, error))
+    query
+        .one(name)
+        .map_err(|error| Refusal::invalid_query(name, error))
 }
 
 fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
-    let owned = |name| Ok::<_, Refusal>(query_value(query, name)?.filter(|value| !value.is_empty()).map(str::to_owned));
+    let owned = |name| {
+        Ok::<_, Refusal>(
+            query_value(query, name)?
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned),
+        )
+    };
     if let Some(usage) = query_value(query, "usage")?
         && plain(usage) != "encryptdecrypt"
     {
@@ -284,7 +417,10 @@ fn limit(text: Option<&str>) -> Result<usize, Refusal> {
     let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let positive = text.bytes().any(|byte| byte != b'0');
     if !(whole && positive) {
-        return Err(Refusal::invalid_field("limit", "must be a whole number from 1 to 1000"));
+        return Err(Refusal::invalid_field(
+            "limit",
+            "must be a whole number from 1 to 1000",
+        ));
     }
     // Larger ones are served as 1000; those too large for a number as well.
     Ok(text.parse().unwrap_or(1000).min(1000))
@@ -295,13 +431,19 @@ fn status(text: &str) -> Result<KeyStatus, Refusal> {
         "active" | "enabled" => Ok(KeyStatus::Enabled),
         "disabled" => Ok(KeyStatus::Disabled),
         "pendingdeletion" => Ok(KeyStatus::PendingDeletion),
-        _ => Err(Refusal::invalid_field("status", "must be Active, Disabled or PendingDeletion")),
+        _ => Err(Refusal::invalid_field(
+            "status",
+            "must be Active, Disabled or PendingDeletion",
+        )),
     }
 }
 
 /// Clients write the same word as `PENDING_DELETION`, `pending-deletion` and `PendingDeletion`.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+    text.chars()
+        .filter(|c| !matches!(c, '_' | '-'))
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
 }
 
 /// A key as every answer shows it.
@@ -394,7 +536,12 @@ struct KeyAnswer<'a> {
 }
 
 fn key_answer(message: &'static str, key: &MasterKey) -> Answer {
-    wire::ok(&KeyAnswer { success: true, message, key_id: key.id.as_str(), key_metadata: key.into() })
+    wire::ok(&KeyAnswer {
+        success: true,
+        message,
+        key_id: key.id.as_str(),
+        key_metadata: key.into(),
+    })
 }
 
 #[derive(Serialize)]

@@ -81,8 +81,16 @@ where
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
 {
     let operations = Arc::clone(operations);
-    let run = Box::new(move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
-        Box::pin(run(Arc::clone(&operations), call))
-    });
-    Route { method, path, body_limit: BODY_LIMIT, action, run }
+    let run = Box::new(
+        move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            Box::pin(run(Arc::clone(&operations), call))
+        },
+    );
+    Route {
+        method,
+        path,
+        body_limit: BODY_LIMIT,
+        action,
+        run,
+    }
 }

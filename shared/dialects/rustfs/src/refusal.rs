@@ -23,7 +23,13 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), header: None, fault: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            header: None,
+            fault: None,
+        }
     }
 
     /// 400 `InvalidRequest`.
@@ -104,26 +110,38 @@ impl From<KmsError> for Refusal {
     fn from(error: KmsError) -> Self {
         match error {
             KmsError::Invalid { field, reason } => Self::invalid_field(field, reason),
-            KmsError::NotPermitted => {
-                Self::new(StatusCode::FORBIDDEN, "AccessDenied", "the caller is not permitted to do this")
-            }
+            KmsError::NotPermitted => Self::new(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                "the caller is not permitted to do this",
+            ),
             KmsError::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", why),
-            KmsError::KeyNotFound(key) => {
-                Self::new(StatusCode::NOT_FOUND, "KeyNotFound", format!("key `{key}` not found"))
-            }
-            KmsError::AccessKeyNotFound(id) => {
-                Self::new(StatusCode::NOT_FOUND, "NotFound", format!("access key `{id}` not found"))
-            }
-            KmsError::KeyExists(key) => {
-                Self::new(StatusCode::CONFLICT, "KeyAlreadyExists", format!("key `{key}` already exists"))
-            }
+            KmsError::KeyNotFound(key) => Self::new(
+                StatusCode::NOT_FOUND,
+                "KeyNotFound",
+                format!("key `{key}` not found"),
+            ),
+            KmsError::AccessKeyNotFound(id) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("access key `{id}` not found"),
+            ),
+            KmsError::KeyExists(key) => Self::new(
+                StatusCode::CONFLICT,
+                "KeyAlreadyExists",
+                format!("key `{key}` already exists"),
+            ),
             KmsError::KeyState { key_id, state } => {
                 let state = match state {
                     KeyState::Enabled => "enabled",
                     KeyState::Disabled => "disabled",
                     KeyState::PendingDeletion { .. } => "pending deletion",
                 };
-                Self::new(StatusCode::CONFLICT, "InvalidKeyState", format!("key `{key_id}` is {state}"))
+                Self::new(
+                    StatusCode::CONFLICT,
+                    "InvalidKeyState",
+                    format!("key `{key_id}` is {state}"),
+                )
             }
             KmsError::TooManyVersions(key) => Self::new(
                 StatusCode::CONFLICT,
@@ -143,27 +161,38 @@ impl From<KmsError> for Refusal {
                     format!("key `{key}` is still referenced: {}", names.join(", ")),
                 )
             }
-            KmsError::DecryptionFailed => {
-                Self::new(StatusCode::BAD_REQUEST, "DecryptionFailed", "the ciphertext cannot be decrypted")
-            }
+            KmsError::DecryptionFailed => Self::new(
+                StatusCode::BAD_REQUEST,
+                "DecryptionFailed",
+                "the ciphertext cannot be decrypted",
+            ),
             KmsError::Contended(key) => Self::new(
                 StatusCode::CONFLICT,
                 "Conflict",
                 format!("key `{key}` is being changed by others at the same time; try again"),
             ),
-            KmsError::NotConfigured => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceNotConfigured", "the KMS service is not configured")
-            }
-            KmsError::NotRunning => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceNotRunning", "the KMS service is not running")
-            }
-            KmsError::Throttled => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "Throttled", "too many requests; try again shortly")
-                    .with_header(RETRY_AFTER, HeaderValue::from_static("1"))
-            }
+            KmsError::NotConfigured => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceNotConfigured",
+                "the KMS service is not configured",
+            ),
+            KmsError::NotRunning => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceNotRunning",
+                "the KMS service is not running",
+            ),
+            KmsError::Throttled => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Throttled",
+                "too many requests; try again shortly",
+            )
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
             KmsError::Backend(fault) => {
-                let mut refusal =
-                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, "BackendError", "a backend of the KMS failed");
+                let mut refusal = Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "BackendError",
+                    "a backend of the KMS failed",
+                );
                 refusal.fault = Some(fault);
                 refusal
             }
@@ -179,7 +208,10 @@ impl From<AuthError> for Refusal {
                 StatusClass::BadRequest => Self::invalid(denied.to_string()),
                 StatusClass::Unauthenticated => {
                     Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", denied.to_string())
-                        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("AWS4-HMAC-SHA256"))
+                        .with_header(
+                            WWW_AUTHENTICATE,
+                            HeaderValue::from_static("AWS4-HMAC-SHA256"),
+                        )
                 }
             },
         }
@@ -190,7 +222,11 @@ impl From<Refused<Self>> for Refusal {
     fn from(refused: Refused<Self>) -> Self {
         match refused {
             Refused::By(refusal) => refusal,
-            Refused::NoRoute => Self::new(StatusCode::NOT_FOUND, "NotFound", "there is no such endpoint"),
+            Refused::NoRoute => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                "there is no such endpoint",
+            ),
             Refused::OtherMethods(allow) => {
                 let refusal = Self::new(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -209,9 +245,11 @@ impl From<Refused<Self>> for Refusal {
             ),
             Refused::BodyBroken => Self::invalid("the body broke off"),
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
-            Refused::Panicked => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "the request failed unexpectedly")
-            }
+            Refused::Panicked => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "the request failed unexpectedly",
+            ),
         }
     }
 }

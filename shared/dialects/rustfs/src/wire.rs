@@ -22,7 +22,9 @@ use crate::Refusal;
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     // Derived structs would also take an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Refusal::invalid("invalid JSON: the body must be a JSON object"));
+        return Err(Refusal::invalid(
+            "invalid JSON: the body must be a JSON object",
+        ));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -35,16 +37,28 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 
 /// As [`json`], an empty body taken for `{}`.
 pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    json(if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body })
+    json(if body.iter().all(u8::is_ascii_whitespace) {
+        b"{}"
+    } else {
+        body
+    })
 }
 
 fn describe(path: &str, error: &serde_json::Error) -> Refusal {
     if !error.is_data() {
-        return Refusal::invalid(format!("invalid JSON at line {} column {}", error.line(), error.column()));
+        return Refusal::invalid(format!(
+            "invalid JSON at line {} column {}",
+            error.line(),
+            error.column()
+        ));
     }
     let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    let names_a_field = ["unknown field `", "missing field `", "duplicate "].iter().any(|start| text.starts_with(start));
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    let names_a_field = ["unknown field `", "missing field `", "duplicate "]
+        .iter()
+        .any(|start| text.starts_with(start));
     let reason = if names_a_field {
         shortened(text).into_owned()
     } else {
@@ -99,8 +113,12 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 /// The encryption context of a body, as `field`.
-pub(crate) fn context(field: &'static str, pairs: Option<Pairs>) -> Result<EncryptionContext, Refusal> {
-    EncryptionContext::from_pairs(pairs.unwrap_or_default().0).map_err(|error| Refusal::invalid_field(field, error))
+pub(crate) fn context(
+    field: &'static str,
+    pairs: Option<Pairs>,
+) -> Result<EncryptionContext, Refusal> {
+    EncryptionContext::from_pairs(pairs.unwrap_or_default().0)
+        .map_err(|error| Refusal::invalid_field(field, error))
 }
 
 /// Strict standard base64: padded, canonical, nothing else between.
@@ -127,10 +145,15 @@ const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
 pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
     let mut found: Option<&str> = None;
     for name in KEY_ID_QUERY {
-        let value = query.one(name).map_err(|error| Refusal::invalid_query(name, error))?;
+        let value = query
+            .one(name)
+            .map_err(|error| Refusal::invalid_query(name, error))?;
         match (found, value.filter(|value| !value.is_empty())) {
             (Some(one), Some(other)) if one != other => {
-                return Err(Refusal::invalid_field("keyId", "the query names two different keys"));
+                return Err(Refusal::invalid_field(
+                    "keyId",
+                    "the query names two different keys",
+                ));
             }
             (None, Some(value)) => found = Some(value),
             _ => {}
@@ -151,22 +174,32 @@ pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, R
 }
 
 /// The one id that all that name one agree on.
-pub(crate) fn agreeing<const N: usize>(names: [Option<KeyId>; N]) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn agreeing<const N: usize>(
+    names: [Option<KeyId>; N],
+) -> Result<Option<KeyId>, Refusal> {
     let mut names = names.into_iter().flatten();
     let first = names.next();
     if names.all(|name| Some(&name) == first.as_ref()) {
         Ok(first)
     } else {
-        Err(Refusal::invalid_field("key_id", "the request names two different keys"))
+        Err(Refusal::invalid_field(
+            "key_id",
+            "the request names two different keys",
+        ))
     }
 }
 
 /// A 200 answer.
 pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
-    let body = serde_json::to_vec(body).map_err(|error| keyway_domain::Fault::new("encoding an answer", error));
+    let body = serde_json::to_vec(body)
+        .map_err(|error| keyway_domain::Fault::new("encoding an answer", error));
     let body = body.map_err(|fault| Refusal::from(keyway_domain::KmsError::from(fault)))?;
     let mut response = Response::new(Bytes::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,5 +1,9 @@
 //! A whole deployment in memory, for the tests of the rules.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses another part")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses another part"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,18 +38,38 @@ pub(crate) const STATE_TTL: Duration = Duration::from_secs(5);
 
 impl House {
     pub(crate) async fn build() -> Self {
-        let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05.678901234Z".parse::<Timestamp>().unwrap()));
+        let clock = Arc::new(FixedClock::new(
+            "2026-01-02T03:04:05.678901234Z"
+                .parse::<Timestamp>()
+                .unwrap(),
+        ));
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let table = Arc::new(MemoryTable::new(clock.clone()));
         let secrets = Arc::new(MemorySecrets::new());
-        let keyring = RootKeyring::establish(table.as_ref(), secrets.as_ref(), clock.as_ref(), random.clone()).await;
-        Self { table, secrets, wrapper: Arc::new(keyring.ok().unwrap()), clock, random }
+        let keyring = RootKeyring::establish(
+            table.as_ref(),
+            secrets.as_ref(),
+            clock.as_ref(),
+            random.clone(),
+        )
+        .await;
+        Self {
+            table,
+            secrets,
+            wrapper: Arc::new(keyring.ok().unwrap()),
+            clock,
+            random,
+        }
     }
 
     /// A process over a service that is running.
     pub(crate) async fn running(&self) -> Process {
         let process = self.process(false);
-        process.service.start_if_new(self.table.as_ref(), self.random.as_ref(), None).await.unwrap();
+        process
+            .service
+            .start_if_new(self.table.as_ref(), self.random.as_ref(), None)
+            .await
+            .unwrap();
         process
     }
 
@@ -54,7 +78,12 @@ impl House {
         let reader: Arc<dyn TableReader> = self.table.clone();
         let writer: Arc<dyn TableWriter> = self.table.clone();
         let service = Arc::new(Service::new(reader.clone(), clock.clone(), STATE_TTL));
-        let keys = Arc::new(KeyReader::new(reader, self.wrapper.clone(), clock.clone(), STATE_TTL));
+        let keys = Arc::new(KeyReader::new(
+            reader,
+            self.wrapper.clone(),
+            clock.clone(),
+            STATE_TTL,
+        ));
         Process {
             data_keys: DataKeys::new(keys.clone(), service.clone(), self.random.clone()),
             keys: Keys::new(
@@ -76,7 +105,10 @@ pub(crate) fn root() -> Caller {
 }
 
 pub(crate) fn with_policy(document: &str) -> Caller {
-    Caller::new("limited", Arc::new(Grant::Policy(Policy::parse(document).unwrap())))
+    Caller::new(
+        "limited",
+        Arc::new(Grant::Policy(Policy::parse(document).unwrap())),
+    )
 }
 
 pub(crate) fn id(text: &str) -> KeyId {
@@ -84,5 +116,8 @@ pub(crate) fn id(text: &str) -> KeyId {
 }
 
 pub(crate) fn named(text: &str) -> NewKey {
-    NewKey { id: Some(id(text)), ..NewKey::default() }
+    NewKey {
+        id: Some(id(text)),
+        ..NewKey::default()
+    }
 }

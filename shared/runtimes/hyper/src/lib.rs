@@ -42,7 +42,9 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<TcpListen
     if !address.ip().is_loopback() && !insecure {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("{address} is not loopback, and plain HTTP would show data keys to the network; put a TLS proxy in front, or pass --insecure-http"),
+            format!(
+                "{address} is not loopback, and plain HTTP would show data keys to the network; put a TLS proxy in front, or pass --insecure-http"
+            ),
         ));
     }
     TcpListener::bind(address).await
@@ -66,7 +68,11 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 /// Serves the site until `stop` resolves, then lets requests in flight finish.
 pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Output = ()>) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(128);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(128);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -91,12 +97,17 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
             }
         };
         let site = Arc::clone(&site);
-        let peer = Peer { address: address.ip(), encrypted: false };
+        let peer = Peer {
+            address: address.ip(),
+            encrypted: false,
+        };
         let service = service_fn(move |request| {
             let site = Arc::clone(&site);
             async move { Ok::<_, Infallible>(respond(&site, request, peer).await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -106,7 +117,10 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
         });
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(GRACE, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests were still in flight when the grace period ended");
     }
 }
@@ -114,8 +128,15 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+) -> io::Result<(
+    tokio::net::TcpStream,
+    SocketAddr,
+    tokio::sync::OwnedSemaphorePermit,
+)> {
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (stream, address) = listener.accept().await?;
     // An answer is one small write: waiting for more to send would only delay it.
     stream.set_nodelay(true)?;
@@ -132,5 +153,7 @@ async fn respond(site: &Site, request: Request<Incoming>, peer: Peer) -> Respons
         parts.headers.insert(HOST, host);
     }
     let body: Body = Box::pin(TimeoutBody::new(BODY_PAUSE, body));
-    site.respond(Request::from_parts(parts, body), peer).await.map(Full::new)
+    site.respond(Request::from_parts(parts, body), peer)
+        .await
+        .map(Full::new)
 }
