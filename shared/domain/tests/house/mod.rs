@@ -1,8 +1,9 @@
 //! A whole deployment in memory, for the tests of the rules.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     clippy::allow_attributes,
-    reason = "each test binary uses another part"
+    reason = "each test binary uses another part; a test that cannot go on must stop"
 )]
 
 use std::sync::Arc;
