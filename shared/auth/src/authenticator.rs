@@ -1,0 +1,84 @@
+//! A presented signature against the access keys of the deployment.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use keyway_domain::KmsError;
+use keyway_domain::access::{Caller, Credentials};
+use keyway_domain::ports::Clock;
+use keyway_http::Request;
+
+use crate::sigv4::{Denied, Presented, Rules, SigningKeys};
+
+/// One per access key, day, region and service in use.
+const SIGNING_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// Tells who signed a request.
+pub struct Authenticator {
+    credentials: Credentials,
+    clock: Arc<dyn Clock>,
+    rules: Rules,
+    signing_keys: SigningKeys,
+}
+
+/// Why nobody was found behind a request.
+#[derive(Debug)]
+pub enum AuthError {
+    /// The signature or what it is made with is not accepted.
+    Denied(Denied),
+    /// The access keys could not be looked at.
+    Kms(KmsError),
+}
+
+impl From<Denied> for AuthError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<KmsError> for AuthError {
+    fn from(error: KmsError) -> Self {
+        Self::Kms(error)
+    }
+}
+
+impl Authenticator {
+    /// Over these access keys.
+    pub fn new(credentials: Credentials, clock: Arc<dyn Clock>, rules: Rules) -> Self {
+        Self {
+            credentials,
+            clock,
+            rules,
+            signing_keys: SigningKeys::new(SIGNING_KEYS),
+        }
+    }
+
+    /// The caller that the request's signature proves.
+    ///
+    /// # Errors
+    /// [`AuthError::Denied`] when it proves nobody. An access key that does not exist, has expired or comes with
+    /// the wrong session token reads the same as a wrong signature.
+    pub async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
+        let presented = Presented::parse(request, &self.rules)?;
+        let credential = self
+            .credentials
+            .find(presented.access_key_id())
+            .await?
+            .ok_or(Denied::SignatureMismatch)?;
+        presented.verify(
+            credential.secret.expose(),
+            self.clock.now(),
+            &self.signing_keys,
+        )?;
+        let token_matches = match (&credential.session_token, presented.session_token()) {
+            (None, None) => true,
+            (Some(expected), Some(given)) => expected.ct_eq(given.as_bytes()),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if token_matches {
+            Ok(credential.caller.clone())
+        } else {
+            Err(Denied::SignatureMismatch.into())
+        }
+    }
+}

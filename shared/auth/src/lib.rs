@@ -1,0 +1,6 @@
+//! Raw request in, caller or refusal out.
+
+mod authenticator;
+pub mod sigv4;
+
+pub use authenticator::{AuthError, Authenticator};

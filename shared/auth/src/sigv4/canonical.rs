@@ -1,0 +1,271 @@
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use super::Denied;
+
+const MAX_PATH: usize = 8 * 1024;
+const MAX_QUERY: usize = 16 * 1024;
+
+/// The paths a client may have signed for the path that arrived, likeliest first.
+///
+/// S3 signs the path encoded once; every other service encodes the encoded path again and removes dot
+/// segments and doubled slashes first. Not every client does what its service does:
+///
+/// - aws-sigv4 and botocore sign an S3 path byte for byte, so `:` stays `:` where S3 itself says `%3A`;
+/// - curl 7.88, which Debian 12 has, signs every service's path byte for byte;
+/// - awscurl encodes again for every service and removes nothing.
+///
+/// Why trying these is safe: each form says which segments arrived. Byte for byte and the second
+/// encoding without removal are one-to-one images of the path, stricter than the form before them.
+/// Byte for byte and encoded twice could be taken for each other only if a client signs a path that
+/// holds an encoded percent sign, `%25`, and no name that is served here contains a percent sign.
+///
+/// Not tried, because one signature would then stand for two paths: `%2F` signed as `/` and `+` as a
+/// space (aws4fetch, aws4 and requests-aws4auth, for S3).
+///
+/// Nearly every path is plain, and then all forms are one.
+pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, Denied> {
+    if raw.len() > MAX_PATH {
+        return Err(Denied::TargetTooLong {
+            what: "path",
+            limit: MAX_PATH,
+        });
+    }
+    if !raw.starts_with('/') {
+        return Err(Denied::Path);
+    }
+    let is_plain = raw.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
+        && !raw.contains("//")
+        && !raw.contains("/.");
+    if is_plain {
+        return Ok(vec![raw.to_owned()]);
+    }
+    check_characters(raw, "path")?;
+    let candidates = if is_s3 {
+        vec![encoded_once(raw), raw.to_owned()]
+    } else {
+        vec![
+            encoded_again(&without_dots(raw)),
+            encoded_again(raw),
+            raw.to_owned(),
+        ]
+    };
+    let mut distinct = Vec::with_capacity(candidates.len());
+    for path in candidates {
+        if !distinct.contains(&path) {
+            distinct.push(path);
+        }
+    }
+    Ok(distinct)
+}
+
+/// Decoded and encoded anew, so that `%7e` and `~` are one, and a slash and `%2F` are not.
+fn encoded_once(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + path.len() / 4);
+    for (at, segment) in path.split('/').enumerate() {
+        if at > 0 {
+            out.push('/');
+        }
+        percent_decode_str(segment).for_each(|byte| push_encoded(&mut out, byte));
+    }
+    out
+}
+
+fn encoded_again(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + path.len() / 4);
+    path.bytes().for_each(|byte| {
+        if byte == b'/' {
+            out.push('/')
+        } else {
+            push_encoded(&mut out, byte)
+        }
+    });
+    out
+}
+
+/// RFC 3986, 5.2.4, and doubled slashes made one, as AWS's signers do.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut ends_in_folder = true;
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => ends_in_folder = true,
+            ".." => {
+                kept.pop();
+                ends_in_folder = true;
+            }
+            name => {
+                kept.push(name);
+                ends_in_folder = false;
+            }
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in &kept {
+        out.push('/');
+        out.push_str(segment);
+    }
+    if ends_in_folder {
+        out.push('/');
+    }
+    out
+}
+
+/// The query, decoded once and encoded anew in the one way that signatures know, not sorted yet.
+///
+/// A bare `+` is a space, as in forms: S3 takes it so, and so do the SDKs, aws4fetch, and whoever
+/// decodes the query after us. A literal plus has to come as `%2B`.
+pub(super) struct Query(String);
+
+impl Query {
+    pub(super) fn parse(raw: &str) -> Result<Self, Denied> {
+        if raw.len() > MAX_QUERY {
+            return Err(Denied::TargetTooLong {
+                what: "query",
+                limit: MAX_QUERY,
+            });
+        }
+        check_characters(raw, "query")?;
+        let mut out = String::with_capacity(raw.len() + raw.len() / 4);
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            if !out.is_empty() {
+                out.push('&');
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            recode(&mut out, name);
+            out.push('=');
+            recode(&mut out, value);
+        }
+        Ok(Self(out))
+    }
+
+    /// Every name and value, encoded, in the order they came.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.split('&').filter_map(|pair| pair.split_once('='))
+    }
+
+    /// Sorted by name, then value, as it is signed: everything but the signature itself.
+    pub(super) fn signed(&self) -> String {
+        let mut pairs: Vec<_> = self
+            .pairs()
+            .filter(|(name, _)| *name != "X-Amz-Signature")
+            .collect();
+        pairs.sort_unstable();
+        let mut out = String::with_capacity(self.0.len());
+        for (name, value) in pairs {
+            if !out.is_empty() {
+                out.push('&');
+            }
+            out.push_str(name);
+            out.push('=');
+            out.push_str(value);
+        }
+        out
+    }
+}
+
+fn recode(out: &mut String, component: &str) {
+    // The plus first: what decodes to a plus is one.
+    for (at, part) in component.split('+').enumerate() {
+        if at > 0 {
+            out.push_str("%20");
+        }
+        percent_decode_str(part).for_each(|byte| push_encoded(out, byte));
+    }
+}
+
+/// `name:value\n` for every signed header, which must all be there, in the list's order.
+pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap, signed: &str) {
+    for name in signed.split(';') {
+        out.extend_from_slice(name.as_bytes());
+        for (at, value) in headers.get_all(name).iter().enumerate() {
+            out.push(if at == 0 { b':' } else { b',' });
+            push_value(out, value);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The value without the spaces around it, and runs of spaces as one.
+fn push_value(out: &mut Vec<u8>, value: &HeaderValue) {
+    if !value.as_bytes().contains(&b' ') {
+        return out.extend_from_slice(value.as_bytes());
+    }
+    for (at, word) in value
+        .as_bytes()
+        .split(|byte| *byte == b' ')
+        .filter(|word| !word.is_empty())
+        .enumerate()
+    {
+        if at > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(word);
+    }
+}
+
+fn push_encoded(out: &mut String, byte: u8) {
+    if is_unreserved(byte) {
+        out.push(char::from(byte));
+    } else {
+        out.push('%');
+        out.push(char::from(hex_digit(byte >> 4).to_ascii_uppercase()));
+        out.push(char::from(hex_digit(byte & 15).to_ascii_uppercase()));
+    }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Every percent sign must begin an encoded byte: repairing one that does not would be a guess, and a
+/// different one in every client. Control characters no HTTP parser lets through; a newline in a path
+/// that is signed byte for byte would be taken for the canonical request's own.
+fn check_characters(text: &str, what: &'static str) -> Result<(), Denied> {
+    let is_encoded = |rest: &str| match rest.as_bytes() {
+        [a, b, ..] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
+        _ => false,
+    };
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(Denied::PercentEncoding(what));
+    }
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(Denied::ControlCharacter(what));
+    }
+    Ok(())
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
+}
+
+/// Appends `bytes` in lower-case hex.
+pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)]),
+    );
+}
+
+/// Exactly 32 bytes of hex, in either case.
+pub(super) fn read_hex(text: &str) -> Option<[u8; 32]> {
+    let value = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
+    let mut out = [0; 32];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != out.len() || !rest.is_empty() {
+        return None;
+    }
+    for (to, [high, low]) in out.iter_mut().zip(pairs) {
+        *to = value(*high)? << 4 | value(*low)?;
+    }
+    Some(out)
+}

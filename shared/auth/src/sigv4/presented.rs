@@ -1,0 +1,526 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::{constant_time, digest, hmac};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HOST};
+use jiff::{SignedDuration, Timestamp};
+use keyway_http::Request;
+use percent_encoding::percent_decode_str;
+
+use super::canonical::{self, Query};
+use super::credential::Credential;
+use super::signing_keys::{self, Fingerprint, SigningKeys};
+use super::stamp::Stamp;
+use super::{ALGORITHM, Denied, Rules};
+
+const MAX_AUTHORIZATION: usize = 8 * 1024;
+const MAX_SIGNED_HEADERS: usize = 100;
+const MAX_SIGNED_HEADER_BYTES: usize = 64 * 1024;
+const MAX_SESSION_TOKEN: usize = 8 * 1024;
+/// Seven days, AWS's limit too.
+const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
+
+const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
+const X_AMZ_DATE: &str = "x-amz-date";
+const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
+const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+
+/// CloudFront adds it between the signer and us, and nothing here reads it.
+const ADDED_ON_THE_WAY: &str = "x-amz-cf-id";
+
+/// What a request presents, header or presigned (query) form; nothing of it is proven yet.
+pub struct Presented<'r> {
+    request: &'r Request,
+    credential: Credential<'r>,
+    session_token: Option<Cow<'r, str>>,
+    /// Names in lower case, ascending, separated by semicolons; every one is in the request.
+    signed_headers: Cow<'r, str>,
+    signature: [u8; 32],
+    stamp: Stamp,
+    expires: Option<SignedDuration>,
+    max_skew: SignedDuration,
+    paths: Vec<String>,
+    queries: Vec<String>,
+    payload: Payload<'r>,
+}
+
+/// What the canonical request's last line is.
+enum Payload<'r> {
+    /// The request says it; the text is what was signed, in the client's own letter case.
+    Declared {
+        text: Cow<'r, str>,
+        digest: [u8; 32],
+    },
+    /// The body is not covered by the signature.
+    Unsigned,
+    /// The request is silent, so both sides take the hash of the body.
+    Computed,
+}
+
+/// The parts of a signature as one of the two forms carries them.
+struct Parts<'r> {
+    credential: Cow<'r, str>,
+    signed_headers: Cow<'r, str>,
+    signature: Cow<'r, str>,
+    stamp: Stamp,
+    /// Presigned requests live as long as they say; all others as long as clocks may differ.
+    expires: Option<SignedDuration>,
+    session_token: Option<Cow<'r, str>>,
+    /// The presigned form may declare the payload in the query.
+    content_sha256: Option<Cow<'r, str>>,
+}
+
+impl<'r> Presented<'r> {
+    /// Reads what the request presents. The head is bounded and gone through once; the body is not touched.
+    pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, Denied> {
+        let query = Query::parse(&request.raw_query)?;
+        let authorization = single(
+            &request.headers,
+            AUTHORIZATION.as_str(),
+            "the Authorization header",
+        )?;
+        let is_presigned = query.pairs().any(|(name, _)| {
+            matches!(
+                name,
+                "X-Amz-Algorithm" | "X-Amz-Credential" | "X-Amz-SignedHeaders" | "X-Amz-Signature"
+            )
+        });
+        let parts = match (authorization, is_presigned) {
+            (Some(_), true) => return Err(Denied::BothForms),
+            (Some(authorization), false) => Parts::of_header(&request.headers, authorization)?,
+            (None, true) => Parts::of_query(&request.headers, &query)?,
+            (None, false) => return Err(Denied::Missing),
+        };
+        let credential = Credential::parse(parts.credential, rules)?;
+        if credential.day() != parts.stamp.day() {
+            return Err(Denied::ScopeDate);
+        }
+        // Lower case only: what is not the signature byte by byte is not the signature.
+        let signature = Some(parts.signature)
+            .filter(|text| !text.bytes().any(|byte| byte.is_ascii_uppercase()))
+            .and_then(|text| canonical::read_hex(&text))
+            .ok_or(Denied::Malformed {
+                what: "Signature",
+                expected: "64 lower-case hex digits",
+            })?;
+        check_signed_headers(&request.headers, &parts.signed_headers, is_presigned)?;
+        if parts
+            .session_token
+            .as_ref()
+            .is_some_and(|token| token.len() > MAX_SESSION_TOKEN)
+        {
+            return Err(Denied::TooLong {
+                what: "the session token",
+                limit: MAX_SESSION_TOKEN,
+                unit: "characters",
+            });
+        }
+        let payload = Payload::parse(
+            request,
+            parts.content_sha256,
+            is_presigned && credential.is_s3(),
+        )?;
+        let mut queries = vec![query.signed()];
+        // curl 7.88 signs the query byte for byte: unsorted, and `?encryption` without the `=`
+        // that belongs there. Those very bytes arrived, so nothing but them can be meant.
+        if !is_presigned && queries.first() != Some(&request.raw_query) {
+            queries.push(request.raw_query.clone());
+        }
+        Ok(Self {
+            request,
+            paths: canonical::paths(&request.raw_path, credential.is_s3())?,
+            queries,
+            credential,
+            session_token: parts.session_token,
+            signed_headers: parts.signed_headers,
+            signature,
+            stamp: parts.stamp,
+            expires: parts.expires,
+            max_skew: SignedDuration::try_from(rules.max_skew).unwrap_or(SignedDuration::MAX),
+            payload,
+        })
+    }
+
+    /// Whose secret the request claims to be signed with.
+    pub fn access_key_id(&self) -> &str {
+        self.credential.access_key_id()
+    }
+
+    /// The session token that came along. It is covered by the signature, but what it says is for the
+    /// caller to check.
+    pub fn session_token(&self) -> Option<&str> {
+        self.session_token.as_deref()
+    }
+
+    /// Proves that a holder of `secret` signed this request, and that the signature is valid at `now`.
+    ///
+    /// A body whose hash was declared is hashed last, so that only a proven caller can have us hash it.
+    pub fn verify(
+        &self,
+        secret: &[u8],
+        now: Timestamp,
+        signing_keys: &SigningKeys,
+    ) -> Result<(), Denied> {
+        self.check_time(now)?;
+        // An account without a secret is one that nobody can sign for, rather than everybody.
+        if secret.is_empty() {
+            return Err(Denied::SignatureMismatch);
+        }
+        let fingerprint = Fingerprint::of(secret);
+        let known = signing_keys.find(self.credential.text(), &fingerprint);
+        if let Some(key) = known {
+            self.check_signature(&key)?;
+        } else {
+            let key = signing_keys::derive(secret, self.credential.scope())
+                .ok_or(Denied::SignatureMismatch)?;
+            self.check_signature(&key)?;
+            signing_keys.keep(self.credential.text(), fingerprint, Arc::new(key));
+        }
+        match &self.payload {
+            Payload::Declared { digest, .. }
+                if !is_equal(sha256(&self.request.body).as_ref(), digest) =>
+            {
+                Err(Denied::PayloadMismatch)
+            }
+            Payload::Declared { .. } | Payload::Unsigned | Payload::Computed => Ok(()),
+        }
+    }
+
+    fn check_time(&self, now: Timestamp) -> Result<(), Denied> {
+        let age = now.duration_since(self.stamp.at());
+        match self.expires {
+            None if age.abs() > self.max_skew => Err(Denied::Skewed),
+            Some(_) if age < -self.max_skew => Err(Denied::NotYetValid),
+            Some(expires) if age > expires => Err(Denied::Expired),
+            None | Some(_) => Ok(()),
+        }
+    }
+
+    fn check_signature(&self, key: &hmac::Key) -> Result<(), Denied> {
+        let tail = self.canonical_request_tail();
+        let candidates = self
+            .paths
+            .iter()
+            .flat_map(|path| self.queries.iter().map(move |query| (path, query)));
+        for (path, query) in candidates {
+            let mut canonical_request =
+                Vec::with_capacity(32 + path.len() + query.len() + tail.len());
+            push_lines(
+                &mut canonical_request,
+                [self.request.method.as_str(), path, query],
+            );
+            canonical_request.extend_from_slice(&tail);
+
+            let mut to_sign = Vec::with_capacity(192);
+            push_lines(
+                &mut to_sign,
+                [ALGORITHM, self.stamp.text(), self.credential.scope()],
+            );
+            canonical::push_hex(&mut to_sign, sha256(&canonical_request).as_ref());
+            // Constant in time, as aws-lc promises of `verify`.
+            if hmac::verify(key, &to_sign, &self.signature).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(Denied::SignatureMismatch)
+    }
+
+    /// `CanonicalHeaders \n SignedHeaders \n PayloadHash`
+    fn canonical_request_tail(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers);
+        push_lines(&mut out, ["", &self.signed_headers]);
+        match &self.payload {
+            Payload::Declared { text, .. } => out.extend_from_slice(text.as_bytes()),
+            Payload::Unsigned => out.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes()),
+            Payload::Computed => canonical::push_hex(&mut out, sha256(&self.request.body).as_ref()),
+        }
+        out
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("access_key_id", &self.access_key_id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'r> Parts<'r> {
+    /// `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, in any order.
+    fn of_header(headers: &'r HeaderMap, authorization: &'r str) -> Result<Self, Denied> {
+        const MALFORMED: Denied = Denied::Malformed {
+            what: "the Authorization header",
+            expected: "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...",
+        };
+        if authorization.len() > MAX_AUTHORIZATION {
+            return Err(Denied::TooLong {
+                what: "the Authorization header",
+                limit: MAX_AUTHORIZATION,
+                unit: "bytes",
+            });
+        }
+        let (algorithm, rest) = authorization.split_once(' ').unwrap_or((authorization, ""));
+        if algorithm != ALGORITHM {
+            return Err(Denied::Algorithm);
+        }
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+        for part in rest.split(',').map(|part| part.trim_matches([' ', '\t'])) {
+            let (name, value) = part.split_once('=').ok_or(MALFORMED)?;
+            let (slot, name) = match name {
+                "Credential" => (&mut credential, "Credential"),
+                "SignedHeaders" => (&mut signed_headers, "SignedHeaders"),
+                "Signature" => (&mut signature, "Signature"),
+                _ => return Err(MALFORMED),
+            };
+            if slot.replace(Cow::Borrowed(value)).is_some() {
+                return Err(Denied::Repeated(name));
+            }
+        }
+        let stamp = if let Some(date) = single(headers, X_AMZ_DATE, "x-amz-date")? {
+            Stamp::basic(date).ok_or(Denied::Malformed {
+                what: "x-amz-date",
+                expected: "YYYYMMDDTHHMMSSZ",
+            })?
+        } else {
+            let date = single(headers, DATE.as_str(), "the Date header")?
+                .ok_or(Denied::Absent("x-amz-date"))?;
+            Stamp::of_date_header(date).ok_or(Denied::Malformed {
+                what: "the Date header",
+                expected: "an HTTP date",
+            })?
+        };
+        Ok(Self {
+            credential: credential.ok_or(Denied::Absent("Credential"))?,
+            signed_headers: signed_headers.ok_or(Denied::Absent("SignedHeaders"))?,
+            signature: signature.ok_or(Denied::Absent("Signature"))?,
+            stamp,
+            expires: None,
+            session_token: single(headers, X_AMZ_SECURITY_TOKEN, X_AMZ_SECURITY_TOKEN)?
+                .map(Cow::Borrowed),
+            content_sha256: None,
+        })
+    }
+
+    fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, Denied> {
+        // In this form the token belongs to the query, where it is signed; a second place for it would
+        // be an unsigned one.
+        if headers.contains_key(X_AMZ_SECURITY_TOKEN) {
+            return Err(Denied::BothForms);
+        }
+        let [
+            mut algorithm,
+            mut credential,
+            mut date,
+            mut expires,
+            mut signed_headers,
+            mut signature,
+            mut session_token,
+            mut content_sha256,
+        ] = [const { None }; 8];
+        for (name, value) in query.pairs() {
+            let (slot, name) = match name {
+                "X-Amz-Algorithm" => (&mut algorithm, "X-Amz-Algorithm"),
+                "X-Amz-Credential" => (&mut credential, "X-Amz-Credential"),
+                "X-Amz-Date" => (&mut date, "X-Amz-Date"),
+                "X-Amz-Expires" => (&mut expires, "X-Amz-Expires"),
+                "X-Amz-SignedHeaders" => (&mut signed_headers, "X-Amz-SignedHeaders"),
+                "X-Amz-Signature" => (&mut signature, "X-Amz-Signature"),
+                "X-Amz-Security-Token" => (&mut session_token, "X-Amz-Security-Token"),
+                // The JavaScript SDK's presigner moves this header into the query.
+                "X-Amz-Content-Sha256" => (&mut content_sha256, "X-Amz-Content-Sha256"),
+                _ => continue,
+            };
+            // All of these are plain ASCII in an honest request; anything else fails its own check.
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            if slot.replace(value).is_some() {
+                return Err(Denied::Repeated(name));
+            }
+        }
+        if algorithm.ok_or(Denied::Absent("X-Amz-Algorithm"))? != ALGORITHM {
+            return Err(Denied::Algorithm);
+        }
+        if session_token
+            .as_ref()
+            .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(Denied::Malformed {
+                what: "X-Amz-Security-Token",
+                expected: "a token without spaces; a plus is written %2B",
+            });
+        }
+        // aws4fetch and aws4 leave it out for services other than S3.
+        let expires = expires
+            .map(|text| {
+                let seconds = text
+                    .parse()
+                    .ok()
+                    .filter(|seconds| (1..=MAX_EXPIRES).contains(seconds));
+                seconds
+                    .map(SignedDuration::from_secs)
+                    .ok_or(Denied::Malformed {
+                        what: "X-Amz-Expires",
+                        expected: "1 to 604800 seconds",
+                    })
+            })
+            .transpose()?;
+        Ok(Self {
+            credential: credential.ok_or(Denied::Absent("X-Amz-Credential"))?.into(),
+            signed_headers: signed_headers
+                .ok_or(Denied::Absent("X-Amz-SignedHeaders"))?
+                .into(),
+            signature: signature.ok_or(Denied::Absent("X-Amz-Signature"))?.into(),
+            stamp: Stamp::basic(&date.ok_or(Denied::Absent("X-Amz-Date"))?).ok_or(
+                Denied::Malformed {
+                    what: "X-Amz-Date",
+                    expected: "YYYYMMDDTHHMMSSZ",
+                },
+            )?,
+            expires,
+            session_token: session_token.map(Cow::Owned),
+            content_sha256: content_sha256.map(Cow::Owned),
+        })
+    }
+}
+
+impl<'r> Payload<'r> {
+    fn parse(
+        request: &'r Request,
+        in_query: Option<Cow<'r, str>>,
+        unsigned_by_default: bool,
+    ) -> Result<Self, Denied> {
+        let is_chunked = request
+            .headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .any(|value| {
+                value
+                    .as_bytes()
+                    .split(|byte| *byte == b',')
+                    .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked"))
+            });
+        if is_chunked {
+            return Err(Denied::Chunked);
+        }
+        let in_header = single(&request.headers, X_AMZ_CONTENT_SHA256, X_AMZ_CONTENT_SHA256)?
+            .map(Cow::Borrowed);
+        if in_header.is_some() && in_query.is_some() && in_header != in_query {
+            return Err(Denied::Repeated(X_AMZ_CONTENT_SHA256));
+        }
+        let unsigned = || {
+            if request.peer.is_private() {
+                Ok(Self::Unsigned)
+            } else {
+                Err(Denied::UnsignedPayload)
+            }
+        };
+        match in_header.or(in_query) {
+            None if unsigned_by_default => unsigned(),
+            None => Ok(Self::Computed),
+            Some(text) if text == UNSIGNED_PAYLOAD => unsigned(),
+            Some(text) if text.starts_with("STREAMING-") => Err(Denied::Chunked),
+            Some(text) => {
+                let digest = canonical::read_hex(&text).ok_or(Denied::PayloadDeclaration)?;
+                Ok(Self::Declared { text, digest })
+            }
+        }
+    }
+}
+
+/// The one value of a header that may be there once, without the spaces around it.
+fn single<'r>(
+    headers: &'r HeaderMap,
+    name: &str,
+    what: &'static str,
+) -> Result<Option<&'r str>, Denied> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Denied::Repeated(what));
+    }
+    let value = value.to_str().map_err(|_| Denied::Malformed {
+        what,
+        expected: "visible ASCII characters",
+    })?;
+    Ok(Some(value.trim_matches(' ')))
+}
+
+fn check_signed_headers(
+    headers: &HeaderMap,
+    signed: &str,
+    is_presigned: bool,
+) -> Result<(), Denied> {
+    const MALFORMED: Denied = Denied::Malformed {
+        what: "SignedHeaders",
+        expected: "lower-case header names in ascending order, separated by semicolons",
+    };
+    let mut names: Vec<&str> = Vec::with_capacity(8);
+    let mut bytes = 0;
+    for name in signed.split(';') {
+        if names.len() == MAX_SIGNED_HEADERS {
+            return Err(Denied::TooLong {
+                what: "SignedHeaders",
+                limit: MAX_SIGNED_HEADERS,
+                unit: "names",
+            });
+        }
+        // Ascending, so none twice.
+        if name.is_empty()
+            || names.last().is_some_and(|before| *before >= name)
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+        {
+            return Err(MALFORMED);
+        }
+        let mut values = headers.get_all(name).iter().peekable();
+        if values.peek().is_none() {
+            return Err(Denied::SignedHeaderAbsent(name.to_owned()));
+        }
+        bytes += values.map(|value| value.len() + 1).sum::<usize>();
+        names.push(name);
+    }
+    if bytes > MAX_SIGNED_HEADER_BYTES {
+        return Err(Denied::TooLong {
+            what: "the text of the signed headers",
+            limit: MAX_SIGNED_HEADER_BYTES,
+            unit: "bytes",
+        });
+    }
+    if names.binary_search(&HOST.as_str()).is_err() {
+        return Err(Denied::Unsigned(HOST));
+    }
+    single(headers, HOST.as_str(), "the Host header")?;
+    // A header that steers AWS's services must not be added by someone else. A presigned URL is made
+    // before its sender's headers are known, and none that counts here is read from a header then,
+    // save for the payload's hash, which stands in the canonical request by itself.
+    let unsigned = headers.keys().find(|name| {
+        name.as_str().starts_with("x-amz-")
+            && name.as_str() != ADDED_ON_THE_WAY
+            && names.binary_search(&name.as_str()).is_err()
+    });
+    match unsigned {
+        Some(name) if !is_presigned => Err(Denied::Unsigned(name.clone())),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn push_lines<const N: usize>(out: &mut Vec<u8>, lines: [&str; N]) {
+    for line in lines {
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+fn sha256(data: &[u8]) -> digest::Digest {
+    digest::digest(&digest::SHA256, data)
+}
+
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
+}
