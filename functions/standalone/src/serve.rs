@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use keyway_deployment_embedded::{Embedded, Settings};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
 use keyway_domain::access::NewAccessKey;
+use keyway_domain::janitor::Janitor;
 use keyway_domain::keys::KeyId;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
@@ -79,6 +81,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             .start_if_new(&server.service, default_key_id)
             .await?;
     }
+    let janitor = tokio::spawn(sweep(deployment.janitor(&server)));
     let config = server
         .service
         .config()
@@ -107,8 +110,33 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         "keyway is serving"
     );
     keyway_runtime_hyper::serve(listener, site, stop).await;
+    janitor.abort();
     tracing::info!("keyway has stopped");
     Ok(())
+}
+
+/// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+async fn sweep(janitor: Janitor) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        match janitor.sweep().await {
+            Ok(swept) => {
+                for key_id in swept.destroyed {
+                    tracing::info!(%key_id, "a key was destroyed, for its deletion date has passed");
+                }
+                for key_id in swept.referenced {
+                    tracing::warn!(%key_id, "a key is due to be destroyed and stays, for something still names it");
+                }
+            }
+            Err(error) => tracing::error!(
+                ?error,
+                "keys that are due could not be destroyed; the next sweep tries again"
+            ),
+        }
+    }
 }
 
 fn tell_root_access_key(key: &NewAccessKey) {

@@ -7,6 +7,7 @@ pub mod datakey;
 mod encoding;
 mod error;
 mod glob;
+pub mod janitor;
 pub mod keyring;
 pub mod keys;
 pub mod policy;

@@ -13,6 +13,7 @@ use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::access::{AccessKeys, Credentials, NewAccessKey};
 use keyway_domain::datakey::DataKeys;
+use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
@@ -138,6 +139,15 @@ impl Embedded {
             )),
             service,
         })
+    }
+
+    /// What destroys keys whose deletion date has passed.
+    pub fn janitor(&self, server: &Server) -> Janitor {
+        Janitor::new(
+            self.writer(),
+            Arc::clone(&server.keys),
+            Arc::clone(&self.clock),
+        )
     }
 
     /// Configures and starts the service where nothing is configured yet.

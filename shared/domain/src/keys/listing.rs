@@ -1,0 +1,139 @@
+//! Pages of keys, and the markers that lead from one to the next.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
+
+use super::{KeyStatus, Keys, MasterKey, decode};
+use crate::access::Caller;
+use crate::error::{Fault, KmsError};
+use crate::glob;
+use crate::policy::Action;
+use crate::ports::Kind;
+use crate::service::ServiceConfig;
+
+/// Which keys to list.
+#[derive(Debug, Clone, Default)]
+pub struct KeyQuery {
+    /// How many at most; clamped to 1..=1000.
+    pub limit: usize,
+    /// Where the page before ended: its `next_marker`.
+    pub marker: Option<String>,
+    /// Only ids that begin so.
+    pub prefix: Option<String>,
+    /// Only ids that match this pattern of `*` and `?`.
+    pub pattern: Option<String>,
+    /// Only keys of this status.
+    pub status: Option<KeyStatus>,
+}
+
+/// A page of keys in the byte order of their ids.
+#[derive(Debug, Clone)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<MasterKey>,
+    /// Asks for the next page, where there is one.
+    pub next_marker: Option<String>,
+}
+
+impl Keys {
+    /// A page of the keys that the caller may list.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a marker that was never given out.
+    pub async fn list(&self, caller: &Caller, query: &KeyQuery) -> Result<KeyPage, KmsError> {
+        caller.may_ever(Action::ListKeys)?;
+        let config = self.service.running().await?;
+        let limit = query.limit.clamp(1, 1000);
+        let mut after = query
+            .marker
+            .as_deref()
+            .map(|marker| read_marker(&config, marker))
+            .transpose()?;
+        let prefix = narrower(
+            query.prefix.as_deref(),
+            query.pattern.as_deref().map(glob::literal_prefix),
+        );
+        let Some(prefix) = prefix else {
+            return Ok(KeyPage {
+                keys: Vec::new(),
+                next_marker: None,
+            });
+        };
+        let mut keys: Vec<MasterKey> = Vec::new();
+        loop {
+            // One more than is wanted tells whether the page is the last.
+            let page = self
+                .table
+                .page(Kind::Key, prefix, after.as_deref(), (limit + 1).min(1000))
+                .await?;
+            for record in &page.records {
+                let key = decode(record)?;
+                let wanted = query
+                    .pattern
+                    .as_deref()
+                    .is_none_or(|pattern| glob::matches(pattern, &record.id))
+                    && query.status.is_none_or(|status| status == key.state.into())
+                    && caller.may(Action::ListKeys, &key.id).is_ok();
+                if !wanted {
+                    continue;
+                }
+                if keys.len() == limit {
+                    let next_marker = keys
+                        .last()
+                        .map(|last| write_marker(&config, last.id.as_str()))
+                        .transpose()?;
+                    return Ok(KeyPage { keys, next_marker });
+                }
+                keys.push(key);
+            }
+            if !page.more {
+                return Ok(KeyPage {
+                    keys,
+                    next_marker: None,
+                });
+            }
+            after = page.records.into_iter().next_back().map(|record| record.id);
+        }
+    }
+}
+
+/// The narrower of two prefixes; `None` when no id can begin with both.
+fn narrower<'a>(a: Option<&'a str>, b: Option<&'a str>) -> Option<&'a str> {
+    let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+    if a.starts_with(b) {
+        Some(a)
+    } else if b.starts_with(a) {
+        Some(b)
+    } else {
+        None
+    }
+}
+
+const MARKER_LABEL: &[u8] = b"keyway/v1/list-marker\0";
+const MARKER_TAG_BYTES: usize = 32;
+
+/// A marker is the base64url of a MAC and of the id that the page ended with.
+fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
+    let tag = mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()]);
+    Ok(URL_SAFE_NO_PAD.encode([&tag, id.as_bytes()].concat()))
+}
+
+fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
+    let unknown = || KmsError::invalid("marker", "is not one that this service gave out");
+    let bytes = URL_SAFE_NO_PAD.decode(marker).map_err(|_| unknown())?;
+    let (tag, id) = bytes
+        .split_at_checked(MARKER_TAG_BYTES)
+        .ok_or_else(unknown)?;
+    let id = std::str::from_utf8(id).map_err(|_| unknown())?;
+    if verify_mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()], tag) {
+        Ok(id.to_owned())
+    } else {
+        Err(unknown())
+    }
+}
+
+fn marker_key(config: &ServiceConfig) -> Result<Key256, KmsError> {
+    Key256::try_from(config.marker_key.as_slice())
+        .map_err(|_| Fault::plain("the configuration's marker key is not 32 bytes long").into())
+}

@@ -1,0 +1,380 @@
+//! The operations on master keys. Each checks the permission first, then the service, then the key's state.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, TimestampRound, Unit};
+
+use super::{
+    DeletionWindow, Description, KeyId, KeyReader, KeyState, MAX_VERSIONS, MasterKey, NAME_TAG,
+    NewKey, Origin, Reference, Tags,
+};
+use crate::access::Caller;
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::keyring::KeyWrapper;
+use crate::policy::Action;
+use crate::ports::{Clock, Kind, Random, Record, Revision, StoreError, TableWriter};
+use crate::revision;
+use crate::service::Service;
+
+/// The operations on master keys.
+pub struct Keys {
+    pub(super) table: Arc<dyn TableWriter>,
+    reader: Arc<KeyReader>,
+    pub(super) service: Arc<Service>,
+    wrapper: Arc<dyn KeyWrapper>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    immediate_deletion: bool,
+}
+
+/// How often a change is tried again when other writers were faster.
+const ATTEMPTS: usize = 16;
+
+impl Keys {
+    /// `reader` is the one that this process serves data keys from, so that it obeys every change made here at once.
+    /// `immediate_deletion`: whether the deployment allows keys to be destroyed without a waiting time.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        reader: Arc<KeyReader>,
+        service: Arc<Service>,
+        wrapper: Arc<dyn KeyWrapper>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        immediate_deletion: bool,
+    ) -> Self {
+        Self {
+            table,
+            reader,
+            service,
+            wrapper,
+            clock,
+            random,
+            immediate_deletion,
+        }
+    }
+
+    /// Makes a key. Of several at once under one id, one succeeds.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyExists`], and then the existing key is untouched.
+    pub async fn create(&self, caller: &Caller, new: NewKey) -> Result<MasterKey, KmsError> {
+        let id = match new.id {
+            Some(id) => id,
+            None => KeyId::random(self.random.as_ref())?,
+        };
+        caller.may(Action::CreateKey, &id)?;
+        self.service.running().await?;
+        let mut key = MasterKey {
+            format: encoding::FORMAT,
+            id,
+            state: KeyState::Enabled,
+            description: new.description,
+            tags: new.tags,
+            origin: Origin::Kms,
+            created_at: self.now()?,
+            created_by: caller.principal().to_owned(),
+            versions: Vec::new(),
+        };
+        let first = key
+            .new_version(self.wrapper.as_ref(), self.random.as_ref(), key.created_at)
+            .await?;
+        key.versions.push(first);
+        let record = self.record(&key)?;
+        let result = self.table.put_new(&record).await;
+        self.reader.forget(&key.id);
+        match result {
+            Ok(()) => Ok(key),
+            Err(StoreError::Conflict) => Err(KmsError::KeyExists(key.id)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The key as it is now.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyNotFound`].
+    pub async fn describe(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
+        caller.may(Action::DescribeKey, id)?;
+        self.service.running().await?;
+        Ok(self.existing(id).await?.0)
+    }
+
+    /// What names the key and would break without it.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn references(&self, id: &KeyId) -> Result<Vec<Reference>, KmsError> {
+        let config = self.service.config().await?;
+        let is_default = config.is_some_and(|config| config.default_key_id.as_ref() == Some(id));
+        Ok(if is_default {
+            vec![Reference::ServiceDefaultKey]
+        } else {
+            Vec::new()
+        })
+    }
+
+    /// Lets the key serve again. One that is enabled stays so.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is pending deletion.
+    pub async fn enable(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
+        self.change(caller, Action::EnableKey, id, |key| {
+            key.must_not_be_pending()?;
+            key.state = KeyState::Enabled;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops the key from serving. One that is disabled stays so.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is pending deletion.
+    pub async fn disable(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
+        self.change(caller, Action::DisableKey, id, |key| {
+            key.must_not_be_pending()?;
+            key.state = KeyState::Disabled;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives the key another description, or none.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is pending deletion.
+    pub async fn describe_as(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        description: Option<Description>,
+    ) -> Result<MasterKey, KmsError> {
+        self.change(caller, Action::UpdateKeyDescription, id, |key| {
+            key.must_not_be_pending()?;
+            key.description.clone_from(&description);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds tags to the key, or replaces their values.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for the tag `name`, or when the key would have too many.
+    pub async fn tag(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        tags: &Tags,
+    ) -> Result<MasterKey, KmsError> {
+        caller.may(Action::TagResource, id)?;
+        if tags.get(NAME_TAG).is_some() {
+            return Err(name_tag_is_fixed("tags"));
+        }
+        self.change(caller, Action::TagResource, id, |key| {
+            key.must_not_be_pending()?;
+            let mut merged = key.tags.0.clone();
+            merged.extend(tags.0.clone());
+            key.tags = Tags::parse(merged)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes tags from the key; those that it does not have are ignored.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for the tag `name`.
+    pub async fn untag(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        names: &[String],
+    ) -> Result<MasterKey, KmsError> {
+        caller.may(Action::UntagResource, id)?;
+        if names.iter().any(|name| name == NAME_TAG) {
+            return Err(name_tag_is_fixed("tag_keys"));
+        }
+        self.change(caller, Action::UntagResource, id, |key| {
+            key.must_not_be_pending()?;
+            key.tags.0.retain(|key, _| !names.contains(key));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds a version, which encrypts from now on.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] unless the key is enabled.
+    pub async fn rotate(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
+        caller.may(Action::RotateKey, id)?;
+        self.service.running().await?;
+        for _ in 0..ATTEMPTS {
+            let (mut key, seen) = self.existing(id).await?;
+            key.must_be_enabled()?;
+            if key.versions.len() >= MAX_VERSIONS {
+                return Err(KmsError::TooManyVersions(key.id));
+            }
+            let next = key
+                .new_version(self.wrapper.as_ref(), self.random.as_ref(), self.now()?)
+                .await?;
+            key.versions.push(next);
+            if self.replaced(&key, seen).await? {
+                return Ok(key);
+            }
+        }
+        Err(KmsError::Contended(id.clone()))
+    }
+
+    /// Schedules the key's destruction.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is scheduled already.
+    pub async fn schedule_deletion(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        window: DeletionWindow,
+    ) -> Result<MasterKey, KmsError> {
+        let at = self
+            .now()?
+            .checked_add(window.duration())
+            .map_err(|error| Fault::new("a deletion date", error))?;
+        self.change(caller, Action::DeleteKey, id, |key| {
+            key.must_not_be_pending()?;
+            key.state = KeyState::PendingDeletion {
+                at,
+                was_enabled: key.state == KeyState::Enabled,
+            };
+            Ok(())
+        })
+        .await
+    }
+
+    /// Spares a key whose destruction is scheduled: back to the state that it had before.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is not scheduled.
+    pub async fn cancel_deletion(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+    ) -> Result<MasterKey, KmsError> {
+        self.change(caller, Action::DeleteKey, id, |key| match key.state {
+            KeyState::PendingDeletion { was_enabled, .. } => {
+                key.state = if was_enabled {
+                    KeyState::Enabled
+                } else {
+                    KeyState::Disabled
+                };
+                Ok(())
+            }
+            KeyState::Enabled | KeyState::Disabled => Err(key.state_error()),
+        })
+        .await
+    }
+
+    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost.
+    ///
+    /// # Errors
+    /// [`KmsError::Forbidden`], [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when its destruction is scheduled.
+    pub async fn destroy(&self, caller: &Caller, id: &KeyId) -> Result<(), KmsError> {
+        caller.may(Action::DeleteKey, id)?;
+        if !self.immediate_deletion {
+            return Err(KmsError::Forbidden(
+                "immediate deletion is not allowed here; schedule the deletion and wait out its window",
+            ));
+        }
+        self.service.running().await?;
+        for _ in 0..ATTEMPTS {
+            let (key, seen) = self.existing(id).await?;
+            key.must_not_be_pending()?;
+            let references = self.references(id).await?;
+            if !references.is_empty() {
+                return Err(KmsError::StillReferenced(key.id, references));
+            }
+            let result = self.table.remove(Kind::Key, id.as_str(), seen).await;
+            self.reader.forget(id);
+            match result {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(KmsError::Contended(id.clone()))
+    }
+
+    pub(crate) fn forget(&self, id: &KeyId) {
+        self.reader.forget(id);
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        action: Action,
+        id: &KeyId,
+        alter: impl Fn(&mut MasterKey) -> Result<(), KmsError> + Send,
+    ) -> Result<MasterKey, KmsError> {
+        caller.may(action, id)?;
+        self.service.running().await?;
+        for _ in 0..ATTEMPTS {
+            let (before, seen) = self.existing(id).await?;
+            let mut key = before.clone();
+            alter(&mut key)?;
+            if key == before || self.replaced(&key, seen).await? {
+                return Ok(key);
+            }
+        }
+        Err(KmsError::Contended(id.clone()))
+    }
+
+    async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
+        self.reader
+            .read(id)
+            .await?
+            .ok_or_else(|| KmsError::KeyNotFound(id.clone()))
+    }
+
+    /// Whether the key was replaced; `false` when another writer was faster.
+    async fn replaced(&self, key: &MasterKey, seen: Revision) -> Result<bool, KmsError> {
+        let result = self.table.replace(&self.record(key)?, seen).await;
+        // Also after a failure, for the write may have taken place all the same.
+        self.reader.forget(&key.id);
+        match result {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn record(&self, key: &MasterKey) -> Result<Record, KmsError> {
+        Ok(Record {
+            kind: Kind::Key,
+            id: key.id.as_str().to_owned(),
+            revision: revision(self.random.as_ref())?,
+            value: encoding::encode(key)?,
+            expires_at: None,
+        })
+    }
+
+    /// Now, to the microsecond: what is stored is what is answered.
+    fn now(&self) -> Result<Timestamp, KmsError> {
+        self.clock
+            .now()
+            .round(
+                TimestampRound::new()
+                    .smallest(Unit::Microsecond)
+                    .mode(jiff::RoundMode::Trunc),
+            )
+            .map_err(|error| Fault::new("the time", error).into())
+    }
+}
+
+fn name_tag_is_fixed(field: &'static str) -> KmsError {
+    KmsError::invalid(
+        field,
+        "the tag `name` identifies the key and cannot be changed or removed",
+    )
+}

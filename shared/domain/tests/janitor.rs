@@ -1,0 +1,134 @@
+//! Keys whose date has passed are destroyed, and no others.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+mod house;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use house::{House, id, named, root};
+use keyway_domain::KmsError;
+use keyway_domain::janitor::{Janitor, Swept};
+use keyway_domain::keys::DeletionWindow;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn janitor(house: &House) -> Janitor {
+    Janitor::new(
+        house.table.clone(),
+        Arc::new(house.process(false).keys),
+        house.clock.clone(),
+    )
+}
+
+#[tokio::test]
+async fn keys_go_when_their_date_has_passed_and_not_before() {
+    let house = House::build().await;
+    let keys = house.running().await.keys;
+    for (name, days) in [
+        ("soon", Some(7)),
+        ("later", Some(30)),
+        ("spared", Some(7)),
+        ("kept", None),
+    ] {
+        keys.create(&root(), named(name)).await.unwrap();
+        if let Some(days) = days {
+            let window = DeletionWindow::days(days).unwrap();
+            keys.schedule_deletion(&root(), &id(name), window)
+                .await
+                .unwrap();
+        }
+    }
+    house.clock.advance(7 * DAY - Duration::from_millis(1));
+    assert_eq!(janitor(&house).sweep().await.unwrap(), Swept::default());
+    keys.cancel_deletion(&root(), &id("spared")).await.unwrap();
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(
+        janitor(&house).sweep().await.unwrap().destroyed,
+        [id("soon")]
+    );
+    assert_eq!(janitor(&house).sweep().await.unwrap(), Swept::default());
+    assert!(matches!(
+        keys.describe(&root(), &id("soon")).await,
+        Err(KmsError::KeyNotFound(_))
+    ));
+    house.clock.advance(23 * DAY);
+    assert_eq!(
+        janitor(&house).sweep().await.unwrap().destroyed,
+        [id("later")]
+    );
+    for name in ["spared", "kept"] {
+        keys.describe(&root(), &id(name)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_something_names_stays() {
+    let house = House::build().await;
+    let process = house.process(false);
+    let default = Some(id("default"));
+    process
+        .service
+        .start_if_new(house.table.as_ref(), house.random.as_ref(), default)
+        .await
+        .unwrap();
+    process
+        .keys
+        .create(&root(), named("default"))
+        .await
+        .unwrap();
+    process
+        .keys
+        .schedule_deletion(&root(), &id("default"), DeletionWindow::DEFAULT)
+        .await
+        .unwrap();
+    house.clock.advance(8 * DAY);
+    assert_eq!(
+        janitor(&house).sweep().await.unwrap().referenced,
+        [id("default")]
+    );
+    process
+        .keys
+        .cancel_deletion(&root(), &id("default"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
+    let house = Arc::new(House::build().await);
+    let keys = house.running().await.keys;
+    for n in 0..50 {
+        let key = id(&format!("k{n}"));
+        keys.create(&root(), named(key.as_str())).await.unwrap();
+        keys.schedule_deletion(&root(), &key, DeletionWindow::DEFAULT)
+            .await
+            .unwrap();
+    }
+    house.clock.advance(7 * DAY);
+    let sweeps: Vec<_> = (0..3)
+        .map(|_| {
+            let house = house.clone();
+            tokio::spawn(async move { janitor(&house).sweep().await.unwrap() })
+        })
+        .collect();
+    let mut spared = Vec::new();
+    for n in (0..50).rev() {
+        let key = id(&format!("k{n}"));
+        match keys.cancel_deletion(&root(), &key).await {
+            Ok(_) => spared.push(key),
+            Err(KmsError::KeyNotFound(_)) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        tokio::task::yield_now().await;
+    }
+    for sweep in sweeps {
+        for gone in sweep.await.unwrap().destroyed {
+            assert!(!spared.contains(&gone), "{gone} was spared and destroyed");
+        }
+    }
+    for key in &spared {
+        keys.describe(&root(), key).await.unwrap();
+    }
+}
