@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_deployment_embedded::{Embedded, Operator};
 use keyway_domain::access::{AccessKeyId, AccessKeySummary, Grant, NewAccessKey};
@@ -199,15 +199,8 @@ async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens a deployment that exists: a mistyped folder must not become a new one.
 async fn open(operator: Operator) -> anyhow::Result<Embedded> {
-    if !Embedded::exists(&operator) {
-        bail!(
-            "there is no deployment in {}; `keyway serve --data-dir {}` makes one",
-            operator.data_dir.display(),
-            operator.data_dir.display()
-        );
-    }
+    Embedded::must_exist(&operator)?;
     Embedded::open(operator).await
 }
 

@@ -5,7 +5,8 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use keyway_deployment_embedded::{Embedded, NewPassphrase, Operator, change_passphrase};
 
 /// A key management service for object stores
 #[derive(Parser)]
@@ -27,6 +28,16 @@ enum Command {
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
+    /// Put the root keyring under another passphrase, or under none
+    ChangePassphrase(ChangePassphrase),
+}
+
+#[derive(Args)]
+struct ChangePassphrase {
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    new: NewPassphrase,
 }
 
 #[tokio::main]
@@ -34,6 +45,12 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
+        Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
+            match Embedded::must_exist(&operator) {
+                Ok(()) => change_passphrase(&operator, &new).await,
+                Err(error) => Err(error),
+            }
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

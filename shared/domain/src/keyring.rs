@@ -16,7 +16,8 @@ use crate::ports::{
 };
 use crate::{revision, uuid_v4};
 
-const KEYRING_SECRET: &str = "root-keyring";
+/// The name of the root keyring in the secret store.
+pub const KEYRING_SECRET: &str = "root-keyring";
 const DEPLOYMENT_RECORD: &str = "deployment";
 
 /// What a wrapped secret is bound to. It cannot be unwrapped as anything else, in another row or as another version.

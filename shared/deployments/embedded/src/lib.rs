@@ -8,20 +8,20 @@ mod system;
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::access::{AccessKeys, Credentials, NewAccessKey};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
-use keyway_domain::keyring::{KeyWrapper, RootKeyring};
+use keyway_domain::keyring::{KEYRING_SECRET, KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
 use keyway_domain::service::Service;
 use keyway_secrets_file::FileSecrets;
 use keyway_store_sqlite::SqliteTable;
 
-pub use settings::{Operator, Settings};
+pub use settings::{NewPassphrase, Operator, Settings};
 pub use system::{SystemClock, SystemRandom};
 
 /// The file that holds every record.
@@ -38,9 +38,16 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Whether the data folder holds a deployment.
-    pub fn exists(operator: &Operator) -> bool {
-        operator.data_dir.join(TABLE_FILE).exists()
+    /// Makes sure that the data folder holds a deployment: a mistyped one must not become a new deployment.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
+        if operator.data_dir.join(TABLE_FILE).exists() {
+            return Ok(());
+        }
+        let folder = operator.data_dir.display();
+        bail!("there is no deployment in {folder}; `keyway serve --data-dir {folder}` makes one")
     }
 
     /// Opens the deployment in the settings' data folder, and makes it on the first start.
@@ -52,13 +59,7 @@ impl Embedded {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         settings::private_folder(&operator.data_dir)?;
-        let passphrase = operator.passphrase()?;
-        let secrets = FileSecrets::open(
-            &operator.data_dir.join(SECRETS_FOLDER),
-            passphrase,
-            Arc::clone(&random),
-        )
-        .context("the root keyring's folder")?;
+        let secrets = secrets(&operator, &random)?;
         let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
             .context("the table")?;
         let keyring = RootKeyring::establish(&table, &secrets, clock.as_ref(), Arc::clone(&random))
@@ -180,6 +181,27 @@ impl Embedded {
     fn writer(&self) -> Arc<dyn TableWriter> {
         Arc::clone(&self.table) as Arc<dyn TableWriter>
     }
+}
+
+/// Puts the root keyring under another passphrase, or under none. Servers that run keep what they hold;
+/// the next start needs the new one.
+///
+/// # Errors
+/// When the keyring does not open with the current passphrase, or cannot be written.
+pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyhow::Result<()> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let new = new.passphrase()?;
+    secrets(operator, &random)?
+        .change_passphrase(KEYRING_SECRET, new)
+        .await
+        .context("the root keyring")?;
+    Ok(())
+}
+
+fn secrets(operator: &Operator, random: &Arc<dyn Random>) -> anyhow::Result<FileSecrets> {
+    let folder = operator.data_dir.join(SECRETS_FOLDER);
+    FileSecrets::open(&folder, operator.passphrase()?, Arc::clone(random))
+        .context("the root keyring's folder")
 }
 
 /// What serves requests.

@@ -56,23 +56,57 @@ impl Settings {
 }
 
 impl Operator {
-    /// The passphrase, from the file or from `KEYWAY_PASSPHRASE`.
+    /// The passphrase of the root keyring.
     pub(crate) fn passphrase(&self) -> anyhow::Result<Option<SecretBytes>> {
-        let from_environment = environment("KEYWAY_PASSPHRASE")?;
-        let Some(file) = &self.passphrase_file else {
-            return Ok(from_environment.map(|text| secret(&text)));
-        };
-        if from_environment.is_some() {
-            bail!("both KEYWAY_PASSPHRASE and a passphrase file are given; give one of them");
+        passphrase("KEYWAY_PASSPHRASE", self.passphrase_file.as_deref())
+    }
+}
+
+/// The new passphrase of the root keyring.
+#[derive(Debug, Clone, Args)]
+pub struct NewPassphrase {
+    /// File whose first line is the new passphrase (or set KEYWAY_NEW_PASSPHRASE)
+    #[arg(long, env = "KEYWAY_NEW_PASSPHRASE_FILE", value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+
+    /// Keep the root keyring without a passphrase from now on
+    #[arg(long, conflicts_with = "new_passphrase_file")]
+    pub remove: bool,
+}
+
+impl NewPassphrase {
+    pub(crate) fn passphrase(&self) -> anyhow::Result<Option<SecretBytes>> {
+        match (
+            passphrase("KEYWAY_NEW_PASSPHRASE", self.new_passphrase_file.as_deref())?,
+            self.remove,
+        ) {
+            (Some(_), true) => bail!("a new passphrase is given together with --remove"),
+            (None, false) => {
+                bail!(
+                    "no new passphrase: set KEYWAY_NEW_PASSPHRASE, or pass --new-passphrase-file or --remove"
+                )
+            }
+            (passphrase, _) => Ok(passphrase),
         }
-        let text =
-            Zeroizing::new(std::fs::read_to_string(file).with_context(|| {
-                format!("the passphrase file {} cannot be read", file.display())
-            })?);
-        match text.lines().next() {
-            Some(line) if !line.is_empty() => Ok(Some(secret(line))),
-            _ => bail!("the passphrase file {} is empty", file.display()),
-        }
+    }
+}
+
+/// A passphrase from the variable or the file's first line.
+fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<SecretBytes>> {
+    let from_environment = environment(variable)?;
+    let Some(file) = file else {
+        return Ok(from_environment.map(|text| secret(&text)));
+    };
+    if from_environment.is_some() {
+        bail!("both {variable} and a file are given; give one of them");
+    }
+    let text = Zeroizing::new(
+        std::fs::read_to_string(file)
+            .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
+    );
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Some(secret(line))),
+        _ => bail!("the passphrase file {} is empty", file.display()),
     }
 }
 

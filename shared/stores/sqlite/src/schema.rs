@@ -159,3 +159,37 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
 fn number(versions: usize) -> i64 {
     i64::try_from(versions).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_made_once_in_order_and_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        std::fs::write(&path, "").unwrap();
+        let first = "CREATE TABLE a (n); INSERT INTO a VALUES (1)";
+        let second = "ALTER TABLE a ADD COLUMN m; UPDATE a SET m = n + 1";
+        let broken = "INSERT INTO a VALUES (7, 7); INSERT INTO none VALUES (7)";
+        let state = |migrations: &[&str]| {
+            let connection = prepare(&path, migrations)?;
+            let rows = connection.query_row("SELECT count(*), sum(m) FROM a", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })?;
+            Ok::<_, Refusal>((rows, version(&connection, migrations)?))
+        };
+        drop(prepare(&path, &[first]).unwrap());
+        assert_eq!(state(&[first, second]).unwrap(), ((1, 2), 2));
+        assert_eq!(state(&[first, second]).unwrap(), ((1, 2), 2));
+        assert!(matches!(
+            state(&[first, second, broken]),
+            Err(Refusal::Sqlite(_))
+        ));
+        assert_eq!(state(&[first, second]).unwrap(), ((1, 2), 2));
+        assert!(matches!(
+            state(&[first]),
+            Err(Refusal::Newer { found: 2, known: 1 })
+        ));
+    }
+}

@@ -541,6 +541,51 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
     table.put_new(&record("another", 3)).await.unwrap();
 }
 
+/// A write that fails, in one transaction with others: alone, or ending the transaction as a full disk does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_takes_no_acknowledged_one_with_it() {
+    for failure in ["ABORT", "ROLLBACK"] {
+        let folder = private_folder();
+        let table = open(&folder);
+        let other = Connection::open(folder.path().join("table")).unwrap();
+        other
+            .execute_batch(&format!(
+                "CREATE TRIGGER refuse BEFORE INSERT ON records WHEN new.id = CAST('id-25' AS BLOB)
+                 BEGIN SELECT RAISE({failure}, 'refused'); END;
+                 BEGIN IMMEDIATE;"
+            ))
+            .unwrap();
+        let mut running = JoinSet::new();
+        for n in 0..50 {
+            let table = Arc::clone(&table);
+            running.spawn(async move { (n, table.put_new(&record(&format!("id-{n}"), n)).await) });
+        }
+        // The lock is let go when all writes wait, so that most of them share a transaction.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        other.execute_batch("COMMIT").unwrap();
+
+        let mut failed = Vec::new();
+        for (n, written) in running.join_all().await {
+            let found = table
+                .get(Kind::Key, &format!("id-{n}"), Consistency::Strong)
+                .await
+                .unwrap();
+            assert_eq!(
+                found.is_some(),
+                written.is_ok(),
+                "{failure} {n} {written:?}"
+            );
+            failed.extend(written.is_err().then_some(n));
+        }
+        assert!(failed.contains(&25), "{failed:?}");
+        assert_eq!(failed.len() == 1, failure == "ABORT", "{failed:?}");
+        other.execute_batch("DROP TRIGGER refuse").unwrap();
+        for n in 0..50 {
+            table.put_new(&record(&format!("id-{n}"), n)).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_file_fails_and_never_panics() {
     let folder = private_folder();
