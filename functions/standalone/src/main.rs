@@ -21,9 +21,14 @@ struct Arguments {
     command: Command,
 }
 
+const SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
+  KEYWAY_ROOT_ACCESS_KEY, KEYWAY_ROOT_SECRET_KEY  the root access key; generated and shown once when not set
+  KEYWAY_PASSPHRASE                               protects the root keyring; or use --passphrase-file";
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve RustFS's KMS admin API from this machine
+    #[command(after_help = SECRETS)]
     Serve(Box<serve::Serve>),
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]

@@ -18,9 +18,6 @@ use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use crate::access_key::text;
 use crate::tell;
 
-/// The root access key, where it is not generated: KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY.
-/// The root keyring's passphrase: KEYWAY_PASSPHRASE, or a file. Neither can be given as an argument,
-/// because arguments are visible to every user of the machine.
 #[derive(Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -37,7 +34,7 @@ pub(crate) struct Serve {
 
     /// Configure the local backend with its defaults and start it, if nothing is configured yet
     #[arg(long, env = "KEYWAY_START", value_name = "BOOL", default_value_t = false,
-          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     start: bool,
 
     /// With --start: the key of data-key requests that name none
@@ -46,7 +43,7 @@ pub(crate) struct Serve {
 
     /// Serve plain HTTP on an address that is not loopback; data keys are then readable on the network
     #[arg(long, env = "KEYWAY_INSECURE_HTTP", value_name = "BOOL", default_value_t = false,
-          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     insecure_http: bool,
 
     /// How the log's lines look

@@ -44,7 +44,7 @@ pub struct Settings {
 
     /// Allow keys to be destroyed without a waiting time, when a request confirms it
     #[arg(long, env = "KEYWAY_ALLOW_IMMEDIATE_DELETION", value_name = "BOOL", default_value_t = false,
-          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub allow_immediate_deletion: bool,
 }
 
