@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -9,8 +9,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::{Answer, Signer};
 
@@ -51,6 +52,7 @@ pub struct ServerOptions {
     program: &'static str,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    umask: Option<&'static str>,
 }
 
 impl Default for ServerOptions {
@@ -60,6 +62,7 @@ impl Default for ServerOptions {
             program: "keyway",
             arguments: vec!["serve".to_owned(), "--start".to_owned()],
             variables: root_variables(),
+            umask: None,
         }
     }
 }
@@ -114,19 +117,33 @@ impl ServerOptions {
         self
     }
 
-    fn command(&self, data_dir: &Path) -> Command {
-        let mut command = Command::new(binary(self.program));
-        command
-            .args(&self.arguments)
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir);
+    /// Under this umask.
+    #[must_use]
+    pub fn umask(mut self, umask: &'static str) -> Self {
+        self.umask = Some(umask);
+        self
+    }
+
+    /// The program with these options' arguments and variables, and none of the test's own.
+    fn command(&self) -> Command {
+        let program = binary(self.program);
+        let mut command = match self.umask {
+            None => Command::new(program),
+            Some(umask) => {
+                let script = format!(r#"umask {umask}; exec "$0" "$@""#);
+                let mut command = Command::new("sh");
+                command.args(["-c", &script]).arg(program);
+                command
+            }
+        };
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
         {
             command.env_remove(name);
         }
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+            .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -134,56 +151,136 @@ impl ServerOptions {
         command
     }
 
+    /// Listens on a free port and keeps its data in `data_dir`, unless the options say otherwise.
+    fn serving(&self, data_dir: &Path) -> Command {
+        let sets = |option: &str, variable: &str| {
+            self.arguments.iter().any(|argument| argument == option)
+                || self.variables.iter().any(|(name, _)| name == variable)
+        };
+        let mut command = self.command();
+        if !sets("--listen", "KEYWAY_LISTEN") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !sets("--data-dir", "KEYWAY_DATA_DIR") {
+            command.arg("--data-dir").arg(data_dir);
+        }
+        command
+    }
+
+    /// Runs the program with these arguments alone to its end: exit code, stdout, stderr.
+    pub async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+        let options = Self {
+            arguments,
+            ..self.clone()
+        };
+        output(options.command()).await
+    }
+
     /// Starts a process that must not come to serve, and gives its exit code and what it said on stderr.
     pub async fn fail(&self, data_dir: &Path) -> (Option<i32>, String) {
-        let output = self.command(data_dir).output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output)
-            .await
-            .expect("it ends")
-            .expect("it runs");
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        let (code, _, stderr) = output(self.serving(data_dir)).await;
+        (code, stderr)
     }
 
     /// Starts the process and waits until it serves.
     pub async fn start(&self, data_dir: &Path) -> Server {
-        let mut child = self.command(data_dir).spawn().expect("the binary runs");
-        let mut log = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut line = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(60), log.read_line(&mut line)).await;
-        let first: Value = match read {
-            Ok(Ok(length)) if length > 0 => serde_json::from_str(&line).expect("the log is JSON"),
-            _ => {
-                let output = child.wait_with_output().await.expect("it ends");
-                panic!(
-                    "the server did not start: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
+        let mut child = self.serving(data_dir).spawn().expect("the binary runs");
+        let log = Captured::of(child.stdout.take().expect("stdout is piped"));
+        let stderr = Captured::of(child.stderr.take().expect("stderr is piped"));
+        let started = tokio::time::timeout(PATIENCE, async {
+            while log.address().is_none() && !log.ended() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
+        });
+        started.await.ok();
+        let Some(address) = log.address() else {
+            child.kill().await.expect("it is killed");
+            panic!("the server did not start: {}", stderr.whole().await);
         };
-        let address = first["listen"]
-            .as_str()
-            .expect("the log's first line has the address")
-            .to_owned();
-        let client = Client::builder(TokioExecutor::new()).build_http();
         Server {
             child,
             log,
-            first,
+            stderr,
             address,
-            client,
+            client: Client::builder(TokioExecutor::new()).build_http(),
             root: Signer::new("test-root", "test-root-secret"),
         }
+    }
+}
+
+async fn output(mut command: Command) -> (Option<i32>, String, String) {
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("it ends")
+        .expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// How long a process may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a process writes, read as it comes so that the process never waits for a reader.
+struct Captured {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Captured {
+    fn of(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&text);
+        let reader = tokio::spawn(async move {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+                sink.lock().unwrap().extend_from_slice(&chunk[..length]);
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn ended(&self) -> bool {
+        self.reader.is_finished()
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    async fn whole(self) -> String {
+        self.reader.await.expect("it is read to its end");
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    /// The line that says where the process listens, once it is whole.
+    fn serving(&self) -> Option<String> {
+        let text = self.so_far();
+        text.split_inclusive('\n')
+            .find(|line| line.contains("serving") && line.ends_with('\n'))
+            .map(str::to_owned)
+    }
+
+    fn address(&self) -> Option<String> {
+        let line = self.serving()?;
+        let after = ["\"listen\":\"", "listen="]
+            .iter()
+            .find_map(|name| Some(line.split_once(name)?.1))
+            .expect("the line says where it listens");
+        let end = |c: char| c == '"' || c.is_whitespace();
+        after.split(end).next().map(str::to_owned)
     }
 }
 
 /// A real process that serves.
 pub struct Server {
     child: Child,
-    log: BufReader<ChildStdout>,
-    first: Value,
+    log: Captured,
+    stderr: Captured,
     /// Where it listens.
     pub address: String,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -191,14 +288,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// The log's first line.
-    pub fn first_line(&self) -> &Value {
-        &self.first
+    /// The log's first line as JSON.
+    pub fn first_line(&self) -> Value {
+        let log = self.log.so_far();
+        serde_json::from_str(log.lines().next().expect("a line")).expect("the log is JSON")
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id().expect("it runs")
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.so_far()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
     }
 
     /// Calls as root; `path` is below the prefix.
@@ -263,34 +366,33 @@ impl Server {
         self.child.kill().await.expect("it is killed");
     }
 
-    /// Sends SIGTERM and waits for the end: exit code, the rest of the log, and stderr.
+    /// Sends it a signal: `TERM`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs");
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{name}"), &pid.to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Sends SIGTERM and waits for the end: exit code, the log, and stderr.
     pub async fn stop(self) -> (Option<i32>, String, String) {
-        signal("TERM", self.pid());
-        let mut log = String::new();
-        let mut reader = self.log;
-        let output = async {
-            tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut log)
-                .await
-                .expect("the log is text");
-            self.child.wait_with_output().await.expect("it ends")
-        };
-        let output = tokio::time::timeout(Duration::from_secs(60), output)
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for the end: exit code, the log, and stderr.
+    pub async fn ended(mut self) -> (Option<i32>, String, String) {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
             .await
-            .expect("it stops in time");
+            .expect("it stops in time")
+            .expect("it ends");
         (
-            output.status.code(),
-            log,
-            String::from_utf8_lossy(&output.stderr).into_owned(),
+            status.code(),
+            self.log.whole().await,
+            self.stderr.whole().await,
         )
     }
-}
-
-/// Sends a signal to a process.
-pub(crate) fn signal(name: &str, pid: u32) {
-    let sent = std::process::Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status();
-    assert!(sent.expect("kill runs").success());
 }
 
 #[expect(

@@ -13,8 +13,7 @@ use keyway_deployment_embedded::{Embedded, NewPassphrase, Operator, change_passp
 #[command(
     name = "keyway",
     version,
-    about,
-    after_help = "Every option can also be set as the KEYWAY_* variable named beside it."
+    after_help = "Settings can also be given as the KEYWAY_* variable named beside them."
 )]
 struct Arguments {
     #[command(subcommand)]

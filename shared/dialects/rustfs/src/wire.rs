@@ -26,13 +26,22 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             "invalid JSON: the body must be a JSON object",
         ));
     }
+    serde_json::from_slice(body).map_err(|_| explained::<T>(body))
+}
+
+/// Decodes once more, to learn where it goes wrong: keeping track of that is dear, and mostly for nothing.
+fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        describe(&path, &error.into_inner())
-    })?;
-    deserializer.end().map_err(|error| describe(".", &error))?;
-    Ok(value)
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(error) => {
+            let path = error.path().to_string();
+            describe(&path, &error.into_inner())
+        }
+        Ok(_) => match deserializer.end() {
+            Err(error) => describe(".", &error),
+            Ok(()) => Refusal::invalid("invalid JSON"),
+        },
+    }
 }
 
 /// As [`json`], an empty body taken for `{}`.

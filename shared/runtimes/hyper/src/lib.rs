@@ -1,6 +1,7 @@
 //! Sockets to requests and back, with bounds on time and numbers, and graceful shutdown.
 
 mod log;
+mod patience;
 
 use std::convert::Infallible;
 use std::io;
@@ -20,8 +21,9 @@ use hyper_util::server::graceful::GracefulShutdown;
 use keyway_http::{Body, Peer, Site};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-use tower_http::timeout::TimeoutBody;
+use tokio::sync::{Semaphore, watch};
+
+use patience::Patience;
 
 pub use log::{LogFormat, start_log};
 
@@ -31,6 +33,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 /// How long requests in flight may take to finish after shutdown has begun.
 const GRACE: Duration = Duration::from_secs(25);
+/// How long the last answers may take to reach the network once they are made.
+const FLUSH: Duration = Duration::from_secs(1);
 /// Connections served at once; more wait in the listen queue.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -80,6 +84,7 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
         .keep_alive_interval(Some(HEAD_TIMEOUT))
         .max_header_list_size(64 << 10);
     let graceful = GracefulShutdown::new();
+    let (in_flight, _) = watch::channel(());
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -101,9 +106,15 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
             address: address.ip(),
             encrypted: false,
         };
+        let requests = in_flight.clone();
         let service = service_fn(move |request| {
             let site = Arc::clone(&site);
-            async move { Ok::<_, Infallible>(respond(&site, request, peer).await) }
+            let counted = requests.subscribe();
+            async move {
+                let response = respond(&site, request, peer).await;
+                drop(counted);
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
@@ -117,11 +128,16 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
         });
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("requests were still in flight when the grace period ended");
+    let connections = graceful.shutdown();
+    // A connection on which half a request's head has come is no request: it is not waited for.
+    let requests = async {
+        in_flight.closed().await;
+        tokio::time::sleep(FLUSH).await;
+    };
+    tokio::select! {
+        () = connections => {}
+        () = requests => {}
+        () = tokio::time::sleep(GRACE) => tracing::warn!("requests were still in flight when the grace period ended"),
     }
 }
 
@@ -152,7 +168,7 @@ async fn respond(site: &Site, request: Request<Incoming>, peer: Peer) -> Respons
     {
         parts.headers.insert(HOST, host);
     }
-    let body: Body = Box::pin(TimeoutBody::new(BODY_PAUSE, body));
+    let body: Body = Box::pin(Patience::new(body, BODY_PAUSE));
     site.respond(Request::from_parts(parts, body), peer)
         .await
         .map(Full::new)

@@ -1,0 +1,231 @@
+//! Real clients: awscurl as the documents use it, and botocore's signers.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use keyway_tests::{Server, ServerOptions};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{access_key, create, folder, is_set};
+
+pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Where the clients are, made first if need be. `None`, and said so, where they cannot be had;
+/// in CI that is a failure.
+pub(crate) fn clients(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<bool> = OnceLock::new();
+    let made = *MADE.get_or_init(|| {
+        let made = std::process::Command::new(Path::new(REPOSITORY).join("scripts/python-env"))
+            .stdout(Stdio::null())
+            .status();
+        made.is_ok_and(|status| status.success())
+    });
+    if made {
+        return Some(Path::new(REPOSITORY).join(".venv/bin"));
+    }
+    assert!(!is_set("CI"), "{test}: the clients could not be made");
+    eprintln!("\n*** SKIPPED: {test}: scripts/python-env could not make the clients ***\n");
+    None
+}
+
+/// Runs a client to its end with the access key in its variables: whether it succeeded, stdout, stderr.
+async fn run(program: &Path, key: &Value, arguments: &[&str]) -> (bool, String, String) {
+    let text = |name: &str| key[name].as_str().unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("AWS_ACCESS_KEY_ID", text("access_key_id"))
+        .env("AWS_SECRET_ACCESS_KEY", text("secret_access_key"))
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    if let Some(token) = key["session_token"].as_str() {
+        command.env("AWS_SESSION_TOKEN", token);
+    }
+    let output = command.output().await.unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[tokio::test]
+async fn botocore_signs_the_life_of_a_key_in_every_way() {
+    let Some(bin) = clients("botocore") else {
+        return;
+    };
+    let folder = folder();
+    for life in [&[][..], &["--expires-in", "3600"]] {
+        let folder = folder.path().join(life.len().to_string());
+        let server = ServerOptions::default().start(&folder).await;
+        let policy = [&["--policy", "kms-admin"], life].concat();
+        let key = access_key(&folder, &policy).await;
+        let script = Path::new(REPOSITORY).join("tests/clients/botocore_client.py");
+        let base = format!("http://{}/rustfs/admin/v3", server.address);
+        let arguments = [script.to_str().unwrap(), &base];
+        let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
+        assert!(ended_well, "{stdout}{stderr}");
+        let mut ways = std::collections::BTreeMap::<String, usize>::new();
+        for line in stdout.lines() {
+            let held: Value = serde_json::from_str(line).unwrap();
+            *ways
+                .entry(held["way"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+        assert_eq!(ways.len(), 7, "{stdout}");
+        assert!(ways.values().all(|&checks| checks == 6), "{stdout}");
+        // What they made is there for everybody else.
+        server
+            .call("GET", "/kms/keys/life-header-s3-s3", "")
+            .await
+            .ok();
+        assert_eq!(server.stop().await.0, Some(0));
+    }
+}
+
+/// awscurl, called as the documents call it.
+struct AwsCurl<'a> {
+    program: PathBuf,
+    key: Value,
+    server: &'a Server,
+}
+
+impl AwsCurl<'_> {
+    async fn call(&self, method: &str, path: &str, body: &str) -> Value {
+        let url = format!("http://{}/rustfs/admin/v3{path}", self.server.address);
+        let mut arguments = vec!["--service", "execute-api", "--region", "us-east-1"];
+        arguments.extend(["-X", method]);
+        if !body.is_empty() {
+            arguments.extend(["-H", "Content-Type: application/json", "-d", body]);
+        }
+        arguments.push(&url);
+        let (ended_well, stdout, stderr) = run(&self.program, &self.key, &arguments).await;
+        assert!(ended_well, "{stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"))
+    }
+
+    /// The same of an answer that is a success.
+    async fn ok(&self, method: &str, path: &str, body: &str) -> Value {
+        let answer = self.call(method, path, body).await;
+        assert_ne!(answer["success"], false, "{method} {path}: {answer}");
+        answer
+    }
+}
+
+#[tokio::test]
+async fn awscurl_drives_every_route() {
+    let Some(bin) = clients("awscurl") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "default").await;
+    let limited = ["--policy", "kms-admin", "--expires-in", "3600"];
+    let awscurl = AwsCurl {
+        program: bin.join("awscurl"),
+        key: access_key(folder.path(), &limited).await,
+        server: &server,
+    };
+    let made = awscurl
+        .ok(
+            "POST",
+            "/kms/keys",
+            r#"{"KeyUsage":"ENCRYPT_DECRYPT","Description":"project-alpha","Tags":{"owner":"security","env":"prod"}}"#,
+        )
+        .await;
+    assert_eq!(made["key_metadata"]["key_usage"], "ENCRYPT_DECRYPT");
+    assert_eq!(made["key_metadata"]["tags"]["owner"], "security");
+    let id = made["key_id"].as_str().unwrap();
+    assert_eq!(id.len(), 36, "a UUID");
+    let of_key = json!({"key_id": id}).to_string();
+
+    let legacy = awscurl
+        .ok("POST", "/kms/create-key?keyName=legacy", "")
+        .await;
+    assert_eq!(legacy["key_id"], "legacy");
+    let again = awscurl
+        .call("POST", "/kms/create-key?keyName=legacy", "")
+        .await;
+    assert_eq!(again["code"], "KeyAlreadyExists");
+
+    let first = awscurl.ok("GET", "/kms/keys?limit=1", "").await;
+    let marker = first["next_marker"].as_str().unwrap();
+    let rest = awscurl
+        .ok("GET", &format!("/kms/keys?limit=50&marker={marker}"), "")
+        .await;
+    assert_eq!(rest["keys"].as_array().unwrap().len(), 2);
+    let listed = awscurl.ok("GET", "/kms/list-keys?prefix=leg", "").await;
+    assert_eq!(listed["keys"][0]["key_id"], "legacy");
+
+    let described = awscurl.ok("GET", &format!("/kms/keys/{id}"), "").await;
+    assert_eq!(described["key_metadata"], made["key_metadata"]);
+    let described = awscurl
+        .ok("GET", &format!("/kms/describe-key?keyId={id}"), "")
+        .await;
+    assert_eq!(described["key_metadata"], made["key_metadata"]);
+
+    let context = json!({"bucket": "analytics-data", "object": "2024/09/18/report.parquet"});
+    let generate = json!({"key_id": id, "key_spec": "AES_256", "encryption_context": context});
+    let generated = awscurl
+        .ok("POST", "/kms/generate-data-key", &generate.to_string())
+        .await;
+    let decrypt = json!({
+        "ciphertext_blob": generated["ciphertext_blob"],
+        "encryption_context": context,
+    })
+    .to_string();
+    let opened = awscurl.ok("POST", "/kms/decrypt", &decrypt).await;
+    assert_eq!(opened["plaintext"], generated["plaintext_key"]);
+    let encrypt = json!({"key_id": id, "plaintext": "aGVsbG8="}).to_string();
+    let sealed = awscurl.ok("POST", "/kms/encrypt", &encrypt).await;
+    assert_eq!(sealed["key_version"], 1);
+
+    let rotated = awscurl.ok("POST", "/kms/keys/rotate", &of_key).await;
+    assert_eq!(rotated["key_metadata"]["key_version"], 2);
+    let rewrapped = awscurl.ok("POST", "/kms/rewrap", &decrypt).await;
+    assert_eq!(rewrapped["key_version"], 2);
+
+    let with = |name: &str, value: Value| json!({"key_id": id, name: value}).to_string();
+    for (path, body) in [
+        ("/kms/keys/tag", with("tags", json!({"env": "dev"}))),
+        ("/kms/keys/untag", with("tag_keys", json!(["owner"]))),
+        (
+            "/kms/keys/update-description",
+            with("description", json!("beta")),
+        ),
+    ] {
+        awscurl.ok("POST", path, &body).await;
+    }
+    let disabled = awscurl.ok("POST", "/kms/keys/disable", &of_key).await;
+    assert_eq!(disabled["key_metadata"]["key_state"], "Disabled");
+    assert_eq!(disabled["key_metadata"]["tags"], json!({"env": "dev"}));
+    assert_eq!(disabled["key_metadata"]["description"], "beta");
+    let refused = awscurl.call("POST", "/kms/decrypt", &decrypt).await;
+    assert_eq!(refused["code"], "InvalidKeyState");
+    awscurl.ok("POST", "/kms/keys/enable", &of_key).await;
+
+    let window = with("pending_window_in_days", json!(30));
+    let deleted = awscurl.ok("DELETE", "/kms/keys/delete", &window).await;
+    assert!(deleted["deletion_date"].is_string(), "{deleted}");
+    let spared = awscurl
+        .ok(
+            "POST",
+            &format!("/kms/keys/cancel-deletion?keyId={id}"),
+            "{}",
+        )
+        .await;
+    assert_eq!(spared["key_metadata"]["key_state"], "Enabled");
+    let deleted = awscurl
+        .ok("DELETE", "/kms/keys/delete?keyId=legacy", "")
+        .await;
+    assert_eq!(deleted["key_metadata"]["key_state"], "PendingDeletion");
+}

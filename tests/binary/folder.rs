@@ -1,0 +1,244 @@
+//! The data folder: whose it is, what must be in it, and what opens it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use keyway_tests::ServerOptions;
+
+use crate::{create, data_dir, decrypt, folder, generate};
+
+/// Mode and content of everything below `folder`, itself included; a folder has no content.
+fn everything(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mut found = BTreeMap::from([(folder.to_owned(), (mode(folder), Vec::new()))]);
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything(&path));
+        } else {
+            let content = fs::read(&path).unwrap();
+            found.insert(path.clone(), (mode(&path), content));
+        }
+    }
+    found
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+const KEYRING: &str = "secrets/root-keyring.secret";
+
+#[tokio::test]
+async fn all_of_it_is_the_owners_alone_under_any_umask() {
+    for umask in ["000", "022", "077"] {
+        let folder = folder();
+        let data_dir = folder.path().join("above").join("data");
+        let options = ServerOptions::default().umask(umask);
+        let server = options.start(&data_dir).await;
+        create(&server, "k").await;
+        let check = |when: &str, files: &[&str]| {
+            let found = everything(folder.path());
+            for (path, (mode, _)) in &found {
+                let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+                assert_eq!(*mode, wanted, "{when}, umask {umask}: {}", path.display());
+            }
+            for file in files {
+                assert!(found.contains_key(&data_dir.join(file)), "{when}: {file}");
+            }
+        };
+        let files = ["keyway.db", "keyway.db-wal", "keyway.db-shm", KEYRING];
+        check("while it runs", &files);
+        server.signal("KILL");
+        server.ended().await;
+        check("after a kill", &files);
+        let server = options.start(&data_dir).await;
+        server.stop().await;
+        check("after a stop", &["keyway.db", KEYRING]);
+    }
+}
+
+#[tokio::test]
+async fn what_others_may_use_is_refused_with_the_remedy() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let options = ServerOptions::default();
+    options.start(&data_dir).await.stop().await;
+    let before = everything(&data_dir);
+    for (name, modes, right) in [
+        ("", [0o750, 0o701, 0o777], 0o700),
+        ("keyway.db", [0o640, 0o604, 0o666], 0o600),
+        ("secrets", [0o750, 0o701, 0o777], 0o700),
+        (KEYRING, [0o640, 0o604, 0o666], 0o600),
+    ] {
+        let path: PathBuf = data_dir.join(name).components().collect();
+        for mode in modes {
+            set_mode(&path, mode);
+            let (code, stderr) = options.fail(&data_dir).await;
+            assert_eq!(code, Some(1), "{stderr}");
+            let told: String = stderr.chars().filter(|&c| c != '\'').collect();
+            let remedy = format!("chmod {right:o} {}", path.display());
+            assert!(told.contains(&remedy), "no {remedy:?} in {stderr}");
+        }
+        set_mode(&path, right);
+        assert_eq!(everything(&data_dir), before, "{name}");
+    }
+    options.start(&data_dir).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_never_replaced() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let options = ServerOptions::default();
+    let server = options.start(&data_dir).await;
+    create(&server, "k").await;
+    let blob = generate(&server, "k").await.text("ciphertext_blob");
+    server.stop().await;
+    let other = crate::folder();
+    options.start(other.path()).await.stop().await;
+
+    let keyring = data_dir.join(KEYRING);
+    let right = fs::read(&keyring).unwrap();
+    let foreign = fs::read(other.path().join(KEYRING)).unwrap();
+    for (content, words) in [
+        (None, "root keyring is missing"),
+        (Some(&foreign[..]), "belongs to another deployment"),
+        (Some(&right[..right.len() / 2]), "not a secret's file"),
+    ] {
+        match content {
+            None => fs::remove_file(&keyring).unwrap(),
+            Some(content) => fs::write(&keyring, content).unwrap(),
+        }
+        set_mode(&data_dir, 0o700);
+        if content.is_some() {
+            set_mode(&keyring, 0o600);
+        }
+        let before = everything(&data_dir);
+        let (code, stderr) = options.fail(&data_dir).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        let tool = ["access-key", "list", "--data-dir"];
+        let tool = [&tool[..], &[data_dir.to_str().unwrap()]].concat();
+        let (code, _, stderr) = options.run(&tool).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert_eq!(everything(&data_dir), before, "{words}");
+    }
+    // The whole folder of secrets gone: no keyring comes into being either.
+    fs::remove_dir_all(data_dir.join("secrets")).unwrap();
+    let (code, stderr) = options.fail(&data_dir).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("root keyring is missing"), "{stderr}");
+    assert!(!keyring.exists());
+
+    fs::write(&keyring, right).unwrap();
+    set_mode(&keyring, 0o600);
+    let server = options.start(&data_dir).await;
+    decrypt(&server, &blob).await.ok();
+}
+
+#[tokio::test]
+async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
+    let folder = folder();
+    let options = ServerOptions::default();
+    options.start(folder.path()).await.stop().await;
+    let table = folder.path().join("keyway.db");
+    let set = |pragma: &str, value: i64| {
+        let connection = rusqlite::Connection::open(&table).unwrap();
+        connection.pragma_update(None, pragma, value).unwrap();
+    };
+    for (pragma, wrong, right, words) in [
+        ("user_version", 99, 1, "run the newer release"),
+        ("application_id", 1, 0x4b45_5957, "not a Keyway table"),
+    ] {
+        set(pragma, wrong);
+        let before = everything(folder.path());
+        let (code, stderr) = options.fail(folder.path()).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        assert_eq!(everything(folder.path()), before, "{pragma}");
+        set(pragma, right);
+    }
+    options.start(folder.path()).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_passphrase_must_be_the_right_one_and_may_come_from_variable_or_file() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let passphrase = "correct horse battery staple";
+    let by_variable =
+        |passphrase: &str| ServerOptions::default().variable("KEYWAY_PASSPHRASE", passphrase);
+    let file = folder.path().join("passphrase");
+    let by_file = |content: &str| {
+        fs::write(&file, content).unwrap();
+        ServerOptions::default()
+            .argument("--passphrase-file")
+            .argument(file.to_str().unwrap())
+    };
+    let server = by_variable(passphrase).start(&data_dir).await;
+    create(&server, "k").await;
+    let generated = generate(&server, "k").await;
+    server.stop().await;
+
+    let before = everything(&data_dir);
+    for (options, words) in [
+        (by_variable("wrong horse"), "the passphrase is wrong"),
+        (
+            by_variable(&format!("{passphrase} ")),
+            "the passphrase is wrong",
+        ),
+        (ServerOptions::default(), "give the passphrase"),
+        (by_variable(""), "give the passphrase"),
+    ] {
+        let (code, stderr) = options.fail(&data_dir).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        assert!(!stderr.contains("horse"), "{stderr}");
+        assert_eq!(everything(&data_dir), before, "{words}");
+    }
+    for (content, words) in [
+        ("wrong horse\n", "the passphrase is wrong"),
+        ("", "is empty"),
+        ("\ncorrect horse\n", "is empty"),
+    ] {
+        let (code, stderr) = by_file(content).fail(&data_dir).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let both = by_file(passphrase).variable("KEYWAY_PASSPHRASE", passphrase);
+    let (code, stderr) = both.fail(&data_dir).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("one of them"), "{stderr}");
+    fs::remove_file(&file).unwrap();
+    let absent =
+        ServerOptions::default().variable("KEYWAY_PASSPHRASE_FILE", file.to_str().unwrap());
+    let (code, stderr) = absent.fail(&data_dir).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("cannot be read"), "{stderr}");
+    assert_eq!(everything(&data_dir), before);
+
+    let blob = generated.text("ciphertext_blob");
+    for options in [
+        by_variable(passphrase),
+        by_file(&format!("{passphrase}\nand another line\n")),
+    ] {
+        let server = options.start(&data_dir).await;
+        let opened = decrypt(&server, &blob).await.text("plaintext");
+        assert_eq!(opened, generated.text("plaintext_key"));
+        server.stop().await;
+    }
+
+    // One that is given where there is none is a mistake too.
+    let open = crate::folder();
+    ServerOptions::default()
+        .start(open.path())
+        .await
+        .stop()
+        .await;
+    let (code, stderr) = by_variable(passphrase).fail(open.path()).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("start without it"), "{stderr}");
+}

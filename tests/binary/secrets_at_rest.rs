@@ -1,0 +1,380 @@
+//! No key in the clear: not in any file of the data folder, not in the log, not on stderr.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose};
+use keyway_domain::ports::SecretStore;
+use keyway_secrets_file::FileSecrets;
+use keyway_testkit::SeededRandom;
+use keyway_tests::{Server, ServerOptions, Signer};
+use serde_json::{Value, json};
+
+use crate::raw::{Http2, presigned_get, signed_by};
+use crate::{access_key_by, data_dir, folder, on, shown_root, signer};
+
+/// What must be nowhere, by the names that failures call it.
+type Secrets = Vec<(String, Vec<u8>)>;
+
+/// Finds secrets in any of the forms that a program may write them in.
+struct Scanner {
+    /// The forms by their first bytes.
+    forms: HashMap<[u8; 8], Vec<(String, Vec<u8>)>>,
+}
+
+impl Scanner {
+    fn new(secrets: &Secrets) -> Self {
+        let mut forms: HashMap<_, Vec<_>> = HashMap::new();
+        for (name, secret) in secrets {
+            for form in forms_of(secret) {
+                let start = *form.first_chunk().expect("a secret of 8 bytes or more");
+                forms.entry(start).or_default().push((name.clone(), form));
+            }
+        }
+        Self { forms }
+    }
+
+    /// The names of the secrets that are in these bytes, or in base64 within them.
+    fn find(&self, bytes: &[u8]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (at, start) in bytes.windows(8).enumerate() {
+            let forms = self.forms.get(start).into_iter().flatten();
+            found.extend(
+                forms
+                    .filter(|(_, form)| bytes[at..].starts_with(form))
+                    .map(|(name, _)| name.clone()),
+            );
+        }
+        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+        for run in bytes.split(|byte| !is_base64(byte)) {
+            // A run that begins in the middle of something else is met by the forms above.
+            let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
+            if let (24.., Ok(inner)) = (whole.len(), loose().decode(whole)) {
+                found.extend(self.find(&inner));
+            }
+        }
+        found
+    }
+}
+
+/// Takes base64 whose last bits are not zero, as the end of a run may be.
+fn loose() -> base64::engine::GeneralPurpose {
+    let config = base64::engine::GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
+    base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config)
+}
+
+fn forms_of(secret: &[u8]) -> Vec<Vec<u8>> {
+    let numbers = |separator: &str| {
+        let numbers: Vec<String> = secret.iter().map(u8::to_string).collect();
+        numbers.join(separator).into_bytes()
+    };
+    let mut forms = vec![
+        secret.to_vec(),
+        hex::encode(secret).into_bytes(),
+        hex::encode_upper(secret).into_bytes(),
+        numbers(","),
+        numbers(", "),
+    ];
+    for shift in 0..3 {
+        let shifted = [&vec![0; shift], secret].concat();
+        // Only the characters that no neighbouring byte has a part in.
+        let (first, end) = ((shift * 8).div_ceil(6), shifted.len() * 8 / 6);
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            forms.push(engine.encode(&shifted).as_bytes()[first..end].to_vec());
+        }
+    }
+    forms
+}
+
+#[test]
+fn the_scanner_finds_every_form_at_any_place() {
+    let secret: Vec<u8> = (0..32).map(|n| 251 - n * 7).collect();
+    let scanner = Scanner::new(&vec![("it".to_owned(), secret.clone())]);
+    for before in 0..7 {
+        let embedded = [&vec![7; before][..], &secret, b"after"].concat();
+        let urlsafe = URL_SAFE_NO_PAD.encode(&embedded);
+        let twice = STANDARD.encode(format!(r#"{{"key":"{}"}}"#, STANDARD.encode(&embedded)));
+        let texts = [
+            embedded.clone(),
+            hex::encode(&embedded).into_bytes(),
+            hex::encode_upper(&embedded).into_bytes(),
+            STANDARD.encode(&embedded).into_bytes(),
+            urlsafe.into_bytes(),
+            format!(r#"{{"value":"{twice}"}}"#).into_bytes(),
+            format!("{embedded:?}").into_bytes(),
+            json!(embedded).to_string().into_bytes(),
+        ];
+        for text in texts {
+            assert_eq!(scanner.find(&text).len(), 1, "{}", text.escape_ascii());
+            // It must be whole.
+            let half = &text[..text.len() / 2];
+            assert!(scanner.find(half).is_empty(), "{}", half.escape_ascii());
+        }
+    }
+}
+
+/// Every file below the folder.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found
+}
+
+/// What the server was asked to keep or made, and a data key to try master keys on.
+struct Used {
+    secrets: Secrets,
+    blob: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+/// Uses every route that meets a secret, by HTTP/1.1 and HTTP/2.
+async fn use_all(server: &Server, root: &Signer, keys: &[Value]) -> Used {
+    let mut secrets: Secrets = Vec::new();
+    let call = async |method: &str, path: &str, body: Value| {
+        let body = body.to_string();
+        server.call_as(root, method, path, &body).await
+    };
+    let context = json!({"canary-name": "canary-value-of-a-context", "n": "1"});
+    secrets.push((
+        "a context".to_owned(),
+        b"canary-value-of-a-context".to_vec(),
+    ));
+    let mut blobs = Vec::new();
+    for id in ["k1", "k2"] {
+        call(
+            "POST",
+            "/kms/keys",
+            json!({"key_id": id, "description": "d"}),
+        )
+        .await
+        .ok();
+        for version in 1..=3 {
+            for spec in ["AES_256", "AES_128"] {
+                let body = json!({"key_id": id, "key_spec": spec, "encryption_context": context});
+                let answer = call("POST", "/kms/generate-data-key", body).await;
+                let plaintext = STANDARD.decode(answer.text("plaintext_key")).unwrap();
+                secrets.push((format!("a data key of {id}.{version}"), plaintext));
+                blobs.push(answer.text("ciphertext_blob"));
+            }
+            call("POST", "/kms/keys/rotate", json!({"key_id": id}))
+                .await
+                .ok();
+        }
+    }
+    let blob = STANDARD.decode(&blobs[0]).unwrap();
+    let plaintext = secrets[1].1.clone();
+
+    let text = "a canary among the plaintexts";
+    secrets.push(("a plaintext".to_owned(), text.as_bytes().to_vec()));
+    let body = json!({"key_id": "k1", "plaintext": STANDARD.encode(text)});
+    blobs.push(
+        call("POST", "/kms/encrypt", body)
+            .await
+            .text("ciphertext_blob"),
+    );
+    let http2 = Http2::new();
+    for blob in &blobs {
+        for context in [&context, &json!({}), &json!({"canary-name": "other"})] {
+            let body = json!({"ciphertext_blob": blob, "encryption_context": context});
+            for path in ["/kms/decrypt", "/kms/rewrap"] {
+                let first = call("POST", path, body.clone()).await;
+                let request = signed_by(root, server, "POST", path, &body.to_string());
+                assert_eq!(http2.send(server, request).await.status, first.status);
+            }
+        }
+    }
+    for broken in [
+        r#"{"key_id":"k1","plaintext":"#,
+        r#"{"key_id":"k1","plaintext":{"#,
+    ] {
+        let body = format!("{broken}\"{}\"", STANDARD.encode(text));
+        let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
+        assert_eq!(answer.refusal().0, 400);
+    }
+    for key in keys {
+        for field in ["secret_access_key", "session_token"] {
+            if let Some(secret) = key[field].as_str() {
+                secrets.push((field.to_owned(), secret.as_bytes().to_vec()));
+            }
+        }
+        let request = signed_by(&signer(key), server, "GET", "/kms/keys/k1", "");
+        http2.send(server, request).await.ok();
+        let request = presigned_get(server, key, "/kms/keys/k1");
+        server.send(request.clone()).await.unwrap().ok();
+        http2.send(server, request).await.ok();
+        let unknown = presigned_get(server, key, "/kms/keys/absent");
+        assert_eq!(server.send(unknown).await.unwrap().status, 404);
+    }
+    call("POST", "/kms/keys/disable", json!({"key_id": "k2"}))
+        .await
+        .ok();
+    let answer = call("DELETE", "/kms/keys/delete", json!({"key_id": "k2"})).await;
+    answer.ok();
+    Used {
+        secrets,
+        blob,
+        plaintext,
+    }
+}
+
+/// The root key and the id of the deployment, out of the keyring's file.
+async fn root_key(data_dir: &Path, passphrase: Option<&str>) -> (String, Vec<u8>) {
+    let passphrase = passphrase.map(|text| text.as_bytes().to_vec().into());
+    let random = Arc::new(SeededRandom::new(1));
+    let secrets = FileSecrets::open(&data_dir.join("secrets"), passphrase, random).unwrap();
+    let (keyring, _) = secrets.get("root-keyring").await.unwrap().unwrap();
+    let keyring: Value = serde_json::from_slice(keyring.expose()).unwrap();
+    let key = keyring["roots"][0]["key"].as_str().unwrap();
+    (
+        keyring["deployment"].as_str().unwrap().to_owned(),
+        STANDARD.decode(key).unwrap(),
+    )
+}
+
+/// Every master key in the table, unwrapped, by id and version.
+fn master_keys(data_dir: &Path, deployment: &str, root: &[u8]) -> Secrets {
+    let root = Key256::try_from(root).unwrap();
+    let table = rusqlite::Connection::open(data_dir.join("keyway.db")).unwrap();
+    let mut rows = table
+        .prepare("SELECT value FROM records WHERE kind = 'key'")
+        .unwrap();
+    let values = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let mut keys = Vec::new();
+    for value in values {
+        let record: Value = serde_json::from_slice(&value.unwrap()).unwrap();
+        let id = record["id"].as_str().unwrap();
+        for version in record["versions"].as_array().unwrap() {
+            let number = version["version"].to_string();
+            let context = [
+                ("deployment", deployment),
+                ("key_id", id),
+                ("key_version", &number),
+                ("origin", "KMS"),
+            ];
+            let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let context = EncryptionContext::from_pairs(context).unwrap();
+            let wrapped = version["material"]["bytes"].as_str().unwrap();
+            let wrapped = STANDARD.decode(wrapped).unwrap();
+            let blob = Blob::parse(Purpose::Wrap, &wrapped).unwrap();
+            let key = blob.open(&root, &context).unwrap();
+            keys.push((format!("{id}.{number}"), key.expose().to_vec()));
+        }
+    }
+    keys
+}
+
+/// Everything that a server does with secrets, and then: what can be found of them where.
+async fn life(passphrase: Option<&str>) {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let mut options = ServerOptions::default()
+        .without_root()
+        .argument("--log")
+        .argument("trace");
+    if let Some(passphrase) = passphrase {
+        options = options.variable("KEYWAY_PASSPHRASE", passphrase);
+    }
+    let server = options.start(&data_dir).await;
+    let shown = shown_root(&[&server]).await;
+    let root_secret = shown["secret_access_key"].as_str().unwrap().to_owned();
+    let root = signer(&shown);
+    let mut keys = vec![shown];
+    for life in [&[][..], &["--expires-in", "600"]] {
+        let arguments = [&["--policy", "kms-admin"], life].concat();
+        keys.push(access_key_by(&options, &data_dir, &arguments).await);
+    }
+    let Used {
+        mut secrets,
+        blob,
+        plaintext,
+    } = use_all(&server, &root, &keys).await;
+    let running = files(&data_dir);
+    let (code, log, stderr) = server.stop().await;
+    assert_eq!(code, Some(0));
+
+    let (deployment, root_key) = root_key(&data_dir, passphrase).await;
+    let master_keys = master_keys(&data_dir, &deployment, &root_key);
+    assert_eq!(master_keys.len(), 2 * 4);
+    // They are the keys that the server seals under.
+    let (_, first) = master_keys.iter().find(|(name, _)| name == "k1.1").unwrap();
+    let context = [("canary-name", "canary-value-of-a-context"), ("n", "1")];
+    let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let opened = Blob::parse(Purpose::Seal, &blob)
+        .unwrap()
+        .open(
+            &Key256::try_from(first.as_slice()).unwrap(),
+            &EncryptionContext::from_pairs(context).unwrap(),
+        )
+        .unwrap();
+    assert_eq!(opened.expose(), plaintext);
+
+    secrets.extend(master_keys);
+    secrets.push(("the root key".to_owned(), root_key));
+    if let Some(passphrase) = passphrase {
+        secrets.push(("the passphrase".to_owned(), passphrase.as_bytes().to_vec()));
+    }
+    let scanner = Scanner::new(&secrets);
+    let nothing = BTreeSet::new();
+    let keyring_file = data_dir.join("secrets").join("root-keyring.secret");
+    // Without a passphrase the root key is there, which also shows that the scanner would see it elsewhere.
+    let in_the_keyring = match passphrase {
+        Some(_) => nothing.clone(),
+        None => BTreeSet::from(["the root key".to_owned()]),
+    };
+    let names: Vec<_> = running.iter().map(|(path, _)| path).collect();
+    assert!(
+        names.contains(&&data_dir.join("keyway.db-wal")),
+        "{names:?}"
+    );
+    for (path, content) in running.iter().chain(&files(&data_dir)) {
+        let expected = if *path == keyring_file {
+            &in_the_keyring
+        } else {
+            &nothing
+        };
+        assert_eq!(scanner.find(content), *expected, "{}", path.display());
+    }
+    assert!(log.contains("TRACE") || log.contains("DEBUG"), "{log}");
+    assert_eq!(scanner.find(log.as_bytes()), nothing, "{log}");
+    assert_eq!(stderr.matches(&root_secret).count(), 1);
+    let rest = stderr.replace(&root_secret, "");
+    assert_eq!(scanner.find(rest.as_bytes()), nothing, "{stderr}");
+}
+
+#[tokio::test]
+async fn under_a_passphrase_nothing_is_in_the_clear() {
+    life(Some("a passphrase that is long enough")).await;
+}
+
+#[tokio::test]
+async fn without_a_passphrase_only_the_keyring_holds_the_root_key() {
+    life(None).await;
+}
+
+#[tokio::test]
+async fn a_root_secret_that_is_set_is_not_kept() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    server.call("POST", "/kms/keys", &on("k")).await.ok();
+    let secrets = vec![("the root's".to_owned(), b"test-root-secret".to_vec())];
+    let scanner = Scanner::new(&secrets);
+    let running = files(folder.path());
+    let (_, log, stderr) = server.stop().await;
+    for (path, content) in running.iter().chain(&files(folder.path())) {
+        assert!(scanner.find(content).is_empty(), "{}", path.display());
+    }
+    assert!(scanner.find((log + &stderr).as_bytes()).is_empty());
+}

@@ -1,0 +1,187 @@
+//! The README's walk, run as it stands.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use keyway_tests::binary;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use crate::clients::{REPOSITORY, clients};
+use crate::folder;
+
+/// A command of the walk, and what it must print.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    command: String,
+    output: Vec<String>,
+}
+
+/// The commands of all `console` blocks between the walk's markers.
+fn steps(readme: &str) -> Vec<Step> {
+    let walk = readme
+        .split_once("<!-- walk -->")
+        .and_then(|(_, rest)| rest.split_once("<!-- /walk -->"));
+    let (walk, _) = walk.expect("README.md has a walk between <!-- walk --> and <!-- /walk -->");
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in walk.lines() {
+        match (inside, line) {
+            (false, "```console") => inside = true,
+            (false, line) => assert!(!line.starts_with("$ "), "outside of a block: {line}"),
+            (true, "```") => inside = false,
+            (true, line) => match line.strip_prefix("$ ") {
+                Some(command) => steps.push(Step {
+                    command: command.to_owned(),
+                    output: Vec::new(),
+                }),
+                None => steps
+                    .last_mut()
+                    .expect("a block begins with a command")
+                    .output
+                    .push(line.to_owned()),
+            },
+        }
+    }
+    assert!(!inside, "a block is not closed");
+    steps
+}
+
+/// Whether the text is what was written, where `...` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once("...") {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.into_iter().any(|at| matches(rest, &text[at..]))
+        }),
+    }
+}
+
+/// As [`matches`], line by line, where a line of `...` alone stands for any number of lines.
+fn all_match(patterns: &[String], lines: &[&str]) -> bool {
+    match patterns {
+        [] => lines.is_empty(),
+        [any, rest @ ..] if any == "..." => {
+            (0..=lines.len()).any(|skipped| all_match(rest, &lines[skipped..]))
+        }
+        [pattern, rest @ ..] => {
+            lines.first().is_some_and(|line| matches(pattern, line)) && all_match(rest, &lines[1..])
+        }
+    }
+}
+
+#[test]
+fn three_dots_stand_for_anything() {
+    for (pattern, text, expected) in [
+        (r#"{"a":"...","b":1,...}"#, r#"{"a":"x","b":1,"c":2}"#, true),
+        (
+            r#"{"a":"...","b":1,...}"#,
+            r#"{"a":"x","b":2,"c":2}"#,
+            false,
+        ),
+        ("a...", "a", true),
+        ("...b", "ab", true),
+        ("...b", "abc", false),
+        ("a", "ab", false),
+    ] {
+        assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+    }
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    for (patterns, text, expected) in [
+        ("a\n...\nb", "a\nb", true),
+        ("a\n...\nb", "a\nx\ny\nb", true),
+        ("a\n...\nb", "a\nx", false),
+        ("a", "a\nb", false),
+        ("", "a", false),
+    ] {
+        let found: Vec<&str> = text.lines().collect();
+        assert_eq!(all_match(&lines(patterns), &found), expected, "{patterns}");
+    }
+    let readme = "x\n<!-- walk -->\n```console\n$ one\nout\n$ two\n```\nand\n<!-- /walk -->\n$ no";
+    let step = |command: &str, output: &[&str]| Step {
+        command: command.to_owned(),
+        output: output.iter().map(|&line| line.to_owned()).collect(),
+    };
+    assert_eq!(steps(readme), [step("one", &["out"]), step("two", &[])]);
+}
+
+/// The process group of a shell and of everything that it started, gone when this is dropped.
+struct Session(u32);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nothing may be left to kill, and then there is nothing to say.
+        let kill = std::process::Command::new("kill")
+            .args(["-KILL", "--", &format!("-{}", self.0)])
+            .stderr(Stdio::null())
+            .status();
+        assert!(kill.is_ok(), "kill runs");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_walk_shows_what_happens() {
+    let readme = fs::read_to_string(format!("{REPOSITORY}/README.md"))
+        .expect("README.md, which has the walk, is there");
+    // Its port may be taken here.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let steps = steps(&readme.replace("127.0.0.1:9000", &address));
+    assert!(!steps.is_empty(), "the walk has no commands");
+    let Some(clients) = clients("the README's walk") else {
+        return;
+    };
+
+    let keyway = binary("keyway");
+    let end = |number: usize| format!("--- end of step {number} ---");
+    let mut script = format!(
+        "exec 2>&1\nexport PATH='{}:{}':\"$PATH\"\n",
+        keyway.parent().unwrap().display(),
+        clients.display()
+    );
+    for (number, step) in steps.iter().enumerate() {
+        script += &format!("{}\nprintf '\\n%s\\n' '{}'\n", step.command, end(number));
+    }
+    let folder = folder();
+    let mut command = Command::new("bash");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("KEYWAY_") || name.starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    let mut shell = command
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .env("KEYWAY_LISTEN", &address)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stdout = shell.stdout.take().unwrap();
+    let _session = Session(shell.id().unwrap());
+
+    let mut shown = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(90), stdout.read_to_end(&mut shown)).await;
+    let shown = String::from_utf8(shown).unwrap();
+    let mut rest = shown.as_str();
+    for (number, Step { command, output }) in steps.iter().enumerate() {
+        let (of_step, after) = rest
+            .split_once(&format!("\n{}\n", end(number)))
+            .unwrap_or_else(|| panic!("`{command}` did not end: {rest}"));
+        rest = after;
+        let lines: Vec<&str> = of_step.trim_end().lines().collect();
+        assert!(
+            all_match(output, &lines),
+            "$ {command}\nshould show\n{}\nand showed\n{}",
+            output.join("\n"),
+            lines.join("\n")
+        );
+    }
+    assert!(read.is_ok(), "the walk leaves something running");
+}
