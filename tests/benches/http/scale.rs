@@ -1,0 +1,187 @@
+//! A hundred keys against a hundred thousand.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::client::{call, signed};
+use crate::load::{Load, Until, load, write_requests};
+use crate::process::{Keyway, Server};
+use crate::report::Report;
+use crate::{Fallible, ROUNDS, median};
+
+const SMALL: usize = 100;
+const LARGE: usize = 100_000;
+const CREATING_CONNECTIONS: usize = 128;
+/// Keys that are described, spread over the whole table.
+const DESCRIBED: usize = 2_000;
+const PAGE: usize = 100;
+const TARGET: f64 = 1.5;
+
+pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
+    let folder = tempfile::tempdir()?;
+    println!(
+        "\nScale: {SMALL} keys against {LARGE}, made through the API; one connection, medians of {ROUNDS} turns of {turn:?}"
+    );
+    let small = filled(folder.path(), SMALL)?;
+    let large = filled(folder.path(), LARGE)?;
+    let markers = walk(&large)?;
+
+    let describe = |server: &Server, keys: usize| -> Fallible<Vec<Vec<u8>>> {
+        let step = (keys / DESCRIBED).max(1);
+        (0..keys)
+            .step_by(step)
+            .map(|n| signed(&server.address, "GET", &format!("/keys/{}", name(n)), ""))
+            .collect()
+    };
+    let page = |server: &Server, marker: &str| {
+        signed(
+            &server.address,
+            "GET",
+            &format!("/keys?limit={PAGE}{marker}"),
+            "",
+        )
+    };
+    let first = vec![page(&small, "")?];
+    let deep: Vec<Vec<u8>> = markers
+        .iter()
+        .map(|marker| page(&large, &format!("&marker={marker}")))
+        .collect::<Fallible<_>>()?;
+    let sides = [
+        (
+            "describe",
+            describe(&small, SMALL)?,
+            describe(&large, LARGE)?,
+        ),
+        ("first page of 100", first.clone(), vec![page(&large, "")?]),
+        ("page of 100 anywhere", first, deep),
+    ];
+    println!("{:<22}{:>24}{:>24}{:>8}", "", "p50 ms", "p99 ms", "ratio");
+    println!(
+        "{:<22}{SMALL:>12}{LARGE:>12}{SMALL:>12}{LARGE:>12}{:>8}",
+        "", "of p50"
+    );
+    for (what, few, many) in sides {
+        let (few_file, many_file) = (folder.path().join("few"), folder.path().join("many"));
+        write_requests(&few_file, &few)?;
+        write_requests(&many_file, &many)?;
+        let (mut few, mut many) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            few.push(load(
+                &small.address,
+                small.pid(),
+                1,
+                Until::Passed(turn),
+                &few_file,
+            )?);
+            many.push(load(
+                &large.address,
+                large.pid(),
+                1,
+                Until::Passed(turn),
+                &many_file,
+            )?);
+        }
+        let of =
+            |loads: &[Load], value: fn(&Load) -> f64| median(loads.iter().map(value).collect());
+        let ratio = median(
+            many.iter()
+                .zip(&few)
+                .map(|(many, few)| many.p50 / few.p50)
+                .collect(),
+        )?;
+        println!(
+            "{what:<22}{:>12.3}{:>12.3}{:>12.3}{:>12.3}{ratio:>8.2}",
+            of(&few, |load| load.p50)?,
+            of(&many, |load| load.p50)?,
+            of(&few, |load| load.p99)?,
+            of(&many, |load| load.p99)?,
+        );
+        report.at_most(
+            format!("{what}: latency ratio of {LARGE} keys to {SMALL}"),
+            ratio,
+            TARGET,
+            "",
+        );
+    }
+    println!(
+        "memory with {LARGE} keys, after all this: {:.1} MB",
+        large.memory("VmRSS")?
+    );
+    small.stop()?;
+    large.stop()
+}
+
+/// Spread evenly over the alphabet of ids, and not made in the order in which they sort.
+fn name(n: usize) -> String {
+    let mixed = n.wrapping_mul(0x9e37_79b9) % (1 << 32);
+    format!("key-{mixed:08x}")
+}
+
+fn filled(folder: &Path, keys: usize) -> Fallible<Server> {
+    let server = Keyway::start(&folder.join(keys.to_string()))?;
+    let create = |n| {
+        signed(
+            &server.address,
+            "POST",
+            "/keys",
+            &format!(r#"{{"key_id":"{}"}}"#, name(n)),
+        )
+    };
+    let requests: Vec<Vec<u8>> = (0..keys).map(create).collect::<Fallible<_>>()?;
+    let file = folder.join("create");
+    write_requests(&file, &requests)?;
+    let begun = Instant::now();
+    // Every one must be answered with 200.
+    load(
+        &server.address,
+        server.pid(),
+        CREATING_CONNECTIONS,
+        Until::Sent(keys),
+        &file,
+    )?;
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{keys} keys made over {CREATING_CONNECTIONS} connections in {seconds:.1} s: {:.0} a second",
+        keys as f64 / seconds
+    );
+    Ok(server)
+}
+
+/// Reads every page, counts the keys, and gives the markers on the way, but for the last page's.
+fn walk(server: &Server) -> Fallible<Vec<String>> {
+    let (mut markers, mut count): (Vec<String>, usize) = (Vec::new(), 0);
+    loop {
+        let marker = markers
+            .last()
+            .map(|marker| format!("&marker={marker}"))
+            .unwrap_or_default();
+        let page = call(
+            &server.address,
+            "GET",
+            &format!("/keys?limit=1000{marker}"),
+            "",
+        )?;
+        count += page
+            .get("keys")
+            .and_then(Value::as_array)
+            .ok_or("no keys")?
+            .len();
+        match page.get("next_marker").and_then(Value::as_str) {
+            Some(marker) => markers.push(encoded(marker)),
+            None if count == LARGE => return Ok(markers),
+            None => return Err(format!("{count} keys were listed of {LARGE}").into()),
+        }
+    }
+}
+
+/// Percent-encoded, as a value of a query.
+fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
