@@ -1,5 +1,9 @@
 //! `keyway`: every route in one process over an embedded store, and the operator's commands.
 
+/// A request makes some fifty short-lived allocations, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod access_key;
 mod serve;
 

@@ -210,15 +210,17 @@ impl Credentials {
     /// # Errors
     /// When the table or the wrapper fails.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let Ok(id) = AccessKeyId::parse(id) else {
-            return Ok(None);
-        };
         let credential = match &self.root {
-            Some((root, credential)) if *root == id => Arc::clone(credential),
-            _ => match self.stored(&id).await? {
-                Some(credential) => credential,
-                None => return Ok(None),
-            },
+            Some((root, credential)) if root.as_str() == id => Arc::clone(credential),
+            _ => {
+                let Ok(id) = AccessKeyId::parse(id) else {
+                    return Ok(None);
+                };
+                match self.stored(&id).await? {
+                    Some(credential) => credential,
+                    None => return Ok(None),
+                }
+            }
         };
         let expired = credential
             .expires_at

@@ -244,7 +244,8 @@ impl<D: Dialect> Front for Mount<D> {
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
             let method = parts.method.clone();
-            let raw_path = parts.uri.path().to_owned();
+            let uri = parts.uri.clone();
+            let raw_path = uri.path();
             let path = prefix.and_then(|prefix| raw_path.strip_prefix(prefix));
             // A panic in one request must not take the others with it.
             let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, request_id))
@@ -258,7 +259,7 @@ impl<D: Dialect> Front for Mount<D> {
                         &Place {
                             request_id,
                             method: &method,
-                            raw_path: &raw_path,
+                            raw_path,
                         },
                     )
                 })

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use keyway_domain::keys::KeyId;
-use keyway_domain::{EncryptionContext, SecretBytes};
+use keyway_domain::{EncryptionContext, Fault, KmsError, SecretBytes};
 use keyway_http::Query;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -198,17 +198,17 @@ pub(crate) fn agreeing<const N: usize>(
     }
 }
 
+/// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
+const ANSWER_BYTES: usize = 1024;
+
 /// A 200 answer.
 pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
-    let body = serde_json::to_vec(body)
-        .map_err(|error| keyway_domain::Fault::new("encoding an answer", error));
-    let body = body.map_err(|fault| Refusal::from(keyway_domain::KmsError::from(fault)))?;
-    let mut response = Response::new(Bytes::from(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut json = Vec::with_capacity(ANSWER_BYTES);
+    serde_json::to_writer(&mut json, body)
+        .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
+    let mut response = Response::new(Bytes::from(json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
