@@ -31,7 +31,7 @@ check: tools ## Format, lint, compile: the fast checks
 test: check ## Everything that CI runs
 	scripts/python-env
 	$(CARGO) build --locked -p keyway -p keyway-fn-keys -p keyway-fn-datakey
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --lib --bins --tests
 	scripts/fuzz 20
 
 bench: tools ## Measure speed, memory and start against references, ratios in one run
