@@ -58,10 +58,10 @@ impl Embedded {
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-        settings::private_folder(&operator.data_dir)?;
-        let secrets = secrets(&operator, &random)?;
+        // The table first: it makes the data folder, or refuses one that others may enter.
         let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
             .context("the table")?;
+        let secrets = secrets(&operator, &random)?;
         let keyring = RootKeyring::establish(&table, &secrets, clock.as_ref(), Arc::clone(&random))
             .await
             .context("the root keyring")?;

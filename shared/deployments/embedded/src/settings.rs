@@ -149,24 +149,3 @@ fn environment(name: &'static str) -> anyhow::Result<Option<Zeroizing<String>>> 
         Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
     }
 }
-
-/// Makes the folder for its owner only, or refuses one that others may enter.
-pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let made = std::fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(folder);
-    made.with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
-    let metadata = std::fs::metadata(folder)
-        .with_context(|| format!("the data folder {}", folder.display()))?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        bail!(
-            "the data folder {} is open to others (mode {mode:04o}); run: chmod 700 {}",
-            folder.display(),
-            folder.display()
-        );
-    }
-    Ok(())
-}
