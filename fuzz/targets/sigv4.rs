@@ -115,10 +115,7 @@ fn read(data: &[u8]) -> Option<Input<'_>> {
         raw_query: raw_query.to_owned(),
         headers,
         body: Bytes::copy_from_slice(body),
-        peer: Peer {
-            address: IpAddr::V4(address),
-            encrypted: false,
-        },
+        peer: Peer::new(IpAddr::V4(address), false),
     };
     Some(Input {
         request,

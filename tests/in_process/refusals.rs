@@ -316,19 +316,10 @@ async fn a_chunked_signature_gets_a_clear_400_and_a_stale_one_401() {
 
     let unsigned_payload = site.declared_request("POST", path, b"{}", "UNSIGNED-PAYLOAD");
     site.send(unsigned_payload).await.ok();
-    let elsewhere = Peer {
-        address: "192.0.2.1".parse().unwrap(),
-        encrypted: false,
-    };
+    let address = "192.0.2.1".parse().unwrap();
     for (peer, status) in [
-        (elsewhere, 400),
-        (
-            Peer {
-                encrypted: true,
-                ..elsewhere
-            },
-            200,
-        ),
+        (Peer::new(address, false), 400),
+        (Peer::new(address, true), 200),
     ] {
         let unsigned_payload = site.declared_request("POST", path, b"{}", "UNSIGNED-PAYLOAD");
         assert_eq!(

@@ -9,11 +9,23 @@
 )]
 
 mod answer;
+mod aws;
+mod event;
+mod function;
 mod memory;
+mod proxy;
+mod runtime_api;
 mod server;
 mod signer;
+mod suite;
 
 pub use answer::Answer;
+pub use aws::{Aws, Deployment};
+pub use event::http_api_event;
+pub use function::{FUNCTION_HOST, Function, Gateway, is_data_key_path};
 pub use memory::MemorySite;
+pub use proxy::{Fate, Proxy};
+pub use runtime_api::{Invocation, RuntimeApi};
 pub use server::{Server, ServerOptions, binary};
 pub use signer::Signer;
+pub use suite::{Target, every_route};

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
@@ -27,16 +27,15 @@ pub struct MemorySite {
     wrapper: Arc<dyn KeyWrapper>,
     random: Arc<dyn Random>,
     service: Arc<Service>,
-    site: Site,
+    site: Arc<Site>,
+    /// Those of master keys first.
     routes: Vec<(String, String)>,
+    key_route_count: usize,
     root: Signer,
 }
 
 const HOST: &str = "keyway.test";
-const LOOPBACK: Peer = Peer {
-    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-    encrypted: false,
-};
+const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
 
 impl MemorySite {
     /// A site whose service runs.
@@ -77,7 +76,7 @@ impl MemorySite {
         let wrapper: Arc<dyn KeyWrapper> = Arc::new(keyring);
         let ttl = Duration::from_secs(5);
         let root_id = AccessKeyId::parse("root").expect("an id");
-        let root = Some((root_id, b"root-secret".to_vec().into()));
+        let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
         let credentials =
             Credentials::new(reader.clone(), wrapper.clone(), port.clone(), ttl, root);
         let service = Arc::new(Service::new(reader.clone(), port.clone(), ttl));
@@ -97,6 +96,7 @@ impl MemorySite {
             immediate_deletion,
         ));
         let mut routes = key_routes(&keys);
+        let key_route_count = routes.len();
         routes.extend(datakey_routes(&data_keys));
         let authenticator = Arc::new(Authenticator::new(credentials, port, Rules::default()));
         let mount =
@@ -113,15 +113,36 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Site::new(7, mount),
+            site: Arc::new(Site::new(7, mount)),
             routes,
+            key_route_count,
             root,
         }
+    }
+
+    /// What answers.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site)
     }
 
     /// Method and path (below the prefix) of every route.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
+    }
+
+    /// Those of [`Self::routes`] that the keys function mounts.
+    pub fn key_routes(&self) -> &[(String, String)] {
+        &self.routes[..self.key_route_count]
+    }
+
+    /// Those of [`Self::routes`] that the datakey function mounts.
+    pub fn datakey_routes(&self) -> &[(String, String)] {
+        &self.routes[self.key_route_count..]
+    }
+
+    /// Who may do everything.
+    pub fn root(&self) -> &Signer {
+        &self.root
     }
 
     /// A signer with an access key of this policy.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::{Answer, Signer};
+use crate::{Answer, Signer, Target};
 
 /// The path of a binary of this workspace, built first if it is not there or out of date.
 pub fn binary(name: &str) -> PathBuf {
@@ -31,6 +31,10 @@ pub fn binary(name: &str) -> PathBuf {
                 "keyway-fn-keys",
                 "-p",
                 "keyway-fn-datakey",
+                "-p",
+                "keyway-fn-janitor",
+                "-p",
+                "keyway-fn-all",
             ])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .status()
@@ -285,6 +289,20 @@ pub struct Server {
     pub address: String,
     client: Client<HttpConnector, Full<Bytes>>,
     root: Signer,
+}
+
+impl Target for Server {
+    fn host(&self) -> String {
+        self.address.clone()
+    }
+
+    fn now(&self) -> SystemTime {
+        now()
+    }
+
+    async fn send(&self, request: http::Request<Bytes>) -> Answer {
+        Self::send(self, request).await.expect("the server answers")
+    }
 }
 
 impl Server {

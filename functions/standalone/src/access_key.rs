@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
-use keyway_deployment_embedded::{Embedded, Operator};
+use keyway_deployment_assembly::Writing;
 use keyway_domain::access::{AccessKeyId, AccessKeySummary, Grant, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use keyway_domain::{KmsError, SecretBytes};
 use serde::Serialize;
+
+use crate::place::Deployment;
 
 #[derive(Subcommand)]
 pub(crate) enum AccessKeyCommand {
@@ -21,10 +23,21 @@ pub(crate) enum AccessKeyCommand {
     Revoke(Revoke),
 }
 
+/// Where the access keys are.
+#[derive(Args)]
+struct Place {
+    #[command(flatten)]
+    deployment: Deployment,
+
+    /// The AWS region of --table; else what AWS's own tools would use here
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    region: Option<String>,
+}
+
 #[derive(Args)]
 pub(crate) struct Create {
     #[command(flatten)]
-    operator: Operator,
+    place: Place,
 
     /// kms-admin, kms-key-administrator, kms-key-user, kms-auditor, or the file of an IAM-style policy
     #[arg(long, value_name = "NAME|FILE")]
@@ -46,7 +59,7 @@ pub(crate) struct Create {
 #[derive(Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    operator: Operator,
+    place: Place,
 
     /// How to print them
     #[arg(long, value_enum, default_value_t = ListOutput::Text)]
@@ -56,7 +69,7 @@ pub(crate) struct List {
 #[derive(Args)]
 pub(crate) struct Revoke {
     #[command(flatten)]
-    operator: Operator,
+    place: Place,
 
     /// The access key's id
     #[arg(value_name = "ID")]
@@ -101,7 +114,7 @@ struct Created<'a> {
 
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
-    let deployment = open(arguments.operator).await?;
+    let deployment = open(&arguments.place).await?;
     let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
@@ -146,7 +159,7 @@ struct Listed<'a> {
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let deployment = open(arguments.operator).await?;
+    let deployment = open(&arguments.place).await?;
     let keys = deployment.access_keys().list().await.map_err(explain)?;
     let listed: Vec<Listed<'_>> = keys
         .iter()
@@ -189,7 +202,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 
 async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
-    let deployment = open(arguments.operator).await?;
+    let deployment = open(&arguments.place).await?;
     deployment
         .access_keys()
         .revoke(&id)
@@ -199,9 +212,9 @@ async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(operator: Operator) -> anyhow::Result<Embedded> {
-    Embedded::must_exist(&operator)?;
-    Embedded::open(operator).await
+async fn open(place: &Place) -> anyhow::Result<Writing> {
+    let region = place.region.as_deref();
+    place.deployment.open_existing(region).await
 }
 
 fn policy(name_or_file: &str, keys: &[String]) -> anyhow::Result<Policy> {

@@ -5,12 +5,13 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
+mod place;
 mod serve;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use keyway_deployment_embedded::{Embedded, NewPassphrase, Operator, change_passphrase};
+use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
 
 /// A key management service for object stores
 #[derive(Parser)]
@@ -54,7 +55,7 @@ async fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
-            match Embedded::must_exist(&operator) {
+            match must_exist(&operator) {
                 Ok(()) => change_passphrase(&operator, &new).await,
                 Err(error) => Err(error),
             }

@@ -4,22 +4,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::Args;
-use keyway_deployment_embedded::{Embedded, Settings};
+use keyway_deployment_assembly::{Proof, Settings, default_key_id, instance, root_access_key};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
-use keyway_domain::access::NewAccessKey;
+use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
-use keyway_domain::keys::KeyId;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 
 use crate::access_key::text;
+use crate::place::Deployment;
 use crate::tell;
 
 #[derive(Args)]
 pub(crate) struct Serve {
+    #[command(flatten)]
+    deployment: Deployment,
+
     #[command(flatten)]
     settings: Settings,
 
@@ -60,40 +63,46 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .map_err(anyhow::Error::from_boxed)
         .context("--log")?;
     let stop = stop_signal()?;
-    let default_key_id = serve
-        .default_key_id
-        .as_deref()
-        .map(|id| KeyId::parse("default_key_id", id))
-        .transpose();
-    let Ok(default_key_id) = default_key_id else {
-        bail!("--default-key-id is not a key id")
+    let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
+    let (ports, kept) = serve.deployment.open(None).await?;
+    let root = match kept {
+        Some(kept) => kept,
+        None => root_access_key()?,
     };
-    let deployment = Embedded::open(serve.settings.operator.clone()).await?;
-    let server = deployment.server(&serve.settings)?;
-    if let Some(key) = deployment.first_root_access_key().await? {
-        tell_root_access_key(&key);
+    let generated = matches!(root, RootAccessKey::InTable);
+    let server = ports
+        .reading()
+        .server(&serve.settings, Proof::Signature(root));
+    if generated {
+        let made = ports.access_keys().create_root_if_new().await;
+        let made = made
+            .map_err(|error| anyhow!("the root access key could not be made: {error:?}"))?;
+        if let Some(key) = made {
+            tell_root_access_key(&key);
+        }
     }
     if serve.start {
-        deployment
+        ports
             .start_if_new(&server.service, default_key_id)
-            .await?;
+            .await
+            .map_err(|error| anyhow!("the service could not be configured: {error:?}"))?;
     }
-    let janitor = tokio::spawn(sweep(deployment.janitor(&server)));
+    let janitor = tokio::spawn(sweep(ports.janitor(&server.service)));
     let config = server
         .service
         .config()
         .await
-        .map_err(|error| anyhow::anyhow!("the configuration: {error:?}"))?;
+        .map_err(|error| anyhow!("the configuration: {error:?}"))?;
     let status = match config.map(|config| config.state) {
         None => "NotConfigured",
         Some(ServiceState::Configured) => "Configured",
         Some(ServiceState::Running) => "Running",
     };
 
-    let mut routes = key_routes(&server.keys);
+    let mut routes = key_routes(&ports.keys(&server, &serve.settings));
     routes.extend(datakey_routes(&server.data_keys));
     let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
-    let site = Arc::new(Site::new(deployment.instance()?, mount));
+    let site = Arc::new(Site::new(instance(ports.random.as_ref())?, mount));
     let listener = listen(serve.listen, serve.insecure_http)
         .await
         .with_context(|| format!("--listen {}", serve.listen))?;
@@ -103,7 +112,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         status,
         listen = %address,
         version = env!("CARGO_PKG_VERSION"),
-        data_dir = %serve.settings.operator.data_dir.display(),
+        data_dir = serve.deployment.aws.table.is_none().then(|| display(serve.deployment.operator.data_dir.display())),
+        table = serve.deployment.aws.table,
         "keyway is serving"
     );
     keyway_runtime_hyper::serve(listener, site, stop).await;
@@ -120,14 +130,7 @@ async fn sweep(janitor: Janitor) {
     loop {
         interval.tick().await;
         match janitor.sweep().await {
-            Ok(swept) => {
-                for key_id in swept.destroyed {
-                    tracing::info!(%key_id, "a key was destroyed, for its deletion date has passed");
-                }
-                for key_id in swept.referenced {
-                    tracing::warn!(%key_id, "a key is due to be destroyed and stays, for something still names it");
-                }
-            }
+            Ok(swept) => swept.log(),
             Err(error) => tracing::error!(
                 ?error,
                 "keys that are due could not be destroyed; the next sweep tries again"

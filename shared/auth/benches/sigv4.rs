@@ -125,9 +125,6 @@ fn signed_request(at: Timestamp) -> Request {
         raw_query: String::new(),
         headers,
         body: body.into(),
-        peer: Peer {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            encrypted: false,
-        },
+        peer: Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false),
     }
 }

@@ -1,10 +1,11 @@
-//! A presented signature against the access keys of the deployment.
+//! Who sent a request: by its signature and the access keys of the deployment, or by the gateway in front.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use keyway_domain::KmsError;
-use keyway_domain::access::{Caller, Credentials};
+use keyway_domain::access::{Caller, Credentials, Grant};
+use keyway_domain::policy::Policy;
 use keyway_domain::ports::Clock;
 use keyway_http::Request;
 
@@ -13,8 +14,17 @@ use crate::sigv4::{Denied, Presented, Rules, SigningKeys};
 /// One per access key, day, region and service in use.
 const SIGNING_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// Tells who signed a request.
-pub struct Authenticator {
+/// Tells who sent a request.
+pub struct Authenticator(Source);
+
+/// There is one, never both: a caller whom one of them refuses must not try the other.
+enum Source {
+    Signature(Box<Signatures>),
+    /// The grant that every caller has whom the gateway lets through.
+    Gateway(Arc<Grant>),
+}
+
+struct Signatures {
     credentials: Credentials,
     clock: Arc<dyn Clock>,
     rules: Rules,
@@ -43,13 +53,26 @@ impl From<KmsError> for AuthError {
 }
 
 impl Authenticator {
-    /// Over these access keys.
+    /// By signatures that are made with these access keys.
     pub fn new(credentials: Credentials, clock: Arc<dyn Clock>, rules: Rules) -> Self {
-        Self {
+        Self(Source::Signature(Box::new(Signatures {
             credentials,
             clock,
             rules,
             signing_keys: SigningKeys::new(SIGNING_KEYS),
+        })))
+    }
+
+    /// By the word of a gateway that verifies IAM callers. IAM decides who comes through and to which routes;
+    /// `policy` is what they may do here. Signatures and access keys of this deployment are not looked at.
+    pub fn by_gateway(policy: Policy) -> Self {
+        Self(Source::Gateway(Arc::new(Grant::Policy(policy))))
+    }
+
+    /// Reads what the first request would wait for.
+    pub async fn warm(&self) {
+        if let Source::Signature(signatures) = &self.0 {
+            signatures.credentials.warm().await;
         }
     }
 
@@ -59,6 +82,18 @@ impl Authenticator {
     /// [`AuthError::Denied`] when it proves nobody. An access key that does not exist, has expired or comes with
     /// the wrong session token reads the same as a wrong signature.
     pub async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
+        match &self.0 {
+            Source::Signature(signatures) => signatures.authenticate(request).await,
+            Source::Gateway(grant) => match &request.peer.iam_caller {
+                Some(caller) => Ok(Caller::new(caller.arn.as_str(), Arc::clone(grant))),
+                None => Err(Denied::NoVerifiedCaller.into()),
+            },
+        }
+    }
+}
+
+impl Signatures {
+    async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
         let presented = Presented::parse(request, &self.rules)?;
         let credential = self
             .credentials

@@ -1,7 +1,7 @@
 //! Callers, and the access keys that identify them.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +15,7 @@ use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::keys::KeyId;
 use crate::policy::{Action, Policy, Target};
 use crate::ports::{
-    Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Random, Record, SecretStore, StoreError, TableReader, TableWriter,
 };
 use crate::revision;
 
@@ -163,38 +163,110 @@ const TOKEN_ORIGIN: &str = "access-key/session-token";
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// The name of the root access key in the secret store.
+pub const ROOT_ACCESS_KEY_SECRET: &str = "root-access-key";
+/// How long the root access key of the secret store is served from memory.
+pub const ROOT_ACCESS_KEY_TTL: Duration = Duration::from_secs(300);
+/// How long a root access key that could not be read is not asked for again.
+const ROOT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Where the root access key comes from.
+pub enum RootAccessKey {
+    /// The table: made on the first start.
+    InTable,
+    /// The deployment's settings. One in the table is then no longer honoured.
+    Given(AccessKeyId, SecretBytes),
+    /// The secret store, under [`ROOT_ACCESS_KEY_SECRET`]: a JSON object with `access_key_id` and `secret_access_key`.
+    /// One in the table is then not honoured.
+    InSecretStore(Arc<dyn SecretStore>),
+}
+
+/// The root access key as the secret store keeps it.
+#[derive(Deserialize)]
+struct KeptRootAccessKey {
+    access_key_id: String,
+    secret_access_key: zeroize::Zeroizing<String>,
+}
+
+/// The root access key as it is honoured at present.
+struct Root {
+    id: AccessKeyId,
+    credential: Arc<Credential>,
+}
+
+impl Root {
+    fn new(id: AccessKeyId, secret: SecretBytes) -> Self {
+        let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
+        Self {
+            id,
+            credential: Arc::new(Credential {
+                secret,
+                session_token: None,
+                expires_at: None,
+                caller,
+            }),
+        }
+    }
+
+    fn parse(value: &SecretBytes) -> Result<Self, &'static str> {
+        let kept: KeptRootAccessKey = serde_json::from_slice(value.expose())
+            .map_err(|_| "it is not a JSON object with `access_key_id` and `secret_access_key`")?;
+        let id = AccessKeyId::parse(&kept.access_key_id)
+            .map_err(|_| "its `access_key_id` is not 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`")?;
+        if !ROOT_SECRET_LENGTHS.contains(&kept.secret_access_key.len()) {
+            return Err("its `secret_access_key` is not 8 to 256 bytes long");
+        }
+        let secret = SecretBytes::from(kept.secret_access_key.as_bytes().to_vec());
+        Ok(Self::new(id, secret))
+    }
+}
+
+/// How long the secret of a root access key may be that was not made here, in bytes.
+pub const ROOT_SECRET_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
+
 /// Finds the credential that a request claims to be signed with.
 pub struct Credentials {
     table: Arc<dyn TableReader>,
     wrapper: Arc<dyn KeyWrapper>,
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
-    root: Option<(AccessKeyId, Arc<Credential>)>,
+    root: RootSource,
     cache: Cache<AccessKeyId, Credential>,
 }
 
+enum RootSource {
+    InTable,
+    Given(Root),
+    InSecretStore {
+        secrets: Arc<dyn SecretStore>,
+        known: Mutex<KnownRoot>,
+    },
+}
+
+/// The root access key as it was read, when that began, and when reading it last failed.
+#[derive(Default)]
+struct KnownRoot {
+    root: Option<(Duration, Arc<Root>)>,
+    failed_at: Option<Duration>,
+}
+
 impl Credentials {
-    /// `root`: the root access key, where the deployment's settings give one; a generated one in the table is
-    /// then no longer honoured. `state_ttl`: how long a key that was revoked elsewhere may still be honoured.
+    /// `state_ttl`: how long a key that was revoked elsewhere may still be honoured.
     pub fn new(
         table: Arc<dyn TableReader>,
         wrapper: Arc<dyn KeyWrapper>,
         clock: Arc<dyn Clock>,
         state_ttl: Duration,
-        root: Option<(AccessKeyId, SecretBytes)>,
+        root: RootAccessKey,
     ) -> Self {
-        let root = root.map(|(id, secret)| {
-            let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
-            (
-                id,
-                Arc::new(Credential {
-                    secret,
-                    session_token: None,
-                    expires_at: None,
-                    caller,
-                }),
-            )
-        });
+        let root = match root {
+            RootAccessKey::InTable => RootSource::InTable,
+            RootAccessKey::Given(id, secret) => RootSource::Given(Root::new(id, secret)),
+            RootAccessKey::InSecretStore(secrets) => RootSource::InSecretStore {
+                secrets,
+                known: Mutex::default(),
+            },
+        };
         Self {
             table,
             wrapper,
@@ -205,27 +277,109 @@ impl Credentials {
         }
     }
 
+    /// Reads what the first request would wait for. A failure goes to the log, and is met again by the request.
+    pub async fn warm(&self) {
+        if let Err(KmsError::Unavailable(fault)) = self.root(None).await {
+            tracing::error!("{fault:?}");
+        }
+    }
+
     /// The credential of this id, unless there is none or it has expired.
     ///
     /// # Errors
     /// When the table or the wrapper fails.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let credential = match &self.root {
-            Some((root, credential)) if root.as_str() == id => Arc::clone(credential),
-            _ => {
-                let Ok(id) = AccessKeyId::parse(id) else {
-                    return Ok(None);
-                };
-                match self.stored(&id).await? {
-                    Some(credential) => credential,
-                    None => return Ok(None),
-                }
-            }
+        let credential = match self.known(id).await? {
+            Some(credential) => credential,
+            None => return Ok(None),
         };
         let expired = credential
             .expires_at
             .is_some_and(|expiry| expiry <= self.clock.now());
         Ok((!expired).then_some(credential))
+    }
+
+    async fn known(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        // The root access key that is known already is compared first, so that its holder never waits for the table;
+        // and one that is not known yet comes last, so that nobody else waits for the secret store.
+        if self.root_id().is_some_and(|root| root.as_str() == id)
+            && let Some(root) = self.root(Some(id)).await?
+        {
+            return Ok(Some(root));
+        }
+        let Ok(parsed) = AccessKeyId::parse(id) else {
+            return Ok(None);
+        };
+        match self.stored(&parsed).await? {
+            Some(credential) => Ok(Some(credential)),
+            None => self.root(Some(id)).await,
+        }
+    }
+
+    /// The id of the root access key, as far as it is known without asking anybody.
+    fn root_id(&self) -> Option<AccessKeyId> {
+        match &self.root {
+            RootSource::InTable => None,
+            RootSource::Given(root) => Some(root.id.clone()),
+            RootSource::InSecretStore { known, .. } => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.root.as_ref().map(|(_, root)| root.id.clone())
+            }
+        }
+    }
+
+    /// The root access key's credential, if it has this id.
+    async fn root(&self, id: Option<&str>) -> Result<Option<Arc<Credential>>, KmsError> {
+        let credential = |root: &Root| {
+            id.is_some_and(|id| root.id.as_str() == id)
+                .then(|| Arc::clone(&root.credential))
+        };
+        let (secrets, known) = match &self.root {
+            RootSource::InTable => return Ok(None),
+            RootSource::Given(root) => return Ok(credential(root)),
+            RootSource::InSecretStore { secrets, known } => (secrets, known),
+        };
+        let now = self.clock.monotonic();
+        {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            match &known.root {
+                Some((begun, root)) if now.saturating_sub(*begun) < ROOT_ACCESS_KEY_TTL => {
+                    return Ok(credential(root));
+                }
+                _ if known
+                    .failed_at
+                    .is_some_and(|failed| now.saturating_sub(failed) < ROOT_AGAIN_AFTER) =>
+                {
+                    return Err(KmsError::Unavailable(Fault::plain(
+                        "the root access key could not be read a moment ago",
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let read = match secrets.get(ROOT_ACCESS_KEY_SECRET).await {
+            Ok(Some((value, _))) => Root::parse(&value)
+                .map_err(|why| Fault::new("the root access key in the secret store", why)),
+            Ok(None) => Err(Fault::plain(
+                "the secret store holds no root access key where one should be",
+            )),
+            Err(error) => Err(Fault::new("the root access key in the secret store", error)),
+        };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(root) => {
+                let answer = credential(&root);
+                *known = KnownRoot {
+                    root: Some((now, Arc::new(root))),
+                    failed_at: None,
+                };
+                Ok(answer)
+            }
+            Err(fault) => {
+                known.failed_at = Some(now);
+                Err(KmsError::Unavailable(fault))
+            }
+        }
     }
 
     async fn stored(&self, id: &AccessKeyId) -> Result<Option<Arc<Credential>>, KmsError> {
@@ -242,7 +396,7 @@ impl Credentials {
             return Ok(None);
         };
         let stored: StoredAccessKey = encoding::decode(&record.value)?;
-        if stored.grant == Grant::Owner && self.root.is_some() {
+        if stored.grant == Grant::Owner && !matches!(self.root, RootSource::InTable) {
             return Ok(None);
         }
         let secret = stored

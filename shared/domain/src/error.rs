@@ -48,6 +48,8 @@ pub enum KmsError {
     NotRunning,
     /// The table or the secret store asks for fewer requests.
     Throttled,
+    /// What every key needs, such as the root keyring, cannot be had at present. Trying again later may help.
+    Unavailable(Fault),
     /// A failure behind the service. Its detail is for the log only.
     Backend(Fault),
 }
@@ -136,6 +138,11 @@ pub enum OpenError {
          restore the keyring, or start with an empty table"
     )]
     KeyringMissing,
+    /// The table holds no deployment yet, and whoever asks may not make one.
+    #[error(
+        "the table holds no deployment yet; the process that may write keys makes it when it starts"
+    )]
+    NotEstablished,
     /// The root keyring is of another deployment than the table.
     #[error(
         "the root keyring belongs to another deployment than the table; both must come from the same place"

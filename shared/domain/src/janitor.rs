@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::KmsError;
-use crate::keys::{KeyId, Keys, decode};
-use crate::ports::{Clock, Kind, StoreError, TableWriter};
+use crate::keys::{KeyId, decode};
+use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
+use crate::revision;
+use crate::service::Service;
 
 /// What one sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,19 +17,58 @@ pub struct Swept {
     pub referenced: Vec<KeyId>,
 }
 
+impl Swept {
+    /// Tells the log of each key.
+    pub fn log(&self) {
+        for key_id in &self.destroyed {
+            tracing::info!(%key_id, "a key was destroyed, for its deletion date has passed");
+        }
+        for key_id in &self.referenced {
+            tracing::warn!(%key_id, "a key is due to be destroyed and stays, for something still names it");
+        }
+    }
+}
+
 /// Destroys keys whose deletion date has passed. Any number may run over one table at once.
 pub struct Janitor {
     table: Arc<dyn TableWriter>,
-    keys: Arc<Keys>,
+    service: Arc<Service>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 const PAGE: usize = 500;
 
 impl Janitor {
-    /// Over the table that `keys` works on.
-    pub fn new(table: Arc<dyn TableWriter>, keys: Arc<Keys>, clock: Arc<dyn Clock>) -> Self {
-        Self { table, keys, clock }
+    /// Over the table of the service. It needs no keyring: what it destroys it never unwraps.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        service: Arc<Service>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            service,
+            clock,
+            random,
+        }
+    }
+
+    /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
+    /// knows: the removal of a record that is absent succeeds, so without it two janitors could both report one key.
+    async fn destroy(&self, seen: &Record) -> Result<(), StoreError> {
+        let claim = Record {
+            revision: revision(self.random.as_ref()).map_err(|source| StoreError::Failed {
+                what: "draw a revision",
+                source: source.into(),
+            })?,
+            ..seen.clone()
+        };
+        self.table.replace(&claim, seen.revision).await?;
+        self.table
+            .remove(Kind::Key, &claim.id, claim.revision)
+            .await
     }
 
     /// Looks at every key once, and destroys those that are due.
@@ -53,20 +94,13 @@ impl Janitor {
                 {
                     continue;
                 }
-                if !self.keys.references(&key.id).await?.is_empty() {
+                if !self.service.references(&key.id).await?.is_empty() {
                     swept.referenced.push(key.id);
                     continue;
                 }
-                match self
-                    .table
-                    .remove(Kind::Key, &record.id, record.revision)
-                    .await
-                {
-                    Ok(()) => {
-                        self.keys.forget(&key.id);
-                        swept.destroyed.push(key.id);
-                    }
-                    // Somebody changed it since the page was read; the next sweep looks again.
+                match self.destroy(record).await {
+                    Ok(()) => swept.destroyed.push(key.id),
+                    // Somebody changed it since the page was read, or another janitor has it; the next sweep looks again.
                     Err(StoreError::Conflict) => {}
                     Err(error) => return Err(error.into()),
                 }

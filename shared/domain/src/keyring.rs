@@ -1,6 +1,7 @@
 //! Wrapping of what the deployment keeps secret: the [`KeyWrapper`] port, and the root keyring behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -40,6 +41,9 @@ pub enum WrapError {
     /// It was wrapped under a root that this keyring does not hold.
     #[error("the wrapped secret names a root that the keyring does not hold")]
     UnknownRoot,
+    /// The wrapper itself cannot be had at present.
+    #[error("the wrapper cannot be had: {0}")]
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// The generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -85,7 +89,7 @@ impl Wrapped {
         let bytes = wrapper
             .wrap(binding, material)
             .await
-            .map_err(|error| Fault::new("wrapping a secret", error))?;
+            .map_err(|error| kms_error("wrapping a secret", error))?;
         Ok(Self {
             wrapper: wrapper.name().to_owned(),
             bytes,
@@ -102,10 +106,17 @@ impl Wrapped {
                 Fault::plain("a secret was wrapped by a wrapper that is not configured").into(),
             );
         }
-        Ok(wrapper
+        wrapper
             .unwrap(binding, &self.bytes)
             .await
-            .map_err(|error| Fault::new("unwrapping a secret", error))?)
+            .map_err(|error| kms_error("unwrapping a secret", error))
+    }
+}
+
+fn kms_error(what: &'static str, error: WrapError) -> KmsError {
+    match error {
+        WrapError::Unavailable(source) => KmsError::Unavailable(Fault::new(what, source)),
+        other => KmsError::Backend(Fault::new(what, other)),
     }
 }
 
@@ -119,6 +130,128 @@ pub struct RootKeyring {
 struct Root {
     id: String,
     key: Key256,
+}
+
+/// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
+/// everything that needs it is refused with [`KmsError::Unavailable`], and nothing else is.
+pub struct KeyringOnDemand {
+    table: TableAccess,
+    secrets: Arc<dyn SecretStore>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    opened: OnceLock<RootKeyring>,
+    failed_at: Mutex<Option<Duration>>,
+}
+
+enum TableAccess {
+    Read(Arc<dyn TableReader>),
+    Write(Arc<dyn TableWriter>),
+}
+
+/// How long a keyring that could not be opened is not asked for again.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl KeyringOnDemand {
+    /// Opens the keyring of a deployment that exists, and never makes one.
+    pub fn opening(
+        table: Arc<dyn TableReader>,
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self::new(TableAccess::Read(table), secrets, clock, random)
+    }
+
+    /// Opens the keyring, and makes the deployment on the very first use, as [`RootKeyring::establish`] does.
+    pub fn establishing(
+        table: Arc<dyn TableWriter>,
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self::new(TableAccess::Write(table), secrets, clock, random)
+    }
+
+    fn new(
+        table: TableAccess,
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            secrets,
+            clock,
+            random,
+            opened: OnceLock::new(),
+            failed_at: Mutex::new(None),
+        }
+    }
+
+    /// The keyring, opened now if it was not before. A failure goes to the log.
+    ///
+    /// # Errors
+    /// [`WrapError::Unavailable`].
+    pub async fn keyring(&self) -> Result<&RootKeyring, WrapError> {
+        if let Some(keyring) = self.opened.get() {
+            return Ok(keyring);
+        }
+        let now = self.clock.monotonic();
+        let failed_at = *self.failed_at();
+        if failed_at.is_some_and(|failed| now.saturating_sub(failed) < OPEN_AGAIN_AFTER) {
+            return Err(WrapError::Unavailable(
+                "the root keyring could not be opened a moment ago".into(),
+            ));
+        }
+        let random = Arc::clone(&self.random);
+        let (secrets, clock) = (self.secrets.as_ref(), self.clock.as_ref());
+        let opened = match &self.table {
+            TableAccess::Read(table) => RootKeyring::open(table.as_ref(), secrets, random).await,
+            TableAccess::Write(table) => {
+                RootKeyring::establish(table.as_ref(), secrets, clock, random).await
+            }
+        };
+        match opened {
+            Ok(keyring) => {
+                tracing::info!("the root keyring is open");
+                Ok(self.opened.get_or_init(|| keyring))
+            }
+            Err(error) => {
+                *self.failed_at() = Some(now);
+                let fault = Fault::new("the root keyring", error);
+                tracing::error!("no key can be used until the root keyring can: {fault:?}");
+                Err(WrapError::Unavailable(
+                    "the root keyring could not be opened; the log says why".into(),
+                ))
+            }
+        }
+    }
+
+    fn failed_at(&self) -> std::sync::MutexGuard<'_, Option<Duration>> {
+        // A time is whole whatever happens elsewhere.
+        self.failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KeyWrapper for KeyringOnDemand {
+    fn name(&self) -> &'static str {
+        RootKeyring::NAME
+    }
+
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
+        self.keyring().await?.wrap(binding, material).await
+    }
+
+    async fn unwrap(
+        &self,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
+        self.keyring().await?.unwrap(binding, wrapped).await
+    }
 }
 
 /// The deployment's record in the table: tells that a keyring must exist, and which one.
@@ -152,6 +285,8 @@ impl Drop for StoredRoot {
 }
 
 impl RootKeyring {
+    const NAME: &'static str = "root";
+
     /// Opens the deployment's keyring; on the very first start, makes it and marks the table as this deployment's.
     /// Of several processes that start at once, one makes it and all hold the same.
     ///
@@ -164,12 +299,11 @@ impl RootKeyring {
         clock: &dyn Clock,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        if deployment_of(table).await?.is_some() {
-            return Self::open(table, secrets, random).await;
-        }
-        let keyring = match secrets.get(KEYRING_SECRET).await? {
-            Some((value, _)) => Self::parse(&value, random)?,
-            None => {
+        let keyring = match look(table, secrets, &random).await? {
+            (Some(keyring), Some(deployment)) => return keyring.of(&deployment),
+            (None, Some(_)) => return Err(OpenError::KeyringMissing),
+            (Some(keyring), None) => keyring,
+            (None, None) => {
                 let fresh = new_keyring(clock, random.as_ref())?;
                 match secrets.put(KEYRING_SECRET, &fresh, None).await {
                     Ok(_) => Self::parse(&fresh, random)?,
@@ -197,7 +331,10 @@ impl RootKeyring {
             expires_at: None,
         };
         match table.put_new(&record).await {
-            Ok(()) | Err(StoreError::Conflict) => keyring.belonging_to(table).await,
+            Ok(()) | Err(StoreError::Conflict) => match deployment_of(table).await? {
+                Some(deployment) => keyring.of(&deployment),
+                None => Err(OpenError::NotEstablished),
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -205,23 +342,24 @@ impl RootKeyring {
     /// Opens the keyring of a deployment that exists.
     ///
     /// # Errors
-    /// As [`RootKeyring::establish`]; [`OpenError::KeyringMissing`] also when there is no deployment at all.
+    /// As [`RootKeyring::establish`]; [`OpenError::NotEstablished`] when the table holds no deployment.
     pub async fn open(
         table: &dyn TableReader,
         secrets: &dyn SecretStore,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        let (value, _) = secrets
-            .get(KEYRING_SECRET)
-            .await?
-            .ok_or(OpenError::KeyringMissing)?;
-        Self::parse(&value, random)?.belonging_to(table).await
+        match look(table, secrets, &random).await? {
+            (Some(keyring), Some(deployment)) => keyring.of(&deployment),
+            (None, Some(_)) => Err(OpenError::KeyringMissing),
+            (_, None) => Err(OpenError::NotEstablished),
+        }
     }
 
-    async fn belonging_to(self, table: &dyn TableReader) -> Result<Self, OpenError> {
-        match deployment_of(table).await? {
-            Some(deployment) if deployment == self.deployment => Ok(self),
-            _ => Err(OpenError::KeyringForeign),
+    fn of(self, deployment: &str) -> Result<Self, OpenError> {
+        if self.deployment == deployment {
+            Ok(self)
+        } else {
+            Err(OpenError::KeyringForeign)
         }
     }
 
@@ -270,7 +408,7 @@ impl RootKeyring {
 #[async_trait]
 impl KeyWrapper for RootKeyring {
     fn name(&self) -> &'static str {
-        "root"
+        Self::NAME
     }
 
     async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
@@ -303,6 +441,20 @@ impl KeyWrapper for RootKeyring {
         blob.open(&root.key, &self.context(binding)?)
             .map_err(|_| WrapError::NotAuthentic)
     }
+}
+
+/// The keyring and the table's deployment, read at the same time.
+async fn look(
+    table: &dyn TableReader,
+    secrets: &dyn SecretStore,
+    random: &Arc<dyn Random>,
+) -> Result<(Option<RootKeyring>, Option<String>), OpenError> {
+    let (kept, deployment) =
+        futures_util::future::join(secrets.get(KEYRING_SECRET), deployment_of(table)).await;
+    let keyring = kept?
+        .map(|(value, _)| RootKeyring::parse(&value, Arc::clone(random)))
+        .transpose()?;
+    Ok((keyring, deployment?))
 }
 
 async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
-use crate::keys::KeyId;
+use crate::keys::{KeyId, Reference};
 use crate::ports::{
     Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter,
 };
@@ -101,6 +101,20 @@ impl Service {
             ServiceState::Running => Ok(config),
             ServiceState::Configured => Err(KmsError::NotRunning),
         }
+    }
+
+    /// What names the key and would break without it.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn references(&self, id: &KeyId) -> Result<Vec<Reference>, KmsError> {
+        let config = self.config().await?;
+        let is_default = config.is_some_and(|config| config.default_key_id.as_ref() == Some(id));
+        Ok(if is_default {
+            vec![Reference::ServiceDefaultKey]
+        } else {
+            Vec::new()
+        })
     }
 
     /// Configures the local backend with its defaults and starts it, if nothing is configured yet.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use house::{House, STATE_TTL, id, named, root, with_policy};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials};
+use keyway_domain::access::{
+    AccessKeyId, AccessKeys, Credentials, ROOT_ACCESS_KEY_SECRET, ROOT_ACCESS_KEY_TTL,
+    RootAccessKey,
+};
 use keyway_domain::keyring::{Binding, KeyWrapper, RootKeyring};
 use keyway_domain::policy::{Action, Policy};
-use keyway_domain::ports::Consistency;
-use keyway_domain::ports::{Kind, TableReader};
+
+use keyway_domain::ports::{Consistency, Kind, SecretStore, SecretVersion, TableReader};
 use keyway_domain::{KmsError, OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
@@ -26,12 +29,17 @@ fn access_keys(house: &House) -> AccessKeys {
 }
 
 fn credentials(house: &House, root: Option<(&str, &str)>) -> Credentials {
-    let root = root.map(|(id, secret)| {
-        (
+    let root = match root {
+        None => RootAccessKey::InTable,
+        Some((id, secret)) => RootAccessKey::Given(
             AccessKeyId::parse(id).unwrap(),
             SecretBytes::from(secret.as_bytes().to_vec()),
-        )
-    });
+        ),
+    };
+    credentials_with(house, root)
+}
+
+fn credentials_with(house: &House, root: RootAccessKey) -> Credentials {
     Credentials::new(
         house.table.clone(),
         house.wrapper.clone(),
@@ -385,4 +393,84 @@ async fn a_lost_or_foreign_keyring_stops_the_start() {
     // A keyring whose first start was cut off before the table knew of it is taken up again.
     let blank = Arc::new(MemoryTable::new(house.clock.clone()));
     assert!(establish(blank, house.secrets.clone()).await.is_none());
+}
+
+async fn keep_root(house: &House, seen: Option<&SecretVersion>, value: &str) -> SecretVersion {
+    let value = SecretBytes::from(value.as_bytes().to_vec());
+    let secrets = house.secrets.as_ref();
+    let kept = secrets.put(ROOT_ACCESS_KEY_SECRET, &value, seen).await;
+    kept.unwrap()
+}
+
+#[tokio::test]
+async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement_too() {
+    let house = House::build().await;
+    let credentials = credentials_with(&house, RootAccessKey::InSecretStore(house.secrets.clone()));
+    assert!(
+        matches!(
+            credentials.find("root-1").await,
+            Err(KmsError::Unavailable(_))
+        ),
+        "it is not known who is root, so nobody unknown can be told off for it"
+    );
+    let first = r#"{"access_key_id":"root-1","secret_access_key":"the-secret"}"#;
+    let version = keep_root(&house, None, first).await;
+    assert!(
+        matches!(
+            credentials.find("root-1").await,
+            Err(KmsError::Unavailable(_))
+        ),
+        "a failure is not asked after again at once"
+    );
+    house.clock.advance(Duration::from_secs(1));
+    let found = credentials.find("root-1").await.unwrap().unwrap();
+    assert_eq!(found.secret.expose(), b"the-secret");
+    assert_eq!(found.caller.principal(), "root-1");
+    assert!(credentials.find("nobody").await.unwrap().is_none());
+
+    let made = access_keys(&house)
+        .create_root_if_new()
+        .await
+        .unwrap()
+        .unwrap();
+    let in_table = credentials.find(made.id.as_str()).await.unwrap();
+    assert!(in_table.is_none(), "there is one root access key only");
+
+    let second = r#"{"access_key_id":"root-2","secret_access_key":"another-secret"}"#;
+    keep_root(&house, Some(&version), second).await;
+    assert!(
+        credentials.find("root-1").await.unwrap().is_some(),
+        "it is cached"
+    );
+    house.clock.advance(ROOT_ACCESS_KEY_TTL);
+    assert!(credentials.find("root-1").await.unwrap().is_none());
+    let found = credentials.find("root-2").await.unwrap().unwrap();
+    assert_eq!(found.secret.expose(), b"another-secret");
+}
+
+#[tokio::test]
+async fn a_root_access_key_that_is_none_is_refused() {
+    for value in [
+        "",
+        "{}",
+        "not JSON",
+        r#"{"access_key_id":"root-1"}"#,
+        r#"{"access_key_id":"r","secret_access_key":"long-enough"}"#,
+        r#"{"access_key_id":"root-1","secret_access_key":"short"}"#,
+        r#"{"access_key_id":"root 1","secret_access_key":"long-enough"}"#,
+    ] {
+        let house = House::build().await;
+        keep_root(&house, None, value).await;
+        let credentials =
+            credentials_with(&house, RootAccessKey::InSecretStore(house.secrets.clone()));
+        let Err(KmsError::Unavailable(fault)) = credentials.find("root-1").await else {
+            panic!("{value}");
+        };
+        assert!(!format!("{fault:?}").contains("long-enough"));
+        let key = access_keys(&house)
+            .create(Policy::canned("kms-admin").unwrap(), None)
+            .await;
+        let known = credentials.find(key.unwrap().id.as_str()).await;
+        assert!(known.unwrap().is_some(), "others are served all the same");
+    }
 }

@@ -15,8 +15,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 fn janitor(house: &House) -> Janitor {
     Janitor::new(
         house.table.clone(),
-        Arc::new(house.process(false).keys),
+        house.process(false).service,
         house.clock.clone(),
+        house.random.clone(),
     )
 }
 
@@ -112,6 +113,7 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
         })
         .collect();
     let mut spared = Vec::new();
+    let mut destroyed = Vec::new();
     for n in (0..50).rev() {
         let key = id(&format!("k{n}"));
         match keys.cancel_deletion(&root(), &key).await {
@@ -124,8 +126,11 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
     for sweep in sweeps {
         for gone in sweep.await.unwrap().destroyed {
             assert!(!spared.contains(&gone), "{gone} was spared and destroyed");
+            assert!(!destroyed.contains(&gone), "{gone} was destroyed twice");
+            destroyed.push(gone);
         }
     }
+    assert_eq!(spared.len() + destroyed.len(), 50);
     for key in &spared {
         keys.describe(&root(), key).await.unwrap();
     }

@@ -8,5 +8,5 @@ mod route;
 
 pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
 pub use query::{Query, QueryError};
-pub use request::{Peer, Request};
+pub use request::{BasePath, IamCaller, Peer, Request};
 pub use route::{Params, Route, RouteError};

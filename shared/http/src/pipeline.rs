@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Response, request};
 use http_body_util::BodyExt;
 
 use crate::query::{Query, QueryError};
-use crate::request::{Peer, Request};
+use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
 
 /// A request's body as a runtime hands it over.
@@ -301,8 +301,19 @@ impl Site {
         let number = self.served.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("{:016x}{number:016x}", self.instance);
         let (parts, body) = request.into_parts();
-        let (front, prefix) = self.find(parts.uri.path());
-        let mut response = front.respond(parts, body, peer, prefix, &request_id).await;
+        let base = parts
+            .extensions
+            .get::<BasePath>()
+            .map_or("", |base| base.0.as_str())
+            .to_owned();
+        let (front, prefix) = match parts.uri.path().strip_prefix(&base) {
+            Some(path) => self.find(path),
+            None => (self.first.as_ref(), None),
+        };
+        let below = prefix.map(|prefix| base + prefix);
+        let mut response = front
+            .respond(parts, body, peer, below.as_deref(), &request_id)
+            .await;
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }

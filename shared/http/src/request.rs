@@ -21,18 +21,48 @@ pub struct Request {
     pub peer: Peer,
 }
 
-/// What a runtime knows of the connection's other end. None of it comes from the request itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a runtime knows of the connection's other end. None of it comes from what the client may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The address of the other end.
     pub address: IpAddr,
     /// Whether the connection is encrypted up to this process, or up to a gateway that vouches for it.
     pub encrypted: bool,
+    /// The client's certificate in PEM, whose key's possession was proven to this process or to a gateway.
+    pub client_certificate: Option<String>,
+    /// The IAM caller whom a gateway has verified.
+    pub iam_caller: Option<IamCaller>,
+}
+
+/// An IAM caller as API Gateway reports the one that it has verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IamCaller {
+    /// The user's or assumed role's ARN.
+    pub arn: String,
+    /// The account's id.
+    pub account_id: String,
+    /// The access key that signed.
+    pub access_key_id: String,
 }
 
 impl Peer {
+    /// A peer of whom no more is known than its address.
+    pub const fn new(address: IpAddr, encrypted: bool) -> Self {
+        Self {
+            address,
+            encrypted,
+            client_certificate: None,
+            iam_caller: None,
+        }
+    }
+
     /// Whether nobody between the two ends can read or change what is sent: TLS, or loopback.
     pub fn is_private(&self) -> bool {
         self.encrypted || self.address.is_loopback()
     }
 }
+
+/// In a request's extensions: what a gateway has put before the paths of this site, such as `/prod` for a stage.
+/// Signatures cover it, routes do not have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasePath(pub String);

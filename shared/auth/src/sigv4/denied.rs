@@ -10,6 +10,9 @@ pub enum Denied {
         "the request is not signed: an AWS4-HMAC-SHA256 Authorization header or a presigned query is needed"
     )]
     Missing,
+    /// The gateway that verifies callers here has verified none.
+    #[error("the gateway in front has not verified an IAM caller: sign the request for execute-api")]
+    NoVerifiedCaller,
     /// Header and query both carry one; which of them counts must not be a guess.
     #[error(
         "the request is signed twice, in the Authorization header and in the query; send one of them"
@@ -131,6 +134,7 @@ impl Denied {
             | Self::Path
             | Self::TargetTooLong { .. } => StatusClass::BadRequest,
             Self::Missing
+            | Self::NoVerifiedCaller
             | Self::BothForms
             | Self::Algorithm
             | Self::Repeated(_)

@@ -70,10 +70,7 @@ fn unsigned_payload_over_tls_and_loopback() {
         (Ipv4Addr::LOCALHOST, false),
         (Ipv4Addr::new(192, 0, 2, 1), true),
     ] {
-        signed.peer = Peer {
-            address: IpAddr::V4(address),
-            encrypted,
-        };
+        signed.peer = Peer::new(IpAddr::V4(address), encrypted);
         assert_eq!(verdict(&signed), Ok(()));
     }
     // Nothing covers the body, then.

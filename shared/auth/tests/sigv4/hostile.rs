@@ -67,10 +67,7 @@ fn garbage() -> impl Strategy<Value = Request> {
                     map
                 }),
             body: if body { "body".into() } else { "".into() },
-            peer: Peer {
-                address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-                encrypted,
-            },
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), encrypted),
         },
     )
 }

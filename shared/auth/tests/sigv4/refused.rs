@@ -577,10 +577,7 @@ fn header_form() {
         (
             |r| {
                 declare(r, "UNSIGNED-PAYLOAD");
-                r.peer = Peer {
-                    address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-                    encrypted: false,
-                };
+                r.peer = Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), false);
             },
             BadRequest,
             "UNSIGNED-PAYLOAD is accepted over TLS or loopback only: sign the body",
@@ -778,10 +775,7 @@ fn presigned_form() {
             |r| {
                 r.raw_query
                     .push_str("&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD");
-                r.peer = Peer {
-                    address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-                    encrypted: false,
-                };
+                r.peer = Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), false);
             },
             BadRequest,
             "UNSIGNED-PAYLOAD is accepted over TLS or loopback only: sign the body",

@@ -38,10 +38,7 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body
         raw_query: raw_query.to_owned(),
         headers: map,
         body: body.to_owned().into(),
-        peer: Peer {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            encrypted: false,
-        },
+        peer: Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false),
     }
 }
 

@@ -187,6 +187,16 @@ impl From<KmsError> for Refusal {
                 "too many requests; try again shortly",
             )
             .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
+            KmsError::Unavailable(fault) => {
+                let mut refusal = Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "BackendError",
+                    "a backend of the KMS cannot be reached or is not fit to be used; try again later",
+                )
+                .with_header(RETRY_AFTER, HeaderValue::from_static("1"));
+                refusal.fault = Some(fault);
+                refusal
+            }
             KmsError::Backend(fault) => {
                 let mut refusal = Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,

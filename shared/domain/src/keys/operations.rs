@@ -105,13 +105,7 @@ impl Keys {
     /// # Errors
     /// When the table fails.
     pub async fn references(&self, id: &KeyId) -> Result<Vec<Reference>, KmsError> {
-        let config = self.service.config().await?;
-        let is_default = config.is_some_and(|config| config.default_key_id.as_ref() == Some(id));
-        Ok(if is_default {
-            vec![Reference::ServiceDefaultKey]
-        } else {
-            Vec::new()
-        })
+        self.service.references(id).await
     }
 
     /// Lets the key serve again. One that is enabled stays so.
@@ -304,10 +298,6 @@ impl Keys {
             }
         }
         Err(KmsError::Contended(id.clone()))
-    }
-
-    pub(crate) fn forget(&self, id: &KeyId) {
-        self.reader.forget(id);
     }
 
     async fn change(

@@ -102,13 +102,11 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
             }
         };
         let site = Arc::clone(&site);
-        let peer = Peer {
-            address: address.ip(),
-            encrypted: false,
-        };
+        let peer = Peer::new(address.ip(), false);
         let requests = in_flight.clone();
         let service = service_fn(move |request| {
             let site = Arc::clone(&site);
+            let peer = peer.clone();
             let counted = requests.subscribe();
             async move {
                 let response = respond(&site, request, peer).await;

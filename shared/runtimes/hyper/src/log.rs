@@ -1,6 +1,9 @@
 //! The log: one line an event on standard output.
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How the log's lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -13,6 +16,9 @@ pub enum LogFormat {
 
 /// Starts the log of this process. `filter` is a level, or `target=level` pairs joined by commas.
 ///
+/// What is finer than `info` comes from Keyway's own crates only: at those levels the libraries below them log requests
+/// and answers whole, with the secrets in them.
+///
 /// # Errors
 /// When the filter is none.
 pub fn start_log(
@@ -22,13 +28,19 @@ pub fn start_log(
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
         .with_target(false);
+    let own = filter_fn(|metadata| {
+        *metadata.level() <= Level::INFO || metadata.target().starts_with("keyway")
+    });
     match format {
         LogFormat::Json => builder
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .try_init(),
-        LogFormat::Text => builder.with_ansi(false).try_init(),
+            .finish()
+            .with(own)
+            .try_init()?,
+        LogFormat::Text => builder.with_ansi(false).finish().with(own).try_init()?,
     }
+    Ok(())
 }

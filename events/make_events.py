@@ -1,0 +1,322 @@
+#!/usr/bin/env python3
+"""Makes the events beside it: what each front sends to a function, for every route.
+
+    make_events.py                writes them
+    make_events.py --check        fails if they are not what it would write
+    make_events.py --sign FILE    prints one, signed now with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+                                  (and AWS_SESSION_TOKEN), for `cargo lambda invoke`
+
+The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Only the
+standard library is needed.
+"""
+
+import base64
+import datetime
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import sys
+from urllib.parse import parse_qsl, quote
+
+HERE = pathlib.Path(__file__).resolve().parent
+PREFIX = "/rustfs/admin/v3"
+
+EXAMPLE_KEY = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None)
+EXAMPLE_TIME = datetime.datetime(2026, 11, 20, 12, 0, 0, tzinfo=datetime.timezone.utc)
+REGION = "us-east-1"
+
+ACCOUNT = "123456789012"
+API = "a1b2c3d4e5"
+URL_ID = "k3yw4yexample0000000000000000000"
+CLIENT = "203.0.113.7"
+AGENT = "awscurl/0.36"
+TRACE = f"Root=1-{int(EXAMPLE_TIME.timestamp()):x}-0f1e2d3c4b5a69788796a5b4"
+REQUEST = "7f9c2ba4-e88f-4274-9fdc-0d3a1c5b6e77"
+
+# A sealed data key of the right shape; whose key it is sealed under nobody has any more.
+BLOB = (
+    "x0sBAQAAAAABBm15LWtleUOonlfdH+1djWDSvHjlhMWex4/hW+YpfYvKQ0i3MVGMfWX30HsjON9IgI89RCgMlQg/7+VHOCTXrPXcjBISkZ9JEV"
+    "s4Qa7pZJ72iz5Fw5Mm+Jj6TB7HMcnvGLLbcR2lLYtEBO5Q4WcTj3V7YggL0RE="
+)
+CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
+
+# name, method, route, path parameters, query, body
+ROUTES = [
+    ("create-key", "POST", "/kms/keys", {}, "",
+     {"key_id": "reports", "key_usage": "ENCRYPT_DECRYPT", "description": "project-alpha",
+      "tags": {"owner": "security"}}),
+    ("create-key-by-verb", "POST", "/kms/create-key", {}, "keyName=invoices", {"key_usage": "ENCRYPT_DECRYPT"}),
+    ("list-keys", "GET", "/kms/keys", {}, "limit=25&status=Enabled&prefix=reports", None),
+    ("list-keys-by-verb", "GET", "/kms/list-keys", {}, "limit=100", None),
+    ("describe-key", "GET", "/kms/keys/{key_id}", {"key_id": "reports"}, "impact=true", None),
+    ("describe-key-by-query", "GET", "/kms/describe-key", {}, "keyId=reports", None),
+    ("delete-key", "DELETE", "/kms/keys/delete", {}, "keyId=reports&pending_window_in_days=30", None),
+    ("cancel-key-deletion", "POST", "/kms/keys/cancel-deletion", {}, "", {"key_id": "reports"}),
+    ("enable-key", "POST", "/kms/keys/enable", {}, "", {"key_id": "reports"}),
+    ("disable-key", "POST", "/kms/keys/disable", {}, "", {"key_id": "reports"}),
+    ("rotate-key", "POST", "/kms/keys/rotate", {}, "", {"key_id": "reports"}),
+    ("update-key-description", "POST", "/kms/keys/update-description", {}, "",
+     {"key_id": "reports", "description": "quarterly reports"}),
+    ("tag-key", "POST", "/kms/keys/tag", {}, "", {"key_id": "reports", "tags": {"stage": "production"}}),
+    ("untag-key", "POST", "/kms/keys/untag", {}, "", {"key_id": "reports", "tag_keys": ["stage"]}),
+    ("generate-data-key", "POST", "/kms/generate-data-key", {}, "",
+     {"key_id": "reports", "key_spec": "AES_256", "encryption_context": CONTEXT}),
+    ("encrypt", "POST", "/kms/encrypt", {}, "",
+     {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
+    ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+]
+
+
+def signed(method, host, path, query, body, key, now):
+    """The headers that sign a request: Signature Version 4 over the host, the time and the body."""
+    key_id, secret, token = key
+    time = now.strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{time[:8]}/{REGION}/execute-api/aws4_request"
+    headers = {"host": host, "x-amz-date": time}
+    if token:
+        headers["x-amz-security-token"] = token
+    names = ";".join(sorted(headers))
+    pairs = sorted((quote(k, safe="-._~"), quote(v, safe="-._~")) for k, v in parse_qsl(query, keep_blank_values=True))
+    canonical = "\n".join([
+        method,
+        quote(path, safe="/-._~"),
+        "&".join(f"{k}={v}" for k, v in pairs),
+        *(f"{name}:{headers[name]}" for name in sorted(headers)),
+        "",
+        names,
+        hashlib.sha256(body).hexdigest(),
+    ])
+    to_sign = "\n".join(["AWS4-HMAC-SHA256", time, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    signature = f"AWS4{secret}".encode()
+    for part in [*scope.split("/"), to_sign]:
+        signature = hmac.new(signature, part.encode(), hashlib.sha256).digest()
+    authorization = f"AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature.hex()}"
+    return {**headers, "authorization": authorization}
+
+
+def request_headers(method, host, path, query, body):
+    """What arrives behind a front, in lower case: the client's headers and those that the front adds."""
+    headers = {
+        "accept": "*/*",
+        "accept-encoding": "gzip, deflate",
+        "user-agent": AGENT,
+        "x-amzn-trace-id": TRACE,
+        "x-forwarded-for": CLIENT,
+        "x-forwarded-port": "443",
+        "x-forwarded-proto": "https",
+        **signed(method, host, path, query, body or b"", EXAMPLE_KEY, EXAMPLE_TIME),
+    }
+    if body is not None:
+        headers["content-length"] = str(len(body))
+        headers["content-type"] = "application/json"
+    return dict(sorted(headers.items()))
+
+
+def encoded(body):
+    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+
+def log_time():
+    return EXAMPLE_TIME.strftime("%d/%b/%Y:%H:%M:%S +0000")
+
+
+def epoch_millis():
+    return int(EXAMPLE_TIME.timestamp() * 1000)
+
+
+def version_two(method, route_key, path, parameters, query, body, host, account, api):
+    """Payload format 2.0: HTTP APIs and function URLs."""
+    body = encoded(body)
+    event = {
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": request_headers(method, host, path, query, body),
+    }
+    if query:
+        event["queryStringParameters"] = dict(parse_qsl(query))
+    event["requestContext"] = {
+        "accountId": account,
+        "apiId": api,
+        "domainName": host,
+        "domainPrefix": api,
+        "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": CLIENT, "userAgent": AGENT},
+        "requestId": "Xk3aWhZyoAMESLw=" if account == ACCOUNT else REQUEST,
+        "routeKey": route_key,
+        "stage": "$default",
+        "time": log_time(),
+        "timeEpoch": epoch_millis(),
+    }
+    if parameters:
+        event["pathParameters"] = parameters
+    if body is not None:
+        event["body"] = body.decode()
+    event["isBase64Encoded"] = False
+    return event
+
+
+def http_api(method, route, parameters, query, body):
+    path = PREFIX + route.format(**parameters)
+    host = f"{API}.execute-api.{REGION}.amazonaws.com"
+    return version_two(method, f"{method} {PREFIX}{route}", path, parameters, query, body, host, ACCOUNT, API)
+
+
+def function_url(method, route, parameters, query, body):
+    path = PREFIX + route.format(**parameters)
+    host = f"{URL_ID}.lambda-url.{REGION}.on.aws"
+    return version_two(method, "$default", path, {}, query, body, host, "anonymous", URL_ID)
+
+
+# How API Gateway's REST APIs spell the headers of a client that speaks HTTP/1.1: as they were sent.
+SPELLINGS = {
+    "accept": "Accept", "accept-encoding": "Accept-Encoding", "authorization": "Authorization", "host": "Host",
+    "content-type": "Content-Type", "user-agent": "User-Agent", "x-amz-date": "X-Amz-Date",
+    "x-amz-security-token": "X-Amz-Security-Token", "x-amzn-trace-id": "X-Amzn-Trace-Id",
+    "x-forwarded-for": "X-Forwarded-For", "x-forwarded-port": "X-Forwarded-Port",
+    "x-forwarded-proto": "X-Forwarded-Proto",
+}
+
+
+def rest_api(method, route, parameters, query, body):
+    """Payload format 1.0, behind a stage of a REST API. Signatures cover the stage."""
+    body = encoded(body)
+    path = PREFIX + route.format(**parameters)
+    host = f"{API}.execute-api.{REGION}.amazonaws.com"
+    headers = request_headers(method, host, "/prod" + path, query, body)
+    headers = {SPELLINGS[name]: value for name, value in headers.items() if name in SPELLINGS}
+    pairs = {}
+    for name, value in parse_qsl(query):
+        pairs.setdefault(name, []).append(value)
+    nobody = ["accessKey", "accountId", "caller", "cognitoAuthenticationProvider", "cognitoAuthenticationType",
+              "cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId", "user", "userArn"]
+    return {
+        "resource": PREFIX + route,
+        "path": path,
+        "httpMethod": method,
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": {name: values[-1] for name, values in pairs.items()} or None,
+        "multiValueQueryStringParameters": pairs or None,
+        "pathParameters": parameters or None,
+        "stageVariables": None,
+        "requestContext": {
+            "resourceId": "r3s0rc",
+            "resourcePath": PREFIX + route,
+            "operationName": None,
+            "httpMethod": method,
+            "extendedRequestId": "Xk3aWGoGIAMFwTQ=",
+            "requestTime": log_time(),
+            "path": "/prod" + path,
+            "accountId": ACCOUNT,
+            "protocol": "HTTP/1.1",
+            "stage": "prod",
+            "domainPrefix": API,
+            "requestTimeEpoch": epoch_millis(),
+            "requestId": REQUEST,
+            "identity": {**dict.fromkeys(nobody), "sourceIp": CLIENT, "userAgent": AGENT},
+            "domainName": host,
+            "deploymentId": "d3pl0y",
+            "apiId": API,
+        },
+        "body": None if body is None else body.decode(),
+        "isBase64Encoded": False,
+    }
+
+
+def alb(method, route, parameters, query, body):
+    """An application load balancer's, in its default mode: one value for each name."""
+    body = encoded(body)
+    path = PREFIX + route.format(**parameters)
+    group = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/keyway/0123456789abcdef"
+    return {
+        "requestContext": {"elb": {"targetGroupArn": group}},
+        "httpMethod": method,
+        "path": path,
+        "queryStringParameters": dict(parse_qsl(query)),
+        "headers": request_headers(method, "kms.example.com", path, query, body),
+        "body": "" if body is None else body.decode(),
+        "isBase64Encoded": False,
+    }
+
+
+def schedule():
+    """EventBridge's, of a rule that runs by the clock."""
+    return {
+        "version": "0",
+        "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": ACCOUNT,
+        "time": EXAMPLE_TIME.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": REGION,
+        "resources": [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/keyway-JanitorFunctionPeriodically-EXAMPLE"],
+        "detail": {},
+    }
+
+
+def events():
+    """Every file by its name."""
+    files = {}
+    for name, *request in ROUTES:
+        files[f"http-api/{name}.json"] = http_api(*request)
+        files[f"rest-api/{name}.json"] = rest_api(*request)
+        if name == "generate-data-key":
+            files[f"function-url/{name}.json"] = function_url(*request)
+            files[f"alb/{name}.json"] = alb(*request)
+    files["schedule/janitor.json"] = schedule()
+    return files
+
+
+def signed_again(event):
+    """The same event, as if it had been sent now by the holder of the environment's access key."""
+    context = event["requestContext"]
+    if "http" in context:
+        method, path, query = context["http"]["method"], event["rawPath"], event["rawQueryString"]
+    else:
+        method, path = event["httpMethod"], context.get("path", event["path"])
+        query = "&".join(f"{quote(k, safe='-._~')}={quote(v, safe='-._~')}"
+                         for k, v in (event["queryStringParameters"] or {}).items())
+    headers = event["headers"]
+    host = next(value for name, value in headers.items() if name.lower() == "host")
+    body = event.get("body") or ""
+    body = base64.b64decode(body) if event["isBase64Encoded"] else body.encode()
+    key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], os.environ.get("AWS_SESSION_TOKEN"))
+    for name, value in signed(method, host, path, query, body, key,
+                              datetime.datetime.now(datetime.timezone.utc)).items():
+        name = SPELLINGS[name] if "multiValueHeaders" in event else name
+        headers[name] = value
+        if "multiValueHeaders" in event:
+            event["multiValueHeaders"][name] = [value]
+    return event
+
+
+def text(event):
+    return json.dumps(event, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(arguments):
+    if arguments[:1] == ["--sign"] and len(arguments) == 2:
+        print(text(signed_again(json.loads(pathlib.Path(arguments[1]).read_text()))), end="")
+        return 0
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    wanted = {HERE / name: text(event) for name, event in events().items()}
+    if arguments:
+        found = {path: path.read_text() for path in HERE.glob("*/*.json")}
+        wrong = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+        for path in wrong:
+            print(f"not as make_events.py makes it: {path.relative_to(HERE)}", file=sys.stderr)
+        return 1 if wrong else 0
+    for path, content in wanted.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

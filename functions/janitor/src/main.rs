@@ -1,0 +1,26 @@
+//! Destroys keys whose deletion date has passed, each time that its schedule says so.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use keyway_deployment_aws::Function;
+use keyway_domain::janitor::Janitor;
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let function = Function::start()?;
+    let janitor = Arc::new(function.janitor()?);
+    let job = move || sweep(Arc::clone(&janitor));
+    function.serve_schedule(job).await
+}
+
+async fn sweep(janitor: Arc<Janitor>) -> anyhow::Result<Value> {
+    let swept = janitor
+        .sweep()
+        .await
+        .map_err(|error| anyhow!("keys that are due could not be destroyed: {error:?}"))?;
+    swept.log();
+    let count = (swept.destroyed.len(), swept.referenced.len());
+    Ok(json!({"destroyed": count.0, "referenced": count.1}))
+}

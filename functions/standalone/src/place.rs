@@ -1,0 +1,63 @@
+//! Where the deployment is: in a folder of this machine, or on AWS.
+
+use anyhow::Context;
+use aws_config::BehaviorVersion;
+use clap::Args;
+use keyway_deployment_assembly::Writing;
+use keyway_deployment_aws::Place;
+use keyway_deployment_embedded::{self as embedded, Operator};
+use keyway_domain::access::RootAccessKey;
+
+/// Where the deployment is. A table's name means AWS; without one it is the data folder.
+#[derive(Clone, Args)]
+pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) operator: Operator,
+
+    #[command(flatten)]
+    pub(crate) aws: Place,
+}
+
+impl Deployment {
+    /// Opens the deployment; one in a folder is made on the first start. With it comes the root access key, if a
+    /// secret of the deployment holds it.
+    pub(crate) async fn open(
+        &self,
+        region: Option<&str>,
+    ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+        if self.aws.table.is_some() {
+            on_aws(&self.aws, region).await
+        } else {
+            Ok((embedded::open(&self.operator).await?, None))
+        }
+    }
+
+    /// Opens the deployment, which must be there: the operator's commands make none.
+    pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
+        if self.aws.table.is_none() {
+            embedded::must_exist(&self.operator)?;
+        }
+        Ok(self.open(region).await?.0)
+    }
+}
+
+/// With the region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
+async fn on_aws(
+    place: &Place,
+    region: Option<&str>,
+) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
+    if let Some(region) = region {
+        loader = loader.region(aws_config::Region::new(region.to_owned()));
+    }
+    let found = loader.load().await;
+    let region = found
+        .region()
+        .context("no region: pass --region, or set AWS_REGION")?
+        .to_string();
+    let credentials = found
+        .credentials_provider()
+        .context("no AWS credentials were found")?;
+    keyway_deployment_aws::writing(place, &region, credentials)
+}

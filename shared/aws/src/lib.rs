@@ -1,0 +1,136 @@
+//! What the rooms on AWS's SDK share: how its services are reached, how long they may take and how often they are
+//! tried, and what their failures mean to the domain's ports.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use keyway_domain::ports::StoreError;
+
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one attempt may take. These services answer in milliseconds; what takes longer is better tried anew.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an operation may take with all its attempts. A function's own timeout must be longer.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often an operation is tried.
+pub const ATTEMPTS: u32 = 5;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A retry costs 14.
+const RETRY_QUOTA: usize = 2000;
+const RETRY_QUOTA_A_SECOND: f32 = 100.0;
+
+/// How AWS's services are reached: one HTTP client for all of them, TLS by rustls on AWS-LC, and explicit bounds.
+pub fn config(
+    region: impl Into<String>,
+    endpoint: Option<String>,
+    credentials: SharedCredentialsProvider,
+) -> SdkConfig {
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(region.into()))
+        .credentials_provider(credentials)
+        .http_client(http_client())
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .time_source(SharedTimeSource::new(SystemTimeSource::new()))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(OPERATION_TIMEOUT)
+                .build(),
+        )
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(FIRST_PAUSE)
+                .with_max_backoff(LONGEST_PAUSE),
+        )
+        // Answers are small and bounded by the timeouts above.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    config.set_endpoint_url(endpoint);
+    config.build()
+}
+
+/// The quota of retries of one service's client. The SDK's own never fills up again, so that a process that lives
+/// long enough ends up without retries.
+pub fn retry_partition(service: &'static str) -> RetryPartition {
+    let quota = TokenBucket::builder()
+        .capacity(RETRY_QUOTA)
+        .refill_rate(RETRY_QUOTA_A_SECOND)
+        .build();
+    RetryPartition::custom(service).token_bucket(quota).build()
+}
+
+/// HTTP over TLS by rustls on AWS-LC, the one cryptography library.
+pub fn http_client() -> SharedHttpClient {
+    Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .build_https()
+}
+
+/// The error codes by which AWS's services ask for fewer requests.
+const THROTTLED: [&str; 6] = [
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "ThrottledException",
+    "Throttling",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+];
+
+/// What the domain's ports answer for a failure of a service, or of the way there.
+pub fn failed<E, R>(what: &'static str, error: &SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: std::fmt::Debug,
+{
+    if error.code().is_some_and(|code| THROTTLED.contains(&code)) {
+        return StoreError::Throttled;
+    }
+    StoreError::Failed {
+        what,
+        source: Box::new(Failure(told(error))),
+    }
+}
+
+/// An SDK error as text for the log. The SDK's own `Debug` would show the answer's body, which can hold a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+fn told<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: std::fmt::Debug,
+{
+    if let Some(code) = error.code() {
+        return format!("{code}: {}", error.message().unwrap_or("without a message"));
+    }
+    let mut text = error.to_string();
+    let mut cause = match error {
+        SdkError::ServiceError(context) => context.err().source(),
+        other => other.source(),
+    };
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

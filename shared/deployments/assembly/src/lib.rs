@@ -1,0 +1,176 @@
+//! What is built from a deployment's ports, whichever deployment they are of.
+//!
+//! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
+//! write it whatever its code says.
+
+mod settings;
+mod system;
+
+use std::sync::Arc;
+
+use keyway_auth::Authenticator;
+use keyway_auth::sigv4::Rules;
+use keyway_domain::KmsError;
+use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::datakey::DataKeys;
+use keyway_domain::janitor::Janitor;
+use keyway_domain::keyring::KeyWrapper;
+use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::policy::Policy;
+use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_domain::service::Service;
+
+pub use settings::{Settings, default_key_id, environment, root_access_key};
+pub use system::{SystemClock, SystemRandom};
+
+/// The ports of one deployment.
+#[derive(Clone)]
+pub struct Ports<T: ?Sized> {
+    /// The table.
+    pub table: Arc<T>,
+    /// What wraps secrets.
+    pub wrapper: Arc<dyn KeyWrapper>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+}
+
+/// The ports of a process that reads the table.
+pub type Reading = Ports<dyn TableReader>;
+/// The ports of a process that writes the table.
+pub type Writing = Ports<dyn TableWriter>;
+
+/// Who proves a caller's identity.
+pub enum Proof {
+    /// The caller's own signature, made with an access key.
+    Signature(RootAccessKey),
+    /// A gateway that verifies IAM callers. They may do what the policy says.
+    Gateway(Policy),
+}
+
+/// What serves requests and only reads.
+pub struct Server {
+    /// Tells callers apart.
+    pub authenticator: Arc<Authenticator>,
+    /// The operations on data keys.
+    pub data_keys: Arc<DataKeys>,
+    /// The service's state.
+    pub service: Arc<Service>,
+    reader: Arc<KeyReader>,
+}
+
+impl Reading {
+    /// What serves requests and only reads.
+    pub fn server(&self, settings: &Settings, proof: Proof) -> Server {
+        let (table, clock) = (&self.table, &self.clock);
+        let state_ttl = settings.state_ttl();
+        let authenticator = match proof {
+            Proof::Signature(root) => Authenticator::new(
+                Credentials::new(
+                    Arc::clone(table),
+                    Arc::clone(&self.wrapper),
+                    Arc::clone(clock),
+                    state_ttl,
+                    root,
+                ),
+                Arc::clone(clock),
+                Rules {
+                    region: settings.region.clone(),
+                    ..Rules::default()
+                },
+            ),
+            Proof::Gateway(policy) => Authenticator::by_gateway(policy),
+        };
+        let service = Arc::new(Service::new(
+            Arc::clone(table),
+            Arc::clone(clock),
+            state_ttl,
+        ));
+        let reader = Arc::new(KeyReader::new(
+            Arc::clone(table),
+            Arc::clone(&self.wrapper),
+            Arc::clone(clock),
+            state_ttl,
+        ));
+        Server {
+            authenticator: Arc::new(authenticator),
+            data_keys: Arc::new(DataKeys::new(
+                Arc::clone(&reader),
+                Arc::clone(&service),
+                Arc::clone(&self.random),
+            )),
+            service,
+            reader,
+        }
+    }
+}
+
+impl Writing {
+    /// The same ports without the privilege to write.
+    pub fn reading(&self) -> Reading {
+        Ports {
+            table: Arc::clone(&self.table) as Arc<dyn TableReader>,
+            wrapper: Arc::clone(&self.wrapper),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+        }
+    }
+
+    /// The operations on master keys, of the process that `server` serves.
+    pub fn keys(&self, server: &Server, settings: &Settings) -> Arc<Keys> {
+        Arc::new(Keys::new(
+            Arc::clone(&self.table),
+            Arc::clone(&server.reader),
+            Arc::clone(&server.service),
+            Arc::clone(&self.wrapper),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+            settings.allow_immediate_deletion,
+        ))
+    }
+
+    /// The operator's side of access keys.
+    pub fn access_keys(&self) -> AccessKeys {
+        AccessKeys::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.wrapper),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// What destroys keys whose deletion date has passed.
+    pub fn janitor(&self, service: &Arc<Service>) -> Janitor {
+        Janitor::new(
+            Arc::clone(&self.table),
+            Arc::clone(service),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// Configures and starts the service where nothing is configured yet.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn start_if_new(
+        &self,
+        service: &Service,
+        default_key_id: Option<KeyId>,
+    ) -> Result<(), KmsError> {
+        service
+            .start_if_new(self.table.as_ref(), self.random.as_ref(), default_key_id)
+            .await
+    }
+}
+
+/// A random number that tells this process from others.
+///
+/// # Errors
+/// When the generator fails.
+pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

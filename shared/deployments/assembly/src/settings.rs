@@ -1,0 +1,90 @@
+//! What an operator sets, whichever deployment it is. Secrets come from the environment or a file only: arguments are
+//! visible to every user of the machine.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use keyway_crypto::SecretBytes;
+use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
+use keyway_domain::keys::KeyId;
+use zeroize::Zeroizing;
+
+/// How requests are served.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Only accept signatures for this region; any region when not given
+    #[arg(id = "signature_region", long = "region", env = "KEYWAY_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// How long another process may act on a state that was changed here, in seconds; 0 reads it for every request
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "SECONDS", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub state_ttl_seconds: u32,
+
+    /// Allow keys to be destroyed without a waiting time, when a request confirms it
+    #[arg(long, env = "KEYWAY_ALLOW_IMMEDIATE_DELETION", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub allow_immediate_deletion: bool,
+}
+
+impl Settings {
+    /// How long a process may act on a state that another one has changed since.
+    pub fn state_ttl(&self) -> Duration {
+        Duration::from_secs(self.state_ttl_seconds.into())
+    }
+}
+
+/// The key that `--default-key-id` names.
+///
+/// # Errors
+/// When it is no key id.
+pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
+    match text.map(|id| KeyId::parse("default_key_id", id)).transpose() {
+        Ok(id) => Ok(id),
+        Err(_) => bail!("--default-key-id (KEYWAY_DEFAULT_KEY_ID) is not a key id"),
+    }
+}
+
+/// The root access key that `KEYWAY_ROOT_ACCESS_KEY` and `KEYWAY_ROOT_SECRET_KEY` give; else the table's.
+///
+/// # Errors
+/// When only one of them is set, or one is not fit to be used.
+pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
+    match (
+        environment("KEYWAY_ROOT_ACCESS_KEY")?,
+        environment("KEYWAY_ROOT_SECRET_KEY")?,
+    ) {
+        (None, None) => Ok(RootAccessKey::InTable),
+        (Some(id), Some(key)) => {
+            let Ok(id) = AccessKeyId::parse(&id) else {
+                bail!("KEYWAY_ROOT_ACCESS_KEY must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`");
+            };
+            if !ROOT_SECRET_LENGTHS.contains(&key.len()) {
+                bail!("KEYWAY_ROOT_SECRET_KEY must be 8 to 256 bytes long");
+            }
+            let secret = SecretBytes::from(key.as_bytes().to_vec());
+            Ok(RootAccessKey::Given(id, secret))
+        }
+        _ => bail!(
+            "KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY must be set together, or neither of them"
+        ),
+    }
+}
+
+/// A variable that is set and not empty.
+///
+/// # Errors
+/// When it is not UTF-8.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this room is part of every composition root"
+)]
+pub fn environment(name: &'static str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(Zeroizing::new(value))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
+    }
+}

@@ -1,0 +1,266 @@
+//! One function, from its environment to its last request.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use aws_types::SdkConfig;
+use clap::{Parser, ValueEnum};
+use futures_util::future::join3;
+use keyway_deployment_assembly::{
+    Proof, Reading, Server, Settings, SystemClock, SystemRandom, default_key_id, environment,
+    instance, root_access_key,
+};
+use keyway_domain::janitor::Janitor;
+use keyway_domain::keyring::KeyringOnDemand;
+use keyway_domain::keys::Keys;
+use keyway_domain::policy::Policy;
+use keyway_domain::ports::{Clock, Random};
+use keyway_domain::service::Service;
+use keyway_http::{Dialect, Mount, Site};
+use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
+use keyway_runtime_lambda::{EventSource, Front};
+
+use crate::place::{self, Place};
+
+/// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Who proves a caller's identity
+    #[arg(long, env = "KEYWAY_AUTH", value_enum, default_value_t = Auth::Sigv4)]
+    auth: Auth,
+
+    /// With --auth iam: the canned policy that says what a caller may do whom the gateway lets through
+    #[arg(long, env = "KEYWAY_IAM_POLICY", value_name = "NAME", default_value = "kms-admin")]
+    iam_policy: String,
+
+    /// What sends events on Lambda: http-api, rest-api, alb or function-url
+    #[arg(long, env = "KEYWAY_EVENT_SOURCE", value_name = "SOURCE")]
+    event_source: Option<EventSource>,
+
+    /// The stage that the gateway puts before every path; none for a $default stage
+    #[arg(long, env = "KEYWAY_STAGE", value_name = "NAME")]
+    stage: Option<String>,
+
+    /// Answer with a response stream, as a function URL in the mode RESPONSE_STREAM wants it
+    #[arg(long, env = "KEYWAY_RESPONSE_STREAMING", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    response_streaming: bool,
+
+    /// Configure the local backend with its defaults and start it, if nothing is configured yet
+    #[arg(long, env = "KEYWAY_START", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    start: bool,
+
+    /// With --start: the key of data-key requests that name none
+    #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
+    default_key_id: Option<String>,
+
+    /// Loopback address to listen on where there is no Lambda
+    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9001")]
+    listen: SocketAddr,
+
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Auth {
+    /// The caller's signature, made with an access key of this deployment
+    Sigv4,
+    /// The gateway in front, which verifies IAM callers
+    Iam,
+}
+
+/// A function that is starting.
+pub struct Function {
+    arguments: Arguments,
+    aws: SdkConfig,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Function {
+    /// Reads the environment and starts the log.
+    ///
+    /// # Errors
+    /// When a setting is missing or not fit to be used; the text names it.
+    pub fn start() -> anyhow::Result<Self> {
+        let mut arguments = Arguments::parse();
+        // A template passes an empty text where a parameter was left out.
+        arguments.stage = arguments.stage.filter(|stage| !stage.is_empty());
+        arguments.default_key_id = arguments.default_key_id.filter(|id| !id.is_empty());
+        arguments.settings.region = arguments.settings.region.filter(|name| !name.is_empty());
+        start_log(LogFormat::Json, &arguments.log).map_err(anyhow::Error::from_boxed)?;
+        keyway_crypto::self_test().context("the cryptography of this build does not work")?;
+        Ok(Self {
+            arguments,
+            aws: place::from_environment()?,
+            clock: Arc::new(SystemClock::start()),
+            random: Arc::new(SystemRandom::default()),
+        })
+    }
+
+    /// What serves requests and only reads the table, warmed.
+    ///
+    /// # Errors
+    /// When the settings contradict each other. A backend that cannot be reached goes to the log, and its absence
+    /// is answered to every request for as long as it lasts.
+    pub async fn reading(&self) -> anyhow::Result<Server> {
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let keyring = Arc::new(KeyringOnDemand::opening(
+            Arc::clone(&table) as _,
+            self.arguments.place.secrets(&self.aws)?,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        ));
+        let ports = Reading {
+            table,
+            wrapper: Arc::clone(&keyring) as _,
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+        };
+        let server = ports.server(&self.arguments.settings, self.proof()?);
+        warm(&keyring, &server).await;
+        Ok(server)
+    }
+
+    /// What serves requests and writes the table, warmed. The first one ever makes the deployment, and starts its
+    /// service where the settings say so.
+    ///
+    /// # Errors
+    /// As [`Function::reading`].
+    pub async fn writing(&self) -> anyhow::Result<(Server, Arc<Keys>)> {
+        let arguments = &self.arguments;
+        let (ports, keyring) =
+            place::open(&arguments.place, &self.aws, &self.clock, &self.random)?;
+        let server = ports
+            .reading()
+            .server(&arguments.settings, self.proof()?);
+        let keys = ports.keys(&server, &arguments.settings);
+        let configured = warm(&keyring, &server).await;
+        let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
+        if arguments.start
+            && !configured
+            && let Err(error) = ports.start_if_new(&server.service, default_key_id).await
+        {
+            tracing::error!(?error, "the service could not be started");
+        }
+        Ok((server, keys))
+    }
+
+    /// What destroys keys whose deletion date has passed. It has no secret and needs none.
+    ///
+    /// # Errors
+    /// When the settings do not say where the table is.
+    pub fn janitor(&self) -> anyhow::Result<Janitor> {
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let service = Service::new(
+            Arc::clone(&table) as _,
+            Arc::clone(&self.clock),
+            self.arguments.settings.state_ttl(),
+        );
+        Ok(Janitor::new(
+            table,
+            Arc::new(service),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        ))
+    }
+
+    /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
+    ///
+    /// # Errors
+    /// When the settings do not say what sends events, or the listener cannot be bound.
+    pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
+        let site = Arc::new(Site::new(instance(self.random.as_ref())?, mount));
+        if on_lambda()? {
+            let Some(source) = self.arguments.event_source else {
+                bail!("KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb or function-url");
+            };
+            let front = Front {
+                source,
+                stage: self.arguments.stage,
+                streaming: self.arguments.response_streaming,
+            };
+            return keyway_runtime_lambda::serve(site, front)
+                .await
+                .map_err(anyhow::Error::from_boxed);
+        }
+        let stop = stop_signal()?;
+        let listener = listen(self.arguments.listen, false).await?;
+        tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
+        keyway_runtime_hyper::serve(listener, site, stop).await;
+        Ok(())
+    }
+
+    /// Runs the job for every event, or once where there is no Lambda. A failure fails the invocation.
+    ///
+    /// # Errors
+    /// What the job says, where there is no Lambda.
+    pub async fn serve_schedule<F, Fut>(self, job: F) -> anyhow::Result<()>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<serde_json::Value>> + Send + 'static,
+    {
+        if on_lambda()? {
+            return keyway_runtime_lambda::serve_schedule(move || {
+                let done = job();
+                async move { done.await.map_err(Into::into) }
+            })
+            .await
+            .map_err(anyhow::Error::from_boxed);
+        }
+        let report = job().await?;
+        tracing::info!(%report, "done");
+        Ok(())
+    }
+
+    fn proof(&self) -> anyhow::Result<Proof> {
+        let arguments = &self.arguments;
+        match arguments.auth {
+            Auth::Iam => match Policy::canned(&arguments.iam_policy) {
+                Some(policy) => Ok(Proof::Gateway(policy)),
+                None => bail!("KEYWAY_IAM_POLICY does not name a canned policy"),
+            },
+            Auth::Sigv4 => Ok(Proof::Signature(
+                match arguments.place.root_access_key(&self.aws)? {
+                    Some(kept) => kept,
+                    None => root_access_key()?,
+                },
+            )),
+        }
+    }
+}
+
+/// Opens connections and reads what the first request would wait for, all at the same time. Tells whether the
+/// service is configured.
+async fn warm(keyring: &KeyringOnDemand, server: &Server) -> bool {
+    // The keyring logs its own failure, and the authenticator too: here nobody waits for them.
+    let (_, (), config) = join3(
+        keyring.keyring(),
+        server.authenticator.warm(),
+        server.service.config(),
+    )
+    .await;
+    match config {
+        Ok(config) => config.is_some(),
+        Err(error) => {
+            tracing::error!(?error, "the service's configuration could not be read");
+            false
+        }
+    }
+}
+
+fn on_lambda() -> anyhow::Result<bool> {
+    Ok(environment("AWS_LAMBDA_RUNTIME_API")?.is_some())
+}

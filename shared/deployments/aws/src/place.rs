@@ -1,0 +1,144 @@
+//! Where a deployment on AWS is.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_types::SdkConfig;
+use clap::Args;
+use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment};
+use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
+use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
+use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_store_dynamodb::DynamoTable;
+
+/// Where the deployment's table and secrets are.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The deployment's DynamoDB table
+    #[arg(long, env = "KEYWAY_TABLE", value_name = "NAME")]
+    pub table: Option<String>,
+
+    /// Name or ARN of the secret that holds the root keyring
+    #[arg(long, env = "KEYWAY_ROOT_KEYRING_SECRET", value_name = "NAME|ARN")]
+    pub root_keyring_secret: Option<String>,
+
+    /// Name or ARN of the secret that holds the root access key
+    #[arg(long, env = "KEYWAY_ROOT_ACCESS_KEY_SECRET", value_name = "NAME|ARN")]
+    pub root_access_key_secret: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn table(
+        &self,
+        config: &SdkConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<DynamoTable> {
+        let name = self
+            .table
+            .as_deref()
+            .context("KEYWAY_TABLE does not name the deployment's table")?;
+        let config = at_endpoint(config, "AWS_ENDPOINT_URL_DYNAMODB")?;
+        Ok(DynamoTable::new(&config, name, Arc::clone(clock)))
+    }
+
+    /// The root access key, if a secret holds it.
+    pub(crate) fn root_access_key(
+        &self,
+        config: &SdkConfig,
+    ) -> anyhow::Result<Option<RootAccessKey>> {
+        match self.root_access_key_secret {
+            Some(_) => Ok(Some(RootAccessKey::InSecretStore(self.secrets(config)?))),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
+        let keyring = self
+            .root_keyring_secret
+            .as_deref()
+            .context("KEYWAY_ROOT_KEYRING_SECRET does not name the root keyring's secret")?;
+        let config = at_endpoint(config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
+        let mut secrets = SecretsManager::new(&config).with(KEYRING_SECRET, keyring);
+        if let Some(root) = &self.root_access_key_secret {
+            secrets = secrets.with(ROOT_ACCESS_KEY_SECRET, root);
+        }
+        Ok(Arc::new(secrets))
+    }
+}
+
+/// The configuration with the endpoint that this variable names, if it does.
+fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<SdkConfig> {
+    let Some(endpoint) = environment(variable)? else {
+        return Ok(config.clone());
+    };
+    Ok(config
+        .to_builder()
+        .endpoint_url(endpoint.as_str())
+        .build())
+}
+
+/// AWS as the variables of a function name it. Lambda hands a function its role's credentials in the environment,
+/// for as long as the instance lives; to look for them anywhere else would only cost time and weight.
+pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
+    let needed = |name: &'static str| {
+        environment(name)?.with_context(|| format!("{name} is not set"))
+    };
+    let token = environment("AWS_SESSION_TOKEN")?.map(|token| token.as_str().to_owned());
+    let credentials = Credentials::new(
+        needed("AWS_ACCESS_KEY_ID")?.as_str(),
+        needed("AWS_SECRET_ACCESS_KEY")?.as_str(),
+        token,
+        None,
+        "environment",
+    );
+    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    Ok(keyway_aws::config(
+        needed("AWS_REGION")?.as_str(),
+        endpoint,
+        SharedCredentialsProvider::new(credentials),
+    ))
+}
+
+/// The ports of a process that writes the deployment's table, reached in this region with these credentials; and the
+/// root access key, if `place` says that a secret holds it.
+///
+/// # Errors
+/// When `place` does not say where the deployment is.
+pub fn writing(
+    place: &Place,
+    region: &str,
+    credentials: SharedCredentialsProvider,
+) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    let config = keyway_aws::config(region, endpoint, credentials);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let (ports, _) = open(place, &config, &clock, &random)?;
+    Ok((ports, place.root_access_key(&config)?))
+}
+
+/// The ports of a process that writes, and its keyring, which is made on the very first use.
+pub(crate) fn open(
+    place: &Place,
+    config: &SdkConfig,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> anyhow::Result<(Writing, Arc<KeyringOnDemand>)> {
+    let table = Arc::new(place.table(config, clock)?);
+    let keyring = Arc::new(KeyringOnDemand::establishing(
+        Arc::clone(&table) as _,
+        place.secrets(config)?,
+        Arc::clone(clock),
+        Arc::clone(random),
+    ));
+    let ports = Writing {
+        table,
+        wrapper: Arc::clone(&keyring) as _,
+        clock: Arc::clone(clock),
+        random: Arc::clone(random),
+    };
+    Ok((ports, keyring))
+}

@@ -1,0 +1,99 @@
+//! A site that answers with what it was asked, and one that breaks.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use keyway_http::{Call, Dialect, Mount, Place, Refused, Request, Route, Site};
+use serde_json::{Value, json};
+
+/// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`; and where there is no route, one
+/// whose path ends in `/broken` panics outside of what a site catches.
+struct Echo;
+
+impl Dialect for Echo {
+    type Caller = ();
+    type Action = ();
+    type Error = Infallible;
+
+    async fn authenticate(&self, _: &Request) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn authorize(&self, (): &(), (): ()) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn refuse(&self, refused: Refused<Infallible>, place: &Place<'_>) -> Response<Bytes> {
+        assert!(!place.raw_path.ends_with("/broken"), "broken on purpose");
+        let status = match refused {
+            Refused::NoRoute => StatusCode::NOT_FOUND,
+            Refused::OtherMethods(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::By(never) => match never {},
+        };
+        answer(status, &json!({ "path": place.raw_path }))
+    }
+}
+
+fn answer(status: StatusCode, value: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(value.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What a request says, as JSON.
+pub(crate) fn facts(request: &Request) -> Value {
+    let headers: Vec<_> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    json!({
+        "method": request.method.as_str(),
+        "path": request.raw_path,
+        "query": request.raw_query,
+        "headers": headers,
+        "body": String::from_utf8_lossy(&request.body),
+        "address": request.peer.address,
+        "encrypted": request.peer.encrypted,
+    })
+}
+
+/// The site.
+pub(crate) fn site() -> Arc<Site> {
+    let route = |method, path, run: fn(Call<Echo>) -> Response<Bytes>| Route {
+        method,
+        path,
+        body_limit: 8 << 20,
+        action: (),
+        run: Box::new(move |call| Box::pin(async move { Ok(run(call)) })),
+    };
+    let routes = vec![
+        route(Method::POST, "/facts", |call| {
+            answer(StatusCode::OK, &facts(&call.request))
+        }),
+        route(Method::GET, "/cookies", |_| {
+            let mut response = answer(StatusCode::ACCEPTED, &json!("two"));
+            let headers = response.headers_mut();
+            headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
+            headers.append(SET_COOKIE, HeaderValue::from_static("b=2"));
+            headers.append(ALLOW, HeaderValue::from_static("GET"));
+            headers.append(ALLOW, HeaderValue::from_static("PUT"));
+            response
+        }),
+        route(Method::GET, "/bytes", |_| {
+            Response::new(Bytes::from_static(b"\xff\x00\xfe"))
+        }),
+        route(Method::GET, "/panic", |_| panic!("panicked on purpose")),
+    ];
+    let mount = Mount::new(Echo, vec!["/echo"], routes).expect("the routes differ");
+    Arc::new(Site::new(7, mount))
+}

@@ -1,0 +1,245 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http_body_util::{BodyExt, Full};
+use keyway_http::{BasePath, Body, IamCaller, Peer};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::{Deserialize, DeserializeOwned, MapAccess, Visitor};
+
+use crate::front::EventSource;
+
+/// Why an event is not let in. None of it repeats a value that the event holds.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("this function answers {}, and this is none", .0.events())]
+    OtherEvent(EventSource),
+    #[error("the method is no HTTP method")]
+    Method,
+    #[error("the path and query are no HTTP request's, or are too long")]
+    Target,
+    #[error("a header has the name \"{0}\", which no HTTP header can have")]
+    HeaderName(String),
+    #[error("the header {0} has a value that no HTTP header can have")]
+    HeaderValue(HeaderName),
+    #[error("there are too many headers")]
+    TooManyHeaders,
+    #[error("the body is said to be base64 and is not")]
+    Body,
+}
+
+/// The event as `T`. What is wrong with it stays unsaid: serde's messages repeat the values they dislike.
+pub(crate) fn parse<T: DeserializeOwned>(event: &str, source: EventSource) -> Result<T, Refusal> {
+    serde_json::from_str(event).map_err(|_| Refusal::OtherEvent(source))
+}
+
+/// A JSON object's members in their order, repeated ones included.
+pub(crate) struct Pairs<T>(pub(crate) Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Pairs<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Pairs<T>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = members.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// The members of the object with lists if there is one, else of the object with single values.
+/// A gateway that fills both has only the last of repeated values in the latter.
+pub(crate) fn members(
+    multi: Option<Pairs<Vec<String>>>,
+    single: Option<Pairs<String>>,
+) -> Vec<(String, String)> {
+    match (multi, single) {
+        (Some(Pairs(multi)), _) => multi
+            .into_iter()
+            .flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)))
+            .collect(),
+        (None, Some(Pairs(single))) => single,
+        (None, None) => Vec::new(),
+    }
+}
+
+/// The headers, repeated ones in their order.
+pub(crate) fn headers(members: Vec<(String, String)>) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in members {
+        push_header(&mut headers, &name, value)?;
+    }
+    Ok(headers)
+}
+
+pub(crate) fn push_header(
+    headers: &mut HeaderMap,
+    name: &str,
+    value: String,
+) -> Result<(), Refusal> {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+        let start: String = name.chars().take(64).collect();
+        return Err(Refusal::HeaderName(start.escape_debug().to_string()));
+    };
+    // Bytes beyond ASCII are let in here as they are on a socket.
+    let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) else {
+        return Err(Refusal::HeaderValue(name));
+    };
+    match headers.try_append(name, value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal::TooManyHeaders),
+    }
+}
+
+/// The address that a gateway says the request came from.
+///
+/// Loopback is trusted as nobody else is, and nothing on it comes through a gateway: an event that claims it is
+/// from nowhere, as is one that claims no address at all (the console's test calls do).
+pub(crate) fn address(claimed: Option<&str>) -> IpAddr {
+    let claimed = claimed.unwrap_or_default().trim();
+    let address = claimed
+        .parse()
+        .or_else(|_| claimed.parse().map(|socket: SocketAddr| socket.ip()));
+    match address.map(|address| address.to_canonical()) {
+        Ok(address) if !address.is_loopback() => address,
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The IAM caller, if the gateway names one whole.
+pub(crate) fn iam_caller(
+    arn: Option<String>,
+    account_id: Option<String>,
+    access_key_id: Option<String>,
+) -> Option<IamCaller> {
+    let said = |text: &String| !text.is_empty();
+    Some(IamCaller {
+        arn: arn.filter(said)?,
+        account_id: account_id.filter(said)?,
+        access_key_id: access_key_id.filter(said)?,
+    })
+}
+
+/// What no path may hold and a gateway that decodes may hand over. A `%` is never touched, so that what was encoded
+/// stays as it was signed, and neither is a backslash, which clients do send.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// What [`Uri`] refuses in a query, and no more: gateways hand queries over as they were sent.
+const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
+/// All but the unreserved characters, as in signatures.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A query of values that the gateway has decoded, encoded in the one way that signatures know.
+pub(crate) fn encoded_query(members: &[(String, String)]) -> String {
+    joined(members.iter().map(|(name, value)| {
+        let name = utf8_percent_encode(name, RESERVED);
+        format!("{name}={}", utf8_percent_encode(value, RESERVED))
+    }))
+}
+
+/// A query of values that the gateway has not decoded.
+pub(crate) fn raw_query(members: &[(String, String)]) -> String {
+    joined(
+        members
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    )
+}
+
+fn joined(pairs: impl Iterator<Item = String>) -> String {
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// What the events of all sources have in common.
+pub(crate) struct Facts {
+    pub(crate) method: String,
+    /// What the gateway says stands before the path; part of what was signed.
+    pub(crate) base: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<String>,
+    pub(crate) is_base64: bool,
+    pub(crate) peer: Peer,
+}
+
+impl Facts {
+    pub(crate) fn into_request(
+        self,
+        stage: Option<&str>,
+    ) -> Result<(http::Request<Body>, Peer), Refusal> {
+        let method = Method::from_bytes(self.method.as_bytes()).map_err(|_| Refusal::Method)?;
+        if !self.path.starts_with('/') {
+            return Err(Refusal::Target);
+        }
+        let base = utf8_percent_encode(&self.base, NOT_IN_PATHS).to_string();
+        let path = base.clone() + &utf8_percent_encode(&self.path, NOT_IN_PATHS).to_string();
+        let base = if base.is_empty() {
+            stage_of(&path, stage)
+        } else {
+            Some(base)
+        };
+        let mut target = path;
+        if !self.query.is_empty() {
+            target.push('?');
+            target.extend(utf8_percent_encode(&self.query, NOT_IN_QUERIES));
+        }
+        let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
+        let body = match self.body {
+            Some(body) if self.is_base64 => STANDARD.decode(body).map_err(|_| Refusal::Body)?,
+            Some(body) => body.into_bytes(),
+            None => Vec::new(),
+        };
+        let body = Full::new(Bytes::from(body)).map_err(lambda_runtime::Error::from);
+        let mut request = http::Request::new(Box::pin(body) as Body);
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(target.map_err(|_| Refusal::Target)?);
+        *request.headers_mut() = self.headers;
+        if let Some(base) = base {
+            request.extensions_mut().insert(BasePath(base));
+        }
+        Ok((request, self.peer))
+    }
+}
+
+/// The configured stage as it begins the path, if it does, as a whole segment.
+fn stage_of(path: &str, stage: Option<&str>) -> Option<String> {
+    let stage = stage?.trim_matches('/');
+    let rest = path.strip_prefix('/')?.strip_prefix(stage)?;
+    let is_whole = !stage.is_empty() && (rest.is_empty() || rest.starts_with('/'));
+    is_whole.then(|| format!("/{stage}"))
+}

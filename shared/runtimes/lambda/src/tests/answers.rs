@@ -1,0 +1,148 @@
+use serde_json::{Value, json};
+
+use super::{alb, alb_multi, answer, echo, event_of, front, function_url, with};
+use crate::{EventSource, Front};
+
+/// The answer to a request for the path, without the site's request id.
+fn get(front: &Front, event: &Value, path: &str) -> Value {
+    let mut event = event.clone();
+    match front.source {
+        EventSource::HttpApi | EventSource::FunctionUrl => {
+            event["requestContext"]["http"]["method"] = json!("GET");
+            event["rawPath"] = json!(path);
+        }
+        EventSource::RestApi | EventSource::Alb => {
+            event["httpMethod"] = json!("GET");
+            event["path"] = json!(path);
+        }
+    }
+    let mut answer = answer(&echo::site(), front, &event.to_string());
+    for field in ["headers", "multiValueHeaders"] {
+        if let Some(headers) = answer.get_mut(field) {
+            let id = headers.as_object_mut().unwrap().remove("x-request-id");
+            assert!(id.is_some());
+        }
+    }
+    answer
+}
+
+#[test]
+fn each_source_gets_its_shape() {
+    for source in ["http-api", "function-url"] {
+        let front = front(source);
+        assert_eq!(
+            get(&front, &event_of(front.source), "/echo/cookies"),
+            json!({
+                "statusCode": 202,
+                "headers": { "allow": "GET, PUT", "content-type": "application/json" },
+                "cookies": ["a=1", "b=2"],
+                "body": "\"two\"",
+                "isBase64Encoded": false
+            })
+        );
+    }
+    let multi = json!({
+        "allow": ["GET", "PUT"],
+        "content-type": ["application/json"],
+        "set-cookie": ["a=1", "b=2"]
+    });
+    let rest = front("rest-api");
+    assert_eq!(
+        get(&rest, &event_of(rest.source), "/echo/cookies"),
+        json!({
+            "statusCode": 202,
+            "multiValueHeaders": multi,
+            "body": "\"two\"",
+            "isBase64Encoded": false
+        })
+    );
+    assert_eq!(
+        get(&front("alb"), &alb_multi(), "/echo/cookies"),
+        json!({
+            "statusCode": 202,
+            "statusDescription": "202 Accepted",
+            "multiValueHeaders": multi,
+            "body": "\"two\"",
+            "isBase64Encoded": false
+        })
+    );
+    assert_eq!(
+        get(&front("alb"), &alb(), "/echo/cookies"),
+        json!({
+            "statusCode": 202,
+            "statusDescription": "202 Accepted",
+            "headers": {
+                "allow": "GET, PUT",
+                "content-type": "application/json",
+                "set-cookie": "b=2"
+            },
+            "body": "\"two\"",
+            "isBase64Encoded": false
+        })
+    );
+}
+
+#[test]
+fn bytes_go_out_as_base64() {
+    for source in super::SOURCES {
+        let front = front(source);
+        let answer = get(&front, &event_of(front.source), "/echo/bytes");
+        assert_eq!(answer["body"], "/wD+");
+        assert_eq!(answer["isBase64Encoded"], true);
+    }
+}
+
+#[test]
+fn the_site_s_refusals_go_out() {
+    for source in super::SOURCES {
+        let front = front(source);
+        let event = event_of(front.source);
+        assert_eq!(get(&front, &event, "/nowhere")["statusCode"], 404);
+        assert_eq!(get(&front, &event, "/echo/facts")["statusCode"], 405);
+        assert_eq!(get(&front, &event, "/echo/panic")["statusCode"], 500);
+    }
+}
+
+#[test]
+fn facts_reach_the_site() {
+    let event = event_of(EventSource::RestApi);
+    let answer = answer(&echo::site(), &front("rest-api"), &event.to_string());
+    assert_eq!(answer["statusCode"], 200, "the stage is no part of routes");
+    let facts: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    assert_eq!(facts["path"], "/prod/echo/facts");
+    assert_eq!(facts["address"], "203.0.113.7");
+    let named = Front {
+        stage: Some("prod".to_owned()),
+        ..front("http-api")
+    };
+    let event = with(
+        &event_of(EventSource::HttpApi),
+        "/rawPath",
+        json!("/prod/echo/facts"),
+    );
+    let staged = super::answer(&echo::site(), &named, &event.to_string());
+    assert_eq!(staged["statusCode"], 200);
+    let unstaged = super::answer(&echo::site(), &front("http-api"), &event.to_string());
+    assert_eq!(unstaged["statusCode"], 404);
+}
+
+#[test]
+fn function_urls_may_stream() {
+    let streaming = |source| Front {
+        streaming: true,
+        ..front(source)
+    };
+    let answer = get(&streaming("function-url"), &function_url(), "/echo/cookies");
+    assert_eq!(answer["prelude"]["statusCode"], 202);
+    assert_eq!(answer["prelude"]["headers"]["allow"], "GET, PUT");
+    assert_eq!(answer["prelude"]["cookies"], json!(["a=1", "b=2"]));
+    assert_eq!(answer["body"], json!(b"\"two\""));
+    let answer = get(&streaming("function-url"), &function_url(), "/echo/bytes");
+    assert_eq!(answer["body"], json!(b"\xff\x00\xfe"), "as they are");
+    // Nothing else takes a stream.
+    for source in ["http-api", "rest-api", "alb"] {
+        let front = streaming(source);
+        let answer = get(&front, &event_of(front.source), "/echo/cookies");
+        assert_eq!(answer["statusCode"], 202);
+    }
+}

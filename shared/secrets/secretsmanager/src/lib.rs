@@ -1,0 +1,207 @@
+//! The SecretStore port on AWS Secrets Manager.
+//!
+//! **Compare and swap:** Secrets Manager has none, but it refuses to make a version whose id is taken by one of
+//! another content. So the id of every new version is derived from the version that its writer had seen: of several
+//! writers that saw the same one, the first takes the id and the others are refused. The same write sent twice, because
+//! its answer was lost, is one write.
+//!
+//! **Stages:** the version at `AWSCURRENT` is the secret. A write moves `AWSCURRENT` to its version and `AWSPREVIOUS` to
+//! the one before. An operator may move `AWSCURRENT` back to an earlier version; the next write then follows that one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::Builder;
+use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
+use aws_sdk_secretsmanager::primitives::Blob;
+use aws_types::SdkConfig;
+use keyway_aws::failed;
+use keyway_crypto::{SecretBytes, sha256};
+use keyway_domain::ports::{SecretStore, SecretVersion, StoreError};
+
+/// How many versions that were taken back by an operator one write can step over.
+const STEPS: u32 = 16;
+
+/// Secrets in AWS Secrets Manager.
+pub struct SecretsManager {
+    client: Client,
+    ids: BTreeMap<String, String>,
+}
+
+impl SecretsManager {
+    /// Reached as `config` says. Where its secrets are is said by [`SecretsManager::with`].
+    pub fn new(config: &SdkConfig) -> Self {
+        let config = Builder::from(config)
+            .retry_partition(keyway_aws::retry_partition("secretsmanager"))
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            ids: BTreeMap::new(),
+        }
+    }
+
+    /// With the secret `name` kept in the secret of this name or ARN of Secrets Manager.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, id: impl Into<String>) -> Self {
+        self.ids.insert(name.into(), id.into());
+        self
+    }
+
+    fn id(&self, name: &str) -> String {
+        // Also a secret's name in Secrets Manager, so one that is given no other place is looked for under its own.
+        self.ids.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    async fn current(&self, id: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
+        let output = match self.client.get_secret_value().secret_id(id).send().await {
+            Ok(output) => output,
+            Err(error) => match error.as_service_error() {
+                // The secret is absent, or has no version yet.
+                Some(GetSecretValueError::ResourceNotFoundException(_)) => return Ok(None),
+                _ => return Err(failed("read a secret", &error)),
+            },
+        };
+        let value = match (output.secret_binary, output.secret_string) {
+            (Some(bytes), _) => SecretBytes::from(bytes.into_inner()),
+            (None, Some(text)) => SecretBytes::from(text.into_bytes()),
+            (None, None) => return Err(garbled("it has neither bytes nor text")),
+        };
+        let version = output.version_id.ok_or_else(|| garbled("it has no version id"))?;
+        Ok(Some((value, SecretVersion(version))))
+    }
+
+    async fn create(&self, id: &str, token: &str, value: &SecretBytes) -> Result<Put, StoreError> {
+        let created = self
+            .client
+            .create_secret()
+            .name(id)
+            .client_request_token(token)
+            .secret_binary(Blob::new(value.expose()))
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(Put::Done),
+            Err(error) => match error.as_service_error() {
+                Some(CreateSecretError::ResourceExistsException(_)) => Ok(Put::Taken),
+                _ => Err(failed("create a secret", &error)),
+            },
+        }
+    }
+
+    async fn add_version(&self, id: &str, token: &str, value: &SecretBytes) -> Result<Put, StoreError> {
+        let put = self
+            .client
+            .put_secret_value()
+            .secret_id(id)
+            .client_request_token(token)
+            .secret_binary(Blob::new(value.expose()))
+            .send()
+            .await;
+        match put {
+            Ok(_) => Ok(Put::Done),
+            Err(error) => match error.as_service_error() {
+                Some(PutSecretValueError::ResourceExistsException(_)) => Ok(Put::Taken),
+                Some(PutSecretValueError::ResourceNotFoundException(_)) => Ok(Put::NoSecret),
+                _ => Err(failed("write a secret", &error)),
+            },
+        }
+    }
+}
+
+enum Put {
+    Done,
+    /// The version id is taken by other content.
+    Taken,
+    NoSecret,
+}
+
+#[async_trait]
+impl SecretStore for SecretsManager {
+    async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
+        self.current(&self.id(name)).await
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        seen: Option<&SecretVersion>,
+    ) -> Result<SecretVersion, StoreError> {
+        let id = self.id(name);
+        let mut tried = None;
+        for step in 0..STEPS {
+            let (current, version) = self.current(&id).await?.unzip();
+            if version.as_ref() != seen {
+                // It may be this very write, which was sent again because its answer was lost.
+                let is_own = version == tried
+                    && current.is_some_and(|current| current.ct_eq(value.expose()));
+                return version.filter(|_| is_own).ok_or(StoreError::Conflict);
+            }
+            let token = version_id(name, seen, step);
+            let mut put = self.add_version(&id, &token, value).await?;
+            if matches!((&put, seen), (Put::NoSecret, None)) {
+                put = self.create(&id, &token, value).await?;
+            }
+            match put {
+                Put::Done => return Ok(SecretVersion(token)),
+                Put::NoSecret => return Err(StoreError::Conflict),
+                // Somebody was faster, and then the version is no longer the one that was seen;
+                // or an operator has taken that version back, and then the next step is free.
+                Put::Taken => tried = Some(SecretVersion(token)),
+            }
+        }
+        Err(StoreError::Failed {
+            what: "write a secret",
+            source: "too many of its versions were taken back".into(),
+        })
+    }
+}
+
+/// The id of the version that follows `seen`: 64 hexadecimal digits, the most that Secrets Manager takes.
+fn version_id(name: &str, seen: Option<&SecretVersion>, step: u32) -> String {
+    let seen = seen.map_or("", |version| version.0.as_str());
+    let input = format!("keyway secret version\0{name}\0{seen}\0{step}");
+    let digest = sha256(&[input.as_bytes()]);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn garbled(why: &'static str) -> StoreError {
+    StoreError::Failed {
+        what: "read a secret",
+        source: why.into(),
+    }
+}
+
+impl fmt::Debug for SecretsManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsManager")
+            .field("ids", &self.ids)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_ids_follow_from_what_was_seen() {
+        let version = |text: &str| SecretVersion(text.to_owned());
+        let ids = [
+            version_id("a", None, 0),
+            version_id("a", None, 1),
+            version_id("b", None, 0),
+            version_id("a", Some(&version("1")), 0),
+            version_id("a", Some(&version("2")), 0),
+        ];
+        for (n, id) in ids.iter().enumerate() {
+            assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+            assert!(!ids[..n].contains(id));
+        }
+        assert_eq!(version_id("a", Some(&version("1")), 0), ids[3]);
+    }
+}

@@ -1,0 +1,289 @@
+//! The Table port on DynamoDB: one table, the kind as its partition key and the id as its sort key, so that a
+//! function's IAM policy can be limited to the kinds that it touches (`dynamodb:LeadingKeys`).
+//!
+//! **Exactly once:** an item carries the revision of the write that made it and the revisions of the writes before.
+//! The SDK sends a write again when its answer was lost; where the first sending had won, the second meets its own
+//! revision, even when other writers have replaced the record since, and is a success. Only where more than
+//! [`item::PAST`] writes went in between is it unknown, and then [`StoreError::Failed`] says so.
+//!
+//! **Throttling:** is tried again by the SDK with growing pauses, then answered with [`StoreError::Throttled`].
+
+mod attempts;
+mod item;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_types::SdkConfig;
+use keyway_aws::failed;
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+};
+
+use crate::attempts::Attempts;
+use crate::item::{Found, Item, key};
+
+/// The table in DynamoDB. Its keys are `kind` (string, partition) and `id` (string, sort).
+pub struct DynamoTable {
+    client: Client,
+    name: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl DynamoTable {
+    /// The table of this name, reached as `config` says.
+    pub fn new(config: &SdkConfig, name: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        let config = Builder::from(config)
+            .retry_partition(keyway_aws::retry_partition("dynamodb"))
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            name: name.into(),
+            clock,
+        }
+    }
+
+    fn now(&self) -> AttributeValue {
+        item::micros(self.clock.now())
+    }
+
+    /// The record whatever its age, read after a write has failed its condition.
+    async fn current(&self, kind: Kind, id: &str) -> Result<Option<Found>, StoreError> {
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key(kind, id)))
+            .consistent_read(true)
+            .send()
+            .await;
+        match read {
+            Ok(output) => output.item.map(|item| Found::parse(&item)).transpose(),
+            Err(error) => Err(failed("read a record", &error)),
+        }
+    }
+
+    /// What became of a write of revision `own` over the revision `seen`, whose condition has failed.
+    async fn after_conflict(
+        &self,
+        record: &Record,
+        seen: Option<Revision>,
+        reported: Option<Item>,
+        attempts: &Attempts,
+    ) -> Result<(), StoreError> {
+        let own = record.revision;
+        let found = match reported {
+            Some(item) => Some(Found::parse(&item)?),
+            None => self.current(record.kind, &record.id).await?,
+        };
+        let Some(found) = found else {
+            return Err(StoreError::Conflict);
+        };
+        if found.revision == own && !found.expired(self.clock.now()) || found.past.contains(&own) {
+            return Ok(());
+        }
+        let reaches_back = found.past.len() < item::PAST
+            || seen.is_some_and(|seen| found.past.contains(&seen) || found.revision == seen);
+        if attempts.all_answered() || reaches_back {
+            Err(StoreError::Conflict)
+        } else {
+            Err(StoreError::Failed {
+                what: "tell whether a write took place",
+                source: "its answer was lost, and too many others have followed it".into(),
+            })
+        }
+    }
+}
+
+#[async_trait]
+impl TableReader for DynamoTable {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key(kind, id)))
+            .consistent_read(consistency == Consistency::Strong)
+            .send()
+            .await
+            .map_err(|error| failed("read a record", &error))?;
+        let Some(item) = output.item else {
+            return Ok(None);
+        };
+        let found = Found::parse(&item)?;
+        if found.expired(self.clock.now()) {
+            return Ok(None);
+        }
+        item::record(kind, item, &found).map(Some)
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        // An id that the range does not hold cannot be where it starts: it is before the range, or past its end.
+        let mut start = match after {
+            Some(after) if after.starts_with(prefix) => Some(key(kind, after)),
+            Some(after) if after > prefix => return Ok(Page::default()),
+            _ => None,
+        };
+        let limit = limit.clamp(1, 1000);
+        let mut records = Vec::new();
+        loop {
+            // One more than asked for tells whether more follow.
+            let wanted = limit.saturating_add(1).saturating_sub(records.len());
+            let mut query = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .consistent_read(true)
+                .limit(i32::try_from(wanted).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start)
+                .expression_attribute_names("#kind", item::KIND)
+                .expression_attribute_values(":kind", AttributeValue::S(kind.as_str().to_owned()));
+            query = if prefix.is_empty() {
+                query.key_condition_expression("#kind = :kind")
+            } else {
+                query
+                    .key_condition_expression("#kind = :kind AND begins_with(#id, :prefix)")
+                    .expression_attribute_names("#id", item::ID)
+                    .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+            };
+            let output = query
+                .send()
+                .await
+                .map_err(|error| failed("read a page", &error))?;
+            for item in output.items.unwrap_or_default() {
+                let found = Found::parse(&item)?;
+                if !found.expired(self.clock.now()) {
+                    records.push(item::record(kind, item, &found)?);
+                }
+            }
+            start = output.last_evaluated_key.filter(|key| !key.is_empty());
+            if records.len() > limit || start.is_none() {
+                break;
+            }
+        }
+        let more = records.len() > limit;
+        records.truncate(limit);
+        Ok(Page { records, more })
+    }
+}
+
+#[async_trait]
+impl TableWriter for DynamoTable {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        let attempts = Attempts::default();
+        let sent = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item::item(record)))
+            // TTL removes expired items within days, not at once: until then another may take their place.
+            .condition_expression("attribute_not_exists(#id) OR #expires <= :now")
+            .expression_attribute_names("#id", item::ID)
+            .expression_attribute_names("#expires", item::EXPIRES_AT)
+            .expression_attribute_values(":now", self.now())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(()) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(conflict)) => {
+                let reported = conflict.item().cloned();
+                self.after_conflict(record, None, reported, &attempts).await
+            }
+            _ => Err(attempts.failed("make a record", &error)),
+        }
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        let attempts = Attempts::default();
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(key(record.kind, &record.id)))
+            .update_expression(item::replacement(record.expires_at.is_some()))
+            .condition_expression(
+                "#revision = :seen AND (attribute_not_exists(#expires) OR #expires > :now)",
+            )
+            .set_expression_attribute_names(Some(item::replacement_names()))
+            .set_expression_attribute_values(Some(item::replacement_values(record)))
+            .expression_attribute_values(":seen", item::revision(seen))
+            .expression_attribute_values(":now", self.now())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(()) };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(conflict)) => {
+                let reported = conflict.item().cloned();
+                self.after_conflict(record, Some(seen), reported, &attempts)
+                    .await
+            }
+            _ => Err(attempts.failed("replace a record", &error)),
+        }
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        let attempts = Attempts::default();
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.name)
+            .set_key(Some(key(kind, id)))
+            .condition_expression(
+                "attribute_not_exists(#id) OR #revision = :seen OR #expires <= :now",
+            )
+            .set_expression_attribute_names(Some(HashMap::from(
+                [
+                    ("#id", item::ID),
+                    ("#revision", item::REVISION),
+                    ("#expires", item::EXPIRES_AT),
+                ]
+                .map(|(name, attribute)| (name.to_owned(), attribute.to_owned())),
+            )))
+            .expression_attribute_values(":seen", item::revision(seen))
+            .expression_attribute_values(":now", self.now())
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(()) };
+        match error.as_service_error() {
+            // Also where an earlier sending of this removal had won and the name was given again since:
+            // the record that is there now is another.
+            Some(DeleteItemError::ConditionalCheckFailedException(_)) => Err(StoreError::Conflict),
+            _ => Err(attempts.failed("remove a record", &error)),
+        }
+    }
+}
+
+impl fmt::Debug for DynamoTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoTable")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

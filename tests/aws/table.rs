@@ -1,0 +1,232 @@
+//! The Table port on DynamoDB: the contract, and the contract again while requests and answers get lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
+use keyway_deployment_assembly::{SystemClock, SystemRandom};
+use keyway_store_dynamodb::DynamoTable;
+use keyway_testkit::table_contract;
+use keyway_tests::{Aws, Fate, Proxy};
+use tokio::task::JoinSet;
+
+fn table(aws: &Aws, endpoint: &str, name: &str) -> Arc<DynamoTable> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    Arc::new(DynamoTable::new(&aws.config_at(endpoint), name, clock))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_contract() {
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.table().await;
+    table_contract::run_all(
+        async |clock| Arc::new(DynamoTable::new(&aws.config(), name.as_str(), clock)) as _,
+        &SystemRandom::default(),
+    )
+    .await;
+}
+
+/// One each of throttling, a failure, a lost request, a lost answer and a delay among so many requests.
+fn weather(among: u64) -> impl Fn(u64, &str) -> Fate {
+    move |number, _| match number % among {
+        1 => Fate::Throttle,
+        6 => Fate::LoseAnswer,
+        9 => Fate::LoseRequest,
+        11 => Fate::Fail,
+        13 => Fate::Delay(Duration::from_millis(20)),
+        _ => Fate::Pass,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_contract_in_bad_weather() {
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.table().await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
+    proxy.judge(weather(47));
+    table_contract::run_all(
+        async |clock| {
+            Arc::new(DynamoTable::new(&aws.config_at(&proxy.endpoint), name.as_str(), clock)) as _
+        },
+        &SystemRandom::default(),
+    )
+    .await;
+    assert!(proxy.count() > 300, "the weather was there");
+}
+
+/// Sixteen writers each add their own words to one record. A write that was done twice would add a word twice, one
+/// that was lost after it was acknowledged would leave a word out.
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_writers_in_bad_weather_act_once_each() {
+    const WRITERS: usize = 16;
+    const WORDS: usize = 8;
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.table().await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let calm = table(&aws, &aws.endpoint, &name);
+    calm.put_new(&record("words", String::new())).await.unwrap();
+    proxy.judge(weather(15));
+    let unknown = Arc::new(AtomicUsize::new(0));
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let table = table(&aws, &proxy.endpoint, &name);
+        let unknown = Arc::clone(&unknown);
+        writers.spawn(async move {
+            for word in 0..WORDS {
+                add(&*table, &format!("{writer}-{word}"), &unknown).await;
+            }
+        });
+    }
+    writers.join_all().await;
+    let last = read(&*calm).await;
+    let words: Vec<&str> = last.split_whitespace().collect();
+    let different: BTreeSet<&str> = words.iter().copied().collect();
+    assert_eq!(words.len(), different.len(), "a write was done twice");
+    assert_eq!(different.len(), WRITERS * WORDS, "a write was lost");
+    let unknown = unknown.load(Ordering::Relaxed);
+    assert!(unknown * 20 < WRITERS * WORDS, "{unknown} outcomes were unknown");
+}
+
+/// Adds a word. Where the table cannot tell whether it was added, it is looked for.
+async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
+    loop {
+        let current = match table.get(Kind::Key, "words", Consistency::Strong).await {
+            Ok(current) => current.unwrap(),
+            Err(StoreError::Throttled | StoreError::Failed { .. }) => continue,
+            Err(error) => panic!("{error:?}"),
+        };
+        let text = String::from_utf8(current.value.clone()).unwrap();
+        let next = record("words", format!("{text} {word}"));
+        match table.replace(&next, current.revision).await {
+            Ok(()) => return,
+            Err(StoreError::Conflict | StoreError::Throttled) => {}
+            Err(StoreError::Failed { what, .. }) => {
+                // The rest are requests that failed as often as the SDK was ready to try.
+                if what == "tell whether a write took place" {
+                    unknown.fetch_add(1, Ordering::Relaxed);
+                }
+                loop {
+                    if let Ok(Some(now)) = table.get(Kind::Key, "words", Consistency::Strong).await {
+                        if String::from_utf8(now.value).unwrap().split(' ').any(|w| w == word) {
+                            return;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn read(table: &DynamoTable) -> String {
+    let record = table.get(Kind::Key, "words", Consistency::Strong).await;
+    String::from_utf8(record.unwrap().unwrap().value).unwrap()
+}
+
+fn record(id: &str, value: String) -> Record {
+    let mut revision = [0; 16];
+    SystemRandom::default().fill(&mut revision).unwrap();
+    Record {
+        kind: Kind::Key,
+        id: id.to_owned(),
+        revision: Revision(revision),
+        value: value.into_bytes(),
+        expires_at: None,
+    }
+}
+
+/// The answer to a write is lost, others write in between, and then the SDK sends it again: it must not act again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
+    let Some(aws) = Aws::here() else { return };
+    for others in [0_usize, 1, 15, 17] {
+        let name = aws.table().await;
+        let proxy = Proxy::before(&aws.endpoint).await;
+        let calm = table(&aws, &aws.endpoint, &name);
+        let first = record("words", "0".to_owned());
+        calm.put_new(&first).await.unwrap();
+        let lost = record("words", "lost".to_owned());
+        // The answer to the first sending is lost, and the second one waits until the others are done.
+        let sendings = Arc::new(AtomicUsize::new(0));
+        let sent = Arc::clone(&sendings);
+        proxy.judge(move |_, _| match sent.fetch_add(1, Ordering::SeqCst) {
+            0 => Fate::LoseAnswer,
+            _ => Fate::Delay(Duration::from_millis(1500)),
+        });
+        let hindered = table(&aws, &proxy.endpoint, &name);
+        let (outcome, ()) = tokio::join!(hindered.replace(&lost, first.revision), async {
+            while sendings.load(Ordering::SeqCst) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut seen = lost.revision;
+            for n in 0..others {
+                let next = record("words", format!("{n}"));
+                calm.replace(&next, seen).await.unwrap();
+                seen = next.revision;
+            }
+        });
+        match others {
+            ..=16 => outcome.unwrap(),
+            _ => assert!(matches!(outcome, Err(StoreError::Failed { .. })), "{outcome:?}"),
+        }
+        let expected = others.checked_sub(1).map_or("lost".to_owned(), |last| last.to_string());
+        assert_eq!(read(&*calm).await, expected, "nothing was written over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() {
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.table().await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let (calm, throttled) = (table(&aws, &aws.endpoint, &name), table(&aws, &proxy.endpoint, &name));
+    let first = record("words", "first".to_owned());
+    calm.put_new(&first).await.unwrap();
+    proxy.judge(|_, _| Fate::Throttle);
+    let next = record("words", "next".to_owned());
+    let is_throttled = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Throttled));
+    assert!(is_throttled(throttled.replace(&next, first.revision).await));
+    assert!(is_throttled(throttled.put_new(&record("new", String::new())).await));
+    assert!(is_throttled(throttled.remove(Kind::Key, "words", first.revision).await));
+    let read = throttled.get(Kind::Key, "words", Consistency::Strong).await;
+    assert!(is_throttled(read.map(|_| ())));
+    let page = throttled.page(Kind::Key, "", None, 10).await;
+    assert!(is_throttled(page.map(|_| ())));
+    proxy.judge(|_, _| Fate::Pass);
+    let page = throttled.page(Kind::Key, "", None, 10).await.unwrap();
+    assert_eq!(page.records, [first]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_does_not_answer_is_given_up_in_time() {
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.table().await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    proxy.judge(|_, _| Fate::Delay(Duration::from_secs(60)));
+    let silent = table(&aws, &proxy.endpoint, &name);
+    let read = silent.get(Kind::Key, "words", Consistency::Strong);
+    let patience = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
+    let outcome = tokio::time::timeout(patience, read).await.expect("it gives up");
+    assert!(matches!(outcome, Err(StoreError::Failed { .. })), "{outcome:?}");
+}
+
+/// Pages are whole however DynamoDB cuts them: it ends a page of its own at one megabyte.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_records_are_paged_over() {
+    let Some(aws) = Aws::here() else { return };
+    let table = table(&aws, &aws.endpoint, &aws.table().await);
+    for n in 0..8 {
+        let large = "x".repeat(300 * 1024);
+        table.put_new(&record(&format!("k{n}"), large)).await.unwrap();
+    }
+    let page = table.page(Kind::Key, "k", None, 7).await.unwrap();
+    assert_eq!((page.records.len(), page.more), (7, true));
+    let page = table.page(Kind::Key, "k", Some("k6"), 7).await.unwrap();
+    assert_eq!((page.records.len(), page.more), (1, false));
+}

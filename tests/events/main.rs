@@ -1,0 +1,355 @@
+//! The events of `events/`, each as its gateway sends it, reach a real process and are answered by the route that they
+//! name. The process is this very test binary, told to run one of the ignored tests below, which are the functions.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use keyway_dialect_rustfs::PREFIXES;
+use keyway_domain::ports::Clock;
+use keyway_runtime_lambda::{EventSource, Front, serve};
+use keyway_tests::{MemorySite, RuntimeApi, Signer};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// A key's life, so that every event finds the key in the state that it needs.
+const LIFE: [&str; 18] = [
+    "create-key",
+    "create-key-by-verb",
+    "list-keys",
+    "list-keys-by-verb",
+    "describe-key",
+    "describe-key-by-query",
+    "generate-data-key",
+    "encrypt",
+    "decrypt",
+    "rewrap",
+    "rotate-key",
+    "update-key-description",
+    "tag-key",
+    "untag-key",
+    "disable-key",
+    "enable-key",
+    "delete-key",
+    "cancel-key-deletion",
+];
+
+/// The folders that hold the events of a front.
+const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
+}
+
+/// The events of a folder by their files' names.
+fn events(folder_name: &str) -> BTreeMap<String, Value> {
+    let mut events = BTreeMap::new();
+    for file in folder().join(folder_name).read_dir().unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let event = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        events.insert(name, event);
+    }
+    assert!(!events.is_empty(), "{folder_name}");
+    events
+}
+
+async fn function(source: EventSource, key: Option<&str>) {
+    let site = MemorySite::running().await;
+    if let Some(key) = key {
+        let body = format!(r#"{{"key_id":"{key}"}}"#);
+        site.call("POST", "/kms/keys", &body).await.ok();
+    }
+    let front = Front {
+        source,
+        stage: None,
+        streaming: source == EventSource::FunctionUrl,
+    };
+    serve(site.site(), front).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn http_api() {
+    function(EventSource::HttpApi, None).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn rest_api() {
+    function(EventSource::RestApi, None).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn alb() {
+    function(EventSource::Alb, Some("reports")).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn function_url() {
+    function(EventSource::FunctionUrl, Some("reports")).await;
+}
+
+/// A function's process and its Runtime API.
+struct Function {
+    api: RuntimeApi,
+    _killed_when_dropped: Child,
+}
+
+impl Function {
+    /// The one that answers the events of this folder.
+    async fn of(folder: &str) -> Self {
+        let api = RuntimeApi::start().await;
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &folder.replace('-', "_")])
+            .envs(api.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        api.first_next().await;
+        Self {
+            api,
+            _killed_when_dropped: process,
+        }
+    }
+
+    async fn answer(&self, event: &Event) -> Response<Bytes> {
+        self.api.invoke(&event.0).await.http()
+    }
+}
+
+/// An event of any front.
+#[derive(Clone)]
+struct Event(Value);
+
+impl Event {
+    fn text(&self, pointer: &str) -> &str {
+        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}: {}", self.0))
+    }
+
+    /// What the client sent: the method and the path with its query.
+    fn request_line(&self) -> (&str, String) {
+        if self.0["requestContext"]["http"].is_object() {
+            let query = self.text("/rawQueryString");
+            let mark = if query.is_empty() { "" } else { "?" };
+            let target = format!("{}{mark}{query}", self.text("/rawPath"));
+            return (self.text("/requestContext/http/method"), target);
+        }
+        // Only a REST API's context has the path with the stage, which is the one that clients know.
+        let path = self.0["requestContext"]["path"].as_str().unwrap_or_else(|| self.text("/path"));
+        let mut target = path.to_owned();
+        for (name, value) in self.0["queryStringParameters"].as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap();
+            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+            assert!(plain(name) && plain(value), "{name}={value} would have to be encoded here");
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&format!("{name}={value}"));
+        }
+        (self.text("/httpMethod"), target)
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.0["headers"].as_object().unwrap();
+        let found = headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str().unwrap())
+    }
+
+    /// Replaces a header that is there, in each place where it is.
+    fn set_header(&mut self, name: &str, text: &str) {
+        let mut count = 0;
+        for (field, value) in [
+            ("headers", Value::from(text)),
+            ("multiValueHeaders", Value::from(vec![text])),
+        ] {
+            for (header, old) in self.0[field].as_object_mut().into_iter().flatten() {
+                if header.eq_ignore_ascii_case(name) {
+                    *old = value.clone();
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 0, "{name}");
+    }
+
+    /// With this sealed data key for the one that is there.
+    fn with_blob(mut self, blob: &str) -> Self {
+        let mut body: Value = serde_json::from_str(self.text("/body")).unwrap();
+        assert!(body["ciphertext_blob"].is_string());
+        body["ciphertext_blob"] = blob.into();
+        let body = body.to_string();
+        if self.header("content-length").is_some() {
+            self.set_header("content-length", &body.len().to_string());
+        }
+        self.0["body"] = body.into();
+        self
+    }
+
+    /// The headers that a signer would give to this request.
+    fn signed(&self, signer: &Signer, time: SystemTime) -> http::HeaderMap {
+        assert_eq!(self.0["isBase64Encoded"], false);
+        let (method, target) = self.request_line();
+        let host = self.header("host").expect("a host");
+        let body = self.0["body"].as_str().unwrap_or_default();
+        let request = signer.request(method, host, &target, body.as_bytes(), time);
+        request.headers().clone()
+    }
+
+    /// As it would come had a site's root key signed it at the site's time.
+    fn signed_again(mut self, site: &MemorySite) -> Self {
+        let headers = self.signed(site.root(), site.clock.now().into());
+        for name in ["authorization", "x-amz-date"] {
+            self.set_header(name, headers[name].to_str().unwrap());
+        }
+        self
+    }
+}
+
+fn status_and_message(answer: &Response<Bytes>) -> (StatusCode, String) {
+    let body: Value = serde_json::from_slice(answer.body()).unwrap();
+    (answer.status(), body["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Signs every event of an API and has its function answer them in the order of a key's life.
+async fn a_key_lives(folder: &str) {
+    let mut events = events(folder);
+    let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
+    assert_eq!(names, BTreeSet::from(LIFE), "each event has its place in LIFE");
+    let site = MemorySite::running().await;
+    let function = Function::of(folder).await;
+    let mut blob = String::new();
+    for name in LIFE {
+        let mut event = Event(events.remove(name).unwrap());
+        if ["decrypt", "rewrap"].contains(&name) {
+            event = event.with_blob(&blob);
+        }
+        let answer = function.answer(&event.signed_again(&site)).await;
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{folder}/{name}: {body}");
+        match name {
+            "encrypt" => blob = body["ciphertext_blob"].as_str().unwrap().to_owned(),
+            "decrypt" => assert_eq!(body["plaintext"], "aGVsbG8sIHdvcmxk"),
+            // Path parameters and queries went with it.
+            "describe-key" | "describe-key-by-query" => assert_eq!(body["key_metadata"]["key_id"], "reports"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http_api_serves_a_keys_life() {
+    a_key_lives("http-api").await;
+}
+
+#[tokio::test]
+async fn a_rest_api_with_a_stage_serves_a_keys_life() {
+    a_key_lives("rest-api").await;
+}
+
+#[tokio::test]
+async fn a_load_balancer_and_a_function_url_serve_data_keys() {
+    let site = MemorySite::running().await;
+    for folder in ["alb", "function-url"] {
+        let function = Function::of(folder).await;
+        for (name, event) in events(folder) {
+            let answer = function.answer(&Event(event).signed_again(&site)).await;
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(answer.status(), StatusCode::OK, "{folder}/{name}: {body}");
+            assert!(body["ciphertext_blob"].is_string(), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_function_answers_the_events_of_no_other_front() {
+    let site = MemorySite::running().await;
+    for pinned in FOLDERS {
+        let function = Function::of(pinned).await;
+        let others = FOLDERS.iter().chain(&["schedule"]).filter(|other| {
+            // Function URLs speak as HTTP APIs do.
+            let alike = ["http-api", "function-url"];
+            !(pinned == **other || alike.contains(&pinned) && alike.contains(other))
+        });
+        for other in others {
+            for (name, event) in events(other) {
+                let event = Event(event);
+                // A schedule's has nothing that could be signed.
+                let event = if *other == "schedule" { event } else { event.signed_again(&site) };
+                let (status, message) = status_and_message(&function.answer(&event).await);
+                assert_eq!(status, StatusCode::BAD_REQUEST, "{other}/{name} to {pinned}: {message}");
+                assert!(message.ends_with("and this is none"), "{other}/{name} to {pinned}: {message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_event_is_let_in_as_it_is() {
+    for folder in FOLDERS {
+        let function = Function::of(folder).await;
+        for (name, event) in events(folder) {
+            let answer = function.answer(&Event(event)).await;
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{folder}/{name}");
+        }
+    }
+}
+
+/// The script that makes them has a signer of its own.
+#[test]
+fn the_signatures_are_those_of_awss_signer() {
+    let signer = Signer::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    // 2026-11-20T12:00:00Z
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_176_000);
+    for folder in FOLDERS {
+        for (name, event) in events(folder) {
+            let event = Event(event);
+            let headers = event.signed(&signer, time);
+            for header in ["authorization", "x-amz-date"] {
+                assert_eq!(event.header(header), headers[header].to_str().ok(), "{folder}/{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_script_makes_these_events() {
+    let made = std::process::Command::new("python3")
+        .arg(folder().join("make_events.py"))
+        .arg("--check")
+        .output()
+        .expect("python3 runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test]
+async fn every_route_has_an_event_of_both_apis() {
+    let site = MemorySite::not_configured(false).await;
+    let mounted: BTreeSet<String> = site
+        .routes()
+        .iter()
+        .map(|(method, path)| format!("{method} {}{path}", PREFIXES[0]))
+        .collect();
+    let of_http_api = events("http-api").into_values().map(Event);
+    let of_http_api: BTreeSet<_> = of_http_api.map(|event| event.text("/routeKey").to_owned()).collect();
+    assert_eq!(of_http_api, mounted);
+    let of_rest_api = events("rest-api").into_values().map(Event);
+    let of_rest_api: BTreeSet<_> = of_rest_api
+        .map(|event| format!("{} {}", event.text("/httpMethod"), event.text("/resource")))
+        .collect();
+    assert_eq!(of_rest_api, mounted);
+}

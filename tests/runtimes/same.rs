@@ -1,0 +1,111 @@
+//! The same requests through both runtimes, over sites that are alike to the last random byte: the same answers.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use keyway_domain::ports::Clock;
+use keyway_runtime_lambda::{EventSource, serve};
+use keyway_tests::{Answer, MemorySite, Target, every_route, http_api_event};
+
+use crate::{Function, front};
+
+const HOST: &str = "keyway.test";
+const ROOT: (&str, &str) = ("root", "root-secret");
+
+async fn site() -> MemorySite {
+    MemorySite::running_with(Some("default"), true).await
+}
+
+#[tokio::test]
+#[ignore = "a function, which another test starts"]
+async fn memory_function() {
+    let front = front(EventSource::HttpApi, false);
+    serve(site().await.site(), front).await.unwrap();
+}
+
+struct Lambda {
+    function: Function,
+    now: SystemTime,
+}
+
+impl Target for Lambda {
+    fn host(&self) -> String {
+        HOST.to_owned()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Answer {
+        let invocation = self.function.api.invoke(&http_api_event(&request)).await;
+        invocation.http().into()
+    }
+}
+
+struct Socket {
+    address: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    now: SystemTime,
+}
+
+impl Target for Socket {
+    fn host(&self) -> String {
+        HOST.to_owned()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Answer {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = format!("http://{}{}", self.address, parts.uri).parse().unwrap();
+        let request = Request::from_parts(parts, Full::new(body));
+        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        http::Response::from_parts(parts, body).into()
+    }
+}
+
+#[tokio::test]
+async fn both_runtimes_answer_with_the_same_bytes() {
+    let site = site().await;
+    let now = SystemTime::from(site.clock.now());
+    let listener = keyway_runtime_hyper::listen("127.0.0.1:0".parse().unwrap(), false);
+    let listener = listener.await.unwrap();
+    let socket = Socket {
+        address: listener.local_addr().unwrap().to_string(),
+        client: Client::builder(TokioExecutor::new()).build_http(),
+        now,
+    };
+    let server = keyway_runtime_hyper::serve(listener, site.site(), std::future::pending());
+    let server = tokio::spawn(server);
+    let lambda = Lambda {
+        function: Function::start("same::memory_function").await,
+        now,
+    };
+    let over_socket = every_route(&socket, ROOT, "same").await;
+    let over_lambda = every_route(&lambda, ROOT, "same").await;
+    assert!(over_socket.len() > 50, "the suite was there");
+    assert_eq!(over_socket.len(), over_lambda.len());
+    for (socket, lambda) in over_socket.iter().zip(&over_lambda) {
+        assert_eq!(socket.status, lambda.status);
+        assert_eq!(socket.body, lambda.body);
+        // What HTTP itself adds on a socket is the gateway's to add elsewhere.
+        let mut headers = socket.headers.clone();
+        for hop in ["date", "content-length", "connection"] {
+            headers.remove(hop);
+        }
+        let mut others = lambda.headers.clone();
+        others.remove("content-length");
+        assert_eq!(headers, others);
+    }
+    server.abort();
+    lambda.function.stop().await;
+}

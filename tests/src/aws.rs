@@ -1,0 +1,175 @@
+//! Services that speak AWS's protocols on loopback, as `scripts/with-aws` starts them, and deployments on them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use aws_types::SdkConfig;
+
+/// What plays AWS in this run.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    /// `external`, `docker`, `host` or `moto`.
+    pub backend: String,
+    /// Where all its services are.
+    pub endpoint: String,
+}
+
+impl Aws {
+    /// What `scripts/with-aws` has started. Without it nothing can be tested here, which is a failure on CI and said
+    /// aloud elsewhere.
+    pub fn here() -> Option<Self> {
+        let backend = variable("KEYWAY_TEST_AWS_BACKEND");
+        let endpoint = variable("AWS_ENDPOINT_URL");
+        if let (Some(backend), Some(endpoint)) = (backend, endpoint) {
+            return Some(Self { backend, endpoint });
+        }
+        assert!(
+            variable("CI").is_none(),
+            "nothing plays AWS: run the tests through scripts/with-aws"
+        );
+        skipped("nothing plays AWS here; run the tests through scripts/with-aws");
+        None
+    }
+
+    /// How the product's own crates reach it.
+    pub fn config(&self) -> SdkConfig {
+        self.config_at(&self.endpoint)
+    }
+
+    /// As [`Aws::config`], through something that stands before it.
+    pub fn config_at(&self, endpoint: &str) -> SdkConfig {
+        keyway_aws::config(
+            "us-east-1",
+            Some(endpoint.to_owned()),
+            SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")),
+        )
+    }
+
+    /// A new table in the shape that the template gives it.
+    pub async fn table(&self) -> String {
+        let name = unique("table");
+        let client = aws_sdk_dynamodb::Client::new(&self.config());
+        let mut create = client
+            .create_table()
+            .table_name(&name)
+            .billing_mode(BillingMode::PayPerRequest);
+        for (attribute, key) in [("kind", KeyType::Hash), ("id", KeyType::Range)] {
+            create = create
+                .attribute_definitions(
+                    AttributeDefinition::builder()
+                        .attribute_name(attribute)
+                        .attribute_type(ScalarAttributeType::S)
+                        .build()
+                        .expect("an attribute"),
+                )
+                .key_schema(
+                    KeySchemaElement::builder()
+                        .attribute_name(attribute)
+                        .key_type(key)
+                        .build()
+                        .expect("a key"),
+                );
+        }
+        create.send().await.expect("the table is made");
+        name
+    }
+
+    /// A new secret, with no value unless one is given.
+    pub async fn secret(&self, value: Option<&str>) -> String {
+        let name = unique("secret");
+        let client = aws_sdk_secretsmanager::Client::new(&self.config());
+        let made = client
+            .create_secret()
+            .name(&name)
+            .set_secret_string(value.map(str::to_owned))
+            .send()
+            .await;
+        made.expect("the secret is made");
+        name
+    }
+
+    /// A deployment that nobody has used yet, in the shape that the template gives it.
+    pub async fn deployment(&self) -> Deployment {
+        let root = r#"{"access_key_id":"test-root","secret_access_key":"test-root-secret"}"#;
+        Deployment {
+            table: self.table().await,
+            keyring: self.secret(None).await,
+            root: self.secret(Some(root)).await,
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+/// Where a deployment is.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The table's name.
+    pub table: String,
+    /// The root keyring's secret.
+    pub keyring: String,
+    /// The root access key's secret.
+    pub root: String,
+    endpoint: String,
+}
+
+impl Deployment {
+    /// As seen through something that stands before its services.
+    #[must_use]
+    pub fn through(&self, endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The variables that a function of this deployment has, as the template gives them.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        [
+            ("KEYWAY_TABLE", self.table.as_str()),
+            ("KEYWAY_ROOT_KEYRING_SECRET", &self.keyring),
+            ("KEYWAY_ROOT_ACCESS_KEY_SECRET", &self.root),
+            ("KEYWAY_START", "true"),
+            ("KEYWAY_ALLOW_IMMEDIATE_DELETION", "true"),
+            ("KEYWAY_EVENT_SOURCE", "http-api"),
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+/// A name that no other test and no other run has.
+fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut random = [0; 8];
+    aws_lc_random(&mut random);
+    format!("keyway-{what}-{count}-{:016x}", u64::from_be_bytes(random))
+}
+
+fn aws_lc_random(buffer: &mut [u8]) {
+    use keyway_domain::ports::Random;
+    keyway_deployment_assembly::SystemRandom::default()
+        .fill(buffer)
+        .expect("random bytes");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "scripts/with-aws tells the tests by variables what it has started"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

@@ -1,0 +1,129 @@
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::{Answer, Deployment, RuntimeApi, Signer, Target, binary, http_api_event};
+
+/// The host that requests to functions are signed for.
+pub const FUNCTION_HOST: &str = "api-id.execute-api.us-east-1.amazonaws.com";
+
+/// A function's real process under a Runtime API on loopback. Killed when dropped.
+pub struct Function {
+    /// What feeds it.
+    pub api: RuntimeApi,
+    process: Child,
+    log: Arc<Mutex<Vec<u8>>>,
+    root: Signer,
+}
+
+impl Function {
+    /// Starts the program with the deployment's variables and these, and waits until its INIT is over.
+    pub async fn start(program: &str, deployment: &Deployment, more: &[(&str, &str)]) -> Self {
+        let api = RuntimeApi::start().await;
+        let mut process = Command::new(binary(program))
+            .env_clear()
+            .envs(deployment.variables())
+            .envs(more.iter().copied())
+            .envs(api.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the function runs");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stdout = process.stdout.take().expect("stdout is piped");
+        tokio::spawn(gather(stdout, Arc::clone(&log)));
+        tokio::select! {
+            _ = api.first_next() => {}
+            ended = process.wait() => panic!("{program} ended at its start: {ended:?}"),
+        }
+        Self {
+            api,
+            process,
+            log,
+            root: Signer::new("test-root", "test-root-secret"),
+        }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+
+    /// Calls as root; `path` is below the prefix.
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call_as(&self.root, method, path, body).await
+    }
+
+    /// Calls as somebody; `path` is below the prefix.
+    pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let path = format!("/rustfs/admin/v3{path}");
+        let request = signer.request(method, FUNCTION_HOST, &path, body.as_bytes(), now());
+        self.send(&http_api_event(&request)).await
+    }
+
+    /// Has it answer an event.
+    pub async fn send(&self, event: &Value) -> Answer {
+        self.api.invoke(event).await.http().into()
+    }
+
+    /// Whether its process still lives.
+    pub fn lives(&mut self) -> bool {
+        self.process.try_wait().expect("a child").is_none()
+    }
+}
+
+async fn gather(mut from: ChildStdout, into: Arc<Mutex<Vec<u8>>>) {
+    let mut chunk = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        into.lock().unwrap().extend_from_slice(&chunk[..length]);
+    }
+}
+
+/// The functions of a deployment behind one gateway, which sends each request to the function that has its route.
+pub struct Gateway<'f> {
+    /// Has the routes of data keys.
+    pub datakey: &'f Function,
+    /// Has all others.
+    pub keys: &'f Function,
+}
+
+/// Whether a path is one of the data-key function's.
+pub fn is_data_key_path(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last)
+}
+
+impl Target for Gateway<'_> {
+    fn host(&self) -> String {
+        FUNCTION_HOST.to_owned()
+    }
+
+    fn now(&self) -> SystemTime {
+        now()
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Answer {
+        let function = if is_data_key_path(request.uri().path()) {
+            self.datakey
+        } else {
+            self.keys
+        };
+        function.send(&http_api_event(&request)).await
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "requests to a real process carry the real time"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,239 @@
+//! What every way to reach Keyway must do alike: all routes, from the outside.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::{Answer, Signer};
+
+/// Something that answers requests.
+pub trait Target {
+    /// The host that signatures are made for.
+    fn host(&self) -> String;
+
+    /// The time that signatures are made at.
+    fn now(&self) -> SystemTime;
+
+    /// Sends a request whose URI is path and query, and reads the answer whole.
+    fn send(&self, request: Request<Bytes>) -> impl Future<Output = Answer>;
+}
+
+/// Goes through every route of master keys and data keys, what they answer and what they refuse, under ids that begin
+/// with `scope`. The deployment must be running and allow immediate deletion; `root` is its root access key.
+/// Returns every answer in the order of its request.
+pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) -> Vec<Answer> {
+    let mut walk = Walk {
+        target,
+        root: Signer::new(root.0, root.1),
+        answers: Vec::new(),
+    };
+    walk.strangers(root).await;
+    walk.life_of_a_key(scope).await;
+    walk.lists(scope).await;
+    walk.data_keys(scope).await;
+    walk.bad_requests(scope).await;
+    walk.deletion(scope).await;
+    walk.answers
+}
+
+struct Walk<'t, T> {
+    target: &'t T,
+    root: Signer,
+    answers: Vec<Answer>,
+}
+
+const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
+
+impl<T: Target> Walk<'_, T> {
+    async fn send(&mut self, request: Request<Bytes>) -> Answer {
+        let answer = self.target.send(request).await;
+        self.answers.push(answer.clone());
+        answer
+    }
+
+    async fn call_below(&mut self, prefix: &str, method: &str, path: &str, body: &str) -> Answer {
+        let path = format!("{prefix}{path}");
+        let (host, now) = (self.target.host(), self.target.now());
+        let request = self.root.request(method, &host, &path, body.as_bytes(), now);
+        self.send(request).await
+    }
+
+    async fn call(&mut self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        self.call_below(PREFIXES[0], method, path, &body).await
+    }
+
+    async fn refused(&mut self, method: &str, path: &str, body: &Value) -> (u16, String) {
+        self.call(method, path, body).await.refusal()
+    }
+
+    async fn strangers(&mut self, root: (&str, &str)) {
+        let (host, now) = (self.target.host(), self.target.now());
+        let path = "/rustfs/admin/v3/kms/keys";
+        let unsigned = Request::builder()
+            .uri(path)
+            .header("host", &host)
+            .body(Bytes::new())
+            .expect("a request");
+        let answer = self.send(unsigned).await;
+        assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
+        for stranger in [
+            Signer::new(root.0, "wrong-secret"),
+            Signer::new("nobody", root.1),
+        ] {
+            let request = stranger.request("GET", &host, path, b"", now);
+            let answer = self.send(request).await;
+            assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
+        }
+        let presented = self.root.request("GET", &host, &format!("{path}?limit=1"), b"", now);
+        let (mut parts, body) = presented.into_parts();
+        parts.uri = format!("{path}?limit=2").parse().expect("a URI");
+        let answer = self.send(Request::from_parts(parts, body)).await;
+        assert_eq!(answer.refusal().0, 401, "signatures cover the query");
+    }
+
+    async fn life_of_a_key(&mut self, scope: &str) {
+        let id = format!("{scope}-life");
+        let create = json!({
+            "key_id": id, "KeyUsage": "ENCRYPT_DECRYPT", "Description": "project-alpha",
+            "Tags": {"owner": "security"},
+        });
+        let created = self.call("POST", "/kms/keys", &create).await.ok();
+        assert_eq!(created["key_id"], id.as_str());
+        let duplicate = self.refused("POST", "/kms/keys", &create).await;
+        assert_eq!(duplicate, (409, "KeyAlreadyExists".to_owned()));
+        let on = json!({"key_id": id});
+        for path in [format!("/kms/keys/{id}"), format!("/kms/describe-key?keyId={id}")] {
+            for prefix in PREFIXES {
+                let described = self.call_below(prefix, "GET", &path, "").await.ok();
+                assert_eq!(described["key_metadata"], created["key_metadata"]);
+            }
+        }
+        let tag = json!({"key_id": id, "tags": {"env": "dev", "stage": "a b+c&d=e"}});
+        let tagged = self.call("POST", "/kms/keys/tag", &tag).await.ok();
+        assert_eq!(tagged["key_metadata"]["tags"]["stage"], "a b+c&d=e");
+        let untag = json!({"key_id": id, "tag_keys": ["env"]});
+        let untagged = self.call("POST", "/kms/keys/untag", &untag).await.ok();
+        assert_eq!(untagged["key_metadata"]["tags"]["env"], Value::Null);
+        let text = json!({"key_id": id, "description": "Grüße \u{1f511}"});
+        let described = self.call("POST", "/kms/keys/update-description", &text).await.ok();
+        assert_eq!(described["key_metadata"]["description"], "Grüße \u{1f511}");
+        let rotated = self.call("POST", "/kms/keys/rotate", &on).await.ok();
+        assert_eq!(rotated["key_metadata"]["key_version"], 2);
+        let disabled = self.call("POST", "/kms/keys/disable", &on).await.ok();
+        assert_eq!(disabled["key_metadata"]["key_state"], "Disabled");
+        let rotate = self.refused("POST", "/kms/keys/rotate", &on).await;
+        assert_eq!(rotate, (409, "InvalidKeyState".to_owned()));
+        let by_query = format!("/kms/keys/enable?keyId={id}");
+        let enabled = self.call("POST", &by_query, &Value::Null).await.ok();
+        assert_eq!(enabled["key_metadata"]["key_state"], "Enabled");
+        let legacy = format!("/kms/create-key?keyName={scope}-legacy");
+        self.call("POST", &legacy, &Value::Null).await.ok();
+    }
+
+    async fn lists(&mut self, scope: &str) {
+        for n in 0..5 {
+            let body = json!({"key_id": format!("{scope}-list-{n}")});
+            self.call("POST", "/kms/keys", &body).await.ok();
+        }
+        let mut found = Vec::new();
+        let mut marker = String::new();
+        loop {
+            let path = format!("/kms/keys?limit=2&prefix={scope}-list-&marker={marker}");
+            let page = self.call("GET", &path, &Value::Null).await.ok();
+            for key in page["keys"].as_array().expect("keys") {
+                found.push(key["key_id"].as_str().expect("an id").to_owned());
+            }
+            if page["truncated"] != true {
+                break;
+            }
+            marker = page["next_marker"].as_str().expect("a marker").replace('+', "%2B");
+        }
+        let expected: Vec<String> = (0..5).map(|n| format!("{scope}-list-{n}")).collect();
+        assert_eq!(found, expected);
+        let legacy = format!("/kms/list-keys?pattern={scope}-list-%3F");
+        let listed = self.call("GET", &legacy, &Value::Null).await.ok();
+        assert_eq!(listed["keys"].as_array().expect("keys").len(), 5);
+        for query in ["limit=0", "limit=x", "marker=never-given-out"] {
+            let refused = self.refused("GET", &format!("/kms/keys?{query}"), &Value::Null).await;
+            assert_eq!(refused, (400, "InvalidRequest".to_owned()), "{query}");
+        }
+    }
+
+    async fn data_keys(&mut self, scope: &str) {
+        let id = format!("{scope}-data");
+        self.call("POST", "/kms/keys", &json!({"key_id": id})).await.ok();
+        let context = json!({"bucket": "b", "object": "2026/q4 report.txt"});
+        let generate = json!({"key_id": id, "encryption_context": context});
+        let generated = self.call("POST", "/kms/generate-data-key", &generate).await;
+        assert_eq!(generated.header("cache-control"), Some("no-store"));
+        let (key, blob) = (generated.text("plaintext_key"), generated.text("ciphertext_blob"));
+        let decrypt = json!({"ciphertext_blob": blob, "encryption_context": context});
+        for prefix in PREFIXES {
+            let body = decrypt.to_string();
+            let opened = self.call_below(prefix, "POST", "/kms/decrypt", &body).await;
+            assert_eq!(opened.text("plaintext"), key);
+        }
+        let without = self.refused("POST", "/kms/decrypt", &json!({"ciphertext_blob": blob})).await;
+        assert_eq!(without, (400, "DecryptionFailed".to_owned()));
+        let short = json!({"key_id": id, "key_spec": "AES_128"});
+        let short = self.call("POST", "/kms/generate-data-key", &short).await;
+        assert_eq!(short.text("plaintext_key").len(), 24);
+        let encrypt = json!({"key_id": id, "plaintext": "aGVsbG8="});
+        let sealed = self.call("POST", "/kms/encrypt", &encrypt).await.text("ciphertext_blob");
+        let opened = self.call("POST", "/kms/decrypt", &json!({"ciphertext_blob": sealed})).await;
+        assert_eq!(opened.text("plaintext"), "aGVsbG8=");
+        self.call("POST", "/kms/keys/rotate", &json!({"key_id": id})).await.ok();
+        let rewrapped = self.call("POST", "/kms/rewrap", &decrypt).await.ok();
+        assert_eq!(rewrapped["key_version"], 2);
+        let items = json!({"items": [decrypt, {"ciphertext_blob": "%"}]});
+        let items = self.call("POST", "/kms/rewrap", &items).await.ok();
+        assert_eq!(items["items"][0]["key_version"], 2);
+        assert_eq!(items["items"][1]["code"], "InvalidRequest");
+    }
+
+    async fn bad_requests(&mut self, scope: &str) {
+        let nothing = self.refused("GET", "/kms/nothing", &Value::Null).await;
+        assert_eq!(nothing, (404, "NotFound".to_owned()));
+        let absent = format!("/kms/keys/{scope}-absent");
+        let absent = self.refused("GET", &absent, &Value::Null).await;
+        assert_eq!(absent, (404, "KeyNotFound".to_owned()));
+        let method = self.call("PUT", "/kms/keys", &Value::Null).await;
+        assert_eq!(method.refusal(), (405, "MethodNotAllowed".to_owned()));
+        for (path, body) in [
+            ("/kms/keys", json!({"colour": "red"})),
+            ("/kms/keys", json!({"key_id": "../x"})),
+            ("/kms/keys", json!([])),
+            ("/kms/encrypt", json!({"key_id": "k", "plaintext": "%"})),
+            ("/kms/generate-data-key", json!({"key_id": ""})),
+        ] {
+            let refused = self.refused("POST", path, &body).await;
+            assert_eq!(refused, (400, "InvalidRequest".to_owned()), "{path} {body}");
+        }
+        let segment = self.refused("GET", "/kms/keys/%2E%2E%2Fconfig", &Value::Null).await;
+        assert_eq!(segment.0, 400);
+        let large = " ".repeat((1 << 20) + 1);
+        let large = self.call_below(PREFIXES[0], "POST", "/kms/keys", &large).await;
+        assert_eq!(large.refusal(), (413, "RequestTooLarge".to_owned()));
+    }
+
+    async fn deletion(&mut self, scope: &str) {
+        let on = json!({"key_id": format!("{scope}-data")});
+        let deleted = self.call("DELETE", "/kms/keys/delete", &on).await.ok();
+        assert!(deleted["deletion_date"].is_string());
+        let again = self.refused("DELETE", "/kms/keys/delete", &on).await;
+        assert_eq!(again, (409, "InvalidKeyState".to_owned()));
+        let spared = self.call("POST", "/kms/keys/cancel-deletion", &on).await.ok();
+        assert_eq!(spared["key_metadata"]["key_state"], "Enabled");
+        let id = format!("{scope}-legacy");
+        let at_once = json!({"key_id": id, "force_immediate": true, "confirm_key_id": id});
+        self.call("DELETE", "/kms/keys/delete", &at_once).await.ok();
+        let gone = self.refused("GET", &format!("/kms/keys/{id}"), &Value::Null).await;
+        assert_eq!(gone, (404, "KeyNotFound".to_owned()));
+    }
+}
