@@ -8,5 +8,46 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod functions;
+mod janitor;
 mod secrets;
 mod table;
+
+use std::time::Instant;
+
+use keyway_tests::{Deployment, ServerOptions};
+use serde_json::Value;
+
+#[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Runs `keyway access-key` over the deployment's table: exit code, stdout, stderr.
+async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut options = ServerOptions::default().without_root();
+    for (name, value) in deployment.variables() {
+        // What it needs of Keyway comes as arguments.
+        if name.starts_with("AWS_") && name != "AWS_REGION" {
+            options = options.variable(&name, &value);
+        }
+    }
+    let place = [
+        "--table",
+        &deployment.table,
+        "--region",
+        "us-east-1",
+        "--root-keyring-secret",
+        &deployment.keyring,
+    ];
+    let all = [&["access-key"], &arguments[..1], &place, &arguments[1..]].concat();
+    options.run(&all).await
+}
+
+/// As [`cli`], where it succeeds and prints JSON.
+async fn cli_json(deployment: &Deployment, arguments: &[&str]) -> Value {
+    let all = [arguments, &["--output", "json"]].concat();
+    let (code, stdout, stderr) = cli(deployment, &all).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyway_tests::{Answer, MemorySite, Server, ServerOptions};
+use keyway_tests::{Answer, Server, ServerOptions};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -201,58 +201,5 @@ async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> bool
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-#[tokio::test]
-async fn the_functions_serve_their_own_routes_over_the_same_folder() {
-    let folder = folder();
-    let whole = ServerOptions::default().start(folder.path()).await;
-    let keys = ServerOptions::function("keyway-fn-keys")
-        .start(folder.path())
-        .await;
-    let data_keys = ServerOptions::function("keyway-fn-datakey")
-        .start(folder.path())
-        .await;
-    create(&keys, "k").await;
-    let described = whole.call("GET", "/kms/keys/k", "").await.ok();
-    assert_eq!(keys.call("GET", "/kms/keys/k", "").await.ok(), described);
-
-    let generated = generate(&data_keys, "k").await;
-    let blob = generated.text("ciphertext_blob");
-    for server in [&whole, &data_keys] {
-        let opened = decrypt(server, &blob).await.text("plaintext");
-        assert_eq!(opened, generated.text("plaintext_key"));
-    }
-    whole.call("POST", "/kms/keys/rotate", &on("k")).await.ok();
-    let described = keys.call("GET", "/kms/keys/k", "").await.ok();
-    assert_eq!(described["key_metadata"]["key_version"], 2);
-    let blob = generate(&whole, "k").await.text("ciphertext_blob");
-    assert_eq!(decrypt(&data_keys, &blob).await.ok()["key_version"], 2);
-
-    for (method, route) in MemorySite::not_configured(false).await.routes() {
-        let path = route.replace("{key_id}", "k");
-        let last = route.rsplit('/').next().unwrap();
-        let seals = ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last);
-        let (own, other) = if seals {
-            (&data_keys, &keys)
-        } else {
-            (&keys, &data_keys)
-        };
-        let served = own.call(method, &path, "").await;
-        assert!(
-            !matches!(served.status.as_u16(), 404 | 405),
-            "{method} {route}: {}",
-            served.status
-        );
-        let refused = other.call(method, &path, "").await;
-        assert_eq!(
-            refused.refusal(),
-            (404, "NotFound".to_owned()),
-            "{method} {route}"
-        );
-    }
-    for server in [whole, keys, data_keys] {
-        assert_eq!(server.stop().await.0, Some(0));
     }
 }

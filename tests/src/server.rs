@@ -189,7 +189,16 @@ impl ServerOptions {
 
     /// Starts the process and waits until it serves.
     pub async fn start(&self, data_dir: &Path) -> Server {
-        let mut child = self.serving(data_dir).spawn().expect("the binary runs");
+        Self::started(self.serving(data_dir)).await
+    }
+
+    /// As [`ServerOptions::start`], of a process that is told everything by these options.
+    pub async fn start_in_place(&self) -> Server {
+        Self::started(self.command()).await
+    }
+
+    async fn started(mut command: Command) -> Server {
+        let mut child = command.spawn().expect("the binary runs");
         let log = Captured::of(child.stdout.take().expect("stdout is piped"));
         let stderr = Captured::of(child.stderr.take().expect("stderr is piped"));
         let started = tokio::time::timeout(PATIENCE, async {

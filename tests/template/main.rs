@@ -1,1 +1,19 @@
-fn main(){}
+//! `template.yaml` makes what the functions are made for: their routes, their ports' permissions, their settings.
+//!
+//! Each test holds of every deployment that the parameters can ask for, as AWS's own transformation would make it.
+//! `scripts/aws-tools` installs what is needed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod deployments;
+mod fronts;
+mod functions;
+mod lint;
+mod policies;
+mod state;

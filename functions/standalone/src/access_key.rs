@@ -25,7 +25,7 @@ pub(crate) enum AccessKeyCommand {
 
 /// Where the access keys are.
 #[derive(Args)]
-struct Place {
+struct Whereabouts {
     #[command(flatten)]
     deployment: Deployment,
 
@@ -37,7 +37,7 @@ struct Place {
 #[derive(Args)]
 pub(crate) struct Create {
     #[command(flatten)]
-    place: Place,
+    place: Whereabouts,
 
     /// kms-admin, kms-key-administrator, kms-key-user, kms-auditor, or the file of an IAM-style policy
     #[arg(long, value_name = "NAME|FILE")]
@@ -59,7 +59,7 @@ pub(crate) struct Create {
 #[derive(Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    place: Place,
+    place: Whereabouts,
 
     /// How to print them
     #[arg(long, value_enum, default_value_t = ListOutput::Text)]
@@ -69,7 +69,7 @@ pub(crate) struct List {
 #[derive(Args)]
 pub(crate) struct Revoke {
     #[command(flatten)]
-    place: Place,
+    place: Whereabouts,
 
     /// The access key's id
     #[arg(value_name = "ID")]
@@ -212,7 +212,7 @@ async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(place: &Place) -> anyhow::Result<Writing> {
+async fn open(place: &Whereabouts) -> anyhow::Result<Writing> {
     let region = place.region.as_deref();
     place.deployment.open_existing(region).await
 }

@@ -25,7 +25,7 @@ impl Deployment {
         &self,
         region: Option<&str>,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-        if self.aws.table.is_some() {
+        if self.aws.name().is_some() {
             on_aws(&self.aws, region).await
         } else {
             Ok((embedded::open(&self.operator).await?, None))
@@ -34,7 +34,7 @@ impl Deployment {
 
     /// Opens the deployment, which must be there: the operator's commands make none.
     pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
-        if self.aws.table.is_none() {
+        if self.aws.name().is_none() {
             embedded::must_exist(&self.operator)?;
         }
         Ok(self.open(region).await?.0)

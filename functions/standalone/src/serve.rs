@@ -112,8 +112,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         status,
         listen = %address,
         version = env!("CARGO_PKG_VERSION"),
-        data_dir = serve.deployment.aws.table.is_none().then(|| display(serve.deployment.operator.data_dir.display())),
-        table = serve.deployment.aws.table,
+        data_dir = serve.deployment.aws.name().is_none().then(|| display(serve.deployment.operator.data_dir.display())),
+        table = serve.deployment.aws.name(),
         "keyway is serving"
     );
     keyway_runtime_hyper::serve(listener, site, stop).await;

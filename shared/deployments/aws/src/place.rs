@@ -31,14 +31,23 @@ pub struct Place {
 }
 
 impl Place {
+    /// The table's name. A variable that is set to nothing counts as not set, here and below.
+    pub fn name(&self) -> Option<&str> {
+        self.table.as_deref().filter(|name| !name.is_empty())
+    }
+
+    fn root_access_key_id(&self) -> Option<&str> {
+        let id = self.root_access_key_secret.as_deref();
+        id.filter(|id| !id.is_empty())
+    }
+
     pub(crate) fn table(
         &self,
         config: &SdkConfig,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<DynamoTable> {
         let name = self
-            .table
-            .as_deref()
+            .name()
             .context("KEYWAY_TABLE does not name the deployment's table")?;
         let config = at_endpoint(config, "AWS_ENDPOINT_URL_DYNAMODB")?;
         Ok(DynamoTable::new(&config, name, Arc::clone(clock)))
@@ -49,7 +58,7 @@ impl Place {
         &self,
         config: &SdkConfig,
     ) -> anyhow::Result<Option<RootAccessKey>> {
-        match self.root_access_key_secret {
+        match self.root_access_key_id() {
             Some(_) => Ok(Some(RootAccessKey::InSecretStore(self.secrets(config)?))),
             None => Ok(None),
         }
@@ -59,10 +68,11 @@ impl Place {
         let keyring = self
             .root_keyring_secret
             .as_deref()
+            .filter(|id| !id.is_empty())
             .context("KEYWAY_ROOT_KEYRING_SECRET does not name the root keyring's secret")?;
         let config = at_endpoint(config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
         let mut secrets = SecretsManager::new(&config).with(KEYRING_SECRET, keyring);
-        if let Some(root) = &self.root_access_key_secret {
+        if let Some(root) = self.root_access_key_id() {
             secrets = secrets.with(ROOT_ACCESS_KEY_SECRET, root);
         }
         Ok(Arc::new(secrets))

@@ -1,0 +1,48 @@
+//! What a warm function does not do: call anybody.
+
+use keyway_tests::{Aws, Deployment, Function, Proxy};
+use serde_json::{Value, json};
+
+async fn start(deployment: &Deployment, state_ttl: &str) -> Function {
+    Function::start("keyway-fn-datakey", deployment, &[("KEYWAY_STATE_TTL_SECONDS", state_ttl)]).await
+}
+
+async fn post(function: &Function, path: &str, body: &Value) -> Value {
+    function.call("POST", path, &body.to_string()).await.ok()
+}
+
+/// Makes a data key and opens it again.
+async fn data_key(function: &Function) {
+    let context = json!({ "bucket": "backups" });
+    let request = json!({ "key_id": "warm", "encryption_context": context });
+    let made = post(function, "/kms/generate-data-key", &request).await;
+    let request = json!({ "ciphertext_blob": made["ciphertext_blob"], "encryption_context": context });
+    let opened = post(function, "/kms/decrypt", &request).await;
+    assert_eq!(opened["plaintext"], made["plaintext_key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    post(&keys, "/kms/keys", &json!({ "key_id": "warm" })).await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let deployment = deployment.through(&proxy.endpoint);
+
+    // So long that no machine is too slow for it.
+    let warm = start(&deployment, "3600").await;
+    data_key(&warm).await;
+    let before = proxy.count();
+    for _ in 0..100 {
+        data_key(&warm).await;
+    }
+    assert_eq!(proxy.count(), before, "a warm function called somebody");
+
+    // And the proxy would have seen it.
+    let forgetful = start(&deployment, "0").await;
+    data_key(&forgetful).await;
+    let before = proxy.count();
+    data_key(&forgetful).await;
+    assert!(proxy.count() >= before + 2, "state that is never kept is read for every request");
+}

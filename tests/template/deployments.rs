@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+/// What one set of parameters makes.
+pub(crate) struct Deployment {
+    parameters: BTreeMap<String, String>,
+    broken_rules: Vec<String>,
+    resources: Map<String, Value>,
+}
+
+impl Deployment {
+    /// A parameter that was given; empty if none was.
+    pub(crate) fn given(&self, parameter: &str) -> &str {
+        self.parameters.get(parameter).map_or("", String::as_str)
+    }
+
+    pub(crate) fn is_http_api(&self) -> bool {
+        self.given("Front") == "http-api"
+    }
+
+    pub(crate) fn is_iam(&self) -> bool {
+        self.given("Auth") == "iam"
+    }
+
+    /// What is wrong with the parameters.
+    pub(crate) fn broken_rules(&self) -> &[String] {
+        &self.broken_rules
+    }
+
+    pub(crate) fn resource(&self, name: &str) -> &Value {
+        let found = self.resources.get(name);
+        found.unwrap_or_else(|| panic!("there is no {name} with {:?}", self.parameters))
+    }
+
+    pub(crate) fn properties(&self, name: &str) -> &Value {
+        &self.resource(name)["Properties"]
+    }
+
+    /// The resources of a type, by their names.
+    pub(crate) fn of_type(&self, kind: &str) -> BTreeMap<&str, &Value> {
+        self.resources
+            .iter()
+            .filter(|(_, resource)| resource["Type"] == kind)
+            .map(|(name, resource)| (name.as_str(), &resource["Properties"]))
+            .collect()
+    }
+
+    /// The functions by the package that each of them runs.
+    pub(crate) fn functions(&self) -> BTreeMap<&str, (&str, &Value)> {
+        self.of_type("AWS::Lambda::Function")
+            .into_iter()
+            .map(|(name, properties)| {
+                let build = &self.resource(name)["Metadata"];
+                assert_eq!(build["BuildMethod"], "rust-cargolambda");
+                let package = build["BuildProperties"]["Binary"].as_str().unwrap();
+                (package, (name, properties))
+            })
+            .collect()
+    }
+
+    /// A function's variables: texts, or references to what is deployed.
+    pub(crate) fn variables(function: &Value) -> &Map<String, Value> {
+        function["Environment"]["Variables"].as_object().unwrap()
+    }
+}
+
+/// The name in `{"Ref": name}`.
+pub(crate) fn reference(value: &Value) -> Option<&str> {
+    value["Ref"].as_str()
+}
+
+/// The name in `{"Fn::GetAtt": [name, "Arn"]}`.
+pub(crate) fn arn_of(value: &Value) -> Option<&str> {
+    let [name, attribute] = value["Fn::GetAtt"].as_array()?.as_slice() else {
+        return None;
+    };
+    (attribute == "Arn").then(|| name.as_str())?
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A program that `scripts/aws-tools` has installed, with an environment of nobody's.
+pub(crate) fn tool(path: &str) -> Option<Command> {
+    let tools = root().join(".cache/aws-tools");
+    let program = tools.join(path);
+    if !program.exists() {
+        assert!(!on_ci(), "{path} is not there: run scripts/aws-tools");
+        skipped(path);
+        return None;
+    }
+    let mut command = Command::new(program);
+    command
+        .current_dir(root())
+        .env_clear()
+        .env("PATH", tools.join("bin"))
+        .env("LANG", "C.UTF-8")
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    Some(command)
+}
+
+#[expect(clippy::disallowed_methods, reason = "CI is told by a variable")]
+fn on_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false")
+}
+
+#[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
+fn skipped(path: &str) {
+    eprintln!("SKIPPED: {path} is not there; run scripts/aws-tools");
+}
+
+const CERTIFICATE: &str = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
+
+/// Every front with every way to tell callers and every domain that it can have, each with as few parameters and with
+/// as many as possible.
+fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
+    let none: &[(&str, &str)] = &[];
+    let domain = &[("DomainName", "kms.example.com"), ("CertificateArn", CERTIFICATE)][..];
+    let mtls = [domain, &[("TruststoreUri", "s3://bucket/truststore.pem")]].concat();
+    let more = [
+        ("DefaultKeyId", "reports"),
+        ("SigningRegion", "us-east-1"),
+        ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
+        ("Architecture", "x86_64"),
+        ("IamPolicy", "kms-key-user"),
+        ("AllowImmediateDeletion", "true"),
+        ("Start", "false"),
+    ];
+    let mut sets = Vec::new();
+    for (front, domains) in [("http-api", &[none, domain, &mtls][..]), ("function-url", &[none])] {
+        for auth in ["sigv4", "iam"] {
+            for domain in domains {
+                for more in [none, &more] {
+                    let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();
+                    sets.push(set.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+                }
+            }
+        }
+    }
+    sets
+}
+
+/// What these sets of parameters make.
+pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    let mut transform = tool("venv/bin/python")?
+        .args(["-I", "tests/template/transform.py", "template.yaml"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = transform.stdin.take().unwrap();
+    input.write_all(json!(sets).to_string().as_bytes()).unwrap();
+    drop(input);
+    let output = transform.wait_with_output().unwrap();
+    assert!(output.status.success(), "the template could not be transformed");
+    let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(made.len(), sets.len());
+    let deployments = sets.iter().zip(made).map(|(parameters, made)| Deployment {
+        parameters: parameters.clone(),
+        broken_rules: serde_json::from_value(made["broken_rules"].clone()).unwrap(),
+        resources: made["resources"].as_object().unwrap().clone(),
+    });
+    Some(deployments.collect())
+}
+
+/// Every deployment that the parameters can ask for; none where the tools are missing.
+pub(crate) fn deployments() -> &'static [Deployment] {
+    static MADE: OnceLock<Option<Vec<Deployment>>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let made = deployments_of(&sets_of_parameters())?;
+        for deployment in &made {
+            assert_eq!(deployment.broken_rules(), [""; 0]);
+        }
+        Some(made)
+    });
+    made.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,233 @@
+//! What stands before the functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyway_dialect_rustfs::PREFIXES;
+use keyway_tests::MemorySite;
+use serde_json::{Value, json};
+
+use crate::deployments::{Deployment, deployments, deployments_of, reference};
+
+/// A route as `POST /path`, and the function that it calls.
+pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
+    let mut routes = BTreeMap::new();
+    for (route, operation) in operations(deployment) {
+        let uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"].as_str().unwrap();
+        let (_, function) = uri.split_once("/functions/${").unwrap();
+        let function = function.strip_suffix(".Arn}/invocations").unwrap();
+        routes.insert(route, function.to_owned());
+    }
+    routes
+}
+
+fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
+    let mut operations = BTreeMap::new();
+    for (path, methods) in deployment.properties("Api")["Body"]["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.insert(format!("{} {path}", method.to_uppercase()), operation);
+        }
+    }
+    operations
+}
+
+fn http_apis() -> impl Iterator<Item = &'static Deployment> {
+    deployments().iter().filter(|deployment| deployment.is_http_api())
+}
+
+fn function_urls() -> impl Iterator<Item = &'static Deployment> {
+    deployments().iter().filter(|deployment| !deployment.is_http_api())
+}
+
+#[tokio::test]
+async fn the_api_has_the_routes_that_the_functions_mount() {
+    let site = MemorySite::not_configured(false).await;
+    let mut mounted = BTreeMap::new();
+    for (function, routes) in [
+        ("KeysFunction", site.key_routes()),
+        ("DatakeyFunction", site.datakey_routes()),
+    ] {
+        for (method, path) in routes {
+            for prefix in PREFIXES {
+                mounted.insert(format!("{method} {prefix}{path}"), function.to_owned());
+            }
+        }
+    }
+    for deployment in http_apis() {
+        let routes = routes(deployment);
+        assert_eq!(routes, mounted);
+        let apis: Vec<_> = deployment.of_type("AWS::ApiGatewayV2::Api").into_keys().collect();
+        assert_eq!(apis, ["Api"]);
+        // A catch-all or a parameter that takes more than a segment would let in what no function mounts.
+        assert!(!routes.keys().any(|route| route.contains(['+', '$', '*'])));
+        // Nothing but its route may call a function.
+        let allowed: BTreeSet<String> = deployment
+            .of_type("AWS::Lambda::Permission")
+            .values()
+            .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
+            .map(|permission| {
+                assert_eq!(permission["Action"], "lambda:InvokeFunction");
+                let [arn, values] = permission["SourceArn"]["Fn::Sub"].as_array().unwrap().as_slice() else {
+                    panic!("{permission}");
+                };
+                assert_eq!(reference(&values["__ApiId__"]), Some("Api"));
+                let (_, route) = arn.as_str().unwrap().split_once("${__Stage__}/").unwrap();
+                let (method, path) = route.split_once('/').unwrap();
+                format!("{} {method} /{path}", reference(&permission["FunctionName"]).unwrap())
+            })
+            .collect();
+        let called: BTreeSet<String> = routes
+            .iter()
+            // As Lambda writes parameters.
+            .map(|(route, function)| format!("{function} {}", route.replace("{key_id}", "*")))
+            .collect();
+        assert_eq!(allowed, called);
+    }
+    for deployment in function_urls() {
+        assert!(deployment.of_type("AWS::ApiGatewayV2::Api").is_empty());
+    }
+}
+
+#[test]
+fn events_have_the_shape_that_functions_expect() {
+    for deployment in http_apis() {
+        for (route, operation) in operations(deployment) {
+            let version = &operation["x-amazon-apigateway-integration"]["payloadFormatVersion"];
+            assert_eq!(version, "2.0", "{route}");
+        }
+        // Paths of a named stage would have its name in them.
+        assert_eq!(stage(deployment)["StageName"], "$default");
+        for package in ["keyway-fn-keys", "keyway-fn-datakey"] {
+            let (_, function) = deployment.functions()[package];
+            let variables = Deployment::variables(function);
+            assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "http-api");
+            assert_eq!(variables.get("KEYWAY_RESPONSE_STREAMING"), None);
+        }
+    }
+    for deployment in function_urls() {
+        let urls = deployment.of_type("AWS::Lambda::Url");
+        assert_eq!(urls.keys().copied().collect::<Vec<_>>(), ["AllFunctionUrl"]);
+        assert_eq!(urls["AllFunctionUrl"]["InvokeMode"], "RESPONSE_STREAM");
+        assert_eq!(reference(&urls["AllFunctionUrl"]["TargetFunctionArn"]), Some("AllFunction"));
+        let (_, function) = deployment.functions()["keyway-fn-all"];
+        let variables = Deployment::variables(function);
+        assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "function-url");
+        assert_eq!(variables["KEYWAY_RESPONSE_STREAMING"], "true");
+    }
+}
+
+fn stage(deployment: &Deployment) -> &Value {
+    let stages = deployment.of_type("AWS::ApiGatewayV2::Stage");
+    assert_eq!(stages.len(), 1);
+    stages.into_values().next().unwrap()
+}
+
+#[test]
+fn strangers_are_throttled() {
+    let number = |value: &Value| -> u32 {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.parse().unwrap()
+    };
+    for deployment in http_apis() {
+        let stage = stage(deployment);
+        let known = routes(deployment);
+        let mut limits = vec![&stage["DefaultRouteSettings"]];
+        for (route, limit) in stage["RouteSettings"].as_object().unwrap() {
+            assert!(known.contains_key(route), "{route} has limits and is none");
+            limits.push(limit);
+        }
+        for limit in limits {
+            // A limit of zero would be none to API Gateway's own mind, and ten thousand is the account's.
+            assert!((1..1000).contains(&number(&limit["ThrottlingRateLimit"])), "{limit}");
+            assert!((1..1000).contains(&number(&limit["ThrottlingBurstLimit"])), "{limit}");
+        }
+        let data_keys = known.iter().filter(|(_, function)| *function == "DatakeyFunction");
+        for (route, _) in data_keys {
+            let limits = &stage["RouteSettings"][route];
+            assert!(limits.is_object(), "{route} has limits of its own");
+        }
+    }
+    for deployment in deployments() {
+        for (package, (_, function)) in deployment.functions() {
+            if package == "keyway-fn-janitor" {
+                // Nobody but its schedule calls it.
+                continue;
+            }
+            let most = number(&function["ReservedConcurrentExecutions"]);
+            assert!((1..=50).contains(&most), "{package}");
+            assert!((1..30).contains(&number(&function["Timeout"])), "API Gateway waits for 30 s");
+        }
+    }
+}
+
+#[test]
+fn callers_are_verified_by_whom_the_parameters_say() {
+    for deployment in http_apis() {
+        let security = deployment.is_iam().then(|| json!([{"AWS_IAM": []}]));
+        for (route, operation) in operations(deployment) {
+            assert_eq!(operation.get("security"), security.as_ref(), "{route}");
+        }
+        let schemes = &deployment.properties("Api")["Body"]["components"]["securitySchemes"];
+        assert_eq!(schemes["AWS_IAM"]["x-amazon-apigateway-authtype"], "awsSigv4");
+    }
+    for deployment in function_urls() {
+        let url = deployment.properties("AllFunctionUrl");
+        assert_eq!(url["AuthType"], if deployment.is_iam() { "AWS_IAM" } else { "NONE" });
+    }
+    for deployment in deployments() {
+        let mut public: Vec<_> = deployment
+            .of_type("AWS::Lambda::Permission")
+            .into_values()
+            .filter(|permission| permission["Principal"] == "*")
+            .map(|permission| {
+                assert_eq!(reference(&permission["FunctionName"]), Some("AllFunction"));
+                // Either holds of calls through the URL alone.
+                assert!(permission["FunctionUrlAuthType"] == "NONE" || permission["InvokedViaFunctionUrl"] == true);
+                permission["Action"].as_str().unwrap()
+            })
+            .collect();
+        public.sort_unstable();
+        if deployment.is_http_api() || deployment.is_iam() {
+            assert_eq!(public, [""; 0]);
+        } else {
+            assert_eq!(public, ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]);
+        }
+    }
+}
+
+#[test]
+fn a_domain_is_the_only_way_in_and_may_demand_certificates() {
+    for deployment in deployments() {
+        let domains = deployment.of_type("AWS::ApiGatewayV2::DomainName");
+        let has_domain = !deployment.given("DomainName").is_empty();
+        assert_eq!(domains.len(), usize::from(has_domain));
+        if deployment.is_http_api() {
+            let servers = &deployment.properties("Api")["Body"]["servers"];
+            let endpoint = &servers[0]["x-amazon-apigateway-endpoint-configuration"];
+            assert_eq!(endpoint["disableExecuteApiEndpoint"], has_domain, "else mTLS could be gone round");
+        }
+        for domain in domains.values() {
+            assert_eq!(domain["DomainName"], deployment.given("DomainName"));
+            assert_eq!(domain["DomainNameConfigurations"][0]["CertificateArn"], deployment.given("CertificateArn"));
+            assert_eq!(domain["DomainNameConfigurations"][0]["SecurityPolicy"], "TLS_1_2");
+            let truststore = domain["MutualTlsAuthentication"]["TruststoreUri"].as_str();
+            assert_eq!(truststore.unwrap_or_default(), deployment.given("TruststoreUri"));
+            let mapping = deployment.properties("DomainMapping");
+            assert_eq!(reference(&mapping["ApiId"]), Some("Api"));
+            assert_eq!(reference(&mapping["DomainName"]), Some("Domain"));
+        }
+    }
+}
+
+#[test]
+fn parameters_that_contradict_each_other_are_refused() {
+    let contradictions = [
+        json!({"Front": "function-url", "DomainName": "kms.example.com", "CertificateArn":
+            "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
+        json!({"DomainName": "kms.example.com"}),
+        json!({"TruststoreUri": "s3://bucket/truststore.pem"}),
+    ];
+    let contradictions = contradictions.map(|set| serde_json::from_value(set).unwrap());
+    for deployment in deployments_of(&contradictions).unwrap_or_default() {
+        assert_eq!(deployment.broken_rules().len(), 1, "{:?}", deployment.broken_rules());
+    }
+}

@@ -1,0 +1,137 @@
+//! The real functions with the environments that the template gives them.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use http::StatusCode;
+use keyway_tests::{RuntimeApi, binary};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::deployments::{Deployment, deployments, reference};
+use crate::fronts::routes;
+
+/// The variables that functions know, as their help lists them.
+fn known() -> &'static BTreeSet<String> {
+    static KNOWN: OnceLock<BTreeSet<String>> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let help = std::process::Command::new(binary("keyway-fn-keys"))
+            .arg("--help")
+            .env_clear()
+            .output()
+            .unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let names = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap());
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        assert!(names.contains("KEYWAY_TABLE"), "{help}");
+        names
+    })
+}
+
+#[test]
+fn functions_know_their_variables() {
+    for deployment in deployments() {
+        let mut given = BTreeSet::new();
+        for (package, (_, function)) in deployment.functions() {
+            for (name, value) in Deployment::variables(function) {
+                assert!(known().contains(name), "{package} does not know {name}");
+                assert!(value.is_string() || reference(value).is_some(), "{package}: {name} is {value}");
+                given.insert(name.as_str());
+            }
+            assert_eq!(reference(&Deployment::variables(function)["KEYWAY_TABLE"]), Some("Table"));
+        }
+        for (parameter, variable) in [
+            ("Auth", "KEYWAY_AUTH"),
+            ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
+            ("SigningRegion", "KEYWAY_REGION"),
+        ] {
+            assert_eq!(given.contains(variable), !deployment.given(parameter).is_empty(), "{variable}");
+        }
+        assert_eq!(given.contains("KEYWAY_IAM_POLICY"), deployment.is_iam());
+    }
+}
+
+/// A function as the template sets it up. What is deployed beside it is not there.
+struct Function {
+    api: RuntimeApi,
+    _killed_when_dropped: Child,
+}
+
+impl Function {
+    async fn start(package: &str, properties: &Value) -> Self {
+        let api = RuntimeApi::start().await;
+        let variables = Deployment::variables(properties).iter().map(|(name, value)| {
+            let name_of_deployed = reference(value).map(|name| format!("deployed-{name}"));
+            let value = name_of_deployed.unwrap_or_else(|| value.as_str().unwrap().to_owned());
+            (name, value)
+        });
+        let process = Command::new(binary(package))
+            .env_clear()
+            .envs(variables)
+            .envs(api.environment())
+            // As Lambda itself sets them; what answers there says that it knows nothing, and at once.
+            .env("AWS_ENDPOINT_URL", format!("http://{}", api.address()))
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "role")
+            .env("AWS_SECRET_ACCESS_KEY", "role")
+            .env("AWS_SESSION_TOKEN", "role")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        api.first_next().await;
+        Self {
+            api,
+            _killed_when_dropped: process,
+        }
+    }
+
+    /// How it answers somebody without a signature.
+    async fn status(&self, route: &str) -> StatusCode {
+        let (method, path) = route.split_once(' ').unwrap();
+        let event = json!({
+            "version": "2.0",
+            "rawPath": path.replace("{key_id}", "reports"),
+            "rawQueryString": "",
+            "headers": {"host": "keyway.test"},
+            "requestContext": {"http": {"method": method, "sourceIp": "192.0.2.1"}},
+        });
+        self.api.invoke(&event).await.http().status()
+    }
+}
+
+#[tokio::test]
+async fn each_function_starts_and_knows_the_routes_that_call_it() {
+    for deployment in deployments() {
+        let mut functions = Vec::new();
+        for (package, (name, properties)) in deployment.functions() {
+            let function = Function::start(package, properties).await;
+            if package == "keyway-fn-janitor" {
+                // It does its work, or fails the invocation: there is no table.
+                function.api.invoke(&Value::Null).await.result.unwrap_err();
+            } else {
+                functions.push((name, function));
+            }
+        }
+        if !deployment.is_http_api() {
+            let (_, all) = functions.pop().unwrap();
+            for route in ["GET /rustfs/admin/v3/kms/keys", "POST /minio/admin/v3/kms/rewrap"] {
+                assert_eq!(all.status(route).await, StatusCode::UNAUTHORIZED, "{route}");
+            }
+            continue;
+        }
+        for (route, called) in routes(deployment) {
+            for (name, function) in &functions {
+                // Who is no stranger to the route finds out first that there is nobody to be verified.
+                let expected = if called == *name {
+                    StatusCode::UNAUTHORIZED
+                } else {
+                    StatusCode::NOT_FOUND
+                };
+                assert_eq!(function.status(&route).await, expected, "{route} at {name}");
+            }
+        }
+    }
+}

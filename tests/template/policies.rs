@@ -1,0 +1,134 @@
+//! What each role may do is what its function's ports do, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::deployments::{Deployment, arn_of, deployments, reference};
+
+/// What may be done to records of a kind, a secret or a log.
+type Grants = BTreeMap<String, BTreeSet<String>>;
+
+/// What the ports of a function need. Those that manage keys write what they manage and make the keyring; those that
+/// use keys read; the janitor removes what is due, claims it first by writing it, and has no secret.
+fn needed(package: &str) -> Grants {
+    const READ: &str = "dynamodb:GetItem";
+    let manages = [
+        ("kind key", "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem"),
+        ("kind config", "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem"),
+        ("kind access-key", READ),
+        ("secret RootKeyring", "secretsmanager:GetSecretValue secretsmanager:PutSecretValue"),
+        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
+    ];
+    let uses = [
+        ("kind key", READ),
+        ("kind config", READ),
+        ("kind access-key", READ),
+        ("secret RootKeyring", "secretsmanager:GetSecretValue"),
+        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
+    ];
+    let removes = [
+        ("kind key", "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem dynamodb:DeleteItem"),
+        ("kind config", READ),
+    ];
+    let ports = match package {
+        "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
+        "keyway-fn-datakey" => &uses,
+        "keyway-fn-janitor" => &removes,
+        other => panic!("{other} has no ports here"),
+    };
+    ports
+        .iter()
+        .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
+        .map(|(what, actions)| ((*what).to_owned(), actions.split(' ').map(str::to_owned).collect()))
+        .collect()
+}
+
+/// What the role of this function allows.
+fn allowed(deployment: &Deployment, function: &Value) -> Grants {
+    let role = deployment.properties(arn_of(&function["Role"]).unwrap());
+    let fields: Vec<&str> = role.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["AssumeRolePolicyDocument", "Description", "Policies"], "no managed policies");
+    let trusted = json!([{
+        "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole",
+    }]);
+    assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], trusted);
+    let policies = role["Policies"].as_array().unwrap();
+    assert_eq!(policies.len(), 1);
+    let mut grants = Grants::new();
+    for statement in policies[0]["PolicyDocument"]["Statement"].as_array().unwrap() {
+        let what = granted_on(deployment, function, statement);
+        let actions = statement["Action"].as_array().unwrap();
+        let actions = actions.iter().map(|action| action.as_str().unwrap().to_owned());
+        let again = grants.insert(what.clone(), actions.collect());
+        assert!(again.is_none(), "{what} has two statements");
+    }
+    grants
+}
+
+fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> String {
+    assert_eq!(statement["Effect"], "Allow");
+    let mut fields: BTreeSet<&str> = statement.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.remove("Sid");
+    let resource = &statement["Resource"];
+    if arn_of(resource) == Some("Table") {
+        assert_eq!(fields, ["Action", "Condition", "Effect", "Resource"].into());
+        let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
+        let kind = keys[0].as_str().unwrap();
+        // Without the second operator, a request that names no key at all would be allowed.
+        let condition = json!({
+            "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [kind]},
+            "Null": {"dynamodb:LeadingKeys": "false"},
+        });
+        assert_eq!(statement["Condition"], condition);
+        return format!("kind {kind}");
+    }
+    assert_eq!(fields, ["Action", "Effect", "Resource"].into());
+    if let Some(secret) = reference(resource) {
+        assert!(deployment.of_type("AWS::SecretsManager::Secret").contains_key(secret), "{secret}");
+        return format!("secret {secret}");
+    }
+    let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
+    assert_eq!(reference(&function["LoggingConfig"]["LogGroup"]), Some(log), "its own log");
+    "log".to_owned()
+}
+
+#[test]
+fn roles_allow_what_the_ports_do() {
+    for deployment in deployments() {
+        let functions = deployment.functions();
+        let packages: Vec<_> = functions.keys().copied().collect();
+        if deployment.is_http_api() {
+            assert_eq!(packages, ["keyway-fn-datakey", "keyway-fn-janitor", "keyway-fn-keys"]);
+        } else {
+            assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
+        }
+        for (package, (_, function)) in functions {
+            assert_eq!(allowed(deployment, function), needed(package), "{package}");
+        }
+        let roles = deployment.of_type("AWS::IAM::Role").len();
+        assert_eq!(roles, packages.len(), "each function has a role of its own, and nobody else has one");
+        assert!(deployment.of_type("AWS::IAM::Policy").is_empty());
+        assert!(deployment.of_type("AWS::IAM::ManagedPolicy").is_empty());
+    }
+}
+
+#[test]
+fn functions_are_told_of_the_secrets_that_they_may_read() {
+    for deployment in deployments() {
+        for (package, (_, function)) in deployment.functions() {
+            let told: BTreeMap<&str, &str> = Deployment::variables(function)
+                .iter()
+                .filter(|(name, _)| name.ends_with("_SECRET"))
+                .map(|(name, value)| (name.as_str(), reference(value).unwrap()))
+                .collect();
+            let expected = [
+                ("KEYWAY_ROOT_KEYRING_SECRET", "RootKeyring"),
+                ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "RootAccessKey"),
+            ];
+            let needed = needed(package);
+            let expected = expected.into_iter().filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));
+            assert_eq!(told, expected.collect(), "{package}");
+        }
+    }
+}
