@@ -8,10 +8,10 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 
-.PHONY: help run demo test check bench torture tools clean
+.PHONY: help run demo test check bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools:
 	@scripts/require-tools
@@ -40,6 +40,18 @@ bench: tools ## Measure speed, memory and start against references, ratios in on
 torture: tools ## What takes longer: long fuzzing, more kills, more keys
 	scripts/fuzz 600
 	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-tests -- --nocapture
+
+lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over local stand-ins for AWS
+	@scripts/lambda
+
+build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
+	scripts/build-lambda
+
+deploy: tools ## Build the functions and deploy them with their stack; see docs/deploy.md
+	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; sam build && sam deploy
+
+size: tools ## Measure the functions' packages
+	scripts/size
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -94,7 +94,10 @@ async fn a_function_serves_http_where_there_is_no_lambda() {
     for (name, value) in aws.deployment().await.variables() {
         options = options.variable(&name, &value);
     }
-    let server = options.variable("KEYWAY_LISTEN", "127.0.0.1:0").start_in_place().await;
+    let server = options
+        .variable("KEYWAY_LISTEN", "127.0.0.1:0")
+        .start_in_place()
+        .await;
     every_route(&server, ROOT, "local").await;
     assert_eq!(server.stop().await.0, Some(0));
 }
@@ -136,7 +139,10 @@ async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> bool
     loop {
         let began = now();
         let old = uses_the_old_state().await;
-        assert!(!old || began < limit, "the old state was used after the TTL");
+        assert!(
+            !old || began < limit,
+            "the old state was used after the TTL"
+        );
         assert!(!old || !obeyed, "the old state came back");
         obeyed = !old;
         if began >= limit {
@@ -182,7 +188,9 @@ async fn no_instance_honours_an_old_state_for_longer_than_the_state_ttl() {
         let id = made["access_key_id"].as_str().unwrap();
         let holder = Signer::new(id, made["secret_access_key"].as_str().unwrap());
         let admitted = async |function: &Function| {
-            let answer = function.call_as(&holder, "POST", "/kms/decrypt", "{}").await;
+            let answer = function
+                .call_as(&holder, "POST", "/kms/decrypt", "{}")
+                .await;
             answer.status != 401
         };
         assert!(admitted(&a).await && admitted(&b).await);
@@ -210,7 +218,12 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
     let answer = keys.call("POST", "/kms/keys", &on("k")).await;
     assert_eq!(answer.refusal(), (503, "BackendError".to_owned()));
     assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!(keys.log().contains("no key can be used until the root keyring can"), "{}", keys.log());
+    assert!(
+        keys.log()
+            .contains("no key can be used until the root keyring can"),
+        "{}",
+        keys.log()
+    );
     proxy.judge(|_, _| Fate::Pass);
     tokio::time::sleep(Duration::from_millis(1100)).await;
     create(&keys, "l").await;
@@ -219,7 +232,11 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
     // The keyring is gone: no other one is made in its place, whoever asks.
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let deleted = client.delete_secret().secret_id(&deployment.keyring);
-    deleted.force_delete_without_recovery(true).send().await.unwrap();
+    deleted
+        .force_delete_without_recovery(true)
+        .send()
+        .await
+        .unwrap();
     for program in ["keyway-fn-keys", "keyway-fn-datakey"] {
         let function = Function::start(program, &deployment, &[]).await;
         let (path, body) = match program {
@@ -227,8 +244,16 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
             _ => ("/kms/generate-data-key", on("l")),
         };
         let answer = function.call("POST", path, &body).await;
-        assert_eq!(answer.refusal(), (503, "BackendError".to_owned()), "{program}");
-        assert!(function.log().contains("missing from the secret store"), "{}", function.log());
+        assert_eq!(
+            answer.refusal(),
+            (503, "BackendError".to_owned()),
+            "{program}"
+        );
+        assert!(
+            function.log().contains("missing from the secret store"),
+            "{}",
+            function.log()
+        );
     }
 }
 
@@ -296,13 +321,21 @@ async fn with_iam_the_gateways_caller_counts_and_nothing_else() {
     assert_eq!(made["key_metadata"]["created_by"], arn);
     assert_eq!(keys.send(&create).await.refusal().0, 401);
     let signed = keys.call("GET", "/kms/keys/k", "").await;
-    assert_eq!(signed.refusal().0, 401, "a signature of our own proves nothing here");
+    assert_eq!(
+        signed.refusal().0,
+        401,
+        "a signature of our own proves nothing here"
+    );
 
     let more = [("KEYWAY_AUTH", "iam"), ("KEYWAY_IAM_POLICY", "kms-auditor")];
     let keys = Function::start("keyway-fn-keys", &deployment, &more).await;
-    let described = keys.send(&iam(unsigned("GET", "/kms/keys/k", ""), arn)).await;
+    let described = keys
+        .send(&iam(unsigned("GET", "/kms/keys/k", ""), arn))
+        .await;
     described.ok();
-    let refused = keys.send(&iam(unsigned("POST", "/kms/keys", &on("l")), arn)).await;
+    let refused = keys
+        .send(&iam(unsigned("POST", "/kms/keys", &on("l")), arn))
+        .await;
     assert_eq!(refused.refusal(), (403, "AccessDenied".to_owned()));
 }
 
@@ -317,14 +350,31 @@ async fn access_keys_are_managed_over_the_deployed_table() {
     let made = cli_json(&deployment, &limited).await;
     let id = made["access_key_id"].as_str().unwrap();
     let holder = Signer::new(id, made["secret_access_key"].as_str().unwrap());
-    keys.call_as(&holder, "GET", "/kms/keys/app-1", "").await.ok();
+    keys.call_as(&holder, "GET", "/kms/keys/app-1", "")
+        .await
+        .ok();
     let refused = keys.call_as(&holder, "GET", "/kms/keys/other", "").await;
     assert_eq!(refused.refusal().0, 403);
     let listed = cli_json(&deployment, &["list"]).await;
     assert_eq!(listed[0]["access_key_id"], id);
     let (code, stdout, _) = cli(&deployment, &["revoke", id]).await;
-    assert_eq!((code, stdout.trim()), (Some(0), format!("revoked {id}").as_str()));
+    assert_eq!(
+        (code, stdout.trim()),
+        (Some(0), format!("revoked {id}").as_str())
+    );
     let (code, _, stderr) = cli(&deployment, &["revoke", id]).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("there is no access key"), "{stderr}");
+
+    // A mistyped place does not become a deployment.
+    let nowhere = aws.deployment().await;
+    let (code, _, _) = cli(&nowhere, &["create", "--policy", "kms-admin"]).await;
+    assert_eq!(code, Some(1));
+    let client = aws_sdk_secretsmanager::Client::new(&aws.config());
+    let kept = client
+        .get_secret_value()
+        .secret_id(&nowhere.keyring)
+        .send()
+        .await;
+    assert!(kept.is_err(), "no keyring was made");
 }

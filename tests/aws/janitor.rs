@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 /// Moves the deletion dates of these keys into the past: nobody can wait for seven days.
 async fn make_due(table: &DynamoTable, ids: &[String]) {
     for id in ids {
-        let seen = table.get(Kind::Key, id, Consistency::Strong).await.unwrap().unwrap();
+        let seen = table
+            .get(Kind::Key, id, Consistency::Strong)
+            .await
+            .unwrap()
+            .unwrap();
         let mut key: Value = serde_json::from_slice(&seen.value).unwrap();
         let at = &mut key["state"]["pending_deletion"]["at"];
         assert!(at.is_string(), "{key}");
@@ -55,7 +59,10 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
     let clock = Arc::new(SystemClock::start());
     let table = DynamoTable::new(&aws.config(), deployment.table.as_str(), clock);
     // A janitor has the table alone: no secret, and no event source.
-    let bare = [("KEYWAY_ROOT_KEYRING_SECRET", ""), ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "")];
+    let bare = [
+        ("KEYWAY_ROOT_KEYRING_SECRET", ""),
+        ("KEYWAY_ROOT_ACCESS_KEY_SECRET", ""),
+    ];
     let (a, b, c) = tokio::join!(
         Function::start("keyway-fn-janitor", &deployment, &bare),
         Function::start("keyway-fn-janitor", &deployment, &bare),
@@ -82,18 +89,32 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
     };
     let (x, y, z, spared) = tokio::join!(sweep(&a), sweep(&b), sweep(&c), spare);
     let destroyed = usize::try_from(x + y + z).unwrap() + usize::try_from(sweep(&a).await).unwrap();
-    assert_eq!(destroyed + spared.len(), KEYS, "{x} + {y} + {z} and {} spared", spared.len());
+    assert_eq!(
+        destroyed + spared.len(),
+        KEYS,
+        "{x} + {y} + {z} and {} spared",
+        spared.len()
+    );
     assert!(x + y + z > 0, "the janitors were there");
     for id in &ids {
-        let status = keys.call("GET", &format!("/kms/keys/{id}"), "").await.status;
+        let status = keys
+            .call("GET", &format!("/kms/keys/{id}"), "")
+            .await
+            .status;
         let expected = if spared.contains(id) { 200 } else { 404 };
         assert_eq!(status.as_u16(), expected, "{id}");
     }
     keys.call("GET", "/kms/keys/kept", "").await.ok();
 
     // A name that is given again opens nothing of before.
-    let (n, gone) = ids.iter().enumerate().find(|(_, id)| !spared.contains(id)).unwrap();
-    keys.call("POST", "/kms/keys", &json!({"key_id": gone}).to_string()).await.ok();
+    let (n, gone) = ids
+        .iter()
+        .enumerate()
+        .find(|(_, id)| !spared.contains(id))
+        .unwrap();
+    keys.call("POST", "/kms/keys", &json!({"key_id": gone}).to_string())
+        .await
+        .ok();
     let fresh = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     for opener in [&datakey, &fresh] {
         let body = json!({"ciphertext_blob": blobs[n]}).to_string();

@@ -12,6 +12,8 @@ mod functions;
 mod janitor;
 mod secrets;
 mod table;
+mod tools;
+mod warm;
 
 use std::time::Instant;
 

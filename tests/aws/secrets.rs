@@ -70,7 +70,12 @@ async fn the_newest_version_is_current_and_the_one_before_is_previous() {
     let two = store.put("s", &secret("two"), Some(&one)).await.unwrap();
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     for (stage, version, text) in [("AWSCURRENT", &two, "two"), ("AWSPREVIOUS", &one, "one")] {
-        let found = client.get_secret_value().secret_id(&name).version_stage(stage).send().await;
+        let found = client
+            .get_secret_value()
+            .secret_id(&name)
+            .version_stage(stage)
+            .send()
+            .await;
         let found = found.unwrap();
         assert_eq!(found.version_id(), Some(version.0.as_str()), "{stage}");
         assert_eq!(found.secret_binary().unwrap().as_ref(), text.as_bytes());
@@ -89,7 +94,10 @@ async fn the_newest_version_is_current_and_the_one_before_is_previous() {
         .await;
     moved.unwrap();
     assert_eq!(held(&store).await, "one");
-    assert!(matches!(store.put("s", &secret("x"), Some(&two)).await, Err(StoreError::Conflict)));
+    assert!(matches!(
+        store.put("s", &secret("x"), Some(&two)).await,
+        Err(StoreError::Conflict)
+    ));
     store.put("s", &secret("three"), Some(&one)).await.unwrap();
     assert_eq!(held(&store).await, "three");
 }
@@ -104,11 +112,19 @@ async fn the_root_keyring_is_made_exactly_once() {
         for _ in 0..8 {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
             let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-            let table = Arc::new(DynamoTable::new(&aws.config(), name.as_str(), clock.clone()));
+            let table = Arc::new(DynamoTable::new(
+                &aws.config(),
+                name.as_str(),
+                clock.clone(),
+            ));
             let secrets = Arc::new(SecretsManager::new(&aws.config()).with(KEYRING_SECRET, &kept));
             users.spawn(async move {
                 let user = KeyringOnDemand::establishing(table, secrets, clock, random);
-                let binding = Binding { id: "k", version: 1, origin: "test" };
+                let binding = Binding {
+                    id: "k",
+                    version: 1,
+                    origin: "test",
+                };
                 let wrapped = user.wrap(&binding, b"secret").await.unwrap();
                 (user, wrapped)
             });
@@ -116,13 +132,20 @@ async fn the_root_keyring_is_made_exactly_once() {
         let users = users.join_all().await;
         for (user, _) in &users {
             for (_, wrapped) in &users {
-                let binding = Binding { id: "k", version: 1, origin: "test" };
+                let binding = Binding {
+                    id: "k",
+                    version: 1,
+                    origin: "test",
+                };
                 let unwrapped = user.unwrap(&binding, wrapped).await.unwrap();
                 assert_eq!(unwrapped.expose(), b"secret", "round {round}");
             }
         }
         let client = aws_sdk_secretsmanager::Client::new(&aws.config());
-        let versions = client.list_secret_version_ids().secret_id(&kept).include_deprecated(true);
+        let versions = client
+            .list_secret_version_ids()
+            .secret_id(&kept)
+            .include_deprecated(true);
         let versions = versions.send().await.unwrap();
         assert_eq!(versions.versions().len(), 1);
     }

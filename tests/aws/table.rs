@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use keyway_deployment_assembly::{SystemClock, SystemRandom};
 use keyway_domain::ports::{
     Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use keyway_deployment_assembly::{SystemClock, SystemRandom};
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::table_contract;
 use keyway_tests::{Aws, Fate, Proxy};
@@ -51,7 +51,11 @@ async fn keeps_the_contract_in_bad_weather() {
     proxy.judge(weather(47));
     table_contract::run_all(
         async |clock| {
-            Arc::new(DynamoTable::new(&aws.config_at(&proxy.endpoint), name.as_str(), clock)) as _
+            Arc::new(DynamoTable::new(
+                &aws.config_at(&proxy.endpoint),
+                name.as_str(),
+                clock,
+            )) as _
         },
         &SystemRandom::default(),
     )
@@ -89,7 +93,10 @@ async fn sixteen_writers_in_bad_weather_act_once_each() {
     assert_eq!(words.len(), different.len(), "a write was done twice");
     assert_eq!(different.len(), WRITERS * WORDS, "a write was lost");
     let unknown = unknown.load(Ordering::Relaxed);
-    assert!(unknown * 20 < WRITERS * WORDS, "{unknown} outcomes were unknown");
+    assert!(
+        unknown * 20 < WRITERS * WORDS,
+        "{unknown} outcomes were unknown"
+    );
 }
 
 /// Adds a word. Where the table cannot tell whether it was added, it is looked for.
@@ -111,8 +118,13 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
                     unknown.fetch_add(1, Ordering::Relaxed);
                 }
                 loop {
-                    if let Ok(Some(now)) = table.get(Kind::Key, "words", Consistency::Strong).await {
-                        if String::from_utf8(now.value).unwrap().split(' ').any(|w| w == word) {
+                    if let Ok(Some(now)) = table.get(Kind::Key, "words", Consistency::Strong).await
+                    {
+                        if String::from_utf8(now.value)
+                            .unwrap()
+                            .split(' ')
+                            .any(|w| w == word)
+                        {
                             return;
                         }
                         break;
@@ -173,9 +185,14 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
         });
         match others {
             ..=16 => outcome.unwrap(),
-            _ => assert!(matches!(outcome, Err(StoreError::Failed { .. })), "{outcome:?}"),
+            _ => assert!(
+                matches!(outcome, Err(StoreError::Failed { .. })),
+                "{outcome:?}"
+            ),
         }
-        let expected = others.checked_sub(1).map_or("lost".to_owned(), |last| last.to_string());
+        let expected = others
+            .checked_sub(1)
+            .map_or("lost".to_owned(), |last| last.to_string());
         assert_eq!(read(&*calm).await, expected, "nothing was written over");
     }
 }
@@ -185,15 +202,23 @@ async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() 
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
-    let (calm, throttled) = (table(&aws, &aws.endpoint, &name), table(&aws, &proxy.endpoint, &name));
+    let (calm, throttled) = (
+        table(&aws, &aws.endpoint, &name),
+        table(&aws, &proxy.endpoint, &name),
+    );
     let first = record("words", "first".to_owned());
     calm.put_new(&first).await.unwrap();
     proxy.judge(|_, _| Fate::Throttle);
     let next = record("words", "next".to_owned());
-    let is_throttled = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Throttled));
+    let is_throttled =
+        |result: Result<(), StoreError>| matches!(result, Err(StoreError::Throttled));
     assert!(is_throttled(throttled.replace(&next, first.revision).await));
-    assert!(is_throttled(throttled.put_new(&record("new", String::new())).await));
-    assert!(is_throttled(throttled.remove(Kind::Key, "words", first.revision).await));
+    assert!(is_throttled(
+        throttled.put_new(&record("new", String::new())).await
+    ));
+    assert!(is_throttled(
+        throttled.remove(Kind::Key, "words", first.revision).await
+    ));
     let read = throttled.get(Kind::Key, "words", Consistency::Strong).await;
     assert!(is_throttled(read.map(|_| ())));
     let page = throttled.page(Kind::Key, "", None, 10).await;
@@ -212,8 +237,13 @@ async fn a_table_that_does_not_answer_is_given_up_in_time() {
     let silent = table(&aws, &proxy.endpoint, &name);
     let read = silent.get(Kind::Key, "words", Consistency::Strong);
     let patience = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
-    let outcome = tokio::time::timeout(patience, read).await.expect("it gives up");
-    assert!(matches!(outcome, Err(StoreError::Failed { .. })), "{outcome:?}");
+    let outcome = tokio::time::timeout(patience, read)
+        .await
+        .expect("it gives up");
+    assert!(
+        matches!(outcome, Err(StoreError::Failed { .. })),
+        "{outcome:?}"
+    );
 }
 
 /// Pages are whole however DynamoDB cuts them: it ends a page of its own at one megabyte.
@@ -223,7 +253,10 @@ async fn large_records_are_paged_over() {
     let table = table(&aws, &aws.endpoint, &aws.table().await);
     for n in 0..8 {
         let large = "x".repeat(300 * 1024);
-        table.put_new(&record(&format!("k{n}"), large)).await.unwrap();
+        table
+            .put_new(&record(&format!("k{n}"), large))
+            .await
+            .unwrap();
     }
     let page = table.page(Kind::Key, "k", None, 7).await.unwrap();
     assert_eq!((page.records.len(), page.more), (7, true));

@@ -4,7 +4,12 @@ use keyway_tests::{Aws, Deployment, Function, Proxy};
 use serde_json::{Value, json};
 
 async fn start(deployment: &Deployment, state_ttl: &str) -> Function {
-    Function::start("keyway-fn-datakey", deployment, &[("KEYWAY_STATE_TTL_SECONDS", state_ttl)]).await
+    Function::start(
+        "keyway-fn-datakey",
+        deployment,
+        &[("KEYWAY_STATE_TTL_SECONDS", state_ttl)],
+    )
+    .await
 }
 
 async fn post(function: &Function, path: &str, body: &Value) -> Value {
@@ -16,7 +21,8 @@ async fn data_key(function: &Function) {
     let context = json!({ "bucket": "backups" });
     let request = json!({ "key_id": "warm", "encryption_context": context });
     let made = post(function, "/kms/generate-data-key", &request).await;
-    let request = json!({ "ciphertext_blob": made["ciphertext_blob"], "encryption_context": context });
+    let request =
+        json!({ "ciphertext_blob": made["ciphertext_blob"], "encryption_context": context });
     let opened = post(function, "/kms/decrypt", &request).await;
     assert_eq!(opened["plaintext"], made["plaintext_key"]);
 }
@@ -44,5 +50,8 @@ async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
     data_key(&forgetful).await;
     let before = proxy.count();
     data_key(&forgetful).await;
-    assert!(proxy.count() >= before + 2, "state that is never kept is read for every request");
+    assert!(
+        proxy.count() >= before + 2,
+        "state that is never kept is read for every request"
+    );
 }

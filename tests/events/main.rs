@@ -10,7 +10,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use http::{Response, StatusCode};
 use keyway_dialect_rustfs::PREFIXES;
 use keyway_domain::ports::Clock;
 use keyway_runtime_lambda::{EventSource, Front, serve};
-use keyway_tests::{MemorySite, RuntimeApi, Signer};
+use keyway_tests::{MemorySite, RuntimeApi, Signer, project};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -49,7 +49,7 @@ const LIFE: [&str; 18] = [
 const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
+    project().join("events")
 }
 
 /// The events of a folder by their files' names.
@@ -140,7 +140,10 @@ struct Event(Value);
 
 impl Event {
     fn text(&self, pointer: &str) -> &str {
-        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}: {}", self.0))
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{pointer}: {}", self.0))
     }
 
     /// What the client sent: the method and the path with its query.
@@ -152,12 +155,24 @@ impl Event {
             return (self.text("/requestContext/http/method"), target);
         }
         // Only a REST API's context has the path with the stage, which is the one that clients know.
-        let path = self.0["requestContext"]["path"].as_str().unwrap_or_else(|| self.text("/path"));
+        let path = self.0["requestContext"]["path"]
+            .as_str()
+            .unwrap_or_else(|| self.text("/path"));
         let mut target = path.to_owned();
-        for (name, value) in self.0["queryStringParameters"].as_object().into_iter().flatten() {
+        for (name, value) in self.0["queryStringParameters"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
             let value = value.as_str().unwrap();
-            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
-            assert!(plain(name) && plain(value), "{name}={value} would have to be encoded here");
+            let plain = |text: &str| {
+                text.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+            };
+            assert!(
+                plain(name) && plain(value),
+                "{name}={value} would have to be encoded here"
+            );
             target.push(if target.contains('?') { '&' } else { '?' });
             target.push_str(&format!("{name}={value}"));
         }
@@ -166,7 +181,9 @@ impl Event {
 
     fn header(&self, name: &str) -> Option<&str> {
         let headers = self.0["headers"].as_object().unwrap();
-        let found = headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        let found = headers
+            .iter()
+            .find(|(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str().unwrap())
     }
 
@@ -222,14 +239,21 @@ impl Event {
 
 fn status_and_message(answer: &Response<Bytes>) -> (StatusCode, String) {
     let body: Value = serde_json::from_slice(answer.body()).unwrap();
-    (answer.status(), body["message"].as_str().unwrap_or_default().to_owned())
+    (
+        answer.status(),
+        body["message"].as_str().unwrap_or_default().to_owned(),
+    )
 }
 
 /// Signs every event of an API and has its function answer them in the order of a key's life.
 async fn a_key_lives(folder: &str) {
     let mut events = events(folder);
     let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
-    assert_eq!(names, BTreeSet::from(LIFE), "each event has its place in LIFE");
+    assert_eq!(
+        names,
+        BTreeSet::from(LIFE),
+        "each event has its place in LIFE"
+    );
     let site = MemorySite::running().await;
     let function = Function::of(folder).await;
     let mut blob = String::new();
@@ -245,7 +269,9 @@ async fn a_key_lives(folder: &str) {
             "encrypt" => blob = body["ciphertext_blob"].as_str().unwrap().to_owned(),
             "decrypt" => assert_eq!(body["plaintext"], "aGVsbG8sIHdvcmxk"),
             // Path parameters and queries went with it.
-            "describe-key" | "describe-key-by-query" => assert_eq!(body["key_metadata"]["key_id"], "reports"),
+            "describe-key" | "describe-key-by-query" => {
+                assert_eq!(body["key_metadata"]["key_id"], "reports")
+            }
             _ => {}
         }
     }
@@ -289,10 +315,21 @@ async fn a_function_answers_the_events_of_no_other_front() {
             for (name, event) in events(other) {
                 let event = Event(event);
                 // A schedule's has nothing that could be signed.
-                let event = if *other == "schedule" { event } else { event.signed_again(&site) };
+                let event = if *other == "schedule" {
+                    event
+                } else {
+                    event.signed_again(&site)
+                };
                 let (status, message) = status_and_message(&function.answer(&event).await);
-                assert_eq!(status, StatusCode::BAD_REQUEST, "{other}/{name} to {pinned}: {message}");
-                assert!(message.ends_with("and this is none"), "{other}/{name} to {pinned}: {message}");
+                assert_eq!(
+                    status,
+                    StatusCode::BAD_REQUEST,
+                    "{other}/{name} to {pinned}: {message}"
+                );
+                assert!(
+                    message.ends_with("and this is none"),
+                    "{other}/{name} to {pinned}: {message}"
+                );
             }
         }
     }
@@ -312,7 +349,10 @@ async fn no_event_is_let_in_as_it_is() {
 /// The script that makes them has a signer of its own.
 #[test]
 fn the_signatures_are_those_of_awss_signer() {
-    let signer = Signer::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let signer = Signer::new(
+        "AKIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    );
     // 2026-11-20T12:00:00Z
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_176_000);
     for folder in FOLDERS {
@@ -320,7 +360,11 @@ fn the_signatures_are_those_of_awss_signer() {
             let event = Event(event);
             let headers = event.signed(&signer, time);
             for header in ["authorization", "x-amz-date"] {
-                assert_eq!(event.header(header), headers[header].to_str().ok(), "{folder}/{name}");
+                assert_eq!(
+                    event.header(header),
+                    headers[header].to_str().ok(),
+                    "{folder}/{name}"
+                );
             }
         }
     }
@@ -333,7 +377,11 @@ fn the_script_makes_these_events() {
         .arg("--check")
         .output()
         .expect("python3 runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 #[tokio::test]
@@ -345,7 +393,9 @@ async fn every_route_has_an_event_of_both_apis() {
         .map(|(method, path)| format!("{method} {}{path}", PREFIXES[0]))
         .collect();
     let of_http_api = events("http-api").into_values().map(Event);
-    let of_http_api: BTreeSet<_> = of_http_api.map(|event| event.text("/routeKey").to_owned()).collect();
+    let of_http_api: BTreeSet<_> = of_http_api
+        .map(|event| event.text("/routeKey").to_owned())
+        .collect();
     assert_eq!(of_http_api, mounted);
     let of_rest_api = events("rest-api").into_values().map(Event);
     let of_rest_api: BTreeSet<_> = of_rest_api

@@ -65,7 +65,9 @@ impl Target for Socket {
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
         let (mut parts, body) = request.into_parts();
-        parts.uri = format!("http://{}{}", self.address, parts.uri).parse().unwrap();
+        parts.uri = format!("http://{}{}", self.address, parts.uri)
+            .parse()
+            .unwrap();
         let request = Request::from_parts(parts, Full::new(body));
         let (parts, body) = self.client.request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();

@@ -165,11 +165,11 @@ fn aws_lc_random(buffer: &mut [u8]) {
     clippy::disallowed_methods,
     reason = "scripts/with-aws tells the tests by variables what it has started"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 #[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }

@@ -19,7 +19,10 @@ pub fn http_api_event(request: &Request<Bytes>) -> Value {
     let mut headers = joined(request.headers());
     let cookies = headers.remove(header::COOKIE.as_str());
     for (name, value) in [
-        ("x-amzn-trace-id", "Root=1-6b003640-0f1e2d3c4b5a69788796a5b4"),
+        (
+            "x-amzn-trace-id",
+            "Root=1-6b003640-0f1e2d3c4b5a69788796a5b4",
+        ),
         ("x-forwarded-for", CLIENT),
         ("x-forwarded-port", "443"),
         ("x-forwarded-proto", "https"),
@@ -27,7 +30,10 @@ pub fn http_api_event(request: &Request<Bytes>) -> Value {
         headers.insert(name.to_owned(), value.into());
     }
     if !request.body().is_empty() {
-        headers.insert("content-length".to_owned(), request.body().len().to_string().into());
+        headers.insert(
+            "content-length".to_owned(),
+            request.body().len().to_string().into(),
+        );
     }
     let mut event = json!({
         "version": "2.0",
@@ -149,11 +155,17 @@ mod tests {
         let event = http_api_event(&request);
         assert_eq!(event["rawPath"], "/a%2Fb");
         assert_eq!(event["rawQueryString"], "x=1&y=%C3%A9+%2&x=2");
-        assert_eq!(event["queryStringParameters"], json!({ "x": "1,2", "y": "\u{e9} %2" }));
+        assert_eq!(
+            event["queryStringParameters"],
+            json!({ "x": "1,2", "y": "\u{e9} %2" })
+        );
         assert_eq!(event["headers"]["x-twice"], "one,two");
         assert_eq!(event["headers"].get("cookie"), None);
         assert_eq!(event["cookies"], json!(["c=1", "d=2"]));
-        assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("/w=="), &json!(true)));
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!("/w=="), &json!(true))
+        );
     }
 
     /// Beside the events of the repository, which are as API Gateway sends them.

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 
 use crate::{Answer, Deployment, RuntimeApi, Signer, Target, binary, http_api_event};
 
@@ -33,16 +33,21 @@ impl Function {
             .envs(api.environment())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the function runs");
         let log = Arc::new(Mutex::new(Vec::new()));
         let stdout = process.stdout.take().expect("stdout is piped");
+        let stderr = process.stderr.take().expect("stderr is piped");
         tokio::spawn(gather(stdout, Arc::clone(&log)));
+        tokio::spawn(gather(stderr, Arc::clone(&log)));
         tokio::select! {
             _ = api.first_next() => {}
-            ended = process.wait() => panic!("{program} ended at its start: {ended:?}"),
+            ended = process.wait() => {
+                let said = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
+                panic!("{program} ended at its start: {ended:?}: {said}");
+            }
         }
         Self {
             api,
@@ -52,7 +57,7 @@ impl Function {
         }
     }
 
-    /// What it has logged so far.
+    /// What it has said so far, on stdout and stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
     }
@@ -80,7 +85,7 @@ impl Function {
     }
 }
 
-async fn gather(mut from: ChildStdout, into: Arc<Mutex<Vec<u8>>>) {
+async fn gather(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
     let mut chunk = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
         into.lock().unwrap().extend_from_slice(&chunk[..length]);

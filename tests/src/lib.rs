@@ -18,6 +18,7 @@ mod runtime_api;
 mod server;
 mod signer;
 mod suite;
+mod tools;
 
 pub use answer::Answer;
 pub use aws::{Aws, Deployment};
@@ -29,3 +30,4 @@ pub use runtime_api::{Invocation, RuntimeApi};
 pub use server::{Server, ServerOptions, binary};
 pub use signer::Signer;
 pub use suite::{Target, every_route};
+pub use tools::{aws_tool, project};

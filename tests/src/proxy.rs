@@ -135,7 +135,10 @@ async fn pass(
 ) -> Result<Response<Full<Bytes>>, CutOff> {
     let (mut parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| CutOff)?.to_bytes();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     parts.uri = format!("{}{target}", shared.upstream)
         .parse()
         .expect("the upstream's target");

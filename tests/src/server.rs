@@ -15,37 +15,28 @@ use tokio::task::JoinHandle;
 
 use crate::{Answer, Signer, Target};
 
-/// The path of a binary of this workspace, built first if it is not there or out of date.
+/// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_PROFILE` names
+/// another profile than `dev` to build it with.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
+        let profile = crate::aws::variable("KEYWAY_TEST_PROFILE").unwrap_or("dev".to_owned());
         let cargo = option_env!("CARGO").unwrap_or("cargo");
         let built = std::process::Command::new(cargo)
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "-p",
-                "keyway",
-                "-p",
-                "keyway-fn-keys",
-                "-p",
-                "keyway-fn-datakey",
-                "-p",
-                "keyway-fn-janitor",
-                "-p",
-                "keyway-fn-all",
-            ])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
+            .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+            .args(["--profile", &profile])
+            .current_dir(crate::project())
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the binaries do not build");
         // .../target/debug/deps/this-test -> .../target/debug
         let this = std::env::current_exe().expect("this test has a path");
-        this.parent()
-            .and_then(Path::parent)
-            .expect("a target folder")
-            .to_owned()
+        let folder = this.ancestors().nth(2).expect("a target folder");
+        match profile.as_str() {
+            "dev" => folder.to_owned(),
+            other => folder.with_file_name(other),
+        }
     });
     folder.join(name)
 }

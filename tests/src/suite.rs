@@ -56,7 +56,9 @@ impl<T: Target> Walk<'_, T> {
     async fn call_below(&mut self, prefix: &str, method: &str, path: &str, body: &str) -> Answer {
         let path = format!("{prefix}{path}");
         let (host, now) = (self.target.host(), self.target.now());
-        let request = self.root.request(method, &host, &path, body.as_bytes(), now);
+        let request = self
+            .root
+            .request(method, &host, &path, body.as_bytes(), now);
         self.send(request).await
     }
 
@@ -90,7 +92,9 @@ impl<T: Target> Walk<'_, T> {
             let answer = self.send(request).await;
             assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
         }
-        let presented = self.root.request("GET", &host, &format!("{path}?limit=1"), b"", now);
+        let presented = self
+            .root
+            .request("GET", &host, &format!("{path}?limit=1"), b"", now);
         let (mut parts, body) = presented.into_parts();
         parts.uri = format!("{path}?limit=2").parse().expect("a URI");
         let answer = self.send(Request::from_parts(parts, body)).await;
@@ -108,7 +112,10 @@ impl<T: Target> Walk<'_, T> {
         let duplicate = self.refused("POST", "/kms/keys", &create).await;
         assert_eq!(duplicate, (409, "KeyAlreadyExists".to_owned()));
         let on = json!({"key_id": id});
-        for path in [format!("/kms/keys/{id}"), format!("/kms/describe-key?keyId={id}")] {
+        for path in [
+            format!("/kms/keys/{id}"),
+            format!("/kms/describe-key?keyId={id}"),
+        ] {
             for prefix in PREFIXES {
                 let described = self.call_below(prefix, "GET", &path, "").await.ok();
                 assert_eq!(described["key_metadata"], created["key_metadata"]);
@@ -121,7 +128,10 @@ impl<T: Target> Walk<'_, T> {
         let untagged = self.call("POST", "/kms/keys/untag", &untag).await.ok();
         assert_eq!(untagged["key_metadata"]["tags"]["env"], Value::Null);
         let text = json!({"key_id": id, "description": "Grüße \u{1f511}"});
-        let described = self.call("POST", "/kms/keys/update-description", &text).await.ok();
+        let described = self
+            .call("POST", "/kms/keys/update-description", &text)
+            .await
+            .ok();
         assert_eq!(described["key_metadata"]["description"], "Grüße \u{1f511}");
         let rotated = self.call("POST", "/kms/keys/rotate", &on).await.ok();
         assert_eq!(rotated["key_metadata"]["key_version"], 2);
@@ -152,7 +162,10 @@ impl<T: Target> Walk<'_, T> {
             if page["truncated"] != true {
                 break;
             }
-            marker = page["next_marker"].as_str().expect("a marker").replace('+', "%2B");
+            marker = page["next_marker"]
+                .as_str()
+                .expect("a marker")
+                .replace('+', "%2B");
         }
         let expected: Vec<String> = (0..5).map(|n| format!("{scope}-list-{n}")).collect();
         assert_eq!(found, expected);
@@ -160,35 +173,51 @@ impl<T: Target> Walk<'_, T> {
         let listed = self.call("GET", &legacy, &Value::Null).await.ok();
         assert_eq!(listed["keys"].as_array().expect("keys").len(), 5);
         for query in ["limit=0", "limit=x", "marker=never-given-out"] {
-            let refused = self.refused("GET", &format!("/kms/keys?{query}"), &Value::Null).await;
+            let refused = self
+                .refused("GET", &format!("/kms/keys?{query}"), &Value::Null)
+                .await;
             assert_eq!(refused, (400, "InvalidRequest".to_owned()), "{query}");
         }
     }
 
     async fn data_keys(&mut self, scope: &str) {
         let id = format!("{scope}-data");
-        self.call("POST", "/kms/keys", &json!({"key_id": id})).await.ok();
+        self.call("POST", "/kms/keys", &json!({"key_id": id}))
+            .await
+            .ok();
         let context = json!({"bucket": "b", "object": "2026/q4 report.txt"});
         let generate = json!({"key_id": id, "encryption_context": context});
         let generated = self.call("POST", "/kms/generate-data-key", &generate).await;
         assert_eq!(generated.header("cache-control"), Some("no-store"));
-        let (key, blob) = (generated.text("plaintext_key"), generated.text("ciphertext_blob"));
+        let (key, blob) = (
+            generated.text("plaintext_key"),
+            generated.text("ciphertext_blob"),
+        );
         let decrypt = json!({"ciphertext_blob": blob, "encryption_context": context});
         for prefix in PREFIXES {
             let body = decrypt.to_string();
             let opened = self.call_below(prefix, "POST", "/kms/decrypt", &body).await;
             assert_eq!(opened.text("plaintext"), key);
         }
-        let without = self.refused("POST", "/kms/decrypt", &json!({"ciphertext_blob": blob})).await;
+        let without = self
+            .refused("POST", "/kms/decrypt", &json!({"ciphertext_blob": blob}))
+            .await;
         assert_eq!(without, (400, "DecryptionFailed".to_owned()));
         let short = json!({"key_id": id, "key_spec": "AES_128"});
         let short = self.call("POST", "/kms/generate-data-key", &short).await;
         assert_eq!(short.text("plaintext_key").len(), 24);
         let encrypt = json!({"key_id": id, "plaintext": "aGVsbG8="});
-        let sealed = self.call("POST", "/kms/encrypt", &encrypt).await.text("ciphertext_blob");
-        let opened = self.call("POST", "/kms/decrypt", &json!({"ciphertext_blob": sealed})).await;
+        let sealed = self
+            .call("POST", "/kms/encrypt", &encrypt)
+            .await
+            .text("ciphertext_blob");
+        let opened = self
+            .call("POST", "/kms/decrypt", &json!({"ciphertext_blob": sealed}))
+            .await;
         assert_eq!(opened.text("plaintext"), "aGVsbG8=");
-        self.call("POST", "/kms/keys/rotate", &json!({"key_id": id})).await.ok();
+        self.call("POST", "/kms/keys/rotate", &json!({"key_id": id}))
+            .await
+            .ok();
         let rewrapped = self.call("POST", "/kms/rewrap", &decrypt).await.ok();
         assert_eq!(rewrapped["key_version"], 2);
         let items = json!({"items": [decrypt, {"ciphertext_blob": "%"}]});
@@ -215,10 +244,14 @@ impl<T: Target> Walk<'_, T> {
             let refused = self.refused("POST", path, &body).await;
             assert_eq!(refused, (400, "InvalidRequest".to_owned()), "{path} {body}");
         }
-        let segment = self.refused("GET", "/kms/keys/%2E%2E%2Fconfig", &Value::Null).await;
+        let segment = self
+            .refused("GET", "/kms/keys/%2E%2E%2Fconfig", &Value::Null)
+            .await;
         assert_eq!(segment.0, 400);
         let large = " ".repeat((1 << 20) + 1);
-        let large = self.call_below(PREFIXES[0], "POST", "/kms/keys", &large).await;
+        let large = self
+            .call_below(PREFIXES[0], "POST", "/kms/keys", &large)
+            .await;
         assert_eq!(large.refusal(), (413, "RequestTooLarge".to_owned()));
     }
 
@@ -228,12 +261,17 @@ impl<T: Target> Walk<'_, T> {
         assert!(deleted["deletion_date"].is_string());
         let again = self.refused("DELETE", "/kms/keys/delete", &on).await;
         assert_eq!(again, (409, "InvalidKeyState".to_owned()));
-        let spared = self.call("POST", "/kms/keys/cancel-deletion", &on).await.ok();
+        let spared = self
+            .call("POST", "/kms/keys/cancel-deletion", &on)
+            .await
+            .ok();
         assert_eq!(spared["key_metadata"]["key_state"], "Enabled");
         let id = format!("{scope}-legacy");
         let at_once = json!({"key_id": id, "force_immediate": true, "confirm_key_id": id});
         self.call("DELETE", "/kms/keys/delete", &at_once).await.ok();
-        let gone = self.refused("GET", &format!("/kms/keys/{id}"), &Value::Null).await;
+        let gone = self
+            .refused("GET", &format!("/kms/keys/{id}"), &Value::Null)
+            .await;
         assert_eq!(gone, (404, "KeyNotFound".to_owned()));
     }
 }

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use keyway_tests::{aws_tool, project};
 use serde_json::{Map, Value, json};
 
 /// What one set of parameters makes.
@@ -82,47 +82,31 @@ pub(crate) fn arn_of(value: &Value) -> Option<&str> {
     (attribute == "Arn").then(|| name.as_str())?
 }
 
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// A program that `scripts/aws-tools` has installed, with an environment of nobody's.
-pub(crate) fn tool(path: &str) -> Option<Command> {
-    let tools = root().join(".cache/aws-tools");
-    let program = tools.join(path);
-    if !program.exists() {
-        assert!(!on_ci(), "{path} is not there: run scripts/aws-tools");
-        skipped(path);
-        return None;
-    }
-    let mut command = Command::new(program);
+/// A tool of `scripts/aws-tools`, in the project and with an environment of nobody's.
+pub(crate) fn tool(name: &str) -> Option<Command> {
+    let program = aws_tool(name)?;
+    let mut command = Command::new(&program);
     command
-        .current_dir(root())
+        .current_dir(project())
         .env_clear()
-        .env("PATH", tools.join("bin"))
+        .env("PATH", program.parent().unwrap())
         .env("LANG", "C.UTF-8")
         .env("AWS_DEFAULT_REGION", "us-east-1")
         .env("AWS_EC2_METADATA_DISABLED", "true");
     Some(command)
 }
 
-#[expect(clippy::disallowed_methods, reason = "CI is told by a variable")]
-fn on_ci() -> bool {
-    std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false")
-}
-
-#[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
-fn skipped(path: &str) {
-    eprintln!("SKIPPED: {path} is not there; run scripts/aws-tools");
-}
-
-const CERTIFICATE: &str = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
+const CERTIFICATE: &str =
+    "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
 
 /// Every front with every way to tell callers and every domain that it can have, each with as few parameters and with
 /// as many as possible.
 fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     let none: &[(&str, &str)] = &[];
-    let domain = &[("DomainName", "kms.example.com"), ("CertificateArn", CERTIFICATE)][..];
+    let domain = &[
+        ("DomainName", "kms.example.com"),
+        ("CertificateArn", CERTIFICATE),
+    ][..];
     let mtls = [domain, &[("TruststoreUri", "s3://bucket/truststore.pem")]].concat();
     let more = [
         ("DefaultKeyId", "reports"),
@@ -134,12 +118,19 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("Start", "false"),
     ];
     let mut sets = Vec::new();
-    for (front, domains) in [("http-api", &[none, domain, &mtls][..]), ("function-url", &[none])] {
+    for (front, domains) in [
+        ("http-api", &[none, domain, &mtls][..]),
+        ("function-url", &[none]),
+    ] {
         for auth in ["sigv4", "iam"] {
             for domain in domains {
                 for more in [none, &more] {
                     let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();
-                    sets.push(set.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+                    sets.push(
+                        set.into_iter()
+                            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                            .collect(),
+                    );
                 }
             }
         }
@@ -149,7 +140,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
 
 /// What these sets of parameters make.
 pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
-    let mut transform = tool("venv/bin/python")?
+    let mut transform = tool("../venv/bin/python")?
         .args(["-I", "tests/template/transform.py", "template.yaml"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -159,7 +150,10 @@ pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<De
     input.write_all(json!(sets).to_string().as_bytes()).unwrap();
     drop(input);
     let output = transform.wait_with_output().unwrap();
-    assert!(output.status.success(), "the template could not be transformed");
+    assert!(
+        output.status.success(),
+        "the template could not be transformed"
+    );
     let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(made.len(), sets.len());
     let deployments = sets.iter().zip(made).map(|(parameters, made)| Deployment {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyway_dialect_rustfs::PREFIXES;
-use keyway_tests::MemorySite;
+use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
 use crate::deployments::{Deployment, deployments, deployments_of, reference};
@@ -12,7 +12,9 @@ use crate::deployments::{Deployment, deployments, deployments_of, reference};
 pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
     let mut routes = BTreeMap::new();
     for (route, operation) in operations(deployment) {
-        let uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"].as_str().unwrap();
+        let uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+            .as_str()
+            .unwrap();
         let (_, function) = uri.split_once("/functions/${").unwrap();
         let function = function.strip_suffix(".Arn}/invocations").unwrap();
         routes.insert(route, function.to_owned());
@@ -22,7 +24,10 @@ pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
 
 fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
     let mut operations = BTreeMap::new();
-    for (path, methods) in deployment.properties("Api")["Body"]["paths"].as_object().unwrap() {
+    for (path, methods) in deployment.properties("Api")["Body"]["paths"]
+        .as_object()
+        .unwrap()
+    {
         for (method, operation) in methods.as_object().unwrap() {
             operations.insert(format!("{} {path}", method.to_uppercase()), operation);
         }
@@ -31,11 +36,15 @@ fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
 }
 
 fn http_apis() -> impl Iterator<Item = &'static Deployment> {
-    deployments().iter().filter(|deployment| deployment.is_http_api())
+    deployments()
+        .iter()
+        .filter(|deployment| deployment.is_http_api())
 }
 
 fn function_urls() -> impl Iterator<Item = &'static Deployment> {
-    deployments().iter().filter(|deployment| !deployment.is_http_api())
+    deployments()
+        .iter()
+        .filter(|deployment| !deployment.is_http_api())
 }
 
 #[tokio::test]
@@ -55,7 +64,10 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     for deployment in http_apis() {
         let routes = routes(deployment);
         assert_eq!(routes, mounted);
-        let apis: Vec<_> = deployment.of_type("AWS::ApiGatewayV2::Api").into_keys().collect();
+        let apis: Vec<_> = deployment
+            .of_type("AWS::ApiGatewayV2::Api")
+            .into_keys()
+            .collect();
         assert_eq!(apis, ["Api"]);
         // A catch-all or a parameter that takes more than a segment would let in what no function mounts.
         assert!(!routes.keys().any(|route| route.contains(['+', '$', '*'])));
@@ -66,13 +78,20 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
             .map(|permission| {
                 assert_eq!(permission["Action"], "lambda:InvokeFunction");
-                let [arn, values] = permission["SourceArn"]["Fn::Sub"].as_array().unwrap().as_slice() else {
+                let [arn, values] = permission["SourceArn"]["Fn::Sub"]
+                    .as_array()
+                    .unwrap()
+                    .as_slice()
+                else {
                     panic!("{permission}");
                 };
                 assert_eq!(reference(&values["__ApiId__"]), Some("Api"));
                 let (_, route) = arn.as_str().unwrap().split_once("${__Stage__}/").unwrap();
                 let (method, path) = route.split_once('/').unwrap();
-                format!("{} {method} /{path}", reference(&permission["FunctionName"]).unwrap())
+                format!(
+                    "{} {method} /{path}",
+                    reference(&permission["FunctionName"]).unwrap()
+                )
             })
             .collect();
         let called: BTreeSet<String> = routes
@@ -85,6 +104,25 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     for deployment in function_urls() {
         assert!(deployment.of_type("AWS::ApiGatewayV2::Api").is_empty());
     }
+}
+
+/// `scripts/lambda` tells `cargo lambda watch` by a file which function to call.
+#[tokio::test]
+async fn the_local_front_calls_the_same_functions() {
+    let file = std::fs::read_to_string(project().join("scripts/lambda.toml")).unwrap();
+    let found: BTreeSet<&str> = file.lines().filter(|line| line.starts_with('"')).collect();
+    let site = MemorySite::not_configured(false).await;
+    let mut expected = BTreeSet::new();
+    for prefix in PREFIXES {
+        for (_, path) in site.datakey_routes() {
+            expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-datakey""#));
+        }
+        for (_, path) in site.key_routes() {
+            assert!(path.starts_with("/kms/"), "{path}");
+        }
+        expected.insert(format!(r#""{prefix}/kms/{{*route}}" = "keyway-fn-keys""#));
+    }
+    assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
 
 #[test]
@@ -107,7 +145,10 @@ fn events_have_the_shape_that_functions_expect() {
         let urls = deployment.of_type("AWS::Lambda::Url");
         assert_eq!(urls.keys().copied().collect::<Vec<_>>(), ["AllFunctionUrl"]);
         assert_eq!(urls["AllFunctionUrl"]["InvokeMode"], "RESPONSE_STREAM");
-        assert_eq!(reference(&urls["AllFunctionUrl"]["TargetFunctionArn"]), Some("AllFunction"));
+        assert_eq!(
+            reference(&urls["AllFunctionUrl"]["TargetFunctionArn"]),
+            Some("AllFunction")
+        );
         let (_, function) = deployment.functions()["keyway-fn-all"];
         let variables = Deployment::variables(function);
         assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "function-url");
@@ -124,7 +165,9 @@ fn stage(deployment: &Deployment) -> &Value {
 #[test]
 fn strangers_are_throttled() {
     let number = |value: &Value| -> u32 {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         text.parse().unwrap()
     };
     for deployment in http_apis() {
@@ -137,10 +180,18 @@ fn strangers_are_throttled() {
         }
         for limit in limits {
             // A limit of zero would be none to API Gateway's own mind, and ten thousand is the account's.
-            assert!((1..1000).contains(&number(&limit["ThrottlingRateLimit"])), "{limit}");
-            assert!((1..1000).contains(&number(&limit["ThrottlingBurstLimit"])), "{limit}");
+            assert!(
+                (1..1000).contains(&number(&limit["ThrottlingRateLimit"])),
+                "{limit}"
+            );
+            assert!(
+                (1..1000).contains(&number(&limit["ThrottlingBurstLimit"])),
+                "{limit}"
+            );
         }
-        let data_keys = known.iter().filter(|(_, function)| *function == "DatakeyFunction");
+        let data_keys = known
+            .iter()
+            .filter(|(_, function)| *function == "DatakeyFunction");
         for (route, _) in data_keys {
             let limits = &stage["RouteSettings"][route];
             assert!(limits.is_object(), "{route} has limits of its own");
@@ -154,7 +205,10 @@ fn strangers_are_throttled() {
             }
             let most = number(&function["ReservedConcurrentExecutions"]);
             assert!((1..=50).contains(&most), "{package}");
-            assert!((1..30).contains(&number(&function["Timeout"])), "API Gateway waits for 30 s");
+            assert!(
+                (1..30).contains(&number(&function["Timeout"])),
+                "API Gateway waits for 30 s"
+            );
         }
     }
 }
@@ -167,11 +221,21 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             assert_eq!(operation.get("security"), security.as_ref(), "{route}");
         }
         let schemes = &deployment.properties("Api")["Body"]["components"]["securitySchemes"];
-        assert_eq!(schemes["AWS_IAM"]["x-amazon-apigateway-authtype"], "awsSigv4");
+        assert_eq!(
+            schemes["AWS_IAM"]["x-amazon-apigateway-authtype"],
+            "awsSigv4"
+        );
     }
     for deployment in function_urls() {
         let url = deployment.properties("AllFunctionUrl");
-        assert_eq!(url["AuthType"], if deployment.is_iam() { "AWS_IAM" } else { "NONE" });
+        assert_eq!(
+            url["AuthType"],
+            if deployment.is_iam() {
+                "AWS_IAM"
+            } else {
+                "NONE"
+            }
+        );
     }
     for deployment in deployments() {
         let mut public: Vec<_> = deployment
@@ -181,7 +245,10 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             .map(|permission| {
                 assert_eq!(reference(&permission["FunctionName"]), Some("AllFunction"));
                 // Either holds of calls through the URL alone.
-                assert!(permission["FunctionUrlAuthType"] == "NONE" || permission["InvokedViaFunctionUrl"] == true);
+                assert!(
+                    permission["FunctionUrlAuthType"] == "NONE"
+                        || permission["InvokedViaFunctionUrl"] == true
+                );
                 permission["Action"].as_str().unwrap()
             })
             .collect();
@@ -189,7 +256,10 @@ fn callers_are_verified_by_whom_the_parameters_say() {
         if deployment.is_http_api() || deployment.is_iam() {
             assert_eq!(public, [""; 0]);
         } else {
-            assert_eq!(public, ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]);
+            assert_eq!(
+                public,
+                ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]
+            );
         }
     }
 }
@@ -203,14 +273,26 @@ fn a_domain_is_the_only_way_in_and_may_demand_certificates() {
         if deployment.is_http_api() {
             let servers = &deployment.properties("Api")["Body"]["servers"];
             let endpoint = &servers[0]["x-amazon-apigateway-endpoint-configuration"];
-            assert_eq!(endpoint["disableExecuteApiEndpoint"], has_domain, "else mTLS could be gone round");
+            assert_eq!(
+                endpoint["disableExecuteApiEndpoint"], has_domain,
+                "else mTLS could be gone round"
+            );
         }
         for domain in domains.values() {
             assert_eq!(domain["DomainName"], deployment.given("DomainName"));
-            assert_eq!(domain["DomainNameConfigurations"][0]["CertificateArn"], deployment.given("CertificateArn"));
-            assert_eq!(domain["DomainNameConfigurations"][0]["SecurityPolicy"], "TLS_1_2");
+            assert_eq!(
+                domain["DomainNameConfigurations"][0]["CertificateArn"],
+                deployment.given("CertificateArn")
+            );
+            assert_eq!(
+                domain["DomainNameConfigurations"][0]["SecurityPolicy"],
+                "TLS_1_2"
+            );
             let truststore = domain["MutualTlsAuthentication"]["TruststoreUri"].as_str();
-            assert_eq!(truststore.unwrap_or_default(), deployment.given("TruststoreUri"));
+            assert_eq!(
+                truststore.unwrap_or_default(),
+                deployment.given("TruststoreUri")
+            );
             let mapping = deployment.properties("DomainMapping");
             assert_eq!(reference(&mapping["ApiId"]), Some("Api"));
             assert_eq!(reference(&mapping["DomainName"]), Some("Domain"));
@@ -228,6 +310,11 @@ fn parameters_that_contradict_each_other_are_refused() {
     ];
     let contradictions = contradictions.map(|set| serde_json::from_value(set).unwrap());
     for deployment in deployments_of(&contradictions).unwrap_or_default() {
-        assert_eq!(deployment.broken_rules().len(), 1, "{:?}", deployment.broken_rules());
+        assert_eq!(
+            deployment.broken_rules().len(),
+            1,
+            "{:?}",
+            deployment.broken_rules()
+        );
     }
 }

@@ -22,7 +22,10 @@ fn known() -> &'static BTreeSet<String> {
             .output()
             .unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
-        let names = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap());
+        let names = help
+            .split("[env: ")
+            .skip(1)
+            .map(|rest| rest.split(['=', ']']).next().unwrap());
         let names: BTreeSet<String> = names.map(str::to_owned).collect();
         assert!(names.contains("KEYWAY_TABLE"), "{help}");
         names
@@ -36,17 +39,27 @@ fn functions_know_their_variables() {
         for (package, (_, function)) in deployment.functions() {
             for (name, value) in Deployment::variables(function) {
                 assert!(known().contains(name), "{package} does not know {name}");
-                assert!(value.is_string() || reference(value).is_some(), "{package}: {name} is {value}");
+                assert!(
+                    value.is_string() || reference(value).is_some(),
+                    "{package}: {name} is {value}"
+                );
                 given.insert(name.as_str());
             }
-            assert_eq!(reference(&Deployment::variables(function)["KEYWAY_TABLE"]), Some("Table"));
+            assert_eq!(
+                reference(&Deployment::variables(function)["KEYWAY_TABLE"]),
+                Some("Table")
+            );
         }
         for (parameter, variable) in [
             ("Auth", "KEYWAY_AUTH"),
             ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
             ("SigningRegion", "KEYWAY_REGION"),
         ] {
-            assert_eq!(given.contains(variable), !deployment.given(parameter).is_empty(), "{variable}");
+            assert_eq!(
+                given.contains(variable),
+                !deployment.given(parameter).is_empty(),
+                "{variable}"
+            );
         }
         assert_eq!(given.contains("KEYWAY_IAM_POLICY"), deployment.is_iam());
     }
@@ -61,11 +74,13 @@ struct Function {
 impl Function {
     async fn start(package: &str, properties: &Value) -> Self {
         let api = RuntimeApi::start().await;
-        let variables = Deployment::variables(properties).iter().map(|(name, value)| {
-            let name_of_deployed = reference(value).map(|name| format!("deployed-{name}"));
-            let value = name_of_deployed.unwrap_or_else(|| value.as_str().unwrap().to_owned());
-            (name, value)
-        });
+        let variables = Deployment::variables(properties)
+            .iter()
+            .map(|(name, value)| {
+                let name_of_deployed = reference(value).map(|name| format!("deployed-{name}"));
+                let value = name_of_deployed.unwrap_or_else(|| value.as_str().unwrap().to_owned());
+                (name, value)
+            });
         let process = Command::new(binary(package))
             .env_clear()
             .envs(variables)
@@ -117,7 +132,10 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
         }
         if !deployment.is_http_api() {
             let (_, all) = functions.pop().unwrap();
-            for route in ["GET /rustfs/admin/v3/kms/keys", "POST /minio/admin/v3/kms/rewrap"] {
+            for route in [
+                "GET /rustfs/admin/v3/kms/keys",
+                "POST /minio/admin/v3/kms/rewrap",
+            ] {
                 assert_eq!(all.status(route).await, StatusCode::UNAUTHORIZED, "{route}");
             }
             continue;

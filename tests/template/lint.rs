@@ -22,10 +22,16 @@ fn passes(program: &str, arguments: &[&str]) {
 
 #[test]
 fn sam_finds_nothing() {
-    passes("bin/sam", &["validate", "--lint", "--template-file", "template.yaml"]);
+    passes(
+        "sam",
+        &["validate", "--lint", "--template-file", "template.yaml"],
+    );
 }
 
 #[test]
 fn cfn_lint_finds_nothing() {
-    passes("bin/cfn-lint", &["--regions", "us-east-1", "--", "template.yaml"]);
+    passes(
+        "cfn-lint",
+        &["--regions", "us-east-1", "--", "template.yaml"],
+    );
 }

@@ -14,10 +14,19 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 fn needed(package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
     let manages = [
-        ("kind key", "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem"),
-        ("kind config", "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem"),
+        (
+            "kind key",
+            "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem",
+        ),
+        (
+            "kind config",
+            "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
+        ),
         ("kind access-key", READ),
-        ("secret RootKeyring", "secretsmanager:GetSecretValue secretsmanager:PutSecretValue"),
+        (
+            "secret RootKeyring",
+            "secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
+        ),
         ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
     ];
     let uses = [
@@ -28,7 +37,10 @@ fn needed(package: &str) -> Grants {
         ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
     ];
     let removes = [
-        ("kind key", "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem dynamodb:DeleteItem"),
+        (
+            "kind key",
+            "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem dynamodb:DeleteItem",
+        ),
         ("kind config", READ),
     ];
     let ports = match package {
@@ -40,15 +52,29 @@ fn needed(package: &str) -> Grants {
     ports
         .iter()
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
-        .map(|(what, actions)| ((*what).to_owned(), actions.split(' ').map(str::to_owned).collect()))
+        .map(|(what, actions)| {
+            (
+                (*what).to_owned(),
+                actions.split(' ').map(str::to_owned).collect(),
+            )
+        })
         .collect()
 }
 
 /// What the role of this function allows.
 fn allowed(deployment: &Deployment, function: &Value) -> Grants {
     let role = deployment.properties(arn_of(&function["Role"]).unwrap());
-    let fields: Vec<&str> = role.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["AssumeRolePolicyDocument", "Description", "Policies"], "no managed policies");
+    let fields: Vec<&str> = role
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        fields,
+        ["AssumeRolePolicyDocument", "Description", "Policies"],
+        "no managed policies"
+    );
     let trusted = json!([{
         "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole",
     }]);
@@ -56,10 +82,15 @@ fn allowed(deployment: &Deployment, function: &Value) -> Grants {
     let policies = role["Policies"].as_array().unwrap();
     assert_eq!(policies.len(), 1);
     let mut grants = Grants::new();
-    for statement in policies[0]["PolicyDocument"]["Statement"].as_array().unwrap() {
+    for statement in policies[0]["PolicyDocument"]["Statement"]
+        .as_array()
+        .unwrap()
+    {
         let what = granted_on(deployment, function, statement);
         let actions = statement["Action"].as_array().unwrap();
-        let actions = actions.iter().map(|action| action.as_str().unwrap().to_owned());
+        let actions = actions
+            .iter()
+            .map(|action| action.as_str().unwrap().to_owned());
         let again = grants.insert(what.clone(), actions.collect());
         assert!(again.is_none(), "{what} has two statements");
     }
@@ -68,7 +99,12 @@ fn allowed(deployment: &Deployment, function: &Value) -> Grants {
 
 fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> String {
     assert_eq!(statement["Effect"], "Allow");
-    let mut fields: BTreeSet<&str> = statement.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut fields: BTreeSet<&str> = statement
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     fields.remove("Sid");
     let resource = &statement["Resource"];
     if arn_of(resource) == Some("Table") {
@@ -85,11 +121,20 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
     }
     assert_eq!(fields, ["Action", "Effect", "Resource"].into());
     if let Some(secret) = reference(resource) {
-        assert!(deployment.of_type("AWS::SecretsManager::Secret").contains_key(secret), "{secret}");
+        assert!(
+            deployment
+                .of_type("AWS::SecretsManager::Secret")
+                .contains_key(secret),
+            "{secret}"
+        );
         return format!("secret {secret}");
     }
     let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
-    assert_eq!(reference(&function["LoggingConfig"]["LogGroup"]), Some(log), "its own log");
+    assert_eq!(
+        reference(&function["LoggingConfig"]["LogGroup"]),
+        Some(log),
+        "its own log"
+    );
     "log".to_owned()
 }
 
@@ -99,7 +144,10 @@ fn roles_allow_what_the_ports_do() {
         let functions = deployment.functions();
         let packages: Vec<_> = functions.keys().copied().collect();
         if deployment.is_http_api() {
-            assert_eq!(packages, ["keyway-fn-datakey", "keyway-fn-janitor", "keyway-fn-keys"]);
+            assert_eq!(
+                packages,
+                ["keyway-fn-datakey", "keyway-fn-janitor", "keyway-fn-keys"]
+            );
         } else {
             assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
         }
@@ -107,7 +155,11 @@ fn roles_allow_what_the_ports_do() {
             assert_eq!(allowed(deployment, function), needed(package), "{package}");
         }
         let roles = deployment.of_type("AWS::IAM::Role").len();
-        assert_eq!(roles, packages.len(), "each function has a role of its own, and nobody else has one");
+        assert_eq!(
+            roles,
+            packages.len(),
+            "each function has a role of its own, and nobody else has one"
+        );
         assert!(deployment.of_type("AWS::IAM::Policy").is_empty());
         assert!(deployment.of_type("AWS::IAM::ManagedPolicy").is_empty());
     }
@@ -127,7 +179,9 @@ fn functions_are_told_of_the_secrets_that_they_may_read() {
                 ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "RootAccessKey"),
             ];
             let needed = needed(package);
-            let expected = expected.into_iter().filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));
+            let expected = expected
+                .into_iter()
+                .filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));
             assert_eq!(told, expected.collect(), "{package}");
         }
     }

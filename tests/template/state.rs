@@ -15,7 +15,10 @@ fn is_kept(deployment: &Deployment, name: &str) {
 #[test]
 fn the_table_is_kept_and_costs_what_is_used() {
     for deployment in deployments() {
-        let tables: Vec<_> = deployment.of_type("AWS::DynamoDB::Table").into_keys().collect();
+        let tables: Vec<_> = deployment
+            .of_type("AWS::DynamoDB::Table")
+            .into_keys()
+            .collect();
         assert_eq!(tables, ["Table"]);
         is_kept(deployment, "Table");
         let expected = json!({
@@ -40,18 +43,29 @@ fn the_table_is_kept_and_costs_what_is_used() {
 #[test]
 fn the_keyring_is_kept_and_has_no_value_that_the_stack_would_know() {
     for deployment in deployments() {
-        let secrets: Vec<_> = deployment.of_type("AWS::SecretsManager::Secret").into_keys().collect();
+        let secrets: Vec<_> = deployment
+            .of_type("AWS::SecretsManager::Secret")
+            .into_keys()
+            .collect();
         assert_eq!(secrets, ["RootAccessKey", "RootKeyring"]);
         for secret in secrets {
             is_kept(deployment, secret);
             assert_eq!(deployment.properties(secret).get("SecretString"), None);
         }
-        assert_eq!(deployment.properties("RootKeyring").get("GenerateSecretString"), None);
+        assert_eq!(
+            deployment
+                .properties("RootKeyring")
+                .get("GenerateSecretString"),
+            None
+        );
         let generated = &deployment.properties("RootAccessKey")["GenerateSecretString"];
         assert_eq!(generated["GenerateStringKey"], "secret_access_key");
         assert_eq!(generated["PasswordLength"], 40);
-        let template = generated["SecretStringTemplate"]["Fn::Sub"].as_str().unwrap();
-        let template: Value = serde_json::from_str(&template.replace("${AWS::StackName}", "keyway")).unwrap();
+        let template = generated["SecretStringTemplate"]["Fn::Sub"]
+            .as_str()
+            .unwrap();
+        let template: Value =
+            serde_json::from_str(&template.replace("${AWS::StackName}", "keyway")).unwrap();
         assert_eq!(template, json!({"access_key_id": "keyway-root"}));
     }
 }
@@ -62,7 +76,11 @@ fn logs_are_kept_for_a_time() {
         let mut logs = BTreeSet::new();
         for (package, (_, function)) in deployment.functions() {
             let log = reference(&function["LoggingConfig"]["LogGroup"]).unwrap();
-            let days: u32 = deployment.properties(log)["RetentionInDays"].as_str().unwrap().parse().unwrap();
+            let days: u32 = deployment.properties(log)["RetentionInDays"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap();
             assert!((1..=365).contains(&days), "{package}");
             // Keyway's own lines are JSON, which Lambda must neither wrap nor sift.
             assert_eq!(function["LoggingConfig"]["LogFormat"], "JSON");
@@ -80,7 +98,10 @@ fn alarms_watch_every_function_and_the_front() {
         let mut watched = BTreeSet::new();
         for (name, alarm) in &alarms {
             let dimension = &alarm["Dimensions"][0];
-            let (statistic, extended) = (alarm["Statistic"].as_str(), alarm["ExtendedStatistic"].as_str());
+            let (statistic, extended) = (
+                alarm["Statistic"].as_str(),
+                alarm["ExtendedStatistic"].as_str(),
+            );
             watched.insert(format!(
                 "{} {} {}",
                 reference(&dimension["Value"]).unwrap(),
@@ -92,7 +113,10 @@ fn alarms_watch_every_function_and_the_front() {
                 topic => Some(json!([topic])),
             };
             assert_eq!(alarm.get("AlarmActions"), told.as_ref(), "{name}");
-            assert_eq!(alarm["TreatMissingData"], "notBreaching", "{name}: who sleeps is not ill");
+            assert_eq!(
+                alarm["TreatMissingData"], "notBreaching",
+                "{name}: who sleeps is not ill"
+            );
         }
         let mut expected = BTreeSet::new();
         for (function, _) in deployment.functions().values() {
@@ -100,7 +124,14 @@ fn alarms_watch_every_function_and_the_front() {
                 expected.insert(format!("{function} {metric}"));
             }
         }
-        expected.insert(if deployment.is_http_api() { "Api 5xx Sum" } else { "AllFunction Url5xxCount Sum" }.to_owned());
+        expected.insert(
+            if deployment.is_http_api() {
+                "Api 5xx Sum"
+            } else {
+                "AllFunction Url5xxCount Sum"
+            }
+            .to_owned(),
+        );
         assert_eq!(watched, expected);
         assert!(alarms.len() <= 10, "ten are free");
     }

@@ -9,6 +9,7 @@ deployment knows, such as an ARN, stays as it is written. Needs aws-sam-translat
 
 import copy
 import json
+import logging
 import pathlib
 import re
 import sys
@@ -112,6 +113,8 @@ def deployment(template, given):
 
 
 def main():
+    # It would tell of metrics that it has not sent.
+    logging.getLogger("samtranslator").setLevel(logging.ERROR)
     template = yaml_parse(pathlib.Path(sys.argv[1]).read_text())
     json.dump([deployment(template, given) for given in json.load(sys.stdin)], sys.stdout)
 

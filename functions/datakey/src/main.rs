@@ -9,6 +9,10 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let server = function.reading().await?;
     let dialect = RustFs::new(server.authenticator);
-    let mount = Mount::new(dialect, PREFIXES.to_vec(), datakey_routes(&server.data_keys))?;
+    let mount = Mount::new(
+        dialect,
+        PREFIXES.to_vec(),
+        datakey_routes(&server.data_keys),
+    )?;
     function.serve(mount).await
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use aws_config::BehaviorVersion;
 use clap::Args;
 use keyway_deployment_assembly::Writing;
-use keyway_deployment_aws::Place;
+use keyway_deployment_aws::{FirstUse, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
 
@@ -21,12 +21,9 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Opens the deployment; one in a folder is made on the first start. With it comes the root access key, if a
     /// secret of the deployment holds it.
-    pub(crate) async fn open(
-        &self,
-        region: Option<&str>,
-    ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+    pub(crate) async fn open(&self) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
         if self.aws.name().is_some() {
-            on_aws(&self.aws, region).await
+            on_aws(&self.aws, FirstUse::Makes, None).await
         } else {
             Ok((embedded::open(&self.operator).await?, None))
         }
@@ -34,16 +31,18 @@ impl Deployment {
 
     /// Opens the deployment, which must be there: the operator's commands make none.
     pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
-        if self.aws.name().is_none() {
-            embedded::must_exist(&self.operator)?;
+        if self.aws.name().is_some() {
+            return Ok(on_aws(&self.aws, FirstUse::IsRefused, region).await?.0);
         }
-        Ok(self.open(region).await?.0)
+        embedded::must_exist(&self.operator)?;
+        embedded::open(&self.operator).await
     }
 }
 
 /// With the region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
 async fn on_aws(
     place: &Place,
+    first_use: FirstUse,
     region: Option<&str>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
     let mut loader =
@@ -59,5 +58,5 @@ async fn on_aws(
     let credentials = found
         .credentials_provider()
         .context("no AWS credentials were found")?;
-    keyway_deployment_aws::writing(place, &region, credentials)
+    keyway_deployment_aws::writing(place, first_use, &region, credentials)
 }

@@ -64,7 +64,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .context("--log")?;
     let stop = stop_signal()?;
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
-    let (ports, kept) = serve.deployment.open(None).await?;
+    let (ports, kept) = serve.deployment.open().await?;
     let root = match kept {
         Some(kept) => kept,
         None => root_access_key()?,
@@ -75,8 +75,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .server(&serve.settings, Proof::Signature(root));
     if generated {
         let made = ports.access_keys().create_root_if_new().await;
-        let made = made
-            .map_err(|error| anyhow!("the root access key could not be made: {error:?}"))?;
+        let made =
+            made.map_err(|error| anyhow!("the root access key could not be made: {error:?}"))?;
         if let Some(key) = made {
             tell_root_access_key(&key);
         }

@@ -12,12 +12,17 @@ const INVOCATIONS: usize = 200;
 /// The default, which the functions run with here.
 const STATE_TTL: Duration = Duration::from_secs(5);
 
-pub(crate) async fn measure(report: &mut Report, aws: &Aws, deployment: &Deployment) -> Fallible<()> {
+pub(crate) async fn measure(
+    report: &mut Report,
+    aws: &Aws,
+    deployment: &Deployment,
+) -> Fallible<()> {
     for name in [DATAKEY, ALL] {
         let proxy = Proxy::before(&aws.endpoint).await;
         // The oldest state that the function has is that of its start.
         let begun = Instant::now();
-        let function = Function::start(name, &deployment.through(&proxy.endpoint).variables()).await?;
+        let function =
+            Function::start(name, &deployment.through(&proxy.endpoint).variables()).await?;
         function.invoke(&generate_data_key()).await?;
         let before = proxy.count();
         if before == 0 {
@@ -28,9 +33,14 @@ pub(crate) async fn measure(report: &mut Report, aws: &Aws, deployment: &Deploym
         }
         let (took, calls) = (begun.elapsed(), proxy.count() - before);
         function.stop().await?;
-        println!("\n{name}: {before} calls up to the first generate-data-key, {calls} in {INVOCATIONS} more");
+        println!(
+            "\n{name}: {before} calls up to the first generate-data-key, {calls} in {INVOCATIONS} more"
+        );
         if took >= STATE_TTL {
-            return Err(format!("{INVOCATIONS} invocations took {took:?}, which is beyond the state TTL").into());
+            return Err(format!(
+                "{INVOCATIONS} invocations took {took:?}, which is beyond the state TTL"
+            )
+            .into());
         }
         report.judge(
             &format!("{name}: calls in {INVOCATIONS} warm generate-data-key"),

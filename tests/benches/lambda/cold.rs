@@ -6,7 +6,7 @@ use keyway_tests::{Aws, Deployment};
 
 use crate::function::{Function, HELLO};
 use crate::report::{Pairs, Report, hundredth};
-use crate::{ALL, DATAKEY, Fallible, KEYS, generate_data_key};
+use crate::{ALL, DATAKEY, Fallible, KEYS, generate_data_key, replay};
 
 const INIT_TARGET: f64 = 25.0;
 const WARM_TARGET: f64 = 0.5;
@@ -21,9 +21,40 @@ pub(crate) async fn measure(
     starts: usize,
 ) -> Fallible<()> {
     let read = read(aws, deployment).await?;
-    println!("What a function waits for in its INIT: one read of this table alone takes {read:.2} (median of {READS}).");
-    for function in [DATAKEY, KEYS, ALL] {
-        compare(report, deployment, function, starts).await?;
+    println!(
+        "INIT waits for a few reads at once; one read of this table alone takes {read:.2} (median of {READS})."
+    );
+    println!(
+        "Replayed: the services' answers come from memory, so that the functions' own share can be seen."
+    );
+    let replayed = deployment.through(&replay::before(&aws.endpoint).await?);
+    for name in [DATAKEY, KEYS, ALL] {
+        let services = compare(deployment, name, starts).await?;
+        let replayed = compare(&replayed, name, starts).await?;
+        Report::head(name);
+        report.add(
+            name,
+            &format!("INIT, {}", aws.backend),
+            &services.init,
+            Some(INIT_TARGET),
+        )?;
+        report.add(name, "INIT, replayed", &replayed.init, Some(INIT_TARGET))?;
+        if name != KEYS {
+            let (first, warm) = (&services.first, &services.warm);
+            report.add(
+                name,
+                &format!("first generate-data-key, {}", aws.backend),
+                first,
+                None,
+            )?;
+            report.add(
+                name,
+                "first generate-data-key, replayed",
+                &replayed.first,
+                None,
+            )?;
+            report.add(name, "warm generate-data-key", warm, Some(WARM_TARGET))?;
+        }
     }
     Ok(())
 }
@@ -47,35 +78,60 @@ async fn read(aws: &Aws, deployment: &Deployment) -> Fallible<f64> {
     hundredth(&milliseconds, 50)
 }
 
-async fn compare(report: &mut Report, deployment: &Deployment, name: &str, starts: usize) -> Fallible<()> {
+#[derive(Default)]
+struct Compared {
+    /// Process start to first `next`.
+    init: Pairs,
+    first: Pairs,
+    warm: Pairs,
+}
+
+async fn compare(deployment: &Deployment, name: &str, starts: usize) -> Fallible<Compared> {
+    let mut compared = Compared::default();
+    // The first turn finds neither its binaries in memory nor the answers that are to be replayed.
+    turn(&mut Compared::default(), deployment, name, true).await?;
+    for number in 0..starts {
+        turn(&mut compared, deployment, name, number % 2 == 0).await?;
+    }
+    Ok(compared)
+}
+
+/// Starts both and has them answer. Whoever starts second finds the machine as the other has left it, so that too goes
+/// in turn.
+async fn turn(
+    compared: &mut Compared,
+    deployment: &Deployment,
+    name: &str,
+    hello_first: bool,
+) -> Fallible<()> {
     let variables = deployment.variables();
-    let (mut init, mut first, mut warm) = (Pairs::default(), Pairs::default(), Pairs::default());
-    for round in 0..starts {
-        // Whoever starts second finds the machine as the other has left it.
-        let (keyway, hello) = if round % 2 == 0 {
-            let hello = Function::start(HELLO, &[]).await?;
-            (Function::start(name, &variables).await?, hello)
+    let (keyway, hello) = if hello_first {
+        let hello = Function::start(HELLO, &[]).await?;
+        (Function::start(name, &variables).await?, hello)
+    } else {
+        let keyway = Function::start(name, &variables).await?;
+        (keyway, Function::start(HELLO, &[]).await?)
+    };
+    compared.init.add(keyway.init, hello.init);
+    // The keys function has no route that is answered without a call.
+    let invocations = if name == KEYS {
+        0
+    } else {
+        1 + WARM_INVOCATIONS
+    };
+    for number in 0..invocations {
+        let request = generate_data_key();
+        let (keyway, hello) = (
+            keyway.invoke(&request).await?,
+            hello.invoke(&request).await?,
+        );
+        let pairs = if number == 0 {
+            &mut compared.first
         } else {
-            let keyway = Function::start(name, &variables).await?;
-            (keyway, Function::start(HELLO, &[]).await?)
+            &mut compared.warm
         };
-        init.add(keyway.init, hello.init);
-        // The other function has no route whose answer needs no call.
-        if name != KEYS {
-            let request = generate_data_key();
-            first.add(keyway.invoke(&request).await?.took, hello.invoke(&request).await?.took);
-            for _ in 0..WARM_INVOCATIONS {
-                warm.add(keyway.invoke(&request).await?.took, hello.invoke(&request).await?.took);
-            }
-        }
-        keyway.stop().await?;
-        hello.stop().await?;
+        pairs.add(keyway.took, hello.took);
     }
-    Report::head(name);
-    report.add(name, "INIT, process start to first `next`", &init, Some(INIT_TARGET))?;
-    if name != KEYS {
-        report.add(name, "first generate-data-key", &first, None)?;
-        report.add(name, "warm generate-data-key", &warm, Some(WARM_TARGET))?;
-    }
-    Ok(())
+    keyway.stop().await?;
+    hello.stop().await
 }

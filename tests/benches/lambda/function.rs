@@ -21,7 +21,9 @@ pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
     for function in functions {
         cargo.args(["-p", function]);
     }
-    let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status()?;
+    let built = cargo
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()?;
     if built.success() {
         Ok(())
     } else {
@@ -32,7 +34,10 @@ pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
 fn bootstrap(name: &str) -> Fallible<PathBuf> {
     // .../target/release/deps/this -> .../target/release/NAME
     let this = std::env::current_exe()?;
-    let folder = this.parent().and_then(Path::parent).ok_or("no target folder")?;
+    let folder = this
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("no target folder")?;
     Ok(folder.join(name))
 }
 
@@ -76,7 +81,12 @@ impl Function {
         if answer.status() == 200 {
             Ok(invocation)
         } else {
-            Err(format!("{}: {}", answer.status(), String::from_utf8_lossy(answer.body())).into())
+            Err(format!(
+                "{}: {}",
+                answer.status(),
+                String::from_utf8_lossy(answer.body())
+            )
+            .into())
         }
     }
 

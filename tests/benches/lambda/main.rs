@@ -17,6 +17,7 @@
 mod calls;
 mod cold;
 mod function;
+mod replay;
 mod report;
 
 use std::error::Error;
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
     if std::env::args().all(|argument| argument != "--bench") {
         return ExitCode::SUCCESS;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let done = runtime
         .map_err(Into::into)
         .and_then(|runtime| runtime.block_on(measure()));
@@ -84,7 +87,8 @@ async fn measure() -> Fallible<()> {
 /// Makes the deployment, as its first start does, and a key.
 async fn establish(deployment: &Deployment) -> Fallible<()> {
     let keys = Function::start(KEYS, &deployment.variables()).await?;
-    keys.invoke(&signed("/keys", r#"{"key_id":"bench"}"#)).await?;
+    keys.invoke(&signed("/keys", r#"{"key_id":"bench"}"#))
+        .await?;
     keys.stop().await
 }
 
@@ -99,5 +103,11 @@ fn generate_data_key() -> Request<Bytes> {
 fn signed(path: &str, body: &str) -> Request<Bytes> {
     let host = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com";
     let path = format!("/rustfs/admin/v3/kms{path}");
-    Signer::new("test-root", "test-root-secret").request("POST", host, &path, body.as_bytes(), SystemTime::now())
+    Signer::new("test-root", "test-root-secret").request(
+        "POST",
+        host,
+        &path,
+        body.as_bytes(),
+        SystemTime::now(),
+    )
 }

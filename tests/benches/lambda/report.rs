@@ -34,18 +34,35 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn head(what: &str) {
-        println!("\n{what:<44}{:>10}{:>10}{:>10}", "function", "hello", "over it");
+        println!(
+            "\n{what:<44}{:>10}{:>10}{:>10}",
+            "function", "hello", "over it"
+        );
     }
 
     /// Prints median and 90th percentile. The medians' difference may be as much as `target`, if there is one.
-    pub(crate) fn add(&mut self, function: &str, what: &str, pairs: &Pairs, target: Option<f64>) -> Fallible<()> {
+    pub(crate) fn add(
+        &mut self,
+        function: &str,
+        what: &str,
+        pairs: &Pairs,
+        target: Option<f64>,
+    ) -> Fallible<()> {
         for (name, wanted) in [("median", 50), ("p90", 90)] {
             let keyway = hundredth(&pairs.keyway, wanted)?;
             let hello = hundredth(&pairs.hello, wanted)?;
             let over = keyway - hello;
-            println!("{:<44}{keyway:>10.3}{hello:>10.3}{over:>10.3}", format!("{what}, {name}"));
+            println!(
+                "{:<44}{keyway:>10.3}{hello:>10.3}{over:>10.3}",
+                format!("{what}, {name}")
+            );
             if let Some(target) = target.filter(|_| wanted == 50) {
-                self.judge(&format!("{function}: {what}, over the bare hello"), over, target, " ms");
+                self.judge(
+                    &format!("{function}: {what}, over the bare hello"),
+                    over,
+                    target,
+                    " ms",
+                );
             }
         }
         Ok(())
@@ -54,7 +71,8 @@ impl Report {
     pub(crate) fn judge(&mut self, what: &str, measured: f64, target: f64, unit: &str) {
         let verdict = if measured <= target { "met" } else { "MISSED" };
         let (measured, target) = (format!("{measured:.2}{unit}"), format!("<= {target}{unit}"));
-        self.lines.push(format!("{what:<72}{measured:>12}{target:>12}  {verdict}"));
+        self.lines
+            .push(format!("{what:<72}{measured:>12}{target:>12}  {verdict}"));
     }
 
     pub(crate) fn print(&self) {

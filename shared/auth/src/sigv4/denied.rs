@@ -11,7 +11,9 @@ pub enum Denied {
     )]
     Missing,
     /// The gateway that verifies callers here has verified none.
-    #[error("the gateway in front has not verified an IAM caller: sign the request for execute-api")]
+    #[error(
+        "the gateway in front has not verified an IAM caller: sign the request for execute-api"
+    )]
     NoVerifiedCaller,
     /// Header and query both carry one; which of them counts must not be a guess.
     #[error(

@@ -14,7 +14,12 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Only accept signatures for this region; any region when not given
-    #[arg(id = "signature_region", long = "region", env = "KEYWAY_REGION", value_name = "REGION")]
+    #[arg(
+        id = "signature_region",
+        long = "region",
+        env = "KEYWAY_REGION",
+        value_name = "REGION"
+    )]
     pub region: Option<String>,
 
     /// How long another process may act on a state that was changed here, in seconds; 0 reads it for every request
@@ -40,7 +45,10 @@ impl Settings {
 /// # Errors
 /// When it is no key id.
 pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
-    match text.map(|id| KeyId::parse("default_key_id", id)).transpose() {
+    match text
+        .map(|id| KeyId::parse("default_key_id", id))
+        .transpose()
+    {
         Ok(id) => Ok(id),
         Err(_) => bail!("--default-key-id (KEYWAY_DEFAULT_KEY_ID) is not a key id"),
     }

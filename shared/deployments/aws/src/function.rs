@@ -22,7 +22,7 @@ use keyway_http::{Dialect, Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 
-use crate::place::{self, Place};
+use crate::place::{self, FirstUse, Place};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
@@ -39,7 +39,12 @@ struct Arguments {
     auth: Auth,
 
     /// With --auth iam: the canned policy that says what a caller may do whom the gateway lets through
-    #[arg(long, env = "KEYWAY_IAM_POLICY", value_name = "NAME", default_value = "kms-admin")]
+    #[arg(
+        long,
+        env = "KEYWAY_IAM_POLICY",
+        value_name = "NAME",
+        default_value = "kms-admin"
+    )]
     iam_policy: String,
 
     /// What sends events on Lambda: http-api, rest-api, alb or function-url
@@ -65,7 +70,12 @@ struct Arguments {
     default_key_id: Option<String>,
 
     /// Loopback address to listen on where there is no Lambda
-    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9001")]
+    #[arg(
+        long,
+        env = "KEYWAY_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9001"
+    )]
     listen: SocketAddr,
 
     /// What is logged: error, warn, info, debug or trace
@@ -141,11 +151,14 @@ impl Function {
     /// As [`Function::reading`].
     pub async fn writing(&self) -> anyhow::Result<(Server, Arc<Keys>)> {
         let arguments = &self.arguments;
-        let (ports, keyring) =
-            place::open(&arguments.place, &self.aws, &self.clock, &self.random)?;
-        let server = ports
-            .reading()
-            .server(&arguments.settings, self.proof()?);
+        let (ports, keyring) = place::open(
+            &arguments.place,
+            FirstUse::Makes,
+            &self.aws,
+            &self.clock,
+            &self.random,
+        )?;
+        let server = ports.reading().server(&arguments.settings, self.proof()?);
         let keys = ports.keys(&server, &arguments.settings);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
@@ -185,7 +198,9 @@ impl Function {
         let site = Arc::new(Site::new(instance(self.random.as_ref())?, mount));
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
-                bail!("KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb or function-url");
+                bail!(
+                    "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb or function-url"
+                );
             };
             let front = Front {
                 source,

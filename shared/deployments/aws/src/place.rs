@@ -84,18 +84,14 @@ fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<Sdk
     let Some(endpoint) = environment(variable)? else {
         return Ok(config.clone());
     };
-    Ok(config
-        .to_builder()
-        .endpoint_url(endpoint.as_str())
-        .build())
+    Ok(config.to_builder().endpoint_url(endpoint.as_str()).build())
 }
 
 /// AWS as the variables of a function name it. Lambda hands a function its role's credentials in the environment,
 /// for as long as the instance lives; to look for them anywhere else would only cost time and weight.
 pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
-    let needed = |name: &'static str| {
-        environment(name)?.with_context(|| format!("{name} is not set"))
-    };
+    let needed =
+        |name: &'static str| environment(name)?.with_context(|| format!("{name} is not set"));
     let token = environment("AWS_SESSION_TOKEN")?.map(|token| token.as_str().to_owned());
     let credentials = Credentials::new(
         needed("AWS_ACCESS_KEY_ID")?.as_str(),
@@ -119,6 +115,7 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 /// When `place` does not say where the deployment is.
 pub fn writing(
     place: &Place,
+    first_use: FirstUse,
     region: &str,
     credentials: SharedCredentialsProvider,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
@@ -126,24 +123,44 @@ pub fn writing(
     let config = keyway_aws::config(region, endpoint, credentials);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let (ports, _) = open(place, &config, &clock, &random)?;
+    let (ports, _) = open(place, first_use, &config, &clock, &random)?;
     Ok((ports, place.root_access_key(&config)?))
 }
 
-/// The ports of a process that writes, and its keyring, which is made on the very first use.
+/// What happens where the table holds no deployment yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstUse {
+    /// It is made.
+    Makes,
+    /// It is refused: an operator who mistypes a name must not make a new one.
+    IsRefused,
+}
+
+/// The ports of a process that writes, and its keyring.
 pub(crate) fn open(
     place: &Place,
+    first_use: FirstUse,
     config: &SdkConfig,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> anyhow::Result<(Writing, Arc<KeyringOnDemand>)> {
     let table = Arc::new(place.table(config, clock)?);
-    let keyring = Arc::new(KeyringOnDemand::establishing(
-        Arc::clone(&table) as _,
-        place.secrets(config)?,
-        Arc::clone(clock),
-        Arc::clone(random),
-    ));
+    let secrets = place.secrets(config)?;
+    let (clock_of_keyring, random_of_keyring) = (Arc::clone(clock), Arc::clone(random));
+    let keyring = Arc::new(match first_use {
+        FirstUse::Makes => KeyringOnDemand::establishing(
+            Arc::clone(&table) as _,
+            secrets,
+            clock_of_keyring,
+            random_of_keyring,
+        ),
+        FirstUse::IsRefused => KeyringOnDemand::opening(
+            Arc::clone(&table) as _,
+            secrets,
+            clock_of_keyring,
+            random_of_keyring,
+        ),
+    });
     let ports = Writing {
         table,
         wrapper: Arc::clone(&keyring) as _,

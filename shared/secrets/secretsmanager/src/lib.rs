@@ -53,7 +53,10 @@ impl SecretsManager {
 
     fn id(&self, name: &str) -> String {
         // Also a secret's name in Secrets Manager, so one that is given no other place is looked for under its own.
-        self.ids.get(name).cloned().unwrap_or_else(|| name.to_owned())
+        self.ids
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned())
     }
 
     async fn current(&self, id: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
@@ -70,7 +73,9 @@ impl SecretsManager {
             (None, Some(text)) => SecretBytes::from(text.into_bytes()),
             (None, None) => return Err(garbled("it has neither bytes nor text")),
         };
-        let version = output.version_id.ok_or_else(|| garbled("it has no version id"))?;
+        let version = output
+            .version_id
+            .ok_or_else(|| garbled("it has no version id"))?;
         Ok(Some((value, SecretVersion(version))))
     }
 
@@ -92,7 +97,12 @@ impl SecretsManager {
         }
     }
 
-    async fn add_version(&self, id: &str, token: &str, value: &SecretBytes) -> Result<Put, StoreError> {
+    async fn add_version(
+        &self,
+        id: &str,
+        token: &str,
+        value: &SecretBytes,
+    ) -> Result<Put, StoreError> {
         let put = self
             .client
             .put_secret_value()
@@ -199,7 +209,10 @@ mod tests {
             version_id("a", Some(&version("2")), 0),
         ];
         for (n, id) in ids.iter().enumerate() {
-            assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+            assert!(
+                id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{id}"
+            );
             assert!(!ids[..n].contains(id));
         }
         assert_eq!(version_id("a", Some(&version("1")), 0), ids[3]);

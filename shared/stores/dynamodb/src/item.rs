@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn records_survive() {
-        for expires_at in [None, Some(Timestamp::from_microsecond(1_234_567_890_123_456).unwrap())] {
+        for expires_at in [
+            None,
+            Some(Timestamp::from_microsecond(1_234_567_890_123_456).unwrap()),
+        ] {
             let wanted = a_record(expires_at);
             let item = item(&wanted);
             let found = Found::parse(&item).unwrap();
@@ -198,7 +201,9 @@ mod tests {
 
     #[test]
     fn ttl_is_never_before_the_expiry() {
-        let item = item(&a_record(Some(Timestamp::from_microsecond(1_999_999).unwrap())));
+        let item = item(&a_record(Some(
+            Timestamp::from_microsecond(1_999_999).unwrap(),
+        )));
         assert_eq!(item[TTL], AttributeValue::N("2".to_owned()));
         assert_eq!(item[EXPIRES_AT], AttributeValue::N("1999999".to_owned()));
     }
@@ -218,7 +223,10 @@ mod tests {
             let mut item = good.clone();
             item.insert(attribute.to_owned(), value);
             let read = Found::parse(&item).and_then(|found| record(Kind::Key, item, &found));
-            assert!(matches!(read, Err(StoreError::Failed { .. })), "{attribute}");
+            assert!(
+                matches!(read, Err(StoreError::Failed { .. })),
+                "{attribute}"
+            );
         }
     }
 
