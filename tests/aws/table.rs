@@ -82,12 +82,12 @@ async fn sixteen_writers_in_bad_weather_act_once_each() {
         let unknown = Arc::clone(&unknown);
         writers.spawn(async move {
             for word in 0..WORDS {
-                add(&*table, &format!("{writer}-{word}"), &unknown).await;
+                add(&table, &format!("{writer}-{word}"), &unknown).await;
             }
         });
     }
     writers.join_all().await;
-    let last = read(&*calm).await;
+    let last = read(&calm).await;
     let words: Vec<&str> = last.split_whitespace().collect();
     let different: BTreeSet<&str> = words.iter().copied().collect();
     assert_eq!(words.len(), different.len(), "a write was done twice");
@@ -193,7 +193,7 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
         let expected = others
             .checked_sub(1)
             .map_or("lost".to_owned(), |last| last.to_string());
-        assert_eq!(read(&*calm).await, expected, "nothing was written over");
+        assert_eq!(read(&calm).await, expected, "nothing was written over");
     }
 }
 
@@ -237,9 +237,7 @@ async fn a_table_that_does_not_answer_is_given_up_in_time() {
     let silent = table(&aws, &proxy.endpoint, &name);
     let read = silent.get(Kind::Key, "words", Consistency::Strong);
     let patience = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
-    let outcome = tokio::time::timeout(patience, read)
-        .await
-        .expect("it gives up");
+    let outcome = tokio::time::timeout(patience, read).await.unwrap();
     assert!(
         matches!(outcome, Err(StoreError::Failed { .. })),
         "{outcome:?}"

@@ -43,7 +43,7 @@ impl Empty {
     }
 }
 
-fn unavailable<T>(result: Result<T, WrapError>) -> bool {
+fn unavailable<T>(result: &Result<T, WrapError>) -> bool {
     matches!(result, Err(WrapError::Unavailable(_)))
 }
 
@@ -51,12 +51,12 @@ fn unavailable<T>(result: Result<T, WrapError>) -> bool {
 async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
     let empty = Empty::build().await;
     let reader = empty.opening();
-    assert!(unavailable(reader.wrap(&BINDING, b"secret").await));
+    assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
     assert!(empty.secrets.get(KEYRING_SECRET).await.unwrap().is_none());
     let writer = empty.establishing();
     let wrapped = writer.wrap(&BINDING, b"secret").await.unwrap();
     assert!(
-        unavailable(reader.unwrap(&BINDING, &wrapped).await),
+        unavailable(&reader.unwrap(&BINDING, &wrapped).await),
         "not again at once"
     );
     empty.house.clock.advance(Duration::from_secs(1));
@@ -129,7 +129,7 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
             .map(|(_, version)| version);
         for keyring in [other.opening(), other.establishing()] {
             assert!(
-                unavailable(keyring.wrap(&BINDING, b"secret").await),
+                unavailable(&keyring.wrap(&BINDING, b"secret").await),
                 "{kept:?}"
             );
         }
