@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 
-.PHONY: help run demo test check bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-release test-docker check bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,9 +30,18 @@ check: tools ## Format, lint, compile: the fast checks
 
 test: check ## Everything that CI runs
 	scripts/python-env
-	$(CARGO) build --locked -p keyway -p keyway-fn-keys -p keyway-fn-datakey
-	$(CARGO) test --locked --workspace --lib --bins --tests
+	scripts/aws-tools >/dev/null
+	$(CARGO) build --locked --workspace --bins
+	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	scripts/fuzz 20
+
+test-release: tools ## The functions' suite once more, through their release builds as they are deployed (20 minutes)
+	scripts/aws-tools >/dev/null
+	export CARGO_PROFILE_RELEASE_LTO=fat KEYWAY_TEST_PROFILE=release; \
+	scripts/with-aws $(CARGO) test --locked -p keyway-tests --test aws
+
+test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
+	scripts/test-docker
 
 bench: tools ## Measure speed, memory and start against references, ratios in one run
 	scripts/bench
@@ -48,7 +57,7 @@ build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
 	scripts/build-lambda
 
 deploy: tools ## Build the functions and deploy them with their stack; see docs/deploy.md
-	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; sam build && sam deploy
+	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; export CARGO_PROFILE_RELEASE_LTO=fat; sam build && sam deploy
 
 size: tools ## Measure the functions' packages
 	scripts/size

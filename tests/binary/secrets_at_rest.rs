@@ -347,7 +347,7 @@ async fn life(passphrase: Option<&str>) {
         };
         assert_eq!(scanner.find(content), *expected, "{}", path.display());
     }
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "{log}");
+    assert!(log.contains("keyway is serving"), "{log}");
     assert_eq!(scanner.find(log.as_bytes()), nothing, "{log}");
     assert_eq!(stderr.matches(&root_secret).count(), 1);
     let rest = stderr.replace(&root_secret, "");

@@ -2,7 +2,7 @@
 
 use http::header::AUTHORIZATION;
 use keyway_domain::ports::Kind;
-use keyway_http::Peer;
+use keyway_http::{BasePath, Peer};
 use keyway_tests::{MemorySite, Signer};
 
 fn path(route: &str) -> String {
@@ -343,4 +343,40 @@ async fn a_body_that_was_changed_after_it_was_signed_is_refused() {
     assert!(changed.headers().contains_key(AUTHORIZATION));
     assert_eq!(site.send(changed).await.refusal().0, 401);
     assert!(site.records(Kind::Key).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_gateway_puts_before_the_path_is_signed_and_not_routed() {
+    let site = MemorySite::running().await;
+    let staged = |path: &str| {
+        let mut request = site.root_request("GET", path, b"");
+        request
+            .extensions_mut()
+            .insert(BasePath("/prod".to_owned()));
+        request
+    };
+    site.send(staged("/prod/rustfs/admin/v3/kms/keys"))
+        .await
+        .ok();
+    let answer = site.send(staged("/prod/rustfs/admin/v3/kms/keys/x")).await;
+    assert_eq!(answer.refusal(), (404, "KeyNotFound".to_owned()));
+    // A signature for the path without the stage is not one for the path with it.
+    let (mut parts, body) = site
+        .root_request("GET", "/rustfs/admin/v3/kms/keys", b"")
+        .into_parts();
+    parts.uri = "/prod/rustfs/admin/v3/kms/keys".parse().unwrap();
+    parts.extensions.insert(BasePath("/prod".to_owned()));
+    let answer = site.send(http::Request::from_parts(parts, body)).await;
+    assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
+    for elsewhere in [
+        "/rustfs/admin/v3/kms/keys",
+        "/other/rustfs/admin/v3/kms/keys",
+    ] {
+        let answer = site.send(staged(elsewhere)).await;
+        assert_eq!(
+            answer.refusal(),
+            (404, "NotFound".to_owned()),
+            "{elsewhere}"
+        );
+    }
 }

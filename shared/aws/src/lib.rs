@@ -42,11 +42,10 @@ pub fn config(
     endpoint: Option<String>,
     credentials: SharedCredentialsProvider,
 ) -> SdkConfig {
-    let mut config = SdkConfig::builder()
+    let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region.into()))
         .credentials_provider(credentials)
-        .http_client(http_client())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .time_source(SharedTimeSource::new(SystemTimeSource::new()))
         .timeout_config(
@@ -64,6 +63,21 @@ pub fn config(
         )
         // Answers are small and bounded by the timeouts above.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    at_endpoint(&config.build(), endpoint)
+}
+
+/// The configuration for a service at this endpoint, or at AWS's own when there is none.
+pub fn at_endpoint(config: &SdkConfig, endpoint: Option<String>) -> SdkConfig {
+    let is_plain = endpoint
+        .as_deref()
+        .is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let mut config = config.to_builder();
+    // A client that can do TLS reads the system's root certificates when it is made.
+    config.set_http_client(Some(if is_plain {
+        Builder::new().build_http()
+    } else {
+        http_client()
+    }));
     config.set_endpoint_url(endpoint);
     config.build()
 }

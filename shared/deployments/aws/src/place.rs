@@ -81,10 +81,10 @@ impl Place {
 
 /// The configuration with the endpoint that this variable names, if it does.
 fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<SdkConfig> {
-    let Some(endpoint) = environment(variable)? else {
-        return Ok(config.clone());
-    };
-    Ok(config.to_builder().endpoint_url(endpoint.as_str()).build())
+    Ok(match environment(variable)? {
+        Some(endpoint) => keyway_aws::at_endpoint(config, Some(endpoint.as_str().to_owned())),
+        None => config.clone(),
+    })
 }
 
 /// AWS as the variables of a function name it. Lambda hands a function its role's credentials in the environment,

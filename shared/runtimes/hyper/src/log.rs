@@ -1,7 +1,7 @@
 //! The log: one line an event on standard output.
 
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -25,8 +25,9 @@ pub fn start_log(
     format: LogFormat,
     filter: &str,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let wanted: Targets = filter.parse()?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_max_level(Level::TRACE)
         .with_target(false);
     let own = filter_fn(|metadata| {
         *metadata.level() <= Level::INFO || metadata.target().starts_with("keyway")
@@ -38,9 +39,15 @@ pub fn start_log(
             .with_current_span(false)
             .with_span_list(false)
             .finish()
+            .with(wanted)
             .with(own)
             .try_init()?,
-        LogFormat::Text => builder.with_ansi(false).finish().with(own).try_init()?,
+        LogFormat::Text => builder
+            .with_ansi(false)
+            .finish()
+            .with(wanted)
+            .with(own)
+            .try_init()?,
     }
     Ok(())
 }
