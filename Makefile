@@ -37,8 +37,7 @@ test: check ## Everything that CI runs
 
 test-release: tools ## The functions' suite once more, through their release builds as they are deployed (20 minutes)
 	scripts/aws-tools >/dev/null
-	export CARGO_PROFILE_RELEASE_LTO=fat KEYWAY_TEST_PROFILE=release; \
-	scripts/with-aws $(CARGO) test --locked -p keyway-tests --test aws
+	KEYWAY_TEST_PROFILE=function scripts/with-aws $(CARGO) test --locked -p keyway-tests --test aws
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker
@@ -57,11 +56,11 @@ build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
 	scripts/build-lambda
 
 deploy: tools ## Build the functions and deploy them with their stack; see docs/deploy.md
-	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; export CARGO_PROFILE_RELEASE_LTO=fat; sam build && sam deploy
+	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; export CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=s; sam build && sam deploy
 
 size: tools ## Measure the functions' packages
 	scripts/size
 
 clean: ## Remove what was built
 	$(CARGO) clean
-	rm -rf .venv fuzz/target
+	rm -rf .venv .cache .aws-sam fuzz/target

@@ -1,6 +1,6 @@
-//! Release bootstraps as processes, each under a Runtime API of its own.
+//! Bootstraps as they are deployed, as processes, each under a Runtime API of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::Fallible;
 /// What everything is compared with.
 pub(crate) const HELLO: &str = "keyway-bare-hello";
 
-/// Builds the release bootstraps, or finds that they are up to date.
+/// Builds the bootstraps as they are deployed, or finds that they are up to date.
 pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
     let mut cargo = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args(["build", "--quiet", "--release", "--locked", "-p", HELLO]);
+    cargo.args(["build", "--quiet", "--profile", "function", "--locked", "-p", HELLO]);
     for function in functions {
         cargo.args(["-p", function]);
     }
@@ -27,18 +27,15 @@ pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
     if built.success() {
         Ok(())
     } else {
-        Err("the release bootstraps do not build".into())
+        Err("the bootstraps do not build".into())
     }
 }
 
 fn bootstrap(name: &str) -> Fallible<PathBuf> {
-    // .../target/release/deps/this -> .../target/release/NAME
+    // .../target/release/deps/this -> .../target/function/NAME
     let this = std::env::current_exe()?;
-    let folder = this
-        .parent()
-        .and_then(Path::parent)
-        .ok_or("no target folder")?;
-    Ok(folder.join(name))
+    let target = this.ancestors().nth(3).ok_or("no target folder")?;
+    Ok(target.join("function").join(name))
 }
 
 /// A function that has ended its INIT. Killed when it is dropped.
