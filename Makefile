@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 
-.PHONY: help run demo test test-release test-docker check bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-docker check bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,8 @@ test: check ## Everything that CI runs
 	scripts/aws-tools >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
+	KEYWAY_TEST_PROFILE=function scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
-
-test-release: tools ## The functions' suite once more, through their release builds as they are deployed (20 minutes)
-	scripts/aws-tools >/dev/null
-	KEYWAY_TEST_PROFILE=function scripts/with-aws $(CARGO) test --locked -p keyway-tests --test aws
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker

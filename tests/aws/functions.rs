@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use keyway_tests::{
-    Answer, Aws, Fate, Function, Gateway, Proxy, ServerOptions, Signer, every_route, http_api_event,
+    Answer, Aws, Fate, Function, Gateway, Proxy, ServerOptions, Signer, binary, every_route,
+    http_api_event,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +49,19 @@ async fn every_route_works_through_the_separate_functions() {
     }
     for log in [keys.log(), datakey.log()] {
         assert!(!log.contains("\"ERROR\""), "{log}");
+    }
+}
+
+/// What Lambda loads is what a cold start waits for. Builds for debugging are many times larger.
+#[test]
+fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
+    let keys = binary("keyway-fn-keys");
+    if keys
+        .parent()
+        .is_some_and(|folder| folder.ends_with("function"))
+    {
+        let size = keys.metadata().unwrap().len();
+        assert!(size <= 10_000_000, "{size} bytes");
     }
 }
 

@@ -23,7 +23,8 @@ fn table(aws: &Aws, endpoint: &str, name: &str) -> Arc<DynamoTable> {
 async fn keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
-    table_contract::run_all(
+    table_contract::run_all_up_to(
+        aws.largest_value(),
         async |clock| Arc::new(DynamoTable::new(&aws.config(), name.as_str(), clock)) as _,
         &SystemRandom::default(),
     )
@@ -49,7 +50,8 @@ async fn keeps_the_contract_in_bad_weather() {
     let proxy = Proxy::before(&aws.endpoint).await;
     // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
     proxy.judge(weather(47));
-    table_contract::run_all(
+    table_contract::run_all_up_to(
+        aws.largest_value(),
         async |clock| {
             Arc::new(DynamoTable::new(
                 &aws.config_at(&proxy.endpoint),
@@ -250,7 +252,7 @@ async fn large_records_are_paged_over() {
     let Some(aws) = Aws::here() else { return };
     let table = table(&aws, &aws.endpoint, &aws.table().await);
     for n in 0..8 {
-        let large = "x".repeat(300 * 1024);
+        let large = "x".repeat(aws.largest_value());
         table
             .put_new(&record(&format!("k{n}"), large))
             .await

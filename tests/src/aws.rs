@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_types::SdkConfig;
+use keyway_testkit::table_contract;
 
 /// What plays AWS in this run.
 #[derive(Debug, Clone)]
@@ -47,6 +48,14 @@ impl Aws {
             Some(endpoint.to_owned()),
             SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")),
         )
+    }
+
+    /// The largest value that a record can have here, in bytes. Moto counts bytes as their base64.
+    pub fn largest_value(&self) -> usize {
+        match self.backend.as_str() {
+            "moto" => 200 * 1024,
+            _ => table_contract::LARGEST_VALUE,
+        }
     }
 
     /// A new table in the shape that the template gives it.

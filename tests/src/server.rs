@@ -15,30 +15,54 @@ use tokio::task::JoinHandle;
 
 use crate::{Answer, Signer, Target};
 
+/// The functions, which can be built as they are deployed.
+const FUNCTIONS: [&str; 4] = [
+    "keyway-fn-keys",
+    "keyway-fn-datakey",
+    "keyway-fn-janitor",
+    "keyway-fn-all",
+];
+
 /// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_PROFILE` names
-/// another profile than `dev` to build it with.
+/// another profile than `dev` to build the functions with.
 pub fn binary(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let profile = crate::aws::variable("KEYWAY_TEST_PROFILE").unwrap_or("dev".to_owned());
-        let cargo = option_env!("CARGO").unwrap_or("cargo");
-        let built = std::process::Command::new(cargo)
-            // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
-            .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
-            .args(["--profile", &profile])
-            .current_dir(crate::project())
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the binaries do not build");
-        // .../target/debug/deps/this-test -> .../target/debug
-        let this = std::env::current_exe().expect("this test has a path");
-        let folder = this.ancestors().nth(2).expect("a target folder");
-        match profile.as_str() {
-            "dev" => folder.to_owned(),
-            other => folder.with_file_name(other),
-        }
-    });
+    static BUILT: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    let [dev, other] = &BUILT;
+    let folder = match crate::aws::variable("KEYWAY_TEST_PROFILE") {
+        Some(profile) if FUNCTIONS.contains(&name) => other.get_or_init(|| {
+            let mut packages = vec!["--profile", &profile];
+            for function in FUNCTIONS {
+                packages.extend(["-p", function]);
+            }
+            build(&packages);
+            target().join(&profile)
+        }),
+        // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
+        _ => dev.get_or_init(|| {
+            build(&["--workspace", "--bins"]);
+            target().join("debug")
+        }),
+    };
     folder.join(name)
+}
+
+fn build(what: &[&str]) {
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let built = std::process::Command::new(cargo)
+        .args(["build", "--quiet", "--locked"])
+        .args(what)
+        .current_dir(crate::project())
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the binaries do not build");
+}
+
+/// Where this workspace is built.
+fn target() -> PathBuf {
+    // .../target/debug/deps/this-test -> .../target
+    let this = std::env::current_exe().expect("this test has a path");
+    let target = this.ancestors().nth(3).expect("a target folder");
+    target.to_owned()
 }
 
 /// How a server is started.

@@ -17,7 +17,15 @@ pub(crate) const HELLO: &str = "keyway-bare-hello";
 /// Builds the bootstraps as they are deployed, or finds that they are up to date.
 pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
     let mut cargo = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args(["build", "--quiet", "--profile", "function", "--locked", "-p", HELLO]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--profile",
+        "function",
+        "--locked",
+        "-p",
+        HELLO,
+    ]);
     for function in functions {
         cargo.args(["-p", function]);
     }
