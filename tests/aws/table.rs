@@ -49,7 +49,7 @@ async fn keeps_the_contract_in_bad_weather() {
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
     // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
-    proxy.judge(weather(47));
+    proxy.judge(weather(97));
     table_contract::run_all_up_to(
         aws.largest_value(),
         async |clock| {
@@ -171,7 +171,7 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
         let sent = Arc::clone(&sendings);
         proxy.judge(move |_, _| match sent.fetch_add(1, Ordering::SeqCst) {
             0 => Fate::LoseAnswer,
-            _ => Fate::Delay(Duration::from_millis(1500)),
+            _ => Fate::Delay(Duration::from_millis(1800)),
         });
         let hindered = table(&aws, &proxy.endpoint, &name);
         let (outcome, ()) = tokio::join!(hindered.replace(&lost, first.revision), async {
