@@ -1,10 +1,10 @@
 //! The functions' real bootstraps under a Runtime API, over one deployment.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keyway_tests::{
     Answer, Aws, Fate, Function, Gateway, Proxy, ServerOptions, Signer, binary, every_route,
-    http_api_event,
+    http_api_event, obeys, serves,
 };
 use serde_json::{Value, json};
 
@@ -145,32 +145,6 @@ async fn instances_agree() {
         let opened = decrypt(opener, &sealed.text("ciphertext_blob")).await;
         assert_eq!(opened.text("plaintext"), sealed.text("plaintext_key"));
     }
-}
-
-/// No use of the old state may begin at or after `limit`; and once it is not used, it never is again.
-async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> bool) {
-    let mut obeyed = false;
-    loop {
-        let began = now();
-        let old = uses_the_old_state().await;
-        assert!(
-            !old || began < limit,
-            "the old state was used after the TTL"
-        );
-        assert!(!old || !obeyed, "the old state came back");
-        obeyed = !old;
-        if began >= limit {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn serves(answer: &Answer) -> bool {
-    if answer.status != 200 {
-        assert_eq!(answer.refusal(), (409, "InvalidKeyState".to_owned()));
-    }
-    answer.status == 200
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,9 @@
 //! Several processes over one data folder.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use keyway_tests::{Answer, Server, ServerOptions};
+use keyway_tests::{Answer, Server, ServerOptions, obeys, serves};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -174,32 +174,5 @@ async fn a_change_of_state_is_obeyed_at_once_here_and_within_the_ttl_elsewhere()
             obeys(returned + ttl, async || admitted(&a).await),
             obeys(returned + ttl, async || admitted(&b).await)
         );
-    }
-}
-
-/// Whether the key still serves; if not, it is for its state.
-fn serves(answer: &Answer) -> bool {
-    if answer.status != 200 {
-        assert_eq!(answer.refusal(), (409, "InvalidKeyState".to_owned()));
-    }
-    answer.status == 200
-}
-
-/// No use of the old state may begin at or after `limit`; and once it is not used, it never is again.
-async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> bool) {
-    let mut obeyed = false;
-    loop {
-        let began = now();
-        let old = uses_the_old_state().await;
-        assert!(
-            !old || began < limit,
-            "the old state was used after the TTL"
-        );
-        assert!(!old || !obeyed, "the old state came back");
-        obeyed = !old;
-        if began >= limit {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -17,6 +17,7 @@ mod proxy;
 mod runtime_api;
 mod server;
 mod signer;
+mod staleness;
 mod suite;
 mod tools;
 
@@ -29,5 +30,6 @@ pub use proxy::{Fate, Proxy};
 pub use runtime_api::{Invocation, RuntimeApi};
 pub use server::{Server, ServerOptions, binary};
 pub use signer::Signer;
+pub use staleness::{obeys, serves};
 pub use suite::{Target, every_route};
 pub use tools::{aws_tool, project};
