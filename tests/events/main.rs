@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use keyway_domain::ports::Clock;
 use keyway_runtime_lambda::{EventSource, Front, serve};
 use keyway_tests::{MemorySite, RuntimeApi, Signer, project};
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// A key's life, so that every event finds the key in the state that it needs.
 const LIFE: [&str; 18] = [
@@ -112,17 +111,7 @@ struct Function {
 impl Function {
     /// The one that answers the events of this folder.
     async fn of(folder: &str) -> Self {
-        let api = RuntimeApi::start().await;
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", &folder.replace('-', "_")])
-            .envs(api.environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        api.first_next().await;
+        let (api, process) = RuntimeApi::with_own_function(&folder.replace('-', "_")).await;
         Self {
             api,
             _killed_when_dropped: process,

@@ -12,13 +12,12 @@
 mod echo;
 mod same;
 
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::StatusCode;
 use keyway_runtime_lambda::{EventSource, Front, serve, serve_schedule};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use keyway_tests::RuntimeApi;
 
@@ -31,17 +30,7 @@ struct Function {
 
 impl Function {
     async fn start(name: &str) -> Self {
-        let api = RuntimeApi::start().await;
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", name])
-            .envs(api.environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        api.first_next().await;
+        let (api, process) = RuntimeApi::with_own_function(name).await;
         Self { api, process }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -146,6 +148,23 @@ impl RuntimeApi {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512".to_owned()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
         ]
+    }
+
+    /// One with a function behind it that has ended its INIT: the very test binary that calls this, told to run the
+    /// ignored test of this name. The process is killed when it is dropped.
+    pub async fn with_own_function(test: &str) -> (Self, Child) {
+        let api = Self::start().await;
+        let process = Command::new(std::env::current_exe().expect("this test has a path"))
+            .args(["--ignored", "--exact", test])
+            .envs(api.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("this test runs");
+        api.first_next().await;
+        (api, process)
     }
 
     /// Waits until the function asks for its first event, which ends its INIT; says when that was.
