@@ -13,6 +13,7 @@ pub mod keys;
 pub mod policy;
 pub mod ports;
 pub mod service;
+pub mod vault;
 
 pub use error::{Fault, KmsError, OpenError};
 pub use keyway_crypto::{ContextError, EncryptionContext, SecretBytes};
