@@ -1,21 +1,21 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use keyway_auth::Authenticator;
-use keyway_auth::sigv4::Rules;
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
-use keyway_domain::datakey::DataKeys;
+use keyway_deployment_assembly::{Proof, Settings, Writing};
+use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
+use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
-use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader};
+use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
 use keyway_http::{Mount, Peer, Site};
-use keyway_testkit::{FixedClock, MemorySecrets, MemoryTable, SeededRandom};
+use keyway_testkit::{
+    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+};
 
 use crate::{Answer, Signer};
 
@@ -28,9 +28,11 @@ pub struct MemorySite {
     random: Arc<dyn Random>,
     service: Arc<Service>,
     site: Arc<Site>,
-    /// Those of master keys first.
+    vault: Arc<MemoryVault>,
+    /// In the order of the groups below.
     routes: Vec<(String, String)>,
-    key_route_count: usize,
+    /// How many routes each function mounts.
+    counts: Vec<(&'static str, usize)>,
     root: Signer,
 }
 
@@ -62,7 +64,6 @@ impl MemorySite {
         let port: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
         let table = Arc::new(MemoryTable::new(port.clone()));
-        let reader: Arc<dyn TableReader> = table.clone();
         let keyring = RootKeyring::establish(
             table.as_ref(),
             &MemorySecrets::new(),
@@ -74,31 +75,35 @@ impl MemorySite {
             panic!("memory does not fail")
         };
         let wrapper: Arc<dyn KeyWrapper> = Arc::new(keyring);
-        let ttl = Duration::from_secs(5);
         let root_id = AccessKeyId::parse("root").expect("an id");
         let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
-        let credentials =
-            Credentials::new(reader.clone(), wrapper.clone(), port.clone(), ttl, root);
-        let service = Arc::new(Service::new(reader.clone(), port.clone(), ttl));
-        let key_reader = Arc::new(KeyReader::new(reader, wrapper.clone(), port.clone(), ttl));
-        let data_keys = Arc::new(DataKeys::new(
-            key_reader.clone(),
-            service.clone(),
-            random.clone(),
-        ));
-        let keys = Arc::new(Keys::new(
-            table.clone(),
-            key_reader,
-            service.clone(),
-            wrapper.clone(),
-            port.clone(),
-            random.clone(),
-            immediate_deletion,
-        ));
-        let mut routes = key_routes(&keys);
-        let key_route_count = routes.len();
-        routes.extend(datakey_routes(&data_keys));
-        let authenticator = Arc::new(Authenticator::new(credentials, port, Rules::default()));
+        let settings = Settings {
+            region: None,
+            state_ttl_seconds: 5,
+            allow_immediate_deletion: immediate_deletion,
+        };
+        let vault = Arc::new(MemoryVault::new(9));
+        let ports = Writing {
+            table: table.clone(),
+            wrapper: wrapper.clone(),
+            vaults: Arc::new(MemoryVaults::new(vault.clone())),
+            folder: None,
+            clock: port,
+            random: random.clone(),
+        };
+        let server = ports.reading().server(&settings, Proof::Signature(root));
+        let groups = [
+            ("keys", key_routes(&ports.keys(&server, &settings))),
+            ("datakey", datakey_routes(&server.data_keys)),
+            ("service", service_routes(&ports.control(&server))),
+        ];
+        let (service, authenticator) = (server.service, server.authenticator);
+        let mut routes = Vec::new();
+        let mut counts = Vec::new();
+        for (name, group) in groups {
+            counts.push((name, group.len()));
+            routes.extend(group);
+        }
         let mount =
             Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
         let routes = mount
@@ -115,7 +120,8 @@ impl MemorySite {
             service,
             site: Arc::new(Site::new(7, mount)),
             routes,
-            key_route_count,
+            counts,
+            vault,
             root,
         }
     }
@@ -130,14 +136,21 @@ impl MemorySite {
         &self.routes
     }
 
-    /// Those of [`Self::routes`] that the keys function mounts.
-    pub fn key_routes(&self) -> &[(String, String)] {
-        &self.routes[..self.key_route_count]
+    /// Those of [`Self::routes`] that the function of this name mounts.
+    pub fn routes_of(&self, function: &str) -> &[(String, String)] {
+        let mut first = 0;
+        for (name, count) in &self.counts {
+            if *name == function {
+                return &self.routes[first..first + count];
+            }
+            first += count;
+        }
+        panic!("there is no function {function}")
     }
 
-    /// Those of [`Self::routes`] that the datakey function mounts.
-    pub fn datakey_routes(&self) -> &[(String, String)] {
-        &self.routes[self.key_route_count..]
+    /// The Vault that it reaches, whatever it is told.
+    pub fn vault(&self) -> &MemoryVault {
+        &self.vault
     }
 
     /// Who may do everything.

@@ -52,8 +52,8 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     let site = MemorySite::not_configured(false).await;
     let mut mounted = BTreeMap::new();
     for (function, routes) in [
-        ("KeysFunction", site.key_routes()),
-        ("DatakeyFunction", site.datakey_routes()),
+        ("KeysFunction", site.routes_of("keys")),
+        ("DatakeyFunction", site.routes_of("datakey")),
     ] {
         for (method, path) in routes {
             for prefix in PREFIXES {
@@ -114,10 +114,10 @@ async fn the_local_front_calls_the_same_functions() {
     let site = MemorySite::not_configured(false).await;
     let mut expected = BTreeSet::new();
     for prefix in PREFIXES {
-        for (_, path) in site.datakey_routes() {
+        for (_, path) in site.routes_of("datakey") {
             expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-datakey""#));
         }
-        for (_, path) in site.key_routes() {
+        for (_, path) in site.routes_of("keys") {
             assert!(path.starts_with("/kms/"), "{path}");
         }
         expected.insert(format!(r#""{prefix}/kms/{{*route}}" = "keyway-fn-keys""#));

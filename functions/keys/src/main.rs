@@ -7,7 +7,8 @@ use keyway_http::Mount;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let (server, keys) = function.writing().await?;
+    let (server, ports) = function.writing().await?;
+    let keys = ports.keys(&server, function.settings());
     let dialect = RustFs::new(server.authenticator);
     let mount = Mount::new(dialect, PREFIXES.to_vec(), key_routes(&keys))?;
     function.serve(mount).await

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use keyway_deployment_assembly::{Proof, Settings, default_key_id, instance, root_access_key};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
+use keyway_deployment_assembly::{
+    Proof, Server, Settings, default_key_id, instance, root_access_key,
+};
+use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
+
+use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
 use crate::place::Deployment;
@@ -87,7 +91,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             .await
             .map_err(|error| anyhow!("the service could not be configured: {error:?}"))?;
     }
-    let janitor = tokio::spawn(sweep(ports.janitor(&server.service)));
+    let janitor = tokio::spawn(sweep(ports.janitor(&server)));
     let config = server
         .service
         .config()
@@ -101,7 +105,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 
     let mut routes = key_routes(&ports.keys(&server, &serve.settings));
     routes.extend(datakey_routes(&server.data_keys));
-    let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
+    routes.extend(service_routes(&ports.control(&server)));
+    let dialect = RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
     let site = Arc::new(Site::new(instance(ports.random.as_ref())?, mount));
     let listener = listen(serve.listen, serve.insecure_http)
         .await
@@ -116,7 +122,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         table = serve.deployment.aws.name(),
         "keyway is serving"
     );
+    let upkeep = tokio::spawn(keep_up(server));
     keyway_runtime_hyper::serve(listener, site, stop).await;
+    upkeep.abort();
     janitor.abort();
     tracing::info!("keyway has stopped");
     Ok(())
@@ -136,6 +144,25 @@ async fn sweep(janitor: Janitor) {
                 "keys that are due could not be destroyed; the next sweep tries again"
             ),
         }
+    }
+}
+
+/// Keys that nobody asks for, and logins that nobody uses, are looked after this often.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+async fn keep_up(server: Server) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        interval.tick().await;
+        let done = server.upkeep().await;
+        if let Err(error) = &done
+            && !failed
+        {
+            tracing::warn!(?error, "upkeep failed; it is tried again every ten seconds");
+        }
+        failed = done.is_err();
     }
 }
 

@@ -67,6 +67,14 @@ impl Caller {
         self.judge(action, Target::Key(key.as_str()))
     }
 
+    /// Whether the caller may do this to the service itself. A permission that names keys is none.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_on_service(&self, action: Action) -> Result<(), KmsError> {
+        self.judge(action, Target::Service)
+    }
+
     fn judge(&self, action: Action, target: Target<'_>) -> Result<(), KmsError> {
         let allowed = match self.grant.as_ref() {
             Grant::Owner => true,

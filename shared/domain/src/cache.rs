@@ -12,7 +12,23 @@ pub(crate) struct Cache<K: Hash + Eq, V> {
     state: Mutex<State<K, V>>,
 }
 
+/// What a cache did since its process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheStats {
+    /// Questions that it answered.
+    pub hits: u64,
+    /// Questions that it could not answer.
+    pub misses: u64,
+    /// What it holds now.
+    pub entries: u64,
+    /// Entries that had to make room for others, or had become too old.
+    pub evictions: u64,
+}
+
 struct State<K: Hash + Eq, V> {
+    hits: u64,
+    misses: u64,
+    evictions: u64,
     entries: LruCache<K, (Duration, Arc<V>)>,
     /// Counts invalidations, so that a read begun before one cannot put its old answer back after it.
     epoch: u64,
@@ -29,6 +45,9 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
         Self {
             state: Mutex::new(State {
+                hits: 0,
+                misses: 0,
+                evictions: 0,
                 entries: LruCache::new(capacity),
                 epoch: 0,
             }),
@@ -43,11 +62,21 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     /// The cached value, if its read began less than `max_age` before `now`.
     pub(crate) fn get(&self, key: &K, now: Duration, max_age: Duration) -> Option<Arc<V>> {
         let mut state = self.state();
-        let (begun, value) = state.entries.get(key)?;
-        if now.saturating_sub(*begun) < max_age {
-            return Some(Arc::clone(value));
+        let fresh = state.entries.get(key).map(|(begun, value)| {
+            (now.saturating_sub(*begun) < max_age).then(|| Arc::clone(value))
+        });
+        match fresh {
+            Some(Some(value)) => {
+                state.hits += 1;
+                return Some(value);
+            }
+            Some(None) => {
+                state.entries.pop(key);
+                state.evictions += 1;
+            }
+            None => {}
         }
-        state.entries.pop(key);
+        state.misses += 1;
         None
     }
 
@@ -68,16 +97,46 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             return;
         }
         // Entries that nobody asks for again would otherwise outlive their age. The scan is short: a miss is rare.
-        let stale: Vec<K> = state
-            .entries
-            .iter()
-            .filter(|(_, (begun, _))| ticket.begun.saturating_sub(*begun) >= max_age)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in stale {
-            state.entries.pop(&key);
+        state.drop_stale(ticket.begun, max_age);
+        if max_age.is_zero() {
+            return;
         }
-        state.entries.put(key, (ticket.begun, value));
+        if let Some((other, _)) = state.entries.push(key.clone(), (ticket.begun, value))
+            && other != key
+        {
+            state.evictions += 1;
+        }
+    }
+
+    /// Drops everything older than `max_age`, and whatever is more than `capacity`.
+    pub(crate) fn tidy(&self, now: Duration, max_age: Duration, capacity: NonZeroUsize)
+    where
+        K: Clone,
+    {
+        let mut state = self.state();
+        state.drop_stale(now, max_age);
+        if state.entries.cap() != capacity {
+            let before = state.entries.len();
+            state.entries.resize(capacity);
+            state.evictions += before.saturating_sub(state.entries.len()) as u64;
+        }
+    }
+
+    /// Drops everything, and whatever reads are still under way.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state();
+        state.epoch = state.epoch.wrapping_add(1);
+        state.entries.clear();
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        let state = self.state();
+        CacheStats {
+            hits: state.hits,
+            misses: state.misses,
+            entries: state.entries.len() as u64,
+            evictions: state.evictions,
+        }
     }
 
     /// Forgets the entry, and whatever reads of it are still under way.
@@ -85,6 +144,21 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         let mut state = self.state();
         state.epoch = state.epoch.wrapping_add(1);
         state.entries.pop(key);
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> State<K, V> {
+    fn drop_stale(&mut self, now: Duration, max_age: Duration) {
+        let stale: Vec<K> = self
+            .entries
+            .iter()
+            .filter(|(_, (begun, _))| now.saturating_sub(*begun) >= max_age)
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.evictions += stale.len() as u64;
+        for key in stale {
+            self.entries.pop(&key);
+        }
     }
 }
 

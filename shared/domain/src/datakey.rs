@@ -10,7 +10,7 @@ use crate::error::{Fault, KmsError};
 use crate::keys::{KeyId, KeyReader, MasterKey};
 use crate::policy::Action;
 use crate::ports::Random;
-use crate::service::Service;
+use crate::service::{Service, ServiceConfig};
 
 /// How long a data key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +55,12 @@ pub struct Opened {
 /// The longest plaintext that can be encrypted, in bytes.
 pub const MAX_PLAINTEXT_BYTES: usize = 64 * 1024;
 
+/// A key that may serve, and the configuration that says so.
+struct Serving {
+    config: Arc<ServiceConfig>,
+    key: Arc<MasterKey>,
+}
+
 /// The operations on data keys.
 pub struct DataKeys {
     keys: Arc<KeyReader>,
@@ -87,8 +93,10 @@ impl DataKeys {
         self.random.fill(drawn.as_mut())?;
         let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
         let plaintext = SecretBytes::from(rest.get(..spec.bytes()).ok_or(SHORT_DRAW)?.to_vec());
-        let key = self.key(caller, Action::GenerateDataKey, key_id).await?;
-        let sealed = self.seal(&key, context, plaintext.expose(), fresh).await?;
+        let serving = self.key(caller, Action::GenerateDataKey, key_id).await?;
+        let sealed = self
+            .seal(&serving, context, plaintext.expose(), fresh)
+            .await?;
         Ok((plaintext, sealed))
     }
 
@@ -109,8 +117,8 @@ impl DataKeys {
                 format!("must be at most {MAX_PLAINTEXT_BYTES} bytes"),
             ));
         }
-        let key = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(&key, context, plaintext).await
+        let serving = self.key(caller, Action::Encrypt, key_id).await?;
+        self.seal_fresh(&serving, context, plaintext).await
     }
 
     /// Opens a ciphertext. With `key_id`, only one of that key.
@@ -147,7 +155,7 @@ impl DataKeys {
         let opened = self
             .open(caller, Action::Rewrap, None, blob, context)
             .await?;
-        let key = self
+        let serving = self
             .key(
                 caller,
                 Action::Rewrap,
@@ -155,7 +163,7 @@ impl DataKeys {
             )
             .await?;
         self.seal_fresh(
-            &key,
+            &serving,
             destination_context.unwrap_or(context),
             &opened.plaintext,
         )
@@ -168,7 +176,7 @@ impl DataKeys {
         caller: &Caller,
         action: Action,
         key_id: Option<KeyId>,
-    ) -> Result<Arc<MasterKey>, KmsError> {
+    ) -> Result<Serving, KmsError> {
         if let Some(key_id) = &key_id {
             caller.may(action, key_id)?;
         }
@@ -188,7 +196,7 @@ impl DataKeys {
             .await?
             .ok_or(KmsError::KeyNotFound(key_id))?;
         key.must_be_enabled()?;
-        Ok(key)
+        Ok(Serving { config, key })
     }
 
     async fn open(
@@ -203,7 +211,7 @@ impl DataKeys {
         let sealed_by =
             KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
         caller.may(action, &sealed_by)?;
-        self.service.running().await?;
+        let config = self.service.running().await?;
         if key_id.is_some_and(|wanted| *wanted != sealed_by) {
             return Err(KmsError::DecryptionFailed);
         }
@@ -223,7 +231,9 @@ impl DataKeys {
         key.must_be_enabled()?;
         let plaintext = self
             .keys
-            .with_material(&key, key_version, |material| parsed.open(material, context))
+            .with_material(&config, &key, key_version, |material| {
+                parsed.open(material, context)
+            })
             .await?
             .and_then(Result::ok)
             .ok_or(KmsError::DecryptionFailed)?;
@@ -236,26 +246,28 @@ impl DataKeys {
 
     async fn seal_fresh(
         &self,
-        key: &MasterKey,
+        serving: &Serving,
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
-        self.seal(key, context, plaintext.expose(), &fresh).await
+        self.seal(serving, context, plaintext.expose(), &fresh)
+            .await
     }
 
     async fn seal(
         &self,
-        key: &MasterKey,
+        serving: &Serving,
         context: &EncryptionContext,
         plaintext: &[u8],
         fresh: &[u8; 32],
     ) -> Result<Sealed, KmsError> {
+        let Serving { config, key } = serving;
         let version = key.current_version();
         let blob = self
             .keys
-            .with_material(key, version, |material| {
+            .with_material(config, key, version, |material| {
                 seal(
                     Purpose::Seal,
                     material,

@@ -42,6 +42,8 @@ pub enum KmsError {
     DecryptionFailed,
     /// Other writers were always faster; trying again may help.
     Contended(KeyId),
+    /// What the service is or does at present stands against it. Says what.
+    Conflict(&'static str),
     /// The service was never configured.
     NotConfigured,
     /// The service is stopped.

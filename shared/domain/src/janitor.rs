@@ -7,6 +7,7 @@ use crate::keys::{KeyId, decode};
 use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
 use crate::revision;
 use crate::service::Service;
+use crate::wrappers::Wrappers;
 
 /// What one sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,23 +34,49 @@ impl Swept {
 pub struct Janitor {
     table: Arc<dyn TableWriter>,
     service: Arc<Service>,
+    wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 const PAGE: usize = 500;
 
+/// Why a key was not destroyed.
+enum Destroying {
+    /// Somebody else changed it.
+    Conflict,
+    Failed(KmsError),
+}
+
+impl From<StoreError> for Destroying {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict => Self::Conflict,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<KmsError> for Destroying {
+    fn from(error: KmsError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Janitor {
-    /// Over the table of the service. It needs no keyring: what it destroys it never unwraps.
+    /// Over the table of the service. What it destroys it never unwraps: it needs the keyring for nothing but the
+    /// credential of a Vault that keeps copies.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
+        wrappers: Arc<Wrappers>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
         Self {
             table,
             service,
+            wrappers,
             clock,
             random,
         }
@@ -57,18 +84,27 @@ impl Janitor {
 
     /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
     /// knows: the removal of a record that is absent succeeds, so without it two janitors could both report one key.
-    async fn destroy(&self, seen: &Record) -> Result<(), StoreError> {
+    async fn destroy(&self, seen: &Record) -> Result<(), Destroying> {
         let claim = Record {
-            revision: revision(self.random.as_ref()).map_err(|source| StoreError::Failed {
-                what: "draw a revision",
-                source: source.into(),
-            })?,
+            revision: revision(self.random.as_ref()).map_err(KmsError::from)?,
             ..seen.clone()
         };
         self.table.replace(&claim, seen.revision).await?;
-        self.table
+        let config = self.service.config().await?;
+        // The copy first: a copy that outlives its key would be the key.
+        self.wrappers
+            .remove_copy(config.as_deref(), &claim.id)
+            .await?;
+        let removed = self
+            .table
             .remove(Kind::Key, &claim.id, claim.revision)
-            .await
+            .await;
+        if let (Err(StoreError::Conflict), Some(config)) = (&removed, config) {
+            // It was spared in the same instant.
+            let table = self.table.as_ref();
+            self.wrappers.copy_again(&config, table, &claim.id).await?;
+        }
+        Ok(removed?)
     }
 
     /// Looks at every key once, and destroys those that are due.
@@ -101,8 +137,8 @@ impl Janitor {
                 match self.destroy(record).await {
                     Ok(()) => swept.destroyed.push(key.id),
                     // Somebody changed it since the page was read, or another janitor has it; the next sweep looks again.
-                    Err(StoreError::Conflict) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(Destroying::Conflict) => {}
+                    Err(Destroying::Failed(error)) => return Err(error),
                 }
             }
             after = page.records.into_iter().next_back().map(|record| record.id);

@@ -81,6 +81,11 @@ pub struct Wrapped {
 }
 
 impl Wrapped {
+    /// The name of what wrapped it.
+    pub(crate) fn wrapper(&self) -> &str {
+        &self.wrapper
+    }
+
     pub(crate) async fn seal(
         wrapper: &dyn KeyWrapper,
         binding: &Binding<'_>,
@@ -113,7 +118,7 @@ impl Wrapped {
     }
 }
 
-fn kms_error(what: &'static str, error: WrapError) -> KmsError {
+pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
     match error {
         WrapError::Unavailable(source) => KmsError::Unavailable(Fault::new(what, source)),
         other => KmsError::Backend(Fault::new(what, other)),
@@ -285,7 +290,8 @@ impl Drop for StoredRoot {
 }
 
 impl RootKeyring {
-    const NAME: &'static str = "root";
+    /// The name that records keep of what it wrapped.
+    pub const NAME: &'static str = "root";
 
     /// Opens the deployment's keyring; on the very first start, makes it and marks the table as this deployment's.
     /// Of several processes that start at once, one makes it and all hold the same.

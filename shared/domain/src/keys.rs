@@ -20,7 +20,7 @@ use crate::uuid_v4;
 
 pub use listing::{KeyPage, KeyQuery};
 pub use operations::Keys;
-pub use reader::{KeyReader, MATERIAL_CAPACITY, MATERIAL_TTL};
+pub use reader::KeyReader;
 
 /// The id of a master key: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -288,6 +288,13 @@ impl MasterKey {
             key_id: self.id.clone(),
             state: self.state,
         }
+    }
+
+    /// Whether some version of it is wrapped by this wrapper.
+    pub(crate) fn is_wrapped_by(&self, wrapper: &str) -> bool {
+        self.versions
+            .iter()
+            .any(|version| version.material.wrapper() == wrapper)
     }
 
     fn binding(&self, version: u32) -> Binding<'_> {

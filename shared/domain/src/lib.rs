@@ -14,7 +14,9 @@ pub mod policy;
 pub mod ports;
 pub mod service;
 pub mod vault;
+pub mod wrappers;
 
+pub use cache::CacheStats;
 pub use error::{Fault, KmsError, OpenError};
 pub use keyway_crypto::{ContextError, EncryptionContext, SecretBytes};
 

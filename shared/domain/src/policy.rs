@@ -127,6 +127,8 @@ enum Effect {
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     Key(&'a str),
+    /// The service itself: only what speaks of everything speaks of it.
+    Service,
     /// Some key, not known yet: does the statement speak of any key, of all keys?
     Unknown,
 }
@@ -291,6 +293,9 @@ impl Statement {
                     .iter()
                     .any(|resource| match (target, self.effect) {
                         (Target::Key(key), _) => names_key(resource, key),
+                        (Target::Service, _) => {
+                            matches!(resource.as_str(), "*" | "arn:aws:kms:::*")
+                        }
                         // Whether some key may be allowed; a Deny settles that only where it spares none.
                         (Target::Unknown, Effect::Allow) => true,
                         (Target::Unknown, Effect::Deny) => {

@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
+use crate::error::KmsError;
+
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -110,6 +112,13 @@ pub trait TableReader: Send + Sync {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError>;
 
+    /// How many records of the kind have ids that begin with `prefix`, expired ones left out. May lag behind by a
+    /// moment, and may cost as much as reading them.
+    ///
+    /// # Errors
+    /// [`StoreError::Throttled`] or [`StoreError::Failed`].
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError>;
+
     /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after`
     /// by their bytes; `after` need not name a record. The cost depends on `limit`, not on the size of the table.
     ///
@@ -171,6 +180,22 @@ pub trait SecretStore: Send + Sync {
         value: &SecretBytes,
         seen: Option<&SecretVersion>,
     ) -> Result<SecretVersion, StoreError>;
+}
+
+/// The folder of the root keyring's file, on a deployment that keeps it in one. `None` is the deployment's own folder.
+#[async_trait]
+pub trait KeyringFolder: Send + Sync {
+    /// Has the folder `to` hold the root keyring as `from` does. It is made, for its owner alone, if it is missing.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] naming `key_directory` when the folder is not fit for it, or holds another keyring.
+    async fn copy(&self, from: Option<&str>, to: Option<&str>) -> Result<(), KmsError>;
+
+    /// Removes the root keyring from a folder where it is no longer looked for.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    async fn leave(&self, folder: Option<&str>) -> Result<(), KmsError>;
 }
 
 /// Time. The only one that the domain knows.

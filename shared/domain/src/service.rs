@@ -1,5 +1,10 @@
 //! The service's configuration and state, shared by every instance through the table.
 
+mod changes;
+mod control;
+mod status;
+
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +13,17 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
+use crate::keyring::Wrapped;
 use crate::keys::{KeyId, Reference};
 use crate::ports::{
-    Clock, Consistency, Kind, Random, Record, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use crate::revision;
+use crate::vault::{VaultPatience, VaultSettings};
+use crate::{revision, uuid_v4};
+
+pub use changes::{Change, ConfigChanges, NewAuth};
+pub use control::{ServiceControl, Started};
+pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";
 
@@ -32,24 +43,175 @@ pub enum ServiceState {
 pub enum BackendType {
     /// The root keyring of this deployment.
     Local,
+    /// The transit engine of Vault or OpenBao.
+    Vault,
 }
 
-/// The configuration record.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What is cached of unwrapped keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheSettings {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// For how long, in seconds: 1 to 86,400.
+    pub ttl_seconds: u32,
+    /// How many keys' versions at most: 1 to 100,000.
+    pub max_keys: u32,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl_seconds: 600,
+            max_keys: 1024,
+        }
+    }
+}
+
+impl CacheSettings {
+    pub(crate) fn ttl(self) -> Duration {
+        if self.enabled {
+            Duration::from_secs(self.ttl_seconds.into())
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    pub(crate) fn capacity(self) -> NonZeroUsize {
+        usize::try_from(self.max_keys)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// A Vault as the configuration record keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultConfig {
+    /// How it is reached.
+    pub settings: VaultSettings,
+    /// The token or secret id, wrapped by the root keyring.
+    pub(crate) credential: Option<Wrapped>,
+    /// Random bytes wrapped by its transit key: whoever opens them holds the very same key.
+    pub(crate) probe: Option<Wrapped>,
+}
+
+impl VaultConfig {
+    /// Whether a token or secret id is kept for it.
+    pub fn has_credential(&self) -> bool {
+        self.credential.is_some()
+    }
+}
+
+/// How long a backend is waited for, in seconds, when nothing is said.
+const TIMEOUT_SECONDS: u32 = 30;
+/// How often a failed call is repeated, when nothing is said.
+const RETRY_ATTEMPTS: u32 = 3;
+
+/// The configuration record. It holds no secret in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceConfig {
     format: u8,
+    /// Names this configuration; another one has another id.
+    pub config_id: String,
     /// Where the service stands.
     pub state: ServiceState,
     /// What wraps the master keys.
     pub backend_type: BackendType,
+    /// The folder of the root keyring's file, where that is not the deployment's own. Only on one machine.
+    pub key_directory: Option<String>,
+    /// The Vault that is the backend, or that old keys are still wrapped by.
+    pub vault: Option<VaultConfig>,
     /// Used by data-key operations that name no key.
     pub default_key_id: Option<KeyId>,
+    /// What is cached.
+    pub cache: CacheSettings,
+    /// How long one call to a backend may take, in seconds: 1 to 300.
+    pub timeout_seconds: u32,
+    /// How often a failed call to a backend is repeated: 0 to 10.
+    pub retry_attempts: u32,
+    /// Raised when every instance must drop what it has cached.
+    pub(crate) cache_epoch: u64,
     /// Authenticates list markers, so that one that was never given out is refused. Protects no data.
     #[serde(with = "base64_bytes")]
     pub(crate) marker_key: Vec<u8>,
 }
 
-/// Reads and sets the service's state.
+impl ServiceConfig {
+    /// The local backend with its defaults, stopped.
+    fn fresh(random: &dyn Random) -> Result<Self, KmsError> {
+        let mut marker_key = vec![0; 32];
+        random.fill(&mut marker_key)?;
+        Ok(Self {
+            format: encoding::FORMAT,
+            config_id: config_id(random)?,
+            state: ServiceState::Configured,
+            backend_type: BackendType::Local,
+            key_directory: None,
+            vault: None,
+            default_key_id: None,
+            cache: CacheSettings::default(),
+            timeout_seconds: TIMEOUT_SECONDS,
+            retry_attempts: RETRY_ATTEMPTS,
+            cache_epoch: 0,
+            marker_key,
+        })
+    }
+
+    pub(crate) fn patience(&self) -> VaultPatience {
+        VaultPatience {
+            timeout: Duration::from_secs(self.timeout_seconds.into()),
+            retries: self.retry_attempts,
+        }
+    }
+
+    /// The configuration of a service that is running.
+    fn must_run(self: Arc<Self>) -> Result<Arc<Self>, KmsError> {
+        match self.state {
+            ServiceState::Running => Ok(self),
+            ServiceState::Configured => Err(KmsError::NotRunning),
+        }
+    }
+
+    fn record(&self, random: &dyn Random) -> Result<Record, KmsError> {
+        Ok(Record {
+            kind: Kind::Config,
+            id: SERVICE_RECORD.to_owned(),
+            revision: revision(random)?,
+            value: encoding::encode(self)?,
+            expires_at: None,
+        })
+    }
+}
+
+fn config_id(random: &dyn Random) -> Result<String, KmsError> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes)?;
+    Ok(uuid_v4(bytes))
+}
+
+/// The folder of the root keyring's file, if the configuration names one: asked before the keyring can be opened.
+///
+/// # Errors
+/// When the table fails.
+pub async fn key_directory(table: &dyn TableReader) -> Result<Option<String>, KmsError> {
+    Ok(stored(table)
+        .await?
+        .and_then(|(config, _)| config.key_directory))
+}
+
+/// The configuration as it is now, and its revision.
+async fn stored(table: &dyn TableReader) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
+    let record = table
+        .get(Kind::Config, SERVICE_RECORD, Consistency::Strong)
+        .await?;
+    match record {
+        Some(record) => Ok(Some((encoding::decode(&record.value)?, record.revision))),
+        None => Ok(None),
+    }
+}
+
+/// Reads the service's state.
 pub struct Service {
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
@@ -64,8 +226,13 @@ impl Service {
             table,
             clock,
             state_ttl,
-            cache: Cache::new(std::num::NonZeroUsize::MIN),
+            cache: Cache::new(NonZeroUsize::MIN),
         }
+    }
+
+    /// How long an instance may act on a state that another instance has changed since.
+    pub fn state_ttl(&self) -> Duration {
+        self.state_ttl
     }
 
     /// The configuration, at most the state TTL old; `None` when the service was never configured.
@@ -78,17 +245,18 @@ impl Service {
             return Ok(Some(config));
         }
         let ticket = self.cache.begin(now);
-        let Some(record) = self
-            .table
-            .get(Kind::Config, SERVICE_RECORD, Consistency::Strong)
-            .await?
-        else {
+        let Some((config, _)) = stored(self.table.as_ref()).await? else {
             return Ok(None);
         };
-        let config: Arc<ServiceConfig> = Arc::new(encoding::decode(&record.value)?);
+        let config = Arc::new(config);
         self.cache
             .insert(ticket, (), Arc::clone(&config), self.state_ttl);
         Ok(Some(config))
+    }
+
+    /// Has the next question read the table.
+    fn forget(&self) {
+        self.cache.forget(&());
     }
 
     /// The configuration of a service that is running.
@@ -96,11 +264,10 @@ impl Service {
     /// # Errors
     /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
     pub async fn running(&self) -> Result<Arc<ServiceConfig>, KmsError> {
-        let config = self.config().await?.ok_or(KmsError::NotConfigured)?;
-        match config.state {
-            ServiceState::Running => Ok(config),
-            ServiceState::Configured => Err(KmsError::NotRunning),
-        }
+        self.config()
+            .await?
+            .ok_or(KmsError::NotConfigured)?
+            .must_run()
     }
 
     /// What names the key and would break without it.
@@ -128,27 +295,16 @@ impl Service {
         random: &dyn Random,
         default_key_id: Option<KeyId>,
     ) -> Result<(), KmsError> {
-        let mut marker_key = vec![0; 32];
-        random.fill(&mut marker_key)?;
         let config = ServiceConfig {
-            format: encoding::FORMAT,
             state: ServiceState::Running,
-            backend_type: BackendType::Local,
             default_key_id,
-            marker_key,
+            ..ServiceConfig::fresh(random)?
         };
-        let record = Record {
-            kind: Kind::Config,
-            id: SERVICE_RECORD.to_owned(),
-            revision: revision(random)?,
-            value: encoding::encode(&config)?,
-            expires_at: None,
-        };
-        match table.put_new(&record).await {
+        match table.put_new(&config.record(random)?).await {
             Ok(()) | Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
-        self.cache.forget(&());
+        self.forget();
         match self.config().await? {
             Some(_) => Ok(()),
             None => Err(KmsError::Backend(Fault::plain(

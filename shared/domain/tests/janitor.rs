@@ -13,9 +13,11 @@ use keyway_domain::keys::DeletionWindow;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn janitor(house: &House) -> Janitor {
+    let process = house.process(false);
     Janitor::new(
         house.table.clone(),
-        house.process(false).service,
+        process.service,
+        process.wrappers,
         house.clock.clone(),
         house.random.clone(),
     )

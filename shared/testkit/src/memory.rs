@@ -44,6 +44,14 @@ impl TableReader for MemoryTable {
             .cloned())
     }
 
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        let records = lock(&self.records);
+        let counted = records.values().filter(|record| {
+            record.kind == kind && record.id.starts_with(prefix) && self.live(record)
+        });
+        Ok(counted.count() as u64)
+    }
+
     async fn page(
         &self,
         kind: Kind,

@@ -56,6 +56,7 @@ pub async fn run_all_up_to(
     after_need_not_name_a_record(&*factory(clock()).await, random).await;
     more_is_exact(&*factory(clock()).await, random).await;
     kinds_are_apart(&*factory(clock()).await, random).await;
+    counts_are_exact(&*factory(clock()).await, random).await;
     values_survive(&*factory(clock()).await, random, largest_value).await;
     one_of_many_creations_wins(&factory(clock()).await, random, 16).await;
     one_of_many_creations_wins(&factory(clock()).await, random, 64).await;
@@ -525,6 +526,35 @@ pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     }
 }
 
+/// A count is of one kind and prefix, and of what lives.
+pub async fn counts_are_exact(table: &dyn TableWriter, random: &dyn Random) {
+    let (scope, other) = (scope(random), scope(random));
+    let count = async |prefix: &str| table.count(Kind::Key, prefix).await.expect("a count");
+    assert_eq!(count(&scope).await, 0);
+    let mut last = None;
+    for n in 0..7 {
+        let record = record(random, &format!("{scope}{n}"), b"");
+        table.put_new(&record).await.expect("a creation");
+        last = Some(record);
+    }
+    let elsewhere = record(random, &other, b"");
+    table.put_new(&elsewhere).await.expect("a creation");
+    let of_another_kind = Record {
+        kind: Kind::AccessKey,
+        ..record(random, &format!("{scope}x"), b"")
+    };
+    table.put_new(&of_another_kind).await.expect("a creation");
+    assert_eq!(count(&scope).await, 7);
+    assert_eq!(count(&other).await, 1);
+    assert!(count("").await >= 8);
+    let last = last.expect("a record");
+    table
+        .remove(Kind::Key, &last.id, last.revision)
+        .await
+        .expect("the removal");
+    assert_eq!(count(&scope).await, 6);
+}
+
 /// Any bytes up to the largest value come back as they were, from a read and from a page.
 pub async fn values_survive(table: &dyn TableWriter, random: &dyn Random, largest_value: usize) {
     let scope = scope(random);
@@ -702,6 +732,8 @@ pub async fn expired_records_are_on_no_page(
 
     let lasting = [0, 3, 6].map(|n| format!("{scope}{n}"));
     assert_eq!(ids(table, Kind::Key, &scope).await, lasting);
+    let counted = table.count(Kind::Key, &scope).await.expect("a count");
+    assert_eq!(counted, 3);
     for (limit, more) in [(1, true), (2, true), (3, false), (4, false)] {
         let page = table
             .page(Kind::Key, &scope, None, limit)

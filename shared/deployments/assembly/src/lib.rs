@@ -17,8 +17,10 @@ use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
-use keyway_domain::service::Service;
+use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::service::{Service, ServiceControl, ServiceState};
+use keyway_domain::vault::Vaults;
+use keyway_domain::wrappers::Wrappers;
 
 pub use settings::{Settings, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
@@ -28,8 +30,12 @@ pub use system::{SystemClock, SystemRandom};
 pub struct Ports<T: ?Sized> {
     /// The table.
     pub table: Arc<T>,
-    /// What wraps secrets.
+    /// What wraps secrets: the root keyring.
     pub wrapper: Arc<dyn KeyWrapper>,
+    /// What reaches Vaults.
+    pub vaults: Arc<dyn Vaults>,
+    /// Where the root keyring's file is, on a deployment that has one.
+    pub folder: Option<Arc<dyn KeyringFolder>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -57,6 +63,7 @@ pub struct Server {
     pub data_keys: Arc<DataKeys>,
     /// The service's state.
     pub service: Arc<Service>,
+    wrappers: Arc<Wrappers>,
     reader: Arc<KeyReader>,
 }
 
@@ -87,9 +94,10 @@ impl Reading {
             Arc::clone(clock),
             state_ttl,
         ));
+        let wrappers = self.wrappers();
         let reader = Arc::new(KeyReader::new(
             Arc::clone(table),
-            Arc::clone(&self.wrapper),
+            Arc::clone(&wrappers),
             Arc::clone(clock),
             state_ttl,
         ));
@@ -101,7 +109,37 @@ impl Reading {
                 Arc::clone(&self.random),
             )),
             service,
+            wrappers,
             reader,
+        }
+    }
+}
+
+impl<T: ?Sized> Ports<T> {
+    /// Everything that wraps master keys.
+    pub fn wrappers(&self) -> Arc<Wrappers> {
+        let (root, vaults) = (Arc::clone(&self.wrapper), Arc::clone(&self.vaults));
+        Arc::new(Wrappers::new(root, vaults))
+    }
+}
+
+impl Server {
+    /// What must be done now and then in a process that lives long: what is cached is let go when its time has come or
+    /// the service is stopped, and the login to Vault is renewed.
+    ///
+    /// # Errors
+    /// When the table or Vault fails.
+    pub async fn upkeep(&self) -> Result<(), KmsError> {
+        match self.service.config().await? {
+            Some(config) if config.state == ServiceState::Running => {
+                self.reader.obey(&config);
+                self.reader.tidy(&config);
+                self.wrappers.renew(&config).await
+            }
+            _ => {
+                self.reader.flush();
+                Ok(())
+            }
         }
     }
 }
@@ -112,6 +150,8 @@ impl Writing {
         Ports {
             table: Arc::clone(&self.table) as Arc<dyn TableReader>,
             wrapper: Arc::clone(&self.wrapper),
+            vaults: Arc::clone(&self.vaults),
+            folder: self.folder.clone(),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         }
@@ -123,10 +163,22 @@ impl Writing {
             Arc::clone(&self.table),
             Arc::clone(&server.reader),
             Arc::clone(&server.service),
-            Arc::clone(&self.wrapper),
+            Arc::clone(&server.wrappers),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
             settings.allow_immediate_deletion,
+        ))
+    }
+
+    /// The operations on the service, of the process that `server` serves.
+    pub fn control(&self, server: &Server) -> Arc<ServiceControl> {
+        Arc::new(ServiceControl::new(
+            Arc::clone(&self.table),
+            Arc::clone(&server.service),
+            Arc::clone(&server.reader),
+            Arc::clone(&server.wrappers),
+            self.folder.clone(),
+            Arc::clone(&self.random),
         ))
     }
 
@@ -141,10 +193,11 @@ impl Writing {
     }
 
     /// What destroys keys whose deletion date has passed.
-    pub fn janitor(&self, service: &Arc<Service>) -> Janitor {
+    pub fn janitor(&self, server: &Server) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
-            Arc::clone(service),
+            Arc::clone(&server.service),
+            Arc::clone(&server.wrappers),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
         )
@@ -162,6 +215,26 @@ impl Writing {
         service
             .start_if_new(self.table.as_ref(), self.random.as_ref(), default_key_id)
             .await
+    }
+}
+
+/// What reaches Vaults from here.
+///
+/// # Errors
+/// TODO
+pub fn vaults() -> anyhow::Result<Arc<dyn Vaults>> {
+    Ok(Arc::new(NoVaults))
+}
+
+struct NoVaults;
+impl Vaults for NoVaults {
+    fn open(
+        &self,
+        _: &keyway_domain::vault::VaultSettings,
+        _: Option<&keyway_crypto::SecretBytes>,
+        _: keyway_domain::vault::VaultPatience,
+    ) -> Result<Arc<dyn keyway_domain::vault::Vault>, keyway_domain::Fault> {
+        Err(keyway_domain::Fault::plain("no Vault here"))
     }
 }
 

@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
 use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
 use keyway_deployment_assembly::{
-    Proof, Reading, Server, Settings, SystemClock, SystemRandom, default_key_id, environment,
-    instance, root_access_key,
+    Proof, Reading, Server, Settings, SystemClock, SystemRandom, Writing, default_key_id,
+    environment, instance, root_access_key, vaults,
 };
+use keyway_domain::SecretBytes;
 use keyway_domain::janitor::Janitor;
-use keyway_domain::keyring::KeyringOnDemand;
-use keyway_domain::keys::Keys;
+use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random};
 use keyway_domain::service::Service;
+use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
@@ -136,6 +138,8 @@ impl Function {
         let ports = Reading {
             table,
             wrapper: Arc::clone(&keyring) as _,
+            vaults: vaults()?,
+            folder: None,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         };
@@ -149,7 +153,7 @@ impl Function {
     ///
     /// # Errors
     /// As [`Function::reading`].
-    pub async fn writing(&self) -> anyhow::Result<(Server, Arc<Keys>)> {
+    pub async fn writing(&self) -> anyhow::Result<(Server, Writing)> {
         let arguments = &self.arguments;
         let (ports, keyring) = place::open(
             &arguments.place,
@@ -159,7 +163,6 @@ impl Function {
             &self.random,
         )?;
         let server = ports.reading().server(&arguments.settings, self.proof()?);
-        let keys = ports.keys(&server, &arguments.settings);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
         if arguments.start
@@ -168,10 +171,16 @@ impl Function {
         {
             tracing::error!(?error, "the service could not be started");
         }
-        Ok((server, keys))
+        Ok((server, ports))
     }
 
-    /// What destroys keys whose deletion date has passed. It has no secret and needs none.
+    /// How requests are served.
+    pub fn settings(&self) -> &Settings {
+        &self.arguments.settings
+    }
+
+    /// What destroys keys whose deletion date has passed. It needs the root keyring only where a Vault keeps copies of
+    /// keys, for the login to that Vault is wrapped by it.
     ///
     /// # Errors
     /// When the settings do not say where the table is.
@@ -182,9 +191,21 @@ impl Function {
             Arc::clone(&self.clock),
             self.arguments.settings.state_ttl(),
         );
+        let keyring: Arc<dyn KeyWrapper> = if self.arguments.place.names_keyring() {
+            Arc::new(KeyringOnDemand::opening(
+                Arc::clone(&table) as _,
+                self.arguments.place.secrets(&self.aws)?,
+                Arc::clone(&self.clock),
+                Arc::clone(&self.random),
+            ))
+        } else {
+            Arc::new(NoKeyring)
+        };
+        let wrappers = Arc::new(Wrappers::new(keyring, vaults()?));
         Ok(Janitor::new(
             table,
             Arc::new(service),
+            wrappers,
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
         ))
@@ -274,6 +295,30 @@ async fn warm(keyring: &KeyringOnDemand, server: &Server) -> bool {
             false
         }
     }
+}
+
+/// The root keyring of a function that was not given it.
+struct NoKeyring;
+
+#[async_trait]
+impl KeyWrapper for NoKeyring {
+    fn name(&self) -> &'static str {
+        RootKeyring::NAME
+    }
+
+    async fn wrap(&self, _: &Binding<'_>, _: &[u8]) -> Result<Vec<u8>, WrapError> {
+        Err(not_given())
+    }
+
+    async fn unwrap(&self, _: &Binding<'_>, _: &[u8]) -> Result<SecretBytes, WrapError> {
+        Err(not_given())
+    }
+}
+
+fn not_given() -> WrapError {
+    WrapError::Unavailable(
+        "this function was not given the root keyring; set KEYWAY_ROOT_KEYRING_SECRET".into(),
+    )
 }
 
 fn on_lambda() -> anyhow::Result<bool> {

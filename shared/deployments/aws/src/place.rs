@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
-use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment};
+use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment, vaults};
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
@@ -34,6 +34,12 @@ impl Place {
     /// The table's name. A variable that is set to nothing counts as not set, here and below.
     pub fn name(&self) -> Option<&str> {
         self.table.as_deref().filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn names_keyring(&self) -> bool {
+        self.root_keyring_secret
+            .as_deref()
+            .is_some_and(|id| !id.is_empty())
     }
 
     fn root_access_key_id(&self) -> Option<&str> {
@@ -164,6 +170,8 @@ pub(crate) fn open(
     let ports = Writing {
         table,
         wrapper: Arc::clone(&keyring) as _,
+        vaults: vaults()?,
+        folder: None,
         clock: Arc::clone(clock),
         random: Arc::clone(random),
     };

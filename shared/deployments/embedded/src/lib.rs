@@ -3,17 +3,20 @@
 //! Every process that serves this deployment opens its ports here, so that all of them
 //! understand the same settings and the same folder.
 
+mod folder;
 mod settings;
 
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing};
+use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, vaults};
 use keyway_domain::keyring::{KEYRING_SECRET, RootKeyring};
 use keyway_domain::ports::{Clock, Random};
+use keyway_domain::service::key_directory;
 use keyway_secrets_file::FileSecrets;
 use keyway_store_sqlite::SqliteTable;
 
+use folder::DataFolder;
 pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
@@ -44,13 +47,15 @@ pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
     // The table first: it makes the data folder, or refuses one that others may enter.
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
         .context("the table")?;
-    let secrets = secrets(operator, &random)?;
+    let secrets = secrets(operator, &table, &random).await?;
     let keyring = RootKeyring::establish(&table, &secrets, clock.as_ref(), Arc::clone(&random))
         .await
         .context("the root keyring")?;
     Ok(Writing {
         table: Arc::new(table),
         wrapper: Arc::new(keyring),
+        vaults: vaults()?,
+        folder: Some(Arc::new(DataFolder::new(operator, Arc::clone(&random)))),
         clock,
         random,
     })
@@ -63,16 +68,32 @@ pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
 /// When the keyring does not open with the current passphrase, or cannot be written.
 pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyhow::Result<()> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let new = new.passphrase()?;
-    secrets(operator, &random)?
+    let table =
+        SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
+    secrets(operator, &table, &random)
+        .await?
         .change_passphrase(KEYRING_SECRET, new)
         .await
         .context("the root keyring")?;
     Ok(())
 }
 
-fn secrets(operator: &Operator, random: &Arc<dyn Random>) -> anyhow::Result<FileSecrets> {
-    let folder = operator.data_dir.join(SECRETS_FOLDER);
+/// The secrets of the folder that the service's configuration names, or of the deployment's own.
+async fn secrets(
+    operator: &Operator,
+    table: &SqliteTable,
+    random: &Arc<dyn Random>,
+) -> anyhow::Result<FileSecrets> {
+    let configured = match key_directory(table).await {
+        Ok(configured) => configured,
+        Err(error) => bail!("the service's configuration: {error:?}"),
+    };
+    let folder = match configured {
+        Some(folder) => folder.into(),
+        None => operator.data_dir.join(SECRETS_FOLDER),
+    };
     FileSecrets::open(&folder, operator.passphrase()?, Arc::clone(random))
         .context("the root keyring's folder")
 }

@@ -107,7 +107,7 @@ type Answer = Result<Response<Bytes>, Refusal>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
-    #[serde(alias = "keyId", alias = "KeyId")]
+    #[serde(alias = "keyId", alias = "KeyId", alias = "keyName")]
     key_id: Option<String>,
     #[serde(alias = "keyUsage", alias = "KeyUsage")]
     #[expect(
@@ -127,7 +127,8 @@ enum KeyUsage {
     EncryptDecrypt,
 }
 
-async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+/// The key that a request asks for, by its body, its query or both.
+pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, Refusal> {
     let CreateBody {
         key_id,
         description,
@@ -141,12 +142,15 @@ async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
         .transpose()?;
     let named = wire::named_key(key_id.as_deref(), &call.query)?;
     let description = description.map(Description::parse).transpose()?.flatten();
-    let new = NewKey {
+    Ok(NewKey {
         id: wire::agreeing([tagged, named])?,
         description,
         tags,
-    };
-    let key = keys.create(&call.caller, new).await?;
+    })
+}
+
+async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    let key = keys.create(&call.caller, new_key(&call)?).await?;
     key_answer("key created successfully", &key)
 }
 
@@ -384,7 +388,7 @@ fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
     Ok(Tags::parse(tags)?)
 }
 
-fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+pub(crate) fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
     query
         .one(name)
         .map_err(|error| Refusal::invalid_query(name, error))

@@ -5,8 +5,10 @@
 //! that all of them can read.
 
 mod datakey;
+mod first_generation;
 mod keys;
 mod refusal;
+mod service;
 mod wire;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use keyway_domain::access::Caller;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
+use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
 pub use refusal::Refusal;
@@ -60,12 +63,19 @@ impl Dialect for RustFs {
 
 /// The routes of master keys.
 pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
-    keys::routes(keys)
+    let mut routes = keys::routes(keys);
+    routes.extend(first_generation::routes(keys));
+    routes
 }
 
 /// The routes of data keys.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     datakey::routes(data_keys)
+}
+
+/// The routes of the service itself.
+pub fn service_routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
+    service::routes(control)
 }
 
 /// A route whose handler runs `run` on `operations`.

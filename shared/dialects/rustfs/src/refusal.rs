@@ -10,6 +10,8 @@ use keyway_domain::{Fault, KmsError};
 use keyway_http::{Place, QueryError, Refused};
 use serde::Serialize;
 
+use crate::first_generation;
+
 /// An answer that says no.
 #[derive(Debug)]
 pub struct Refusal {
@@ -62,8 +64,11 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn answer(self, place: &Place<'_>) -> Response<Bytes> {
+    pub(crate) fn answer(mut self, place: &Place<'_>) -> Response<Bytes> {
         self.log(place.request_id);
+        if first_generation::owns(place.raw_path) {
+            self.code = first_generation::code(self.code);
+        }
         let body = ErrorBody {
             success: false,
             code: self.code,
@@ -171,10 +176,11 @@ impl From<KmsError> for Refusal {
                 "Conflict",
                 format!("key `{key}` is being changed by others at the same time; try again"),
             ),
+            KmsError::Conflict(why) => Self::new(StatusCode::CONFLICT, "Conflict", why),
             KmsError::NotConfigured => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceNotConfigured",
-                "the KMS service is not configured",
+                "the KMS service is not configured: no configuration provided",
             ),
             KmsError::NotRunning => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -11,18 +11,18 @@ use super::{
 use crate::access::Caller;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
-use crate::keyring::KeyWrapper;
 use crate::policy::Action;
 use crate::ports::{Clock, Kind, Random, Record, Revision, StoreError, TableWriter};
 use crate::revision;
-use crate::service::Service;
+use crate::service::{BackendType, Service, ServiceConfig};
+use crate::wrappers::Wrappers;
 
 /// The operations on master keys.
 pub struct Keys {
     pub(super) table: Arc<dyn TableWriter>,
     reader: Arc<KeyReader>,
     pub(super) service: Arc<Service>,
-    wrapper: Arc<dyn KeyWrapper>,
+    wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     immediate_deletion: bool,
@@ -38,7 +38,7 @@ impl Keys {
         table: Arc<dyn TableWriter>,
         reader: Arc<KeyReader>,
         service: Arc<Service>,
-        wrapper: Arc<dyn KeyWrapper>,
+        wrappers: Arc<Wrappers>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         immediate_deletion: bool,
@@ -47,7 +47,7 @@ impl Keys {
             table,
             reader,
             service,
-            wrapper,
+            wrappers,
             clock,
             random,
             immediate_deletion,
@@ -64,7 +64,7 @@ impl Keys {
             None => KeyId::random(self.random.as_ref())?,
         };
         caller.may(Action::CreateKey, &id)?;
-        self.service.running().await?;
+        let config = self.service.running().await?;
         let mut key = MasterKey {
             format: encoding::FORMAT,
             id,
@@ -76,16 +76,33 @@ impl Keys {
             created_by: caller.principal().to_owned(),
             versions: Vec::new(),
         };
+        let wrapper = self.wrappers.current(&config).await?;
         let first = key
-            .new_version(self.wrapper.as_ref(), self.random.as_ref(), key.created_at)
+            .new_version(wrapper.as_ref(), self.random.as_ref(), key.created_at)
             .await?;
         key.versions.push(first);
         let record = self.record(&key)?;
+        // The copy first: what the table acknowledges can be had from Vault again. A copy that the table knows nothing
+        // of is all that is left of a key, and must not be overwritten.
+        if config.backend_type == BackendType::Vault {
+            if self.reader.read(&key.id).await?.is_some() {
+                return Err(KmsError::KeyExists(key.id));
+            }
+            if !self.wrappers.copy_new(&config, &record).await? {
+                tracing::warn!(key_id = %key.id, "a key was not made, for Vault holds a sealed copy of one with its name");
+                return Err(KmsError::KeyExists(key.id));
+            }
+        }
         let result = self.table.put_new(&record).await;
         self.reader.forget(&key.id);
         match result {
             Ok(()) => Ok(key),
-            Err(StoreError::Conflict) => Err(KmsError::KeyExists(key.id)),
+            Err(StoreError::Conflict) => {
+                self.wrappers
+                    .copy_again(&config, self.table.as_ref(), key.id.as_str())
+                    .await?;
+                Err(KmsError::KeyExists(key.id))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -204,7 +221,8 @@ impl Keys {
     /// [`KmsError::KeyState`] unless the key is enabled.
     pub async fn rotate(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
         caller.may(Action::RotateKey, id)?;
-        self.service.running().await?;
+        let config = self.service.running().await?;
+        let wrapper = self.wrappers.current(&config).await?;
         for _ in 0..ATTEMPTS {
             let (mut key, seen) = self.existing(id).await?;
             key.must_be_enabled()?;
@@ -212,10 +230,10 @@ impl Keys {
                 return Err(KmsError::TooManyVersions(key.id));
             }
             let next = key
-                .new_version(self.wrapper.as_ref(), self.random.as_ref(), self.now()?)
+                .new_version(wrapper.as_ref(), self.random.as_ref(), self.now()?)
                 .await?;
             key.versions.push(next);
-            if self.replaced(&key, seen).await? {
+            if self.replaced(&config, &key, seen).await? {
                 return Ok(key);
             }
         }
@@ -281,7 +299,7 @@ impl Keys {
                 "immediate deletion is not allowed here; schedule the deletion and wait out its window",
             ));
         }
-        self.service.running().await?;
+        let config = self.service.running().await?;
         for _ in 0..ATTEMPTS {
             let (key, seen) = self.existing(id).await?;
             key.must_not_be_pending()?;
@@ -289,11 +307,19 @@ impl Keys {
             if !references.is_empty() {
                 return Err(KmsError::StillReferenced(key.id, references));
             }
+            // The copy first: a copy that outlives its key would be the key.
+            self.wrappers
+                .remove_copy(Some(&config), id.as_str())
+                .await?;
             let result = self.table.remove(Kind::Key, id.as_str(), seen).await;
             self.reader.forget(id);
             match result {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Conflict) => {}
+                Err(StoreError::Conflict) => {
+                    self.wrappers
+                        .copy_again(&config, self.table.as_ref(), id.as_str())
+                        .await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -308,12 +334,12 @@ impl Keys {
         alter: impl Fn(&mut MasterKey) -> Result<(), KmsError> + Send,
     ) -> Result<MasterKey, KmsError> {
         caller.may(action, id)?;
-        self.service.running().await?;
+        let config = self.service.running().await?;
         for _ in 0..ATTEMPTS {
             let (before, seen) = self.existing(id).await?;
             let mut key = before.clone();
             alter(&mut key)?;
-            if key == before || self.replaced(&key, seen).await? {
+            if key == before || self.replaced(&config, &key, seen).await? {
                 return Ok(key);
             }
         }
@@ -328,13 +354,27 @@ impl Keys {
     }
 
     /// Whether the key was replaced; `false` when another writer was faster.
-    async fn replaced(&self, key: &MasterKey, seen: Revision) -> Result<bool, KmsError> {
-        let result = self.table.replace(&self.record(key)?, seen).await;
+    async fn replaced(
+        &self,
+        config: &ServiceConfig,
+        key: &MasterKey,
+        seen: Revision,
+    ) -> Result<bool, KmsError> {
+        let record = self.record(key)?;
+        if !self.wrappers.copy(config, &record).await? {
+            return Ok(false);
+        }
+        let result = self.table.replace(&record, seen).await;
         // Also after a failure, for the write may have taken place all the same.
         self.reader.forget(&key.id);
         match result {
             Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
+            Err(StoreError::Conflict) => {
+                self.wrappers
+                    .copy_again(config, self.table.as_ref(), key.id.as_str())
+                    .await?;
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,25 +1,29 @@
 //! Reading keys to serve data keys from: states and unwrapped material, both cached.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keyway_crypto::Key256;
 
 use super::{KeyId, MasterKey, decode};
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheStats};
 use crate::error::{Fault, KmsError};
-use crate::keyring::{KeyWrapper, Wrapped};
+use crate::keyring::Wrapped;
 use crate::ports::{Clock, Consistency, Kind, Revision, TableReader};
+use crate::service::{CacheSettings, ServiceConfig};
+use crate::wrappers::Wrappers;
 
 /// Reads keys for data-key operations: their states, at most the state TTL old, and their unwrapped material.
 pub struct KeyReader {
     table: Arc<dyn TableReader>,
-    wrapper: Arc<dyn KeyWrapper>,
+    wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     states: Cache<KeyId, MasterKey>,
     material: Cache<(KeyId, u32), Material>,
+    /// The epoch and the room of what is cached, as the configuration last said.
+    obeyed: Mutex<Option<(u64, CacheSettings)>>,
 }
 
 struct Material {
@@ -28,28 +32,25 @@ struct Material {
     wrapped: Wrapped,
 }
 
-/// How long unwrapped material is served from memory.
-pub const MATERIAL_TTL: Duration = Duration::from_secs(600);
-/// How many versions' material is held at most.
-pub const MATERIAL_CAPACITY: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 const STATE_CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 impl KeyReader {
     /// `state_ttl`: how long an instance may act on a state that another instance has changed since; zero reads each time.
     pub fn new(
         table: Arc<dyn TableReader>,
-        wrapper: Arc<dyn KeyWrapper>,
+        wrappers: Arc<Wrappers>,
         clock: Arc<dyn Clock>,
         state_ttl: Duration,
     ) -> Self {
-        let (states, material) = (Cache::new(STATE_CAPACITY), Cache::new(MATERIAL_CAPACITY));
+        let (states, material) = (Cache::new(STATE_CAPACITY), Cache::new(NonZeroUsize::MIN));
         Self {
             table,
-            wrapper,
+            wrappers,
             clock,
             state_ttl,
             states,
             material,
+            obeyed: Mutex::default(),
         }
     }
 
@@ -91,6 +92,7 @@ impl KeyReader {
     /// Runs `use_it` on the key's material of this version; `None` when it has no such version.
     pub(crate) async fn with_material<T>(
         &self,
+        config: &ServiceConfig,
         key: &MasterKey,
         version: u32,
         use_it: impl FnOnce(&Key256) -> T + Send,
@@ -103,9 +105,11 @@ impl KeyReader {
         else {
             return Ok(None);
         };
+        self.obey(config);
+        let ttl = config.cache.ttl();
         let slot = (key.id.clone(), version);
         let now = self.clock.monotonic();
-        if let Some(cached) = self.material.get(&slot, now, MATERIAL_TTL)
+        if let Some(cached) = self.material.get(&slot, now, ttl)
             && cached.wrapped == stored.material
         {
             return Ok(Some(use_it(&cached.key)));
@@ -113,7 +117,7 @@ impl KeyReader {
         let ticket = self.material.begin(now);
         let material = stored
             .material
-            .open(self.wrapper.as_ref(), &key.binding(version))
+            .open_by(&self.wrappers, config, &key.binding(version))
             .await?;
         let unwrapped = Key256::try_from(material.expose())
             .map_err(|_| Fault::plain("a master key's material is not 32 bytes long"))?;
@@ -122,8 +126,40 @@ impl KeyReader {
             wrapped: stored.material.clone(),
         });
         self.material
-            .insert(ticket, slot, Arc::clone(&material), MATERIAL_TTL);
+            .insert(ticket, slot, Arc::clone(&material), ttl);
         Ok(Some(use_it(&material.key)))
+    }
+
+    /// Drops what the configuration says must not be held any more.
+    pub fn obey(&self, config: &ServiceConfig) {
+        let wanted = Some((config.cache_epoch, config.cache));
+        let mut obeyed = self.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *obeyed == wanted {
+            return;
+        }
+        if obeyed.is_some_and(|(epoch, _)| epoch != config.cache_epoch) {
+            self.flush();
+        }
+        *obeyed = wanted;
+        self.tidy(config);
+    }
+
+    /// Drops unwrapped material that is too old, so that what nobody asks for again does not stay in memory.
+    pub fn tidy(&self, config: &ServiceConfig) {
+        let cache = config.cache;
+        self.material
+            .tidy(self.clock.monotonic(), cache.ttl(), cache.capacity());
+    }
+
+    /// Drops everything that is cached.
+    pub fn flush(&self) {
+        self.states.clear();
+        self.material.clear();
+    }
+
+    /// What the cache of unwrapped material did.
+    pub(crate) fn stats(&self) -> CacheStats {
+        self.material.stats()
     }
 
     pub(super) fn forget(&self, id: &KeyId) {

@@ -16,14 +16,19 @@ use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
-use keyway_domain::service::Service;
-use keyway_testkit::{FixedClock, MemorySecrets, MemoryTable, SeededRandom};
+use keyway_domain::service::{Service, ServiceControl};
+use keyway_domain::wrappers::Wrappers;
+use keyway_testkit::{
+    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+};
 
 /// What all processes share.
 pub(crate) struct House {
     pub(crate) table: Arc<MemoryTable>,
     pub(crate) secrets: Arc<MemorySecrets>,
     pub(crate) wrapper: Arc<dyn KeyWrapper>,
+    pub(crate) vault: Arc<MemoryVault>,
+    pub(crate) vaults: Arc<MemoryVaults>,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -33,6 +38,9 @@ pub(crate) struct Process {
     pub(crate) keys: Keys,
     pub(crate) data_keys: DataKeys,
     pub(crate) service: Arc<Service>,
+    pub(crate) control: ServiceControl,
+    pub(crate) wrappers: Arc<Wrappers>,
+    pub(crate) reader: Arc<KeyReader>,
 }
 
 pub(crate) const STATE_TTL: Duration = Duration::from_secs(5);
@@ -54,7 +62,10 @@ impl House {
             random.clone(),
         )
         .await;
+        let vault = Arc::new(MemoryVault::new(9));
         Self {
+            vaults: Arc::new(MemoryVaults::new(vault.clone())),
+            vault,
             table,
             secrets,
             wrapper: Arc::new(keyring.ok().unwrap()),
@@ -79,24 +90,35 @@ impl House {
         let reader: Arc<dyn TableReader> = self.table.clone();
         let writer: Arc<dyn TableWriter> = self.table.clone();
         let service = Arc::new(Service::new(reader.clone(), clock.clone(), STATE_TTL));
+        let wrappers = Arc::new(Wrappers::new(self.wrapper.clone(), self.vaults.clone()));
         let keys = Arc::new(KeyReader::new(
             reader,
-            self.wrapper.clone(),
+            wrappers.clone(),
             clock.clone(),
             STATE_TTL,
         ));
         Process {
             data_keys: DataKeys::new(keys.clone(), service.clone(), self.random.clone()),
+            control: ServiceControl::new(
+                writer.clone(),
+                service.clone(),
+                keys.clone(),
+                wrappers.clone(),
+                None,
+                self.random.clone(),
+            ),
+            reader: keys.clone(),
             keys: Keys::new(
                 writer,
                 keys,
                 service.clone(),
-                self.wrapper.clone(),
+                wrappers.clone(),
                 clock,
                 self.random.clone(),
                 immediate_deletion,
             ),
             service,
+            wrappers,
         }
     }
 }

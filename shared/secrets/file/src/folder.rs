@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{FileError, random_digits};
 
 const FILE_MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
+pub(crate) const FOLDER_MODE: u32 = 0o700;
 
 /// Room for the largest secret, sealed and in base64.
 pub(crate) const MAX_FILE_BYTES: usize = 96 * 1024;
@@ -226,7 +226,7 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -9,6 +9,7 @@
 
 mod folder;
 mod format;
+mod moving;
 mod protection;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use keyway_domain::ports::{Random, RandomError, SecretStore, SecretVersion, Stor
 use tokio::task;
 
 use crate::folder::Folder;
+pub use crate::moving::{copy_secret, remove_secret};
 use crate::protection::{Opened, Protection};
 
 /// The largest secret.

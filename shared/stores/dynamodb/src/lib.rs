@@ -20,8 +20,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, Select};
 use aws_types::SdkConfig;
 use keyway_aws::failed;
 use keyway_domain::ports::{
@@ -103,6 +104,25 @@ impl DynamoTable {
     }
 }
 
+impl DynamoTable {
+    /// A query for the items of this kind whose ids begin with `prefix`.
+    fn query(&self, kind: Kind, prefix: &str) -> QueryFluentBuilder {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .expression_attribute_names("#kind", item::KIND)
+            .expression_attribute_values(":kind", AttributeValue::S(kind.as_str().to_owned()));
+        if prefix.is_empty() {
+            return query.key_condition_expression("#kind = :kind");
+        }
+        query
+            .key_condition_expression("#kind = :kind AND begins_with(#id, :prefix)")
+            .expression_attribute_names("#id", item::ID)
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+    }
+}
+
 #[async_trait]
 impl TableReader for DynamoTable {
     async fn get(
@@ -130,6 +150,27 @@ impl TableReader for DynamoTable {
         item::record(kind, item, &found).map(Some)
     }
 
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        let (mut counted, mut start) = (0_u64, None);
+        loop {
+            let output = self
+                .query(kind, prefix)
+                .select(Select::Count)
+                .filter_expression("attribute_not_exists(#expires) OR #expires > :now")
+                .expression_attribute_names("#expires", item::EXPIRES_AT)
+                .expression_attribute_values(":now", item::micros(self.clock.now()))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| failed("count records", &error))?;
+            counted = counted.saturating_add(u64::from(output.count.unsigned_abs()));
+            start = output.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(counted);
+            }
+        }
+    }
+
     async fn page(
         &self,
         kind: Kind,
@@ -148,24 +189,11 @@ impl TableReader for DynamoTable {
         loop {
             // One more than asked for tells whether more follow.
             let wanted = limit.saturating_add(1).saturating_sub(records.len());
-            let mut query = self
-                .client
-                .query()
-                .table_name(&self.name)
+            let output = self
+                .query(kind, prefix)
                 .consistent_read(true)
                 .limit(i32::try_from(wanted).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start)
-                .expression_attribute_names("#kind", item::KIND)
-                .expression_attribute_values(":kind", AttributeValue::S(kind.as_str().to_owned()));
-            query = if prefix.is_empty() {
-                query.key_condition_expression("#kind = :kind")
-            } else {
-                query
-                    .key_condition_expression("#kind = :kind AND begins_with(#id, :prefix)")
-                    .expression_attribute_names("#id", item::ID)
-                    .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
-            };
-            let output = query
                 .send()
                 .await
                 .map_err(|error| failed("read a page", &error))?;

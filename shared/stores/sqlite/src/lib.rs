@@ -81,6 +81,15 @@ impl TableReader for SqliteTable {
             .await
     }
 
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        let (range, now) = (records::Range::new(prefix, None), self.clock.now());
+        self.readers
+            .run("count records", move |connection| {
+                records::count(connection, kind, &range, now)
+            })
+            .await
+    }
+
     async fn page(
         &self,
         kind: Kind,

@@ -86,6 +86,25 @@ pub(crate) fn page(
     Ok(Page { records, more })
 }
 
+/// How many records are in the range.
+pub(crate) fn count(
+    connection: &Connection,
+    kind: Kind,
+    range: &Range,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(
+            "SELECT COUNT(*) FROM records
+             WHERE kind = ?1 AND id >= ?2 AND id < ?3 AND (expires_at IS NULL OR expires_at > ?4)",
+        )?
+        .query_row(
+            params![kind.as_str(), range.first, range.end, now.as_microsecond()],
+            |row| row.get::<_, i64>(0),
+        )
+        .map(i64::unsigned_abs)
+}
+
 /// Makes the record if there is none.
 pub(crate) fn put_new(
     connection: &Connection,

@@ -1,0 +1,723 @@
+//! The service itself: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use keyway_domain::SecretBytes;
+use keyway_domain::keys::KeyId;
+use keyway_domain::policy::Action;
+use keyway_domain::service::{
+    BackendType, Change, ConfigChanges, Configured, NewAuth, ServiceConfig, ServiceControl,
+    ServiceState, Started,
+};
+use keyway_domain::vault::{VaultAddress, VaultAuth, VaultPath, absolute_path};
+use keyway_http::{Call, Route};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{PREFIXES, Refusal, RustFs, route, wire};
+
+pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
+    let service = Action::ServiceControl;
+    vec![
+        route(
+            Method::POST,
+            "/kms/configure",
+            Action::Configure,
+            control,
+            configure,
+        ),
+        route(
+            Method::POST,
+            "/kms/reconfigure",
+            Action::Configure,
+            control,
+            reconfigure,
+        ),
+        route(Method::POST, "/kms/start", service, control, start),
+        route(Method::POST, "/kms/stop", service, control, stop),
+        route(Method::GET, "/kms/status", service, control, status),
+        // As `mc admin kms` of old asks.
+        route(Method::POST, "/kms/status", service, control, status),
+        route(
+            Method::GET,
+            "/kms/service-status",
+            service,
+            control,
+            service_status,
+        ),
+        route(
+            Method::GET,
+            "/kms/config",
+            Action::Configure,
+            control,
+            config,
+        ),
+        route(
+            Method::POST,
+            "/kms/clear-cache",
+            Action::ClearCache,
+            control,
+            clear_cache,
+        ),
+    ]
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// A field that can be absent, `null`, or there.
+fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Change<T>, D::Error> {
+    Ok(match Option::deserialize(deserializer)? {
+        Some(value) => Change::Set(value),
+        None => Change::Clear,
+    })
+}
+
+/// What all three documents and RustFS's console send.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigBody {
+    backend_type: Option<Backend>,
+    #[serde(default, alias = "key_dir", deserialize_with = "change")]
+    key_directory: Change<String>,
+    #[serde(default, deserialize_with = "change")]
+    default_key_id: Change<String>,
+    #[serde(default, deserialize_with = "change")]
+    enable_cache: Change<bool>,
+    #[serde(default, deserialize_with = "change")]
+    cache_ttl_seconds: Change<u64>,
+    #[serde(default, deserialize_with = "change")]
+    max_cached_keys: Change<u64>,
+    #[serde(default, deserialize_with = "change")]
+    timeout_seconds: Change<u64>,
+    #[serde(default, deserialize_with = "change")]
+    retry_attempts: Change<u64>,
+    #[serde(default, deserialize_with = "change")]
+    address: Change<String>,
+    auth_method: Option<AuthMethod>,
+    #[serde(default, deserialize_with = "change")]
+    namespace: Change<String>,
+    #[serde(default, deserialize_with = "change")]
+    mount_path: Change<String>,
+    #[serde(default, deserialize_with = "change")]
+    kv_mount: Change<String>,
+    #[serde(default, deserialize_with = "change")]
+    key_path_prefix: Change<String>,
+    /// The console sends these. Files are the owner's alone and TLS is verified, whatever they say.
+    file_permissions: Option<u32>,
+    skip_tls_verify: Option<bool>,
+    #[expect(
+        dead_code,
+        reason = "known, and without effect: nothing here is insecure for developers"
+    )]
+    allow_insecure_dev_defaults: Option<bool>,
+    #[expect(
+        dead_code,
+        reason = "known, and without effect: the root keyring is random, not derived"
+    )]
+    master_key: Option<Zeroizing<String>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum Backend {
+    #[serde(rename = "local", alias = "Local")]
+    Local,
+    #[serde(
+        rename = "vault",
+        alias = "Vault",
+        alias = "vault-transit",
+        alias = "vault_transit",
+        alias = "VaultTransit"
+    )]
+    Vault,
+}
+
+impl From<Backend> for BackendType {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Local => Self::Local,
+            Backend::Vault => Self::Vault,
+        }
+    }
+}
+
+/// `{"token":"..."}`, or RustFS's `{"Token":{"token":"..."}}`, `{"AppRole":{...}}`, `{"TokenFile":{...}}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthMethod {
+    token: Option<Zeroizing<String>>,
+    #[serde(rename = "Token")]
+    token_object: Option<TokenObject>,
+    #[serde(rename = "AppRole", alias = "approle", alias = "app_role")]
+    app_role: Option<AppRoleObject>,
+    #[serde(rename = "TokenFile", alias = "token_file")]
+    token_file: Option<TokenFileObject>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenObject {
+    token: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppRoleObject {
+    role_id: String,
+    secret_id: Option<Zeroizing<String>>,
+    mount: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenFileObject {
+    path: String,
+}
+
+impl AuthMethod {
+    fn parse(self) -> Result<NewAuth, Refusal> {
+        let one = || {
+            Refusal::invalid_field(
+                "auth_method",
+                "must be one of `token`, `Token`, `AppRole`, `TokenFile`",
+            )
+        };
+        let token = match (self.token, self.token_object) {
+            (Some(_), Some(_)) => return Err(one()),
+            (token, object) => token.or(object.map(|object| object.token)),
+        };
+        match (token, self.app_role, self.token_file) {
+            (Some(token), None, None) => {
+                Ok(NewAuth::Token(credential("auth_method.token", &token)?))
+            }
+            (None, Some(role), None) => {
+                let fit = (1..=256).contains(&role.role_id.len())
+                    && role.role_id.bytes().all(|byte| byte.is_ascii_graphic());
+                if !fit {
+                    return Err(Refusal::invalid_field(
+                        "auth_method.AppRole.role_id",
+                        "must be 1 to 256 printable ASCII characters",
+                    ));
+                }
+                let secret_id = role.secret_id.unwrap_or_default();
+                Ok(NewAuth::AppRole {
+                    role_id: role.role_id,
+                    secret_id: credential("auth_method.AppRole.secret_id", &secret_id)?,
+                    mount: VaultPath::parse(
+                        "auth_method.AppRole.mount",
+                        role.mount.as_deref().unwrap_or("approle"),
+                    )?,
+                })
+            }
+            (None, None, Some(file)) => Ok(NewAuth::TokenFile(absolute_path(
+                "auth_method.TokenFile.path",
+                &file.path,
+            )?)),
+            _ => Err(one()),
+        }
+    }
+}
+
+/// A token or secret id; a blank one is none.
+fn credential(field: &'static str, text: &str) -> Result<Option<SecretBytes>, Refusal> {
+    let text = text.trim();
+    if text.len() > 4096 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::invalid_field(
+            field,
+            "must be at most 4096 printable ASCII characters",
+        ));
+    }
+    Ok((!text.is_empty()).then(|| SecretBytes::from(text.as_bytes().to_vec())))
+}
+
+/// Parses what a field becomes.
+fn parsed<T, U>(
+    change: Change<T>,
+    parse: impl FnOnce(T) -> Result<U, Refusal>,
+) -> Result<Change<U>, Refusal> {
+    Ok(match change {
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::Set(value) => Change::Set(parse(value)?),
+    })
+}
+
+/// As [`parsed`], an empty text taken for `null`.
+fn parsed_or_empty<U>(
+    change: Change<String>,
+    parse: impl FnOnce(&str) -> Result<U, Refusal>,
+) -> Result<Change<U>, Refusal> {
+    match change {
+        Change::Set(text) if text.is_empty() => Ok(Change::Clear),
+        change => parsed(change, |text| parse(&text)),
+    }
+}
+
+impl ConfigBody {
+    fn changes(self) -> Result<ConfigChanges, Refusal> {
+        if self.file_permissions.is_some_and(|mode| mode != 0o600) {
+            return Err(Refusal::invalid_field(
+                "file_permissions",
+                "must be 384 (0600): key files are their owner's alone",
+            ));
+        }
+        if self.skip_tls_verify == Some(true) {
+            return Err(Refusal::invalid_field(
+                "skip_tls_verify",
+                "must be false: Vault's certificate is always verified",
+            ));
+        }
+        let path = |field: &'static str| {
+            move |text: String| Ok::<_, Refusal>(VaultPath::parse(field, &text)?)
+        };
+        Ok(ConfigChanges {
+            backend_type: self.backend_type.map(BackendType::from),
+            key_directory: parsed(self.key_directory, |text| {
+                Ok(absolute_path("key_directory", &text)?)
+            })?,
+            default_key_id: parsed_or_empty(self.default_key_id, |text| {
+                Ok(KeyId::parse("default_key_id", text)?)
+            })?,
+            enable_cache: self.enable_cache,
+            cache_ttl_seconds: self.cache_ttl_seconds,
+            max_cached_keys: self.max_cached_keys,
+            timeout_seconds: self.timeout_seconds,
+            retry_attempts: self.retry_attempts,
+            address: parsed(self.address, |text| {
+                Ok(VaultAddress::parse("address", &text)?)
+            })?,
+            auth: self.auth_method.map(AuthMethod::parse).transpose()?,
+            namespace: parsed_or_empty(self.namespace, |text| {
+                Ok(VaultPath::parse("namespace", text)?)
+            })?,
+            mount_path: parsed(self.mount_path, path("mount_path"))?,
+            kv_mount: parsed(self.kv_mount, path("kv_mount"))?,
+            key_path_prefix: parsed(self.key_path_prefix, path("key_path_prefix"))?,
+        })
+    }
+}
+
+/// The body of the first generation.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FirstBody {
+    kms_type: Backend,
+    vault_address: Option<String>,
+    vault_token: Option<Zeroizing<String>>,
+    vault_namespace: Option<String>,
+    vault_mount_path: Option<String>,
+    default_key_id: Option<String>,
+}
+
+impl FirstBody {
+    fn changes(self) -> Result<ConfigChanges, Refusal> {
+        let set = |text: Option<String>, field: &'static str| {
+            let text = text.filter(|text| !text.is_empty());
+            let path = text
+                .map(|text| VaultPath::parse(field, &text))
+                .transpose()?;
+            Ok::<_, Refusal>(path.map_or(Change::Keep, Change::Set))
+        };
+        let address = self
+            .vault_address
+            .map(|text| VaultAddress::parse("vault_address", &text))
+            .transpose()?;
+        let auth = match self.vault_token {
+            Some(token) => Some(NewAuth::Token(credential("vault_token", &token)?)),
+            None => None,
+        };
+        let default_key_id = self.default_key_id.filter(|id| !id.is_empty());
+        let default_key_id = default_key_id
+            .map(|id| KeyId::parse("default_key_id", &id))
+            .transpose()?;
+        Ok(ConfigChanges {
+            backend_type: Some(self.kms_type.into()),
+            address: address.map_or(Change::Keep, Change::Set),
+            auth,
+            namespace: set(self.vault_namespace, "vault_namespace")?,
+            mount_path: set(self.vault_mount_path, "vault_mount_path")?,
+            default_key_id: default_key_id.map_or(Change::Keep, Change::Set),
+            ..ConfigChanges::default()
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct ServiceAnswer<'a> {
+    success: bool,
+    message: &'static str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_id: Option<&'a str>,
+}
+
+impl ServiceAnswer<'_> {
+    fn new(message: &'static str, status: &'static str) -> Self {
+        Self {
+            success: true,
+            message,
+            status,
+            config_id: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FirstAnswer {
+    status: &'static str,
+    message: &'static str,
+}
+
+const CONFIGURED: &str = "KMS configured successfully";
+
+async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    /// Tells the generations apart, and nothing else.
+    #[derive(Deserialize)]
+    struct Generation {
+        kms_type: Option<IgnoredAny>,
+    }
+    let body = &call.request.body;
+    let first =
+        serde_json::from_slice(body).is_ok_and(|Generation { kms_type }| kms_type.is_some());
+    if first {
+        let changes = wire::json::<FirstBody>(body)?.changes()?;
+        // That generation has no route that starts the service.
+        control.configure(&call.caller, &changes, true).await?;
+        return wire::ok(&FirstAnswer {
+            status: "success",
+            message: CONFIGURED,
+        });
+    }
+    let changes = wire::json::<ConfigBody>(body)?.changes()?;
+    if changes.backend_type.is_none() {
+        return Err(Refusal::invalid_field("backend_type", "is required"));
+    }
+    let config = control.configure(&call.caller, &changes, false).await?;
+    wire::ok(&ServiceAnswer {
+        config_id: Some(&config.config_id),
+        ..ServiceAnswer::new(CONFIGURED, state(config.state))
+    })
+}
+
+async fn reconfigure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let changes = wire::json::<ConfigBody>(&call.request.body)?.changes()?;
+    let config = control.reconfigure(&call.caller, &changes).await?;
+    wire::ok(&ServiceAnswer {
+        config_id: Some(&config.config_id),
+        ..ServiceAnswer::new(
+            "KMS reconfigured and restarted successfully",
+            state(config.state),
+        )
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    force: Option<bool>,
+}
+
+async fn start(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let body: StartBody = wire::json_or_empty(&call.request.body)?;
+    let force = body.force.unwrap_or(false);
+    let message = match control.start(&call.caller, force).await? {
+        Started::Started => "KMS service started successfully",
+        Started::Restarted => "KMS service restarted successfully",
+    };
+    wire::ok(&ServiceAnswer::new(message, state(ServiceState::Running)))
+}
+
+async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let status = if control.stop(&call.caller).await? {
+        state(ServiceState::Configured)
+    } else {
+        NOT_CONFIGURED
+    };
+    wire::ok(&ServiceAnswer::new(
+        "KMS service stopped successfully",
+        status,
+    ))
+}
+
+async fn clear_cache(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    control.clear_cache(&call.caller).await?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+const NOT_CONFIGURED: &str = "NotConfigured";
+
+fn state(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Configured => "Configured",
+        ServiceState::Running => "Running",
+    }
+}
+
+fn backend(backend: BackendType) -> &'static str {
+    match backend {
+        BackendType::Local => "local",
+        BackendType::Vault => "vault",
+    }
+}
+
+#[derive(Serialize)]
+struct ConfigAnswer<'a> {
+    backend: &'static str,
+    cache_enabled: bool,
+    cache_max_keys: u32,
+    cache_ttl_seconds: u32,
+    default_key_id: Option<&'a str>,
+}
+
+async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let config = control.config(&call.caller).await?;
+    wire::ok(&ConfigAnswer {
+        backend: backend(config.backend_type),
+        cache_enabled: config.cache.enabled,
+        cache_max_keys: config.cache.max_keys,
+        cache_ttl_seconds: config.cache.ttl_seconds,
+        default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
+    })
+}
+
+/// What the documents show, what RustFS 1.0 has besides, and the first generation's words.
+#[derive(Serialize, Default)]
+struct StatusAnswer<'a> {
+    status: &'static str,
+    backend_type: Option<&'static str>,
+    backend_status: Option<&'static str>,
+    healthy: Option<bool>,
+    cache_enabled: Option<bool>,
+    cache_stats: Option<CacheOut>,
+    default_key_id: Option<&'a str>,
+    capabilities: Option<Capabilities>,
+    state_ttl_seconds: u64,
+    config_summary: Option<Summary<'a>>,
+    #[serde(flatten)]
+    first: FirstStatus<'a>,
+}
+
+/// What the first generation says of the service.
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct FirstStatus<'a> {
+    kms_type: Option<&'static str>,
+    endpoint: Option<&'a str>,
+    key_count: Option<u64>,
+    default_key_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FirstStatusAnswer<'a> {
+    status: &'static str,
+    #[serde(flatten)]
+    first: FirstStatus<'a>,
+}
+
+#[derive(Serialize)]
+struct CacheOut {
+    hit_count: u64,
+    miss_count: u64,
+    entry_count: u64,
+    eviction_count: u64,
+}
+
+#[derive(Serialize)]
+struct Capabilities {
+    encrypt: bool,
+    decrypt: bool,
+    generate_data_key: bool,
+    rotate: bool,
+    enable_disable: bool,
+    schedule_deletion: bool,
+    versioning: bool,
+    physical_delete: bool,
+    update_key_metadata: bool,
+    rewrap: bool,
+}
+
+/// Every backend can do everything.
+const ALL: Capabilities = Capabilities {
+    encrypt: true,
+    decrypt: true,
+    generate_data_key: true,
+    rotate: true,
+    enable_disable: true,
+    schedule_deletion: true,
+    versioning: true,
+    physical_delete: true,
+    update_key_metadata: true,
+    rewrap: true,
+};
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    backend_type: &'static str,
+    default_key_id: Option<&'a str>,
+    timeout_seconds: u32,
+    retry_attempts: u32,
+    enable_cache: bool,
+    max_cached_keys: u32,
+    cache_ttl_seconds: u32,
+    cache_summary: Option<CacheSummary>,
+    backend_summary: BackendSummary<'a>,
+}
+
+#[derive(Serialize)]
+struct CacheSummary {
+    max_keys: u32,
+    ttl_seconds: u32,
+    enable_metrics: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "backend_type", rename_all = "lowercase")]
+enum BackendSummary<'a> {
+    Local {
+        key_directory: Option<&'a str>,
+        key_dir: Option<&'a str>,
+        has_master_key: bool,
+        file_permissions: u32,
+    },
+    Vault {
+        address: &'a str,
+        auth_method_type: &'static str,
+        has_stored_credentials: bool,
+        namespace: Option<&'a str>,
+        mount_path: &'a str,
+        kv_mount: &'a str,
+        key_path_prefix: &'a str,
+        skip_tls_verify: bool,
+    },
+}
+
+impl<'a> Summary<'a> {
+    fn of(config: &'a ServiceConfig) -> Self {
+        let cache = config.cache;
+        let key_directory = config.key_directory.as_deref();
+        let local = BackendSummary::Local {
+            key_directory,
+            key_dir: key_directory,
+            // The root keyring: there always is one.
+            has_master_key: true,
+            file_permissions: 0o600,
+        };
+        let vault = config.vault.as_ref().map(|vault| {
+            let settings = &vault.settings;
+            BackendSummary::Vault {
+                address: settings.address.as_str(),
+                auth_method_type: match settings.auth {
+                    VaultAuth::Token => "token",
+                    VaultAuth::AppRole { .. } => "approle",
+                    VaultAuth::TokenFile { .. } => "token_file",
+                },
+                has_stored_credentials: vault.has_credential(),
+                namespace: settings.namespace.as_ref().map(VaultPath::as_str),
+                mount_path: settings.mount_path.as_str(),
+                kv_mount: settings.kv_mount.as_str(),
+                key_path_prefix: settings.key_path_prefix.as_str(),
+                skip_tls_verify: false,
+            }
+        });
+        Self {
+            backend_type: backend(config.backend_type),
+            default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
+            timeout_seconds: config.timeout_seconds,
+            retry_attempts: config.retry_attempts,
+            enable_cache: cache.enabled,
+            max_cached_keys: cache.max_keys,
+            cache_ttl_seconds: cache.ttl_seconds,
+            cache_summary: cache.enabled.then_some(CacheSummary {
+                max_keys: cache.max_keys,
+                ttl_seconds: cache.ttl_seconds,
+                enable_metrics: true,
+            }),
+            backend_summary: match (config.backend_type, vault) {
+                (BackendType::Vault, Some(vault)) => vault,
+                _ => local,
+            },
+        }
+    }
+}
+
+impl<'a> FirstStatus<'a> {
+    fn of(configured: &'a Configured) -> Self {
+        let config = &configured.config;
+        let vault = config
+            .vault
+            .as_ref()
+            .filter(|_| config.backend_type == BackendType::Vault);
+        Self {
+            kms_type: Some(backend(config.backend_type)),
+            endpoint: vault.map(|vault| vault.settings.address.as_str()),
+            key_count: Some(configured.key_count),
+            default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
+        }
+    }
+}
+
+/// Under MinIO's prefix, the first generation's object.
+async fn status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let [_, minio] = PREFIXES;
+    if !call.request.raw_path.contains(minio) {
+        return service_status(control, call).await;
+    }
+    let status = control.status(&call.caller, &call.request_id).await?;
+    let configured = status.configured.as_ref();
+    wire::ok(&FirstStatusAnswer {
+        status: match configured {
+            None => "not_configured",
+            Some(configured) => match (configured.config.state, configured.healthy) {
+                (ServiceState::Configured, _) => "stopped",
+                (ServiceState::Running, true) => "connected",
+                (ServiceState::Running, false) => "disconnected",
+            },
+        },
+        first: configured.map(FirstStatus::of).unwrap_or_default(),
+    })
+}
+
+async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+    let status = control.status(&call.caller, &call.request_id).await?;
+    let state_ttl_seconds = status.state_ttl.as_secs();
+    let Some(configured) = &status.configured else {
+        return wire::ok(&StatusAnswer {
+            status: NOT_CONFIGURED,
+            state_ttl_seconds,
+            ..StatusAnswer::default()
+        });
+    };
+    let Configured {
+        config,
+        healthy,
+        cache,
+        ..
+    } = configured;
+    wire::ok(&StatusAnswer {
+        status: match (config.state, healthy) {
+            (ServiceState::Running, false) => "Error",
+            (other, _) => state(other),
+        },
+        backend_type: Some(backend(config.backend_type)),
+        backend_status: Some(if *healthy { "healthy" } else { "unhealthy" }),
+        healthy: Some(*healthy),
+        cache_enabled: Some(config.cache.enabled),
+        cache_stats: config.cache.enabled.then_some(CacheOut {
+            hit_count: cache.hits,
+            miss_count: cache.misses,
+            entry_count: cache.entries,
+            eviction_count: cache.evictions,
+        }),
+        default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
+        capabilities: Some(ALL),
+        state_ttl_seconds,
+        config_summary: Some(Summary::of(config)),
+        first: FirstStatus::of(configured),
+    })
+}

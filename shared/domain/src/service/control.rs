@@ -1,0 +1,432 @@
+//! The operations on the service itself: configure, start, stop, drop what is cached.
+
+use std::sync::Arc;
+
+use keyway_crypto::SecretBytes;
+
+use super::{
+    BackendType, Change, ConfigChanges, Service, ServiceConfig, ServiceState, VaultConfig,
+    config_id, stored,
+};
+use crate::access::Caller;
+use crate::error::KmsError;
+use crate::keyring::{Binding, Wrapped};
+use crate::keys::{KeyReader, decode};
+use crate::policy::Action;
+use crate::ports::{KeyringFolder, Kind, Random, Revision, StoreError, TableWriter};
+use crate::vault::{TransitKey, VAULT_WRAPPER, VaultAuth};
+use crate::wrappers::{CREDENTIAL, Wrappers};
+
+/// The operations on the service.
+pub struct ServiceControl {
+    pub(super) table: Arc<dyn TableWriter>,
+    pub(super) service: Arc<Service>,
+    pub(super) reader: Arc<KeyReader>,
+    pub(super) wrappers: Arc<Wrappers>,
+    folder: Option<Arc<dyn KeyringFolder>>,
+    random: Arc<dyn Random>,
+}
+
+/// What a start did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The service was stopped, and runs now.
+    Started,
+    /// The service ran already. Every instance drops what it has cached.
+    Restarted,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// On nothing, or in place of what a stopped service has.
+    Configure { start: bool },
+    /// On top of what is there.
+    Reconfigure,
+}
+
+/// What Vault's probe is bound to.
+const PROBE: Binding<'static> = Binding {
+    id: "service",
+    version: 1,
+    origin: "service/vault-probe",
+};
+
+/// How often a change is tried again when other writers were faster.
+const ATTEMPTS: usize = 8;
+const PAGE: usize = 500;
+
+impl ServiceControl {
+    /// `service` and `reader` are those that this process serves from, so that it obeys every change made here at once.
+    /// `folder`: where the root keyring's file is, on a deployment that has one.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        service: Arc<Service>,
+        reader: Arc<KeyReader>,
+        wrappers: Arc<Wrappers>,
+        folder: Option<Arc<dyn KeyringFolder>>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            service,
+            reader,
+            wrappers,
+            folder,
+            random,
+        }
+    }
+
+    /// Configures the service, which is left stopped, or started if `start` says so. Whatever a stopped service had is
+    /// replaced, but for a Vault that keys are still wrapped by, and its credential where none is given.
+    ///
+    /// The backend is tried first, and nothing is stored of one that does not work.
+    ///
+    /// # Errors
+    /// [`KmsError::Conflict`] while the service runs; [`KmsError::Invalid`]; [`KmsError::Unavailable`] when the backend does not work.
+    pub async fn configure(
+        &self,
+        caller: &Caller,
+        changes: &ConfigChanges,
+        start: bool,
+    ) -> Result<Arc<ServiceConfig>, KmsError> {
+        caller.may_on_service(Action::Configure)?;
+        self.apply(How::Configure { start }, changes).await
+    }
+
+    /// Changes the configuration and starts the service with it. What is not spoken of stays as it is.
+    ///
+    /// A backend that is changed is tried first; if it does not work, everything stays as it was.
+    ///
+    /// # Errors
+    /// As [`ServiceControl::configure`], but for the conflict with a service that runs.
+    pub async fn reconfigure(
+        &self,
+        caller: &Caller,
+        changes: &ConfigChanges,
+    ) -> Result<Arc<ServiceConfig>, KmsError> {
+        caller.may_on_service(Action::Configure)?;
+        self.apply(How::Reconfigure, changes).await
+    }
+
+    /// Starts the service, or restarts it with `force`.
+    ///
+    /// # Errors
+    /// [`KmsError::NotConfigured`]; [`KmsError::Conflict`] when it runs and `force` is not given;
+    /// [`KmsError::Unavailable`] when its backend does not work.
+    pub async fn start(&self, caller: &Caller, force: bool) -> Result<Started, KmsError> {
+        caller.may_on_service(Action::ServiceControl)?;
+        for _ in 0..ATTEMPTS {
+            let (mut config, seen) = self.stored().await?.ok_or(KmsError::NotConfigured)?;
+            let done = match config.state {
+                ServiceState::Configured => Started::Started,
+                ServiceState::Running if force => Started::Restarted,
+                ServiceState::Running => {
+                    return Err(KmsError::Conflict(
+                        "the KMS service is already running; use `force` to restart it",
+                    ));
+                }
+            };
+            self.wrappers.check(&config).await?;
+            config.state = ServiceState::Running;
+            config.cache_epoch += 1;
+            if self.replaced(&config, seen).await? {
+                return Ok(done);
+            }
+        }
+        Err(CONTENDED)
+    }
+
+    /// Stops the service, wherever it runs: every instance refuses key and data-key operations within the state TTL, and
+    /// drops the keys that it holds. Tells whether it is configured at all.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn stop(&self, caller: &Caller) -> Result<bool, KmsError> {
+        caller.may_on_service(Action::ServiceControl)?;
+        for _ in 0..ATTEMPTS {
+            let Some((mut config, seen)) = self.stored().await? else {
+                return Ok(false);
+            };
+            if config.state == ServiceState::Configured {
+                return Ok(true);
+            }
+            config.state = ServiceState::Configured;
+            config.cache_epoch += 1;
+            if self.replaced(&config, seen).await? {
+                return Ok(true);
+            }
+        }
+        Err(CONTENDED)
+    }
+
+    /// Has every instance drop what it has cached, within the state TTL.
+    ///
+    /// # Errors
+    /// [`KmsError::NotConfigured`].
+    pub async fn clear_cache(&self, caller: &Caller) -> Result<(), KmsError> {
+        caller.may_on_service(Action::ClearCache)?;
+        for _ in 0..ATTEMPTS {
+            let (mut config, seen) = self.stored().await?.ok_or(KmsError::NotConfigured)?;
+            config.cache_epoch += 1;
+            if self.replaced(&config, seen).await? {
+                return Ok(());
+            }
+        }
+        Err(CONTENDED)
+    }
+
+    /// The configuration as it is now.
+    ///
+    /// # Errors
+    /// [`KmsError::NotConfigured`].
+    pub async fn config(&self, caller: &Caller) -> Result<ServiceConfig, KmsError> {
+        caller.may_on_service(Action::Configure)?;
+        let (config, _) = self.stored().await?.ok_or(KmsError::NotConfigured)?;
+        Ok(config)
+    }
+
+    async fn apply(
+        &self,
+        how: How,
+        changes: &ConfigChanges,
+    ) -> Result<Arc<ServiceConfig>, KmsError> {
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored().await?;
+            let before = stored.as_ref().map(|(config, _)| config);
+            if let How::Configure { .. } = how
+                && before.is_some_and(|before| before.state == ServiceState::Running)
+            {
+                return Err(KmsError::Conflict("KMS already running"));
+            }
+            let config = self.changed(how, changes, before).await?;
+            self.work(before, &config).await?;
+            let moved_from = self.move_keyring(before, &config).await?;
+            let written = match &stored {
+                Some((_, seen)) => self.replaced(&config, *seen).await,
+                None => self.made(&config).await,
+            };
+            if let Ok(true) = written {
+                if let (Some(folder), Some(old)) = (&self.folder, moved_from) {
+                    folder.leave(old.as_deref()).await?;
+                }
+                return Ok(Arc::new(config));
+            }
+            // The keyring is in both folders now, which does no harm; where it is looked for is what the record says.
+            written?;
+        }
+        Err(CONTENDED)
+    }
+
+    /// The configuration that the changes make of the one before.
+    async fn changed(
+        &self,
+        how: How,
+        changes: &ConfigChanges,
+        before: Option<&ServiceConfig>,
+    ) -> Result<ServiceConfig, KmsError> {
+        let random = self.random.as_ref();
+        let mut base = match before {
+            Some(before) => before.clone(),
+            None => ServiceConfig::fresh(random)?,
+        };
+        base.config_id = config_id(random)?;
+        base.cache_epoch += 1;
+        base.state = match how {
+            How::Configure { start: false } => ServiceState::Configured,
+            How::Configure { start: true } | How::Reconfigure => ServiceState::Running,
+        };
+        let merged = before.filter(|_| how == How::Reconfigure);
+        let mut config = changes.on(merged, base)?;
+        config.vault = self.vault(how, changes, before, &config).await?;
+        Ok(config)
+    }
+
+    async fn vault(
+        &self,
+        how: How,
+        changes: &ConfigChanges,
+        before: Option<&ServiceConfig>,
+        config: &ServiceConfig,
+    ) -> Result<Option<VaultConfig>, KmsError> {
+        let old = before.and_then(|before| before.vault.as_ref());
+        let is_backend = config.backend_type == BackendType::Vault;
+        if changes.address == Change::Clear && !is_backend {
+            if old.is_some() && self.keys_in_vault().await? {
+                return Err(KmsError::Conflict(
+                    "keys are still wrapped by Vault, and could not be read without it; move them first",
+                ));
+            }
+            return Ok(None);
+        }
+        if !is_backend && !changes.speak_of_vault() {
+            return Ok(old.cloned());
+        }
+        let merged = old
+            .filter(|_| how == How::Reconfigure)
+            .map(|old| &old.settings);
+        let settings = changes.vault_settings(merged, old.map(|old| &old.settings.auth))?;
+        let given = changes.auth.as_ref().and_then(|auth| auth.secret());
+        let credential = match (given, &settings.auth, old) {
+            (Some(secret), ..) => Some(self.wrapped(secret).await?),
+            (None, VaultAuth::TokenFile { .. }, _) => None,
+            (None, auth, Some(old)) if same_kind(auth, &old.settings.auth) => {
+                old.credential.clone()
+            }
+            (None, ..) => {
+                return Err(KmsError::invalid(
+                    "auth_method",
+                    "Vault token is required when no existing KMS credentials are available",
+                ));
+            }
+        };
+        let unchanged = old.filter(|old| old.settings == settings && given.is_none());
+        let probe = match unchanged {
+            Some(old) => old.probe.clone(),
+            None => None,
+        };
+        let mut vault = VaultConfig {
+            settings,
+            credential,
+            probe,
+        };
+        if vault.probe.is_none() || (is_backend && how != How::Reconfigure) {
+            vault.probe = Some(self.probed(&vault, old, config).await?);
+        }
+        Ok(Some(vault))
+    }
+
+    /// Tries a Vault: the proof is a probe that it has wrapped. One that replaces another must hold the same transit
+    /// key, while there are keys that it has wrapped.
+    async fn probed(
+        &self,
+        vault: &VaultConfig,
+        old: Option<&VaultConfig>,
+        config: &ServiceConfig,
+    ) -> Result<Wrapped, KmsError> {
+        let client = self.wrappers.reach(vault, config.patience()).await?;
+        let failed = |error| crate::keyring::kms_error("trying the Vault", error);
+        let old_probe = old.and_then(|old| old.probe.as_ref());
+        if let Some(probe) = old_probe
+            && self.keys_in_vault().await?
+        {
+            client.check(TransitKey::MustExist).await.map_err(failed)?;
+            return match probe.open(client.as_ref(), &PROBE).await {
+                Ok(_) => Ok(probe.clone()),
+                Err(KmsError::Backend(_)) => Err(KmsError::Conflict(
+                    "this Vault does not hold the transit key that keys are wrapped by; move them to another backend first",
+                )),
+                Err(error) => Err(error),
+            };
+        }
+        client
+            .check(TransitKey::MadeIfMissing)
+            .await
+            .map_err(failed)?;
+        let mut bytes = [0; 32];
+        self.random.fill(&mut bytes)?;
+        Wrapped::seal(client.as_ref(), &PROBE, &bytes).await
+    }
+
+    /// Makes sure that the backend works before it replaces another one. Settings that do not touch it can be changed
+    /// while it is down.
+    async fn work(
+        &self,
+        before: Option<&ServiceConfig>,
+        config: &ServiceConfig,
+    ) -> Result<(), KmsError> {
+        let same = before.is_some_and(|before| {
+            before.state == ServiceState::Running
+                && before.backend_type == config.backend_type
+                && before.vault == config.vault
+        });
+        // A Vault with a new configuration was tried when it was probed.
+        let probed = config.backend_type == BackendType::Vault
+            && before.is_none_or(|before| before.vault != config.vault);
+        if same || probed {
+            return Ok(());
+        }
+        self.wrappers.check(config).await
+    }
+
+    /// Moves the root keyring if it is to be elsewhere; the folder where it was until now.
+    async fn move_keyring(
+        &self,
+        before: Option<&ServiceConfig>,
+        config: &ServiceConfig,
+    ) -> Result<Option<Option<String>>, KmsError> {
+        let was = before.and_then(|before| before.key_directory.clone());
+        match &self.folder {
+            Some(folder) if was != config.key_directory => {
+                folder
+                    .copy(was.as_deref(), config.key_directory.as_deref())
+                    .await?;
+                Ok(Some(was))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn wrapped(&self, secret: &SecretBytes) -> Result<Wrapped, KmsError> {
+        Wrapped::seal(self.wrappers.root().as_ref(), &CREDENTIAL, secret.expose()).await
+    }
+
+    /// Whether there is a key that only Vault can unwrap.
+    async fn keys_in_vault(&self) -> Result<bool, KmsError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .table
+                .page(Kind::Key, "", after.as_deref(), PAGE)
+                .await?;
+            for record in &page.records {
+                if decode(record)?.is_wrapped_by(VAULT_WRAPPER) {
+                    return Ok(true);
+                }
+            }
+            if !page.more {
+                return Ok(false);
+            }
+            after = page.records.into_iter().next_back().map(|record| record.id);
+        }
+    }
+
+    pub(super) async fn stored(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
+        stored(self.table.as_ref()).await
+    }
+
+    async fn made(&self, config: &ServiceConfig) -> Result<bool, KmsError> {
+        let record = config.record(self.random.as_ref())?;
+        let result = self.table.put_new(&record).await;
+        self.settle(result)
+    }
+
+    async fn replaced(&self, config: &ServiceConfig, seen: Revision) -> Result<bool, KmsError> {
+        let record = config.record(self.random.as_ref())?;
+        let result = self.table.replace(&record, seen).await;
+        self.settle(result)
+    }
+
+    /// Has this process obey at once; also after a failure, for the write may have taken place all the same.
+    fn settle(&self, written: Result<(), StoreError>) -> Result<bool, KmsError> {
+        self.service.forget();
+        self.reader.flush();
+        match written {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+const CONTENDED: KmsError =
+    KmsError::Conflict("the configuration is being changed by others at the same time; try again");
+
+fn same_kind(one: &VaultAuth, other: &VaultAuth) -> bool {
+    match (one, other) {
+        (VaultAuth::Token, VaultAuth::Token) => true,
+        (VaultAuth::AppRole { role_id, .. }, VaultAuth::AppRole { role_id: other, .. }) => {
+            role_id == other
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,67 @@
+//! What there is to say of the service.
+
+use std::time::Duration;
+
+use super::{ServiceConfig, ServiceControl};
+use crate::access::Caller;
+use crate::cache::CacheStats;
+use crate::error::KmsError;
+use crate::policy::Action;
+use crate::ports::Kind;
+
+/// What there is to say of the service.
+#[derive(Debug)]
+pub struct Status {
+    /// What is known of a service that was configured.
+    pub configured: Option<Configured>,
+    /// How long an instance may act on a state that another instance has changed since.
+    pub state_ttl: Duration,
+}
+
+/// What there is to say of a service that was configured.
+#[derive(Debug)]
+pub struct Configured {
+    /// Its configuration.
+    pub config: ServiceConfig,
+    /// Whether its backend works at this moment.
+    pub healthy: bool,
+    /// How many keys there are.
+    pub key_count: u64,
+    /// What the cache of this process did.
+    pub cache: CacheStats,
+}
+
+impl ServiceControl {
+    /// How the service does. A backend that does not work is part of the answer; its failure goes to the log.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn status(&self, caller: &Caller, request_id: &str) -> Result<Status, KmsError> {
+        caller.may_on_service(Action::ServiceControl)?;
+        let state_ttl = self.service.state_ttl();
+        let Some((config, _)) = self.stored().await? else {
+            return Ok(Status {
+                configured: None,
+                state_ttl,
+            });
+        };
+        let healthy = match self.wrappers.check(&config).await {
+            Ok(()) => true,
+            Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
+                fault.log(request_id);
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        let key_count = self.table.count(Kind::Key, "").await?;
+        Ok(Status {
+            configured: Some(Configured {
+                config,
+                healthy,
+                key_count,
+                cache: self.reader.stats(),
+            }),
+            state_ttl,
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What wraps and unwraps master keys: the deployment's root keyring, and the Vault of the service's configuration.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Fault, KmsError};
+use crate::keyring::{Binding, KeyWrapper, WrapError, Wrapped, kms_error};
+use crate::ports::{Consistency, Kind, Record, TableReader};
+use crate::service::{BackendType, ServiceConfig, VaultConfig};
+use crate::vault::{
+    CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, Vaults,
+};
+
+/// What the credential for Vault is bound to.
+pub(crate) const CREDENTIAL: Binding<'static> = Binding {
+    id: "service",
+    version: 1,
+    origin: "service/vault-credential",
+};
+
+/// Every wrapper of one deployment. New material is wrapped by the configured backend; what was wrapped before a
+/// change of backend stays readable for as long as its wrapper is configured.
+pub struct Wrappers {
+    root: Arc<dyn KeyWrapper>,
+    vaults: Arc<dyn Vaults>,
+    /// The client of the Vault that was last asked for: it holds connections and a login.
+    open: Mutex<Option<OpenVault>>,
+}
+
+struct OpenVault {
+    config: VaultConfig,
+    patience: VaultPatience,
+    vault: Arc<dyn Vault>,
+}
+
+impl Wrappers {
+    /// Over the root keyring, and whatever reaches Vaults.
+    pub fn new(root: Arc<dyn KeyWrapper>, vaults: Arc<dyn Vaults>) -> Self {
+        Self {
+            root,
+            vaults,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The root keyring: it wraps what is not a master key as well.
+    pub fn root(&self) -> &Arc<dyn KeyWrapper> {
+        &self.root
+    }
+
+    /// What wraps new material.
+    pub(crate) async fn current(
+        &self,
+        config: &ServiceConfig,
+    ) -> Result<Arc<dyn KeyWrapper>, KmsError> {
+        let name = match config.backend_type {
+            BackendType::Local => self.root.name(),
+            BackendType::Vault => VAULT_WRAPPER,
+        };
+        self.named(config, name).await
+    }
+
+    /// The wrapper that a record names.
+    pub(crate) async fn named(
+        &self,
+        config: &ServiceConfig,
+        name: &str,
+    ) -> Result<Arc<dyn KeyWrapper>, KmsError> {
+        if name == self.root.name() {
+            return Ok(Arc::clone(&self.root));
+        }
+        match self.vault(config).await? {
+            Some(vault) if name == VAULT_WRAPPER => Ok(vault),
+            _ => Err(Fault::plain("a key was wrapped by a backend that is not configured").into()),
+        }
+    }
+
+    /// The configured Vault, whether or not it is the backend.
+    pub(crate) async fn vault(
+        &self,
+        config: &ServiceConfig,
+    ) -> Result<Option<Arc<dyn Vault>>, KmsError> {
+        let Some(wanted) = &config.vault else {
+            return Ok(None);
+        };
+        let patience = config.patience();
+        {
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(open) = open.as_ref()
+                && open.config == *wanted
+                && open.patience == patience
+            {
+                return Ok(Some(Arc::clone(&open.vault)));
+            }
+        }
+        let vault = self.reach(wanted, patience).await?;
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(OpenVault {
+            config: wanted.clone(),
+            patience,
+            vault: Arc::clone(&vault),
+        });
+        Ok(Some(vault))
+    }
+
+    /// A client of this Vault, whether or not it is the configured one.
+    pub(crate) async fn reach(
+        &self,
+        config: &VaultConfig,
+        patience: VaultPatience,
+    ) -> Result<Arc<dyn Vault>, KmsError> {
+        let credential = match &config.credential {
+            Some(wrapped) => Some(wrapped.open(self.root.as_ref(), &CREDENTIAL).await?),
+            None => None,
+        };
+        self.vaults
+            .open(&config.settings, credential.as_ref(), patience)
+            .map_err(KmsError::Unavailable)
+    }
+
+    /// Whether the configured backend wraps and unwraps at this moment.
+    ///
+    /// # Errors
+    /// [`KmsError::Unavailable`] or [`KmsError::Backend`] when it does not.
+    pub(crate) async fn check(&self, config: &ServiceConfig) -> Result<(), KmsError> {
+        match config.backend_type {
+            BackendType::Local => {
+                const PROBE: Binding<'_> = Binding {
+                    id: "service",
+                    version: 1,
+                    origin: "service/probe",
+                };
+                let root = self.root.as_ref();
+                let wrapped = Wrapped::seal(root, &PROBE, b"probe").await?;
+                wrapped.open(root, &PROBE).await.map(drop)
+            }
+            BackendType::Vault => match self.vault(config).await? {
+                Some(vault) => vault
+                    .check(TransitKey::MustExist)
+                    .await
+                    .map_err(|error| kms_error("the Vault", error)),
+                None => Err(Fault::plain("the backend is Vault, and none is configured").into()),
+            },
+        }
+    }
+
+    /// Renews the login to the configured Vault if its time has come.
+    ///
+    /// # Errors
+    /// When Vault refuses or cannot be reached.
+    pub async fn renew(&self, config: &ServiceConfig) -> Result<(), KmsError> {
+        match self.vault(config).await? {
+            Some(vault) => {
+                let renewed = vault.renew().await;
+                renewed.map_err(|error| kms_error("renewing the login to Vault", error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The Vault that keeps sealed copies of keys' records: the one that is the backend.
+    async fn keeper(&self, config: &ServiceConfig) -> Result<Option<Arc<dyn Vault>>, KmsError> {
+        match config.backend_type {
+            BackendType::Local => Ok(None),
+            BackendType::Vault => self.vault(config).await,
+        }
+    }
+
+    /// Writes the sealed copy of a record that is about to be made. `false`: Vault holds one of that name.
+    pub(crate) async fn copy_new(
+        &self,
+        config: &ServiceConfig,
+        record: &Record,
+    ) -> Result<bool, KmsError> {
+        let Some(vault) = self.keeper(config).await? else {
+            return Ok(true);
+        };
+        written(
+            vault
+                .put_copy(&record.id, &record.value, CopyVersion::default())
+                .await,
+        )
+    }
+
+    /// Writes the sealed copy of a record that is about to be replaced. `false`: another writer was faster.
+    pub(crate) async fn copy(
+        &self,
+        config: &ServiceConfig,
+        record: &Record,
+    ) -> Result<bool, KmsError> {
+        let Some(vault) = self.keeper(config).await? else {
+            return Ok(true);
+        };
+        let kept = vault.copy(&record.id).await.map_err(copying)?;
+        match kept {
+            Some(kept) if kept.value == record.value => Ok(true),
+            kept => {
+                let seen = kept.map(|kept| kept.version).unwrap_or_default();
+                written(vault.put_copy(&record.id, &record.value, seen).await)
+            }
+        }
+    }
+
+    /// Writes the sealed copy of the record as the table has it now: for whoever lost a race after changing the copy.
+    pub(crate) async fn copy_again(
+        &self,
+        config: &ServiceConfig,
+        table: &dyn TableReader,
+        id: &str,
+    ) -> Result<(), KmsError> {
+        if config.backend_type == BackendType::Vault
+            && let Some(record) = table.get(Kind::Key, id, Consistency::Strong).await?
+        {
+            // Another writer who is faster again writes its own copy.
+            self.copy(config, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the sealed copy of a key that is being destroyed, wherever one can be.
+    pub(crate) async fn remove_copy(
+        &self,
+        config: Option<&ServiceConfig>,
+        id: &str,
+    ) -> Result<(), KmsError> {
+        let vault = match config {
+            Some(config) => self.vault(config).await?,
+            None => None,
+        };
+        match vault {
+            Some(vault) => vault.remove_copy(id).await.map_err(copying),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Wrapped {
+    /// Opens it by whichever wrapper it names.
+    pub(crate) async fn open_by(
+        &self,
+        wrappers: &Wrappers,
+        config: &ServiceConfig,
+        binding: &Binding<'_>,
+    ) -> Result<keyway_crypto::SecretBytes, KmsError> {
+        let wrapper = wrappers.named(config, self.wrapper()).await?;
+        self.open(wrapper.as_ref(), binding).await
+    }
+}
+
+fn written(result: Result<(), CopyError>) -> Result<bool, KmsError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(CopyError::Conflict) => Ok(false),
+        Err(CopyError::Vault(error)) => Err(copying(error)),
+    }
+}
+
+fn copying(error: WrapError) -> KmsError {
+    kms_error("the sealed copy of a key", error)
+}
