@@ -16,6 +16,7 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
@@ -180,6 +181,18 @@ impl Writing {
             self.folder.clone(),
             Arc::clone(&self.random),
         ))
+    }
+
+    /// The operator's jobs on all keys.
+    pub fn moving(&self, settings: &Settings) -> Moving {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), settings.state_ttl());
+        Moving::new(
+            Arc::clone(&self.table),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.random),
+        )
     }
 
     /// The operator's side of access keys.
