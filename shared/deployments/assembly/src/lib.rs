@@ -7,6 +7,7 @@ mod settings;
 mod system;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
@@ -184,9 +185,9 @@ impl Writing {
     }
 
     /// The operator's jobs on all keys.
-    pub fn moving(&self, settings: &Settings) -> Moving {
+    pub fn moving(&self) -> Moving {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
-        let service = Service::new(table, Arc::clone(&self.clock), settings.state_ttl());
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
         Moving::new(
             Arc::clone(&self.table),
             Arc::new(service),
