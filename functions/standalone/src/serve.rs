@@ -108,7 +108,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     routes.extend(service_routes(&ports.control(&server)));
     let dialect = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
-    let site = Arc::new(Site::new(instance(ports.random.as_ref())?, mount));
+    let site = Site::new(instance(ports.random.as_ref())?, mount);
+    let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)
         .await
         .with_context(|| format!("--listen {}", serve.listen))?;

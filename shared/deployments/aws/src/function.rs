@@ -216,7 +216,8 @@ impl Function {
     /// # Errors
     /// When the settings do not say what sends events, or the listener cannot be bound.
     pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
-        let site = Arc::new(Site::new(instance(self.random.as_ref())?, mount));
+        let site = Site::new(instance(self.random.as_ref())?, mount);
+        let site = Arc::new(site.with_cors(self.arguments.settings.cors_origins.clone()));
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(
