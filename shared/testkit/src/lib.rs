@@ -5,10 +5,13 @@
 
 mod clock;
 mod memory;
+mod memory_vault;
 mod random;
 pub mod secret_store_contract;
 pub mod table_contract;
+pub mod vault_contract;
 
 pub use clock::FixedClock;
 pub use memory::{MemorySecrets, MemoryTable};
+pub use memory_vault::{MemoryVault, MemoryVaults, Opened};
 pub use random::SeededRandom;

@@ -1,0 +1,283 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, seal};
+use keyway_domain::Fault;
+use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
+use keyway_domain::ports::Random;
+use keyway_domain::vault::{
+    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultPatience,
+    VaultSettings, Vaults,
+};
+
+use crate::SeededRandom;
+
+/// **For tests only.** A Vault in memory, with switches for what can happen to one.
+pub struct MemoryVault {
+    random: SeededRandom,
+    down: AtomicBool,
+    refusing: AtomicBool,
+    checks: AtomicU32,
+    renewals: AtomicU32,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    key: Option<Key256>,
+    copies: BTreeMap<String, KeyCopy>,
+}
+
+impl MemoryVault {
+    /// One that holds neither a transit key nor copies.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: SeededRandom::new(seed),
+            down: AtomicBool::default(),
+            refusing: AtomicBool::default(),
+            checks: AtomicU32::default(),
+            renewals: AtomicU32::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Whether it cannot be reached from now on.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether it refuses whoever asks from now on, as if their token was revoked.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// Loses the transit key. A check may make another, under which nothing of before opens.
+    pub fn lose_transit_key(&self) {
+        self.held().key = None;
+    }
+
+    /// How often it was checked.
+    pub fn checks(&self) -> u32 {
+        self.checks.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked to renew its token.
+    pub fn renewals(&self) -> u32 {
+        self.renewals.load(Ordering::SeqCst)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing in here panics half-way through a change.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reached(&self) -> Result<(), WrapError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(unavailable("Vault could not be reached"));
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(unavailable("permission denied"));
+        }
+        Ok(())
+    }
+
+    fn new_key(&self) -> Result<Key256, WrapError> {
+        let mut key = [0; 32];
+        self.random.fill(&mut key)?;
+        Key256::try_from(key.as_slice()).map_err(|error| WrapError::Failed(error.into()))
+    }
+}
+
+fn unavailable(what: &'static str) -> WrapError {
+    WrapError::Unavailable(what.into())
+}
+
+fn missing() -> WrapError {
+    unavailable("the transit key is missing")
+}
+
+fn context(binding: &Binding<'_>) -> Result<EncryptionContext, WrapError> {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    EncryptionContext::from_pairs([
+        pair("key_id", binding.id),
+        pair("key_version", &binding.version.to_string()),
+        pair("origin", binding.origin),
+    ])
+    .map_err(|error| WrapError::Failed(error.into()))
+}
+
+#[async_trait]
+impl KeyWrapper for MemoryVault {
+    fn name(&self) -> &'static str {
+        VAULT_WRAPPER
+    }
+
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
+        self.reached()?;
+        let mut fresh = [0; 32];
+        self.random.fill(&mut fresh)?;
+        let held = self.held();
+        let key = held.key.as_ref().ok_or_else(missing)?;
+        seal(
+            Purpose::Wrap,
+            key,
+            "transit",
+            1,
+            &context(binding)?,
+            material,
+            &fresh,
+        )
+        .map_err(|error| WrapError::Failed(error.into()))
+    }
+
+    async fn unwrap(
+        &self,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
+        self.reached()?;
+        let held = self.held();
+        let key = held.key.as_ref().ok_or_else(missing)?;
+        let blob = Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        blob.open(key, &context(binding)?)
+            .map_err(|_| WrapError::NotAuthentic)
+    }
+}
+
+#[async_trait]
+impl Vault for MemoryVault {
+    async fn check(&self, key: TransitKey) -> Result<(), WrapError> {
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        self.reached()?;
+        let mut held = self.held();
+        match key {
+            _ if held.key.is_some() => Ok(()),
+            TransitKey::MadeIfMissing => {
+                held.key = Some(self.new_key()?);
+                Ok(())
+            }
+            TransitKey::MustExist => Err(missing()),
+        }
+    }
+
+    async fn renew(&self) -> Result<(), WrapError> {
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        self.reached()
+    }
+
+    async fn copy(&self, id: &str) -> Result<Option<KeyCopy>, WrapError> {
+        self.reached()?;
+        Ok(self.held().copies.get(id).cloned())
+    }
+
+    async fn put_copy(&self, id: &str, value: &[u8], seen: CopyVersion) -> Result<(), CopyError> {
+        self.reached()?;
+        let mut held = self.held();
+        let found = held.copies.get(id);
+        let version = found.map_or(CopyVersion(0), |copy| copy.version);
+        let next = CopyVersion(seen.0 + 1);
+        if version == seen {
+            let copy = KeyCopy {
+                value: value.to_vec(),
+                version: next,
+            };
+            held.copies.insert(id.to_owned(), copy);
+            return Ok(());
+        }
+        match found.is_some_and(|copy| copy.version == next && copy.value == value) {
+            true => Ok(()),
+            false => Err(CopyError::Conflict),
+        }
+    }
+
+    async fn remove_copy(&self, id: &str) -> Result<(), WrapError> {
+        self.reached()?;
+        self.held().copies.remove(id);
+        Ok(())
+    }
+
+    async fn copies(&self) -> Result<Vec<String>, WrapError> {
+        self.reached()?;
+        Ok(self.held().copies.keys().cloned().collect())
+    }
+}
+
+/// **For tests only.** Reaches one Vault in memory, whatever the settings.
+pub struct MemoryVaults {
+    vault: Arc<MemoryVault>,
+    opened: Mutex<Vec<Opened>>,
+}
+
+/// With what a Vault was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The settings.
+    pub settings: VaultSettings,
+    /// The token or secret id.
+    pub credential: Option<Vec<u8>>,
+    /// How long it is waited for.
+    pub patience: VaultPatience,
+}
+
+impl MemoryVaults {
+    /// Reaches this one.
+    pub fn new(vault: Arc<MemoryVault>) -> Self {
+        Self {
+            vault,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// With what it was opened so far.
+    pub fn opened(&self) -> Vec<Opened> {
+        let opened = self.opened.lock();
+        opened.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Vaults for MemoryVaults {
+    fn open(
+        &self,
+        settings: &VaultSettings,
+        credential: Option<&SecretBytes>,
+        patience: VaultPatience,
+    ) -> Result<Arc<dyn Vault>, Fault> {
+        let opened = Opened {
+            settings: settings.clone(),
+            credential: credential.map(|secret| secret.expose().to_vec()),
+            patience,
+        };
+        let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(opened);
+        Ok(Arc::clone(&self.vault) as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault_contract;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn memory_vault_keeps_the_contract() {
+        let vault = Arc::new(MemoryVault::new(1)) as _;
+        vault_contract::run_all(&vault, &SeededRandom::new(2)).await;
+    }
+
+    #[tokio::test]
+    async fn the_switches_do_what_they_say() {
+        let vault = MemoryVault::new(1);
+        vault.check(TransitKey::MadeIfMissing).await.unwrap();
+        vault.set_down(true);
+        assert!(vault.copies().await.is_err());
+        vault.set_down(false);
+        vault.set_refusing(true);
+        assert!(vault.check(TransitKey::MustExist).await.is_err());
+        vault.set_refusing(false);
+        vault.lose_transit_key();
+        assert!(vault.check(TransitKey::MustExist).await.is_err());
+        assert_eq!((vault.checks(), vault.renewals()), (3, 0));
+    }
+}
