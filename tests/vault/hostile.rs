@@ -25,6 +25,9 @@ const QUICK: VaultPatience = VaultPatience {
     retries: 0,
 };
 
+/// What Vault answers about a transit key that is as it must be.
+const FIT_KEY: &str = r#"{"data":{"type":"aes256-gcm96","derived":true,"supports_encryption":true,"supports_decryption":true,"keys":{"1":1}}}"#;
+
 type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
 fn whole(status: u16, body: impl Into<Bytes>) -> Response<Body> {
@@ -135,6 +138,59 @@ async fn answers_that_are_not_vaults_are_refused() {
             unavailable(vault.copies().await, "Vault");
         }
     }
+}
+
+/// What a wrap says, to the letter: whose namespace it is in, and a kind of key that Vault will not make.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_what_they_must_be() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = Arc::clone(&heard);
+    let address = serve(move |request, body| {
+        let path = request.uri().path();
+        let headers = ["x-vault-token", "x-vault-request", "x-vault-namespace"].map(|name| {
+            let value = request.headers().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        });
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        let mut heard = hearing.lock().unwrap();
+        heard.push((format!("{} {path}", request.method()), headers, body));
+        match path.rsplit_once("transit/") {
+            Some((_, "keys/keyway")) => whole(200, FIT_KEY),
+            Some((_, "encrypt/keyway")) => {
+                whole(200, r#"{"data":{"ciphertext":"vault:v1:c2VhbGVk"}}"#)
+            }
+            _ => whole(200, r#"{"data":{"ttl":0}}"#),
+        }
+    })
+    .await;
+    let mut settings = place().settings(&format!("{address}/behind/a/path/"), VaultAuth::Token);
+    settings.namespace = Some(crate::path("team/a"));
+    let vault = opened(&settings, Some("s.token"), QUICK);
+    let wrapped = vault.wrap(&BINDING, b"m").await.unwrap();
+    assert_eq!(wrapped, b"vault:v1:c2VhbGVk");
+    drop(vault.check(TransitKey::MustExist).await);
+
+    let heard = heard.lock().unwrap();
+    let paths: Vec<_> = heard.iter().map(|(path, ..)| path.as_str()).collect();
+    let expected = [
+        "GET /behind/a/path/v1/auth/token/lookup-self",
+        "GET /behind/a/path/v1/transit/keys/keyway",
+        "POST /behind/a/path/v1/transit/encrypt/keyway",
+        "GET /behind/a/path/v1/sys/health",
+    ];
+    assert_eq!(paths[..4], expected);
+    let some = |text: &str| Some(text.to_owned());
+    for (_, headers, _) in &heard[..3] {
+        assert_eq!(*headers, [some("s.token"), some("true"), some("team/a")]);
+    }
+    let body: serde_json::Value = serde_json::from_str(&heard[2].2).unwrap();
+    // The label, the id, the version and the origin, each with its length where it has one.
+    let context = "AAAAGGtleXdheSB0cmFuc2l0IGNvbnRleHQgMQAAAAVrZXktMQAAAAEAAAAGS0VZV0FZ";
+    let expected =
+        serde_json::json!({"plaintext": "bQ==", "context": context, "type": "ecdsa-p256"});
+    assert_eq!(body, expected);
+    // Health is the whole server's, and nobody's secret.
+    assert_eq!(heard[3].1, [None, some("true"), None]);
 }
 
 /// A load balancer that has nobody to ask is no Vault that is sealed; it is asked again.
@@ -252,9 +308,8 @@ async fn nothing_secret_is_in_errors_or_in_the_log() {
                 let token = r#"{"auth":{"client_token":"s.canary-token","lease_duration":9,"renewable":true}}"#;
                 return whole(200, token);
             }
-            let key = r#"{"data":{"type":"aes256-gcm96","derived":true,"supports_encryption":true,"supports_decryption":true,"keys":{"1":1}}}"#;
             if path.ends_with("/keys/keyway") {
-                return whole(200, key);
+                return whole(200, FIT_KEY);
             }
             let token = request.headers().get("x-vault-token");
             let token = token.map_or("", |token| token.to_str().unwrap());
