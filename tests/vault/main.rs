@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on must stop"
@@ -10,6 +11,7 @@
 mod auth;
 mod contract;
 mod hostile;
+mod service;
 mod weather;
 
 use std::sync::Arc;
