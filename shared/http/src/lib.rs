@@ -10,5 +10,5 @@ mod route;
 pub use cors::{Cors, NotAnOrigin};
 pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
 pub use query::{Query, QueryError};
-pub use request::{BasePath, IamCaller, Peer, Request};
+pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{Params, Route, RouteError};

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -28,10 +29,20 @@ pub struct Peer {
     pub address: IpAddr,
     /// Whether the connection is encrypted up to this process, or up to a gateway that vouches for it.
     pub encrypted: bool,
-    /// The client's certificate in PEM, whose key's possession was proven to this process or to a gateway.
-    pub client_certificate: Option<String>,
+    /// The client's certificates, if it showed any.
+    pub client_certificate: Option<ClientCertificate>,
     /// The IAM caller whom a gateway has verified.
     pub iam_caller: Option<IamCaller>,
+}
+
+/// The certificates that a client showed, its own first. Possession of that one's key was proven, to this process or
+/// to a gateway; nothing is proven of the others, and no authority need have signed any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// In DER, as a TLS handshake carries them.
+    Der(Arc<[Bytes]>),
+    /// In PEM, as gateways write them.
+    Pem(Arc<str>),
 }
 
 /// An IAM caller as API Gateway reports the one that it has verified.

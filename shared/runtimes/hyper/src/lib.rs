@@ -1,7 +1,10 @@
 //! Sockets to requests and back, with bounds on time and numbers, and graceful shutdown.
 
+mod bounds;
 mod log;
+mod opening;
 mod patience;
+mod tls;
 
 use std::convert::Infallible;
 use std::io;
@@ -10,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
@@ -17,41 +22,70 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use keyway_http::{Body, Peer, Site};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
+use opening::Opening;
 use patience::Patience;
 
+pub use bounds::Bounds;
 pub use log::{LogFormat, start_log};
+pub use tls::{Clients, Tls, TlsError};
 
-/// How long a client may take to send a request's head, or to begin the next request of a connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may pause within a body.
-const BODY_PAUSE: Duration = Duration::from_secs(15);
-/// How long requests in flight may take to finish after shutdown has begun.
-const GRACE: Duration = Duration::from_secs(25);
 /// How long the last answers may take to reach the network once they are made.
 const FLUSH: Duration = Duration::from_secs(1);
-/// Connections served at once; more wait in the listen queue.
-const MAX_CONNECTIONS: usize = 4096;
 
-/// A listener on `address`. Plain HTTP is for loopback only: its requests and answers carry data keys.
+/// A socket that listens, and how it is spoken on.
+pub struct Listener {
+    socket: TcpListener,
+    /// With what it speaks TLS, and what has its files read again.
+    tls: Option<(Tls, Signal)>,
+}
+
+impl Listener {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// A listener on `address` for plain HTTP. That is for loopback only: its requests and answers carry data keys.
 ///
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`] for an address that others can reach, unless `insecure`; else as binding goes.
-pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<TcpListener> {
+pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<Listener> {
     if !address.ip().is_loopback() && !insecure {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{address} is not loopback, and plain HTTP would show data keys to the network; put a TLS proxy in front, or pass --insecure-http"
+                "{address} is not loopback, and plain HTTP would show data keys to the network; pass --tls-cert and --tls-key, put a TLS proxy in front, or pass --insecure-http"
             ),
         ));
     }
-    TcpListener::bind(address).await
+    Ok(Listener {
+        socket: TcpListener::bind(address).await?,
+        tls: None,
+    })
+}
+
+/// A listener on `address` for TLS.
+///
+/// # Errors
+/// As binding goes, or when SIGHUP cannot be listened to.
+pub async fn listen_tls(address: SocketAddr, tls: Tls) -> io::Result<Listener> {
+    Ok(Listener {
+        socket: TcpListener::bind(address).await?,
+        // From here on a SIGHUP no longer ends the process.
+        tls: Some((tls, signal(SignalKind::hangup())?)),
+    })
 }
 
 /// Resolves when the process is asked to stop, by SIGTERM or SIGINT.
@@ -70,27 +104,45 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Serves the site until `stop` resolves, then lets requests in flight finish.
-pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Output = ()>) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(128);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
-        .keep_alive_interval(Some(HEAD_TIMEOUT))
-        .max_header_list_size(64 << 10);
+pub async fn serve(listener: Listener, site: Arc<Site>, stop: impl Future<Output = ()>) {
+    serve_all(vec![(listener, site)], &Bounds::default(), stop).await;
+}
+
+/// Serves each site on its listener until `stop` resolves, then lets requests in flight finish, on all of them at once.
+pub async fn serve_all(
+    listeners: Vec<(Listener, Arc<Site>)>,
+    bounds: &Bounds,
+    stop: impl Future<Output = ()>,
+) {
+    let stop = stop.shared();
+    join_all(listeners.into_iter().map(|(listener, site)| {
+        let server = Arc::new(Server::new(site, bounds));
+        serve_one(listener, server, stop.clone())
+    }))
+    .await;
+}
+
+async fn serve_one(
+    Listener { socket, tls }: Listener,
+    server: Arc<Server>,
+    stop: impl Future<Output = ()>,
+) {
     let graceful = GracefulShutdown::new();
     let (in_flight, _) = watch::channel(());
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(server.bounds.connections));
     let mut stop = std::pin::pin!(stop);
+    let (tls, hangup) = tls.unzip();
+    let mut keeping_up = std::pin::pin!(async {
+        match tls.as_ref().zip(hangup) {
+            Some((tls, hangup)) => tls.keep_up(server.bounds.reload, hangup).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            () = &mut keeping_up => continue,
+            accepted = accept(&socket, &places) => accepted,
         };
         let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
@@ -101,31 +153,20 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
                 continue;
             }
         };
-        let site = Arc::clone(&site);
-        let peer = Peer::new(address.ip(), false);
-        let requests = in_flight.clone();
-        let service = service_fn(move |request| {
-            let site = Arc::clone(&site);
-            let peer = peer.clone();
-            let counted = requests.subscribe();
-            async move {
-                let response = respond(&site, request, peer).await;
-                drop(counted);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let tls = tls.as_ref().map(Tls::current);
+        let watcher = graceful.watcher();
+        let (server, in_flight) = (Arc::clone(&server), in_flight.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = server
+                .connection(stream, address, tls, watcher, in_flight)
+                .await;
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
-    drop(listener);
+    drop(socket);
     let connections = graceful.shutdown();
     // A connection on which half a request's head has come is no request: it is not waited for.
     let requests = async {
@@ -135,18 +176,105 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: impl Future<Out
     tokio::select! {
         () = connections => {}
         () = requests => {}
-        () = tokio::time::sleep(GRACE) => tracing::warn!("requests were still in flight when the grace period ended"),
+        () = tokio::time::sleep(server.bounds.grace) => tracing::warn!("requests were still in flight when the grace period ended"),
+    }
+}
+
+/// What the connections of one listener share.
+struct Server {
+    site: Arc<Site>,
+    http: auto::Builder<TokioExecutor>,
+    bounds: Bounds,
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+impl Server {
+    fn new(site: Arc<Site>, bounds: &Bounds) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.head)
+            .max_headers(128);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(bounds.streams)
+            .keep_alive_interval(Some(bounds.head))
+            .max_header_list_size(64 << 10);
+        Self {
+            site,
+            http,
+            bounds: bounds.clone(),
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        watcher: Watcher,
+        in_flight: watch::Sender<()>,
+    ) -> Ended {
+        let mut peer = Peer::new(address.ip(), tls.is_some());
+        let Some(config) = tls else {
+            return self.requests(stream, peer, watcher, in_flight).await;
+        };
+        let shaken = tokio::time::timeout(self.bounds.handshake, tls::handshake(stream, config));
+        let Some(stream) = shaken.await?? else {
+            return Ok(());
+        };
+        peer.client_certificate = tls::shown(stream.get_ref().1);
+        self.requests(stream, peer, watcher, in_flight).await
+    }
+
+    async fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        watcher: Watcher,
+        in_flight: watch::Sender<()>,
+    ) -> Ended {
+        let server = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let server = Arc::clone(&server);
+            let peer = peer.clone();
+            let counted = in_flight.subscribe();
+            async move {
+                let response = server.respond(request, peer).await;
+                drop(counted);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let stream = Opening::new(stream, self.bounds.head);
+        let connection = self
+            .http
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        watcher.watch(connection).await
+    }
+
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        let (mut parts, body) = request.into_parts();
+        // HTTP/2 carries the host in the target; signatures are over the header.
+        if !parts.headers.contains_key(HOST)
+            && let Some(authority) = parts.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            parts.headers.insert(HOST, host);
+        }
+        let body: Body = Box::pin(Patience::new(body, self.bounds.body_pause));
+        self.site
+            .respond(Request::from_parts(parts, body), peer)
+            .await
+            .map(Full::new)
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(
-    tokio::net::TcpStream,
-    SocketAddr,
-    tokio::sync::OwnedSemaphorePermit,
-)> {
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places)
         .acquire_owned()
         .await
@@ -155,19 +283,4 @@ async fn accept(
     // An answer is one small write: waiting for more to send would only delay it.
     stream.set_nodelay(true)?;
     Ok((stream, address, place))
-}
-
-async fn respond(site: &Site, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
-    let (mut parts, body) = request.into_parts();
-    // HTTP/2 carries the host in the target; signatures are over the header.
-    if !parts.headers.contains_key(HOST)
-        && let Some(authority) = parts.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.insert(HOST, host);
-    }
-    let body: Body = Box::pin(Patience::new(body, BODY_PAUSE));
-    site.respond(Request::from_parts(parts, body), peer)
-        .await
-        .map(Full::new)
 }

@@ -1,5 +1,5 @@
 use http::header::COOKIE;
-use keyway_http::Peer;
+use keyway_http::{ClientCertificate, Peer};
 use serde::Deserialize;
 
 use crate::event::{Facts, Pairs, Refusal, address, headers, iam_caller, parse, push_header};
@@ -36,14 +36,22 @@ struct Http {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authentication {
-    client_cert: Option<ClientCertificate>,
+    client_cert: Option<ClientCert>,
 }
 
 /// The certificate of a mutual-TLS handshake, in every API's events.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ClientCertificate {
-    pub(crate) client_cert_pem: Option<String>,
+pub(crate) struct ClientCert {
+    client_cert_pem: Option<String>,
+}
+
+impl ClientCert {
+    /// What the gateway says that the client showed and proved to it.
+    pub(crate) fn shown(self) -> Option<ClientCertificate> {
+        let pem = self.client_cert_pem.filter(|pem| !pem.is_empty())?;
+        Some(ClientCertificate::Pem(pem.into()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,7 +95,7 @@ pub(crate) fn read(event: &str, source: EventSource) -> Result<Facts, Refusal> {
             encrypted: true,
             client_certificate: authentication
                 .and_then(|authentication| authentication.client_cert)
-                .and_then(|certificate| certificate.client_cert_pem),
+                .and_then(ClientCert::shown),
             iam_caller: authorizer
                 .and_then(|authorizer| authorizer.iam)
                 .and_then(|iam| iam_caller(iam.user_arn, iam.account_id, iam.access_key)),

@@ -5,7 +5,7 @@ use crate::event::{
     Facts, Pairs, Refusal, address, encoded_query, headers, iam_caller, members, parse,
 };
 use crate::front::EventSource;
-use crate::http_api::ClientCertificate;
+use crate::http_api::ClientCert;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,7 +34,7 @@ struct Context {
 #[serde(rename_all = "camelCase")]
 struct Identity {
     source_ip: Option<String>,
-    client_cert: Option<ClientCertificate>,
+    client_cert: Option<ClientCert>,
     user_arn: Option<String>,
     account_id: Option<String>,
     access_key: Option<String>,
@@ -67,9 +67,7 @@ pub(crate) fn read(event: &str) -> Result<Facts, Refusal> {
             address: address(identity.source_ip.as_deref()),
             // There is no plain HTTP in front of a REST API.
             encrypted: true,
-            client_certificate: identity
-                .client_cert
-                .and_then(|certificate| certificate.client_cert_pem),
+            client_certificate: identity.client_cert.and_then(ClientCert::shown),
             iam_caller: iam_caller(identity.user_arn, identity.account_id, identity.access_key),
         },
     })

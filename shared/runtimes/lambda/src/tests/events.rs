@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use keyway_http::{BasePath, IamCaller};
+use keyway_http::{BasePath, ClientCertificate, IamCaller};
 use serde_json::{Value, json};
 
 use super::{
@@ -491,7 +491,8 @@ fn client_certificates_come_from_the_gateway() {
         ),
     ] {
         let peer = read(&front(source), &event).unwrap().peer;
-        assert_eq!(peer.client_certificate.as_deref(), Some(PEM));
+        let shown = ClientCertificate::Pem(PEM.into());
+        assert_eq!(peer.client_certificate, Some(shown));
     }
     for nothing in [
         Value::Null,
@@ -499,6 +500,7 @@ fn client_certificates_come_from_the_gateway() {
         json!({ "clientCert": null }),
         json!({ "clientCert": {} }),
         json!({ "clientCert": { "clientCertPem": null } }),
+        json!({ "clientCert": { "clientCertPem": "" } }),
     ] {
         let event = with(&http_api(), "/requestContext/authentication", nothing);
         assert_eq!(

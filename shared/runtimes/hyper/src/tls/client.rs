@@ -1,0 +1,145 @@
+//! Which certificates clients may show, and the proof that they have the key.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+    verify_tls13_signature,
+};
+use rustls::pki_types::{
+    AlgorithmIdentifier, CertificateDer, SignatureVerificationAlgorithm, UnixTime, alg_id,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+
+use super::TlsError;
+use super::files::{certificates, unusable};
+
+/// More than its own certificate, and those up to an authority's, no client has reason to show; each connection holds
+/// what was shown.
+const LONGEST_CHAIN: usize = 10;
+
+/// The keys that prove who a client is. RSA's are of 2,048 bits at least: shorter ones verify nothing.
+const KEYS: [AlgorithmIdentifier; 4] = [
+    alg_id::ED25519,
+    alg_id::ECDSA_P256,
+    alg_id::ECDSA_P384,
+    alg_id::RSA_ENCRYPTION,
+];
+
+/// AWS-LC, with the signatures of [`KEYS`] alone.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let whole = aws_lc_rs::default_provider();
+        Arc::new(CryptoProvider {
+            signature_verification_algorithms: of_keys(
+                &whole.signature_verification_algorithms,
+                &KEYS,
+            ),
+            ..whole
+        })
+    });
+    Arc::clone(&PROVIDER)
+}
+
+/// Made once in the life of the process, which is how long rustls wants to refer to it.
+fn of_keys(
+    whole: &WebPkiSupportedAlgorithms,
+    keys: &[AlgorithmIdentifier],
+) -> WebPkiSupportedAlgorithms {
+    let those = |algorithms: &[&'static dyn SignatureVerificationAlgorithm]| {
+        let of_a_key = |&&one: &&&'static dyn SignatureVerificationAlgorithm| {
+            keys.contains(&one.public_key_alg_id())
+        };
+        let those: Vec<_> = algorithms.iter().filter(of_a_key).copied().collect();
+        &*those.leak()
+    };
+    let mapping = whole.mapping.iter();
+    let mapping: Vec<_> = mapping
+        .map(|&(scheme, algorithms)| (scheme, those(algorithms)))
+        .filter(|(_, algorithms)| !algorithms.is_empty())
+        .collect();
+    WebPkiSupportedAlgorithms {
+        all: those(whole.all),
+        mapping: mapping.leak(),
+    }
+}
+
+/// Takes any certificate, of any issuer and date, from a client that proves to have its key.
+#[derive(Debug)]
+pub(super) struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl AnyCertificate {
+    pub(super) fn new(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // None named: a client then shows what it has.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if intermediates.len() >= LONGEST_CHAIN {
+            return Err(CertificateError::BadEncoding.into());
+        }
+        for certificate in std::iter::once(end_entity).chain(intermediates) {
+            ParsedCertificate::try_from(certificate)?;
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// Takes certificates that an authority of the file has issued for clients, and that are valid now.
+pub(super) fn issued_by(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| unusable(path, &error.to_string()))
+}
