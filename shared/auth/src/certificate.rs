@@ -17,10 +17,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use keyway_http::{ClientCertificate, Peer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use webpki::EndEntityCert;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::BasicConstraints;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 pub use api_key::{ApiKey, NotAnApiKey};
 pub use front::{Front, FrontError, FrontHeader, Fronts};
@@ -44,8 +44,8 @@ pub enum Unidentified {
     /// It has shown several that are no authorities', of which one alone can be its own.
     #[error("there is more than one certificate that is no authority's")]
     Several,
-    /// What it has shown is no certificate (X.509, version 3).
-    #[error("this is no certificate of X.509 version 3")]
+    /// What it has shown is no certificate.
+    #[error("this is no X.509 certificate")]
     Malformed,
     /// The certificate's key is none of Ed25519, ECDSA on P-256 or P-384, or RSA of 2,048 bits or more.
     #[error(
@@ -62,6 +62,16 @@ impl Identity {
             *to = *from;
         }
         Self(hash)
+    }
+
+    fn of_info(info: &SubjectPublicKeyInfoOwned) -> Result<Self, Unidentified> {
+        if !public_key::is_accepted(info) {
+            return Err(Unidentified::Key);
+        }
+        // Certificates are read strictly, so that this is what stood there. The handshake verifies with the same
+        // bytes, had in the same way: nobody proves one key and is taken for another.
+        let der = info.to_der().map_err(|_| Unidentified::Malformed)?;
+        Ok(Self::of_public_key(&der))
     }
 
     /// Whom the peer's own certificates prove, however it is that they came.
@@ -109,24 +119,7 @@ impl Identity {
         match (is_authority(&parsed)?, others) {
             (true, _) => Err(Unidentified::Missing),
             (false, 1..) => Err(Unidentified::Several),
-            (false, 0) => Self::of_certificate(own, &parsed),
-        }
-    }
-
-    fn of_certificate(der: &[u8], parsed: &Certificate) -> Result<Self, Unidentified> {
-        // The key as that library reads it which has verified the handshake: two that read a certificate differently
-        // could be shown one key and another one's identity. The two must agree, too.
-        let der = CertificateDer::from(der);
-        let verified = EndEntityCert::try_from(&der).map_err(|_| Unidentified::Malformed)?;
-        let info = verified.subject_public_key_info();
-        let also = parsed.tbs_certificate().subject_public_key_info();
-        if also.to_der().ok().as_deref() != Some(info.as_ref()) {
-            return Err(Unidentified::Malformed);
-        }
-        if public_key::is_accepted(also) {
-            Ok(Self::of_public_key(&info))
-        } else {
-            Err(Unidentified::Key)
+            (false, 0) => Self::of_info(parsed.tbs_certificate().subject_public_key_info()),
         }
     }
 }

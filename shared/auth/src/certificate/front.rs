@@ -22,7 +22,7 @@ pub enum FrontHeader {
 }
 
 impl FrontHeader {
-    const ALL: [Self; 3] = [
+    pub(super) const ALL: [Self; 3] = [
         Self::TlsClientCert,
         Self::AmznMtlsClientcert,
         Self::AmznMtlsClientcertLeaf,

@@ -5,18 +5,21 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
-    verify_tls13_signature,
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{
-    AlgorithmIdentifier, CertificateDer, SignatureVerificationAlgorithm, UnixTime, alg_id,
+    AlgorithmIdentifier, CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer,
+    UnixTime, alg_id,
 };
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
+    RootCertStore, SignatureScheme,
 };
+use webpki::RawPublicKeyEntity;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
 
 use super::TlsError;
 use super::files::{certificates, unusable};
@@ -101,7 +104,7 @@ impl ClientCertVerifier for AnyCertificate {
             return Err(CertificateError::BadEncoding.into());
         }
         for certificate in std::iter::once(end_entity).chain(intermediates) {
-            ParsedCertificate::try_from(certificate)?;
+            public_key(certificate)?;
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -112,7 +115,19 @@ impl ClientCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
+        let key = public_key(certificate)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        let algorithms = self.0.mapping.iter();
+        let algorithms = algorithms.filter(|(scheme, _)| *scheme == signature.scheme);
+        // This version's schemes leave the curve open, so that each is for several algorithms.
+        for algorithm in algorithms.flat_map(|(_, algorithms)| *algorithms) {
+            match key.verify_signature(*algorithm, message, signature.signature()) {
+                Ok(()) => return Ok(HandshakeSignatureValid::assertion()),
+                Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
+                Err(_) => return Err(CertificateError::BadSignature.into()),
+            }
+        }
+        Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
     }
 
     fn verify_tls13_signature(
@@ -121,11 +136,23 @@ impl ClientCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
+        let key = public_key(certificate)?;
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+/// The certificate's key. rustls would have it of certificates of version 3 alone, and OpenSSL's `x509 -req` makes
+/// ones of version 1.
+fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let read = Certificate::from_der(certificate);
+    let read = read.and_then(|read| read.tbs_certificate().subject_public_key_info().to_der());
+    match read {
+        Ok(der) => Ok(der.into()),
+        Err(_) => Err(CertificateError::BadEncoding.into()),
     }
 }
 

@@ -1,0 +1,49 @@
+//! A site that tells clients what the runtime knows of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use keyway_auth::certificate::{Identity, Unidentified};
+use keyway_http::{Dialect, Mount, Peer, Place, Refused, Request, Route, Site};
+
+struct Echo;
+
+impl Dialect for Echo {
+    type Caller = Peer;
+    type Action = ();
+    type Error = Unidentified;
+
+    async fn authenticate(&self, request: &Request) -> Result<Peer, Unidentified> {
+        Ok(request.peer.clone())
+    }
+
+    fn authorize(&self, _: &Peer, (): ()) -> Result<(), Unidentified> {
+        Ok(())
+    }
+
+    fn refuse(&self, refused: Refused<Unidentified>, _: &Place<'_>) -> Response<Bytes> {
+        let mut response = Response::new(format!("{refused:?}").into());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        response
+    }
+}
+
+/// `/whoami` answers an identity or why there is none, `/encrypted` whether the connection is.
+pub(crate) fn site() -> Arc<Site> {
+    let route = |path, answer: fn(&Peer) -> Result<String, Unidentified>| Route {
+        method: Method::POST,
+        path,
+        body_limit: 1 << 20,
+        action: (),
+        run: Box::new(move |call| {
+            let answer = answer(&call.caller);
+            Box::pin(async move { Ok(Response::new(answer?.into())) })
+        }),
+    };
+    let routes = vec![
+        route("/whoami", |peer| Ok(Identity::of_peer(peer)?.to_string())),
+        route("/encrypted", |peer| Ok(peer.encrypted.to_string())),
+    ];
+    Arc::new(Site::new(7, Mount::new(Echo, vec![""], routes).unwrap()))
+}
