@@ -5,6 +5,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
+mod identity;
 mod moving;
 mod place;
 mod serve;
@@ -40,6 +41,9 @@ enum Command {
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
+    /// Make and show the identities by which clients of the KES API are known
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
@@ -61,6 +65,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
+        Command::Identity(command) => identity::run(command),
         Command::RewrapKeys(job) => moving::rewrap(job).await,
         Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {

@@ -1,6 +1,7 @@
 //! `keyway serve`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
-use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
+use keyway_runtime_hyper::{Clients, LogFormat, Tls, listen, listen_tls, start_log, stop_signal};
 
 use tokio::time::MissedTickBehavior;
 
@@ -47,6 +48,24 @@ pub(crate) struct Serve {
     /// With --start: the key of data-key requests that name none
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
+
+    /// Serve TLS with this certificate, and its chain after it, in PEM; read again when it changes
+    #[arg(
+        long,
+        env = "KEYWAY_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert in PEM
+    #[arg(
+        long,
+        env = "KEYWAY_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
 
     /// Serve plain HTTP on an address that is not loopback; data keys are then readable on the network
     #[arg(long, env = "KEYWAY_INSECURE_HTTP", value_name = "BOOL", default_value_t = false,
@@ -110,14 +129,25 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
-    let listener = listen(serve.listen, serve.insecure_http)
-        .await
-        .with_context(|| format!("--listen {}", serve.listen))?;
+    let tls = match (&serve.tls_cert, &serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(
+            Tls::from_files(certificate, key, Clients::Anonymous)
+                .context("--tls-cert and --tls-key")?,
+        ),
+        _ => None,
+    };
+    let encrypted = tls.is_some();
+    let listener = match tls {
+        Some(tls) => listen_tls(serve.listen, tls).await,
+        None => listen(serve.listen, serve.insecure_http).await,
+    };
+    let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
     let address = listener.local_addr()?;
     tracing::info!(
         healthy = true,
         status,
         listen = %address,
+        tls = encrypted.then_some(true),
         version = env!("CARGO_PKG_VERSION"),
         data_dir = serve.deployment.aws.name().is_none().then(|| display(serve.deployment.operator.data_dir.display())),
         table = serve.deployment.aws.name(),

@@ -79,6 +79,7 @@ impl Client {
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost").unwrap();
         let connector = TlsConnector::from(Arc::new(self.0.clone()));
         connector.connect(name, stream).await
@@ -94,7 +95,9 @@ impl Client {
                 http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             let driver = tokio::spawn(connection);
             let request = Request::post(format!("https://localhost{path}"));
-            let response = send.send_request(request.body(Full::default())?).await;
+            let response = send
+                .send_request(request.body(Full::<Bytes>::default())?)
+                .await;
             let answer = Answer::read(response?, version).await;
             driver.abort();
             return answer;
