@@ -13,11 +13,13 @@ mod access_keys;
 mod clients;
 mod durability;
 mod folder;
+mod identity;
 mod processes;
 mod raw;
 mod secrets_at_rest;
 mod serve;
 mod service;
+mod tls;
 mod walk;
 
 use std::fs::Permissions;

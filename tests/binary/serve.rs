@@ -182,6 +182,13 @@ async fn what_cannot_be_served_is_refused_at_the_start() {
     for (options, words) in [
         (listen("0.0.0.0:0"), &["loopback", "--insecure-http"][..]),
         (listen("[::]:0"), &["loopback", "--insecure-http"]),
+        (listen("0.0.0.0:0"), &["--tls-cert", "--tls-key"]),
+        (
+            ServerOptions::default()
+                .variable("KEYWAY_TLS_CERT", "/nowhere/cert.pem")
+                .variable("KEYWAY_TLS_KEY", "/nowhere/key.pem"),
+            &["--tls-cert", "/nowhere/cert.pem"],
+        ),
         (
             only("KEYWAY_ROOT_ACCESS_KEY", "somebody"),
             &["KEYWAY_ROOT_SECRET_KEY", "together"],

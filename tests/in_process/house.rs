@@ -140,7 +140,11 @@ fn each_outside_system_belongs_to_one_room() {
             ],
         ),
         ("hyper-rustls", &["keyway-secrets-vault"]),
-        ("rustls", &["keyway-secrets-vault"]),
+        ("rustls", &["keyway-runtime-hyper", "keyway-secrets-vault"]),
+        ("tokio-rustls", &["keyway-runtime-hyper"]),
+        ("rustls-webpki", &["keyway-runtime-hyper"]),
+        ("x509-cert", &["keyway-auth", "keyway-runtime-hyper"]),
+        ("rcgen", &["keyway"]),
         ("rustls-native-certs", &["keyway-secrets-vault"]),
         ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
     ]);

@@ -114,7 +114,10 @@ fn new(arguments: &New) -> anyhow::Result<()> {
             let made = self_signed(&pair)?;
             let secret = Zeroizing::new(pair.serialize_pem());
             write_new(key, 0o600, secret.as_bytes())?;
-            write_new(certificate, 0o644, made.pem().as_bytes())?;
+            write_new(certificate, 0o644, made.pem().as_bytes()).inspect_err(|_| {
+                // Alone it would only be in the way of another try.
+                drop(std::fs::remove_file(key));
+            })?;
             Shown {
                 identity: Identity::of_chain([made.der().as_ref()])?.to_string(),
                 api_key: None,
