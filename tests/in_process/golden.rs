@@ -3,7 +3,7 @@
 use keyway_tests::{Answer, MemorySite};
 
 /// Status, the headers that clients look at, and the body as it stands.
-fn shown(answer: &Answer) -> String {
+pub(crate) fn shown(answer: &Answer) -> String {
     let headers: Vec<String> = [
         "content-type",
         "cache-control",

@@ -229,11 +229,7 @@ async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
         } else {
             "ServiceNotConfigured"
         };
-        assert_eq!(
-            answer.refusal(),
-            (503, code.to_owned()),
-            "{method} {route}"
-        );
+        assert_eq!(answer.refusal(), (503, code.to_owned()), "{method} {route}");
     }
 }
 

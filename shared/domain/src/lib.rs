@@ -10,6 +10,7 @@ mod glob;
 pub mod janitor;
 pub mod keyring;
 pub mod keys;
+pub mod machine;
 pub mod policy;
 pub mod ports;
 pub mod service;
