@@ -96,6 +96,8 @@ async fn gather(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 pub struct Gateway<'f> {
     /// Has the routes of data keys.
     pub datakey: &'f Function,
+    /// Has the routes of the service itself.
+    pub service: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
 }
@@ -104,6 +106,25 @@ pub struct Gateway<'f> {
 pub fn is_data_key_path(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last)
+        || path == "/minio/kms/v1/key/status"
+}
+
+/// Whether a path is one of the service function's.
+fn is_service_path(path: &str) -> bool {
+    const LAST: [&str; 9] = [
+        "configure",
+        "reconfigure",
+        "start",
+        "stop",
+        "status",
+        "service-status",
+        "config",
+        "clear-cache",
+        "version",
+    ];
+    let mut parts = path.rsplit('/');
+    let (last, parent) = (parts.next().unwrap_or_default(), parts.next());
+    LAST.contains(&last) && matches!(parent, Some("kms" | "v1"))
 }
 
 impl Target for Gateway<'_> {
@@ -116,8 +137,11 @@ impl Target for Gateway<'_> {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
-        let function = if is_data_key_path(request.uri().path()) {
+        let path = request.uri().path();
+        let function = if is_data_key_path(path) {
             self.datakey
+        } else if is_service_path(path) {
+            self.service
         } else {
             self.keys
         };

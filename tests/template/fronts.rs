@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keyway_dialect_minio as minio;
 use keyway_dialect_rustfs::PREFIXES;
 use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
@@ -54,12 +55,22 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     for (function, routes) in [
         ("KeysFunction", site.routes_of("keys")),
         ("DatakeyFunction", site.routes_of("datakey")),
+        ("ServiceFunction", site.routes_of("service")),
     ] {
         for (method, path) in routes {
             for prefix in PREFIXES {
                 mounted.insert(format!("{method} {prefix}{path}"), function.to_owned());
             }
         }
+    }
+    for (function, method, path) in site.minio_routes() {
+        let function = match *function {
+            "keys" => "KeysFunction",
+            "datakey" => "DatakeyFunction",
+            _ => "ServiceFunction",
+        };
+        let route = format!("{method} {}{path}", minio::PREFIXES[0]);
+        mounted.insert(route, function.to_owned());
     }
     for deployment in http_apis() {
         let routes = routes(deployment);
@@ -117,10 +128,17 @@ async fn the_local_front_calls_the_same_functions() {
         for (_, path) in site.routes_of("datakey") {
             expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-datakey""#));
         }
+        for (_, path) in site.routes_of("service") {
+            expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-service""#));
+        }
         for (_, path) in site.routes_of("keys") {
             assert!(path.starts_with("/kms/"), "{path}");
         }
         expected.insert(format!(r#""{prefix}/kms/{{*route}}" = "keyway-fn-keys""#));
+    }
+    for (function, _, path) in site.minio_routes() {
+        let prefix = minio::PREFIXES[0];
+        expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-{function}""#));
     }
     assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
@@ -134,7 +152,7 @@ fn events_have_the_shape_that_functions_expect() {
         }
         // Paths of a named stage would have its name in them.
         assert_eq!(stage(deployment)["StageName"], "$default");
-        for package in ["keyway-fn-keys", "keyway-fn-datakey"] {
+        for package in ["keyway-fn-keys", "keyway-fn-datakey", "keyway-fn-service"] {
             let (_, function) = deployment.functions()[package];
             let variables = Deployment::variables(function);
             assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "http-api");
