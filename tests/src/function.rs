@@ -102,29 +102,23 @@ pub struct Gateway<'f> {
     pub keys: &'f Function,
 }
 
-/// Whether a path is one of the data-key function's.
-pub fn is_data_key_path(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last)
-        || path == "/minio/kms/v1/key/status"
-}
-
-/// Whether a path is one of the service function's.
-fn is_service_path(path: &str) -> bool {
-    const LAST: [&str; 9] = [
-        "configure",
-        "reconfigure",
-        "start",
-        "stop",
-        "status",
-        "service-status",
-        "config",
-        "clear-cache",
-        "version",
-    ];
+/// The package of the function that has this path.
+pub fn function_of(path: &str) -> &'static str {
     let mut parts = path.rsplit('/');
     let (last, parent) = (parts.next().unwrap_or_default(), parts.next());
-    LAST.contains(&last) && matches!(parent, Some("kms" | "v1"))
+    match (parent, last) {
+        _ if path == "/minio/kms/v1/key/status" => "keyway-fn-datakey",
+        (Some("kms"), "generate-data-key" | "encrypt" | "decrypt" | "rewrap") => {
+            "keyway-fn-datakey"
+        }
+        (
+            Some("kms"),
+            "configure" | "reconfigure" | "start" | "stop" | "status" | "service-status" | "config"
+            | "clear-cache",
+        )
+        | (Some("v1"), "status" | "version") => "keyway-fn-service",
+        _ => "keyway-fn-keys",
+    }
 }
 
 impl Target for Gateway<'_> {
@@ -137,13 +131,10 @@ impl Target for Gateway<'_> {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
-        let path = request.uri().path();
-        let function = if is_data_key_path(path) {
-            self.datakey
-        } else if is_service_path(path) {
-            self.service
-        } else {
-            self.keys
+        let function = match function_of(request.uri().path()) {
+            "keyway-fn-datakey" => self.datakey,
+            "keyway-fn-service" => self.service,
+            _ => self.keys,
         };
         function.send(&http_api_event(&request)).await
     }

@@ -117,6 +117,41 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     }
 }
 
+/// Each route's permission is a statement of its function's policy, for which Lambda has 20 KB.
+#[test]
+fn the_permissions_of_every_route_find_room() {
+    // As long as they may be by docs/deploy.md, and the longest region's.
+    let stack = "s".repeat(24);
+    let suffix = "0".repeat(13);
+    for deployment in http_apis() {
+        let mut sizes = BTreeMap::<&str, usize>::new();
+        for (name, permission) in deployment.of_type("AWS::Lambda::Permission") {
+            let function = reference(&permission["FunctionName"]).unwrap();
+            let source = permission["SourceArn"]["Fn::Sub"][0].as_str().unwrap_or("");
+            let source = source
+                .replace("${AWS::Partition}", "aws")
+                .replace("${AWS::Region}", "ap-southeast-1")
+                .replace("${AWS::AccountId}", "123456789012")
+                .replace("${__ApiId__}", "a1b2c3d4e5")
+                .replace("${__Stage__}", "*");
+            assert!(!source.contains("${"), "{source}");
+            let arn = "arn:aws:lambda:ap-southeast-1:123456789012:function";
+            let statement = json!({
+                "Sid": format!("{stack}-{name}-{suffix}"),
+                "Effect": "Allow",
+                "Principal": {"Service": "apigateway.amazonaws.com"},
+                "Action": "lambda:InvokeFunction",
+                "Resource": format!("{arn}:{stack}-{function}-{suffix}"),
+                "Condition": {"ArnLike": {"AWS:SourceArn": source}},
+            });
+            *sizes.entry(function).or_insert(100) += statement.to_string().len() + 1;
+        }
+        for (function, size) in sizes {
+            assert!(size <= 20_480, "{function}: {size}");
+        }
+    }
+}
+
 /// `scripts/lambda` tells `cargo lambda watch` by a file which function to call.
 #[tokio::test]
 async fn the_local_front_calls_the_same_functions() {
