@@ -11,6 +11,7 @@
 
 mod access_keys;
 mod clients;
+mod documents;
 mod durability;
 mod folder;
 mod processes;
