@@ -14,6 +14,7 @@ mod clients;
 mod documents;
 mod durability;
 mod folder;
+mod minio;
 mod processes;
 mod raw;
 mod secrets_at_rest;
