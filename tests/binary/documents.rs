@@ -463,6 +463,24 @@ const FIRST_KEYS: &[Example] = &[
     },
 ];
 
+/// As [`FIRST_KEYS`], after it: the document's status of a service without a Vault.
+const FIRST_STATUS: &[Example] = &[
+    Example {
+        section: "Get KMS Status: local",
+        path: "/minio/admin/v3/kms/status",
+        response: r#"{"status":"connected","kmsType":"local","endpoint":null,"keyCount":1,"defaultKeyId":null}"#,
+        note: "the document shows this below /rustfs/admin/v3, where the two others show the object of Running",
+        ..FIRST
+    },
+    Example {
+        section: "Get KMS Status: local",
+        path: "/rustfs/admin/v3/kms/status",
+        response: r#"{"status":"Running","kmsType":"local","endpoint":null,"keyCount":1,"defaultKeyId":null}"#,
+        note: "but for `status`, this object has the document's fields too",
+        ..FIRST
+    },
+];
+
 /// Answered by a service that was never configured.
 const FIRST_IDLE: &[Example] = &[Example {
     section: "Error Handling: KMSNotConfigured",
@@ -939,6 +957,7 @@ const ALL: &[&[Example]] = &[
     ADMIN_API_DAMAGED,
     ADMIN_API_VAULT,
     FIRST_KEYS,
+    FIRST_STATUS,
     FIRST_IDLE,
     FIRST_DAMAGED,
     FIRST_CURL,
@@ -1270,6 +1289,7 @@ async fn the_first_generation_is_as_its_document_shows() {
     tried.try_all(FIRST_IDLE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.try_all(FIRST_KEYS).await;
+    tried.try_all(FIRST_STATUS).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.damage().await;
     tried.try_all(FIRST_DAMAGED).await;
