@@ -31,6 +31,7 @@ check: tools ## Format, lint, compile: the fast checks
 test: check ## Everything that CI runs
 	scripts/python-env
 	scripts/aws-tools >/dev/null
+	scripts/bao >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	KEYWAY_TEST_PROFILE=function scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator

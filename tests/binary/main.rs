@@ -19,6 +19,7 @@ mod processes;
 mod raw;
 mod secrets_at_rest;
 mod serve;
+mod service;
 mod walk;
 
 use std::fs::Permissions;

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod bad_input;
+mod cors;
 mod golden;
 mod house;
 mod minio;
 mod refusals;
+mod service;

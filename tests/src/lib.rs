@@ -10,6 +10,7 @@
 
 mod answer;
 mod aws;
+mod bao;
 mod event;
 mod function;
 mod memory;
@@ -23,6 +24,7 @@ mod tools;
 
 pub use answer::Answer;
 pub use aws::{Aws, Deployment};
+pub use bao::Bao;
 pub use event::http_api_event;
 pub use function::{FUNCTION_HOST, Function, Gateway, function_of};
 pub use memory::MemorySite;

@@ -13,7 +13,7 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{Mount, Peer, Site};
+use keyway_http::{Cors, Mount, Peer, Site};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
@@ -61,6 +61,15 @@ impl MemorySite {
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
+        Self::build(immediate_deletion, Cors::Off).await
+    }
+
+    /// A site whose service was never configured, and that pages of these origins may call.
+    pub async fn with_cors(cors: Cors) -> Self {
+        Self::build(false, cors).await
+    }
+
+    async fn build(immediate_deletion: bool, cors: Cors) -> Self {
         let clock = Arc::new(FixedClock::new(
             "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
         ));
@@ -84,6 +93,7 @@ impl MemorySite {
             region: None,
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
+            cors_origins: Cors::Off,
         };
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
@@ -141,7 +151,7 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount).with(of_minio)),
+            site: Arc::new(Site::new(7, mount).with(of_minio).with_cors(cors)),
             routes,
             counts,
             minio_routes,

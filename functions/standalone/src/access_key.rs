@@ -3,15 +3,15 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use keyway_deployment_assembly::Writing;
+use keyway_domain::SecretBytes;
 use keyway_domain::access::{AccessKeyId, AccessKeySummary, Grant, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
-use keyway_domain::{KmsError, SecretBytes};
 use serde::Serialize;
 
-use crate::place::Deployment;
+use crate::place::Whereabouts;
+use crate::{explain, print};
 
 #[derive(Subcommand)]
 pub(crate) enum AccessKeyCommand {
@@ -21,17 +21,6 @@ pub(crate) enum AccessKeyCommand {
     List(List),
     /// Revoke an access key; servers stop honouring it within their state TTL
     Revoke(Revoke),
-}
-
-/// Where the access keys are.
-#[derive(Args)]
-struct Whereabouts {
-    #[command(flatten)]
-    deployment: Deployment,
-
-    /// The AWS region of --table; else what AWS's own tools would use here
-    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
-    region: Option<String>,
 }
 
 #[derive(Args)]
@@ -114,7 +103,7 @@ struct Created<'a> {
 
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
-    let deployment = open(&arguments.place).await?;
+    let deployment = arguments.place.open().await?;
     let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
@@ -159,7 +148,7 @@ struct Listed<'a> {
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let deployment = open(&arguments.place).await?;
+    let deployment = arguments.place.open().await?;
     let keys = deployment.access_keys().list().await.map_err(explain)?;
     let listed: Vec<Listed<'_>> = keys
         .iter()
@@ -202,7 +191,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 
 async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
-    let deployment = open(&arguments.place).await?;
+    let deployment = arguments.place.open().await?;
     deployment
         .access_keys()
         .revoke(&id)
@@ -210,11 +199,6 @@ async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
         .map_err(explain)?;
     print(&format!("revoked {}", id.as_str()));
     Ok(())
-}
-
-async fn open(place: &Whereabouts) -> anyhow::Result<Writing> {
-    let region = place.region.as_deref();
-    place.deployment.open_existing(region).await
 }
 
 fn policy(name_or_file: &str, keys: &[String]) -> anyhow::Result<Policy> {
@@ -239,20 +223,7 @@ fn policy_file(path: &str) -> anyhow::Result<Policy> {
         .with_context(|| path.to_owned())
 }
 
-fn explain(error: KmsError) -> anyhow::Error {
-    match error {
-        KmsError::Invalid { field, reason } => anyhow!("{field}: {reason}"),
-        KmsError::AccessKeyNotFound(id) => anyhow!("there is no access key {id}"),
-        other => anyhow!("{other:?}"),
-    }
-}
-
 /// Access keys are made of ASCII only.
 pub(crate) fn text(secret: &SecretBytes) -> &str {
     std::str::from_utf8(secret.expose()).unwrap_or_default()
-}
-
-#[expect(clippy::print_stdout, reason = "this is the command's result")]
-fn print(text: &str) {
-    println!("{text}");
 }

@@ -5,13 +5,16 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
+mod moving;
 mod place;
 mod serve;
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
+use keyway_domain::KmsError;
 
 /// A key management service for object stores
 #[derive(Parser)]
@@ -39,6 +42,10 @@ enum Command {
     AccessKey(access_key::AccessKeyCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
+    /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
+    RewrapKeys(moving::Job),
+    /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
+    RestoreKeys(moving::Job),
 }
 
 #[derive(Args)]
@@ -54,6 +61,8 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
+        Command::RewrapKeys(job) => moving::rewrap(job).await,
+        Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
             match must_exist(&operator) {
                 Ok(()) => change_passphrase(&operator, &new).await,
@@ -74,4 +83,22 @@ async fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn tell(text: &str) {
     eprintln!("{text}");
+}
+
+/// Prints a command's result.
+#[expect(clippy::print_stdout, reason = "this is the command line")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// What went wrong, for the person at the terminal.
+fn explain(error: KmsError) -> anyhow::Error {
+    match error {
+        KmsError::Invalid { field, reason } => anyhow!("{field}: {reason}"),
+        KmsError::AccessKeyNotFound(id) => anyhow!("there is no access key {id}"),
+        KmsError::NotConfigured => anyhow!("the service is not configured"),
+        KmsError::Conflict(why) => anyhow!(why),
+        KmsError::Unavailable(fault) | KmsError::Backend(fault) => anyhow!("{fault:?}"),
+        other => anyhow!("{other:?}"),
+    }
 }

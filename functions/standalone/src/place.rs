@@ -39,6 +39,24 @@ impl Deployment {
     }
 }
 
+/// Where the deployment is that a command works on.
+#[derive(Args)]
+pub(crate) struct Whereabouts {
+    #[command(flatten)]
+    deployment: Deployment,
+
+    /// The AWS region of --table; else what AWS's own tools would use here
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    region: Option<String>,
+}
+
+impl Whereabouts {
+    /// Opens the deployment, which must be there.
+    pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
+        self.deployment.open_existing(self.region.as_deref()).await
+    }
+}
+
 /// With the region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
 async fn on_aws(
     place: &Place,

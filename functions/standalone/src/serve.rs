@@ -118,7 +118,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount).with(minio);
-    let site = Arc::new(site);
+    let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)
         .await
         .with_context(|| format!("--listen {}", serve.listen))?;

@@ -297,7 +297,40 @@ impl MasterKey {
             .any(|version| version.material.wrapper() == wrapper)
     }
 
-    fn binding(&self, version: u32) -> Binding<'_> {
+    /// Whether every version of it is wrapped by this wrapper.
+    pub(crate) fn is_wrapped_only_by(&self, wrapper: &str) -> bool {
+        self.versions
+            .iter()
+            .all(|version| version.material.wrapper() == wrapper)
+    }
+
+    /// The numbers of its versions, oldest first.
+    pub(crate) fn versions(&self) -> Vec<u32> {
+        self.versions
+            .iter()
+            .map(|version| version.version)
+            .collect()
+    }
+
+    /// The wrapped material of a version.
+    pub(crate) fn material(&self, version: u32) -> Option<&Wrapped> {
+        self.versions
+            .iter()
+            .rev()
+            .find(|stored| stored.version == version)
+            .map(|stored| &stored.material)
+    }
+
+    pub(crate) fn set_material(&mut self, version: u32, material: Wrapped) {
+        for stored in &mut self.versions {
+            if stored.version == version {
+                stored.material = material;
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn binding(&self, version: u32) -> Binding<'_> {
         Binding {
             id: self.id.as_str(),
             version,

@@ -11,6 +11,7 @@ pub mod janitor;
 pub mod keyring;
 pub mod keys;
 pub mod machine;
+pub mod moving;
 pub mod policy;
 pub mod ports;
 pub mod service;

@@ -199,6 +199,19 @@ impl Wrappers {
         }
     }
 
+    /// Whether the sealed copy of the record is as it should be.
+    pub(crate) async fn is_copied(
+        &self,
+        config: &ServiceConfig,
+        record: &Record,
+    ) -> Result<bool, KmsError> {
+        let Some(vault) = self.keeper(config).await? else {
+            return Ok(true);
+        };
+        let kept = vault.copy(&record.id).await.map_err(copying)?;
+        Ok(kept.is_some_and(|kept| kept.value == record.value))
+    }
+
     /// Writes the sealed copy of the record as the table has it now: for whoever lost a race after changing the copy.
     pub(crate) async fn copy_again(
         &self,

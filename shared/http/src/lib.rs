@@ -1,11 +1,13 @@
 //! The one request pipeline: a request read whole and still raw, routes as values, and the order
 //! in which every request is judged. Nothing here knows a path, a field or an error text of any dialect.
 
+mod cors;
 mod pipeline;
 mod query;
 mod request;
 mod route;
 
+pub use cors::{Cors, NotAnOrigin};
 pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
 pub use query::{Query, QueryError};
 pub use request::{BasePath, IamCaller, Peer, Request};

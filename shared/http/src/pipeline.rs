@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Response, request};
 use http_body_util::BodyExt;
 
+use crate::cors::Cors;
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
@@ -271,6 +272,7 @@ impl<D: Dialect> Front for Mount<D> {
 pub struct Site {
     first: Box<dyn Front>,
     others: Vec<Box<dyn Front>>,
+    cors: Cors,
     instance: u64,
     served: AtomicU64,
 }
@@ -284,6 +286,7 @@ impl Site {
         Self {
             first: Box::new(first),
             others: Vec::new(),
+            cors: Cors::Off,
             instance,
             served: AtomicU64::new(0),
         }
@@ -296,11 +299,42 @@ impl Site {
         self
     }
 
+    /// Which other origins' pages may read answers.
+    #[must_use]
+    pub fn with_cors(mut self, cors: Cors) -> Self {
+        self.cors = cors;
+        self
+    }
+
     /// Answers one request.
     pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
         let number = self.served.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("{:016x}{number:016x}", self.instance);
         let (parts, body) = request.into_parts();
+        let origin = self.cors.admitted(&parts.headers);
+        let asked = origin
+            .as_ref()
+            .and_then(|_| Cors::preflight(&parts.method, &parts.headers));
+        let mut response = match asked {
+            Some(response) => response,
+            None => self.dispatch(parts, body, peer, &request_id).await,
+        };
+        if let Some(origin) = origin {
+            Cors::admit(origin, response.headers_mut());
+        }
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        parts: request::Parts,
+        body: Body,
+        peer: Peer,
+        request_id: &str,
+    ) -> Response<Bytes> {
         let base = parts
             .extensions
             .get::<BasePath>()
@@ -311,13 +345,9 @@ impl Site {
             None => (self.first.as_ref(), None),
         };
         let below = prefix.map(|prefix| base + prefix);
-        let mut response = front
-            .respond(parts, body, peer, below.as_deref(), &request_id)
-            .await;
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
+        front
+            .respond(parts, body, peer, below.as_deref(), request_id)
+            .await
     }
 
     /// The mount with the longest prefix of the path; else the first one, to say that there is nothing.

@@ -37,9 +37,9 @@ pub async fn a_check_makes_the_transit_key_only_when_told_to(vault: &dyn Vault) 
         version: 1,
         origin: "contract",
     };
-    assert_unavailable(vault.check(TransitKey::MustExist).await.err());
-    assert_unavailable(vault.wrap(&binding, b"material").await.err());
-    assert_unavailable(vault.check(TransitKey::MustExist).await.err());
+    assert_unavailable(vault.check(TransitKey::MustExist).await.err().as_ref());
+    assert_unavailable(vault.wrap(&binding, b"material").await.err().as_ref());
+    assert_unavailable(vault.check(TransitKey::MustExist).await.err().as_ref());
     let before = vault.copies().await.expect("copies");
     for key in [
         TransitKey::MadeIfMissing,
@@ -78,7 +78,7 @@ pub async fn what_is_wrapped_opens_under_its_binding_only(vault: &dyn Vault, ran
         of(&id, 7, ""),
         of(start, 7, &moved),
     ] {
-        assert_not_authentic(vault.unwrap(&other, &wrapped).await.err());
+        assert_not_authentic(vault.unwrap(&other, &wrapped).await.err().as_ref());
     }
 }
 
@@ -104,7 +104,7 @@ pub async fn what_was_tampered_with_is_not_authentic(vault: &dyn Vault, random: 
         b"rubbish".to_vec(),
         vec![0xFF; 40],
     ] {
-        assert_not_authentic(vault.unwrap(&binding, &broken).await.err());
+        assert_not_authentic(vault.unwrap(&binding, &broken).await.err().as_ref());
     }
 }
 
@@ -128,7 +128,7 @@ pub async fn material_of_any_size_survives(vault: &dyn Vault, random: &dyn Rando
 pub async fn absent_copies_are_none(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     assert_eq!(vault.copy(&id).await.expect("copy"), None);
-    assert_conflict(vault.put_copy(&id, b"new", CopyVersion(1)).await);
+    assert_conflict(&vault.put_copy(&id, b"new", CopyVersion(1)).await);
     vault.remove_copy(&id).await.expect("a removal");
     assert_eq!(vault.copy(&id).await.expect("copy"), None);
 }
@@ -147,7 +147,7 @@ pub async fn copies_are_written_over_the_seen_version_only(vault: &dyn Vault, ra
         stale.push(std::mem::replace(&mut newest, copy.version));
         assert!(!stale.contains(&newest), "every write makes a new version");
         for &version in &stale {
-            assert_conflict(vault.put_copy(&id, b"late", version).await);
+            assert_conflict(&vault.put_copy(&id, b"late", version).await);
         }
         assert_eq!(
             held(vault, &id).await,
@@ -199,12 +199,12 @@ pub async fn removed_copies_can_be_written_anew(vault: &dyn Vault, random: &dyn 
     for _ in 0..2 {
         vault.remove_copy(&id).await.expect("a removal");
         assert_eq!(vault.copy(&id).await.expect("copy"), None);
-        assert_conflict(vault.put_copy(&id, b"late", seen).await);
+        assert_conflict(&vault.put_copy(&id, b"late", seen).await);
     }
     let none = CopyVersion::default();
     vault.put_copy(&id, b"anew", none).await.expect("a write");
     vault.put_copy(&id, b"anew", none).await.expect("the same");
-    assert_conflict(vault.put_copy(&id, b"late", none).await);
+    assert_conflict(&vault.put_copy(&id, b"late", none).await);
     assert_eq!(held(vault, &id).await.value, b"anew");
 }
 
@@ -239,7 +239,7 @@ pub async fn one_of_many_writes_wins(vault: &Arc<dyn Vault>, random: &dyn Random
             let put = vault.put_copy(&id, &value, CopyVersion::default()).await;
             let won = put.is_ok();
             if !won {
-                assert_conflict(put);
+                assert_conflict(&put);
             }
             (won.then_some(value), held(&*vault, &id).await.value)
         });
@@ -268,21 +268,21 @@ fn bytes(random: &dyn Random, size: usize) -> Vec<u8> {
     bytes
 }
 
-fn assert_conflict(result: Result<(), CopyError>) {
+fn assert_conflict(result: &Result<(), CopyError>) {
     assert!(
         matches!(result, Err(CopyError::Conflict)),
         "a conflict was due: {result:?}"
     );
 }
 
-fn assert_not_authentic(error: Option<WrapError>) {
+fn assert_not_authentic(error: Option<&WrapError>) {
     assert!(
         matches!(error, Some(WrapError::NotAuthentic)),
         "it must not open: {error:?}"
     );
 }
 
-fn assert_unavailable(error: Option<WrapError>) {
+fn assert_unavailable(error: Option<&WrapError>) {
     assert!(
         matches!(error, Some(WrapError::Unavailable(_))),
         "the transit key is missing: {error:?}"

@@ -8,7 +8,9 @@ mod settings;
 mod system;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::KmsError;
@@ -17,11 +19,13 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
+use keyway_secrets_vault::VaultsOverHttp;
 
 pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};
@@ -184,6 +188,18 @@ impl Writing {
         ))
     }
 
+    /// The operator's jobs on all keys.
+    pub fn moving(&self) -> Moving {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        Moving::new(
+            Arc::clone(&self.table),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.random),
+        )
+    }
+
     /// The operator's side of access keys.
     pub fn access_keys(&self) -> AccessKeys {
         AccessKeys::new(
@@ -220,23 +236,22 @@ impl Writing {
     }
 }
 
-/// What reaches Vaults from here.
+/// What reaches Vaults from here. No operation on one takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE`
+/// names a file of certificate authorities in PEM that are trusted besides the system's.
 ///
 /// # Errors
-/// TODO
-pub fn vaults() -> anyhow::Result<Arc<dyn Vaults>> {
-    Ok(Arc::new(NoVaults))
-}
-
-struct NoVaults;
-impl Vaults for NoVaults {
-    fn open(
-        &self,
-        _: &keyway_domain::vault::VaultSettings,
-        _: Option<&keyway_crypto::SecretBytes>,
-        _: keyway_domain::vault::VaultPatience,
-    ) -> Result<Arc<dyn keyway_domain::vault::Vault>, keyway_domain::Fault> {
-        Err(keyway_domain::Fault::plain("no Vault here"))
+/// When that file cannot be read or holds no certificate.
+pub fn vaults(clock: &Arc<dyn Clock>, longest: Duration) -> anyhow::Result<Arc<dyn Vaults>> {
+    let authorities = match environment("KEYWAY_VAULT_CA_FILE")? {
+        Some(path) => Some(
+            std::fs::read(path.as_str())
+                .with_context(|| format!("KEYWAY_VAULT_CA_FILE {}", path.as_str()))?,
+        ),
+        None => None,
+    };
+    match VaultsOverHttp::new(authorities.as_deref(), longest, Arc::clone(clock)) {
+        Ok(vaults) => Ok(Arc::new(vaults)),
+        Err(fault) => bail!("KEYWAY_VAULT_CA_FILE: {fault:?}"),
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use keyway_crypto::SecretBytes;
 use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
+use keyway_http::Cors;
 use zeroize::Zeroizing;
 
 /// How requests are served.
@@ -31,6 +32,11 @@ pub struct Settings {
     #[arg(long, env = "KEYWAY_ALLOW_IMMEDIATE_DELETION", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub allow_immediate_deletion: bool,
+
+    /// Origins whose pages may call, such as https://console.example.com, with commas between them; * for any
+    #[arg(long, env = "KEYWAY_CORS_ORIGINS", value_name = "ORIGINS", default_value = "", hide_default_value = true,
+          value_parser = Cors::parse)]
+    pub cors_origins: Cors,
 }
 
 impl Settings {

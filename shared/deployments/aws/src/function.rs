@@ -24,7 +24,7 @@ use keyway_http::{Dialect, Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 
-use crate::place::{self, FirstUse, Place};
+use crate::place::{self, FirstUse, Place, VAULT_PATIENCE};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
@@ -138,7 +138,7 @@ impl Function {
         let ports = Reading {
             table,
             wrapper: Arc::clone(&keyring) as _,
-            vaults: vaults()?,
+            vaults: vaults(&self.clock, VAULT_PATIENCE)?,
             folder: None,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
@@ -201,7 +201,7 @@ impl Function {
         } else {
             Arc::new(NoKeyring)
         };
-        let wrappers = Arc::new(Wrappers::new(keyring, vaults()?));
+        let wrappers = Arc::new(Wrappers::new(keyring, vaults(&self.clock, VAULT_PATIENCE)?));
         Ok(Janitor::new(
             table,
             Arc::new(service),
@@ -233,7 +233,7 @@ impl Function {
     /// # Errors
     /// As [`Function::serve`].
     pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
-        let site = Arc::new(site);
+        let site = Arc::new(site.with_cors(self.arguments.settings.cors_origins.clone()));
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(

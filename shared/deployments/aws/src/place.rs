@@ -1,6 +1,7 @@
 //! Where a deployment on AWS is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use aws_credential_types::Credentials;
@@ -133,6 +134,9 @@ pub fn writing(
     Ok((ports, place.root_access_key(&config)?))
 }
 
+/// A function ends after 15 seconds, and must have said before what it waited for.
+pub(crate) const VAULT_PATIENCE: Duration = Duration::from_secs(8);
+
 /// What happens where the table holds no deployment yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstUse {
@@ -170,7 +174,7 @@ pub(crate) fn open(
     let ports = Writing {
         table,
         wrapper: Arc::clone(&keyring) as _,
-        vaults: vaults()?,
+        vaults: vaults(clock, VAULT_PATIENCE)?,
         folder: None,
         clock: Arc::clone(clock),
         random: Arc::clone(random),

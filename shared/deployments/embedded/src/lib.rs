@@ -7,6 +7,7 @@ mod folder;
 mod settings;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, vaults};
@@ -21,6 +22,8 @@ pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
 const TABLE_FILE: &str = "keyway.db";
+/// A request waits for a Vault as long as the service's configuration says, and it may say this much.
+const VAULT_PATIENCE: Duration = Duration::from_secs(300);
 /// The folder that holds the root keyring.
 const SECRETS_FOLDER: &str = "secrets";
 
@@ -54,7 +57,7 @@ pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
     Ok(Writing {
         table: Arc::new(table),
         wrapper: Arc::new(keyring),
-        vaults: vaults()?,
+        vaults: vaults(&clock, VAULT_PATIENCE)?,
         folder: Some(Arc::new(DataFolder::new(operator, Arc::clone(&random)))),
         clock,
         random,

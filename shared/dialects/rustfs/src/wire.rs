@@ -55,11 +55,16 @@ pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refus
 
 fn describe(path: &str, error: &serde_json::Error) -> Refusal {
     if !error.is_data() {
-        return Refusal::invalid(format!(
+        let reason = format!(
             "invalid JSON at line {} column {}",
             error.line(),
             error.column()
-        ));
+        );
+        // A number where a word must be is such an error too.
+        return match path {
+            "." | "?" => Refusal::invalid(reason),
+            path => Refusal::invalid_field(&shortened(path), reason),
+        };
     }
     let text = error.to_string();
     let text = text

@@ -97,12 +97,7 @@ impl KeyReader {
         version: u32,
         use_it: impl FnOnce(&Key256) -> T + Send,
     ) -> Result<Option<T>, KmsError> {
-        let Some(stored) = key
-            .versions
-            .iter()
-            .rev()
-            .find(|stored| stored.version == version)
-        else {
+        let Some(stored) = key.material(version) else {
             return Ok(None);
         };
         self.obey(config);
@@ -110,20 +105,19 @@ impl KeyReader {
         let slot = (key.id.clone(), version);
         let now = self.clock.monotonic();
         if let Some(cached) = self.material.get(&slot, now, ttl)
-            && cached.wrapped == stored.material
+            && cached.wrapped == *stored
         {
             return Ok(Some(use_it(&cached.key)));
         }
         let ticket = self.material.begin(now);
         let material = stored
-            .material
             .open_by(&self.wrappers, config, &key.binding(version))
             .await?;
         let unwrapped = Key256::try_from(material.expose())
             .map_err(|_| Fault::plain("a master key's material is not 32 bytes long"))?;
         let material = Arc::new(Material {
             key: unwrapped,
-            wrapped: stored.material.clone(),
+            wrapped: stored.clone(),
         });
         self.material
             .insert(ticket, slot, Arc::clone(&material), ttl);
@@ -158,7 +152,7 @@ impl KeyReader {
     }
 
     /// What the cache of unwrapped material did.
-    pub(crate) fn stats(&self) -> CacheStats {
+    pub fn stats(&self) -> CacheStats {
         self.material.stats()
     }
 

@@ -200,14 +200,24 @@ impl ServiceControl {
             }
             let config = self.changed(how, changes, before).await?;
             self.work(before, &config).await?;
-            let moved_from = self.move_keyring(before, &config).await?;
+            let was = before.and_then(|before| before.key_directory.as_deref());
+            let is = config.key_directory.as_deref();
+            let moving = self.folder.as_ref().filter(|_| was != is);
+            if let Some(folder) = moving {
+                folder.copy(was, is).await?;
+            }
             let written = match &stored {
                 Some((_, seen)) => self.replaced(&config, *seen).await,
                 None => self.made(&config).await,
             };
             if let Ok(true) = written {
-                if let (Some(folder), Some(old)) = (&self.folder, moved_from) {
-                    folder.leave(old.as_deref()).await?;
+                if let Some(folder) = moving
+                    && let Err(error) = folder.leave(was).await
+                {
+                    tracing::warn!(
+                        ?error,
+                        "the root keyring is also where it was before, and should be removed there"
+                    );
                 }
                 return Ok(Arc::new(config));
             }
@@ -346,24 +356,6 @@ impl ServiceControl {
             return Ok(());
         }
         self.wrappers.check(config).await
-    }
-
-    /// Moves the root keyring if it is to be elsewhere; the folder where it was until now.
-    async fn move_keyring(
-        &self,
-        before: Option<&ServiceConfig>,
-        config: &ServiceConfig,
-    ) -> Result<Option<Option<String>>, KmsError> {
-        let was = before.and_then(|before| before.key_directory.clone());
-        match &self.folder {
-            Some(folder) if was != config.key_directory => {
-                folder
-                    .copy(was.as_deref(), config.key_directory.as_deref())
-                    .await?;
-                Ok(Some(was))
-            }
-            _ => Ok(None),
-        }
     }
 
     async fn wrapped(&self, secret: &SecretBytes) -> Result<Wrapped, KmsError> {

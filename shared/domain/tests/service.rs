@@ -1,0 +1,611 @@
+//! The service's configuration and state, and what every process makes of them.
+
+mod house;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use house::{House, Process, STATE_TTL, id, named, root, with_policy};
+use keyway_crypto::EncryptionContext;
+use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::keys::KeyId;
+use keyway_domain::ports::{Consistency, Kind, TableReader, TableWriter};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth, ServiceState, Started};
+use keyway_domain::vault::{VaultAddress, VaultPath};
+use keyway_domain::{CacheStats, KmsError, SecretBytes};
+
+const TOKEN: &str = "hvs.canary-token";
+
+fn local() -> ConfigChanges {
+    ConfigChanges {
+        backend_type: Some(BackendType::Local),
+        ..ConfigChanges::default()
+    }
+}
+
+fn vault() -> ConfigChanges {
+    ConfigChanges {
+        backend_type: Some(BackendType::Vault),
+        address: Change::Set(VaultAddress::parse("address", "https://vault.example:8200").unwrap()),
+        auth: Some(NewAuth::Token(Some(SecretBytes::from(
+            TOKEN.as_bytes().to_vec(),
+        )))),
+        ..ConfigChanges::default()
+    }
+}
+
+async fn generate(process: &Process, key: &KeyId) -> Result<Vec<u8>, KmsError> {
+    let context = EncryptionContext::default();
+    let made = process
+        .data_keys
+        .generate(&root(), Some(key.clone()), DataKeySpec::Aes256, &context)
+        .await?;
+    Ok(made.1.blob)
+}
+
+async fn decrypt(process: &Process, blob: &[u8]) -> Result<(), KmsError> {
+    let context = EncryptionContext::default();
+    let caller = root();
+    let opened = process.data_keys.decrypt(&caller, None, blob, &context);
+    opened.await.map(drop)
+}
+
+async fn stats(process: &Process) -> CacheStats {
+    let status = process.control.status(&root(), "r").await.unwrap();
+    status.configured.unwrap().cache
+}
+
+#[tokio::test]
+async fn a_service_is_configured_started_stopped_and_started_again() {
+    let house = House::build().await;
+    let process = house.process(false);
+    let control = &process.control;
+    assert!(matches!(
+        control.start(&root(), false).await,
+        Err(KmsError::NotConfigured)
+    ));
+    assert!(!control.stop(&root()).await.unwrap());
+    assert!(
+        control
+            .status(&root(), "r")
+            .await
+            .unwrap()
+            .configured
+            .is_none()
+    );
+
+    let config = control.configure(&root(), &local(), false).await.unwrap();
+    assert_eq!(config.state, ServiceState::Configured);
+    assert!(matches!(
+        process.keys.create(&root(), named("k")).await,
+        Err(KmsError::NotRunning)
+    ));
+    assert_eq!(
+        control.start(&root(), false).await.unwrap(),
+        Started::Started
+    );
+    process.keys.create(&root(), named("k")).await.unwrap();
+    assert!(matches!(
+        control.start(&root(), false).await,
+        Err(KmsError::Conflict(_))
+    ));
+    assert_eq!(
+        control.start(&root(), true).await.unwrap(),
+        Started::Restarted
+    );
+    let again = control.configure(&root(), &local(), false).await;
+    assert!(matches!(
+        again,
+        Err(KmsError::Conflict("KMS already running"))
+    ));
+
+    assert!(control.stop(&root()).await.unwrap());
+    assert!(control.stop(&root()).await.unwrap());
+    for refused in [
+        generate(&process, &id("k")).await.map(drop),
+        process.keys.describe(&root(), &id("k")).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(KmsError::NotRunning)));
+    }
+    control.start(&root(), false).await.unwrap();
+    generate(&process, &id("k")).await.unwrap();
+}
+
+#[tokio::test]
+async fn reconfigure_changes_what_it_speaks_of_and_null_clears() {
+    let house = House::build().await;
+    let control = &house.running().await.control;
+    let changes = ConfigChanges {
+        default_key_id: Change::Set(id("app")),
+        cache_ttl_seconds: Change::Set(60),
+        timeout_seconds: Change::Set(7),
+        ..ConfigChanges::default()
+    };
+    control.reconfigure(&root(), &changes).await.unwrap();
+    let changes = ConfigChanges {
+        max_cached_keys: Change::Set(5),
+        cache_ttl_seconds: Change::Clear,
+        ..ConfigChanges::default()
+    };
+    let config = control.reconfigure(&root(), &changes).await.unwrap();
+    assert_eq!(config.default_key_id, Some(id("app")));
+    assert_eq!((config.cache.ttl_seconds, config.cache.max_keys), (600, 5));
+    assert_eq!(config.timeout_seconds, 7);
+    let changes = ConfigChanges {
+        default_key_id: Change::Clear,
+        ..ConfigChanges::default()
+    };
+    let config = control.reconfigure(&root(), &changes).await.unwrap();
+    assert_eq!(config.default_key_id, None);
+    assert_eq!(control.config(&root()).await.unwrap(), *config);
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_are_refused_and_change_nothing() {
+    let house = House::build().await;
+    let control = &house.running().await.control;
+    let before = control.config(&root()).await.unwrap();
+    let set = |value| Change::Set(value);
+    for (field, changes) in [
+        (
+            "cache_ttl_seconds",
+            ConfigChanges {
+                cache_ttl_seconds: set(0),
+                ..local()
+            },
+        ),
+        (
+            "cache_ttl_seconds",
+            ConfigChanges {
+                cache_ttl_seconds: set(86_401),
+                ..local()
+            },
+        ),
+        (
+            "max_cached_keys",
+            ConfigChanges {
+                max_cached_keys: set(u64::MAX),
+                ..local()
+            },
+        ),
+        (
+            "timeout_seconds",
+            ConfigChanges {
+                timeout_seconds: set(0),
+                ..local()
+            },
+        ),
+        (
+            "timeout_seconds",
+            ConfigChanges {
+                timeout_seconds: set(301),
+                ..local()
+            },
+        ),
+        (
+            "retry_attempts",
+            ConfigChanges {
+                retry_attempts: set(11),
+                ..local()
+            },
+        ),
+    ] {
+        match control.reconfigure(&root(), &changes).await {
+            Err(KmsError::Invalid { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+    assert_eq!(control.config(&root()).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() {
+    let house = House::build().await;
+    let (one, other) = (house.running().await, house.process(false));
+    one.keys.create(&root(), named("k")).await.unwrap();
+    let blob = generate(&other, &id("k")).await.unwrap();
+    assert_eq!(other.reader.stats().entries, 1);
+
+    one.control.stop(&root()).await.unwrap();
+    assert!(matches!(
+        decrypt(&one, &blob).await,
+        Err(KmsError::NotRunning)
+    ));
+    house.clock.advance(STATE_TTL);
+    assert!(matches!(
+        decrypt(&other, &blob).await,
+        Err(KmsError::NotRunning)
+    ));
+
+    one.control.start(&root(), false).await.unwrap();
+    house.clock.advance(STATE_TTL);
+    let misses = other.reader.stats().misses;
+    decrypt(&other, &blob).await.unwrap();
+    assert_eq!(other.reader.stats().misses, misses + 1, "unwrapped anew");
+}
+
+#[tokio::test]
+async fn a_cleared_cache_is_cleared_in_every_process() {
+    let house = House::build().await;
+    let (one, other) = (house.running().await, house.process(false));
+    one.keys.create(&root(), named("k")).await.unwrap();
+    for process in [&one, &other] {
+        generate(process, &id("k")).await.unwrap();
+        generate(process, &id("k")).await.unwrap();
+        let CacheStats {
+            hits,
+            misses,
+            entries,
+            ..
+        } = stats(process).await;
+        assert_eq!((hits, misses, entries), (1, 1, 1));
+    }
+    one.control.clear_cache(&root()).await.unwrap();
+    assert_eq!(stats(&one).await.entries, 0);
+    house.clock.advance(STATE_TTL);
+    generate(&other, &id("k")).await.unwrap();
+    assert_eq!(stats(&other).await.misses, 2);
+}
+
+#[tokio::test]
+async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
+    let house = House::build().await;
+    let process = house.running().await;
+    for name in ["a", "b", "c"] {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    let configure = async |changes: ConfigChanges| {
+        process
+            .control
+            .reconfigure(&root(), &changes)
+            .await
+            .unwrap();
+    };
+    configure(ConfigChanges {
+        max_cached_keys: Change::Set(2),
+        cache_ttl_seconds: Change::Set(30),
+        ..local()
+    })
+    .await;
+    for name in ["a", "b", "c"] {
+        generate(&process, &id(name)).await.unwrap();
+    }
+    let full = stats(&process).await;
+    assert_eq!((full.entries, full.evictions), (2, 1));
+    house.clock.advance(Duration::from_secs(29));
+    generate(&process, &id("c")).await.unwrap();
+    assert_eq!(stats(&process).await.hits, 1);
+    house.clock.advance(Duration::from_secs(1));
+    generate(&process, &id("c")).await.unwrap();
+    assert_eq!(stats(&process).await.hits, 1);
+
+    configure(ConfigChanges {
+        enable_cache: Change::Set(false),
+        ..local()
+    })
+    .await;
+    generate(&process, &id("a")).await.unwrap();
+    generate(&process, &id("a")).await.unwrap();
+    let off = stats(&process).await;
+    assert_eq!((off.hits, off.entries), (1, 0));
+}
+
+#[tokio::test]
+async fn of_many_writers_each_change_is_kept() {
+    let house = Arc::new(House::build().await);
+    house.running().await;
+    let change = |changes: ConfigChanges| {
+        let house = Arc::clone(&house);
+        tokio::spawn(async move {
+            let process = house.process(false);
+            process
+                .control
+                .reconfigure(&root(), &changes)
+                .await
+                .unwrap();
+        })
+    };
+    let all = [
+        ConfigChanges {
+            timeout_seconds: Change::Set(11),
+            ..ConfigChanges::default()
+        },
+        ConfigChanges {
+            retry_attempts: Change::Set(2),
+            ..ConfigChanges::default()
+        },
+        ConfigChanges {
+            cache_ttl_seconds: Change::Set(33),
+            ..ConfigChanges::default()
+        },
+        ConfigChanges {
+            default_key_id: Change::Set(id("d")),
+            ..ConfigChanges::default()
+        },
+    ]
+    .map(change);
+    for one in all {
+        one.await.unwrap();
+    }
+    let config = house.process(false).control.config(&root()).await.unwrap();
+    assert_eq!((config.timeout_seconds, config.retry_attempts), (11, 2));
+    assert_eq!(
+        (config.cache.ttl_seconds, config.default_key_id),
+        (33, Some(id("d")))
+    );
+}
+
+#[tokio::test]
+async fn a_permission_on_keys_is_none_on_the_service() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let limited = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/app-*"}}"#,
+    );
+    let all = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:*"}}"#);
+    let control = &process.control;
+    for refused in [
+        control.configure(&limited, &local(), false).await.map(drop),
+        control.reconfigure(&limited, &local()).await.map(drop),
+        control.start(&limited, true).await.map(drop),
+        control.stop(&limited).await.map(drop),
+        control.clear_cache(&limited).await,
+        control.config(&limited).await.map(drop),
+        control.status(&limited, "r").await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(KmsError::NotPermitted)));
+    }
+    control.reconfigure(&all, &local()).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
+    let house = House::build().await;
+    let process = house.process(false);
+    let config = process
+        .control
+        .configure(&root(), &vault(), true)
+        .await
+        .unwrap();
+    let settings = &config.vault.as_ref().unwrap().settings;
+    assert_eq!(
+        settings.mount_path,
+        VaultPath::parse("m", "transit").unwrap()
+    );
+    assert_eq!(settings.kv_mount, VaultPath::parse("m", "secret").unwrap());
+    assert_eq!(
+        settings.key_path_prefix,
+        VaultPath::parse("m", "rustfs/kms/keys").unwrap()
+    );
+    assert!(
+        house
+            .vaults
+            .opened()
+            .iter()
+            .all(|opened| opened.credential.as_deref() == Some(TOKEN.as_bytes()))
+    );
+
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let blob = generate(&process, &id("k")).await.unwrap();
+    process.keys.rotate(&root(), &id("k")).await.unwrap();
+    process.keys.disable(&root(), &id("k")).await.unwrap();
+    process.keys.enable(&root(), &id("k")).await.unwrap();
+    decrypt(&process, &blob).await.unwrap();
+    let record = house
+        .table
+        .get(Kind::Key, "k", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    let copy = keyway_domain::vault::Vault::copy(house.vault.as_ref(), "k")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(copy.value, record.value);
+
+    // What is in the table tells nothing of the token.
+    let record = house
+        .table
+        .get(Kind::Config, "service", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    let text = String::from_utf8(record.value).unwrap();
+    assert!(!text.contains("canary") && text.contains("vault.example"));
+}
+
+#[tokio::test]
+async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer() {
+    let house = House::build().await;
+    let process = house.process(false);
+    let changes = ConfigChanges {
+        cache_ttl_seconds: Change::Set(60),
+        ..vault()
+    };
+    process
+        .control
+        .configure(&root(), &changes, true)
+        .await
+        .unwrap();
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let blob = generate(&process, &id("k")).await.unwrap();
+    for switch in [
+        keyway_testkit::MemoryVault::set_down,
+        keyway_testkit::MemoryVault::set_refusing,
+    ] {
+        decrypt(&process, &blob).await.unwrap();
+        switch(&house.vault, true);
+        house.clock.advance(Duration::from_secs(30));
+        decrypt(&process, &blob).await.unwrap();
+        let status = process.control.status(&root(), "r").await.unwrap();
+        assert!(!status.configured.unwrap().healthy);
+        house.clock.advance(Duration::from_secs(30));
+        assert!(matches!(
+            decrypt(&process, &blob).await,
+            Err(KmsError::Unavailable(_))
+        ));
+        let made = process.keys.create(&root(), named("other")).await;
+        assert!(matches!(made, Err(KmsError::Unavailable(_))));
+        assert!(
+            house
+                .table
+                .get(Kind::Key, "other", Consistency::Strong)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        switch(&house.vault, false);
+        decrypt(&process, &blob).await.unwrap();
+        assert!(
+            process
+                .control
+                .status(&root(), "r")
+                .await
+                .unwrap()
+                .configured
+                .unwrap()
+                .healthy
+        );
+        house.clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_work_is_not_stored_and_the_old_one_keeps_serving() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let before = process.control.config(&root()).await.unwrap();
+    house.vault.set_down(true);
+    let refused = process.control.reconfigure(&root(), &vault()).await;
+    assert!(matches!(refused, Err(KmsError::Unavailable(_))));
+    assert_eq!(process.control.config(&root()).await.unwrap(), before);
+    generate(&process, &id("k")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let blank = ConfigChanges {
+        auth: Some(NewAuth::Token(None)),
+        ..vault()
+    };
+    match process.control.reconfigure(&root(), &blank).await {
+        Err(KmsError::Invalid { field, .. }) => assert_eq!(field, "auth_method"),
+        other => panic!("{other:?}"),
+    }
+    process
+        .control
+        .reconfigure(&root(), &vault())
+        .await
+        .unwrap();
+    process.control.reconfigure(&root(), &blank).await.unwrap();
+    let moved = ConfigChanges {
+        namespace: Change::Set(VaultPath::parse("namespace", "team/a").unwrap()),
+        ..ConfigChanges::default()
+    };
+    let config = process.control.reconfigure(&root(), &moved).await.unwrap();
+    let vault = config.vault.as_ref().unwrap();
+    assert!(vault.has_credential());
+    assert_eq!(
+        vault.settings.namespace.as_ref().unwrap().as_str(),
+        "team/a"
+    );
+    let last = house.vaults.opened().pop().unwrap();
+    assert_eq!(last.credential.as_deref(), Some(TOKEN.as_bytes()));
+}
+
+#[tokio::test]
+async fn old_keys_stay_readable_after_a_change_of_backend_and_their_vault_cannot_be_dropped() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process
+        .keys
+        .create(&root(), named("of-root"))
+        .await
+        .unwrap();
+    let of_root = generate(&process, &id("of-root")).await.unwrap();
+    process
+        .control
+        .reconfigure(&root(), &vault())
+        .await
+        .unwrap();
+    process
+        .keys
+        .create(&root(), named("of-vault"))
+        .await
+        .unwrap();
+    let of_vault = generate(&process, &id("of-vault")).await.unwrap();
+    decrypt(&process, &of_root).await.unwrap();
+
+    process
+        .control
+        .reconfigure(&root(), &local())
+        .await
+        .unwrap();
+    decrypt(&process, &of_vault).await.unwrap();
+    let dropped = ConfigChanges {
+        address: Change::Clear,
+        ..ConfigChanges::default()
+    };
+    let refused = process.control.reconfigure(&root(), &dropped).await;
+    assert!(matches!(refused, Err(KmsError::Conflict(_))), "{refused:?}");
+    decrypt(&process, &of_vault).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_place() {
+    let house = House::build().await;
+    let process = house.process(false);
+    process
+        .control
+        .configure(&root(), &vault(), true)
+        .await
+        .unwrap();
+    process.keys.create(&root(), named("k")).await.unwrap();
+    house.vault.lose_transit_key();
+    let again = process.control.reconfigure(&root(), &vault()).await;
+    assert!(matches!(again, Err(KmsError::Unavailable(_))), "{again:?}");
+    // Somebody makes another key of that name.
+    keyway_domain::vault::Vault::check(
+        house.vault.as_ref(),
+        keyway_domain::vault::TransitKey::MadeIfMissing,
+    )
+    .await
+    .unwrap();
+    let again = process.control.reconfigure(&root(), &vault()).await;
+    assert!(matches!(again, Err(KmsError::Conflict(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
+    let house = House::build().await;
+    let process = house.process(false);
+    process
+        .control
+        .configure(&root(), &vault(), true)
+        .await
+        .unwrap();
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let record = house
+        .table
+        .get(Kind::Key, "k", Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    house
+        .table
+        .remove(Kind::Key, "k", record.revision)
+        .await
+        .unwrap();
+    assert!(matches!(
+        process.keys.create(&root(), named("k")).await,
+        Err(KmsError::KeyExists(_))
+    ));
+    let copy = keyway_domain::vault::Vault::copy(house.vault.as_ref(), "k")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(copy.value, record.value);
+}

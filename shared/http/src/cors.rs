@@ -1,0 +1,150 @@
+//! Cross-origin requests from browsers: a console that is served elsewhere than this service.
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+/// The origins whose pages may read answers: none, these, or any.
+///
+/// Cookies are never asked for: requests carry their own signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// None. Browsers then show no page an answer.
+    #[default]
+    Off,
+    /// These, as browsers write them: `https://console.example.com`, with a port where it is not the scheme's.
+    Origins(Vec<String>),
+    /// Any.
+    Any,
+}
+
+/// An entry of the list is not an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not an origin such as https://console.example.com or http://localhost:3000, nor `*`"
+)]
+pub struct NotAnOrigin(String);
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, HEAD");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, x-amz-request-id, content-type, content-length, etag, retry-after",
+);
+/// For how many seconds a browser need not ask again.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const VARIES: HeaderValue = HeaderValue::from_static("origin");
+const LONGEST_LIST: usize = 4096;
+
+impl Cors {
+    /// Parses origins with commas between them, or `*`; an empty list is none.
+    ///
+    /// # Errors
+    /// [`NotAnOrigin`] with the entry.
+    pub fn parse(list: &str) -> Result<Self, NotAnOrigin> {
+        let entries: Vec<&str> = list
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+            .collect();
+        if entries.contains(&"*") {
+            return Ok(Self::Any);
+        }
+        let origins = entries
+            .iter()
+            .map(|entry| origin(entry).ok_or_else(|| NotAnOrigin((*entry).to_owned())))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(if origins.is_empty() {
+            Self::Off
+        } else {
+            Self::Origins(origins)
+        })
+    }
+
+    /// The request's origin, if its page may read answers.
+    pub(crate) fn admitted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(ORIGIN)?;
+        let admitted = match self {
+            Self::Off => false,
+            Self::Any => true,
+            Self::Origins(origins) => origins
+                .iter()
+                .any(|known| known.as_bytes() == origin.as_bytes()),
+        };
+        admitted.then(|| origin.clone())
+    }
+
+    /// The answer to a browser that asks whether it may send a request; `None` when this is no such question.
+    pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Bytes>> {
+        if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            return None;
+        }
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let answer = response.headers_mut();
+        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        answer.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        // Whatever headers a client signs may be sent.
+        if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS)
+            && wanted.len() <= LONGEST_LIST
+        {
+            answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        Some(response)
+    }
+
+    /// Lets the page of this origin read the answer.
+    pub(crate) fn admit(origin: HeaderValue, answer: &mut HeaderMap) {
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        answer.append(VARY, VARIES);
+    }
+}
+
+/// The origin as browsers write it; `None` when it is none.
+fn origin(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/').to_ascii_lowercase();
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))?;
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+    (!host.is_empty() && host.bytes().all(plain)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_of_origins() {
+        assert_eq!(Cors::parse(""), Ok(Cors::Off));
+        assert_eq!(Cors::parse(" , "), Ok(Cors::Off));
+        assert_eq!(Cors::parse("https://a.example, *"), Ok(Cors::Any));
+        assert_eq!(
+            Cors::parse("https://A.example/,http://localhost:3000,http://[::1]:80"),
+            Ok(Cors::Origins(
+                [
+                    "https://a.example",
+                    "http://localhost:3000",
+                    "http://[::1]:80"
+                ]
+                .map(str::to_owned)
+                .to_vec()
+            ))
+        );
+        for bad in [
+            "a.example",
+            "https://",
+            "https://a/b",
+            "ftp://a",
+            "null",
+            "https://a b",
+            "https://*.example",
+        ] {
+            assert!(Cors::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

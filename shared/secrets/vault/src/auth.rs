@@ -1,0 +1,514 @@
+//! The token that requests carry: where it comes from, and when another one is due.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use keyway_crypto::SecretBytes;
+use keyway_domain::ports::Clock;
+use keyway_domain::vault::VaultAuth;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, MutexGuard};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::http::{Answer, Call, Http, Limits, body};
+
+const LONGEST_TOKEN_FILE: u64 = 4096;
+/// After what time a token file is read again, and a token that could not be looked up is looked up again.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// What follows a login or renewal that was refused. Twice as long each time: Vault locks out who asks too often.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Keeps one Vault's token.
+pub(crate) struct Auth {
+    way: VaultAuth,
+    credential: Option<SecretBytes>,
+    clock: Arc<dyn Clock>,
+    // Held while a login is under way, so that there is one at a time.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    serial: u64,
+    refused: Option<Refused>,
+}
+
+struct Held {
+    token: Token,
+    /// When it was obtained, renewed or read.
+    since: Duration,
+    /// How long it lives from then on; none when for ever, or when nobody knows.
+    ttl: Option<Duration>,
+    renewable: bool,
+    /// Whether what is above is known, rather than that nobody has told yet.
+    known: bool,
+    looked_up_at: Option<Duration>,
+}
+
+/// A token, and the how manieth it is.
+#[derive(Clone)]
+pub(crate) struct Token {
+    pub(crate) secret: Arc<SecretBytes>,
+    serial: u64,
+}
+
+struct Refused {
+    at: Duration,
+    pause: Duration,
+    failure: Failure,
+}
+
+/// What a 403 means.
+pub(crate) enum Verdict {
+    /// The token was to blame. Here is another.
+    TryWith(Token),
+    /// The token is good, and may not do this.
+    Denied,
+    /// The token is not good, and there is no other.
+    TokenRefused,
+}
+
+#[derive(Serialize)]
+struct Login<'a> {
+    role_id: &'a str,
+    secret_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Deserialize)]
+struct WithAuth {
+    auth: Option<Lease>,
+}
+
+#[derive(Deserialize)]
+struct Lease {
+    client_token: Zeroizing<String>,
+    lease_duration: u64,
+    renewable: bool,
+}
+
+#[derive(Deserialize)]
+struct WithData {
+    data: LookedUp,
+}
+
+#[derive(Deserialize)]
+struct LookedUp {
+    ttl: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+fn ttl(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+impl Held {
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
+    /// Whether two thirds of its time have gone.
+    fn is_due(&self, now: Duration) -> bool {
+        self.ttl.is_some_and(|ttl| self.age(now) >= ttl * 2 / 3)
+    }
+
+    fn is_alive(&self, now: Duration) -> bool {
+        self.ttl.is_none_or(|ttl| self.age(now) < ttl)
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(
+        way: &VaultAuth,
+        credential: Option<&SecretBytes>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        let credential = credential.map(|secret| SecretBytes::from(secret.expose().to_vec()));
+        match (way, &credential) {
+            (VaultAuth::TokenFile { .. }, _) => {}
+            (VaultAuth::Token, Some(token)) if is_token(token.expose()) => {}
+            (VaultAuth::Token, _) => {
+                return Err(Failure::Input(
+                    "there is no token, or it is none that can be sent",
+                ));
+            }
+            (VaultAuth::AppRole { .. }, Some(_)) => {}
+            (VaultAuth::AppRole { .. }, None) => {
+                return Err(Failure::Input("there is no secret id"));
+            }
+        }
+        Ok(Self {
+            way: way.clone(),
+            credential,
+            clock,
+            state: Mutex::default(),
+        })
+    }
+
+    /// A token to make a request with, fresh as far as can be told.
+    pub(crate) async fn token(&self, http: &Http, limits: Limits) -> Result<Token, Failure> {
+        let mut state = self.state.lock().await;
+        let refreshed = self.refresh(&mut state, http, limits).await;
+        match (&state.held, refreshed) {
+            // What is due but could not be had is no matter yet: the token at hand still works.
+            (Some(held), Err(failure)) if held.known && held.is_alive(self.clock.monotonic()) => {
+                tracing::warn!("the token for Vault was not renewed: {failure}");
+                Ok(held.token.clone())
+            }
+            (Some(held), Ok(())) => Ok(held.token.clone()),
+            (_, Err(failure)) => Err(failure),
+            (None, Ok(())) => Err(Failure::Input("there is no token")),
+        }
+    }
+
+    /// Renews what is due.
+    pub(crate) async fn renew(&self, http: &Http, limits: Limits) -> Result<(), Failure> {
+        let mut state = self.state.lock().await;
+        self.refresh(&mut state, http, limits).await
+    }
+
+    /// What the refusal of a request that was made with this token means.
+    pub(crate) async fn judge(
+        &self,
+        http: &Http,
+        limits: Limits,
+        token: &Token,
+    ) -> Result<Verdict, Failure> {
+        let mut state = self.state.lock().await;
+        if let Some(held) = &state.held
+            && held.token.serial != token.serial
+        {
+            // Somebody else was refused too, and has another by now.
+            return Ok(Verdict::TryWith(held.token.clone()));
+        }
+        if let VaultAuth::TokenFile { path } = &self.way {
+            let read = read_token(path).await?;
+            if !token.secret.ct_eq(read.expose()) {
+                let held = self.hold(&mut state, self.clock.monotonic(), read, None);
+                return Ok(Verdict::TryWith(held));
+            }
+        }
+        let is_good = look_up(http, limits, token).await?.status == StatusCode::OK;
+        match (&self.way, is_good) {
+            (_, true) => Ok(Verdict::Denied),
+            (VaultAuth::AppRole { .. }, false) => {
+                state.held = None;
+                self.refresh(&mut state, http, limits).await?;
+                let held = state.held.as_ref().map(|held| held.token.clone());
+                Ok(held.map_or(Verdict::TokenRefused, Verdict::TryWith))
+            }
+            (VaultAuth::Token | VaultAuth::TokenFile { .. }, false) => Ok(Verdict::TokenRefused),
+        }
+    }
+
+    async fn refresh(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        http: &Http,
+        limits: Limits,
+    ) -> Result<(), Failure> {
+        let now = self.clock.monotonic();
+        match &self.way {
+            VaultAuth::TokenFile { path } => {
+                let held = state.held.as_ref();
+                if held.is_some_and(|held| held.age(now) < AGAIN_AFTER) {
+                    return Ok(());
+                }
+                let read = read_token(path).await?;
+                self.hold(state, now, read, None);
+                Ok(())
+            }
+            VaultAuth::AppRole { role_id, mount } => {
+                if state.held.as_ref().is_some_and(|held| !held.is_due(now)) {
+                    return Ok(());
+                }
+                may_try(state, now)?;
+                let login = self.log_in(http, limits, role_id, mount.as_str()).await;
+                let lease = remember(state, now, login)?;
+                let Lease {
+                    client_token,
+                    lease_duration,
+                    ..
+                } = lease;
+                self.hold(state, now, bytes(&client_token), ttl(lease_duration));
+                Ok(())
+            }
+            VaultAuth::Token => self.refresh_token(state, http, limits, now).await,
+        }
+    }
+
+    async fn refresh_token(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        http: &Http,
+        limits: Limits,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        if state.held.is_none() {
+            let token = self.credential.as_ref();
+            let token = token.ok_or(Failure::Input("there is no token"))?;
+            let token = SecretBytes::from(token.expose().to_vec());
+            self.hold(state, now, token, None);
+        }
+        let Some(held) = state.held.as_mut() else {
+            return Ok(());
+        };
+        if held.known {
+            return self.renew_token(state, http, limits, now).await;
+        }
+        let recently = |at: Duration| now.saturating_sub(at) < AGAIN_AFTER;
+        if held.looked_up_at.is_some_and(recently) {
+            return Ok(());
+        }
+        let answer = look_up(http, limits, &held.token).await?;
+        held.looked_up_at = Some(now);
+        if answer.status == StatusCode::OK {
+            let looked_up = answer.json::<WithData>("the token's own data")?.data;
+            held.since = now;
+            held.ttl = ttl(looked_up.ttl);
+            held.renewable = looked_up.renewable;
+            held.known = true;
+        }
+        // Else the token is no good, which its use will tell, or may not look itself up, and is used as it is.
+        Ok(())
+    }
+
+    async fn renew_token(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        http: &Http,
+        limits: Limits,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let held = state.held.as_ref();
+        let Some(held) = held.filter(|held| held.renewable && held.is_due(now)) else {
+            return Ok(());
+        };
+        may_try(state, now)?;
+        let token = held.token.clone();
+        let renewal = async {
+            let mut call = Call::new(Method::POST, "auth/token/renew-self");
+            call.body = Some(body(&Empty {}, 16)?);
+            call.token = Some(&token.secret);
+            let answer = http.send(limits, &call).await?;
+            match answer.status {
+                StatusCode::OK => lease(&answer, "the renewed token"),
+                StatusCode::FORBIDDEN => Err(Failure::TokenRefused),
+                status => Err(Failure::Status {
+                    status: status.as_u16(),
+                    path: call.path.to_owned(),
+                }),
+            }
+        };
+        let renewal = renewal.await;
+        let lease = remember(state, now, renewal)?;
+        if let Some(held) = state.held.as_mut() {
+            held.since = now;
+            held.ttl = ttl(lease.lease_duration);
+            held.renewable = lease.renewable;
+        }
+        Ok(())
+    }
+
+    async fn log_in(
+        &self,
+        http: &Http,
+        limits: Limits,
+        role_id: &str,
+        mount: &str,
+    ) -> Result<Lease, Failure> {
+        let secret_id = self.credential.as_ref().map(SecretBytes::expose);
+        let secret_id = std::str::from_utf8(secret_id.unwrap_or_default())
+            .map_err(|_| Failure::Input("the secret id is not text"))?;
+        let path = format!("auth/{mount}/login");
+        let mut call = Call::new(Method::POST, &path);
+        // JSON escapes a control character with six bytes.
+        let room = 64 + 6 * (role_id.len() + secret_id.len());
+        call.body = Some(body(&Login { role_id, secret_id }, room)?);
+        let answer = http.send(limits, &call).await?;
+        match answer.status {
+            StatusCode::OK => lease(&answer, "the token of a login"),
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+                Err(Failure::LoginRefused(mount.to_owned()))
+            }
+            StatusCode::NOT_FOUND => Err(Failure::NoMount(path)),
+            status => Err(Failure::Status {
+                status: status.as_u16(),
+                path,
+            }),
+        }
+    }
+
+    fn hold(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        since: Duration,
+        token: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Token {
+        // The same token again is not another one.
+        let same = state
+            .held
+            .as_ref()
+            .filter(|held| held.token.secret.ct_eq(token.expose()))
+            .map(|held| held.token.clone());
+        let token = same.unwrap_or_else(|| {
+            state.serial += 1;
+            Token {
+                secret: Arc::new(token),
+                serial: state.serial,
+            }
+        });
+        state.held = Some(Held {
+            token: token.clone(),
+            since,
+            ttl,
+            renewable: false,
+            // A token that an operator gave has to be looked up.
+            known: self.way != VaultAuth::Token,
+            looked_up_at: None,
+        });
+        token
+    }
+}
+
+/// Whether the pause after the last refusal is over.
+fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
+    match &state.refused {
+        Some(refused) if now.saturating_sub(refused.at) < refused.pause => {
+            Err(refused.failure.clone())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps in mind that a login or renewal was refused, so that the next one waits. What may pass is tried again at once.
+fn remember(
+    state: &mut State,
+    now: Duration,
+    outcome: Result<Lease, Failure>,
+) -> Result<Lease, Failure> {
+    match &outcome {
+        Ok(_) => state.refused = None,
+        Err(failure) if failure.may_pass() || *failure == Failure::Sealed => {}
+        Err(failure) => {
+            let before = state.refused.as_ref();
+            let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+            state.refused = Some(Refused {
+                at: now,
+                pause,
+                failure: failure.clone(),
+            });
+        }
+    }
+    outcome
+}
+
+async fn look_up(http: &Http, limits: Limits, token: &Token) -> Result<Answer, Failure> {
+    let mut call = Call::new(Method::GET, "auth/token/lookup-self");
+    call.token = Some(&token.secret);
+    http.send(limits, &call).await
+}
+
+fn lease(answer: &Answer, what: &'static str) -> Result<Lease, Failure> {
+    let lease = answer.json::<WithAuth>(what)?.auth;
+    let lease = lease.ok_or(Failure::Garbled(what))?;
+    match is_token(lease.client_token.as_bytes()) {
+        true => Ok(lease),
+        false => Err(Failure::Garbled(what)),
+    }
+}
+
+fn bytes(token: &str) -> SecretBytes {
+    SecretBytes::from(token.as_bytes().to_vec())
+}
+
+/// Whether this can be sent as a header.
+fn is_token(token: &[u8]) -> bool {
+    !token.is_empty() && token.iter().all(u8::is_ascii_graphic)
+}
+
+async fn read_token(path: &str) -> Result<SecretBytes, Failure> {
+    let failed = |why: &str| Failure::TokenFile {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
+    let place = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        // Opening a pipe would wait for somebody to write into it.
+        if !std::fs::metadata(&place)?.is_file() {
+            return Ok(None);
+        }
+        let file = File::open(&place)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut content = Zeroizing::new(Vec::with_capacity(2 * 4096));
+        file.take(LONGEST_TOKEN_FILE + 1)
+            .read_to_end(&mut content)?;
+        Ok::<_, std::io::Error>(Some(content))
+    });
+    let content = match read.await {
+        Ok(Ok(Some(content))) => content,
+        Ok(Ok(None)) => return Err(failed("it is not a regular file")),
+        Ok(Err(error)) => return Err(failed(&error.kind().to_string())),
+        Err(_) => return Err(failed("it could not be read")),
+    };
+    if content.len() as u64 > LONGEST_TOKEN_FILE {
+        return Err(failed("it is longer than 4 KiB"));
+    }
+    let token = content.trim_ascii();
+    match is_token(token) {
+        true => Ok(SecretBytes::from(token.to_vec())),
+        false => Err(failed("it does not hold a token")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(path: &std::path::Path) -> String {
+        let refused = read_token(path.to_str().unwrap()).await;
+        refused.err().unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn token_files_are_read_with_care() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        assert!(refusal(&path).await.contains("not found"));
+        assert!(refusal(folder.path()).await.contains("regular file"));
+
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(refusal(&path).await.contains("regular file"));
+        std::fs::remove_file(&path).unwrap();
+
+        for (content, why) in [
+            (b"".to_vec(), "not hold a token"),
+            (b"  \n".to_vec(), "not hold a token"),
+            (b"s.one\ns.two".to_vec(), "not hold a token"),
+            (vec![0xFF; 20], "not hold a token"),
+            (vec![b'x'; 4097], "longer"),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let text = refusal(&path).await;
+            assert!(text.contains(why), "{text}");
+            assert!(!text.contains("s.one") && !text.contains("xxx"), "{text}");
+        }
+
+        std::fs::write(&path, "\n s.canary \n").unwrap();
+        let read = read_token(path.to_str().unwrap()).await.ok().unwrap();
+        assert_eq!(read.expose(), b"s.canary");
+    }
+}

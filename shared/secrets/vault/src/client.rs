@@ -1,0 +1,198 @@
+//! One Vault: what its operations have in common.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use keyway_crypto::SecretBytes;
+use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
+use keyway_domain::ports::Clock;
+use keyway_domain::vault::{
+    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, VaultSettings,
+};
+use tokio::time::timeout_at;
+
+use crate::auth::{Auth, Token, Verdict};
+use crate::failure::Failure;
+use crate::http::{Answer, Call, Http, LONGEST_ANSWER, Limits};
+use crate::transit::Identity;
+
+/// How long a check may take, where operations may take longer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) struct Client {
+    pub(crate) http: Http,
+    pub(crate) auth: Auth,
+    pub(crate) settings: VaultSettings,
+    /// The transit key as this client knows it.
+    pub(crate) identity: Mutex<Option<Identity>>,
+    patience: VaultPatience,
+}
+
+impl Client {
+    pub(crate) fn new(
+        http: Http,
+        settings: &VaultSettings,
+        credential: Option<&SecretBytes>,
+        patience: VaultPatience,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            http,
+            auth: Auth::new(&settings.auth, credential, clock)?,
+            settings: settings.clone(),
+            identity: Mutex::default(),
+            patience,
+        })
+    }
+
+    /// Runs an operation within its deadline.
+    async fn within<T, E: From<Failure>>(
+        &self,
+        limits: Limits,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        // Requests end by their own shares of the time; this is for what else an operation waits for.
+        timeout_at(limits.deadline, operation)
+            .await
+            .unwrap_or_else(|_| Err(Failure::TimedOut.into()))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::within(self.patience.timeout, self.patience.retries)
+    }
+
+    /// Asks with a token, and once more with another when that one turns out to be the cause of a refusal.
+    pub(crate) async fn ask(
+        &self,
+        limits: Limits,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, Failure> {
+        self.ask_for(limits, method, path, body, LONGEST_ANSWER)
+            .await
+    }
+
+    pub(crate) async fn ask_for(
+        &self,
+        limits: Limits,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        longest_answer: usize,
+    ) -> Result<Answer, Failure> {
+        let send = async |token: &Token| {
+            let call = Call {
+                body: body.clone(),
+                token: Some(&token.secret),
+                longest_answer,
+                ..Call::new(method.clone(), path)
+            };
+            self.http.send(limits, &call).await
+        };
+        let token = self.auth.token(&self.http, limits).await?;
+        let answer = send(&token).await?;
+        if answer.status != StatusCode::FORBIDDEN {
+            return Ok(answer);
+        }
+        let denied = || Err(Failure::Denied(path.to_owned()));
+        match self.auth.judge(&self.http, limits, &token).await? {
+            Verdict::Denied => denied(),
+            Verdict::TokenRefused => Err(Failure::TokenRefused),
+            Verdict::TryWith(token) => {
+                let answer = send(&token).await?;
+                if answer.status != StatusCode::FORBIDDEN {
+                    return Ok(answer);
+                }
+                match self.auth.judge(&self.http, limits, &token).await? {
+                    Verdict::Denied => denied(),
+                    Verdict::TokenRefused | Verdict::TryWith(_) => Err(Failure::TokenRefused),
+                }
+            }
+        }
+    }
+}
+
+/// The failure that an answer is which was not foreseen.
+pub(crate) fn unforeseen(answer: &Answer, path: &str) -> Failure {
+    Failure::Status {
+        status: answer.status.as_u16(),
+        path: path.to_owned(),
+    }
+}
+
+#[async_trait]
+impl KeyWrapper for Client {
+    fn name(&self) -> &'static str {
+        VAULT_WRAPPER
+    }
+
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.encrypt(limits, binding, material))
+            .await
+            .map_err(Failure::into)
+    }
+
+    async fn unwrap(
+        &self,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.decrypt(limits, binding, wrapped))
+            .await
+    }
+}
+
+#[async_trait]
+impl Vault for Client {
+    async fn check(&self, key: TransitKey) -> Result<(), WrapError> {
+        let limits = Limits::within(self.patience.timeout.min(CHECK_TIMEOUT), 0);
+        self.within(limits, self.examine(limits, key)).await
+    }
+
+    async fn renew(&self) -> Result<(), WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.auth.renew(&self.http, limits))
+            .await
+            .map_err(Failure::into)
+    }
+
+    async fn copy(&self, id: &str) -> Result<Option<KeyCopy>, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.read_copy(limits, id))
+            .await
+            .map_err(Failure::into)
+    }
+
+    async fn put_copy(&self, id: &str, value: &[u8], seen: CopyVersion) -> Result<(), CopyError> {
+        let limits = self.limits();
+        let written = self
+            .within(limits, self.write_copy(limits, id, value, seen))
+            .await;
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CopyError::Conflict),
+            Err(failure) => Err(WrapError::from(failure).into()),
+        }
+    }
+
+    async fn remove_copy(&self, id: &str) -> Result<(), WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.delete_copy(limits, id))
+            .await
+            .map_err(Failure::into)
+    }
+
+    async fn copies(&self) -> Result<Vec<String>, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.list_copies(limits))
+            .await
+            .map_err(Failure::into)
+    }
+}

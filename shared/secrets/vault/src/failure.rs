@@ -1,0 +1,75 @@
+//! What can go wrong with Vault, in words for the log. Nothing that Vault or a network said is repeated in them but
+//! the reason of a connection that was not made: an answer could hold a token, a secret or what was to be wrapped.
+
+use keyway_domain::keyring::WrapError;
+
+/// The cause of a failed operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("Vault could not be reached: {0}")]
+    Unreachable(String),
+    #[error("Vault did not answer in time")]
+    TimedOut,
+    #[error("Vault is sealed")]
+    Sealed,
+    #[error("Vault is not initialized")]
+    NotInitialized,
+    #[error("Vault asks for fewer requests (status 429)")]
+    Busy,
+    #[error("Vault answered with a redirect (status {0}), and redirects are not followed")]
+    Redirected(u16),
+    #[error("Vault answered {path} with status {status}; its own log says why")]
+    Status { status: u16, path: String },
+    #[error("Vault's answer is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("Vault's answer is not what its API documents: {0}")]
+    Garbled(&'static str),
+    #[error("permission denied: {0}")]
+    Denied(String),
+    #[error(
+        "permission denied: Vault refuses the token: it expired, was revoked, or may not even look itself up"
+    )]
+    TokenRefused,
+    #[error(
+        "Vault refuses the login at auth/{0}: the role id or the secret id is wrong or expired"
+    )]
+    LoginRefused(String),
+    #[error("the token file {path} cannot be used: {why}")]
+    TokenFile { path: String, why: String },
+    #[error("the namespace does not exist")]
+    NoNamespace,
+    #[error("nothing is mounted at {0}, or the token may not see it")]
+    NoMount(String),
+    #[error("{path} is not a mount of the {wanted} engine")]
+    WrongEngine { path: String, wanted: &'static str },
+    #[error("the transit key {0} is missing")]
+    KeyMissing(String),
+    #[error("the transit key {key} cannot be used: {why}")]
+    KeyUnfit { key: String, why: &'static str },
+    #[error("the transit key {0} is another one than before: it was deleted and made anew")]
+    KeyReplaced(String),
+    #[error(
+        "the transit key {0} no longer opens versions as old as this one (min_decryption_version)"
+    )]
+    VersionTooOld(String),
+    #[error("the probe did not come back as it was wrapped")]
+    Probe,
+    #[error("{0}")]
+    Input(&'static str),
+}
+
+impl Failure {
+    /// Whether another attempt may end otherwise. Nothing that is asked of Vault does harm when it is asked twice.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::TimedOut | Self::Busy | Self::Status { .. }
+        )
+    }
+}
+
+impl From<Failure> for WrapError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(Box::new(failure))
+    }
+}

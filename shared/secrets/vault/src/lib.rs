@@ -1,0 +1,142 @@
+//! HashiCorp Vault or OpenBao over HTTP: the transit engine wraps master keys, the KV v2 engine keeps sealed copies of
+//! their records. `docs/vault.md` says what Keyway needs of it.
+//!
+//! **Transit:** one key, derived, whose context is the binding; so what was wrapped opens under its own id, version and
+//! origin only. Wrapping never makes a key: Vault's encryption makes one where there is none, so it is told to make one
+//! of a kind that cannot encrypt, which it refuses.
+//!
+//! **Copies:** every write is a check-and-set. One that meets its own value at the version that it would have made had
+//! won before.
+//!
+//! **Invariant:** nothing that came from Vault is repeated in an error or in the log.
+
+mod auth;
+mod check;
+mod client;
+mod context;
+mod copies;
+mod failure;
+mod http;
+mod resolver;
+mod transit;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use keyway_crypto::SecretBytes;
+use keyway_domain::Fault;
+use keyway_domain::ports::Clock;
+use keyway_domain::vault::{Vault, VaultPatience, VaultSettings, Vaults};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::http::Http;
+
+pub use crate::transit::TRANSIT_KEY;
+
+/// Reaches Vaults over HTTP.
+pub struct VaultsOverHttp {
+    authorities: Vec<CertificateDer<'static>>,
+    longest: Duration,
+    clock: Arc<dyn Clock>,
+    // Reading the system's root certificates takes a while, and is not needed on loopback.
+    tls: OnceLock<ClientConfig>,
+}
+
+impl VaultsOverHttp {
+    /// Trusts the system's root certificates and those in `authorities`, which is PEM. No operation takes longer than
+    /// `longest`, whatever the settings say.
+    ///
+    /// # Errors
+    /// When `authorities` is not PEM, or holds no certificate.
+    pub fn new(
+        authorities: Option<&[u8]>,
+        longest: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Fault> {
+        let authorities = match authorities {
+            None => Vec::new(),
+            Some(pem) => CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<Vec<_>, _>>()
+                .ok()
+                .filter(|found| !found.is_empty())
+                .ok_or_else(|| {
+                    Fault::plain(
+                        "the certificate authorities for Vault are not certificates in PEM",
+                    )
+                })?,
+        };
+        Ok(Self {
+            authorities,
+            longest,
+            clock,
+            tls: OnceLock::new(),
+        })
+    }
+
+    fn tls(&self) -> Result<ClientConfig, Fault> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        // What cannot be read is left out: the authority that is needed may be among the others.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for authority in &self.authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| Fault::new("a certificate authority for Vault", error))?;
+        }
+        if roots.is_empty() {
+            return Err(Fault::plain(
+                "no certificate authority is known: the system has none, and none was given for Vault",
+            ));
+        }
+        let tls = tls(roots).map_err(|error| Fault::new("TLS to Vault", error))?;
+        Ok(self.tls.get_or_init(|| tls).clone())
+    }
+}
+
+/// TLS that trusts these, on AWS-LC.
+fn tls(roots: RootCertStore) -> Result<ClientConfig, Failure> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| Failure::Input("TLS has no version that can be spoken"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+impl Vaults for VaultsOverHttp {
+    fn open(
+        &self,
+        settings: &VaultSettings,
+        credential: Option<&SecretBytes>,
+        patience: VaultPatience,
+    ) -> Result<Arc<dyn Vault>, Fault> {
+        let address = settings.address.as_str();
+        let tls = match address.starts_with("https://") {
+            true => Some(self.tls()?),
+            false => None,
+        };
+        let namespace = settings.namespace.as_ref().map(|path| path.as_str());
+        let http = Http::new(address, namespace, tls)
+            .map_err(|error| Fault::new("a client for Vault", error))?;
+        let patience = VaultPatience {
+            timeout: patience.timeout.min(self.longest),
+            ..patience
+        };
+        let client = Client::new(
+            http,
+            settings,
+            credential,
+            patience,
+            Arc::clone(&self.clock),
+        )
+        .map_err(|error| Fault::new("a client for Vault", error))?;
+        Ok(Arc::new(client))
+    }
+}

@@ -1,0 +1,265 @@
+//! The transit engine: one derived key, which wraps and unwraps.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
+use keyway_crypto::SecretBytes;
+use keyway_domain::keyring::{Binding, WrapError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::client::{Client, unforeseen};
+use crate::context::context;
+use crate::failure::Failure;
+use crate::http::{Answer, Limits, body};
+
+/// The name of the key in the transit engine; never changes.
+pub const TRANSIT_KEY: &str = "keyway";
+
+/// A kind of key that transit has and that cannot encrypt. Vault makes a key when it is asked to encrypt under one
+/// that is missing and the token allows it, of the kind that the request names; it refuses to make one of this kind.
+/// Where the key is there, the kind is not looked at.
+const NEVER_MADE: &str = "ecdsa-p256";
+
+const PREFIX: &str = "vault:v";
+
+/// The kinds of keys that wrap as strongly as what they wrap.
+const KINDS: [&str; 3] = ["aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"];
+
+/// When each version of the transit key was made, which no other key of the same name has.
+pub(crate) type Identity = BTreeMap<u64, Value>;
+
+#[derive(Serialize)]
+struct NewKey {
+    r#type: &'static str,
+    derived: bool,
+    exportable: bool,
+    allow_plaintext_backup: bool,
+}
+
+#[derive(Serialize)]
+struct Encrypt<'a> {
+    plaintext: &'a str,
+    context: &'a str,
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+struct Decrypt<'a> {
+    ciphertext: &'a str,
+    context: &'a str,
+}
+
+#[derive(Deserialize)]
+struct WithData<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct Encrypted {
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Decrypted {
+    plaintext: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+struct KeyData {
+    r#type: String,
+    derived: bool,
+    supports_encryption: bool,
+    supports_decryption: bool,
+    #[serde(default)]
+    soft_deleted: bool,
+    keys: BTreeMap<u64, Value>,
+}
+
+impl Client {
+    pub(crate) fn transit(&self, what: &str) -> String {
+        format!("{}/{what}/{TRANSIT_KEY}", self.settings.mount_path.as_str())
+    }
+
+    /// The transit key as it is now, if there is one and it is fit.
+    pub(crate) async fn transit_key(&self, limits: Limits) -> Result<Identity, Failure> {
+        let path = self.transit("keys");
+        let answer = self.ask(limits, Method::GET, &path, None).await?;
+        let found: KeyData = match answer.status {
+            StatusCode::OK => answer.json::<WithData<_>>("a transit key")?.data,
+            StatusCode::NOT_FOUND => return Err(Failure::KeyMissing(path)),
+            _ => return Err(unforeseen(&answer, &path)),
+        };
+        let unfit = |why| Err(Failure::KeyUnfit { key: path, why });
+        if found.soft_deleted {
+            return unfit("it is deleted, and can be restored");
+        }
+        if !KINDS.contains(&found.r#type.as_str()) {
+            return unfit("it is of another type than aes256-gcm96");
+        }
+        if !found.derived {
+            return unfit("it is not derived, so what it wraps would not be bound to a key");
+        }
+        if !found.supports_encryption || !found.supports_decryption {
+            return unfit("it cannot encrypt and decrypt");
+        }
+        Ok(found.keys)
+    }
+
+    /// As [`Client::transit_key`], and it is the one that was there before.
+    pub(crate) async fn same_transit_key(&self, limits: Limits) -> Result<(), Failure> {
+        let found = self.transit_key(limits).await?;
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| !is_same(known, &found)) {
+            return Err(Failure::KeyReplaced(self.transit("keys")));
+        }
+        *known = Some(found);
+        Ok(())
+    }
+
+    /// The transit key, made if there is none. From now on it is the one that is known.
+    pub(crate) async fn make_transit_key(&self, limits: Limits) -> Result<(), Failure> {
+        let found = match self.transit_key(limits).await {
+            Err(Failure::KeyMissing(path)) => {
+                let key = NewKey {
+                    r#type: "aes256-gcm96",
+                    derived: true,
+                    exportable: false,
+                    allow_plaintext_backup: false,
+                };
+                let body = body(&key, 128)?;
+                let answer = self.ask(limits, Method::POST, &path, Some(body)).await?;
+                if !answer.status.is_success() {
+                    return Err(unforeseen(&answer, &path));
+                }
+                self.transit_key(limits).await?
+            }
+            other => other?,
+        };
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    }
+
+    pub(crate) async fn encrypt(
+        &self,
+        limits: Limits,
+        binding: &Binding<'_>,
+        material: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        // A key that was made anew without being derived would ignore the context.
+        self.same_transit_key(limits).await?;
+        let plaintext = Zeroizing::new(STANDARD.encode(material));
+        let context = STANDARD.encode(context(binding));
+        let request = Encrypt {
+            plaintext: &plaintext,
+            context: &context,
+            r#type: NEVER_MADE,
+        };
+        let room = 128 + plaintext.len() + context.len();
+        let path = self.transit("encrypt");
+        let answer = self
+            .ask(limits, Method::POST, &path, Some(body(&request, room)?))
+            .await?;
+        match answer.status {
+            StatusCode::OK => {
+                let sealed: Encrypted = answer.json::<WithData<_>>("a ciphertext")?.data;
+                match sealed.ciphertext.starts_with(PREFIX) {
+                    true => Ok(sealed.ciphertext.into_bytes()),
+                    false => Err(Failure::Garbled("a ciphertext")),
+                }
+            }
+            // It was deleted a moment ago.
+            StatusCode::BAD_REQUEST if answer.says(&["not supported for", "key not found"]) => {
+                Err(Failure::KeyMissing(self.transit("keys")))
+            }
+            _ => Err(unforeseen(&answer, &path)),
+        }
+    }
+
+    pub(crate) async fn decrypt(
+        &self,
+        limits: Limits,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
+        let ciphertext = std::str::from_utf8(wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        if !ciphertext.starts_with(PREFIX) {
+            return Err(WrapError::NotAuthentic);
+        }
+        let context = STANDARD.encode(context(binding));
+        let request = Decrypt {
+            ciphertext,
+            context: &context,
+        };
+        let room = 64 + 6 * ciphertext.len() + context.len();
+        let path = self.transit("decrypt");
+        let answer = self
+            .ask(limits, Method::POST, &path, Some(body(&request, room)?))
+            .await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refusal(&answer, &path));
+        }
+        let opened: Decrypted = answer.json::<WithData<_>>("a plaintext")?.data;
+        let material = STANDARD
+            .decode(opened.plaintext.as_bytes())
+            .map_err(|_| Failure::Garbled("a plaintext"))?;
+        Ok(SecretBytes::from(material))
+    }
+
+    /// What it means that Vault does not decrypt.
+    fn refusal(&self, answer: &Answer, path: &str) -> WrapError {
+        if answer.status != StatusCode::BAD_REQUEST {
+            return unforeseen(answer, path).into();
+        }
+        let key = self.transit("keys");
+        if answer.says(&["key not found"]) {
+            Failure::KeyMissing(key).into()
+        } else if answer.says(&["version is too new"]) {
+            // The key has never had so many versions: it is not the one that wrapped this.
+            WrapError::UnknownRoot
+        } else if answer.says(&["disallowed by policy"]) {
+            Failure::VersionTooOld(key).into()
+        } else if answer.says(&["message authentication failed", "invalid ciphertext"]) {
+            WrapError::NotAuthentic
+        } else {
+            unforeseen(answer, path).into()
+        }
+    }
+}
+
+/// Whether `found` is what the key that was `known` can have become: it may have been rotated and trimmed since.
+fn is_same(known: &Identity, found: &Identity) -> bool {
+    let newest = |identity: &Identity| identity.last_key_value().map(|(version, _)| *version);
+    newest(found) >= newest(known)
+        && found
+            .iter()
+            .all(|(version, made)| known.get(version).is_none_or(|known| known == made))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(versions: &[(u64, u64)]) -> Identity {
+        let versions = versions.iter();
+        versions
+            .map(|&(version, at)| (version, at.into()))
+            .collect()
+    }
+
+    #[test]
+    fn a_key_may_be_rotated_and_trimmed_and_nothing_else() {
+        let known = identity(&[(1, 100), (2, 200)]);
+        assert!(is_same(&known, &known));
+        assert!(is_same(&known, &identity(&[(1, 100), (2, 200), (3, 300)])));
+        assert!(is_same(&known, &identity(&[(2, 200), (3, 300)])));
+        assert!(is_same(&known, &identity(&[(3, 300)])));
+        assert!(!is_same(&known, &identity(&[(1, 150), (2, 200)])));
+        assert!(!is_same(&known, &identity(&[(1, 100)])));
+        assert!(!is_same(&known, &identity(&[])));
+    }
+}

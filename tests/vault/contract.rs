@@ -1,0 +1,362 @@
+//! The contract, with no more than the documented privileges, and what belongs to the engines alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use keyway_deployment_assembly::SystemRandom;
+use keyway_domain::keyring::WrapError;
+use keyway_domain::vault::{CopyError, CopyVersion, TransitKey, VaultAuth, VaultPatience};
+use keyway_testkit::vault_contract;
+use keyway_tests::{Fate, Proxy};
+use serde_json::json;
+
+use crate::{BINDING, Place, opened, path, ready, shared, unavailable, with_token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_contract_with_the_documented_policy_alone() {
+    let Some(bao) = shared().await else { return };
+    let place = Place::new(bao).await;
+    let (_, making) = place.policies();
+    let policy = place.policy(bao, &making).await;
+    let token = bao.token(&policy, json!({})).await;
+    let vault = with_token(&place.settings(&bao.address, VaultAuth::Token), &token);
+    vault_contract::run_all(&vault, &SystemRandom::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_contract_in_bad_weather() {
+    let Some(bao) = shared().await else { return };
+    let place = Place::new(bao).await;
+    let proxy = Proxy::before(&bao.address).await;
+    // The contract takes no failure for an answer: where many ask at once, one may meet several in a row.
+    let patience = VaultPatience {
+        timeout: Duration::from_secs(60),
+        retries: 9,
+    };
+    let settings = place.settings(&proxy.endpoint, VaultAuth::Token);
+    let vault = opened(&settings, Some(&bao.root), patience);
+    // A check makes one attempt.
+    vault_contract::a_check_makes_the_transit_key_only_when_told_to(&*vault).await;
+    proxy.judge(|number, _| match number % 17 {
+        2 => Fate::LoseAnswer,
+        5 => Fate::Fail,
+        9 => Fate::LoseRequest,
+        _ => Fate::Pass,
+    });
+    let random = SystemRandom::default();
+    vault_contract::what_is_wrapped_opens_under_its_binding_only(&*vault, &random).await;
+    vault_contract::copies_are_written_over_the_seen_version_only(&*vault, &random).await;
+    vault_contract::a_write_that_is_repeated_succeeds(&*vault, &random).await;
+    vault_contract::removed_copies_can_be_written_anew(&*vault, &random).await;
+    vault_contract::copies_are_listed(&*vault, &random).await;
+    vault_contract::one_of_many_writes_wins(&vault, &random, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
+    let Some(bao) = shared().await else { return };
+    let place = Place::new(bao).await;
+    let (least, _) = place.policies();
+    let policy = place.policy(bao, &least).await;
+    let token = bao.token(&policy, json!({})).await;
+    let vault = with_token(&place.settings(&bao.address, VaultAuth::Token), &token);
+
+    let refused = vault.check(TransitKey::MadeIfMissing).await;
+    unavailable(refused, &format!("permission denied: {}", place.key()));
+    unavailable(vault.check(TransitKey::MustExist).await, "is missing");
+    unavailable(vault.wrap(&BINDING, b"m").await, "is missing");
+
+    place.make_key(bao).await;
+    vault.check(TransitKey::MustExist).await.unwrap();
+    vault.check(TransitKey::MadeIfMissing).await.unwrap();
+    let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
+    assert!(wrapped.starts_with(b"vault:v1:"));
+    let unwrapped = vault.unwrap(&BINDING, &wrapped).await.unwrap();
+    assert!(unwrapped.ct_eq(b"material"));
+    let put = vault.put_copy("key-1", &wrapped, CopyVersion(0)).await;
+    put.unwrap();
+    assert_eq!(vault.copies().await.unwrap(), ["key-1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_the_permission_that_is_missing() {
+    let Some(bao) = shared().await else { return };
+    let place = Place::new(bao).await;
+    place.make_key(bao).await;
+    let (least, _) = place.policies();
+    let policy = place.policy(bao, &least).await;
+    let token = bao.token(&policy, json!({})).await;
+    let vault = with_token(&place.settings(&bao.address, VaultAuth::Token), &token);
+    vault.check(TransitKey::MustExist).await.unwrap();
+    let (transit, kv) = (&place.transit, &place.kv);
+    for (line, says) in [
+        ("/keys/", format!("read on {transit}/keys/keyway")),
+        ("/encrypt/", format!("update on {transit}/encrypt/keyway")),
+        ("/decrypt/", format!("update on {transit}/decrypt/keyway")),
+        ("/data/", format!("create on {kv}/data/keyway/probe")),
+        (
+            "/metadata/keyway/*",
+            format!("delete on {kv}/metadata/keyway/probe"),
+        ),
+        (
+            "/metadata/keyway\"",
+            format!("list on {kv}/metadata/keyway"),
+        ),
+        ("capabilities-self", "sys/capabilities-self".to_owned()),
+    ] {
+        let lines = least.lines().filter(|text| !text.contains(line));
+        let less = lines.collect::<Vec<_>>().join("\n");
+        assert_ne!(less, least.trim_end(), "{line}");
+        place.policy(bao, &less).await;
+        let refused = vault.check(TransitKey::MustExist).await;
+        let text = unavailable(refused, "permission denied");
+        assert!(text.contains(&says), "{text}");
+    }
+    place.policy(bao, &least).await;
+    vault.check(TransitKey::MustExist).await.unwrap();
+}
+
+/// The way to encrypt without making a key that the room relies on: for a token that may make one, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypting_never_makes_a_key() {
+    let Some(bao) = shared().await else { return };
+    let (place, vault) = ready(bao).await;
+    vault.check(TransitKey::MustExist).await.unwrap();
+    place.delete_key(bao).await;
+    unavailable(vault.wrap(&BINDING, b"m").await, "is missing");
+    let (status, _) = bao.call(Method::GET, &place.key(), None).await;
+    assert_eq!(status, 404);
+
+    let path = format!("{}/encrypt/keyway", place.transit);
+    let request = json!({"plaintext": "bQ==", "context": "Yw==", "type": "ecdsa-p256"});
+    let (status, answer) = bao.call(Method::POST, &path, Some(request.clone())).await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, _) = bao.call(Method::GET, &place.key(), None).await;
+    assert_eq!(status, 404);
+    place.make_key(bao).await;
+    bao.post(&path, request).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
+    let Some(bao) = shared().await else { return };
+    let (place, vault) = ready(bao).await;
+    let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
+    bao.post(&format!("{}/rotate", place.key()), json!({}))
+        .await;
+    let rotated = vault.wrap(&BINDING, b"material").await.unwrap();
+    assert!(rotated.starts_with(b"vault:v2:"));
+    vault.unwrap(&BINDING, &wrapped).await.unwrap();
+
+    let made = |answer: &serde_json::Value| answer["data"]["keys"]["1"].clone();
+    let (_, before) = bao.call(Method::GET, &place.key(), None).await;
+    place.delete_key(bao).await;
+    unavailable(vault.unwrap(&BINDING, &wrapped).await, "is missing");
+    unavailable(vault.check(TransitKey::MustExist).await, "is missing");
+    loop {
+        place.make_key(bao).await;
+        let (_, after) = bao.call(Method::GET, &place.key(), None).await;
+        if made(&after) != made(&before) {
+            break; // Vault tells keys apart by the second.
+        }
+        place.delete_key(bao).await;
+    }
+    unavailable(vault.wrap(&BINDING, b"m").await, "made anew");
+    unavailable(vault.check(TransitKey::MustExist).await, "made anew");
+    // To whoever asks for a key's material, both are a failure of the backend.
+    let old = vault.unwrap(&BINDING, &wrapped).await;
+    assert!(
+        matches!(old, Err(WrapError::NotAuthentic)),
+        "{:?}",
+        old.err()
+    );
+    let newer = vault.unwrap(&BINDING, &rotated).await;
+    assert!(
+        matches!(newer, Err(WrapError::UnknownRoot)),
+        "{:?}",
+        newer.err()
+    );
+
+    // An operator means it so.
+    vault.check(TransitKey::MadeIfMissing).await.unwrap();
+    vault.wrap(&BINDING, b"m").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_the_key_does_not_open_any_more_are_named() {
+    let Some(bao) = shared().await else { return };
+    let (place, vault) = ready(bao).await;
+    let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
+    bao.post(&format!("{}/rotate", place.key()), json!({}))
+        .await;
+    let config = format!("{}/config", place.key());
+    bao.post(&config, json!({"min_decryption_version": 2}))
+        .await;
+    unavailable(
+        vault.unwrap(&BINDING, &wrapped).await,
+        "min_decryption_version",
+    );
+    bao.post(&config, json!({"min_decryption_version": 1}))
+        .await;
+    vault.unwrap(&BINDING, &wrapped).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfit_transit_keys_are_refused() {
+    let Some(bao) = shared().await else { return };
+    for (key, says) in [
+        (json!({"type": "aes256-gcm96"}), "not derived"),
+        (
+            json!({"type": "aes128-gcm96", "derived": true}),
+            "another type",
+        ),
+        (json!({"type": "ed25519", "derived": true}), "another type"),
+    ] {
+        let place = Place::new(bao).await;
+        bao.post(&place.key(), key).await;
+        let settings = place.settings(&bao.address, VaultAuth::Token);
+        let vault = with_token(&settings, &bao.root);
+        for key in [TransitKey::MadeIfMissing, TransitKey::MustExist] {
+            unavailable(vault.check(key).await, says);
+        }
+        unavailable(vault.wrap(&BINDING, b"m").await, says);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_mounts_and_namespaces_are_named() {
+    let Some(bao) = shared().await else { return };
+    let (place, vault) = ready(bao).await;
+    vault.check(TransitKey::MustExist).await.unwrap();
+    let right = place.settings(&bao.address, VaultAuth::Token);
+    let first = format!("{}-one", place.transit);
+    bao.mount(&first, "kv", json!({"version": "1"})).await;
+
+    let mut settings = right.clone();
+    settings.kv_mount = path(&first);
+    let vault = with_token(&settings, &bao.root);
+    unavailable(vault.check(TransitKey::MadeIfMissing).await, "KV version 2");
+    let put = vault.put_copy("key-1", b"value", CopyVersion(0)).await;
+    assert!(matches!(put, Err(CopyError::Vault(_))));
+
+    for (transit, kv, says) in [
+        (
+            "nowhere",
+            place.kv.as_str(),
+            "nothing is mounted at nowhere",
+        ),
+        (&place.transit, "nowhere", "nothing is mounted at nowhere"),
+        (&place.kv, &place.kv, "transit engine"),
+        (&place.transit, &place.transit, "KV version 2"),
+        (
+            &place.transit,
+            &format!("{}/below", place.kv),
+            "nothing is mounted at",
+        ),
+    ] {
+        let mut settings = right.clone();
+        (settings.mount_path, settings.kv_mount) = (path(transit), path(kv));
+        let vault = with_token(&settings, &bao.root);
+        unavailable(vault.check(TransitKey::MadeIfMissing).await, says);
+    }
+    let mut settings = right.clone();
+    settings.mount_path = path("nowhere");
+    let vault = with_token(&settings, &bao.root);
+    unavailable(vault.wrap(&BINDING, b"m").await, "nothing is mounted at");
+
+    let mut settings = right;
+    settings.namespace = Some(path("nobody"));
+    let vault = with_token(&settings, &bao.root);
+    unavailable(vault.check(TransitKey::MustExist).await, "namespace");
+    unavailable(vault.wrap(&BINDING, b"m").await, "namespace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_within_a_namespace() {
+    let Some(bao) = shared().await else { return };
+    let namespace = "keyway-team";
+    bao.post(&format!("sys/namespaces/{namespace}"), json!({}))
+        .await;
+    for (mount, kind, options) in [
+        ("transit", "transit", json!({})),
+        ("kv", "kv", json!({"version": "2"})),
+    ] {
+        let mount = format!("{namespace}/sys/mounts/{mount}");
+        let body = json!({"type": kind, "options": options});
+        bao.post(&mount, body).await;
+    }
+    let place = Place {
+        transit: "transit".to_owned(),
+        kv: "kv".to_owned(),
+    };
+    let mut settings = place.settings(&bao.address, VaultAuth::Token);
+    settings.namespace = Some(path(namespace));
+    let vault = with_token(&settings, &bao.root);
+    // The engine makes itself ready after it is mounted.
+    while vault.put_copy("probe", b"v", CopyVersion(0)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    vault.remove_copy("probe").await.unwrap();
+    vault_contract::run_all(&vault, &SystemRandom::default()).await;
+    let (status, _) = bao.call(Method::GET, "transit/keys/keyway", None).await;
+    assert_eq!(status, 404, "nothing happens outside of the namespace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_an_operator_deleted_can_be_written_again() {
+    let Some(bao) = shared().await else { return };
+    let (place, vault) = ready(bao).await;
+    for value in [b"one", b"two"] {
+        let seen = vault.copy("key-1").await.unwrap();
+        let seen = seen.map_or(CopyVersion(0), |copy| copy.version);
+        vault.put_copy("key-1", value, seen).await.unwrap();
+    }
+    let data = format!("{}/data/keyway/key-1", place.kv);
+    let (status, _) = bao.call(Method::DELETE, &data, None).await;
+    assert_eq!(status, 204);
+    assert_eq!(vault.copy("key-1").await.unwrap(), None);
+    let put = vault.put_copy("key-1", b"six", CopyVersion(0)).await;
+    put.unwrap();
+    assert_eq!(vault.copy("key-1").await.unwrap().unwrap().value, b"six");
+    // What is below a copy is nobody's key.
+    bao.post(&format!("{data}/more"), json!({"data": {"record": ""}}))
+        .await;
+    assert_eq!(vault.copies().await.unwrap(), ["key-1"]);
+    vault.remove_copy("key-1").await.unwrap();
+    let (status, _) = bao
+        .call(Method::GET, &data.replace("/data/", "/metadata/"), None)
+        .await;
+    assert_eq!(status, 404, "no version is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_are_none_reach_nothing() {
+    let Some(bao) = shared().await else { return };
+    let (_, vault) = ready(bao).await;
+    for id in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../other",
+        "a?b",
+        "a b",
+        "ä",
+        &"x".repeat(129),
+    ] {
+        unavailable(vault.copy(id).await, "none that a copy can have");
+        unavailable(vault.remove_copy(id).await, "none that a copy can have");
+        let put = vault.put_copy(id, b"v", CopyVersion(0)).await;
+        assert!(matches!(put, Err(CopyError::Vault(_))), "{id}");
+    }
+    let all: Vec<_> = (0..4).map(|n| format!("key-{n}")).collect();
+    let writes = all.iter().map(|id| {
+        let (vault, id) = (Arc::clone(&vault), id.clone());
+        async move { vault.put_copy(&id, b"v", CopyVersion(0)).await.unwrap() }
+    });
+    for write in writes {
+        write.await;
+    }
+    assert_eq!(vault.copies().await.unwrap(), all);
+}
