@@ -11,8 +11,10 @@
 
 mod access_keys;
 mod clients;
+mod documents;
 mod durability;
 mod folder;
+mod minio;
 mod processes;
 mod raw;
 mod secrets_at_rest;

@@ -96,14 +96,29 @@ async fn gather(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 pub struct Gateway<'f> {
     /// Has the routes of data keys.
     pub datakey: &'f Function,
+    /// Has the routes of the service itself.
+    pub service: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
 }
 
-/// Whether a path is one of the data-key function's.
-pub fn is_data_key_path(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last)
+/// The package of the function that has this path.
+pub fn function_of(path: &str) -> &'static str {
+    let mut parts = path.rsplit('/');
+    let (last, parent) = (parts.next().unwrap_or_default(), parts.next());
+    match (parent, last) {
+        _ if path == "/minio/kms/v1/key/status" => "keyway-fn-datakey",
+        (Some("kms"), "generate-data-key" | "encrypt" | "decrypt" | "rewrap") => {
+            "keyway-fn-datakey"
+        }
+        (
+            Some("kms"),
+            "configure" | "reconfigure" | "start" | "stop" | "status" | "service-status" | "config"
+            | "clear-cache",
+        )
+        | (Some("v1"), "status" | "version") => "keyway-fn-service",
+        _ => "keyway-fn-keys",
+    }
 }
 
 impl Target for Gateway<'_> {
@@ -116,10 +131,10 @@ impl Target for Gateway<'_> {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
-        let function = if is_data_key_path(request.uri().path()) {
-            self.datakey
-        } else {
-            self.keys
+        let function = match function_of(request.uri().path()) {
+            "keyway-fn-datakey" => self.datakey,
+            "keyway-fn-service" => self.service,
+            _ => self.keys,
         };
         function.send(&http_api_event(&request)).await
     }

@@ -26,7 +26,7 @@ pub use answer::Answer;
 pub use aws::{Aws, Deployment};
 pub use bao::Bao;
 pub use event::http_api_event;
-pub use function::{FUNCTION_HOST, Function, Gateway, is_data_key_path};
+pub use function::{FUNCTION_HOST, Function, Gateway, function_of};
 pub use memory::MemorySite;
 pub use proxy::{Fate, Proxy};
 pub use runtime_api::{Invocation, RuntimeApi};

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_deployment_assembly::{Proof, Settings, Writing};
+use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
@@ -14,7 +15,7 @@ use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
 use keyway_http::{Cors, Mount, Peer, Site};
 use keyway_testkit::{
-    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+    FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
 
 use crate::{Answer, Signer};
@@ -33,6 +34,8 @@ pub struct MemorySite {
     routes: Vec<(String, String)>,
     /// How many routes each function mounts.
     counts: Vec<(&'static str, usize)>,
+    /// MinIO's, by the function that mounts them.
+    minio_routes: Vec<(&'static str, String, String)>,
     root: Signer,
 }
 
@@ -102,11 +105,25 @@ impl MemorySite {
             random: random.clone(),
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
+        let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
         let groups = [
-            ("keys", key_routes(&ports.keys(&server, &settings))),
+            ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
-            ("service", service_routes(&ports.control(&server))),
+            ("service", service_routes(&control)),
         ];
+        let machine = Arc::new(FixedMachine) as _;
+        let mut of_minio = Vec::new();
+        let mut minio_routes = Vec::new();
+        for (name, group) in [
+            ("keys", minio::key_routes(&keys)),
+            ("datakey", minio::datakey_routes(&server.data_keys)),
+            ("service", minio::service_routes(&control, &machine)),
+        ] {
+            for route in group {
+                minio_routes.push((name, route.method.to_string(), route.path.to_owned()));
+                of_minio.push(route);
+            }
+        }
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
         let mut counts = Vec::new();
@@ -114,6 +131,12 @@ impl MemorySite {
             counts.push((name, group.len()));
             routes.extend(group);
         }
+        let of_minio = Mount::new(
+            Minio::new(authenticator.clone()),
+            minio::PREFIXES.to_vec(),
+            of_minio,
+        )
+        .expect("routes");
         let mount =
             Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
         let routes = mount
@@ -128,9 +151,10 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount).with_cors(cors)),
+            site: Arc::new(Site::new(7, mount).with(of_minio).with_cors(cors)),
             routes,
             counts,
+            minio_routes,
             vault,
             root,
         }
@@ -156,6 +180,11 @@ impl MemorySite {
             first += count;
         }
         panic!("there is no function {function}")
+    }
+
+    /// Function, method and path (below the prefix) of every route of MinIO's API.
+    pub fn minio_routes(&self) -> &[(&'static str, String, String)] {
+        &self.minio_routes
     }
 
     /// The Vault that it reaches, whatever it is told.
@@ -204,9 +233,14 @@ impl MemorySite {
 
     /// Calls as somebody; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
-        let path = format!("/rustfs/admin/v3{path}");
+        self.call_at(signer, method, &format!("/rustfs/admin/v3{path}"), body)
+            .await
+    }
+
+    /// Calls as somebody; `path` is the whole.
+    pub async fn call_at(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let time = SystemTime::from(self.clock.now());
-        self.send(signer.request(method, HOST, &path, body.as_bytes(), time))
+        self.send(signer.request(method, HOST, path, body.as_bytes(), time))
             .await
     }
 

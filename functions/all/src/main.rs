@@ -1,17 +1,30 @@
 //! Every route as one function, for a function URL: the cheapest front.
 
+use std::sync::Arc;
+
+use keyway_deployment_assembly::SystemMachine;
 use keyway_deployment_aws::Function;
+use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
+    let machine = Arc::new(SystemMachine::start()) as _;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());
+    let control = ports.control(&server);
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&ports.control(&server)));
-    let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
-    function.serve(mount).await
+    routes.extend(service_routes(&control));
+    let mut of_minio = minio::key_routes(&keys);
+    of_minio.extend(minio::datakey_routes(&server.data_keys));
+    of_minio.extend(minio::service_routes(&control, &machine));
+    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes)?;
+    let minio = Minio::new(server.authenticator);
+    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
+    let site = function.site(mount)?.with(minio);
+    function.serve_site(site).await
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, default_key_id, instance, root_access_key,
+    Proof, Server, Settings, SystemMachine, default_key_id, instance, root_access_key,
 };
+use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
@@ -67,6 +68,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .map_err(anyhow::Error::from_boxed)
         .context("--log")?;
     let stop = stop_signal()?;
+    let machine = Arc::new(SystemMachine::start()) as _;
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let (ports, kept) = serve.deployment.open().await?;
     let root = match kept {
@@ -103,12 +105,19 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         Some(ServiceState::Running) => "Running",
     };
 
-    let mut routes = key_routes(&ports.keys(&server, &serve.settings));
+    let keys = ports.keys(&server, &serve.settings);
+    let control = ports.control(&server);
+    let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&ports.control(&server)));
+    routes.extend(service_routes(&control));
     let dialect = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
-    let site = Site::new(instance(ports.random.as_ref())?, mount);
+    let mut of_minio = minio::key_routes(&keys);
+    of_minio.extend(minio::datakey_routes(&server.data_keys));
+    of_minio.extend(minio::service_routes(&control, &machine));
+    let minio = Minio::new(Arc::clone(&server.authenticator));
+    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
+    let site = Site::new(instance(ports.random.as_ref())?, mount).with(minio);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)
         .await

@@ -1,5 +1,7 @@
 //! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
 
+mod trial;
+
 use std::sync::Arc;
 
 use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, seal};
@@ -11,6 +13,8 @@ use crate::keys::{KeyId, KeyReader, MasterKey};
 use crate::policy::Action;
 use crate::ports::Random;
 use crate::service::{Service, ServiceConfig};
+
+pub use trial::{Trial, TrialFailure};
 
 /// How long a data key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

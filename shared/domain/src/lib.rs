@@ -10,6 +10,7 @@ mod glob;
 pub mod janitor;
 pub mod keyring;
 pub mod keys;
+pub mod machine;
 pub mod moving;
 pub mod policy;
 pub mod ports;

@@ -3,6 +3,7 @@
 //! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
 //! write it whatever its code says.
 
+mod machine;
 mod settings;
 mod system;
 
@@ -26,6 +27,7 @@ use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 

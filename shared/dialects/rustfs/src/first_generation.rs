@@ -67,6 +67,11 @@ pub(crate) fn code(code: &'static str) -> &'static str {
     }
 }
 
+/// This generation's own text for an error, where it has one.
+pub(crate) fn text(code: &str) -> Option<&'static str> {
+    (code == "KMSKeyNotFound").then_some("The specified KMS key does not exist")
+}
+
 type Answer = Result<Response<Bytes>, Refusal>;
 
 #[derive(Serialize)]

@@ -68,6 +68,9 @@ impl Refusal {
         self.log(place.request_id);
         if first_generation::owns(place.raw_path) {
             self.code = first_generation::code(self.code);
+            if let Some(text) = first_generation::text(self.code) {
+                text.clone_into(&mut self.message);
+            }
         }
         let body = ErrorBody {
             success: false,
@@ -118,7 +121,7 @@ impl From<KmsError> for Refusal {
             KmsError::NotPermitted => Self::new(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",
-                "the caller is not permitted to do this",
+                "unauthorised: the caller is not permitted to do this",
             ),
             KmsError::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", why),
             KmsError::KeyNotFound(key) => Self::new(
@@ -223,11 +226,11 @@ impl From<AuthError> for Refusal {
             AuthError::Denied(denied) => match denied.status_class() {
                 StatusClass::BadRequest => Self::invalid(denied.to_string()),
                 StatusClass::Unauthenticated => {
-                    Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", denied.to_string())
-                        .with_header(
-                            WWW_AUTHENTICATE,
-                            HeaderValue::from_static("AWS4-HMAC-SHA256"),
-                        )
+                    let message = format!("authentication required: {denied}");
+                    Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", message).with_header(
+                        WWW_AUTHENTICATE,
+                        HeaderValue::from_static("AWS4-HMAC-SHA256"),
+                    )
                 }
             },
         }
