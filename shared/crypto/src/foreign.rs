@@ -27,6 +27,8 @@
 
 mod parse;
 
+use std::borrow::Cow;
+
 use aws_lc_rs::aead::{
     AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
@@ -37,7 +39,7 @@ use chacha20::{R20, hchacha};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{InvalidCiphertext, Key256, SealError, SecretBytes, mac_sha256};
+use crate::{EncryptionContext, InvalidCiphertext, Key256, SealError, SecretBytes, mac_sha256};
 use parse::{Derivation, Parsed};
 
 /// Longest ciphertext that is looked at, in bytes: what KES takes as a whole body.
@@ -189,6 +191,44 @@ impl From<Algorithm> for Derivation {
     }
 }
 
+/// The bytes that a context is outside of Keyway: opaque ones as they are, and a map as MinIO writes
+/// it, which is JSON without spaces in byte order of the keys, with `<`, `>`, `&`, U+2028 and U+2029
+/// escaped as Go does. None is no bytes.
+#[must_use]
+pub fn context_bytes(context: &EncryptionContext) -> Cow<'_, [u8]> {
+    if let Some(bytes) = context.opaque_bytes() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut json = String::new();
+    for (key, value) in context.pairs() {
+        json.push(if json.is_empty() { '{' } else { ',' });
+        put_json(&mut json, key);
+        json.push(':');
+        put_json(&mut json, value);
+    }
+    if !json.is_empty() {
+        json.push('}');
+    }
+    Cow::Owned(json.into_bytes())
+}
+
+fn put_json(json: &mut String, text: &str) {
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            '\0'..'\x20' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                json.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            _ => json.push(character),
+        }
+    }
+    json.push('"');
+}
+
 /// What one message is sealed with.
 fn message_key(
     derivation: Derivation,
@@ -251,6 +291,24 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn contexts_are_written_as_minio_writes_them() {
+        let map = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let context = EncryptionContext::from_pairs(pairs).unwrap();
+            String::from_utf8(context_bytes(&context).into_owned()).unwrap()
+        };
+        assert_eq!(map(&[]), "");
+        assert_eq!(
+            map(&[("b", "<1> & \"2\" \\"), ("a", "tab\tü\u{2028}\u{1}\u{7f}")]),
+            "{\"a\":\"tab\\tü\\u2028\\u0001\u{7f}\",\"b\":\"\\u003c1\\u003e \\u0026 \\\"2\\\" \\\\\"}"
+        );
+        let opaque = EncryptionContext::opaque(b"{}".to_vec()).unwrap();
+        assert_eq!(*context_bytes(&opaque), *b"{}");
+    }
 
     #[test]
     fn raw_vectors_are_sealed_to_the_same_bytes() {

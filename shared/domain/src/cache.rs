@@ -88,6 +88,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     }
 
     /// Caches what a read begun with `ticket` found, and drops everything older than `max_age`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a cache owns what it is given; a copy is kept to tell what made room"
+    )]
     pub(crate) fn insert(&self, ticket: Ticket, key: K, value: Arc<V>, max_age: Duration)
     where
         K: Clone,
