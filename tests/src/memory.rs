@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use keyway_deployment_assembly::{Proof, Settings, Writing};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::datakey::Sealing;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
@@ -91,6 +92,8 @@ impl MemorySite {
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
+            kes_ciphertext: Sealing::Keyway,
+            open_legacy_kes: false,
         };
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
