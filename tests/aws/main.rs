@@ -8,6 +8,7 @@
 )]
 
 mod functions;
+mod import;
 mod janitor;
 mod secrets;
 mod table;

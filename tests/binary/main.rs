@@ -14,6 +14,7 @@ mod clients;
 mod documents;
 mod durability;
 mod folder;
+mod import;
 mod minio;
 mod processes;
 mod raw;

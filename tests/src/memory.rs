@@ -8,6 +8,7 @@ use keyway_deployment_assembly::{Proof, Settings, Writing};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::datakey::Sealing;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
@@ -94,6 +95,8 @@ impl MemorySite {
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
+            kes_ciphertext: Sealing::Keyway,
+            open_legacy_kes: false,
         };
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {

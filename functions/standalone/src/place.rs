@@ -2,11 +2,13 @@
 
 use anyhow::Context;
 use aws_config::BehaviorVersion;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::Writing;
 use keyway_deployment_aws::{FirstUse, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
+use keyway_secrets_secretsmanager::SecretsManager;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder.
 #[derive(Clone, Args)]
@@ -55,14 +57,25 @@ impl Whereabouts {
     pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing(self.region.as_deref()).await
     }
+
+    /// All secrets of the AWS account in the region, wherever the deployment is.
+    pub(crate) async fn account_secrets(&self) -> anyhow::Result<SecretsManager> {
+        let (region, credentials) = aws(self.region.as_deref()).await?;
+        keyway_deployment_aws::account_secrets(&region, credentials)
+    }
 }
 
-/// With the region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
 async fn on_aws(
     place: &Place,
     first_use: FirstUse,
     region: Option<&str>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+    let (region, credentials) = aws(region).await?;
+    keyway_deployment_aws::writing(place, first_use, &region, credentials)
+}
+
+/// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
+async fn aws(region: Option<&str>) -> anyhow::Result<(String, SharedCredentialsProvider)> {
     let mut loader =
         aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
     if let Some(region) = region {
@@ -76,5 +89,5 @@ async fn on_aws(
     let credentials = found
         .credentials_provider()
         .context("no AWS credentials were found")?;
-    keyway_deployment_aws::writing(place, first_use, &region, credentials)
+    Ok((region, credentials))
 }

@@ -34,6 +34,8 @@ pub enum KmsError {
         /// The state that it is in.
         state: KeyState,
     },
+    /// The key has no HMAC key: it was brought without one, or made before keys had them.
+    NoHmacKey(KeyId),
     /// The key has as many versions as a key can have.
     TooManyVersions(KeyId),
     /// The key's material must not be destroyed while something names the key.

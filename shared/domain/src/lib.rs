@@ -20,7 +20,8 @@ pub mod wrappers;
 
 pub use cache::CacheStats;
 pub use error::{Fault, KmsError, OpenError};
-pub use keyway_crypto::{ContextError, EncryptionContext, SecretBytes};
+pub use keyway_crypto::foreign::Algorithm;
+pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
 
 use ports::{Random, RandomError, Revision};
 

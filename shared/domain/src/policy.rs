@@ -10,7 +10,7 @@ use crate::error::KmsError;
 use crate::glob;
 use crate::keys::KeyId;
 
-/// What can be permitted. The names are those of RustFS 1.0's policies.
+/// What can be permitted. The names are those of RustFS 1.0's policies; what RustFS has not is named as AWS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is the action of its name")]
 pub enum Action {
@@ -31,11 +31,13 @@ pub enum Action {
     Encrypt,
     Decrypt,
     Rewrap,
+    GenerateMac,
+    ImportKeyMaterial,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -53,6 +55,8 @@ impl Action {
         Self::Encrypt,
         Self::Decrypt,
         Self::Rewrap,
+        Self::GenerateMac,
+        Self::ImportKeyMaterial,
     ];
 
     /// The action as a policy writes it.
@@ -75,6 +79,8 @@ impl Action {
             Self::Encrypt => "kms:Encrypt",
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
+            Self::GenerateMac => "kms:GenerateMac",
+            Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
         }
     }
 }
@@ -197,6 +203,7 @@ impl Policy {
             "kms-admin" => &["kms:*"],
             "kms-key-administrator" => &[
                 "kms:CreateKey",
+                "kms:ImportKeyMaterial",
                 "kms:DescribeKey",
                 "kms:ListKeys",
                 "kms:EnableKey",
@@ -213,6 +220,7 @@ impl Policy {
                 "kms:Encrypt",
                 "kms:Decrypt",
                 "kms:Rewrap",
+                "kms:GenerateMac",
             ],
             "kms-auditor" => &["kms:DescribeKey", "kms:ListKeys"],
             _ => return None,

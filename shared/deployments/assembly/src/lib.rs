@@ -109,11 +109,14 @@ impl Reading {
         ));
         Server {
             authenticator: Arc::new(authenticator),
-            data_keys: Arc::new(DataKeys::new(
-                Arc::clone(&reader),
-                Arc::clone(&service),
-                Arc::clone(&self.random),
-            )),
+            data_keys: Arc::new(
+                DataKeys::new(
+                    Arc::clone(&reader),
+                    Arc::clone(&service),
+                    Arc::clone(&self.random),
+                )
+                .with_legacy_kes(settings.open_legacy_kes),
+            ),
             service,
             wrappers,
             reader,
@@ -197,6 +200,28 @@ impl Writing {
             Arc::new(service),
             self.wrappers(),
             Arc::clone(&self.random),
+        )
+    }
+
+    /// The operations on master keys, of an operator's command: it serves nobody, and caches nothing.
+    pub fn operated_keys(&self) -> Keys {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let (wrappers, clock) = (self.wrappers(), Arc::clone(&self.clock));
+        let ttl = Duration::ZERO;
+        let reader = KeyReader::new(
+            Arc::clone(&table),
+            Arc::clone(&wrappers),
+            Arc::clone(&clock),
+            ttl,
+        );
+        Keys::new(
+            Arc::clone(&self.table),
+            Arc::new(reader),
+            Arc::new(Service::new(table, Arc::clone(&clock), ttl)),
+            wrappers,
+            clock,
+            Arc::clone(&self.random),
+            false,
         )
     }
 

@@ -7,4 +7,4 @@ mod function;
 mod place;
 
 pub use function::Function;
-pub use place::{FirstUse, Place, writing};
+pub use place::{FirstUse, Place, account_secrets, writing};

@@ -151,6 +151,11 @@ impl From<KmsError> for Refusal {
                     format!("key `{key_id}` is {state}"),
                 )
             }
+            KmsError::NoHmacKey(key) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("key `{key}` has no HMAC key"),
+            ),
             KmsError::TooManyVersions(key) => Self::new(
                 StatusCode::CONFLICT,
                 "InvalidKeyState",
