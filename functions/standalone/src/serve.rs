@@ -7,7 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use keyway_deployment_assembly::{Proof, Settings, default_key_id, instance, root_access_key};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
+use keyway_deployment_aws::ObjectStore;
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
@@ -15,13 +19,16 @@ use keyway_http::{Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 
 use crate::access_key::text;
-use crate::place::Deployment;
+use crate::place::{Deployment, buckets};
 use crate::tell;
 
 #[derive(Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     deployment: Deployment,
+
+    #[command(flatten)]
+    object_store: ObjectStore,
 
     #[command(flatten)]
     settings: Settings,
@@ -101,8 +108,26 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 
     let mut routes = key_routes(&ports.keys(&server, &serve.settings));
     routes.extend(datakey_routes(&server.data_keys));
-    let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
-    let site = Arc::new(Site::new(instance(ports.random.as_ref())?, mount));
+    let mount = Mount::new(
+        RustFs::new(Arc::clone(&server.authenticator)),
+        PREFIXES.to_vec(),
+        routes,
+    )?;
+    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
+    let buckets_in_json = Mount::new(
+        RustFs::new(Arc::clone(&server.authenticator)),
+        BUCKET_PREFIXES.to_vec(),
+        bucket_routes(&buckets),
+    )?;
+    let buckets_of_s3 = Mount::new(
+        S3::new(server.authenticator),
+        s3::PREFIXES.to_vec(),
+        s3::bucket_routes(&buckets),
+    )?;
+    let site = Site::new(instance(ports.random.as_ref())?, mount)
+        .with(buckets_in_json)
+        .with(buckets_of_s3);
+    let site = Arc::new(site);
     let listener = listen(serve.listen, serve.insecure_http)
         .await
         .with_context(|| format!("--listen {}", serve.listen))?;

@@ -12,12 +12,13 @@ use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_domain::ports::{Buckets, Clock, Random, TableReader, TableWriter};
 use keyway_domain::service::Service;
 
 pub use settings::{Settings, default_key_id, environment, root_access_key};
@@ -58,6 +59,17 @@ pub struct Server {
     /// The service's state.
     pub service: Arc<Service>,
     reader: Arc<KeyReader>,
+}
+
+impl Server {
+    /// The operations on these buckets.
+    pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
+        Arc::new(BucketOperations::new(
+            buckets,
+            Arc::clone(&self.reader),
+            Arc::clone(&self.service),
+        ))
+    }
 }
 
 impl Reading {
@@ -127,6 +139,15 @@ impl Writing {
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
             settings.allow_immediate_deletion,
+        ))
+    }
+
+    /// The buckets of the table, for a deployment without an object store.
+    pub fn table_buckets(&self) -> Arc<dyn Buckets> {
+        Arc::new(TableBuckets::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
         ))
     }
 

@@ -12,6 +12,7 @@ use keyway_deployment_assembly::{
     Proof, Reading, Server, Settings, SystemClock, SystemRandom, default_key_id, environment,
     instance, root_access_key,
 };
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyringOnDemand;
 use keyway_domain::keys::Keys;
@@ -22,6 +23,7 @@ use keyway_http::{Dialect, Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 
+use crate::object_store::ObjectStore;
 use crate::place::{self, FirstUse, Place};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
@@ -30,6 +32,9 @@ use crate::place::{self, FirstUse, Place};
 struct Arguments {
     #[command(flatten)]
     place: Place,
+
+    #[command(flatten)]
+    object_store: ObjectStore,
 
     #[command(flatten)]
     settings: Settings,
@@ -171,6 +176,22 @@ impl Function {
         Ok((server, keys))
     }
 
+    /// The operations on buckets, of what [`Function::reading`] or [`Function::writing`] gave: those of the object store
+    /// that the settings name, else those of the table. Of the table, only the records of buckets are written.
+    ///
+    /// # Errors
+    /// When the settings do not say where the table or the object store is.
+    pub fn buckets(&self, server: &Server) -> anyhow::Result<Arc<BucketOperations>> {
+        let arguments = &self.arguments;
+        let table = Arc::new(arguments.place.table(&self.aws, &self.clock)?);
+        let random = Arc::clone(&self.random);
+        let buckets = match arguments.object_store.open(Some(&self.aws))? {
+            Some(store) => store.noted(table, random),
+            None => Arc::new(TableBuckets::new(table, Arc::clone(&self.clock), random)),
+        };
+        Ok(server.buckets(buckets))
+    }
+
     /// What destroys keys whose deletion date has passed. It has no secret and needs none.
     ///
     /// # Errors
@@ -190,12 +211,29 @@ impl Function {
         ))
     }
 
+    /// What the mount answers; more can be mounted beside it.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
+        Ok(Site::new(instance(self.random.as_ref())?, first))
+    }
+
     /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
     ///
     /// # Errors
     /// When the settings do not say what sends events, or the listener cannot be bound.
     pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
-        let site = Arc::new(Site::new(instance(self.random.as_ref())?, mount));
+        let site = self.site(mount)?;
+        self.serve_site(site).await
+    }
+
+    /// As [`Function::serve`], for all that the site has.
+    ///
+    /// # Errors
+    /// As [`Function::serve`].
+    pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
+        let site = Arc::new(site);
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(
