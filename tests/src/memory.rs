@@ -6,15 +6,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes};
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader};
 use keyway_domain::service::Service;
-use keyway_http::{Mount, Peer, Site};
+use keyway_http::{Dialect, Mount, Peer, Site};
 use keyway_testkit::{FixedClock, MemorySecrets, MemoryTable, SeededRandom};
 
 use crate::{Answer, Signer};
@@ -28,14 +32,24 @@ pub struct MemorySite {
     random: Arc<dyn Random>,
     service: Arc<Service>,
     site: Arc<Site>,
-    /// Those of master keys first.
+    /// Those of master keys first, then those of data keys.
     routes: Vec<(String, String)>,
     key_route_count: usize,
+    bucket_route_count: usize,
+    s3_routes: Vec<(String, String)>,
     root: Signer,
 }
 
 const HOST: &str = "keyway.test";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+
+fn listed<D: Dialect>(mount: &Mount<D>) -> Vec<(String, String)> {
+    mount
+        .routes()
+        .iter()
+        .map(|route| (route.method.to_string(), route.path.to_owned()))
+        .collect()
+}
 
 impl MemorySite {
     /// A site whose service runs.
@@ -88,24 +102,42 @@ impl MemorySite {
         ));
         let keys = Arc::new(Keys::new(
             table.clone(),
-            key_reader,
+            key_reader.clone(),
             service.clone(),
             wrapper.clone(),
             port.clone(),
             random.clone(),
             immediate_deletion,
         ));
+        let table_buckets = TableBuckets::new(table.clone(), port.clone(), random.clone());
+        let buckets = Arc::new(BucketOperations::new(
+            Arc::new(table_buckets),
+            key_reader,
+            service.clone(),
+        ));
         let mut routes = key_routes(&keys);
         let key_route_count = routes.len();
         routes.extend(datakey_routes(&data_keys));
         let authenticator = Arc::new(Authenticator::new(credentials, port, Rules::default()));
-        let mount =
-            Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
-        let routes = mount
-            .routes()
-            .iter()
-            .map(|route| (route.method.to_string(), route.path.to_owned()))
-            .collect();
+        let rustfs = || RustFs::new(authenticator.clone());
+        let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes).expect("routes");
+        let of_buckets = bucket_routes(&buckets);
+        let buckets_in_json =
+            Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), of_buckets).expect("routes");
+        let buckets_of_s3 = Mount::new(
+            S3::new(authenticator.clone()),
+            s3::PREFIXES.to_vec(),
+            s3::bucket_routes(&buckets),
+        )
+        .expect("routes");
+        let mut routes = listed(&mount);
+        let of_buckets = listed(&buckets_in_json);
+        let bucket_route_count = of_buckets.len();
+        routes.extend(of_buckets);
+        let s3_routes = listed(&buckets_of_s3);
+        let site = Site::new(7, mount)
+            .with(buckets_in_json)
+            .with(buckets_of_s3);
         let root = Signer::new("root", "root-secret");
         Self {
             clock,
@@ -113,9 +145,11 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount)),
+            site: Arc::new(site),
             routes,
             key_route_count,
+            bucket_route_count,
+            s3_routes,
             root,
         }
     }
@@ -125,7 +159,7 @@ impl MemorySite {
         Arc::clone(&self.site)
     }
 
-    /// Method and path (below the prefix) of every route.
+    /// Method and path (below the prefix) of every route but S3's.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
     }
@@ -137,7 +171,17 @@ impl MemorySite {
 
     /// Those of [`Self::routes`] that the datakey function mounts.
     pub fn datakey_routes(&self) -> &[(String, String)] {
-        &self.routes[self.key_route_count..]
+        &self.routes[self.key_route_count..self.routes.len() - self.bucket_route_count]
+    }
+
+    /// Those of [`Self::routes`] that the function of buckets mounts.
+    pub fn bucket_routes(&self) -> &[(String, String)] {
+        &self.routes[self.routes.len() - self.bucket_route_count..]
+    }
+
+    /// Method and path of every route of S3's protocol.
+    pub fn s3_routes(&self) -> &[(String, String)] {
+        &self.s3_routes
     }
 
     /// Who may do everything.
@@ -209,6 +253,19 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         self.site.respond(request, peer).await.into()
+    }
+
+    /// Calls S3 as root; `path` is the whole of it.
+    pub async fn s3(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.s3_as(&self.root, method, path, body).await
+    }
+
+    /// Calls S3 as somebody.
+    pub async fn s3_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let time = SystemTime::from(self.clock.now());
+        let signer = signer.clone().for_service("s3");
+        self.send(signer.request(method, HOST, path, body.as_bytes(), time))
+            .await
     }
 
     /// A request signed by root that declares its payload in `x-amz-content-sha256`.

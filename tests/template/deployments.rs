@@ -116,6 +116,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("IamPolicy", "kms-key-user"),
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
+        ("S3Endpoint", "aws"),
     ];
     let mut sets = Vec::new();
     for (front, domains) in [

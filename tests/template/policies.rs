@@ -10,9 +10,12 @@ use crate::deployments::{Deployment, arn_of, deployments, reference};
 type Grants = BTreeMap<String, BTreeSet<String>>;
 
 /// What the ports of a function need. Those that manage keys write what they manage and make the keyring; those that
-/// use keys read; the janitor removes what is due, claims it first by writing it, and has no secret.
-fn needed(package: &str) -> Grants {
+/// use keys read; the janitor removes what is due, claims it first by writing it, and has no secret. Whoever removes keys
+/// looks for buckets that use them. Who serves buckets writes their records, and reaches S3 where it is told to.
+fn needed(package: &str, s3_endpoint: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
+    const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
+    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
     let manages = [
         (
             "kind key",
@@ -43,14 +46,25 @@ fn needed(package: &str) -> Grants {
         ),
         ("kind config", READ),
     ];
+    let looks = &[("kind bucket", "dynamodb:Query")][..];
+    let serves = match s3_endpoint {
+        "" => &[("kind bucket", SERVE)][..],
+        _ => &[("kind bucket", SERVE), ("s3", OF_AWS)],
+    };
+    let buckets = match package {
+        "keyway-fn-keys" | "keyway-fn-janitor" => looks,
+        "keyway-fn-all" | "keyway-fn-bucket-encryption" => serves,
+        _ => &[],
+    };
     let ports = match package {
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
-        "keyway-fn-datakey" => &uses,
+        "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
         "keyway-fn-janitor" => &removes,
         other => panic!("{other} has no ports here"),
     };
     ports
         .iter()
+        .chain(buckets)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {
             (
@@ -129,6 +143,10 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         );
         return format!("secret {secret}");
     }
+    if resource == "*" {
+        // Which buckets there will be nobody knows; what may be done to them is compared.
+        return "s3".to_owned();
+    }
     let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
     assert_eq!(
         reference(&function["LoggingConfig"]["LogGroup"]),
@@ -146,13 +164,19 @@ fn roles_allow_what_the_ports_do() {
         if deployment.is_http_api() {
             assert_eq!(
                 packages,
-                ["keyway-fn-datakey", "keyway-fn-janitor", "keyway-fn-keys"]
+                [
+                    "keyway-fn-bucket-encryption",
+                    "keyway-fn-datakey",
+                    "keyway-fn-janitor",
+                    "keyway-fn-keys"
+                ]
             );
         } else {
             assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
         }
         for (package, (_, function)) in functions {
-            assert_eq!(allowed(deployment, function), needed(package), "{package}");
+            let needed = needed(package, deployment.given("S3Endpoint"));
+            assert_eq!(allowed(deployment, function), needed, "{package}");
         }
         let roles = deployment.of_type("AWS::IAM::Role").len();
         assert_eq!(
@@ -178,7 +202,7 @@ fn functions_are_told_of_the_secrets_that_they_may_read() {
                 ("KEYWAY_ROOT_KEYRING_SECRET", "RootKeyring"),
                 ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "RootAccessKey"),
             ];
-            let needed = needed(package);
+            let needed = needed(package, deployment.given("S3Endpoint"));
             let expected = expected
                 .into_iter()
                 .filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));

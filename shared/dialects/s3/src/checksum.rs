@@ -28,3 +28,37 @@ pub(crate) fn verify(request: &Request) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, Method};
+    use keyway_http::Peer;
+
+    use super::*;
+
+    #[test]
+    fn sums_are_compared_where_they_are_known() {
+        // Of "hello", by other tools.
+        for (header, value, fits) in [
+            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg==", true),
+            ("content-md5", "XUFAKrxLKna5cZ2REBfFkw==", false),
+            ("content-md5", "XUFAKrxLKna5cZ2REBfF", false),
+            ("x-amz-checksum-crc32", "NhCmhg==", true),
+            ("x-amz-checksum-crc32", "NhCmhw==", false),
+            ("x-amz-checksum-crc32", "%", false),
+            ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(header), value.parse().unwrap());
+            let request = Request {
+                method: Method::PUT,
+                raw_path: "/photos".to_owned(),
+                raw_query: "encryption".to_owned(),
+                headers,
+                body: "hello".into(),
+                peer: Peer::new([127, 0, 0, 1].into(), false),
+            };
+            assert_eq!(verify(&request).is_ok(), fits, "{header}: {value}");
+        }
+    }
+}
