@@ -38,16 +38,22 @@ async fn every_route_works_through_the_separate_functions() {
     let at_once = [("KEYWAY_STATE_TTL_SECONDS", "0")];
     let keys = Function::start("keyway-fn-keys", &deployment, &at_once).await;
     let datakey = Function::start("keyway-fn-datakey", &deployment, &at_once).await;
+    let buckets = Function::start("keyway-fn-bucket-encryption", &deployment, &at_once).await;
     let gateway = Gateway {
         keys: &keys,
         datakey: &datakey,
+        buckets: &buckets,
     };
     every_route(&gateway, ROOT, "separate").await;
-    for (function, foreign) in [(&keys, "/kms/decrypt"), (&datakey, "/kms/keys/enable")] {
+    for (function, foreign) in [
+        (&keys, "/kms/decrypt"),
+        (&datakey, "/kms/keys/enable"),
+        (&buckets, "/kms/keys/enable"),
+    ] {
         let answer = function.call("POST", foreign, "{}").await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
     }
-    for log in [keys.log(), datakey.log()] {
+    for log in [keys.log(), datakey.log(), buckets.log()] {
         assert!(!log.contains("\"ERROR\""), "{log}");
     }
 }
@@ -77,6 +83,7 @@ async fn every_route_works_through_the_one_function_with_streamed_answers() {
     let gateway = Gateway {
         keys: &all,
         datakey: &all,
+        buckets: &all,
     };
     every_route(&gateway, ROOT, "all").await;
 }

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use keyway_tests::{
     Answer, Aws, FUNCTION_HOST, Target, aws_tool, binary, every_route, http_api_event,
-    is_data_key_path, project,
+    is_bucket_path, is_data_key_path, project,
 };
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -126,6 +126,7 @@ impl Emulated {
 struct EmulatedGateway {
     keys: Emulated,
     datakey: Emulated,
+    buckets: Emulated,
 }
 
 #[expect(
@@ -146,9 +147,11 @@ impl Target for EmulatedGateway {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
-        let function = match is_data_key_path(request.uri().path()) {
-            true => &self.datakey,
-            false => &self.keys,
+        let path = request.uri().path();
+        let function = match (is_data_key_path(path), is_bucket_path(path)) {
+            (true, _) => &self.datakey,
+            (_, true) => &self.buckets,
+            _ => &self.keys,
         };
         function.send(&request).await
     }
@@ -169,7 +172,15 @@ async fn every_route_works_under_the_runtime_interface_emulator() {
     let Some(datakey) = Emulated::start("keyway-fn-datakey", &variables).await else {
         return;
     };
-    every_route(&EmulatedGateway { keys, datakey }, ROOT, "emulated").await;
+    let Some(buckets) = Emulated::start("keyway-fn-bucket-encryption", &variables).await else {
+        return;
+    };
+    let gateway = EmulatedGateway {
+        keys,
+        datakey,
+        buckets,
+    };
+    every_route(&gateway, ROOT, "emulated").await;
 }
 
 /// `cargo lambda watch`, which builds the functions and serves each below a path of its own.

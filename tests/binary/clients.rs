@@ -92,6 +92,48 @@ async fn botocore_signs_the_life_of_a_key_in_every_way() {
     }
 }
 
+/// Goes through buckets with boto3 and the AWS CLI; the server has the key `k`, and no bucket of these names.
+async fn s3_clients(bin: &Path, key: &Value, endpoint: &str) {
+    let script = Path::new(REPOSITORY).join("tests/clients/s3_client.py");
+    let arguments = [script.to_str().unwrap(), endpoint, "photos", "k"];
+    let (ended_well, stdout, stderr) = run(&bin.join("python3"), key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 6, "{stdout}");
+}
+
+#[tokio::test]
+async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
+    let Some(bin) = clients("boto3 and the AWS CLI") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let limited = ["--policy", "kms-admin", "--expires-in", "3600"];
+    let key = access_key(folder.path(), &limited).await;
+    s3_clients(&bin, &key, &format!("http://{}", server.address)).await;
+    // The last thing that they did: the bucket uses the key, so its deletion names the bucket.
+    let deleted = server
+        .call("DELETE", "/kms/keys/delete?keyId=k", "")
+        .await
+        .ok();
+    let references = &deleted["impact"]["references"];
+    assert_eq!(references.as_array().unwrap().len(), 1, "{deleted}");
+    assert_eq!(references[0]["kind"], "bucket-default-encryption");
+    assert_eq!(references[0]["id"], "photos");
+    // Buckets are there for who comes next.
+    assert_eq!(server.stop().await.0, Some(0));
+    let again = ServerOptions::default().start(folder.path()).await;
+    let got = again
+        .call("GET", "/api/v1/bucket-encryption/photos", "")
+        .await
+        .ok();
+    let rule = &got["ServerSideEncryptionConfiguration"]["Rules"][0];
+    let default = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"});
+    assert_eq!(rule["ApplyServerSideEncryptionByDefault"], default);
+    assert_eq!(again.stop().await.0, Some(0));
+}
+
 /// awscurl, called as the documents call it.
 struct AwsCurl<'a> {
     program: PathBuf,

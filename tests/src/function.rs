@@ -96,8 +96,15 @@ async fn gather(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 pub struct Gateway<'f> {
     /// Has the routes of data keys.
     pub datakey: &'f Function,
+    /// Has the routes of buckets.
+    pub buckets: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
+}
+
+/// Whether a path is one of the buckets function's: S3's have one segment at most.
+pub fn is_bucket_path(path: &str) -> bool {
+    path.contains("/api/v1/") || path.matches('/').count() == 1
 }
 
 /// Whether a path is one of the data-key function's.
@@ -118,6 +125,8 @@ impl Target for Gateway<'_> {
     async fn send(&self, request: Request<Bytes>) -> Answer {
         let function = if is_data_key_path(request.uri().path()) {
             self.datakey
+        } else if is_bucket_path(request.uri().path()) {
+            self.buckets
         } else {
             self.keys
         };

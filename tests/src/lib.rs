@@ -24,7 +24,7 @@ mod tools;
 pub use answer::Answer;
 pub use aws::{Aws, Deployment};
 pub use event::http_api_event;
-pub use function::{FUNCTION_HOST, Function, Gateway, is_data_key_path};
+pub use function::{FUNCTION_HOST, Function, Gateway, is_bucket_path, is_data_key_path};
 pub use memory::MemorySite;
 pub use proxy::{Fate, Proxy};
 pub use runtime_api::{Invocation, RuntimeApi};
