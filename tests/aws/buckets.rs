@@ -22,9 +22,9 @@ async fn s3_keeps_the_contract() {
 async fn s3_keeps_the_contract_in_bad_weather() {
     let Some(aws) = Aws::here() else { return };
     let proxy = Proxy::before(&aws.endpoint).await;
-    proxy.judge(|number, _| match number % 41 {
-        5 => Fate::Throttle,
-        8 => Fate::LoseRequest,
+    // A creation whose answer is lost cannot tell its bucket from somebody else's, so no answers are lost here.
+    proxy.judge(|number, _| match number % 7 {
+        3 => Fate::LoseRequest,
         _ => Fate::Pass,
     });
     let factory = async || Arc::new(S3Buckets::new(&aws.config_at(&proxy.endpoint))) as _;

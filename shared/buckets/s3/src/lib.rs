@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, ServerSideEncryption,
@@ -45,17 +46,23 @@ impl S3Buckets {
 }
 
 /// What a failure means, where it may be one of S3's own refusals.
-fn refused<E, R>(what: &'static str, error: &SdkError<E, R>) -> BucketError
+fn refused<E>(what: &'static str, error: &SdkError<E, HttpResponse>) -> BucketError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
 {
+    // What has no body says by its status alone to come back later.
+    if status(error).is_some_and(|status| matches!(status, 429 | 503)) {
+        return StoreError::Throttled.into();
+    }
     match error.code() {
         Some("NoSuchBucket") => BucketError::NoSuchBucket,
         Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => BucketError::Exists,
-        Some("SlowDown") => StoreError::Throttled.into(),
         _ => failed(what, error).into(),
     }
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|answer| answer.status().as_u16())
 }
 
 fn garbled(what: &'static str, why: &'static str) -> BucketError {
@@ -121,7 +128,7 @@ impl Buckets for S3Buckets {
         match self.client.head_bucket().bucket(name.as_str()).send().await {
             Ok(_) => Ok(true),
             // An answer to HEAD has no body, so no code either.
-            Err(error) => match error.raw_response().map(|answer| answer.status().as_u16()) {
+            Err(error) => match status(&error) {
                 Some(404) => Ok(false),
                 _ => Err(refused("look for a bucket", &error)),
             },
