@@ -8,7 +8,7 @@ use keyway_domain::buckets::{BucketName, Noted, TableBuckets};
 use keyway_domain::ports::{Buckets, Clock};
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::bucket_contract;
-use keyway_tests::{Aws, Fate, Function, Gateway, Proxy, ServerOptions, Target};
+use keyway_tests::{Aws, Fate, Function, Gateway, Proxy, ServerOptions, Target, project};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,4 +172,46 @@ async fn the_binary_serves_the_buckets_of_an_endpoint() {
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains(why), "{stderr}");
     }
+}
+
+/// boto3 and the AWS CLI, on buckets that are really elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_act_on_the_buckets_of_an_endpoint() {
+    let Some(aws) = Aws::here() else { return };
+    let made = std::process::Command::new(project().join("scripts/python-env"))
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(
+        made.unwrap().success(),
+        "scripts/python-env makes the clients"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerOptions::default()
+        .argument("--s3-endpoint")
+        .argument(&aws.endpoint)
+        .variable("KEYWAY_S3_ACCESS_KEY_ID", "test")
+        .variable("KEYWAY_S3_SECRET_ACCESS_KEY", "test")
+        .start(&folder.path().join("data"))
+        .await;
+    server
+        .call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    let bucket = format!("clients-{}", std::process::id());
+    let output = tokio::process::Command::new(project().join(".venv/bin/python"))
+        .arg(project().join("tests/clients/s3_client.py"))
+        .args([&format!("http://{}", server.address), bucket.as_str(), "k"])
+        .env_remove("AWS_ENDPOINT_URL")
+        .env("AWS_ACCESS_KEY_ID", ROOT.0)
+        .env("AWS_SECRET_ACCESS_KEY", ROOT.1)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("KEYWAY_TEST_ALWAYS_ENCRYPTS", "1")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let name = BucketName::parse(&bucket).unwrap();
+    let found = S3Buckets::new(&aws.config()).encryption(&name).await;
+    assert_eq!(found.unwrap().unwrap().key(), Some("k"));
 }

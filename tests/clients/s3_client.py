@@ -51,10 +51,13 @@ def encryption(bucket):
 
 
 def has_none(bucket):
-    if ALWAYS_ENCRYPTS:
-        assert encryption(bucket)["Rules"][0]["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
-    else:
+    try:
+        found = encryption(bucket)["Rules"]
+    except ClientError:
         refused(404, "ServerSideEncryptionConfigurationNotFoundError", S3.get_bucket_encryption, Bucket=bucket)
+    else:
+        default = found[0]["ApplyServerSideEncryptionByDefault"]
+        assert ALWAYS_ENCRYPTS and default == {"SSEAlgorithm": "AES256"}, found
 
 
 def boto():
