@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use keyway_buckets_s3::S3Buckets;
+use keyway_deployment_assembly::SystemRandom;
+use keyway_testkit::bucket_contract;
 use keyway_tests::{Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -132,6 +137,31 @@ async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
     let default = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"});
     assert_eq!(rule["ApplyServerSideEncryptionByDefault"], default);
     assert_eq!(again.stop().await.0, Some(0));
+}
+
+/// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn keyway_is_an_object_store_to_its_own_client() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    let numbered = (0..8).map(|n| format!("key-{n}"));
+    let uuid = "8f14e45f-ceea-4677-9c1d-0a1b2c3d4e5f";
+    for key in ["a-key", "one.Key_1-x", uuid]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(numbered)
+    {
+        create(&server, &key).await;
+    }
+    let credentials = Credentials::new("test-root", "test-root-secret", None, None, "test");
+    let config = keyway_aws::config(
+        "us-east-1",
+        Some(format!("http://{}", server.address)),
+        SharedCredentialsProvider::new(credentials),
+    );
+    let factory = async || Arc::new(S3Buckets::new(&config)) as _;
+    bucket_contract::run_all(factory, &SystemRandom::default()).await;
+    assert_eq!(server.stop().await.0, Some(0));
 }
 
 /// awscurl, called as the documents call it.

@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use crate::{Answer, Signer, Target};
 
 /// The functions, which can be built as they are deployed.
-const FUNCTIONS: [&str; 4] = [
+const FUNCTIONS: [&str; 5] = [
     "keyway-fn-keys",
     "keyway-fn-datakey",
+    "keyway-fn-bucket-encryption",
     "keyway-fn-janitor",
     "keyway-fn-all",
 ];
