@@ -88,12 +88,27 @@ ROUTES = [
     ("mc-key-status", "GET", "/minio/kms/v1/key/status", {}, "key-id=mc", None),
     ("mc-status", "GET", "/minio/kms/v1/status", {}, "", None),
     ("mc-version", "GET", "/minio/kms/v1/version", {}, "", None),
+    ("list-buckets", "GET", "/api/v1/buckets", {}, "", None),
+    ("put-bucket-encryption", "PUT", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "",
+     {"sse_algorithm": "aws:kms", "kms_master_key_id": "reports"}),
+    ("get-bucket-encryption", "GET", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
+    ("delete-bucket-encryption", "DELETE", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
+    # S3's own protocol, at the root.
+    ("s3-create-bucket", "PUT", "/{bucket}", {"bucket": "photos"}, "", None),
+    ("s3-list-buckets", "GET", "/", {}, "x-id=ListBuckets", None),
+    ("s3-head-bucket", "HEAD", "/{bucket}", {"bucket": "photos"}, "", None),
+    ("s3-put-bucket-encryption", "PUT", "/{bucket}", {"bucket": "photos"}, "encryption=",
+     '<ServerSideEncryptionConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule>'
+     "<ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault>"
+     "</Rule></ServerSideEncryptionConfiguration>"),
+    ("s3-get-bucket-encryption", "GET", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
+    ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
 ]
 
 
 def whole(route):
-    """A route with its prefix."""
-    return route if route.startswith("/minio/") else PREFIX + route
+    """The route with its prefix; S3's have none, and MinIO's their own."""
+    return route if route in ("/", "/{bucket}") or route.startswith("/minio/") else PREFIX + route
 
 
 def signed(method, host, path, query, body, key, now):
@@ -137,12 +152,14 @@ def request_headers(method, host, path, query, body):
     }
     if body is not None:
         headers["content-length"] = str(len(body))
-        headers["content-type"] = "application/json"
+        headers["content-type"] = "application/xml" if body.startswith(b"<") else "application/json"
     return dict(sorted(headers.items()))
 
 
 def encoded(body):
-    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    if body is None or isinstance(body, str):
+        return body and body.encode()
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def log_time():
@@ -164,7 +181,7 @@ def version_two(method, route_key, path, parameters, query, body, host, account,
         "headers": request_headers(method, host, path, query, body),
     }
     if query:
-        event["queryStringParameters"] = dict(parse_qsl(query))
+        event["queryStringParameters"] = dict(parse_qsl(query, keep_blank_values=True))
     event["requestContext"] = {
         "accountId": account,
         "apiId": api,
@@ -215,7 +232,7 @@ def rest_api(method, route, parameters, query, body):
     headers = request_headers(method, host, "/prod" + path, query, body)
     headers = {SPELLINGS[name]: value for name, value in headers.items() if name in SPELLINGS}
     pairs = {}
-    for name, value in parse_qsl(query):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         pairs.setdefault(name, []).append(value)
     nobody = ["accessKey", "accountId", "caller", "cognitoAuthenticationProvider", "cognitoAuthenticationType",
               "cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId", "user", "userArn"]
@@ -262,7 +279,7 @@ def alb(method, route, parameters, query, body):
         "requestContext": {"elb": {"targetGroupArn": group}},
         "httpMethod": method,
         "path": path,
-        "queryStringParameters": dict(parse_qsl(query)),
+        "queryStringParameters": dict(parse_qsl(query, keep_blank_values=True)),
         "headers": request_headers(method, "kms.example.com", path, query, body),
         "body": "" if body is None else body.decode(),
         "isBase64Encoded": False,

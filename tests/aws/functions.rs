@@ -39,10 +39,12 @@ async fn every_route_works_through_the_separate_functions() {
     let keys = Function::start("keyway-fn-keys", &deployment, &at_once).await;
     let datakey = Function::start("keyway-fn-datakey", &deployment, &at_once).await;
     let service = Function::start("keyway-fn-service", &deployment, &at_once).await;
+    let buckets = Function::start("keyway-fn-bucket-encryption", &deployment, &at_once).await;
     let gateway = Gateway {
         keys: &keys,
         datakey: &datakey,
         service: &service,
+        buckets: &buckets,
     };
     every_route(&gateway, ROOT, "separate").await;
     for (function, foreign) in [
@@ -50,11 +52,12 @@ async fn every_route_works_through_the_separate_functions() {
         (&datakey, "/kms/keys/enable"),
         (&service, "/kms/keys/enable"),
         (&keys, "/kms/start"),
+        (&buckets, "/kms/keys/enable"),
     ] {
         let answer = function.call("POST", foreign, "{}").await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
     }
-    for log in [keys.log(), datakey.log(), service.log()] {
+    for log in [keys.log(), datakey.log(), service.log(), buckets.log()] {
         assert!(!log.contains("\"ERROR\""), "{log}");
     }
 }
@@ -101,6 +104,7 @@ async fn every_route_works_through_the_one_function_with_streamed_answers() {
         keys: &all,
         datakey: &all,
         service: &all,
+        buckets: &all,
     };
     every_route(&gateway, ROOT, "all").await;
 }

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod buckets;
 mod functions;
 mod import;
 mod janitor;

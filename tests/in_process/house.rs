@@ -38,6 +38,7 @@ fn arrows_point_one_way() {
         ("dialects", &["http", "auth", "domain"]),
         ("aws", &["domain"]),
         ("foreign", &["domain"]),
+        ("buckets", &["aws", "domain"]),
         ("stores", &["aws", "domain", "crypto"]),
         ("secrets", &["aws", "domain", "crypto"]),
         ("runtimes", &["http"]),
@@ -46,6 +47,7 @@ fn arrows_point_one_way() {
             &[
                 "deployments",
                 "runtimes",
+                "buckets",
                 "stores",
                 "secrets",
                 "aws",
@@ -125,6 +127,8 @@ fn each_outside_system_belongs_to_one_room() {
             "aws-sdk-secretsmanager",
             &["keyway-secrets-secretsmanager", "keyway-tests"],
         ),
+        ("aws-sdk-s3", &["keyway-buckets-s3"]),
+        ("quick-xml", &["keyway-dialect-s3"]),
         ("aws-config", &["keyway"]),
         ("aws-smithy-http-client", &["keyway-aws"]),
         (

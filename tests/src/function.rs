@@ -98,6 +98,8 @@ pub struct Gateway<'f> {
     pub datakey: &'f Function,
     /// Has the routes of the service itself.
     pub service: &'f Function,
+    /// Has the routes of buckets.
+    pub buckets: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
 }
@@ -117,8 +119,14 @@ pub fn function_of(path: &str) -> &'static str {
             | "clear-cache",
         )
         | (Some("v1"), "status" | "version") => "keyway-fn-service",
+        _ if is_bucket_path(path) => "keyway-fn-bucket-encryption",
         _ => "keyway-fn-keys",
     }
+}
+
+/// Whether a path is one of the buckets function's: S3's have one segment at most.
+fn is_bucket_path(path: &str) -> bool {
+    path.contains("/api/v1/") || path.matches('/').count() == 1
 }
 
 impl Target for Gateway<'_> {
@@ -134,6 +142,7 @@ impl Target for Gateway<'_> {
         let function = match function_of(request.uri().path()) {
             "keyway-fn-datakey" => self.datakey,
             "keyway-fn-service" => self.service,
+            "keyway-fn-bucket-encryption" => self.buckets,
             _ => self.keys,
         };
         function.send(&http_api_event(&request)).await

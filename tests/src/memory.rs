@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_deployment_assembly::{Proof, Settings, Writing};
 use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::datakey::Sealing;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
@@ -14,7 +17,7 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{Cors, Mount, Peer, Site};
+use keyway_http::{Cors, Dialect, Mount, Peer, Site};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
@@ -37,11 +40,20 @@ pub struct MemorySite {
     counts: Vec<(&'static str, usize)>,
     /// MinIO's, by the function that mounts them.
     minio_routes: Vec<(&'static str, String, String)>,
+    s3_routes: Vec<(String, String)>,
     root: Signer,
 }
 
 const HOST: &str = "keyway.test";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+
+fn listed<D: Dialect>(mount: &Mount<D>) -> Vec<(String, String)> {
+    mount
+        .routes()
+        .iter()
+        .map(|route| (route.method.to_string(), route.path.to_owned()))
+        .collect()
+}
 
 impl MemorySite {
     /// A site whose service runs.
@@ -127,6 +139,7 @@ impl MemorySite {
                 of_minio.push(route);
             }
         }
+        let buckets = server.buckets(ports.table_buckets());
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
         let mut counts = Vec::new();
@@ -140,13 +153,27 @@ impl MemorySite {
             of_minio,
         )
         .expect("routes");
-        let mount =
-            Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
-        let routes = mount
-            .routes()
-            .iter()
-            .map(|route| (route.method.to_string(), route.path.to_owned()))
-            .collect();
+        let rustfs = || RustFs::new(authenticator.clone());
+        let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes).expect("routes");
+        let of_buckets = bucket_routes(&buckets);
+        let buckets_in_json =
+            Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), of_buckets).expect("routes");
+        let buckets_of_s3 = Mount::new(
+            S3::new(authenticator.clone()),
+            s3::PREFIXES.to_vec(),
+            s3::bucket_routes(&buckets),
+        )
+        .expect("routes");
+        let mut routes = listed(&mount);
+        let of_buckets = listed(&buckets_in_json);
+        counts.push(("bucket-encryption", of_buckets.len()));
+        routes.extend(of_buckets);
+        let s3_routes = listed(&buckets_of_s3);
+        let site = Site::new(7, mount)
+            .with(of_minio)
+            .with(buckets_in_json)
+            .with(buckets_of_s3)
+            .with_cors(cors);
         let root = Signer::new("root", "root-secret");
         Self {
             clock,
@@ -154,10 +181,11 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount).with(of_minio).with_cors(cors)),
+            site: Arc::new(site),
             routes,
             counts,
             minio_routes,
+            s3_routes,
             vault,
             root,
         }
@@ -168,7 +196,7 @@ impl MemorySite {
         Arc::clone(&self.site)
     }
 
-    /// Method and path (below the prefix) of every route.
+    /// Method and path (below the prefix) of every route but S3's.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
     }
@@ -193,6 +221,11 @@ impl MemorySite {
     /// The Vault that it reaches, whatever it is told.
     pub fn vault(&self) -> &MemoryVault {
         &self.vault
+    }
+
+    /// Method and path of every route of S3's protocol.
+    pub fn s3_routes(&self) -> &[(String, String)] {
+        &self.s3_routes
     }
 
     /// Who may do everything.
@@ -269,6 +302,19 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         self.site.respond(request, peer).await.into()
+    }
+
+    /// Calls S3 as root; `path` is the whole of it.
+    pub async fn s3(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.s3_as(&self.root, method, path, body).await
+    }
+
+    /// Calls S3 as somebody.
+    pub async fn s3_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let time = SystemTime::from(self.clock.now());
+        let signer = signer.clone().for_service("s3");
+        self.send(signer.request(method, HOST, path, body.as_bytes(), time))
+            .await
     }
 
     /// A request signed by root that declares its payload in `x-amz-content-sha256`.

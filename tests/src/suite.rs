@@ -34,6 +34,7 @@ pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) 
     walk.lists(scope).await;
     walk.data_keys(scope).await;
     walk.bad_requests(scope).await;
+    walk.buckets(scope).await;
     walk.deletion(scope).await;
     walk.first_generation(scope).await;
     walk.minio(scope).await;
@@ -355,6 +356,76 @@ impl<T: Target> Walk<'_, T> {
         self.answers.pop().expect("an answer");
         let config = self.call("GET", "/kms/config", &Value::Null).await.ok();
         assert_eq!(config["cache_ttl_seconds"], 600);
+    }
+
+    /// In S3's own protocol.
+    async fn s3(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (host, now) = (self.target.host(), self.target.now());
+        let signer = self.root.clone().for_service("s3");
+        let request = signer.request(method, &host, path, body.as_bytes(), now);
+        let answer = self.send(request).await;
+        let text = String::from_utf8(answer.body.to_vec()).expect("text");
+        (answer.status.as_u16(), text)
+    }
+
+    async fn buckets(&mut self, scope: &str) {
+        let (bucket, key) = (format!("{scope}-photos"), format!("{scope}-data"));
+        let of_bucket = format!("/api/v1/bucket-encryption/{bucket}");
+        let absent = self.refused("GET", &of_bucket, &Value::Null).await;
+        assert_eq!(absent, (404, "NotFound".to_owned()));
+        assert_eq!(self.s3("HEAD", &format!("/{bucket}"), "").await.0, 404);
+        assert_eq!(self.s3("PUT", &format!("/{bucket}"), "").await.0, 200);
+        let (status, again) = self.s3("PUT", &format!("/{bucket}"), "").await;
+        assert_eq!(status, 409, "{again}");
+        assert_eq!(self.s3("HEAD", &format!("/{bucket}"), "").await.0, 200);
+        let listed = self.call("GET", "/api/v1/buckets", &Value::Null).await.ok();
+        assert_eq!(listed["buckets"][0]["name"], bucket.as_str());
+        let (_, listed) = self.s3("GET", "/?x-id=ListBuckets", "").await;
+        assert!(
+            listed.contains(&format!("<Name>{bucket}</Name>")),
+            "{listed}"
+        );
+        let none = self.refused("GET", &of_bucket, &Value::Null).await;
+        let no_encryption = "ServerSideEncryptionConfigurationNotFoundError";
+        assert_eq!(none, (404, no_encryption.to_owned()));
+
+        let short = json!({"sse_algorithm": "aws:kms", "kms_master_key_id": key});
+        let put = self.call("PUT", &of_bucket, &short).await.ok();
+        for prefix in ["", PREFIXES[0], PREFIXES[1]] {
+            let got = self.call_below(prefix, "GET", &of_bucket, "").await.ok();
+            let rules = "ServerSideEncryptionConfiguration";
+            assert_eq!(got[rules], put[rules]);
+        }
+        let (_, got) = self.s3("GET", &format!("/{bucket}?encryption"), "").await;
+        assert!(
+            got.contains(&format!("<KMSMasterKeyID>{key}</KMSMasterKeyID>")),
+            "{got}"
+        );
+        let described = format!("/kms/keys/{key}?impact=true");
+        let described = self.call("GET", &described, &Value::Null).await.ok();
+        let used_by = &described["impact"]["references"][0]["id"];
+        assert_eq!(used_by, bucket.as_str());
+        let at_once = json!({"key_id": key, "force_immediate": true, "confirm_key_id": key});
+        let refused = self.refused("DELETE", "/kms/keys/delete", &at_once).await;
+        assert_eq!(refused, (409, "Conflict".to_owned()));
+
+        let rules = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>\
+            <SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>absent</KMSMasterKeyID>\
+            </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
+        let encryption = format!("/{bucket}?encryption=");
+        let (status, refused) = self.s3("PUT", &encryption, rules).await;
+        assert!(
+            status == 400 && refused.contains("KMS.NotFoundException"),
+            "{refused}"
+        );
+        let aes = rules
+            .replace("aws:kms", "AES256")
+            .replace("<KMSMasterKeyID>absent</KMSMasterKeyID>", "");
+        assert_eq!(self.s3("PUT", &encryption, &aes).await.0, 200);
+        assert_eq!(self.s3("DELETE", &encryption, "").await.0, 204);
+        self.call("DELETE", &of_bucket, &Value::Null).await.ok();
+        let (status, none) = self.s3("GET", &encryption, "").await;
+        assert!(status == 404 && none.contains(no_encryption), "{none}");
     }
 
     async fn deletion(&mut self, scope: &str) {

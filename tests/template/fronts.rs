@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyway_dialect_minio as minio;
-use keyway_dialect_rustfs::PREFIXES;
+use keyway_dialect_rustfs::{BUCKET_PREFIXES, PREFIXES};
 use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
@@ -72,6 +72,18 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         let route = format!("{method} {}{path}", minio::PREFIXES[0]);
         mounted.insert(route, function.to_owned());
     }
+    for (method, path) in site.routes_of("bucket-encryption") {
+        for prefix in BUCKET_PREFIXES {
+            let route = format!("{method} {prefix}{path}");
+            mounted.insert(route, "BucketsFunction".to_owned());
+        }
+    }
+    for (method, path) in site.s3_routes() {
+        // Two routes that only a slash at the end tells apart are more than an API may take.
+        if path == "/" || !path.ends_with('/') {
+            mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
+        }
+    }
     for deployment in http_apis() {
         let routes = routes(deployment);
         assert_eq!(routes, mounted);
@@ -108,7 +120,10 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         let called: BTreeSet<String> = routes
             .iter()
             // As Lambda writes parameters.
-            .map(|(route, function)| format!("{function} {}", route.replace("{key_id}", "*")))
+            .map(|(route, function)| {
+                let route = route.replace("{key_id}", "*").replace("{bucket}", "*");
+                format!("{function} {route}")
+            })
             .collect();
         assert_eq!(allowed, called);
     }
@@ -175,6 +190,16 @@ async fn the_local_front_calls_the_same_functions() {
         let prefix = minio::PREFIXES[0];
         expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-{function}""#));
     }
+    for prefix in BUCKET_PREFIXES {
+        for (_, path) in site.routes_of("bucket-encryption") {
+            expected.insert(format!(
+                r#""{prefix}{path}" = "keyway-fn-bucket-encryption""#
+            ));
+        }
+    }
+    for (_, path) in site.s3_routes() {
+        expected.insert(format!(r#""{path}" = "keyway-fn-bucket-encryption""#));
+    }
     assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
 
@@ -187,7 +212,12 @@ fn events_have_the_shape_that_functions_expect() {
         }
         // Paths of a named stage would have its name in them.
         assert_eq!(stage(deployment)["StageName"], "$default");
-        for package in ["keyway-fn-keys", "keyway-fn-datakey", "keyway-fn-service"] {
+        for package in [
+            "keyway-fn-keys",
+            "keyway-fn-datakey",
+            "keyway-fn-service",
+            "keyway-fn-bucket-encryption",
+        ] {
             let (_, function) = deployment.functions()[package];
             let variables = Deployment::variables(function);
             assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "http-api");

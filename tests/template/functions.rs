@@ -55,6 +55,7 @@ fn functions_know_their_variables() {
             ("Auth", "KEYWAY_AUTH"),
             ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
             ("SigningRegion", "KEYWAY_REGION"),
+            ("S3Endpoint", "KEYWAY_S3_ENDPOINT"),
         ] {
             assert_eq!(
                 given.contains(variable),
@@ -118,7 +119,7 @@ impl Function {
         let (method, path) = route.split_once(' ').unwrap();
         let event = json!({
             "version": "2.0",
-            "rawPath": path.replace("{key_id}", "reports"),
+            "rawPath": path.replace("{key_id}", "reports").replace("{bucket}", "photos"),
             "rawQueryString": "",
             "headers": {"host": "keyway.test"},
             "requestContext": {"http": {"method": method, "sourceIp": "192.0.2.1"}},
@@ -147,16 +148,24 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 "POST /minio/admin/v3/kms/rewrap",
                 "GET /rustfs/admin/v3/kms/service-status",
                 "GET /minio/kms/v1/key/status",
+                "GET /api/v1/buckets",
             ] {
                 assert_eq!(all.status(route).await, unverified(route), "{route}");
             }
+            assert_eq!(all.status("GET /").await, StatusCode::FORBIDDEN);
             continue;
         }
         for (route, called) in routes(deployment) {
             for (name, function) in &functions {
                 // Who is no stranger to the route finds out first that there is nobody to be verified.
+                let (_, path) = route.split_once(' ').unwrap();
+                let is_of_s3 = path == "/" || path == "/{bucket}";
                 let expected = if called == *name {
-                    unverified(&route)
+                    if is_of_s3 {
+                        StatusCode::FORBIDDEN
+                    } else {
+                        unverified(&route)
+                    }
                 } else {
                     StatusCode::NOT_FOUND
                 };

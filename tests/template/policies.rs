@@ -11,9 +11,12 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 
 /// What the ports of a function need. Those that manage keys or the service write what they manage and make the keyring;
 /// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
-/// Vault keeps copies of keys.
+/// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
+/// records, and reaches S3 where it is told to.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
+    const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
+    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
     let manages = [
         (
             "kind key",
@@ -59,9 +62,19 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         ("secret RootKeyring", "secretsmanager:GetSecretValue"),
     ];
     let without_vault = &removes[..2];
+    let looks = &[("kind bucket", "dynamodb:Query")][..];
+    let serves = match deployment.given("S3Endpoint") {
+        "" => &[("kind bucket", SERVE)][..],
+        _ => &[("kind bucket", SERVE), ("s3", OF_AWS)],
+    };
+    let buckets = match package {
+        "keyway-fn-keys" | "keyway-fn-janitor" => looks,
+        "keyway-fn-all" | "keyway-fn-bucket-encryption" => serves,
+        _ => &[],
+    };
     let ports = match package {
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
-        "keyway-fn-datakey" => &uses,
+        "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
         "keyway-fn-service" => &configures,
         "keyway-fn-janitor" if deployment.has_vault() => &removes,
         "keyway-fn-janitor" => without_vault,
@@ -69,6 +82,7 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
     };
     ports
         .iter()
+        .chain(buckets)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {
             (
@@ -147,6 +161,10 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         );
         return format!("secret {secret}");
     }
+    if resource == "*" {
+        // Which buckets there will be nobody knows; what may be done to them is compared.
+        return "s3".to_owned();
+    }
     let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
     assert_eq!(
         reference(&function["LoggingConfig"]["LogGroup"]),
@@ -165,6 +183,7 @@ fn roles_allow_what_the_ports_do() {
             assert_eq!(
                 packages,
                 [
+                    "keyway-fn-bucket-encryption",
                     "keyway-fn-datakey",
                     "keyway-fn-janitor",
                     "keyway-fn-keys",

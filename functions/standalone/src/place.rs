@@ -1,13 +1,16 @@
 //! Where the deployment is: in a folder of this machine, or on AWS.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::Writing;
-use keyway_deployment_aws::{FirstUse, Place};
+use keyway_deployment_aws::{FirstUse, ObjectStore, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
+use keyway_domain::ports::Buckets;
 use keyway_secrets_secretsmanager::SecretsManager;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder.
@@ -65,6 +68,32 @@ impl Whereabouts {
     }
 }
 
+/// The buckets of the object store, if there is one, else those of the table. The object store is asked as AWS's own
+/// tools would ask it from here, unless the settings name an access key for it.
+pub(crate) async fn buckets(
+    store: &ObjectStore,
+    ports: &Writing,
+) -> anyhow::Result<Arc<dyn Buckets>> {
+    let found = if store.needs_credentials()? {
+        Some(loader(store.s3_region.as_deref()).load().await)
+    } else {
+        None
+    };
+    Ok(match store.open(found.as_ref())? {
+        Some(store) => store.noted(Arc::clone(&ports.table), Arc::clone(&ports.random)),
+        None => ports.table_buckets(),
+    })
+}
+
+fn loader(region: Option<&str>) -> ConfigLoader {
+    let loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
+    match region {
+        Some(region) => loader.region(aws_config::Region::new(region.to_owned())),
+        None => loader,
+    }
+}
+
 async fn on_aws(
     place: &Place,
     first_use: FirstUse,
@@ -76,12 +105,7 @@ async fn on_aws(
 
 /// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
 async fn aws(region: Option<&str>) -> anyhow::Result<(String, SharedCredentialsProvider)> {
-    let mut loader =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
-    if let Some(region) = region {
-        loader = loader.region(aws_config::Region::new(region.to_owned()));
-    }
-    let found = loader.load().await;
+    let found = loader(region).load().await;
     let region = found
         .region()
         .context("no region: pass --region, or set AWS_REGION")?

@@ -9,8 +9,12 @@ use clap::Args;
 use keyway_deployment_assembly::{
     Proof, Server, Settings, SystemMachine, default_key_id, instance, root_access_key,
 };
+use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
@@ -20,13 +24,16 @@ use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
-use crate::place::Deployment;
+use crate::place::{Deployment, buckets};
 use crate::tell;
 
 #[derive(Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     deployment: Deployment,
+
+    #[command(flatten)]
+    object_store: ObjectStore,
 
     #[command(flatten)]
     settings: Settings,
@@ -110,14 +117,24 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
-    let dialect = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
+    let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
     of_minio.extend(minio::service_routes(&control, &machine));
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
-    let site = Site::new(instance(ports.random.as_ref())?, mount).with(minio);
+    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
+    let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
+    let buckets_of_s3 = Mount::new(
+        S3::new(Arc::clone(&server.authenticator)),
+        s3::PREFIXES.to_vec(),
+        s3::bucket_routes(&buckets),
+    )?;
+    let site = Site::new(instance(ports.random.as_ref())?, mount)
+        .with(minio)
+        .with(buckets_in_json)
+        .with(buckets_of_s3);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)
         .await

@@ -16,6 +16,7 @@ use keyway_crypto::foreign::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
+use crate::buckets::BucketName;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
@@ -480,6 +481,8 @@ impl From<KeyState> for KeyStatus {
 pub enum Reference {
     /// It is the service's default key.
     ServiceDefaultKey,
+    /// The bucket's default encryption uses it.
+    Bucket(BucketName),
 }
 
 /// The waiting time of a scheduled deletion: 7 to 30 days.

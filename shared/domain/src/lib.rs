@@ -2,6 +2,7 @@
 //! No HTTP, no wire format, no SDK, no ambient clock, generator or environment.
 
 pub mod access;
+pub mod buckets;
 mod cache;
 pub mod datakey;
 mod encoding;

@@ -3,6 +3,7 @@
 //!
 //! For tests only: nothing here is durable, and nothing random here is secret.
 
+pub mod bucket_contract;
 mod clock;
 mod machine;
 mod memory;

@@ -15,13 +15,14 @@ use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
@@ -71,6 +72,17 @@ pub struct Server {
     pub service: Arc<Service>,
     wrappers: Arc<Wrappers>,
     reader: Arc<KeyReader>,
+}
+
+impl Server {
+    /// The operations on these buckets.
+    pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
+        Arc::new(BucketOperations::new(
+            buckets,
+            Arc::clone(&self.reader),
+            Arc::clone(&self.service),
+        ))
+    }
 }
 
 impl Reading {
@@ -187,6 +199,15 @@ impl Writing {
             Arc::clone(&server.reader),
             Arc::clone(&server.wrappers),
             self.folder.clone(),
+            Arc::clone(&self.random),
+        ))
+    }
+
+    /// The buckets of the table, for a deployment without an object store.
+    pub fn table_buckets(&self) -> Arc<dyn Buckets> {
+        Arc::new(TableBuckets::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
             Arc::clone(&self.random),
         ))
     }

@@ -140,10 +140,11 @@ impl From<KmsError> for Refusal {
                 format!("key {key} has as many versions as a key can have"),
             ),
             KmsError::StillReferenced(key, references) => {
-                let names: Vec<&str> = references
+                let names: Vec<String> = references
                     .iter()
                     .map(|reference| match reference {
-                        Reference::ServiceDefaultKey => "service-default-key",
+                        Reference::ServiceDefaultKey => "service-default-key".to_owned(),
+                        Reference::Bucket(bucket) => format!("bucket:{bucket}"),
                     })
                     .collect();
                 Self::conflict(
@@ -151,6 +152,23 @@ impl From<KmsError> for Refusal {
                     format!("key {key} is still referenced: {}", names.join(", ")),
                 )
             }
+            KmsError::NoHmacKey(key) => {
+                Self::conflict("kms:InvalidKeyState", format!("key {key} has no HMAC key"))
+            }
+            KmsError::BucketNotFound(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NoSuchBucket",
+                format!("bucket {bucket} does not exist"),
+            ),
+            KmsError::BucketExists(bucket) => Self::conflict(
+                "BucketAlreadyOwnedByYou",
+                format!("bucket {bucket} already exists"),
+            ),
+            KmsError::NoBucketEncryption(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "ServerSideEncryptionConfigurationNotFoundError",
+                format!("bucket {bucket} has no default encryption"),
+            ),
             KmsError::DecryptionFailed => Self::new(
                 StatusCode::BAD_REQUEST,
                 "kms:InvalidCiphertextException",

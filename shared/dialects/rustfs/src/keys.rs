@@ -582,29 +582,29 @@ struct Impact<'a> {
     key_id: &'a str,
     completeness: &'static str,
     coverage: Coverage,
-    references: Vec<ReferenceOut>,
+    references: Vec<ReferenceOut<'a>>,
 }
 
 #[derive(Serialize)]
 struct Coverage {
-    scanned: [&'static str; 1],
+    scanned: [&'static str; 2],
     not_scanned: [&'static str; 2],
 }
 
 #[derive(Serialize)]
-struct ReferenceOut {
+struct ReferenceOut<'a> {
     kind: &'static str,
-    id: &'static str,
+    id: &'a str,
     detail: &'static str,
 }
 
 impl<'a> Impact<'a> {
-    fn of(id: &'a KeyId, references: &[Reference]) -> Self {
+    fn of(id: &'a KeyId, references: &'a [Reference]) -> Self {
         Self {
             key_id: id.as_str(),
             completeness: "observed-only",
             coverage: Coverage {
-                scanned: ["service-default-key"],
+                scanned: ["bucket-default-encryption", "service-default-key"],
                 not_scanned: ["object-envelopes", "in-progress-multipart-uploads"],
             },
             references: references
@@ -614,6 +614,11 @@ impl<'a> Impact<'a> {
                         kind: "service-default-key",
                         id: "kms-service-default-key",
                         detail: "data-key requests that name no key use this one",
+                    },
+                    Reference::Bucket(bucket) => ReferenceOut {
+                        kind: "bucket-default-encryption",
+                        id: bucket.as_str(),
+                        detail: "the bucket encrypts new objects under this key",
                     },
                 })
                 .collect(),

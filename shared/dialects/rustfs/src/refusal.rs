@@ -134,6 +134,21 @@ impl From<KmsError> for Refusal {
                 "NotFound",
                 format!("access key `{id}` not found"),
             ),
+            KmsError::BucketNotFound(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("bucket `{bucket}` not found"),
+            ),
+            KmsError::BucketExists(bucket) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("bucket `{bucket}` already exists"),
+            ),
+            KmsError::NoBucketEncryption(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "ServerSideEncryptionConfigurationNotFoundError",
+                format!("bucket `{bucket}` has no default encryption"),
+            ),
             KmsError::KeyExists(key) => Self::new(
                 StatusCode::CONFLICT,
                 "KeyAlreadyExists",
@@ -162,10 +177,11 @@ impl From<KmsError> for Refusal {
                 format!("key `{key}` has as many versions as a key can have"),
             ),
             KmsError::StillReferenced(key, references) => {
-                let names: Vec<&str> = references
+                let names: Vec<String> = references
                     .iter()
                     .map(|reference| match reference {
-                        Reference::ServiceDefaultKey => "service-default-key",
+                        Reference::ServiceDefaultKey => "service-default-key".to_owned(),
+                        Reference::Bucket(bucket) => format!("bucket:{bucket}"),
                     })
                     .collect();
                 Self::new(

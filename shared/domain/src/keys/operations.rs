@@ -299,7 +299,8 @@ impl Keys {
         .await
     }
 
-    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost.
+    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost. When the table fails on the
+    /// way, the key may stay behind as one whose destruction is scheduled for now.
     ///
     /// # Errors
     /// [`KmsError::Forbidden`], [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when its destruction is scheduled.
@@ -318,11 +319,32 @@ impl Keys {
             if !references.is_empty() {
                 return Err(KmsError::StillReferenced(key.id, references));
             }
-            // The copy first: a copy that outlives its key would be the key.
-            self.wrappers
-                .remove_copy(Some(&config), id.as_str())
-                .await?;
-            let result = self.table.remove(Kind::Key, id.as_str(), seen).await;
+            // Whoever lets a bucket use the key looks at the key again afterwards. So once the key is seen to be
+            // pending, either its use is seen below or its user sees that it must not. Where this process ends in
+            // between, the key stays scheduled for now, and the janitor goes on.
+            let mut claimed = key.clone();
+            claimed.state = KeyState::PendingDeletion {
+                at: self.now()?,
+                was_enabled: key.state == KeyState::Enabled,
+            };
+            let claim = self.record(&claimed)?;
+            let result = match self.table.replace(&claim, seen).await {
+                Ok(()) => {
+                    let references = self.references(id).await?;
+                    if !references.is_empty() {
+                        self.replaced(&config, &key, claim.revision).await?;
+                        return Err(KmsError::StillReferenced(key.id, references));
+                    }
+                    // The copy first: a copy that outlives its key would be the key.
+                    self.wrappers
+                        .remove_copy(Some(&config), id.as_str())
+                        .await?;
+                    self.table
+                        .remove(Kind::Key, id.as_str(), claim.revision)
+                        .await
+                }
+                conflict_or_failure => conflict_or_failure,
+            };
             self.reader.forget(id);
             match result {
                 Ok(()) => return Ok(()),

@@ -85,7 +85,7 @@ impl KeyReader {
     }
 
     /// The key as it is now.
-    pub(super) async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
+    pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
         match self
             .table
             .get(Kind::Key, id.as_str(), Consistency::Strong)
