@@ -1369,7 +1369,6 @@ async fn the_documents_examples_with_a_vault_are_as_they_show() {
 }
 
 #[tokio::test]
-#[ignore = "needs the routes of buckets"]
 async fn the_guides_examples_of_buckets_are_as_it_says() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried

@@ -39,7 +39,7 @@ fn table_buckets(house: &House) -> Arc<dyn Buckets> {
 fn operations(house: &House, process: &Process, buckets: Arc<dyn Buckets>) -> BucketOperations {
     let reader = KeyReader::new(
         house.table.clone(),
-        house.wrapper.clone(),
+        process.wrappers.clone(),
         house.clock.clone(),
         STATE_TTL,
     );

@@ -251,7 +251,7 @@ fn what_is_sealed_opens_by_a_second_implementation() {
     )
     .unwrap();
     let (body, rest) = sealed.split_at(sealed.len() - 28);
-    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&key).unwrap();
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap();
     mac.update(&rest[..16]);
     let derived = mac.finalize().into_bytes();
     let payload = Payload {
