@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 
-.PHONY: help run demo test test-docker check bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-docker check openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: tools ## Walk through a key's life against a server of its own
 check: tools ## Format, lint, compile: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+openapi: tools ## Write the OpenAPI document of the routes as they are now
+	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 test: check ## Everything that CI runs
 	scripts/python-env

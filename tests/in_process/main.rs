@@ -6,5 +6,6 @@ mod bad_input;
 mod cors;
 mod golden;
 mod house;
+mod openapi;
 mod refusals;
 mod service;

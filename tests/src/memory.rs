@@ -1,5 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use keyway_testkit::{
     FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
 
-use crate::{Answer, Signer};
+use crate::{Answer, Described, Signer, openapi};
 
 /// Every route over memory, with a clock that stands and a generator that is seeded.
 pub struct MemorySite {
@@ -34,6 +34,7 @@ pub struct MemorySite {
     /// How many routes each function mounts.
     counts: Vec<(&'static str, usize)>,
     root: Signer,
+    openapi: &'static Result<String, Vec<String>>,
 }
 
 const HOST: &str = "keyway.test";
@@ -116,23 +117,28 @@ impl MemorySite {
         }
         let mount =
             Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
+        // The same for every site, and not worth making again.
+        static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
+        let openapi = OPENAPI.get_or_init(|| openapi::made(&mount));
         let routes = mount
             .routes()
             .iter()
             .map(|route| (route.method.to_string(), route.path.to_owned()))
             .collect();
         let root = Signer::new("root", "root-secret");
+        let site = Site::new(7, mount).with(keyway_openapi::mount().expect("routes"));
         Self {
             clock,
             table,
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount).with_cors(cors)),
+            site: Arc::new(site.with_cors(cors)),
             routes,
             counts,
             vault,
             root,
+            openapi,
         }
     }
 
@@ -144,6 +150,11 @@ impl MemorySite {
     /// Method and path (below the prefix) of every route.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
+    }
+
+    /// The OpenAPI document of what is mounted, or what it lacks.
+    pub fn openapi(&self) -> Result<&str, &[String]> {
+        self.openapi.as_deref().map_err(Vec::as_slice)
     }
 
     /// Those of [`Self::routes`] that the function of this name mounts.
@@ -226,12 +237,17 @@ impl MemorySite {
         self.send_from(request, LOOPBACK).await
     }
 
-    /// Sends a request as it is, from this peer.
+    /// Sends a request as it is, from this peer. The answer must be one that is described.
     pub async fn send_from(&self, request: http::Request<Bytes>, peer: Peer) -> Answer {
+        let asked = request.clone();
         let request = request.map(|body| -> keyway_http::Body {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
-        self.site.respond(request, peer).await.into()
+        let answer = self.site.respond(request, peer).await.into();
+        if let Err(said) = Described::committed().check(&asked, &answer) {
+            panic!("{said}");
+        }
+        answer
     }
 
     /// A request signed by root that declares its payload in `x-amz-content-sha256`.

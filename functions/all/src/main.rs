@@ -13,5 +13,6 @@ async fn main() -> anyhow::Result<()> {
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&ports.control(&server)));
     let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
-    function.serve(mount).await
+    let site = function.site(mount)?.with(keyway_openapi::mount()?);
+    function.serve_site(site).await
 }

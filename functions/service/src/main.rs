@@ -10,5 +10,6 @@ async fn main() -> anyhow::Result<()> {
     let (server, ports) = function.writing().await?;
     let routes = service_routes(&ports.control(&server));
     let mount = Mount::new(RustFs::new(server.authenticator), PREFIXES.to_vec(), routes)?;
-    function.serve(mount).await
+    let site = function.site(mount)?.with(keyway_openapi::mount()?);
+    function.serve_site(site).await
 }

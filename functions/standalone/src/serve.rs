@@ -109,6 +109,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let dialect = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount);
+    let site = site.with(keyway_openapi::mount()?);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)
         .await

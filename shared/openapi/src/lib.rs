@@ -11,8 +11,8 @@ pub use describe::{
 };
 pub use served::{OpenApi, Untold, mount};
 
-/// The document, as `make openapi` wrote it.
-pub const DOCUMENT: &[u8] = include_bytes!("../openapi.json");
+/// The document that `make openapi` wrote, its lines joined.
+pub const DOCUMENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
 /// Where it is served.
 pub const PATH: &str = "/openapi.json";

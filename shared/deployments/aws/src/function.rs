@@ -211,13 +211,30 @@ impl Function {
         ))
     }
 
+    /// What the mount answers; more can be mounted beside it.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
+        let site = Site::new(instance(self.random.as_ref())?, first);
+        Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
+    }
+
     /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
     ///
     /// # Errors
     /// When the settings do not say what sends events, or the listener cannot be bound.
     pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
-        let site = Site::new(instance(self.random.as_ref())?, mount);
-        let site = Arc::new(site.with_cors(self.arguments.settings.cors_origins.clone()));
+        let site = self.site(mount)?;
+        self.serve_site(site).await
+    }
+
+    /// As [`Function::serve`], for all that the site has.
+    ///
+    /// # Errors
+    /// As [`Function::serve`].
+    pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
+        let site = Arc::new(site);
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(

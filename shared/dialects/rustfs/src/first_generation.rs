@@ -1,5 +1,8 @@
 //! The routes and words of the API's first generation: `/kms/key/...`, camelCase, codes of its own.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -70,6 +73,7 @@ pub(crate) fn code(code: &'static str) -> &'static str {
 type Answer = Result<Response<Bytes>, Refusal>;
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct KeyOut<'a> {
     key_id: &'a str,
@@ -107,6 +111,7 @@ async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     keys: Vec<KeyOut<'a>>,
 }

@@ -1,5 +1,8 @@
 //! Master keys: decode, operate, encode.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -452,6 +455,7 @@ fn plain(text: &str) -> String {
 
 /// A key as every answer shows it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct KeyMetadata<'a> {
     key_id: &'a str,
     description: Option<&'a str>,
@@ -464,6 +468,7 @@ struct KeyMetadata<'a> {
     key_version: u32,
     origin: &'static str,
     created_by: &'a str,
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, String>"))]
     tags: TagsOut<'a>,
 }
 
@@ -504,6 +509,7 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListEntry<'a> {
     #[serde(flatten)]
     metadata: KeyMetadata<'a>,
@@ -532,6 +538,7 @@ impl<'a> From<&'a MasterKey> for ListEntry<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct KeyAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -549,6 +556,7 @@ fn key_answer(message: &'static str, key: &MasterKey) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -558,6 +566,7 @@ struct ListAnswer<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DescribeAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -567,6 +576,7 @@ struct DescribeAnswer<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DeleteAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -578,6 +588,7 @@ struct DeleteAnswer<'a> {
 
 /// What would break without the key, as far as the service itself knows.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Impact<'a> {
     key_id: &'a str,
     completeness: &'static str,
@@ -586,12 +597,14 @@ struct Impact<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Coverage {
     scanned: [&'static str; 1],
     not_scanned: [&'static str; 2],
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ReferenceOut {
     kind: &'static str,
     id: &'static str,

@@ -109,6 +109,7 @@ pub struct Document {
     schemas: Map<String, Value>,
     responses: Map<String, Value>,
     parameters: Map<String, Value>,
+    headers: Map<String, Value>,
     security: Map<String, Value>,
     ids: BTreeSet<String>,
     faults: Vec<String>,
@@ -251,18 +252,14 @@ impl Document {
             "tags": self.tags,
             "paths": self.paths,
             "components": {
-                "headers": {"RequestId": {
-                    "description": "Names the request, in the log too.",
-                    "required": true,
-                    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-                }},
+                "headers": self.headers,
                 "parameters": self.parameters,
                 "responses": self.responses,
                 "schemas": self.schemas,
                 "securitySchemes": self.security,
             },
         });
-        // One space is enough to read it by, and a document that is in every binary should be short.
+        // Lines are for those who read a change of it; what is served has none.
         let mut text = Vec::new();
         let written = whole.serialize(&mut Serializer::with_formatter(
             &mut text,
@@ -348,10 +345,19 @@ impl Document {
         used: &mut Vec<&'static str>,
     ) -> Value {
         let mut headers = Map::new();
-        let request_id = json!({"$ref": "#/components/headers/RequestId"});
-        headers.insert("x-request-id".to_owned(), request_id);
-        for (name, header) in &answer.headers {
-            headers.insert((*name).to_owned(), header.clone());
+        let request_id = json!({
+            "description": "Names the request, in the log too.",
+            "required": true,
+            "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        });
+        for (name, header) in answer.headers.iter().chain([&("x-request-id", request_id)]) {
+            let known = self.headers.entry(*name).or_insert_with(|| header.clone());
+            let header = if known == header {
+                json!({"$ref": format!("#/components/headers/{name}")})
+            } else {
+                header.clone()
+            };
+            headers.insert((*name).to_owned(), header);
         }
         let mut value = json!({"description": answer.text, "headers": headers});
         if let Some((media_type, schema)) = &answer.content {

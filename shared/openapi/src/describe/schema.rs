@@ -88,7 +88,8 @@ impl Schema {
         }
     }
 
-    /// Keywords of a field; `path` has dots between names and `[]` for the items of a list, and is empty for the whole.
+    /// Keywords of a field, `null` to take one away; `path` has dots between names and `[]` for the items of a list, and
+    /// is empty for the whole.
     #[must_use]
     pub fn fact(mut self, path: &'static str, keywords: Value) -> Self {
         self.facts.push((path, keywords));
@@ -111,6 +112,40 @@ impl Schema {
         }
         if let Some(schema) = self.value.as_object_mut() {
             schema.insert("anyOf".to_owned(), choices.into());
+        }
+        self
+    }
+
+    /// These fields must be there, and not `null`, whatever the type says: the handler insists.
+    #[must_use]
+    pub fn required(mut self, fields: &[&'static str]) -> Self {
+        for field in fields {
+            match at(&mut self.value, field) {
+                Some(property) => make_certain(property),
+                None => self.faults.push(format!("there is no field `{field}`")),
+            }
+        }
+        if let Some(schema) = self.value.as_object_mut() {
+            let required = schema.entry("required").or_insert_with(|| json!([]));
+            if let Some(required) = required.as_array_mut() {
+                required.extend(fields.iter().map(|field| json!(field)));
+            }
+        }
+        self
+    }
+
+    /// Without these fields, which the type can leave out and here always does.
+    #[must_use]
+    pub fn without(mut self, fields: &[&'static str]) -> Self {
+        for field in fields {
+            let properties = self.value.get_mut("properties");
+            let properties = properties.and_then(Value::as_object_mut);
+            if properties
+                .and_then(|properties| properties.remove(*field))
+                .is_none()
+            {
+                self.faults.push(format!("there is no field `{field}`"));
+            }
         }
         self
     }
@@ -155,18 +190,38 @@ pub(super) fn make_nullable(schema: &mut Value) {
     }
 }
 
+/// Takes `null` out of what the schema allows.
+fn make_certain(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(kind @ Value::Array(_)) = schema.get_mut("type")
+        && let Some(certain) = kind.as_array().and_then(|kinds| kinds.first()).cloned()
+    {
+        *kind = certain;
+    }
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
+}
+
 fn is_nullable(schema: &Map<String, Value>) -> bool {
     matches!(schema.get("type"), Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "null"))
 }
 
-/// Adds keywords; those that are there already stay unless they are replaced.
+/// Adds keywords in place of those that are there. A decoder knows its words better than the dialect does in general:
+/// `enum` stays unless it is replaced.
 fn merge(schema: &mut Value, keywords: &Value, replace: bool) {
     let (Some(schema), Some(keywords)) = (schema.as_object_mut(), keywords.as_object()) else {
         return;
     };
     let nullable = is_nullable(schema);
     for (keyword, value) in keywords {
-        if !replace && schema.contains_key(keyword) {
+        if !replace && keyword == "enum" && schema.contains_key(keyword) {
+            continue;
+        }
+        if value.is_null() {
+            schema.remove(keyword);
             continue;
         }
         let mut value = value.clone();
