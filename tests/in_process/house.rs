@@ -135,6 +135,8 @@ fn each_outside_system_belongs_to_one_room() {
         ),
         ("argon2", &["keyway-crypto"]),
         ("matchit", &["keyway-http"]),
+        ("schemars", &["keyway-openapi", "keyway-dialect-rustfs"]),
+        ("jsonschema", &["keyway-tests"]),
         ("hyper-util", &["keyway-runtime-hyper", "keyway-tests"]),
         ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
     ]);

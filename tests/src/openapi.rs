@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from what is mounted, and held against what is asked and answered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -201,10 +201,13 @@ impl Described {
     /// # Errors
     /// Where it does not.
     pub fn valid(&self, at: &str, value: &Value) -> Result<(), String> {
-        let mut validators = self.validators.lock().unwrap();
+        let validators = self.validators.lock();
+        let mut validators = validators.unwrap_or_else(PoisonError::into_inner);
         let validator = validators.entry(at.to_owned()).or_insert_with(|| {
             let mut schema = self.document.clone();
-            schema["$ref"] = json!(format!("#{at}"));
+            // A reference is a URI, which has no braces.
+            let reference = at.replace('{', "%7B").replace('}', "%7D");
+            schema["$ref"] = json!(format!("#{reference}"));
             let built = jsonschema::options()
                 .should_validate_formats(true)
                 .build(&schema);

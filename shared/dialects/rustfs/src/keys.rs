@@ -180,16 +180,7 @@ async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> Answer {
-    let wants_impact = match query_value(&call.query, "impact")? {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            return Err(Refusal::invalid_field(
-                "impact",
-                "must be `true` or `false`",
-            ));
-        }
-    };
+    let wants_impact = query_flag(&call.query, "impact")?.unwrap_or(false);
     let key = keys.describe(&call.caller, id).await?;
     let references = if wants_impact {
         Some(keys.references(id).await?)
@@ -222,34 +213,25 @@ struct DeleteBody {
 async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let days = match (
-        body.pending_window_in_days,
-        query_value(&call.query, "pending_window_in_days")?,
-    ) {
-        (Some(days), _) => Some(days),
-        (None, Some(text)) => Some(text.parse().map_err(|_| {
-            Refusal::invalid_field(
-                "pending_window_in_days",
-                "must be a whole number between 7 and 30",
-            )
-        })?),
-        (None, None) => None,
-    };
-    let window = days.map(DeletionWindow::days).transpose()?;
-    let immediate = match (
-        body.force_immediate,
-        query_value(&call.query, "force_immediate")?,
-    ) {
-        (Some(immediate), _) => immediate,
-        (None, None | Some("false")) => false,
-        (None, Some("true")) => true,
-        (None, Some(_)) => {
-            return Err(Refusal::invalid_field(
-                "force_immediate",
-                "must be `true` or `false`",
-            ));
-        }
-    };
+    // The body goes before the query, which must be right all the same.
+    let window_in_query = query_value(&call.query, "pending_window_in_days")?
+        .map(|text| {
+            text.parse().map_err(|_| {
+                Refusal::invalid_field(
+                    "pending_window_in_days",
+                    "must be a whole number between 7 and 30",
+                )
+            })
+        })
+        .transpose()?;
+    let windows = [body.pending_window_in_days, window_in_query];
+    let [window, window_in_query] = windows.map(|days| days.map(DeletionWindow::days).transpose());
+    let window = window?.or(window_in_query?);
+    let immediate_in_query = query_flag(&call.query, "force_immediate")?;
+    let immediate = body
+        .force_immediate
+        .or(immediate_in_query)
+        .unwrap_or(false);
     if !immediate {
         let key = keys
             .schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT))
@@ -395,6 +377,15 @@ pub(crate) fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q
     query
         .one(name)
         .map_err(|error| Refusal::invalid_query(name, error))
+}
+
+fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, Refusal> {
+    match query_value(query, name)? {
+        None => Ok(None),
+        Some("false") => Ok(Some(false)),
+        Some("true") => Ok(Some(true)),
+        Some(_) => Err(Refusal::invalid_field(name, "must be `true` or `false`")),
+    }
 }
 
 fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
