@@ -228,10 +228,7 @@ async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let [window, window_in_query] = windows.map(|days| days.map(DeletionWindow::days).transpose());
     let window = window?.or(window_in_query?);
     let immediate_in_query = query_flag(&call.query, "force_immediate")?;
-    let immediate = body
-        .force_immediate
-        .or(immediate_in_query)
-        .unwrap_or(false);
+    let immediate = body.force_immediate.or(immediate_in_query).unwrap_or(false);
     if !immediate {
         let key = keys
             .schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT))
