@@ -11,7 +11,7 @@ HOST_ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64
 # Of the functions that are deployed: arm64 or x86_64; else as template.yaml says.
 ARCHITECTURE ?=
 
-.PHONY: help run demo test test-docker check bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-docker check openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: tools ## Walk through a key's life against a server of its own
 check: tools ## Format, lint, compile: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+openapi: tools ## Write the OpenAPI document of the routes as they are now
+	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 test: check ## Everything that CI runs
 	scripts/python-env

@@ -16,6 +16,7 @@ mod durability;
 mod folder;
 mod import;
 mod minio;
+mod openapi;
 mod processes;
 mod raw;
 mod secrets_at_rest;

@@ -35,7 +35,9 @@ fn arrows_point_one_way() {
         ("domain", &["crypto"]),
         ("http", &[]),
         ("auth", &["http", "domain", "crypto"]),
-        ("dialects", &["http", "auth", "domain"]),
+        ("openapi", &["http"]),
+        // For the description of their routes, which binaries do not have.
+        ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
         ("foreign", &["domain"]),
         ("buckets", &["aws", "domain"]),
@@ -68,6 +70,7 @@ fn arrows_point_one_way() {
                 "secrets",
                 "aws",
                 "http",
+                "openapi",
                 "auth",
                 "foreign",
                 "domain",
@@ -79,6 +82,7 @@ fn arrows_point_one_way() {
                 "aws",
                 "dialects",
                 "http",
+                "openapi",
                 "auth",
                 "domain",
                 "testkit",
@@ -150,6 +154,8 @@ fn each_outside_system_belongs_to_one_room() {
         ("hyper-rustls", &["keyway-secrets-vault"]),
         ("rustls", &["keyway-secrets-vault"]),
         ("rustls-native-certs", &["keyway-secrets-vault"]),
+        ("schemars", &["keyway-openapi", "keyway-dialect-rustfs"]),
+        ("jsonschema", &["keyway-tests"]),
         ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
     ]);
     let workspace = workspace();

@@ -8,5 +8,6 @@ mod cors;
 mod golden;
 mod house;
 mod minio;
+mod openapi;
 mod refusals;
 mod service;

@@ -1,5 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
 
-use crate::{Answer, Signer};
+use crate::{Answer, Described, Signer, openapi};
 
 /// Every route over memory, with a clock that stands and a generator that is seeded.
 pub struct MemorySite {
@@ -42,6 +42,7 @@ pub struct MemorySite {
     minio_routes: Vec<(&'static str, String, String)>,
     s3_routes: Vec<(String, String)>,
     root: Signer,
+    openapi: &'static Result<String, Vec<String>>,
 }
 
 const HOST: &str = "keyway.test";
@@ -164,6 +165,9 @@ impl MemorySite {
             s3::bucket_routes(&buckets),
         )
         .expect("routes");
+        // The same for every site, and not worth making again.
+        static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
+        let openapi = OPENAPI.get_or_init(|| openapi::made(&mount));
         let mut routes = listed(&mount);
         let of_buckets = listed(&buckets_in_json);
         counts.push(("bucket-encryption", of_buckets.len()));
@@ -172,6 +176,7 @@ impl MemorySite {
         let site = Site::new(7, mount)
             .with(of_minio)
             .with(buckets_in_json)
+            .with(keyway_openapi::mount().expect("routes"))
             .with(buckets_of_s3)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");
@@ -188,6 +193,7 @@ impl MemorySite {
             s3_routes,
             vault,
             root,
+            openapi,
         }
     }
 
@@ -199,6 +205,11 @@ impl MemorySite {
     /// Method and path (below the prefix) of every route but S3's.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
+    }
+
+    /// The OpenAPI document of what is mounted, or what it lacks.
+    pub fn openapi(&self) -> Result<&str, &[String]> {
+        self.openapi.as_deref().map_err(Vec::as_slice)
     }
 
     /// Those of [`Self::routes`] that the function of this name mounts.
@@ -296,12 +307,17 @@ impl MemorySite {
         self.send_from(request, LOOPBACK).await
     }
 
-    /// Sends a request as it is, from this peer.
+    /// Sends a request as it is, from this peer. The answer must be one that is described.
     pub async fn send_from(&self, request: http::Request<Bytes>, peer: Peer) -> Answer {
+        let asked = request.clone();
         let request = request.map(|body| -> keyway_http::Body {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
-        self.site.respond(request, peer).await.into()
+        let answer = self.site.respond(request, peer).await.into();
+        if let Err(said) = Described::committed().check(&asked, &answer) {
+            panic!("{said}");
+        }
+        answer
     }
 
     /// Calls S3 as root; `path` is the whole of it.

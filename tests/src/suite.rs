@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::{Answer, Signer};
+use crate::{Answer, Described, Signer};
 
 /// Something that answers requests.
 pub trait Target {
@@ -52,7 +52,8 @@ const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
 
 impl<T: Target> Walk<'_, T> {
     async fn send(&mut self, request: Request<Bytes>) -> Answer {
-        let answer = self.target.send(request).await;
+        let answer = self.target.send(request.clone()).await;
+        assert_eq!(Described::committed().check(&request, &answer), Ok(()));
         self.answers.push(answer.clone());
         answer
     }

@@ -134,6 +134,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
+        .with(keyway_openapi::mount()?)
         .with(buckets_of_s3);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let listener = listen(serve.listen, serve.insecure_http)

@@ -129,6 +129,11 @@ impl<D: Dialect> Mount<D> {
         })
     }
 
+    /// What the paths of its routes are below.
+    pub fn prefixes(&self) -> &[&'static str] {
+        &self.prefixes
+    }
+
     /// Every route.
     pub fn routes(&self) -> &[Route<D>] {
         self.router.routes()

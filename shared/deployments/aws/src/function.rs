@@ -237,7 +237,8 @@ impl Function {
     /// # Errors
     /// When the generator fails.
     pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
-        Ok(Site::new(instance(self.random.as_ref())?, first))
+        let site = Site::new(instance(self.random.as_ref())?, first);
+        Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
     }
 
     /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
@@ -254,7 +255,7 @@ impl Function {
     /// # Errors
     /// As [`Function::serve`].
     pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
-        let site = Arc::new(site.with_cors(self.arguments.settings.cors_origins.clone()));
+        let site = Arc::new(site);
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(

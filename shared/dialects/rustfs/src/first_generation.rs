@@ -1,5 +1,8 @@
 //! The routes and words of the API's first generation: `/kms/key/...`, camelCase, codes of its own.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -75,6 +78,7 @@ pub(crate) fn text(code: &str) -> Option<&'static str> {
 type Answer = Result<Response<Bytes>, Refusal>;
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct KeyOut<'a> {
     key_id: &'a str,
@@ -112,6 +116,7 @@ async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     keys: Vec<KeyOut<'a>>,
 }

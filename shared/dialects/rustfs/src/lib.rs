@@ -8,6 +8,8 @@ mod buckets;
 mod datakey;
 mod first_generation;
 mod keys;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod refusal;
 mod service;
 mod wire;
@@ -25,6 +27,8 @@ use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use refusal::Refusal;
 
 /// Where this API lives. The second is an alias of the first.

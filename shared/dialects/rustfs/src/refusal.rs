@@ -99,7 +99,8 @@ impl Refusal {
 
 /// The shape that the readers of all three documents understand: code and message at the top and inside `error`.
 #[derive(Serialize)]
-struct ErrorBody<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct ErrorBody<'a> {
     success: bool,
     code: &'a str,
     message: &'a str,
@@ -107,6 +108,7 @@ struct ErrorBody<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ErrorDetail<'a> {
     code: &'a str,
     message: &'a str,
