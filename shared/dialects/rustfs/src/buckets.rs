@@ -1,5 +1,8 @@
 //! The default encryption of buckets: decode, operate, encode. Fields have S3's own names.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,11 +51,13 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
 type Answer = Result<Response<Bytes>, Refusal>;
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     buckets: Vec<BucketOut<'a>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct BucketOut<'a> {
     name: &'a str,
     creation_date: String,
@@ -70,18 +75,21 @@ async fn list(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 struct GetAnswer<'a> {
     server_side_encryption_configuration: ConfigurationOut<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 struct ConfigurationOut<'a> {
     rules: [RuleOut<'a>; 1],
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 struct RuleOut<'a> {
     apply_server_side_encryption_by_default: DefaultOut<'a>,
@@ -89,6 +97,7 @@ struct RuleOut<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DefaultOut<'a> {
     #[serde(rename = "SSEAlgorithm")]
     algorithm: &'a str,
@@ -204,6 +213,7 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct PutAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -229,6 +239,7 @@ async fn put(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DeleteAnswer<'a> {
     success: bool,
     message: &'static str,

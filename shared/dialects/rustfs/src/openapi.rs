@@ -6,16 +6,34 @@ use serde_json::{Value, json};
 
 use crate::refusal::ErrorBody;
 use crate::wire::KEY_ID_QUERY;
-use crate::{PREFIXES, RustFs, datakey, first_generation, keys, service};
+use crate::{BUCKET_PREFIXES, PREFIXES, RustFs, buckets, datakey, first_generation, keys, service};
 
 /// What there is to say of this dialect's routes.
 pub fn description() -> Description<RustFs> {
     let [_, minio] = PREFIXES;
-    Description::new("keys", "Master keys.")
+    common(Description::new("keys", "Master keys."))
         .tag(DATA_KEYS, "Data keys, and what is encrypted directly.")
         .tag(SERVICE, "The service itself.")
         .tag(FIRST_GENERATION, "The API's first generation, for old clients: camelCase, error codes of its own.")
         .suffix(minio, "UnderMinio")
+        .operations(keys::openapi::operations())
+        .operations(datakey::openapi::operations())
+        .operations(service::openapi::operations())
+        .operations(first_generation::openapi::operations())
+}
+
+/// What there is to say of the routes of buckets, which are mounted by themselves.
+pub fn bucket_description() -> Description<RustFs> {
+    let [_, rustfs, minio] = BUCKET_PREFIXES;
+    common(Description::new(BUCKETS, "The default encryption of buckets."))
+        .suffix(rustfs, "UnderRustfs")
+        .suffix(minio, "UnderMinio")
+        .operations(buckets::openapi::operations())
+}
+
+/// What is true of every mount.
+fn common(description: Description<RustFs>) -> Description<RustFs> {
+    description
         .permission(Action::as_str)
         .security("SigV4", json!({
             "type": "apiKey",
@@ -29,10 +47,6 @@ pub fn description() -> Description<RustFs> {
             .fact("success", json!({"const": false}))
             .fact("message", json!({"minLength": 1}))
             .fact("error.resource", json!({"description": "The path, cut short where it is long."})))
-        .operations(keys::openapi::operations())
-        .operations(datakey::openapi::operations())
-        .operations(service::openapi::operations())
-        .operations(first_generation::openapi::operations())
         .word("success", json!({"const": true}))
         .word("request_id", json!({"pattern": "^[0-9a-f]{32}$"}))
         .word("key_id", key_id())
@@ -66,6 +80,7 @@ pub fn description() -> Description<RustFs> {
 
 pub(crate) const DATA_KEYS: &str = "data keys";
 pub(crate) const SERVICE: &str = "service";
+pub(crate) const BUCKETS: &str = "buckets";
 pub(crate) const FIRST_GENERATION: &str = "first generation";
 
 /// A key that examples are of.
@@ -175,8 +190,12 @@ fn refusal(status: u16, first: bool) -> Answer {
         ),
         404 => (
             ["NotFound", "NotFoundFirst"],
-            "There is no such key.",
-            &["KeyNotFound"],
+            "There is no such key or bucket, or the bucket has no default encryption.",
+            &[
+                "KeyNotFound",
+                "NotFound",
+                "ServerSideEncryptionConfigurationNotFoundError",
+            ],
         ),
         409 => (
             ["Conflict", "ConflictFirst"],
