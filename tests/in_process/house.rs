@@ -154,7 +154,14 @@ fn each_outside_system_belongs_to_one_room() {
         ("hyper-rustls", &["keyway-secrets-vault"]),
         ("rustls", &["keyway-secrets-vault"]),
         ("rustls-native-certs", &["keyway-secrets-vault"]),
-        ("schemars", &["keyway-openapi", "keyway-dialect-rustfs"]),
+        (
+            "schemars",
+            &[
+                "keyway-openapi",
+                "keyway-dialect-rustfs",
+                "keyway-dialect-minio",
+            ],
+        ),
         ("jsonschema", &["keyway-tests"]),
         ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
     ]);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{Method, Request};
+use keyway_dialect_minio as minio;
 use keyway_dialect_rustfs::PREFIXES;
 use keyway_tests::{Answer, Described, MemorySite, project};
 use serde_json::{Value, json};
@@ -45,10 +46,22 @@ async fn every_route_is_in_it_below_every_prefix() {
         "get /openapi.json".to_owned(),
         "head /openapi.json".to_owned(),
     ]);
+    let mut mount = |method: &str, prefix: &str, path: &str| {
+        mounted.insert(format!("{} {prefix}{path}", method.to_ascii_lowercase()));
+    };
     for (method, path) in site.routes() {
         for prefix in PREFIXES {
-            mounted.insert(format!("{} {prefix}{path}", method.to_ascii_lowercase()));
+            mount(method, prefix, path);
         }
+    }
+    for (method, path) in site.routes_of("bucket-encryption") {
+        mount(method, "", path);
+    }
+    for (_, method, path) in site.minio_routes() {
+        mount(method, minio::PREFIXES[0], path);
+    }
+    for (method, path) in site.s3_routes() {
+        mount(method, "", path);
     }
     let mut described = BTreeSet::new();
     for (path, operations) in paths() {

@@ -167,7 +167,8 @@ impl MemorySite {
         .expect("routes");
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
-        let openapi = OPENAPI.get_or_init(|| openapi::made(&mount));
+        let openapi = OPENAPI
+            .get_or_init(|| openapi::made(&mount, &buckets_in_json, &of_minio, &buckets_of_s3));
         let mut routes = listed(&mount);
         let of_buckets = listed(&buckets_in_json);
         counts.push(("bucket-encryption", of_buckets.len()));

@@ -36,6 +36,9 @@ async fn main() -> anyhow::Result<()> {
         s3::bucket_routes(&buckets),
     )?;
     let site = function.site(mount)?.with(minio);
-    let site = site.with(buckets_in_json).with(keyway_openapi::mount()?).with(s3);
+    let site = site
+        .with(buckets_in_json)
+        .with(keyway_openapi::mount()?)
+        .with(s3);
     function.serve_site(site).await
 }

@@ -21,6 +21,9 @@ async fn main() -> anyhow::Result<()> {
         minio::PREFIXES.to_vec(),
         minio::service_routes(&control, &machine),
     )?;
-    let site = function.site(mount)?.with(minio).with(keyway_openapi::mount()?);
+    let site = function
+        .site(mount)?
+        .with(minio)
+        .with(keyway_openapi::mount()?);
     function.serve_site(site).await
 }

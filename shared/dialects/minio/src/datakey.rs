@@ -23,8 +23,9 @@ pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
 
 /// An error that is not there is a success.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-struct KeyStatus<'a> {
+pub(crate) struct KeyStatus<'a> {
     key_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     encryption_error: Option<String>,

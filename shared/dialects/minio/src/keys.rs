@@ -31,8 +31,9 @@ async fn create(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct KeyOut<'a> {
+pub(crate) struct KeyOut<'a> {
     created_at: String,
     created_by: &'a str,
     name: &'a str,

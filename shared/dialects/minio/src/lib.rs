@@ -5,6 +5,8 @@
 
 mod datakey;
 mod keys;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod refusal;
 mod service;
 mod wire;
@@ -22,6 +24,8 @@ use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use refusal::Refusal;
 
 /// Where this API lives.

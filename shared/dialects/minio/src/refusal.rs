@@ -94,8 +94,9 @@ impl Refusal {
 
 /// As MinIO's clients read it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
-struct ErrorBody<'a> {
+pub(crate) struct ErrorBody<'a> {
     code: &'a str,
     message: &'a str,
     resource: &'a str,

@@ -40,8 +40,9 @@ pub(crate) fn routes(
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-struct StatusAnswer<'a> {
+pub(crate) struct StatusAnswer<'a> {
     name: &'static str,
     default_key_id: &'a str,
     endpoints: BTreeMap<String, &'static str>,
@@ -50,6 +51,7 @@ struct StatusAnswer<'a> {
 
 /// The names are those of Go's fields. Durations are nanoseconds.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 struct State {
     version: &'static str,
@@ -150,7 +152,8 @@ fn endpoints(request: &Request, configured: &Configured) -> BTreeMap<String, &'s
 }
 
 #[derive(Serialize)]
-struct VersionAnswer {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct VersionAnswer {
     version: &'static str,
 }
 

@@ -28,7 +28,7 @@ use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
 #[cfg(feature = "openapi")]
-pub use openapi::description;
+pub use openapi::{bucket_description, description};
 pub use refusal::Refusal;
 
 /// Where this API lives. The second is an alias of the first.

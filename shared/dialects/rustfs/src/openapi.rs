@@ -20,35 +20,6 @@ pub fn description() -> Description<RustFs> {
         .operations(datakey::openapi::operations())
         .operations(service::openapi::operations())
         .operations(first_generation::openapi::operations())
-}
-
-/// What there is to say of the routes of buckets, which are mounted by themselves.
-pub fn bucket_description() -> Description<RustFs> {
-    let [_, rustfs, minio] = BUCKET_PREFIXES;
-    common(Description::new(BUCKETS, "The default encryption of buckets."))
-        .suffix(rustfs, "UnderRustfs")
-        .suffix(minio, "UnderMinio")
-        .operations(buckets::openapi::operations())
-}
-
-/// What is true of every mount.
-fn common(description: Description<RustFs>) -> Description<RustFs> {
-    description
-        .permission(Action::as_str)
-        .security("SigV4", json!({
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "AWS Signature Version 4, in the header or presigned in the query, for the service `execute-api`, \
-                            `s3`, `sts` or `kms` and any region unless one is configured. Temporary access keys come with \
-                            `X-Amz-Security-Token`.",
-        }))
-        .schema(Schema::encoded::<ErrorBody<'_>>("Error")
-            .fact("success", json!({"const": false}))
-            .fact("message", json!({"minLength": 1}))
-            .fact("error.resource", json!({"description": "The path, cut short where it is long."})))
-        .word("success", json!({"const": true}))
-        .word("request_id", json!({"pattern": "^[0-9a-f]{32}$"}))
         .word("key_id", key_id())
         .word("keyId", key_id())
         .word("default_key_id", key_id())
@@ -76,6 +47,38 @@ fn common(description: Description<RustFs>) -> Description<RustFs> {
         .word("rotated_at", date())
         .word("createdAt", date())
         .word("config_id", json!({"format": "uuid"}))
+}
+
+/// What there is to say of the routes of buckets, which are mounted by themselves.
+pub fn bucket_description() -> Description<RustFs> {
+    let [_, rustfs, minio] = BUCKET_PREFIXES;
+    common(Description::new(
+        BUCKETS,
+        "The default encryption of buckets.",
+    ))
+    .suffix(rustfs, "UnderRustfs")
+    .suffix(minio, "UnderMinio")
+    .operations(buckets::openapi::operations())
+}
+
+/// What is true of every mount.
+fn common(description: Description<RustFs>) -> Description<RustFs> {
+    description
+        .permission(Action::as_str)
+        .security("SigV4", json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "AWS Signature Version 4, in the header or presigned in the query, for the service `execute-api`, \
+                            `s3`, `sts` or `kms` and any region unless one is configured. Temporary access keys come with \
+                            `X-Amz-Security-Token`.",
+        }))
+        .schema(Schema::encoded::<ErrorBody<'_>>("Error")
+            .fact("success", json!({"const": false}))
+            .fact("message", json!({"minLength": 1}))
+            .fact("error.resource", json!({"description": "The path, cut short where it is long."})))
+        .word("success", json!({"const": true}))
+        .word("request_id", json!({"pattern": "^[0-9a-f]{32}$"}))
 }
 
 pub(crate) const DATA_KEYS: &str = "data keys";

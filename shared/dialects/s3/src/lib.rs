@@ -7,6 +7,8 @@
 
 mod buckets;
 mod checksum;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod refusal;
 mod xml;
 
@@ -19,6 +21,8 @@ use keyway_domain::access::Caller;
 use keyway_domain::buckets::BucketOperations;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use refusal::Refusal;
 
 /// Where S3 lives: at the root. Other dialects' paths are their own, which is why this mount comes last.
