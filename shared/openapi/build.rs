@@ -6,7 +6,6 @@ use std::{env, fs};
 
 #[expect(
     clippy::disallowed_methods,
-    clippy::print_stdout,
     reason = "cargo says by a variable where to write, and is told on stdout what to look at"
 )]
 fn main() -> Result<(), Box<dyn Error>> {

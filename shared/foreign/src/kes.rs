@@ -309,7 +309,8 @@ mod tests {
     #[test]
     fn a_message_that_says_something_else_is_refused() {
         assert_eq!(refusal("k", &kept(&message())), None);
-        let changes: [(fn(&mut KeyVersion), Unreadable); 9] = [
+        type Change = fn(&mut KeyVersion);
+        let changes: [(Change, Unreadable); 9] = [
             (|m| m.key = None, Unreadable::Form),
             (|m| m.key.as_mut().unwrap().kind = 0, Unreadable::Algorithm),
             (|m| m.key.as_mut().unwrap().kind = 3, Unreadable::Algorithm),

@@ -168,7 +168,7 @@ impl Schema {
         used: &mut Vec<&'static str>,
         faults: &mut Vec<String>,
     ) -> Value {
-        let mut named = self.clone();
+        let mut named = self;
         tell(&mut named.value, words, used);
         let mut said = named.said();
         faults.append(&mut said.faults);
