@@ -348,6 +348,7 @@ async fn a_key_in_use_is_named_and_not_destroyed() {
     let janitor = keyway_domain::janitor::Janitor::new(
         house.table.clone(),
         process.service.clone(),
+        process.wrappers.clone(),
         house.clock.clone(),
         house.random.clone(),
     );
