@@ -48,6 +48,25 @@ fn function_urls() -> impl Iterator<Item = &'static Deployment> {
         .filter(|deployment| !deployment.is_http_api())
 }
 
+#[test]
+fn consoles_may_call_from_the_origins_that_are_listed() {
+    for deployment in http_apis() {
+        let cors = &deployment.properties("Api")["Body"]["x-amazon-apigateway-cors"];
+        if deployment.given("CorsOrigins").is_empty() {
+            assert!(cors.is_null(), "{cors}");
+        } else {
+            assert!(cors["allowOrigins"]["Fn::Split"].is_array(), "{cors}");
+            assert!(cors["allowCredentials"].is_null(), "{cors}");
+        }
+    }
+    for deployment in function_urls() {
+        let (_, function) = deployment.functions()["keyway-fn-all"];
+        let variables = Deployment::variables(function);
+        let given = !deployment.given("CorsOrigins").is_empty();
+        assert_eq!(variables.contains_key("KEYWAY_CORS_ORIGINS"), given);
+    }
+}
+
 #[tokio::test]
 async fn the_api_has_the_routes_that_the_functions_mount() {
     let site = MemorySite::not_configured(false).await;
