@@ -7,8 +7,11 @@ DATA_DIR ?= ./data
 LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
+HOST_ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+# Of the functions that are deployed: arm64 or x86_64; else as template.yaml says.
+ARCHITECTURE ?=
 
-.PHONY: help run demo test test-docker check bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-docker check openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,13 +31,17 @@ check: tools ## Format, lint, compile: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
+openapi: tools ## Write the OpenAPI document of the routes as they are now
+	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
+
 test: check ## Everything that CI runs
 	scripts/python-env
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
-	KEYWAY_TEST_PROFILE=function scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
+	scripts/sam-build $(HOST_ARCHITECTURE)
+	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=.aws-sam/build scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
@@ -53,8 +60,9 @@ lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over loc
 build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
 	scripts/build-lambda
 
-deploy: tools ## Build the functions and deploy them with their stack; see docs/deploy.md
-	PATH="$$(scripts/aws-tools | tail -n 1):$$PATH"; export CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_OPT_LEVEL=s; sam build && sam deploy
+deploy: tools ## Have SAM build the functions and deploy them with their stack; see docs/deploy.md
+	scripts/sam-build $(ARCHITECTURE)
+	scripts/for-lambda sam deploy $(addprefix --parameter-overrides Architecture=,$(ARCHITECTURE))
 
 size: tools ## Measure the functions' packages
 	scripts/size

@@ -42,7 +42,7 @@ BLOB = (
 )
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
-# name, method, route, path parameters, query, body
+# name, method, route, path parameters, query, body. Routes are below PREFIX, but for those of MinIO's own API.
 ROUTES = [
     ("create-key", "POST", "/kms/keys", {}, "",
      {"key_id": "reports", "key_usage": "ENCRYPT_DECRYPT", "description": "project-alpha",
@@ -67,7 +67,48 @@ ROUTES = [
      {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
     ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
     ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("first-create-key", "POST", "/kms/key/create", {}, "keyName=first", None),
+    ("first-list-keys", "GET", "/kms/key/list", {}, "pattern=first", None),
+    ("first-key-status", "GET", "/kms/key/status", {}, "keyName=first", None),
+    ("first-disable-key", "POST", "/kms/key/disable", {}, "keyName=first", None),
+    ("first-enable-key", "POST", "/kms/key/enable", {}, "keyName=first", None),
+    ("first-disable-key-by-put", "PUT", "/kms/key/disable", {}, "keyName=first", None),
+    ("first-enable-key-by-put", "PUT", "/kms/key/enable", {}, "keyName=first", None),
+    ("status", "GET", "/kms/status", {}, "", None),
+    ("status-by-post", "POST", "/kms/status", {}, "", None),
+    ("service-status", "GET", "/kms/service-status", {}, "", None),
+    ("show-config", "GET", "/kms/config", {}, "", None),
+    ("stop", "POST", "/kms/stop", {}, "", {}),
+    ("configure", "POST", "/kms/configure", {}, "", {"backend_type": "local", "cache_ttl_seconds": 600}),
+    ("start", "POST", "/kms/start", {}, "", {"force": False}),
+    ("reconfigure", "POST", "/kms/reconfigure", {}, "", {"default_key_id": "reports"}),
+    ("clear-cache", "POST", "/kms/clear-cache", {}, "", {}),
+    ("mc-create-key", "POST", "/minio/kms/v1/key/create", {}, "key-id=mc", None),
+    ("mc-list-keys", "GET", "/minio/kms/v1/key/list", {}, "pattern=mc", None),
+    ("mc-key-status", "GET", "/minio/kms/v1/key/status", {}, "key-id=mc", None),
+    ("mc-status", "GET", "/minio/kms/v1/status", {}, "", None),
+    ("mc-version", "GET", "/minio/kms/v1/version", {}, "", None),
+    ("list-buckets", "GET", "/api/v1/buckets", {}, "", None),
+    ("put-bucket-encryption", "PUT", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "",
+     {"sse_algorithm": "aws:kms", "kms_master_key_id": "reports"}),
+    ("get-bucket-encryption", "GET", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
+    ("delete-bucket-encryption", "DELETE", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
+    # S3's own protocol, at the root.
+    ("s3-create-bucket", "PUT", "/{bucket}", {"bucket": "photos"}, "", None),
+    ("s3-list-buckets", "GET", "/", {}, "x-id=ListBuckets", None),
+    ("s3-head-bucket", "HEAD", "/{bucket}", {"bucket": "photos"}, "", None),
+    ("s3-put-bucket-encryption", "PUT", "/{bucket}", {"bucket": "photos"}, "encryption=",
+     '<ServerSideEncryptionConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule>'
+     "<ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault>"
+     "</Rule></ServerSideEncryptionConfiguration>"),
+    ("s3-get-bucket-encryption", "GET", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
+    ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
 ]
+
+
+def whole(route):
+    """The route with its prefix; S3's have none, and MinIO's their own."""
+    return route if route in ("/", "/{bucket}") or route.startswith("/minio/") else PREFIX + route
 
 
 def signed(method, host, path, query, body, key, now):
@@ -111,12 +152,14 @@ def request_headers(method, host, path, query, body):
     }
     if body is not None:
         headers["content-length"] = str(len(body))
-        headers["content-type"] = "application/json"
+        headers["content-type"] = "application/xml" if body.startswith(b"<") else "application/json"
     return dict(sorted(headers.items()))
 
 
 def encoded(body):
-    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    if body is None or isinstance(body, str):
+        return body and body.encode()
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def log_time():
@@ -138,7 +181,7 @@ def version_two(method, route_key, path, parameters, query, body, host, account,
         "headers": request_headers(method, host, path, query, body),
     }
     if query:
-        event["queryStringParameters"] = dict(parse_qsl(query))
+        event["queryStringParameters"] = dict(parse_qsl(query, keep_blank_values=True))
     event["requestContext"] = {
         "accountId": account,
         "apiId": api,
@@ -160,13 +203,13 @@ def version_two(method, route_key, path, parameters, query, body, host, account,
 
 
 def http_api(method, route, parameters, query, body):
-    path = PREFIX + route.format(**parameters)
+    path = whole(route).format(**parameters)
     host = f"{API}.execute-api.{REGION}.amazonaws.com"
-    return version_two(method, f"{method} {PREFIX}{route}", path, parameters, query, body, host, ACCOUNT, API)
+    return version_two(method, f"{method} {whole(route)}", path, parameters, query, body, host, ACCOUNT, API)
 
 
 def function_url(method, route, parameters, query, body):
-    path = PREFIX + route.format(**parameters)
+    path = whole(route).format(**parameters)
     host = f"{URL_ID}.lambda-url.{REGION}.on.aws"
     return version_two(method, "$default", path, {}, query, body, host, "anonymous", URL_ID)
 
@@ -184,17 +227,17 @@ SPELLINGS = {
 def rest_api(method, route, parameters, query, body):
     """Payload format 1.0, behind a stage of a REST API. Signatures cover the stage."""
     body = encoded(body)
-    path = PREFIX + route.format(**parameters)
+    path = whole(route).format(**parameters)
     host = f"{API}.execute-api.{REGION}.amazonaws.com"
     headers = request_headers(method, host, "/prod" + path, query, body)
     headers = {SPELLINGS[name]: value for name, value in headers.items() if name in SPELLINGS}
     pairs = {}
-    for name, value in parse_qsl(query):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         pairs.setdefault(name, []).append(value)
     nobody = ["accessKey", "accountId", "caller", "cognitoAuthenticationProvider", "cognitoAuthenticationType",
               "cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId", "user", "userArn"]
     return {
-        "resource": PREFIX + route,
+        "resource": whole(route),
         "path": path,
         "httpMethod": method,
         "headers": headers,
@@ -205,7 +248,7 @@ def rest_api(method, route, parameters, query, body):
         "stageVariables": None,
         "requestContext": {
             "resourceId": "r3s0rc",
-            "resourcePath": PREFIX + route,
+            "resourcePath": whole(route),
             "operationName": None,
             "httpMethod": method,
             "extendedRequestId": "Xk3aWGoGIAMFwTQ=",
@@ -230,13 +273,13 @@ def rest_api(method, route, parameters, query, body):
 def alb(method, route, parameters, query, body):
     """An application load balancer's, in its default mode: one value for each name."""
     body = encoded(body)
-    path = PREFIX + route.format(**parameters)
+    path = whole(route).format(**parameters)
     group = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/keyway/0123456789abcdef"
     return {
         "requestContext": {"elb": {"targetGroupArn": group}},
         "httpMethod": method,
         "path": path,
-        "queryStringParameters": dict(parse_qsl(query)),
+        "queryStringParameters": dict(parse_qsl(query, keep_blank_values=True)),
         "headers": request_headers(method, "kms.example.com", path, query, body),
         "body": "" if body is None else body.decode(),
         "isBase64Encoded": False,

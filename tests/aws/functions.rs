@@ -38,28 +38,54 @@ async fn every_route_works_through_the_separate_functions() {
     let at_once = [("KEYWAY_STATE_TTL_SECONDS", "0")];
     let keys = Function::start("keyway-fn-keys", &deployment, &at_once).await;
     let datakey = Function::start("keyway-fn-datakey", &deployment, &at_once).await;
+    let service = Function::start("keyway-fn-service", &deployment, &at_once).await;
+    let buckets = Function::start("keyway-fn-bucket-encryption", &deployment, &at_once).await;
     let gateway = Gateway {
         keys: &keys,
         datakey: &datakey,
+        service: &service,
+        buckets: &buckets,
     };
     every_route(&gateway, ROOT, "separate").await;
-    for (function, foreign) in [(&keys, "/kms/decrypt"), (&datakey, "/kms/keys/enable")] {
+    for (function, foreign) in [
+        (&keys, "/kms/decrypt"),
+        (&datakey, "/kms/keys/enable"),
+        (&service, "/kms/keys/enable"),
+        (&keys, "/kms/start"),
+        (&buckets, "/kms/keys/enable"),
+    ] {
         let answer = function.call("POST", foreign, "{}").await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
     }
-    for log in [keys.log(), datakey.log()] {
+    for log in [keys.log(), datakey.log(), service.log(), buckets.log()] {
         assert!(!log.contains("\"ERROR\""), "{log}");
     }
+}
+
+/// The documents begin by configuring the service: that may be the first call that a deployment ever gets.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_function_may_be_the_first() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let idle = [("KEYWAY_START", "false"), ("KEYWAY_STATE_TTL_SECONDS", "0")];
+    let service = Function::start("keyway-fn-service", &deployment, &idle).await;
+    let status = service.call("GET", "/kms/service-status", "").await.ok();
+    assert_eq!(status["status"], "NotConfigured");
+    let local = r#"{"backend_type":"local","default_key_id":"first"}"#;
+    service.call("POST", "/kms/configure", local).await.ok();
+    service.call("POST", "/kms/start", "").await.ok();
+    let keys = Function::start("keyway-fn-keys", &deployment, &idle).await;
+    create(&keys, "first").await;
+    let datakey = Function::start("keyway-fn-datakey", &deployment, &idle).await;
+    let made = datakey.call("POST", "/kms/generate-data-key", "{}").await;
+    assert_eq!(made.text("key_id"), "first");
 }
 
 /// What Lambda loads is what a cold start waits for. Builds for debugging are many times larger.
 #[test]
 fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
     let keys = binary("keyway-fn-keys");
-    if keys
-        .parent()
-        .is_some_and(|folder| folder.ends_with("function"))
-    {
+    if keys.ends_with("bootstrap") {
         let size = keys.metadata().unwrap().len();
         assert!(size <= 10_000_000, "{size} bytes");
     }
@@ -77,6 +103,8 @@ async fn every_route_works_through_the_one_function_with_streamed_answers() {
     let gateway = Gateway {
         keys: &all,
         datakey: &all,
+        service: &all,
+        buckets: &all,
     };
     every_route(&gateway, ROOT, "all").await;
 }

@@ -7,7 +7,9 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod buckets;
 mod functions;
+mod import;
 mod janitor;
 mod secrets;
 mod table;

@@ -1,6 +1,8 @@
-//! What a warm function does not do: call anybody.
+//! What a function asks for: three answers when it starts, and none when it is warm.
 
-use keyway_tests::{Aws, Deployment, Function, Proxy};
+use std::sync::{Arc, Mutex};
+
+use keyway_tests::{Aws, Deployment, Fate, Function, Proxy};
 use serde_json::{Value, json};
 
 async fn start(deployment: &Deployment, state_ttl: &str) -> Function {
@@ -25,6 +27,32 @@ async fn data_key(function: &Function) {
         json!({ "ciphertext_blob": made["ciphertext_blob"], "encryption_context": context });
     let opened = post(function, "/kms/decrypt", &request).await;
     assert_eq!(opened["plaintext"], made["plaintext_key"]);
+}
+
+/// Each of them is a connection to be made, and a start waits for the slowest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_reads_two_secrets_and_one_record() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let first = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    post(&first, "/kms/keys", &json!({ "key_id": "warm" })).await;
+    for program in ["keyway-fn-keys", "keyway-fn-datakey", "keyway-fn-all"] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let proxy = Proxy::before(&aws.endpoint).await;
+        let seen = Arc::clone(&asked);
+        proxy.judge(move |_, operation| {
+            seen.lock().unwrap().push(operation.to_owned());
+            Fate::Pass
+        });
+        let _started = Function::start(program, &deployment.through(&proxy.endpoint), &[]).await;
+        asked.lock().unwrap().sort();
+        let expected = [
+            "DynamoDB_20120810.GetItem",
+            "secretsmanager.GetSecretValue",
+            "secretsmanager.GetSecretValue",
+        ];
+        assert_eq!(*asked.lock().unwrap(), expected, "{program}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

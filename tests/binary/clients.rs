@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use keyway_buckets_s3::S3Buckets;
+use keyway_deployment_assembly::SystemRandom;
+use keyway_testkit::bucket_contract;
 use keyway_tests::{Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -90,6 +95,73 @@ async fn botocore_signs_the_life_of_a_key_in_every_way() {
             .ok();
         assert_eq!(server.stop().await.0, Some(0));
     }
+}
+
+/// Goes through buckets with boto3 and the AWS CLI; the server has the key `k`, and no bucket of these names.
+async fn s3_clients(bin: &Path, key: &Value, endpoint: &str) {
+    let script = Path::new(REPOSITORY).join("tests/clients/s3_client.py");
+    let arguments = [script.to_str().unwrap(), endpoint, "photos", "k"];
+    let (ended_well, stdout, stderr) = run(&bin.join("python3"), key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 6, "{stdout}");
+}
+
+#[tokio::test]
+async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
+    let Some(bin) = clients("boto3 and the AWS CLI") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let limited = ["--policy", "kms-admin", "--expires-in", "3600"];
+    let key = access_key(folder.path(), &limited).await;
+    s3_clients(&bin, &key, &format!("http://{}", server.address)).await;
+    // The last thing that they did: the bucket uses the key, so its deletion names the bucket.
+    let deleted = server
+        .call("DELETE", "/kms/keys/delete?keyId=k", "")
+        .await
+        .ok();
+    let references = &deleted["impact"]["references"];
+    assert_eq!(references.as_array().unwrap().len(), 1, "{deleted}");
+    assert_eq!(references[0]["kind"], "bucket-default-encryption");
+    assert_eq!(references[0]["id"], "photos");
+    // Buckets are there for who comes next.
+    assert_eq!(server.stop().await.0, Some(0));
+    let again = ServerOptions::default().start(folder.path()).await;
+    let got = again
+        .call("GET", "/api/v1/bucket-encryption/photos", "")
+        .await
+        .ok();
+    let rule = &got["ServerSideEncryptionConfiguration"]["Rules"][0];
+    let default = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"});
+    assert_eq!(rule["ApplyServerSideEncryptionByDefault"], default);
+    assert_eq!(again.stop().await.0, Some(0));
+}
+
+/// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn keyway_is_an_object_store_to_its_own_client() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    let numbered = (0..8).map(|n| format!("key-{n}"));
+    let uuid = "8f14e45f-ceea-4677-9c1d-0a1b2c3d4e5f";
+    for key in ["a-key", "one.Key_1-x", uuid]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(numbered)
+    {
+        create(&server, &key).await;
+    }
+    let credentials = Credentials::new("test-root", "test-root-secret", None, None, "test");
+    let config = keyway_aws::config(
+        "us-east-1",
+        Some(format!("http://{}", server.address)),
+        SharedCredentialsProvider::new(credentials),
+    );
+    let factory = async || Arc::new(S3Buckets::new(&config)) as _;
+    bucket_contract::run_all(factory, &SystemRandom::default()).await;
+    assert_eq!(server.stop().await.0, Some(0));
 }
 
 /// awscurl, called as the documents call it.

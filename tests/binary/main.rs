@@ -11,9 +11,13 @@
 
 mod access_keys;
 mod clients;
+mod documents;
 mod durability;
 mod folder;
 mod identity;
+mod import;
+mod minio;
+mod openapi;
 mod processes;
 mod raw;
 mod secrets_at_rest;

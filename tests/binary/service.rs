@@ -142,7 +142,8 @@ async fn two_processes_that_reconfigure_at_once_keep_each_others_changes() {
             post(&one, "/kms/reconfigure", &timeout),
             post(&other, "/kms/reconfigure", &retries)
         );
-        (a.ok(), b.ok());
+        a.ok();
+        b.ok();
         let summary = &one.call("GET", "/kms/status", "").await.ok()["config_summary"];
         assert_eq!(
             (&summary["timeout_seconds"], &summary["retry_attempts"]),

@@ -35,8 +35,12 @@ fn arrows_point_one_way() {
         ("domain", &["crypto"]),
         ("http", &[]),
         ("auth", &["http", "domain", "crypto"]),
-        ("dialects", &["http", "auth", "domain"]),
+        ("openapi", &["http"]),
+        // For the description of their routes, which binaries do not have.
+        ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
+        ("foreign", &["domain"]),
+        ("buckets", &["aws", "domain"]),
         ("stores", &["aws", "domain", "crypto"]),
         ("secrets", &["aws", "domain", "crypto"]),
         ("runtimes", &["http"]),
@@ -45,6 +49,7 @@ fn arrows_point_one_way() {
             &[
                 "deployments",
                 "runtimes",
+                "buckets",
                 "stores",
                 "secrets",
                 "aws",
@@ -65,7 +70,9 @@ fn arrows_point_one_way() {
                 "secrets",
                 "aws",
                 "http",
+                "openapi",
                 "auth",
+                "foreign",
                 "domain",
             ],
         ),
@@ -75,6 +82,7 @@ fn arrows_point_one_way() {
                 "aws",
                 "dialects",
                 "http",
+                "openapi",
                 "auth",
                 "domain",
                 "testkit",
@@ -123,6 +131,8 @@ fn each_outside_system_belongs_to_one_room() {
             "aws-sdk-secretsmanager",
             &["keyway-secrets-secretsmanager", "keyway-tests"],
         ),
+        ("aws-sdk-s3", &["keyway-buckets-s3"]),
+        ("quick-xml", &["keyway-dialect-s3"]),
         ("aws-config", &["keyway"]),
         ("aws-smithy-http-client", &["keyway-aws"]),
         (
@@ -130,6 +140,8 @@ fn each_outside_system_belongs_to_one_room() {
             &["keyway-runtime-lambda", "keyway-bare-hello"],
         ),
         ("argon2", &["keyway-crypto"]),
+        ("chacha20", &["keyway-crypto"]),
+        ("prost", &["keyway-foreign"]),
         ("matchit", &["keyway-http"]),
         (
             "hyper-util",
@@ -146,6 +158,15 @@ fn each_outside_system_belongs_to_one_room() {
         ("x509-cert", &["keyway-auth", "keyway-runtime-hyper"]),
         ("rcgen", &["keyway"]),
         ("rustls-native-certs", &["keyway-secrets-vault"]),
+        (
+            "schemars",
+            &[
+                "keyway-openapi",
+                "keyway-dialect-rustfs",
+                "keyway-dialect-minio",
+            ],
+        ),
+        ("jsonschema", &["keyway-tests"]),
         ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
     ]);
     let workspace = workspace();

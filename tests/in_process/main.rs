@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod bad_input;
+mod buckets;
 mod cors;
 mod golden;
 mod house;
+mod minio;
+mod openapi;
 mod refusals;
 mod service;

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
@@ -83,8 +85,12 @@ impl Aws {
                         .expect("a key"),
                 );
         }
-        create.send().await.expect("the table is made");
-        name
+        // On a busy machine an answer can come too late. Nobody else has this name, so a table that is there already was
+        // made by the first sending.
+        match create.send().await.map_err(SdkError::into_service_error) {
+            Ok(_) | Err(CreateTableError::ResourceInUseException(_)) => name,
+            Err(error) => panic!("the table is not made: {error:?}"),
+        }
     }
 
     /// A new secret, with no value unless one is given.

@@ -96,14 +96,37 @@ async fn gather(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 pub struct Gateway<'f> {
     /// Has the routes of data keys.
     pub datakey: &'f Function,
+    /// Has the routes of the service itself.
+    pub service: &'f Function,
+    /// Has the routes of buckets.
+    pub buckets: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
 }
 
-/// Whether a path is one of the data-key function's.
-pub fn is_data_key_path(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    ["generate-data-key", "encrypt", "decrypt", "rewrap"].contains(&last)
+/// The package of the function that has this path.
+pub fn function_of(path: &str) -> &'static str {
+    let mut parts = path.rsplit('/');
+    let (last, parent) = (parts.next().unwrap_or_default(), parts.next());
+    match (parent, last) {
+        _ if path == "/minio/kms/v1/key/status" => "keyway-fn-datakey",
+        (Some("kms"), "generate-data-key" | "encrypt" | "decrypt" | "rewrap") => {
+            "keyway-fn-datakey"
+        }
+        (
+            Some("kms"),
+            "configure" | "reconfigure" | "start" | "stop" | "status" | "service-status" | "config"
+            | "clear-cache",
+        )
+        | (Some("v1"), "status" | "version") => "keyway-fn-service",
+        _ if is_bucket_path(path) => "keyway-fn-bucket-encryption",
+        _ => "keyway-fn-keys",
+    }
+}
+
+/// Whether a path is one of the buckets function's: S3's have one segment at most.
+fn is_bucket_path(path: &str) -> bool {
+    path.contains("/api/v1/") || path.matches('/').count() == 1
 }
 
 impl Target for Gateway<'_> {
@@ -116,10 +139,11 @@ impl Target for Gateway<'_> {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
-        let function = if is_data_key_path(request.uri().path()) {
-            self.datakey
-        } else {
-            self.keys
+        let function = match function_of(request.uri().path()) {
+            "keyway-fn-datakey" => self.datakey,
+            "keyway-fn-service" => self.service,
+            "keyway-fn-bucket-encryption" => self.buckets,
+            _ => self.keys,
         };
         function.send(&http_api_event(&request)).await
     }

@@ -1,23 +1,28 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_deployment_assembly::{Proof, Settings, Writing};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
+use keyway_dialect_minio::{self as minio, Minio};
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::datakey::Sealing;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{Cors, Mount, Peer, Site};
+use keyway_http::{Cors, Dialect, Mount, Peer, Site};
 use keyway_testkit::{
-    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+    FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
 
-use crate::{Answer, Signer};
+use crate::{Answer, Described, Signer, openapi};
 
 /// Every route over memory, with a clock that stands and a generator that is seeded.
 pub struct MemorySite {
@@ -33,11 +38,23 @@ pub struct MemorySite {
     routes: Vec<(String, String)>,
     /// How many routes each function mounts.
     counts: Vec<(&'static str, usize)>,
+    /// MinIO's, by the function that mounts them.
+    minio_routes: Vec<(&'static str, String, String)>,
+    s3_routes: Vec<(String, String)>,
     root: Signer,
+    openapi: &'static Result<String, Vec<String>>,
 }
 
 const HOST: &str = "keyway.test";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+
+fn listed<D: Dialect>(mount: &Mount<D>) -> Vec<(String, String)> {
+    mount
+        .routes()
+        .iter()
+        .map(|route| (route.method.to_string(), route.path.to_owned()))
+        .collect()
+}
 
 impl MemorySite {
     /// A site whose service runs.
@@ -91,6 +108,8 @@ impl MemorySite {
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
+            kes_ciphertext: Sealing::Keyway,
+            open_legacy_kes: false,
         };
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
@@ -102,11 +121,26 @@ impl MemorySite {
             random: random.clone(),
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
+        let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
         let groups = [
-            ("keys", key_routes(&ports.keys(&server, &settings))),
+            ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
-            ("service", service_routes(&ports.control(&server))),
+            ("service", service_routes(&control)),
         ];
+        let machine = Arc::new(FixedMachine) as _;
+        let mut of_minio = Vec::new();
+        let mut minio_routes = Vec::new();
+        for (name, group) in [
+            ("keys", minio::key_routes(&keys)),
+            ("datakey", minio::datakey_routes(&server.data_keys)),
+            ("service", minio::service_routes(&control, &machine)),
+        ] {
+            for route in group {
+                minio_routes.push((name, route.method.to_string(), route.path.to_owned()));
+                of_minio.push(route);
+            }
+        }
+        let buckets = server.buckets(ports.table_buckets());
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
         let mut counts = Vec::new();
@@ -114,13 +148,38 @@ impl MemorySite {
             counts.push((name, group.len()));
             routes.extend(group);
         }
-        let mount =
-            Mount::new(RustFs::new(authenticator), PREFIXES.to_vec(), routes).expect("routes");
-        let routes = mount
-            .routes()
-            .iter()
-            .map(|route| (route.method.to_string(), route.path.to_owned()))
-            .collect();
+        let of_minio = Mount::new(
+            Minio::new(authenticator.clone()),
+            minio::PREFIXES.to_vec(),
+            of_minio,
+        )
+        .expect("routes");
+        let rustfs = || RustFs::new(authenticator.clone());
+        let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes).expect("routes");
+        let of_buckets = bucket_routes(&buckets);
+        let buckets_in_json =
+            Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), of_buckets).expect("routes");
+        let buckets_of_s3 = Mount::new(
+            S3::new(authenticator.clone()),
+            s3::PREFIXES.to_vec(),
+            s3::bucket_routes(&buckets),
+        )
+        .expect("routes");
+        // The same for every site, and not worth making again.
+        static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
+        let openapi = OPENAPI
+            .get_or_init(|| openapi::made(&mount, &buckets_in_json, &of_minio, &buckets_of_s3));
+        let mut routes = listed(&mount);
+        let of_buckets = listed(&buckets_in_json);
+        counts.push(("bucket-encryption", of_buckets.len()));
+        routes.extend(of_buckets);
+        let s3_routes = listed(&buckets_of_s3);
+        let site = Site::new(7, mount)
+            .with(of_minio)
+            .with(buckets_in_json)
+            .with(keyway_openapi::mount().expect("routes"))
+            .with(buckets_of_s3)
+            .with_cors(cors);
         let root = Signer::new("root", "root-secret");
         Self {
             clock,
@@ -128,11 +187,14 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(Site::new(7, mount).with_cors(cors)),
+            site: Arc::new(site),
             routes,
             counts,
+            minio_routes,
+            s3_routes,
             vault,
             root,
+            openapi,
         }
     }
 
@@ -141,9 +203,14 @@ impl MemorySite {
         Arc::clone(&self.site)
     }
 
-    /// Method and path (below the prefix) of every route.
+    /// Method and path (below the prefix) of every route but S3's.
     pub fn routes(&self) -> &[(String, String)] {
         &self.routes
+    }
+
+    /// The OpenAPI document of what is mounted, or what it lacks.
+    pub fn openapi(&self) -> Result<&str, &[String]> {
+        self.openapi.as_deref().map_err(Vec::as_slice)
     }
 
     /// Those of [`Self::routes`] that the function of this name mounts.
@@ -158,9 +225,19 @@ impl MemorySite {
         panic!("there is no function {function}")
     }
 
+    /// Function, method and path (below the prefix) of every route of MinIO's API.
+    pub fn minio_routes(&self) -> &[(&'static str, String, String)] {
+        &self.minio_routes
+    }
+
     /// The Vault that it reaches, whatever it is told.
     pub fn vault(&self) -> &MemoryVault {
         &self.vault
+    }
+
+    /// Method and path of every route of S3's protocol.
+    pub fn s3_routes(&self) -> &[(String, String)] {
+        &self.s3_routes
     }
 
     /// Who may do everything.
@@ -204,9 +281,14 @@ impl MemorySite {
 
     /// Calls as somebody; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
-        let path = format!("/rustfs/admin/v3{path}");
+        self.call_at(signer, method, &format!("/rustfs/admin/v3{path}"), body)
+            .await
+    }
+
+    /// Calls as somebody; `path` is the whole.
+    pub async fn call_at(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let time = SystemTime::from(self.clock.now());
-        self.send(signer.request(method, HOST, &path, body.as_bytes(), time))
+        self.send(signer.request(method, HOST, path, body.as_bytes(), time))
             .await
     }
 
@@ -226,12 +308,30 @@ impl MemorySite {
         self.send_from(request, LOOPBACK).await
     }
 
-    /// Sends a request as it is, from this peer.
+    /// Sends a request as it is, from this peer. The answer must be one that is described.
     pub async fn send_from(&self, request: http::Request<Bytes>, peer: Peer) -> Answer {
+        let asked = request.clone();
         let request = request.map(|body| -> keyway_http::Body {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
-        self.site.respond(request, peer).await.into()
+        let answer = self.site.respond(request, peer).await.into();
+        if let Err(said) = Described::committed().check(&asked, &answer) {
+            panic!("{said}");
+        }
+        answer
+    }
+
+    /// Calls S3 as root; `path` is the whole of it.
+    pub async fn s3(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.s3_as(&self.root, method, path, body).await
+    }
+
+    /// Calls S3 as somebody.
+    pub async fn s3_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let time = SystemTime::from(self.clock.now());
+        let signer = signer.clone().for_service("s3");
+        self.send(signer.request(method, HOST, path, body.as_bytes(), time))
+            .await
     }
 
     /// A request signed by root that declares its payload in `x-amz-content-sha256`.

@@ -15,46 +15,41 @@ use tokio::task::JoinHandle;
 
 use crate::{Answer, Signer, Target};
 
-/// The functions, which can be built as they are deployed.
-const FUNCTIONS: [&str; 4] = [
-    "keyway-fn-keys",
-    "keyway-fn-datakey",
-    "keyway-fn-janitor",
-    "keyway-fn-all",
-];
-
-/// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_PROFILE` names
-/// another profile than `dev` to build the functions with.
+/// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_FUNCTIONS` names
+/// the folder where SAM has built the functions, which are then those.
 pub fn binary(name: &str) -> PathBuf {
-    static BUILT: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
-    let [dev, other] = &BUILT;
-    let folder = match crate::aws::variable("KEYWAY_TEST_PROFILE") {
-        Some(profile) if FUNCTIONS.contains(&name) => other.get_or_init(|| {
-            let mut packages = vec!["--profile", &profile];
-            for function in FUNCTIONS {
-                packages.extend(["-p", function]);
-            }
-            build(&packages);
-            target().join(&profile)
-        }),
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(folder) = crate::aws::variable("KEYWAY_TEST_FUNCTIONS")
+        && let Some(function) = name.strip_prefix("keyway-fn-")
+    {
+        let bootstrap = crate::project()
+            .join(folder)
+            .join(logical_id(function))
+            .join("bootstrap");
+        assert!(bootstrap.exists(), "there is no {}", bootstrap.display());
+        return bootstrap;
+    }
+    let folder = BUILT.get_or_init(|| {
+        let cargo = option_env!("CARGO").unwrap_or("cargo");
         // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
-        _ => dev.get_or_init(|| {
-            build(&["--workspace", "--bins"]);
-            target().join("debug")
-        }),
-    };
+        let built = std::process::Command::new(cargo)
+            .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+            .current_dir(crate::project())
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the binaries do not build");
+        target().join("debug")
+    });
     folder.join(name)
 }
 
-fn build(what: &[&str]) {
-    let cargo = option_env!("CARGO").unwrap_or("cargo");
-    let built = std::process::Command::new(cargo)
-        .args(["build", "--quiet", "--locked"])
-        .args(what)
-        .current_dir(crate::project())
-        .status()
-        .expect("cargo runs");
-    assert!(built.success(), "the binaries do not build");
+/// What the template calls a function: `bucket-encryption` is `BucketEncryptionFunction`.
+fn logical_id(function: &str) -> String {
+    let words = function.split('-').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
+    });
+    words.collect::<String>() + "Function"
 }
 
 /// Where this workspace is built.

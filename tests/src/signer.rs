@@ -2,7 +2,8 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
@@ -73,6 +74,11 @@ impl Signer {
         );
         let identity = credentials.into();
         let mut settings = SigningSettings::default();
+        if self.service == "s3" {
+            // S3 takes paths as they are.
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
         if declared.is_some() {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::{Answer, Signer};
+use crate::{Answer, Described, Signer};
 
 /// Something that answers requests.
 pub trait Target {
@@ -20,7 +20,7 @@ pub trait Target {
     fn send(&self, request: Request<Bytes>) -> impl Future<Output = Answer>;
 }
 
-/// Goes through every route of master keys and data keys, what they answer and what they refuse, under ids that begin
+/// Goes through every route, what they answer and what they refuse, under ids that begin
 /// with `scope`. The deployment must be running and allow immediate deletion; `root` is its root access key.
 /// Returns every answer in the order of its request.
 pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) -> Vec<Answer> {
@@ -34,7 +34,11 @@ pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) 
     walk.lists(scope).await;
     walk.data_keys(scope).await;
     walk.bad_requests(scope).await;
+    walk.buckets(scope).await;
     walk.deletion(scope).await;
+    walk.first_generation(scope).await;
+    walk.minio(scope).await;
+    walk.service().await;
     walk.answers
 }
 
@@ -48,7 +52,8 @@ const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
 
 impl<T: Target> Walk<'_, T> {
     async fn send(&mut self, request: Request<Bytes>) -> Answer {
-        let answer = self.target.send(request).await;
+        let answer = self.target.send(request.clone()).await;
+        assert_eq!(Described::committed().check(&request, &answer), Ok(()));
         self.answers.push(answer.clone());
         answer
     }
@@ -253,6 +258,175 @@ impl<T: Target> Walk<'_, T> {
             .call_below(PREFIXES[0], "POST", "/kms/keys", &large)
             .await;
         assert_eq!(large.refusal(), (413, "RequestTooLarge".to_owned()));
+    }
+
+    async fn first_generation(&mut self, scope: &str) {
+        let by_name = format!("keyName={scope}-first");
+        for (method, route, field, expected) in [
+            ("POST", "create", "status", "created"),
+            ("GET", "status", "algorithm", "AES256"),
+            ("POST", "disable", "status", "disabled"),
+            ("PUT", "enable", "status", "enabled"),
+            ("PUT", "disable", "message", "Key disabled successfully"),
+            ("POST", "enable", "message", "Key enabled successfully"),
+        ] {
+            for prefix in PREFIXES {
+                if route == "create" && prefix == PREFIXES[1] {
+                    continue;
+                }
+                let path = format!("/kms/key/{route}?{by_name}");
+                let answer = self.call_below(prefix, method, &path, "").await.ok();
+                assert_eq!(answer[field], expected, "{method} {route}");
+            }
+        }
+        let path = format!("/kms/key/list?pattern={scope}-fir*");
+        let listed = self.call("GET", &path, &Value::Null).await.ok();
+        assert_eq!(listed["keys"].as_array().expect("keys").len(), 1);
+        let absent = format!("/kms/key/status?keyName={scope}-absent");
+        let absent = self.refused("GET", &absent, &Value::Null).await;
+        assert_eq!(absent, (404, "KMSKeyNotFound".to_owned()));
+    }
+
+    async fn minio(&mut self, scope: &str) {
+        let id = format!("{scope}-mc");
+        let prefix = "/minio/kms/v1";
+        let create = format!("/key/create?key-id={id}");
+        let created = self.call_below(prefix, "POST", &create, "").await;
+        assert_eq!((created.status.as_u16(), created.body.len()), (200, 0));
+        let again = self.call_below(prefix, "POST", &create, "").await;
+        assert_eq!(again.status, 409);
+        assert_eq!(again.json()["Code"], "kms:KeyAlreadyExists");
+        let list = format!("/key/list?pattern={scope}-m*");
+        let listed = self.call_below(prefix, "GET", &list, "").await.ok();
+        assert_eq!(listed[0]["name"], id.as_str());
+        assert_eq!(listed.as_array().expect("keys").len(), 1);
+        let status = format!("/key/status?key-id={id}");
+        let status = self.call_below(prefix, "GET", &status, "").await.ok();
+        assert_eq!(status, json!({"key-id": id}));
+        let absent = format!("/key/status?key-id={scope}-absent");
+        let absent = self.call_below(prefix, "GET", &absent, "").await.ok();
+        assert!(absent["encryption-error"].is_string(), "{absent}");
+        let version = self.call_below(prefix, "GET", "/version", "").await.ok();
+        assert!(version["version"].is_string(), "{version}");
+        self.call_below(prefix, "GET", "/status", "").await.ok();
+        // It tells of the process that answers, and is no two times the same.
+        let status = self.answers.pop().expect("an answer").json();
+        assert_eq!(status["state"]["KeyStoreReachable"], true, "{status}");
+        let (host, now) = (self.target.host(), self.target.now());
+        let path = format!("{prefix}/key/list?pattern=*");
+        let stranger = Signer::new(&format!("{scope}-nobody"), "secret");
+        let request = stranger.request("GET", &host, &path, b"", now);
+        let refused = self.send(request).await;
+        assert_eq!(refused.status, 403);
+        assert_eq!(refused.json()["Code"], "InvalidAccessKeyId");
+    }
+
+    async fn service(&mut self) {
+        for (method, path) in [
+            ("GET", "/kms/service-status"),
+            ("GET", "/kms/status"),
+            ("POST", "/kms/status"),
+        ] {
+            let status = self.call(method, path, &Value::Null).await.ok();
+            assert_eq!(status["status"], "Running", "{path}: {status}");
+            assert_eq!(status["healthy"], true, "{path}: {status}");
+        }
+        let first = self.call_below(PREFIXES[1], "GET", "/kms/status", "").await;
+        assert_eq!(first.ok()["status"], "connected");
+        let cleared = self
+            .call("POST", "/kms/clear-cache", &Value::Null)
+            .await
+            .status;
+        assert_eq!(cleared, 204);
+        let running = json!({"backend_type": "local"});
+        let refused = self.refused("POST", "/kms/configure", &running).await;
+        assert_eq!(refused, (409, "Conflict".to_owned()));
+        let stopped = self.call("POST", "/kms/stop", &Value::Null).await.ok();
+        assert_eq!(stopped["status"], "Configured");
+        let configure = json!({"backend_type": "local", "cache_ttl_seconds": 300});
+        self.call("POST", "/kms/configure", &configure).await.ok();
+        // Its id is another each time.
+        let configured = self.answers.pop().expect("an answer").json();
+        assert_eq!(configured["message"], "KMS configured successfully");
+        let started = self.call("POST", "/kms/start", &json!({})).await.ok();
+        assert_eq!(started["status"], "Running");
+        let config = self.call("GET", "/kms/config", &Value::Null).await.ok();
+        assert_eq!(config["cache_ttl_seconds"], 300);
+        let changes = json!({"cache_ttl_seconds": 600});
+        self.call("POST", "/kms/reconfigure", &changes).await.ok();
+        self.answers.pop().expect("an answer");
+        let config = self.call("GET", "/kms/config", &Value::Null).await.ok();
+        assert_eq!(config["cache_ttl_seconds"], 600);
+    }
+
+    /// In S3's own protocol.
+    async fn s3(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (host, now) = (self.target.host(), self.target.now());
+        let signer = self.root.clone().for_service("s3");
+        let request = signer.request(method, &host, path, body.as_bytes(), now);
+        let answer = self.send(request).await;
+        let text = String::from_utf8(answer.body.to_vec()).expect("text");
+        (answer.status.as_u16(), text)
+    }
+
+    async fn buckets(&mut self, scope: &str) {
+        let (bucket, key) = (format!("{scope}-photos"), format!("{scope}-data"));
+        let of_bucket = format!("/api/v1/bucket-encryption/{bucket}");
+        let absent = self.refused("GET", &of_bucket, &Value::Null).await;
+        assert_eq!(absent, (404, "NotFound".to_owned()));
+        assert_eq!(self.s3("HEAD", &format!("/{bucket}"), "").await.0, 404);
+        assert_eq!(self.s3("PUT", &format!("/{bucket}"), "").await.0, 200);
+        let (status, again) = self.s3("PUT", &format!("/{bucket}"), "").await;
+        assert_eq!(status, 409, "{again}");
+        assert_eq!(self.s3("HEAD", &format!("/{bucket}"), "").await.0, 200);
+        let listed = self.call("GET", "/api/v1/buckets", &Value::Null).await.ok();
+        assert_eq!(listed["buckets"][0]["name"], bucket.as_str());
+        let (_, listed) = self.s3("GET", "/?x-id=ListBuckets", "").await;
+        assert!(
+            listed.contains(&format!("<Name>{bucket}</Name>")),
+            "{listed}"
+        );
+        let none = self.refused("GET", &of_bucket, &Value::Null).await;
+        let no_encryption = "ServerSideEncryptionConfigurationNotFoundError";
+        assert_eq!(none, (404, no_encryption.to_owned()));
+
+        let short = json!({"sse_algorithm": "aws:kms", "kms_master_key_id": key});
+        let put = self.call("PUT", &of_bucket, &short).await.ok();
+        for prefix in ["", PREFIXES[0], PREFIXES[1]] {
+            let got = self.call_below(prefix, "GET", &of_bucket, "").await.ok();
+            let rules = "ServerSideEncryptionConfiguration";
+            assert_eq!(got[rules], put[rules]);
+        }
+        let (_, got) = self.s3("GET", &format!("/{bucket}?encryption"), "").await;
+        assert!(
+            got.contains(&format!("<KMSMasterKeyID>{key}</KMSMasterKeyID>")),
+            "{got}"
+        );
+        let described = format!("/kms/keys/{key}?impact=true");
+        let described = self.call("GET", &described, &Value::Null).await.ok();
+        let used_by = &described["impact"]["references"][0]["id"];
+        assert_eq!(used_by, bucket.as_str());
+        let at_once = json!({"key_id": key, "force_immediate": true, "confirm_key_id": key});
+        let refused = self.refused("DELETE", "/kms/keys/delete", &at_once).await;
+        assert_eq!(refused, (409, "Conflict".to_owned()));
+
+        let rules = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>\
+            <SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>absent</KMSMasterKeyID>\
+            </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
+        let encryption = format!("/{bucket}?encryption=");
+        let (status, refused) = self.s3("PUT", &encryption, rules).await;
+        assert!(
+            status == 400 && refused.contains("KMS.NotFoundException"),
+            "{refused}"
+        );
+        let aes = rules
+            .replace("aws:kms", "AES256")
+            .replace("<KMSMasterKeyID>absent</KMSMasterKeyID>", "");
+        assert_eq!(self.s3("PUT", &encryption, &aes).await.0, 200);
+        assert_eq!(self.s3("DELETE", &encryption, "").await.0, 204);
+        self.call("DELETE", &of_bucket, &Value::Null).await.ok();
+        let (status, none) = self.s3("GET", &encryption, "").await;
+        assert!(status == 404 && none.contains(no_encryption), "{none}");
     }
 
     async fn deletion(&mut self, scope: &str) {

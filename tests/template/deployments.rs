@@ -23,6 +23,10 @@ impl Deployment {
         self.given("Front") == "http-api"
     }
 
+    pub(crate) fn has_vault(&self) -> bool {
+        self.given("Vault") == "on"
+    }
+
     pub(crate) fn is_iam(&self) -> bool {
         self.given("Auth") == "iam"
     }
@@ -116,6 +120,9 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("IamPolicy", "kms-key-user"),
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
+        ("Vault", "on"),
+        ("CorsOrigins", "https://console.example.com,http://localhost:3000"),
+        ("S3Endpoint", "aws"),
     ];
     let mut sets = Vec::new();
     for (front, domains) in [

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keyway_dialect_rustfs::PREFIXES;
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs::{BUCKET_PREFIXES, PREFIXES};
 use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
@@ -47,6 +48,25 @@ fn function_urls() -> impl Iterator<Item = &'static Deployment> {
         .filter(|deployment| !deployment.is_http_api())
 }
 
+#[test]
+fn consoles_may_call_from_the_origins_that_are_listed() {
+    for deployment in http_apis() {
+        let cors = &deployment.properties("Api")["Body"]["x-amazon-apigateway-cors"];
+        if deployment.given("CorsOrigins").is_empty() {
+            assert!(cors.is_null(), "{cors}");
+        } else {
+            assert!(cors["allowOrigins"]["Fn::Split"].is_array(), "{cors}");
+            assert!(cors["allowCredentials"].is_null(), "{cors}");
+        }
+    }
+    for deployment in function_urls() {
+        let (_, function) = deployment.functions()["keyway-fn-all"];
+        let variables = Deployment::variables(function);
+        let given = !deployment.given("CorsOrigins").is_empty();
+        assert_eq!(variables.contains_key("KEYWAY_CORS_ORIGINS"), given);
+    }
+}
+
 #[tokio::test]
 async fn the_api_has_the_routes_that_the_functions_mount() {
     let site = MemorySite::not_configured(false).await;
@@ -54,11 +74,33 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     for (function, routes) in [
         ("KeysFunction", site.routes_of("keys")),
         ("DatakeyFunction", site.routes_of("datakey")),
+        ("ServiceFunction", site.routes_of("service")),
     ] {
         for (method, path) in routes {
             for prefix in PREFIXES {
                 mounted.insert(format!("{method} {prefix}{path}"), function.to_owned());
             }
+        }
+    }
+    for (function, method, path) in site.minio_routes() {
+        let function = match *function {
+            "keys" => "KeysFunction",
+            "datakey" => "DatakeyFunction",
+            _ => "ServiceFunction",
+        };
+        let route = format!("{method} {}{path}", minio::PREFIXES[0]);
+        mounted.insert(route, function.to_owned());
+    }
+    for (method, path) in site.routes_of("bucket-encryption") {
+        for prefix in BUCKET_PREFIXES {
+            let route = format!("{method} {prefix}{path}");
+            mounted.insert(route, "BucketsFunction".to_owned());
+        }
+    }
+    for (method, path) in site.s3_routes() {
+        // Two routes that only a slash at the end tells apart are more than an API may take.
+        if path == "/" || !path.ends_with('/') {
+            mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
     }
     for deployment in http_apis() {
@@ -97,12 +139,50 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         let called: BTreeSet<String> = routes
             .iter()
             // As Lambda writes parameters.
-            .map(|(route, function)| format!("{function} {}", route.replace("{key_id}", "*")))
+            .map(|(route, function)| {
+                let route = route.replace("{key_id}", "*").replace("{bucket}", "*");
+                format!("{function} {route}")
+            })
             .collect();
         assert_eq!(allowed, called);
     }
     for deployment in function_urls() {
         assert!(deployment.of_type("AWS::ApiGatewayV2::Api").is_empty());
+    }
+}
+
+/// Each route's permission is a statement of its function's policy, for which Lambda has 20 KB.
+#[test]
+fn the_permissions_of_every_route_find_room() {
+    // As long as they may be by docs/deploy.md, and the longest region's.
+    let stack = "s".repeat(24);
+    let suffix = "0".repeat(13);
+    for deployment in http_apis() {
+        let mut sizes = BTreeMap::<&str, usize>::new();
+        for (name, permission) in deployment.of_type("AWS::Lambda::Permission") {
+            let function = reference(&permission["FunctionName"]).unwrap();
+            let source = permission["SourceArn"]["Fn::Sub"][0].as_str().unwrap_or("");
+            let source = source
+                .replace("${AWS::Partition}", "aws")
+                .replace("${AWS::Region}", "ap-southeast-1")
+                .replace("${AWS::AccountId}", "123456789012")
+                .replace("${__ApiId__}", "a1b2c3d4e5")
+                .replace("${__Stage__}", "*");
+            assert!(!source.contains("${"), "{source}");
+            let arn = "arn:aws:lambda:ap-southeast-1:123456789012:function";
+            let statement = json!({
+                "Sid": format!("{stack}-{name}-{suffix}"),
+                "Effect": "Allow",
+                "Principal": {"Service": "apigateway.amazonaws.com"},
+                "Action": "lambda:InvokeFunction",
+                "Resource": format!("{arn}:{stack}-{function}-{suffix}"),
+                "Condition": {"ArnLike": {"AWS:SourceArn": source}},
+            });
+            *sizes.entry(function).or_insert(100) += statement.to_string().len() + 1;
+        }
+        for (function, size) in sizes {
+            assert!(size <= 20_480, "{function}: {size}");
+        }
     }
 }
 
@@ -117,10 +197,27 @@ async fn the_local_front_calls_the_same_functions() {
         for (_, path) in site.routes_of("datakey") {
             expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-datakey""#));
         }
+        for (_, path) in site.routes_of("service") {
+            expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-service""#));
+        }
         for (_, path) in site.routes_of("keys") {
             assert!(path.starts_with("/kms/"), "{path}");
         }
         expected.insert(format!(r#""{prefix}/kms/{{*route}}" = "keyway-fn-keys""#));
+    }
+    for (function, _, path) in site.minio_routes() {
+        let prefix = minio::PREFIXES[0];
+        expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-{function}""#));
+    }
+    for prefix in BUCKET_PREFIXES {
+        for (_, path) in site.routes_of("bucket-encryption") {
+            expected.insert(format!(
+                r#""{prefix}{path}" = "keyway-fn-bucket-encryption""#
+            ));
+        }
+    }
+    for (_, path) in site.s3_routes() {
+        expected.insert(format!(r#""{path}" = "keyway-fn-bucket-encryption""#));
     }
     assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
@@ -134,7 +231,12 @@ fn events_have_the_shape_that_functions_expect() {
         }
         // Paths of a named stage would have its name in them.
         assert_eq!(stage(deployment)["StageName"], "$default");
-        for package in ["keyway-fn-keys", "keyway-fn-datakey"] {
+        for package in [
+            "keyway-fn-keys",
+            "keyway-fn-datakey",
+            "keyway-fn-service",
+            "keyway-fn-bucket-encryption",
+        ] {
             let (_, function) = deployment.functions()[package];
             let variables = Deployment::variables(function);
             assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "http-api");

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use http::StatusCode;
+use keyway_dialect_minio as minio;
 use keyway_tests::{RuntimeApi, binary};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -54,6 +55,7 @@ fn functions_know_their_variables() {
             ("Auth", "KEYWAY_AUTH"),
             ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
             ("SigningRegion", "KEYWAY_REGION"),
+            ("S3Endpoint", "KEYWAY_S3_ENDPOINT"),
         ] {
             assert_eq!(
                 given.contains(variable),
@@ -62,6 +64,15 @@ fn functions_know_their_variables() {
             );
         }
         assert_eq!(given.contains("KEYWAY_IAM_POLICY"), deployment.is_iam());
+    }
+}
+
+/// How a route answers whom nobody has verified.
+fn unverified(route: &str) -> StatusCode {
+    if route.contains(minio::PREFIXES[0]) {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::UNAUTHORIZED
     }
 }
 
@@ -108,7 +119,7 @@ impl Function {
         let (method, path) = route.split_once(' ').unwrap();
         let event = json!({
             "version": "2.0",
-            "rawPath": path.replace("{key_id}", "reports"),
+            "rawPath": path.replace("{key_id}", "reports").replace("{bucket}", "photos"),
             "rawQueryString": "",
             "headers": {"host": "keyway.test"},
             "requestContext": {"http": {"method": method, "sourceIp": "192.0.2.1"}},
@@ -135,16 +146,26 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
             for route in [
                 "GET /rustfs/admin/v3/kms/keys",
                 "POST /minio/admin/v3/kms/rewrap",
+                "GET /rustfs/admin/v3/kms/service-status",
+                "GET /minio/kms/v1/key/status",
+                "GET /api/v1/buckets",
             ] {
-                assert_eq!(all.status(route).await, StatusCode::UNAUTHORIZED, "{route}");
+                assert_eq!(all.status(route).await, unverified(route), "{route}");
             }
+            assert_eq!(all.status("GET /").await, StatusCode::FORBIDDEN);
             continue;
         }
         for (route, called) in routes(deployment) {
             for (name, function) in &functions {
                 // Who is no stranger to the route finds out first that there is nobody to be verified.
+                let (_, path) = route.split_once(' ').unwrap();
+                let is_of_s3 = path == "/" || path == "/{bucket}";
                 let expected = if called == *name {
-                    StatusCode::UNAUTHORIZED
+                    if is_of_s3 {
+                        StatusCode::FORBIDDEN
+                    } else {
+                        unverified(&route)
+                    }
                 } else {
                     StatusCode::NOT_FOUND
                 };

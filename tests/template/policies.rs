@@ -9,15 +9,32 @@ use crate::deployments::{Deployment, arn_of, deployments, reference};
 /// What may be done to records of a kind, a secret or a log.
 type Grants = BTreeMap<String, BTreeSet<String>>;
 
-/// What the ports of a function need. Those that manage keys write what they manage and make the keyring; those that
-/// use keys read; the janitor removes what is due, claims it first by writing it, and has no secret.
-fn needed(package: &str) -> Grants {
+/// What the ports of a function need. Those that manage keys or the service write what they manage and make the keyring;
+/// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
+/// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
+/// records, and reaches S3 where it is told to.
+fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
+    const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
+    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
     let manages = [
         (
             "kind key",
             "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem",
         ),
+        (
+            "kind config",
+            "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
+        ),
+        ("kind access-key", READ),
+        (
+            "secret RootKeyring",
+            "secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
+        ),
+        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
+    ];
+    let configures = [
+        ("kind key", "dynamodb:GetItem dynamodb:Query"),
         (
             "kind config",
             "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
@@ -42,15 +59,30 @@ fn needed(package: &str) -> Grants {
             "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem dynamodb:DeleteItem",
         ),
         ("kind config", READ),
+        ("secret RootKeyring", "secretsmanager:GetSecretValue"),
     ];
+    let without_vault = &removes[..2];
+    let looks = &[("kind bucket", "dynamodb:Query")][..];
+    let serves = match deployment.given("S3Endpoint") {
+        "" => &[("kind bucket", SERVE)][..],
+        _ => &[("kind bucket", SERVE), ("s3", OF_AWS)],
+    };
+    let buckets = match package {
+        "keyway-fn-keys" | "keyway-fn-janitor" => looks,
+        "keyway-fn-all" | "keyway-fn-bucket-encryption" => serves,
+        _ => &[],
+    };
     let ports = match package {
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
-        "keyway-fn-datakey" => &uses,
-        "keyway-fn-janitor" => &removes,
+        "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
+        "keyway-fn-service" => &configures,
+        "keyway-fn-janitor" if deployment.has_vault() => &removes,
+        "keyway-fn-janitor" => without_vault,
         other => panic!("{other} has no ports here"),
     };
     ports
         .iter()
+        .chain(buckets)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {
             (
@@ -129,6 +161,10 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         );
         return format!("secret {secret}");
     }
+    if resource == "*" {
+        // Which buckets there will be nobody knows; what may be done to them is compared.
+        return "s3".to_owned();
+    }
     let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
     assert_eq!(
         reference(&function["LoggingConfig"]["LogGroup"]),
@@ -146,13 +182,23 @@ fn roles_allow_what_the_ports_do() {
         if deployment.is_http_api() {
             assert_eq!(
                 packages,
-                ["keyway-fn-datakey", "keyway-fn-janitor", "keyway-fn-keys"]
+                [
+                    "keyway-fn-bucket-encryption",
+                    "keyway-fn-datakey",
+                    "keyway-fn-janitor",
+                    "keyway-fn-keys",
+                    "keyway-fn-service"
+                ]
             );
         } else {
             assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
         }
         for (package, (_, function)) in functions {
-            assert_eq!(allowed(deployment, function), needed(package), "{package}");
+            assert_eq!(
+                allowed(deployment, function),
+                needed(deployment, package),
+                "{package}"
+            );
         }
         let roles = deployment.of_type("AWS::IAM::Role").len();
         assert_eq!(
@@ -178,7 +224,7 @@ fn functions_are_told_of_the_secrets_that_they_may_read() {
                 ("KEYWAY_ROOT_KEYRING_SECRET", "RootKeyring"),
                 ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "RootAccessKey"),
             ];
-            let needed = needed(package);
+            let needed = needed(deployment, package);
             let expected = expected
                 .into_iter()
                 .filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));

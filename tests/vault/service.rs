@@ -344,7 +344,8 @@ async fn of_many_creations_over_openbao_one_wins_and_its_copy_is_its_record() {
             post(&one, "/kms/keys/tag", &a),
             post(&other, "/kms/keys/tag", &b)
         );
-        (a.ok(), b.ok());
+        a.ok();
+        b.ok();
     }
     let folder = root.path().to_str().unwrap();
     let check = ["rewrap-keys", "--data-dir", folder, "--output", "json"];

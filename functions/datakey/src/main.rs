@@ -1,6 +1,9 @@
-//! The data-key routes as a function. It reads the table and never writes it.
+//! The data-key routes as a function, and the one that tries a key out. It reads the table and never writes it.
+
+use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
+use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes};
 use keyway_http::Mount;
 
@@ -8,11 +11,14 @@ use keyway_http::Mount;
 async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let server = function.reading().await?;
-    let dialect = RustFs::new(server.authenticator);
-    let mount = Mount::new(
-        dialect,
-        PREFIXES.to_vec(),
-        datakey_routes(&server.data_keys),
+    let data_keys = &server.data_keys;
+    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs, PREFIXES.to_vec(), datakey_routes(data_keys))?;
+    let minio = Mount::new(
+        Minio::new(server.authenticator),
+        minio::PREFIXES.to_vec(),
+        minio::datakey_routes(data_keys),
     )?;
-    function.serve(mount).await
+    let site = function.site(mount)?.with(minio);
+    function.serve_site(site).await
 }

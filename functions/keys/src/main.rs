@@ -1,6 +1,9 @@
 //! The master-key routes as a function. It is the one that makes the deployment on its very first start.
 
+use std::sync::Arc;
+
 use keyway_deployment_aws::Function;
+use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, key_routes};
 use keyway_http::Mount;
 
@@ -9,7 +12,10 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());
-    let dialect = RustFs::new(server.authenticator);
-    let mount = Mount::new(dialect, PREFIXES.to_vec(), key_routes(&keys))?;
-    function.serve(mount).await
+    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs, PREFIXES.to_vec(), key_routes(&keys))?;
+    let minio = Minio::new(server.authenticator);
+    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
+    let site = function.site(mount)?.with(minio);
+    function.serve_site(site).await
 }

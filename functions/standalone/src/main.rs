@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod identity;
+mod import;
 mod moving;
 mod place;
 mod serve;
@@ -44,6 +45,9 @@ enum Command {
     /// Make and show the identities by which clients of the KES API are known
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Bring keys here from KES or MinIO, also while servers run; no key is overwritten, and it may be run again
+    #[command(subcommand)]
+    Import(import::Import),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
@@ -66,6 +70,7 @@ async fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Identity(command) => identity::run(command),
+        Command::Import(import) => import::run(import).await,
         Command::RewrapKeys(job) => moving::rewrap(job).await,
         Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
@@ -100,6 +105,7 @@ fn print(text: &str) {
 fn explain(error: KmsError) -> anyhow::Error {
     match error {
         KmsError::Invalid { field, reason } => anyhow!("{field}: {reason}"),
+        KmsError::KeyExists(id) => anyhow!("a key {id} exists already"),
         KmsError::AccessKeyNotFound(id) => anyhow!("there is no access key {id}"),
         KmsError::NotConfigured => anyhow!("the service is not configured"),
         KmsError::Conflict(why) => anyhow!(why),

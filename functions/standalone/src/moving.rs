@@ -21,7 +21,7 @@ pub(crate) struct Job {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     /// For people
     Text,
     /// One JSON object
@@ -43,13 +43,13 @@ pub(crate) async fn restore(job: Job) -> anyhow::Result<()> {
 }
 
 /// Shown on a terminal only.
-fn bar() -> anyhow::Result<ProgressBar> {
+pub(crate) fn bar() -> anyhow::Result<ProgressBar> {
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} keys, {elapsed} gone, {eta} left")?;
     Ok(ProgressBar::new(0).with_style(style))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_length(progress.total);
     bar.set_position(progress.done);
 }

@@ -1,12 +1,17 @@
 //! Where the deployment is: in a folder of this machine, or on AWS.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::Writing;
-use keyway_deployment_aws::{FirstUse, Place};
+use keyway_deployment_aws::{FirstUse, ObjectStore, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
+use keyway_domain::ports::Buckets;
+use keyway_secrets_secretsmanager::SecretsManager;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder.
 #[derive(Clone, Args)]
@@ -55,20 +60,52 @@ impl Whereabouts {
     pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing(self.region.as_deref()).await
     }
+
+    /// All secrets of the AWS account in the region, wherever the deployment is.
+    pub(crate) async fn account_secrets(&self) -> anyhow::Result<SecretsManager> {
+        let (region, credentials) = aws(self.region.as_deref()).await?;
+        keyway_deployment_aws::account_secrets(&region, credentials)
+    }
 }
 
-/// With the region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
+/// The buckets of the object store, if there is one, else those of the table. The object store is asked as AWS's own
+/// tools would ask it from here, unless the settings name an access key for it.
+pub(crate) async fn buckets(
+    store: &ObjectStore,
+    ports: &Writing,
+) -> anyhow::Result<Arc<dyn Buckets>> {
+    let found = if store.needs_credentials()? {
+        Some(loader(store.s3_region.as_deref()).load().await)
+    } else {
+        None
+    };
+    Ok(match store.open(found.as_ref())? {
+        Some(store) => store.noted(Arc::clone(&ports.table), Arc::clone(&ports.random)),
+        None => ports.table_buckets(),
+    })
+}
+
+fn loader(region: Option<&str>) -> ConfigLoader {
+    let loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
+    match region {
+        Some(region) => loader.region(aws_config::Region::new(region.to_owned())),
+        None => loader,
+    }
+}
+
 async fn on_aws(
     place: &Place,
     first_use: FirstUse,
     region: Option<&str>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-    let mut loader =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
-    if let Some(region) = region {
-        loader = loader.region(aws_config::Region::new(region.to_owned()));
-    }
-    let found = loader.load().await;
+    let (region, credentials) = aws(region).await?;
+    keyway_deployment_aws::writing(place, first_use, &region, credentials)
+}
+
+/// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
+async fn aws(region: Option<&str>) -> anyhow::Result<(String, SharedCredentialsProvider)> {
+    let found = loader(region).load().await;
     let region = found
         .region()
         .context("no region: pass --region, or set AWS_REGION")?
@@ -76,5 +113,5 @@ async fn on_aws(
     let credentials = found
         .credentials_provider()
         .context("no AWS credentials were found")?;
-    keyway_deployment_aws::writing(place, first_use, &region, credentials)
+    Ok((region, credentials))
 }

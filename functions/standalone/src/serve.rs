@@ -8,9 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, default_key_id, instance, root_access_key,
+    Proof, Server, Settings, SystemMachine, default_key_id, instance, root_access_key,
 };
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
+use keyway_deployment_aws::ObjectStore;
+use keyway_dialect_minio::{self as minio, Minio};
+use keyway_dialect_rustfs::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+};
+use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
@@ -20,13 +25,16 @@ use keyway_runtime_hyper::{Clients, LogFormat, Tls, listen, listen_tls, start_lo
 use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
-use crate::place::Deployment;
+use crate::place::{Deployment, buckets};
 use crate::tell;
 
 #[derive(Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     deployment: Deployment,
+
+    #[command(flatten)]
+    object_store: ObjectStore,
 
     #[command(flatten)]
     settings: Settings,
@@ -86,6 +94,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .map_err(anyhow::Error::from_boxed)
         .context("--log")?;
     let stop = stop_signal()?;
+    let machine = Arc::new(SystemMachine::start()) as _;
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let (ports, kept) = serve.deployment.open().await?;
     let root = match kept {
@@ -122,12 +131,30 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         Some(ServiceState::Running) => "Running",
     };
 
-    let mut routes = key_routes(&ports.keys(&server, &serve.settings));
+    let keys = ports.keys(&server, &serve.settings);
+    let control = ports.control(&server);
+    let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&ports.control(&server)));
-    let dialect = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(dialect, PREFIXES.to_vec(), routes)?;
-    let site = Site::new(instance(ports.random.as_ref())?, mount);
+    routes.extend(service_routes(&control));
+    let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
+    let mut of_minio = minio::key_routes(&keys);
+    of_minio.extend(minio::datakey_routes(&server.data_keys));
+    of_minio.extend(minio::service_routes(&control, &machine));
+    let minio = Minio::new(Arc::clone(&server.authenticator));
+    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
+    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
+    let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
+    let buckets_of_s3 = Mount::new(
+        S3::new(Arc::clone(&server.authenticator)),
+        s3::PREFIXES.to_vec(),
+        s3::bucket_routes(&buckets),
+    )?;
+    let site = Site::new(instance(ports.random.as_ref())?, mount)
+        .with(minio)
+        .with(buckets_in_json)
+        .with(keyway_openapi::mount()?)
+        .with(buckets_of_s3);
     let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
     let tls = match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => Some(

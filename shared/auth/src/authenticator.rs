@@ -79,8 +79,8 @@ impl Authenticator {
     /// The caller that the request's signature proves.
     ///
     /// # Errors
-    /// [`AuthError::Denied`] when it proves nobody. An access key that does not exist, has expired or comes with
-    /// the wrong session token reads the same as a wrong signature.
+    /// [`AuthError::Denied`] when it proves nobody. An access key that comes with the wrong session token
+    /// is the same as a wrong signature; one that does not exist or has expired reads the same.
     pub async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
         match &self.0 {
             Source::Signature(signatures) => signatures.authenticate(request).await,
@@ -99,7 +99,7 @@ impl Signatures {
             .credentials
             .find(presented.access_key_id())
             .await?
-            .ok_or(Denied::SignatureMismatch)?;
+            .ok_or(Denied::UnknownAccessKey)?;
         presented.verify(
             credential.secret.expose(),
             self.clock.now(),

@@ -4,11 +4,12 @@
 //! fresh random bytes in, so every output can be reproduced from its inputs and checked against
 //! vectors.
 //!
-//! **Invariant:** every primitive comes from `aws-lc-rs` (Argon2id, which it lacks, from
-//! `argon2`). This crate composes primitives and implements none.
+//! **Invariant:** every primitive comes from `aws-lc-rs`, but for two that it lacks: Argon2id from
+//! `argon2`, and HChaCha20 from `chacha20`. This crate composes primitives and implements none.
 
 mod blob;
 mod context;
+pub mod foreign;
 mod mac;
 mod passphrase;
 mod secret;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyway_crypto::SecretBytes;
 use serde::{Deserialize, Serialize};
 
+use crate::buckets::BucketName;
 use crate::cache::Cache;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
@@ -50,13 +51,13 @@ impl Caller {
         &self.principal
     }
 
-    /// Whether there can be a key on which the caller may do this: asked before a body is parsed,
+    /// Whether there can be a key, or bucket, on which the caller may do this: asked before a body is parsed,
     /// so that a stranger to the action never reaches the parser.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may_ever(&self, action: Action) -> Result<(), KmsError> {
-        self.judge(action, Target::Unknown)
+        self.judge(action, None)
     }
 
     /// Whether the caller may do this on this key.
@@ -64,7 +65,7 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
-        self.judge(action, Target::Key(key.as_str()))
+        self.judge(action, Some(Target::Key(key.as_str())))
     }
 
     /// Whether the caller may do this to the service itself. A permission that names keys is none.
@@ -72,10 +73,18 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may_on_service(&self, action: Action) -> Result<(), KmsError> {
-        self.judge(action, Target::Service)
+        self.judge(action, Some(Target::Service))
     }
 
-    fn judge(&self, action: Action, target: Target<'_>) -> Result<(), KmsError> {
+    /// Whether the caller may do this on this bucket.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_on_bucket(&self, action: Action, bucket: &BucketName) -> Result<(), KmsError> {
+        self.judge(action, Some(Target::Bucket(bucket.as_str())))
+    }
+
+    fn judge(&self, action: Action, target: Option<Target<'_>>) -> Result<(), KmsError> {
         let allowed = match self.grant.as_ref() {
             Grant::Owner => true,
             Grant::Policy(policy) => policy.allows(action, target),

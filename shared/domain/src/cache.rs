@@ -101,9 +101,9 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         if max_age.is_zero() {
             return;
         }
-        if let Some((other, _)) = state.entries.push(key.clone(), (ticket.begun, value))
-            && other != key
-        {
+        let known = state.entries.contains(&key);
+        let made_room = state.entries.push(key, (ticket.begun, value)).is_some();
+        if made_room && !known {
             state.evictions += 1;
         }
     }

@@ -1,16 +1,21 @@
 //! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
 
+mod trial;
+
 use std::sync::Arc;
 
-use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, seal};
+use keyway_crypto::foreign::{self, LegacyDerivation};
+use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, mac_sha256, seal};
 use zeroize::Zeroizing;
 
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
-use crate::keys::{KeyId, KeyReader, MasterKey};
+use crate::keys::{IMPORTED_VERSION, KeyId, KeyReader, MasterKey};
 use crate::policy::Action;
 use crate::ports::Random;
 use crate::service::{Service, ServiceConfig};
+
+pub use trial::{Trial, TrialFailure};
 
 /// How long a data key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +36,17 @@ impl DataKeySpec {
     }
 }
 
+/// What a ciphertext is to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sealing {
+    /// Format 1.
+    #[default]
+    Keyway,
+    /// KES's raw format, so that KES can open it: by keys that were brought from there and never rotated since, for
+    /// KES has no other material. Format 1 by all other keys.
+    Kes,
+}
+
 /// What a master key made of a plaintext.
 #[derive(Debug)]
 pub struct Sealed {
@@ -38,7 +54,7 @@ pub struct Sealed {
     pub key_id: KeyId,
     /// The version that it is sealed under.
     pub key_version: u32,
-    /// The ciphertext, format 1.
+    /// The ciphertext, in the format that was asked for.
     pub blob: Vec<u8>,
 }
 
@@ -66,6 +82,7 @@ pub struct DataKeys {
     keys: Arc<KeyReader>,
     service: Arc<Service>,
     random: Arc<dyn Random>,
+    legacy: LegacyDerivation,
 }
 
 impl DataKeys {
@@ -75,7 +92,19 @@ impl DataKeys {
             keys,
             service,
             random,
+            legacy: LegacyDerivation::Refused,
         }
+    }
+
+    /// Also opens ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there.
+    #[must_use]
+    pub fn with_legacy_kes(mut self, allowed: bool) -> Self {
+        self.legacy = if allowed {
+            LegacyDerivation::Allowed
+        } else {
+            LegacyDerivation::Refused
+        };
+        self
     }
 
     /// Makes a data key, sealed under the key, or under the default key when `key_id` is `None`.
@@ -89,13 +118,29 @@ impl DataKeys {
         spec: DataKeySpec,
         context: &EncryptionContext,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
+        self.generate_as(caller, key_id, spec, context, Sealing::Keyway)
+            .await
+    }
+
+    /// As [`DataKeys::generate`], sealed in this format.
+    ///
+    /// # Errors
+    /// As [`DataKeys::generate`].
+    pub async fn generate_as(
+        &self,
+        caller: &Caller,
+        key_id: Option<KeyId>,
+        spec: DataKeySpec,
+        context: &EncryptionContext,
+        sealing: Sealing,
+    ) -> Result<(SecretBytes, Sealed), KmsError> {
         let mut drawn = Zeroizing::new([0; 64]);
         self.random.fill(drawn.as_mut())?;
         let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
         let plaintext = SecretBytes::from(rest.get(..spec.bytes()).ok_or(SHORT_DRAW)?.to_vec());
         let serving = self.key(caller, Action::GenerateDataKey, key_id).await?;
         let sealed = self
-            .seal(&serving, context, plaintext.expose(), fresh)
+            .seal(&serving, context, plaintext.expose(), fresh, sealing)
             .await?;
         Ok((plaintext, sealed))
     }
@@ -111,6 +156,22 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
+        self.encrypt_as(caller, key_id, context, plaintext, Sealing::Keyway)
+            .await
+    }
+
+    /// As [`DataKeys::encrypt`], sealed in this format.
+    ///
+    /// # Errors
+    /// As [`DataKeys::encrypt`].
+    pub async fn encrypt_as(
+        &self,
+        caller: &Caller,
+        key_id: Option<KeyId>,
+        context: &EncryptionContext,
+        plaintext: &SecretBytes,
+        sealing: Sealing,
+    ) -> Result<Sealed, KmsError> {
         if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
             return Err(KmsError::invalid(
                 "plaintext",
@@ -118,10 +179,11 @@ impl DataKeys {
             ));
         }
         let serving = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(&serving, context, plaintext).await
+        self.seal_fresh(&serving, context, plaintext, sealing).await
     }
 
-    /// Opens a ciphertext. With `key_id`, only one of that key.
+    /// Opens a ciphertext. With `key_id`, only one of that key; if that key was brought from KES, also what KES sealed
+    /// under it. Ciphertexts from there do not say which key they are of, and are never tried by a key that was not named.
     ///
     /// # Errors
     /// [`KmsError::DecryptionFailed`] for everything that does not open; [`KmsError::KeyState`] when its key does not serve.
@@ -136,8 +198,44 @@ impl DataKeys {
             .await
     }
 
-    /// Opens a ciphertext and seals its plaintext again under the current version of the same key, or of `destination`.
-    /// The plaintext never leaves.
+    /// Opens a ciphertext of this key, where it is not a secret whether there is such a key.
+    ///
+    /// # Errors
+    /// As [`DataKeys::decrypt`], but [`KmsError::KeyNotFound`] and [`KmsError::KeyState`] whatever the ciphertext.
+    pub async fn decrypt_under(
+        &self,
+        caller: &Caller,
+        key_id: KeyId,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Opened, KmsError> {
+        let serving = self.key(caller, Action::Decrypt, Some(key_id)).await?;
+        let key_id = Some(&serving.key.id);
+        self.open(caller, Action::Decrypt, key_id, blob, context)
+            .await
+    }
+
+    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes.
+    ///
+    /// # Errors
+    /// [`KmsError::NoHmacKey`], [`KmsError::KeyNotFound`] or [`KmsError::KeyState`].
+    pub async fn hmac(
+        &self,
+        caller: &Caller,
+        key_id: &KeyId,
+        message: &[u8],
+    ) -> Result<[u8; 32], KmsError> {
+        let Serving { config, key } = self
+            .key(caller, Action::GenerateMac, Some(key_id.clone()))
+            .await?;
+        self.keys
+            .with_hmac_key(&config, &key, |hmac| mac_sha256(hmac, &[message]))
+            .await?
+            .ok_or_else(|| KmsError::NoHmacKey(key_id.clone()))
+    }
+
+    /// Opens a ciphertext and seals its plaintext again, in format 1, under the current version of the same key, or of
+    /// `destination`. The plaintext never leaves. A ciphertext that names no key can only be `destination`'s own.
     ///
     /// # Errors
     /// As [`DataKeys::decrypt`] for the source and [`DataKeys::encrypt`] for the destination.
@@ -152,8 +250,10 @@ impl DataKeys {
         if let Some(destination) = &destination {
             caller.may(Action::Rewrap, destination)?;
         }
+        let foreign = Blob::parse(Purpose::Seal, blob).is_err();
+        let named = destination.as_ref().filter(|_| foreign);
         let opened = self
-            .open(caller, Action::Rewrap, None, blob, context)
+            .open(caller, Action::Rewrap, named, blob, context)
             .await?;
         let serving = self
             .key(
@@ -166,6 +266,7 @@ impl DataKeys {
             &serving,
             destination_context.unwrap_or(context),
             &opened.plaintext,
+            Sealing::Keyway,
         )
         .await
     }
@@ -207,7 +308,12 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
-        let parsed = Blob::parse(Purpose::Seal, blob).map_err(|_| KmsError::DecryptionFailed)?;
+        let Ok(parsed) = Blob::parse(Purpose::Seal, blob) else {
+            let key_id = key_id.ok_or(KmsError::DecryptionFailed)?;
+            return self
+                .open_foreign(caller, action, key_id, blob, context)
+                .await;
+        };
         let sealed_by =
             KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
         caller.may(action, &sealed_by)?;
@@ -244,15 +350,50 @@ impl DataKeys {
         })
     }
 
+    /// Opens what is not format 1 by a key that was brought from elsewhere.
+    async fn open_foreign(
+        &self,
+        caller: &Caller,
+        action: Action,
+        key_id: &KeyId,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Opened, KmsError> {
+        caller.may(action, key_id)?;
+        let config = self.service.running().await?;
+        let key = self
+            .keys
+            .find(key_id)
+            .await?
+            .ok_or(KmsError::DecryptionFailed)?;
+        let algorithm = key.foreign_algorithm().ok_or(KmsError::DecryptionFailed)?;
+        key.must_be_enabled()?;
+        let (legacy, context) = (self.legacy, foreign::context_bytes(context));
+        let plaintext = self
+            .keys
+            .with_material(&config, &key, IMPORTED_VERSION, |material| {
+                foreign::open(material, algorithm, legacy, ciphertext, &context)
+            })
+            .await?
+            .and_then(Result::ok)
+            .ok_or(KmsError::DecryptionFailed)?;
+        Ok(Opened {
+            key_id: key_id.clone(),
+            key_version: IMPORTED_VERSION,
+            plaintext,
+        })
+    }
+
     async fn seal_fresh(
         &self,
         serving: &Serving,
         context: &EncryptionContext,
         plaintext: &SecretBytes,
+        sealing: Sealing,
     ) -> Result<Sealed, KmsError> {
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
-        self.seal(serving, context, plaintext.expose(), &fresh)
+        self.seal(serving, context, plaintext.expose(), &fresh, sealing)
             .await
     }
 
@@ -262,13 +403,22 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &[u8],
         fresh: &[u8; 32],
+        sealing: Sealing,
     ) -> Result<Sealed, KmsError> {
         let Serving { config, key } = serving;
         let version = key.current_version();
+        let raw = match sealing {
+            Sealing::Kes if version == IMPORTED_VERSION => key.foreign_algorithm(),
+            Sealing::Kes | Sealing::Keyway => None,
+        };
         let blob = self
             .keys
-            .with_material(config, key, version, |material| {
-                seal(
+            .with_material(config, key, version, |material| match raw {
+                Some(algorithm) => {
+                    let context = foreign::context_bytes(context);
+                    foreign::seal(material, algorithm, &context, plaintext, fresh)
+                }
+                None => seal(
                     Purpose::Seal,
                     material,
                     key.id.as_str(),
@@ -276,7 +426,7 @@ impl DataKeys {
                     context,
                     plaintext,
                     fresh,
-                )
+                ),
             })
             .await?
             .ok_or(Fault::plain("a key has no current version"))?

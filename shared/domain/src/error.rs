@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::buckets::BucketName;
 use crate::keys::{KeyId, KeyState, Reference};
 use crate::ports::{RandomError, StoreError};
 
@@ -34,10 +35,18 @@ pub enum KmsError {
         /// The state that it is in.
         state: KeyState,
     },
+    /// The key has no HMAC key: it was brought without one, or made before keys had them.
+    NoHmacKey(KeyId),
     /// The key has as many versions as a key can have.
     TooManyVersions(KeyId),
     /// The key's material must not be destroyed while something names the key.
     StillReferenced(KeyId, Vec<Reference>),
+    /// No such bucket.
+    BucketNotFound(BucketName),
+    /// A bucket of this name exists; it was left untouched.
+    BucketExists(BucketName),
+    /// The bucket has no default encryption.
+    NoBucketEncryption(BucketName),
     /// The ciphertext does not open under this key, version and context; or it is none. Deliberately one error.
     DecryptionFailed,
     /// Other writers were always faster; trying again may help.

@@ -139,12 +139,16 @@ struct Root {
 
 /// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
 /// everything that needs it is refused with [`KmsError::Unavailable`], and nothing else is.
+///
+/// Whether it is the keyring of the table's deployment is asked before the first wrap, and not when it is opened: what
+/// was wrapped under another one does not open, so who only unwraps need not wait for the answer at every start.
 pub struct KeyringOnDemand {
     table: TableAccess,
     secrets: Arc<dyn SecretStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     opened: OnceLock<RootKeyring>,
+    is_own: OnceLock<()>,
     failed_at: Mutex<Option<Duration>>,
 }
 
@@ -189,6 +193,7 @@ impl KeyringOnDemand {
             clock,
             random,
             opened: OnceLock::new(),
+            is_own: OnceLock::new(),
             failed_at: Mutex::new(None),
         }
     }
@@ -201,6 +206,54 @@ impl KeyringOnDemand {
         if let Some(keyring) = self.opened.get() {
             return Ok(keyring);
         }
+        let keyring = self.attempt(self.open()).await?;
+        tracing::info!("the root keyring is open");
+        Ok(self.opened.get_or_init(|| keyring))
+    }
+
+    /// The keyring, of which is known that it is the one of the table's deployment.
+    async fn own_keyring(&self) -> Result<&RootKeyring, WrapError> {
+        let keyring = self.keyring().await?;
+        if self.is_own.get().is_none() {
+            self.attempt(self.compare(keyring)).await?;
+            self.is_own.get_or_init(|| ());
+        }
+        Ok(keyring)
+    }
+
+    async fn open(&self) -> Result<RootKeyring, OpenError> {
+        let random = Arc::clone(&self.random);
+        let (secrets, clock) = (self.secrets.as_ref(), self.clock.as_ref());
+        if let Some((value, _)) = secrets.get(KEYRING_SECRET).await? {
+            return RootKeyring::parse(&value, random);
+        }
+        // The table tells whether it is lost or was never made.
+        match &self.table {
+            TableAccess::Read(table) => RootKeyring::open(table.as_ref(), secrets, random).await,
+            TableAccess::Write(table) => {
+                RootKeyring::establish(table.as_ref(), secrets, clock, random).await
+            }
+        }
+    }
+
+    async fn compare(&self, keyring: &RootKeyring) -> Result<(), OpenError> {
+        let deployment = match &self.table {
+            TableAccess::Read(table) => deployment_of(table.as_ref())
+                .await?
+                .ok_or(OpenError::NotEstablished)?,
+            TableAccess::Write(table) => match deployment_of(table.as_ref()).await? {
+                Some(deployment) => deployment,
+                None => keyring.mark(table.as_ref(), self.clock.as_ref()).await?,
+            },
+        };
+        keyring.must_be_of(&deployment)
+    }
+
+    /// Does it, unless the last attempt failed a moment ago.
+    async fn attempt<T>(
+        &self,
+        what: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, WrapError> {
         let now = self.clock.monotonic();
         let failed_at = *self.failed_at();
         if failed_at.is_some_and(|failed| now.saturating_sub(failed) < OPEN_AGAIN_AFTER) {
@@ -208,28 +261,12 @@ impl KeyringOnDemand {
                 "the root keyring could not be opened a moment ago".into(),
             ));
         }
-        let random = Arc::clone(&self.random);
-        let (secrets, clock) = (self.secrets.as_ref(), self.clock.as_ref());
-        let opened = match &self.table {
-            TableAccess::Read(table) => RootKeyring::open(table.as_ref(), secrets, random).await,
-            TableAccess::Write(table) => {
-                RootKeyring::establish(table.as_ref(), secrets, clock, random).await
-            }
-        };
-        match opened {
-            Ok(keyring) => {
-                tracing::info!("the root keyring is open");
-                Ok(self.opened.get_or_init(|| keyring))
-            }
-            Err(error) => {
-                *self.failed_at() = Some(now);
-                let fault = Fault::new("the root keyring", error);
-                tracing::error!("no key can be used until the root keyring can: {fault:?}");
-                Err(WrapError::Unavailable(
-                    "the root keyring could not be opened; the log says why".into(),
-                ))
-            }
-        }
+        what.await.map_err(|error| {
+            *self.failed_at() = Some(now);
+            let fault = Fault::new("the root keyring", error);
+            tracing::error!("no key can be used until the root keyring can: {fault:?}");
+            WrapError::Unavailable("the root keyring could not be opened; the log says why".into())
+        })
     }
 
     fn failed_at(&self) -> std::sync::MutexGuard<'_, Option<Duration>> {
@@ -247,7 +284,7 @@ impl KeyWrapper for KeyringOnDemand {
     }
 
     async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
-        self.keyring().await?.wrap(binding, material).await
+        self.own_keyring().await?.wrap(binding, material).await
     }
 
     async fn unwrap(
@@ -255,7 +292,12 @@ impl KeyWrapper for KeyringOnDemand {
         binding: &Binding<'_>,
         wrapped: &[u8],
     ) -> Result<SecretBytes, WrapError> {
-        self.keyring().await?.unwrap(binding, wrapped).await
+        let unwrapped = self.keyring().await?.unwrap(binding, wrapped).await;
+        if let Err(WrapError::NotAuthentic | WrapError::UnknownRoot) = &unwrapped {
+            // Under another deployment's keyring nothing opens, and then that is what its operator has to be told.
+            self.own_keyring().await?;
+        }
+        unwrapped
     }
 }
 
@@ -324,23 +366,28 @@ impl RootKeyring {
                 }
             }
         };
+        let deployment = keyring.mark(table, clock).await?;
+        keyring.of(&deployment)
+    }
+
+    /// Marks the table as this keyring's deployment's, unless it is marked already. Gives the table's deployment.
+    async fn mark(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<String, OpenError> {
         let record = Record {
             kind: Kind::Config,
             id: DEPLOYMENT_RECORD.to_owned(),
-            revision: revision(keyring.random.as_ref())?,
+            revision: revision(self.random.as_ref())?,
             value: encoding::encode(&Deployment {
                 format: encoding::FORMAT,
-                deployment: keyring.deployment.clone(),
+                deployment: self.deployment.clone(),
                 created_at: clock.now(),
             })
             .map_err(OpenError::Operation)?,
             expires_at: None,
         };
         match table.put_new(&record).await {
-            Ok(()) | Err(StoreError::Conflict) => match deployment_of(table).await? {
-                Some(deployment) => keyring.of(&deployment),
-                None => Err(OpenError::NotEstablished),
-            },
+            Ok(()) | Err(StoreError::Conflict) => {
+                deployment_of(table).await?.ok_or(OpenError::NotEstablished)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -362,8 +409,12 @@ impl RootKeyring {
     }
 
     fn of(self, deployment: &str) -> Result<Self, OpenError> {
+        self.must_be_of(deployment).map(|()| self)
+    }
+
+    fn must_be_of(&self, deployment: &str) -> Result<(), OpenError> {
         if self.deployment == deployment {
-            Ok(self)
+            Ok(())
         } else {
             Err(OpenError::KeyringForeign)
         }

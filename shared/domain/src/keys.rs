@@ -1,5 +1,6 @@
 //! Master keys: the noun and the rules of its states here, reading and changing keys in the modules below.
 
+mod import;
 mod listing;
 mod operations;
 mod reader;
@@ -8,16 +9,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::try_join;
 use jiff::{SignedDuration, Timestamp};
+use keyway_crypto::SecretBytes;
+use keyway_crypto::foreign::Algorithm;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
+use crate::buckets::BucketName;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::ports::{Random, Record};
 use crate::uuid_v4;
 
+pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{KeyPage, KeyQuery};
 pub use operations::Keys;
 pub use reader::KeyReader;
@@ -201,6 +207,11 @@ pub struct KeyVersion {
 pub enum Origin {
     /// Made here.
     Kms,
+    /// Brought from KES or MinIO as the key's first version, with what it was sealing there. Later versions are made here.
+    External {
+        /// What the material is used with in ciphertexts from there.
+        algorithm: Algorithm,
+    },
 }
 
 impl Origin {
@@ -208,6 +219,7 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kms => "KMS",
+            Self::External { .. } => "EXTERNAL",
         }
     }
 }
@@ -232,7 +244,15 @@ pub struct MasterKey {
     pub created_by: String,
     /// Oldest first, never empty.
     versions: Vec<KeyVersion>,
+    /// What its MACs are made with: 32 bytes, wrapped, the same for as long as the key lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hmac: Option<Wrapped>,
 }
+
+/// The version of a key's material that was brought from elsewhere.
+pub(crate) const IMPORTED_VERSION: u32 = 1;
+/// What a key's wrapped HMAC key is bound to in place of an origin.
+const HMAC_ORIGIN: &str = "master-key/hmac";
 
 /// Keeps a record below what a store takes: a version is about 400 bytes in it.
 const MAX_VERSIONS: usize = 500;
@@ -290,18 +310,33 @@ impl MasterKey {
         }
     }
 
-    /// Whether some version of it is wrapped by this wrapper.
-    pub(crate) fn is_wrapped_by(&self, wrapper: &str) -> bool {
-        self.versions
-            .iter()
-            .any(|version| version.material.wrapper() == wrapper)
+    /// Everything of it that is wrapped.
+    fn wrapped(&self) -> impl Iterator<Item = &Wrapped> {
+        let materials = self.versions.iter().map(|version| &version.material);
+        materials.chain(&self.hmac)
     }
 
-    /// Whether every version of it is wrapped by this wrapper.
+    /// Whether something of it is wrapped by this wrapper.
+    pub(crate) fn is_wrapped_by(&self, wrapper: &str) -> bool {
+        self.wrapped().any(|wrapped| wrapped.wrapper() == wrapper)
+    }
+
+    /// Whether everything of it is wrapped by this wrapper.
     pub(crate) fn is_wrapped_only_by(&self, wrapper: &str) -> bool {
-        self.versions
-            .iter()
-            .all(|version| version.material.wrapper() == wrapper)
+        self.wrapped().all(|wrapped| wrapped.wrapper() == wrapper)
+    }
+
+    /// Whether it can make MACs.
+    pub fn has_hmac_key(&self) -> bool {
+        self.hmac.is_some()
+    }
+
+    /// What its material is used with in ciphertexts of KES's formats, if it was brought from there.
+    pub fn foreign_algorithm(&self) -> Option<Algorithm> {
+        match self.origin {
+            Origin::Kms => None,
+            Origin::External { algorithm } => Some(algorithm),
+        }
     }
 
     /// The numbers of its versions, oldest first.
@@ -338,22 +373,67 @@ impl MasterKey {
         }
     }
 
+    /// The wrapped HMAC key.
+    pub(crate) fn hmac_key(&self) -> Option<&Wrapped> {
+        self.hmac.as_ref()
+    }
+
+    pub(crate) fn set_hmac_key(&mut self, wrapped: Wrapped) {
+        self.hmac = Some(wrapped);
+    }
+
+    pub(crate) fn hmac_binding(&self) -> Binding<'_> {
+        Binding {
+            id: self.id.as_str(),
+            version: 1,
+            origin: HMAC_ORIGIN,
+        }
+    }
+
     async fn new_version(
         &self,
         wrapper: &dyn KeyWrapper,
-        random: &dyn Random,
+        material: &[u8],
         now: Timestamp,
     ) -> Result<KeyVersion, KmsError> {
         let version = self.current_version() + 1;
-        let mut material = Zeroizing::new([0; 32]);
-        random.fill(material.as_mut())?;
-        let material = Wrapped::seal(wrapper, &self.binding(version), material.as_ref()).await?;
+        let binding = self.binding(version);
+        let material = Wrapped::seal(wrapper, &binding, material).await?;
         Ok(KeyVersion {
             version,
             created_at: now,
             material,
         })
     }
+
+    /// Gives a key that is being made its first version, and its HMAC key if it has one.
+    async fn begin(
+        &mut self,
+        wrapper: &dyn KeyWrapper,
+        material: &[u8],
+        hmac: Option<&[u8]>,
+    ) -> Result<(), KmsError> {
+        let wrapped_hmac = async {
+            match hmac {
+                Some(hmac) => Wrapped::seal(wrapper, &self.hmac_binding(), hmac)
+                    .await
+                    .map(Some),
+                None => Ok(None),
+            }
+        };
+        let first = self.new_version(wrapper, material, self.created_at);
+        let (first, hmac) = try_join(first, wrapped_hmac).await?;
+        self.versions.push(first);
+        self.hmac = hmac;
+        Ok(())
+    }
+}
+
+/// 32 fresh bytes of a key.
+fn drawn(random: &dyn Random) -> Result<SecretBytes, KmsError> {
+    let mut bytes = Zeroizing::new(vec![0; 32]);
+    random.fill(&mut bytes)?;
+    Ok(SecretBytes::from(bytes))
 }
 
 /// The key that a record holds.
@@ -401,6 +481,8 @@ impl From<KeyState> for KeyStatus {
 pub enum Reference {
     /// It is the service's default key.
     ServiceDefaultKey,
+    /// The bucket's default encryption uses it.
+    Bucket(BucketName),
 }
 
 /// The waiting time of a scheduled deletion: 7 to 30 days.

@@ -2,6 +2,7 @@
 //! No HTTP, no wire format, no SDK, no ambient clock, generator or environment.
 
 pub mod access;
+pub mod buckets;
 mod cache;
 pub mod datakey;
 mod encoding;
@@ -10,6 +11,7 @@ mod glob;
 pub mod janitor;
 pub mod keyring;
 pub mod keys;
+pub mod machine;
 pub mod moving;
 pub mod policy;
 pub mod ports;
@@ -19,7 +21,8 @@ pub mod wrappers;
 
 pub use cache::CacheStats;
 pub use error::{Fault, KmsError, OpenError};
-pub use keyway_crypto::{ContextError, EncryptionContext, SecretBytes};
+pub use keyway_crypto::foreign::Algorithm;
+pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
 
 use ports::{Random, RandomError, Revision};
 

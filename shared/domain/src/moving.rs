@@ -59,7 +59,7 @@ impl Moving {
         }
     }
 
-    /// Has every version of every key wrapped by the backend that is configured, and its sealed copy, where that
+    /// Has every version and the HMAC key of every key wrapped by the backend that is configured, and its sealed copy, where that
     /// backend keeps one, as its record. Keys serve while they are moved.
     ///
     /// # Errors
@@ -151,6 +151,14 @@ impl Moving {
             let opened = material.open_by(&self.wrappers, config, &binding).await?;
             let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
             key.set_material(version, wrapped);
+        }
+        if let Some(hmac) = key.hmac_key()
+            && hmac.wrapper() != wrapper.name()
+        {
+            let binding = key.hmac_binding();
+            let opened = hmac.open_by(&self.wrappers, config, &binding).await?;
+            let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
+            key.set_hmac_key(wrapped);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::error::KmsError;
 use crate::glob;
 use crate::keys::KeyId;
 
-/// What can be permitted. The names are those of RustFS 1.0's policies.
+/// What can be permitted. The names are those of RustFS 1.0's policies; what RustFS has not is named as AWS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is the action of its name")]
 pub enum Action {
@@ -31,11 +31,18 @@ pub enum Action {
     Encrypt,
     Decrypt,
     Rewrap,
+    GenerateMac,
+    ImportKeyMaterial,
+    ListAllMyBuckets,
+    CreateBucket,
+    ListBucket,
+    GetEncryptionConfiguration,
+    PutEncryptionConfiguration,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -53,6 +60,13 @@ impl Action {
         Self::Encrypt,
         Self::Decrypt,
         Self::Rewrap,
+        Self::GenerateMac,
+        Self::ImportKeyMaterial,
+        Self::ListAllMyBuckets,
+        Self::CreateBucket,
+        Self::ListBucket,
+        Self::GetEncryptionConfiguration,
+        Self::PutEncryptionConfiguration,
     ];
 
     /// The action as a policy writes it.
@@ -75,6 +89,35 @@ impl Action {
             Self::Encrypt => "kms:Encrypt",
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
+            Self::GenerateMac => "kms:GenerateMac",
+            Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
+            Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
+            Self::CreateBucket => "s3:CreateBucket",
+            Self::ListBucket => "s3:ListBucket",
+            Self::GetEncryptionConfiguration => "s3:GetEncryptionConfiguration",
+            Self::PutEncryptionConfiguration => "s3:PutEncryptionConfiguration",
+        }
+    }
+
+    /// What a policy may call it: RustFS's guide names the encryption of buckets after its operations, AWS does not.
+    const fn names(self) -> [&'static str; 2] {
+        let second = match self {
+            Self::GetEncryptionConfiguration => "s3:GetBucketEncryption",
+            Self::PutEncryptionConfiguration => "s3:PutBucketEncryption",
+            _ => self.as_str(),
+        };
+        [self.as_str(), second]
+    }
+
+    /// How the resources begin that it is about.
+    const fn resources(self) -> &'static str {
+        match self {
+            Self::ListAllMyBuckets
+            | Self::CreateBucket
+            | Self::ListBucket
+            | Self::GetEncryptionConfiguration
+            | Self::PutEncryptionConfiguration => BUCKET_RESOURCE,
+            _ => "arn:aws:kms:::",
         }
     }
 }
@@ -82,6 +125,7 @@ impl Action {
 /// The permission that opens everything, in the spelling of policies and in that of RustFS's documents.
 const UMBRELLA: [&str; 2] = ["admin:ServerInfo", "admin:ServerInfoAdminAction"];
 const KEY_RESOURCE: &str = "arn:aws:kms:::key/";
+const BUCKET_RESOURCE: &str = "arn:aws:s3:::";
 const MAX_STATEMENTS: usize = 64;
 const MAX_ENTRIES: usize = 128;
 const MAX_PATTERN_BYTES: usize = 512;
@@ -129,8 +173,9 @@ pub(crate) enum Target<'a> {
     Key(&'a str),
     /// The service itself: only what speaks of everything speaks of it.
     Service,
-    /// Some key, not known yet: does the statement speak of any key, of all keys?
-    Unknown,
+    Bucket(&'a str),
+    /// Some key, or bucket, not known yet: does the statement speak of any of those, of all of those, that begin so?
+    Unknown(&'static str),
 }
 
 impl Policy {
@@ -138,7 +183,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`KmsError::Invalid`] with what is wrong: an unknown element, an action of `kms:` that does not exist,
-    /// a resource that is no `arn:aws:kms:::` and not `*`.
+    /// a resource that is no `arn:aws:kms:::`, no `arn:aws:s3:::` and not `*`.
     pub fn parse(document: &str) -> Result<Self, KmsError> {
         let invalid = |reason: String| KmsError::Invalid {
             field: "policy",
@@ -183,7 +228,7 @@ impl Policy {
                     && !resource.starts_with("arn:aws:s3:::")
                 {
                     return Err(invalid(format!(
-                        "resource `{resource}` is neither `*` nor an `arn:aws:kms:::` name"
+                        "resource `{resource}` is neither `*` nor an `arn:aws:kms:::` or `arn:aws:s3:::` name"
                     )));
                 }
             }
@@ -194,9 +239,10 @@ impl Policy {
     /// A canned policy by its name: `kms-admin`, `kms-key-administrator`, `kms-key-user` or `kms-auditor`.
     pub fn canned(name: &str) -> Option<Self> {
         let actions: &[&str] = match name {
-            "kms-admin" => &["kms:*"],
+            "kms-admin" => &["kms:*", "s3:*"],
             "kms-key-administrator" => &[
                 "kms:CreateKey",
+                "kms:ImportKeyMaterial",
                 "kms:DescribeKey",
                 "kms:ListKeys",
                 "kms:EnableKey",
@@ -213,8 +259,15 @@ impl Policy {
                 "kms:Encrypt",
                 "kms:Decrypt",
                 "kms:Rewrap",
+                "kms:GenerateMac",
             ],
-            "kms-auditor" => &["kms:DescribeKey", "kms:ListKeys"],
+            "kms-auditor" => &[
+                "kms:DescribeKey",
+                "kms:ListKeys",
+                "s3:ListAllMyBuckets",
+                "s3:ListBucket",
+                "s3:GetEncryptionConfiguration",
+            ],
             _ => return None,
         };
         let statement = Statement {
@@ -267,13 +320,15 @@ impl Policy {
         Ok(self)
     }
 
-    pub(crate) fn allows(&self, action: Action, target: Target<'_>) -> bool {
+    /// Whether the action may be done on this; with no target, whether there can be one.
+    pub(crate) fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
+        let target = target.unwrap_or_else(|| Target::Unknown(action.resources()));
         let says = |effect: Effect, names: &[&str]| {
             self.statement
                 .iter()
                 .any(|statement| statement.effect == effect && statement.covers(names, target))
         };
-        let own = [action.as_str()];
+        let own = action.names();
         let granted = says(Effect::Allow, &own)
             || (says(Effect::Allow, &UMBRELLA) && !says(Effect::Deny, &UMBRELLA));
         granted && !says(Effect::Deny, &own)
@@ -292,27 +347,31 @@ impl Statement {
                 resources
                     .iter()
                     .any(|resource| match (target, self.effect) {
-                        (Target::Key(key), _) => names_key(resource, key),
+                        (Target::Key(key), _) => is_named(resource, KEY_RESOURCE, key),
                         (Target::Service, _) => {
                             matches!(resource.as_str(), "*" | "arn:aws:kms:::*")
                         }
+                        (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
                         // Whether some key may be allowed; a Deny settles that only where it spares none.
-                        (Target::Unknown, Effect::Allow) => true,
-                        (Target::Unknown, Effect::Deny) => {
-                            matches!(
-                                resource.as_str(),
-                                "*" | "arn:aws:kms:::*" | "arn:aws:kms:::key/*"
-                            )
+                        (Target::Unknown(start), Effect::Allow) => {
+                            resource == "*" || resource.starts_with(start)
+                        }
+                        (Target::Unknown(start), Effect::Deny) => {
+                            let all = resource.strip_prefix(start);
+                            resource == "*"
+                                || all.is_some_and(|all| {
+                                    all == "*" || start != BUCKET_RESOURCE && all == "key/*"
+                                })
                         }
                     })
             })
     }
 }
 
-fn names_key(resource: &str, key: &str) -> bool {
-    let mut name = String::with_capacity(KEY_RESOURCE.len() + key.len());
-    name.push_str(KEY_RESOURCE);
-    name.push_str(key);
+fn is_named(resource: &str, start: &str, id: &str) -> bool {
+    let mut name = String::with_capacity(start.len() + id.len());
+    name.push_str(start);
+    name.push_str(id);
     glob::matches(resource, &name)
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
+use crate::buckets::{Bucket, BucketName, DefaultEncryption};
 use crate::error::KmsError;
 
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
@@ -21,11 +22,13 @@ pub enum Kind {
     AccessKey,
     /// The service's configuration: one record.
     Config,
+    /// A bucket, or the keys that a bucket in an object store uses.
+    Bucket,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Key, Self::AccessKey, Self::Config];
+    pub const ALL: [Self; 4] = [Self::Key, Self::AccessKey, Self::Config, Self::Bucket];
 
     /// The name under which stores keep this kind; never changes.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Kind {
             Self::Key => "key",
             Self::AccessKey => "access-key",
             Self::Config => "config",
+            Self::Bucket => "bucket",
         }
     }
 }
@@ -196,6 +200,67 @@ pub trait KeyringFolder: Send + Sync {
     /// # Errors
     /// When it cannot be removed.
     async fn leave(&self, folder: Option<&str>) -> Result<(), KmsError>;
+}
+
+/// Buckets did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// There is no bucket of this name.
+    #[error("there is no such bucket")]
+    NoSuchBucket,
+    /// A bucket of this name exists; it was left untouched.
+    #[error("the bucket exists already")]
+    Exists,
+    /// What holds the buckets failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Buckets and their default encryption: those of an object store, or those of the table. What one call has changed,
+/// the next one sees.
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Every bucket, in the byte order of their names.
+    ///
+    /// # Errors
+    /// [`BucketError::Store`].
+    async fn list(&self) -> Result<Vec<Bucket>, BucketError>;
+
+    /// Makes a bucket. Of several at once under one name, at most one succeeds.
+    ///
+    /// # Errors
+    /// [`BucketError::Exists`], or [`BucketError::Store`].
+    async fn create(&self, name: &BucketName) -> Result<(), BucketError>;
+
+    /// Whether there is a bucket of this name.
+    ///
+    /// # Errors
+    /// [`BucketError::Store`].
+    async fn exists(&self, name: &BucketName) -> Result<bool, BucketError>;
+
+    /// The bucket's default encryption, exactly as it was set; `None` where there is none. An object store that encrypts
+    /// everything answers [`Algorithm::Aes256`](crate::buckets::Algorithm::Aes256) for none.
+    ///
+    /// # Errors
+    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
+    async fn encryption(&self, name: &BucketName)
+    -> Result<Option<DefaultEncryption>, BucketError>;
+
+    /// Sets the bucket's default encryption, whatever it was before. It is not asked whether the key is fit to be used.
+    ///
+    /// # Errors
+    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
+    async fn set_encryption(
+        &self,
+        name: &BucketName,
+        encryption: &DefaultEncryption,
+    ) -> Result<(), BucketError>;
+
+    /// Removes the bucket's default encryption. A bucket that has none stays so.
+    ///
+    /// # Errors
+    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
+    async fn clear_encryption(&self, name: &BucketName) -> Result<(), BucketError>;
 }
 
 /// Time. The only one that the domain knows.

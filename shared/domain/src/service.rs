@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::buckets;
 use crate::cache::Cache;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
@@ -277,11 +278,13 @@ impl Service {
     pub async fn references(&self, id: &KeyId) -> Result<Vec<Reference>, KmsError> {
         let config = self.config().await?;
         let is_default = config.is_some_and(|config| config.default_key_id.as_ref() == Some(id));
-        Ok(if is_default {
+        let mut references = if is_default {
             vec![Reference::ServiceDefaultKey]
         } else {
             Vec::new()
-        })
+        };
+        references.extend(buckets::references(self.table.as_ref(), id).await?);
+        Ok(references)
     }
 
     /// Configures the local backend with its defaults and starts it, if nothing is configured yet.

@@ -86,7 +86,9 @@ fn server_info_opens_everything_unless_denied() {
         let caller = with_policy(&format!(
             r#"{{"Statement":{{"Effect":"Allow","Action":"{action}"}}}}"#
         ));
-        for wanted in Action::ALL {
+        // What is named by its service opens that service.
+        let opened = |wanted: &Action| action != "kms:*" || wanted.as_str().starts_with("kms:");
+        for wanted in Action::ALL.into_iter().filter(opened) {
             assert!(
                 caller.may(wanted, &id("k")).is_ok() && caller.may_ever(wanted).is_ok(),
                 "{action} {wanted:?}"

@@ -84,11 +84,8 @@ async fn all_first_users_at_once_hold_the_same_keyring() {
 #[tokio::test]
 async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_replaced() {
     let empty = Empty::build().await;
-    empty
-        .establishing()
-        .wrap(&BINDING, b"secret")
-        .await
-        .unwrap();
+    let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
+    let wrapped = wrapped.unwrap();
     let deployment = empty
         .table
         .get(Kind::Config, "deployment", Consistency::Strong)
@@ -128,10 +125,12 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
             .unwrap()
             .map(|(_, version)| version);
         for keyring in [other.opening(), other.establishing()] {
-            assert!(
-                unavailable(&keyring.wrap(&BINDING, b"secret").await),
-                "{kept:?}"
-            );
+            let wrap = keyring.wrap(&BINDING, b"secret").await;
+            assert!(unavailable(&wrap), "{kept:?}");
+        }
+        for keyring in [other.opening(), other.establishing()] {
+            let unwrap = keyring.unwrap(&BINDING, &wrapped).await;
+            assert!(unavailable(&unwrap), "{kept:?}");
         }
         let after = other
             .secrets
@@ -141,4 +140,36 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
             .map(|(_, version)| version);
         assert_eq!(before, after, "{kept:?}");
     }
+}
+
+/// What every start waits for is no more than it needs.
+#[tokio::test]
+async fn who_only_unwraps_does_not_ask_the_table() {
+    let empty = Empty::build().await;
+    let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
+    let wrapped = wrapped.unwrap();
+    let nothing = Arc::new(MemoryTable::new(empty.house.clock.clone()));
+    let elsewhere = Empty {
+        table: nothing.clone(),
+        ..empty
+    };
+    let reader = elsewhere.opening();
+    let unwrapped = reader.unwrap(&BINDING, &wrapped).await.unwrap();
+    assert_eq!(unwrapped.expose(), b"secret");
+    let other = Binding { id: "j", ..BINDING };
+    assert!(
+        unavailable(&reader.unwrap(&other, &wrapped).await),
+        "what does not open is looked into: this table holds no deployment"
+    );
+    assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
+
+    // A first start that was cut off before the table knew of the keyring is completed before anything is wrapped.
+    let writer = elsewhere.establishing();
+    writer.unwrap(&BINDING, &wrapped).await.unwrap();
+    let marked = || nothing.get(Kind::Config, "deployment", Consistency::Strong);
+    assert!(marked().await.unwrap().is_none());
+    writer.wrap(&BINDING, b"secret").await.unwrap();
+    assert!(marked().await.unwrap().is_some());
+    let refused = writer.unwrap(&other, &wrapped).await;
+    assert!(matches!(refused, Err(WrapError::NotAuthentic)));
 }

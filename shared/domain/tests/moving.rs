@@ -1,5 +1,7 @@
 //! Keys move between backends, and come back from their copies.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
 mod house;
 
 use house::{House, Process, id, named, root};
@@ -9,7 +11,7 @@ use keyway_domain::keys::DeletionWindow;
 use keyway_domain::moving::{Moving, Progress};
 use keyway_domain::ports::{Kind, TableReader, TableWriter};
 use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
-use keyway_domain::vault::{Vault, VaultAddress};
+use keyway_domain::vault::{CopyVersion, Vault, VaultAddress};
 use keyway_domain::{KmsError, SecretBytes};
 
 fn moving(house: &House) -> Moving {
@@ -174,7 +176,7 @@ async fn a_copy_that_is_no_key_is_reported_and_not_restored() {
     for (name, value) in [("broken", &b"{}"[..]), ("../etc", b"{}")] {
         house
             .vault
-            .put_copy(name, value, Default::default())
+            .put_copy(name, value, CopyVersion::default())
             .await
             .unwrap();
     }

@@ -1,5 +1,7 @@
 //! The service's configuration and state, and what every process makes of them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
 mod house;
 
 use std::sync::Arc;

@@ -113,7 +113,7 @@ pub struct Mount<D: Dialect> {
 }
 
 impl<D: Dialect> Mount<D> {
-    /// The routes, below each of the prefixes (which do not end in `/`).
+    /// The routes, below each of the prefixes (which do not end in `/`; an empty one is the root).
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.
@@ -127,6 +127,11 @@ impl<D: Dialect> Mount<D> {
             prefixes,
             router: Router::new(routes)?,
         })
+    }
+
+    /// What the paths of its routes are below.
+    pub fn prefixes(&self) -> &[&'static str] {
+        &self.prefixes
     }
 
     /// Every route.
@@ -220,6 +225,9 @@ async fn read<E>(mut body: Body, limit: usize) -> Result<Bytes, Refused<E>> {
 trait Front: Send + Sync {
     fn prefixes(&self) -> &[&'static str];
 
+    /// Whether a route has this path below a prefix, by whatever method.
+    fn knows(&self, path: &str) -> bool;
+
     fn respond<'a>(
         &'a self,
         parts: request::Parts,
@@ -233,6 +241,10 @@ trait Front: Send + Sync {
 impl<D: Dialect> Front for Mount<D> {
     fn prefixes(&self) -> &[&'static str] {
         &self.prefixes
+    }
+
+    fn knows(&self, path: &str) -> bool {
+        self.router.knows(path)
     }
 
     fn respond<'a>(
@@ -350,11 +362,17 @@ impl Site {
             .await
     }
 
-    /// The mount with the longest prefix of the path; else the first one, to say that there is nothing.
+    /// The mount that has a route of this path, the one with the longest prefix where there are several, and of those
+    /// the first. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
+    /// but the root, the first of all.
     fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
         let below = |prefix: &str| {
             path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let rank = |(front, prefix): &(&dyn Front, &'static str)| {
+            let knows = below(prefix).is_some_and(|rest| front.knows(rest));
+            (knows, prefix.len())
         };
         std::iter::once(&self.first)
             .chain(&self.others)
@@ -364,9 +382,12 @@ impl Site {
                     .iter()
                     .map(move |&prefix| (front.as_ref(), prefix))
             })
-            .filter(|(_, prefix)| below(prefix))
-            .max_by_key(|(_, prefix)| prefix.len())
-            .map_or((self.first.as_ref(), None), |(front, prefix)| {
+            .filter(|(_, prefix)| below(prefix).is_some())
+            .map(|candidate| (rank(&candidate), candidate))
+            .filter(|(rank, _)| *rank > (false, 0))
+            // Of equals the first, where `max_by_key` would take the last.
+            .reduce(|best, other| if other.0 > best.0 { other } else { best })
+            .map_or((self.first.as_ref(), None), |(_, (front, prefix))| {
                 (front, Some(prefix))
             })
     }

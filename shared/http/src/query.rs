@@ -37,6 +37,11 @@ impl Query {
         Ok(Self(pairs))
     }
 
+    /// The names of all parameters, as they stood.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The value of the parameter, if it is there.
     ///
     /// # Errors

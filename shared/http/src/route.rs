@@ -100,6 +100,13 @@ impl<D: Dialect> Router<D> {
         }
     }
 
+    /// Whether a route has this path, by whatever method.
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        self.by_method
+            .values()
+            .any(|router| router.at(path).is_ok())
+    }
+
     pub(crate) fn routes(&self) -> &[Route<D>] {
         &self.routes
     }

@@ -3,7 +3,9 @@
 //!
 //! For tests only: nothing here is durable, and nothing random here is secret.
 
+pub mod bucket_contract;
 mod clock;
+mod machine;
 mod memory;
 mod memory_vault;
 mod random;
@@ -12,6 +14,7 @@ pub mod table_contract;
 pub mod vault_contract;
 
 pub use clock::FixedClock;
+pub use machine::FixedMachine;
 pub use memory::{MemorySecrets, MemoryTable};
 pub use memory_vault::{MemoryVault, MemoryVaults, Opened};
 pub use random::SeededRandom;

@@ -170,7 +170,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SeededRandom, secret_store_contract, table_contract};
+    use keyway_domain::buckets::{Noted, TableBuckets};
+
+    use crate::{SeededRandom, bucket_contract, secret_store_contract, table_contract};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn memory_table_keeps_the_contract() {
@@ -179,6 +181,34 @@ mod tests {
             &SeededRandom::new(1),
         )
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn buckets_of_the_table_keep_the_contract() {
+        let factory = async || {
+            let clock: Arc<dyn Clock> = Arc::new(crate::FixedClock::new(
+                "2026-01-02T03:04:05Z".parse().unwrap(),
+            ));
+            let table = Arc::new(MemoryTable::new(Arc::clone(&clock)));
+            let random = Arc::new(SeededRandom::new(4));
+            Arc::new(TableBuckets::new(table, clock, random)) as _
+        };
+        bucket_contract::run_all(factory, &SeededRandom::new(3)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn noted_buckets_keep_the_contract() {
+        let factory = async || {
+            let clock: Arc<dyn Clock> = Arc::new(crate::FixedClock::new(
+                "2026-01-02T03:04:05Z".parse().unwrap(),
+            ));
+            // The store of buckets is one table, the notes are in another.
+            let [store, notes] = [(); 2].map(|()| Arc::new(MemoryTable::new(Arc::clone(&clock))));
+            let random = Arc::new(SeededRandom::new(4));
+            let buckets = TableBuckets::new(store, clock, Arc::clone(&random) as _);
+            Arc::new(Noted::new(buckets, notes, random)) as _
+        };
+        bucket_contract::run_all(factory, &SeededRandom::new(3)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
-use keyway_tests::{Invocation, RuntimeApi, http_api_event};
+use keyway_tests::{Invocation, RuntimeApi, http_api_event, project};
 use tokio::process::{Child, Command};
 
 use crate::Fallible;
@@ -16,22 +16,13 @@ pub(crate) const HELLO: &str = "keyway-bare-hello";
 
 /// Builds the bootstraps as they are deployed, or finds that they are up to date.
 pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
-    let mut cargo = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args([
-        "build",
-        "--quiet",
-        "--profile",
-        "function",
-        "--locked",
-        "-p",
-        HELLO,
-    ]);
+    let mut cargo = std::process::Command::new(project().join("scripts/for-lambda"));
+    cargo.args(["cargo", "lambda", "build", "--quiet", "--locked"]);
+    cargo.args(["--release", "-p", HELLO]);
     for function in functions {
         cargo.args(["-p", function]);
     }
-    let built = cargo
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status()?;
+    let built = cargo.current_dir(project()).status()?;
     if built.success() {
         Ok(())
     } else {
@@ -40,10 +31,10 @@ pub(crate) fn build(functions: &[&str]) -> Fallible<()> {
 }
 
 fn bootstrap(name: &str) -> Fallible<PathBuf> {
-    // .../target/release/deps/this -> .../target/function/NAME
+    // .../target/release/deps/this -> .../target/lambda/NAME/bootstrap
     let this = std::env::current_exe()?;
     let target = this.ancestors().nth(3).ok_or("no target folder")?;
-    Ok(target.join("function").join(name))
+    Ok(target.join("lambda").join(name).join("bootstrap"))
 }
 
 /// A function that has ended its INIT. Killed when it is dropped.

@@ -1,6 +1,7 @@
 //! The contracts of the table and of the secret store over LocalStack in a container of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -12,11 +13,16 @@ use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::{secret_store_contract, table_contract};
 use testcontainers_modules::localstack::LocalStack;
+use testcontainers_modules::testcontainers::ImageExt;
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
+
+/// How long the container may take until its services answer.
+const START: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stores_keep_their_contracts() {
     let container = LocalStack::default()
+        .with_startup_timeout(START)
         .start()
         .await
         .expect("LocalStack starts in a container");
@@ -30,7 +36,17 @@ async fn the_stores_keep_their_contracts() {
         Some(format!("http://127.0.0.1:{port}")),
         SharedCredentialsProvider::new(credentials),
     );
-    let mut create = aws_sdk_dynamodb::Client::new(&config)
+    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+    // LocalStack is ready before DynamoDB is, which it starts when it is first asked for.
+    let up = async {
+        while dynamodb.list_tables().send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(START, up)
+        .await
+        .expect("DynamoDB comes up in it");
+    let mut create = dynamodb
         .create_table()
         .table_name("keyway")
         .billing_mode(BillingMode::PayPerRequest);

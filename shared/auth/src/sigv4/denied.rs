@@ -82,6 +82,12 @@ pub enum Denied {
         "the signature does not match: check the secret access key and how the request is signed"
     )]
     SignatureMismatch,
+    /// There is no such access key, or no longer. The text is that of a signature that does not match: whether a key
+    /// exists is told only where a protocol has a word of its own for it.
+    #[error(
+        "the signature does not match: check the secret access key and how the request is signed"
+    )]
+    UnknownAccessKey,
     /// The body is not the one that was signed.
     #[error("the body does not match x-amz-content-sha256")]
     PayloadMismatch,
@@ -152,6 +158,7 @@ impl Denied {
             | Self::Unsigned(_)
             | Self::SignedHeaderAbsent(_)
             | Self::SignatureMismatch
+            | Self::UnknownAccessKey
             | Self::PayloadMismatch => StatusClass::Unauthenticated,
         }
     }

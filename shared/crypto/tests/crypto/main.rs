@@ -8,6 +8,7 @@
 )]
 
 mod context;
+mod kes;
 mod oracle;
 mod primitives;
 mod reference;

@@ -3,6 +3,7 @@
 //! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
 //! write it whatever its code says.
 
+mod machine;
 mod settings;
 mod system;
 
@@ -14,18 +15,20 @@ use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 
@@ -71,6 +74,17 @@ pub struct Server {
     reader: Arc<KeyReader>,
 }
 
+impl Server {
+    /// The operations on these buckets.
+    pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
+        Arc::new(BucketOperations::new(
+            buckets,
+            Arc::clone(&self.reader),
+            Arc::clone(&self.service),
+        ))
+    }
+}
+
 impl Reading {
     /// What serves requests and only reads.
     pub fn server(&self, settings: &Settings, proof: Proof) -> Server {
@@ -107,11 +121,14 @@ impl Reading {
         ));
         Server {
             authenticator: Arc::new(authenticator),
-            data_keys: Arc::new(DataKeys::new(
-                Arc::clone(&reader),
-                Arc::clone(&service),
-                Arc::clone(&self.random),
-            )),
+            data_keys: Arc::new(
+                DataKeys::new(
+                    Arc::clone(&reader),
+                    Arc::clone(&service),
+                    Arc::clone(&self.random),
+                )
+                .with_legacy_kes(settings.open_legacy_kes),
+            ),
             service,
             wrappers,
             reader,
@@ -186,6 +203,15 @@ impl Writing {
         ))
     }
 
+    /// The buckets of the table, for a deployment without an object store.
+    pub fn table_buckets(&self) -> Arc<dyn Buckets> {
+        Arc::new(TableBuckets::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        ))
+    }
+
     /// The operator's jobs on all keys.
     pub fn moving(&self) -> Moving {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
@@ -195,6 +221,28 @@ impl Writing {
             Arc::new(service),
             self.wrappers(),
             Arc::clone(&self.random),
+        )
+    }
+
+    /// The operations on master keys, of an operator's command: it serves nobody, and caches nothing.
+    pub fn operated_keys(&self) -> Keys {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let (wrappers, clock) = (self.wrappers(), Arc::clone(&self.clock));
+        let ttl = Duration::ZERO;
+        let reader = KeyReader::new(
+            Arc::clone(&table),
+            Arc::clone(&wrappers),
+            Arc::clone(&clock),
+            ttl,
+        );
+        Keys::new(
+            Arc::clone(&self.table),
+            Arc::new(reader),
+            Arc::new(Service::new(table, Arc::clone(&clock), ttl)),
+            wrappers,
+            clock,
+            Arc::clone(&self.random),
+            false,
         )
     }
 

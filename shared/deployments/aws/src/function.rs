@@ -14,6 +14,7 @@ use keyway_deployment_assembly::{
     environment, instance, root_access_key, vaults,
 };
 use keyway_domain::SecretBytes;
+use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
 use keyway_domain::policy::Policy;
@@ -24,6 +25,7 @@ use keyway_http::{Dialect, Mount, Site};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 
+use crate::object_store::ObjectStore;
 use crate::place::{self, FirstUse, Place, VAULT_PATIENCE};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
@@ -32,6 +34,9 @@ use crate::place::{self, FirstUse, Place, VAULT_PATIENCE};
 struct Arguments {
     #[command(flatten)]
     place: Place,
+
+    #[command(flatten)]
+    object_store: ObjectStore,
 
     #[command(flatten)]
     settings: Settings,
@@ -174,6 +179,22 @@ impl Function {
         Ok((server, ports))
     }
 
+    /// The operations on buckets, of what [`Function::reading`] or [`Function::writing`] gave: those of the object store
+    /// that the settings name, else those of the table. Of the table, only the records of buckets are written.
+    ///
+    /// # Errors
+    /// When the settings do not say where the table or the object store is.
+    pub fn buckets(&self, server: &Server) -> anyhow::Result<Arc<BucketOperations>> {
+        let arguments = &self.arguments;
+        let table = Arc::new(arguments.place.table(&self.aws, &self.clock)?);
+        let random = Arc::clone(&self.random);
+        let buckets = match arguments.object_store.open(Some(&self.aws))? {
+            Some(store) => store.noted(table, random),
+            None => Arc::new(TableBuckets::new(table, Arc::clone(&self.clock), random)),
+        };
+        Ok(server.buckets(buckets))
+    }
+
     /// How requests are served.
     pub fn settings(&self) -> &Settings {
         &self.arguments.settings
@@ -211,13 +232,30 @@ impl Function {
         ))
     }
 
+    /// What the mount answers; more can be mounted beside it.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
+        let site = Site::new(instance(self.random.as_ref())?, first);
+        Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
+    }
+
     /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
     ///
     /// # Errors
     /// When the settings do not say what sends events, or the listener cannot be bound.
     pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
-        let site = Site::new(instance(self.random.as_ref())?, mount);
-        let site = Arc::new(site.with_cors(self.arguments.settings.cors_origins.clone()));
+        let site = self.site(mount)?;
+        self.serve_site(site).await
+    }
+
+    /// As [`Function::serve`], for all that the site has.
+    ///
+    /// # Errors
+    /// As [`Function::serve`].
+    pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
+        let site = Arc::new(site);
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(

@@ -4,7 +4,9 @@
 //! function may have, and serves from Lambda's Runtime API or, where there is none, from a local HTTP listener.
 
 mod function;
+mod object_store;
 mod place;
 
 pub use function::Function;
-pub use place::{FirstUse, Place, writing};
+pub use object_store::ObjectStore;
+pub use place::{FirstUse, Place, account_secrets, writing};

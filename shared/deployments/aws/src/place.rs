@@ -134,6 +134,20 @@ pub fn writing(
     Ok((ports, place.root_access_key(&config)?))
 }
 
+/// All secrets of the account in this region, whether or not they are a deployment's.
+///
+/// # Errors
+/// When a variable that names an endpoint is not text.
+pub fn account_secrets(
+    region: &str,
+    credentials: SharedCredentialsProvider,
+) -> anyhow::Result<SecretsManager> {
+    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    let config = keyway_aws::config(region, endpoint, credentials);
+    let config = at_endpoint(&config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
+    Ok(SecretsManager::new(&config))
+}
+
 /// A function ends after 15 seconds, and must have said before what it waited for.
 pub(crate) const VAULT_PATIENCE: Duration = Duration::from_secs(8);
 

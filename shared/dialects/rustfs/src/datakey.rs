@@ -1,5 +1,8 @@
 //! Data keys: decode, operate, encode.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,8 +74,10 @@ struct GenerateBody {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct GenerateAnswer<'a> {
     key_id: &'a str,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext_key: Zeroizing<String>,
     ciphertext_blob: String,
     key_version: u32,
@@ -109,6 +114,7 @@ struct EncryptBody {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct SealedAnswer {
     ciphertext_blob: String,
     key_id: String,
@@ -148,8 +154,10 @@ struct DecryptBody {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DecryptAnswer<'a> {
     key_id: &'a str,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
     key_version: u32,
 }
@@ -197,6 +205,7 @@ struct RewrapItem {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum RewrapOutcome {
     Done(SealedAnswer),
@@ -204,6 +213,7 @@ enum RewrapOutcome {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct RewrapAnswer {
     items: Vec<RewrapOutcome>,
 }

@@ -1,5 +1,8 @@
 //! The routes and words of the API's first generation: `/kms/key/...`, camelCase, codes of its own.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -67,9 +70,15 @@ pub(crate) fn code(code: &'static str) -> &'static str {
     }
 }
 
+/// This generation's own text for an error, where it has one.
+pub(crate) fn text(code: &str) -> Option<&'static str> {
+    (code == "KMSKeyNotFound").then_some("The specified KMS key does not exist")
+}
+
 type Answer = Result<Response<Bytes>, Refusal>;
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct KeyOut<'a> {
     key_id: &'a str,
@@ -107,6 +116,7 @@ async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     keys: Vec<KeyOut<'a>>,
 }

@@ -1,5 +1,8 @@
 //! Master keys: decode, operate, encode.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -177,16 +180,7 @@ async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 }
 
 async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> Answer {
-    let wants_impact = match query_value(&call.query, "impact")? {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            return Err(Refusal::invalid_field(
-                "impact",
-                "must be `true` or `false`",
-            ));
-        }
-    };
+    let wants_impact = query_flag(&call.query, "impact")?.unwrap_or(false);
     let key = keys.describe(&call.caller, id).await?;
     let references = if wants_impact {
         Some(keys.references(id).await?)
@@ -219,34 +213,22 @@ struct DeleteBody {
 async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let days = match (
-        body.pending_window_in_days,
-        query_value(&call.query, "pending_window_in_days")?,
-    ) {
-        (Some(days), _) => Some(days),
-        (None, Some(text)) => Some(text.parse().map_err(|_| {
-            Refusal::invalid_field(
-                "pending_window_in_days",
-                "must be a whole number between 7 and 30",
-            )
-        })?),
-        (None, None) => None,
-    };
-    let window = days.map(DeletionWindow::days).transpose()?;
-    let immediate = match (
-        body.force_immediate,
-        query_value(&call.query, "force_immediate")?,
-    ) {
-        (Some(immediate), _) => immediate,
-        (None, None | Some("false")) => false,
-        (None, Some("true")) => true,
-        (None, Some(_)) => {
-            return Err(Refusal::invalid_field(
-                "force_immediate",
-                "must be `true` or `false`",
-            ));
-        }
-    };
+    // The body goes before the query, which must be right all the same.
+    let window_in_query = query_value(&call.query, "pending_window_in_days")?
+        .map(|text| {
+            text.parse().map_err(|_| {
+                Refusal::invalid_field(
+                    "pending_window_in_days",
+                    "must be a whole number between 7 and 30",
+                )
+            })
+        })
+        .transpose()?;
+    let windows = [body.pending_window_in_days, window_in_query];
+    let [window, window_in_query] = windows.map(|days| days.map(DeletionWindow::days).transpose());
+    let window = window?.or(window_in_query?);
+    let immediate_in_query = query_flag(&call.query, "force_immediate")?;
+    let immediate = body.force_immediate.or(immediate_in_query).unwrap_or(false);
     if !immediate {
         let key = keys
             .schedule_deletion(&call.caller, &id, window.unwrap_or(DeletionWindow::DEFAULT))
@@ -394,6 +376,15 @@ pub(crate) fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q
         .map_err(|error| Refusal::invalid_query(name, error))
 }
 
+fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, Refusal> {
+    match query_value(query, name)? {
+        None => Ok(None),
+        Some("false") => Ok(Some(false)),
+        Some("true") => Ok(Some(true)),
+        Some(_) => Err(Refusal::invalid_field(name, "must be `true` or `false`")),
+    }
+}
+
 fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
     let owned = |name| {
         Ok::<_, Refusal>(
@@ -452,6 +443,7 @@ fn plain(text: &str) -> String {
 
 /// A key as every answer shows it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct KeyMetadata<'a> {
     key_id: &'a str,
     description: Option<&'a str>,
@@ -464,6 +456,7 @@ struct KeyMetadata<'a> {
     key_version: u32,
     origin: &'static str,
     created_by: &'a str,
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, String>"))]
     tags: TagsOut<'a>,
 }
 
@@ -504,6 +497,7 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListEntry<'a> {
     #[serde(flatten)]
     metadata: KeyMetadata<'a>,
@@ -532,6 +526,7 @@ impl<'a> From<&'a MasterKey> for ListEntry<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct KeyAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -549,6 +544,7 @@ fn key_answer(message: &'static str, key: &MasterKey) -> Answer {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -558,6 +554,7 @@ struct ListAnswer<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DescribeAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -567,6 +564,7 @@ struct DescribeAnswer<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct DeleteAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -578,33 +576,36 @@ struct DeleteAnswer<'a> {
 
 /// What would break without the key, as far as the service itself knows.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Impact<'a> {
     key_id: &'a str,
     completeness: &'static str,
     coverage: Coverage,
-    references: Vec<ReferenceOut>,
+    references: Vec<ReferenceOut<'a>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Coverage {
-    scanned: [&'static str; 1],
+    scanned: [&'static str; 2],
     not_scanned: [&'static str; 2],
 }
 
 #[derive(Serialize)]
-struct ReferenceOut {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct ReferenceOut<'a> {
     kind: &'static str,
-    id: &'static str,
+    id: &'a str,
     detail: &'static str,
 }
 
 impl<'a> Impact<'a> {
-    fn of(id: &'a KeyId, references: &[Reference]) -> Self {
+    fn of(id: &'a KeyId, references: &'a [Reference]) -> Self {
         Self {
             key_id: id.as_str(),
             completeness: "observed-only",
             coverage: Coverage {
-                scanned: ["service-default-key"],
+                scanned: ["bucket-default-encryption", "service-default-key"],
                 not_scanned: ["object-envelopes", "in-progress-multipart-uploads"],
             },
             references: references
@@ -614,6 +615,11 @@ impl<'a> Impact<'a> {
                         kind: "service-default-key",
                         id: "kms-service-default-key",
                         detail: "data-key requests that name no key use this one",
+                    },
+                    Reference::Bucket(bucket) => ReferenceOut {
+                        kind: "bucket-default-encryption",
+                        id: bucket.as_str(),
+                        detail: "the bucket encrypts new objects under this key",
                     },
                 })
                 .collect(),

@@ -4,9 +4,12 @@
 //! and of what RustFS's console, `rc` and the Terraform provider send; what is answered is one superset of fields
 //! that all of them can read.
 
+mod buckets;
 mod datakey;
 mod first_generation;
 mod keys;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod refusal;
 mod service;
 mod wire;
@@ -17,16 +20,22 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_auth::Authenticator;
 use keyway_domain::access::Caller;
+use keyway_domain::buckets::BucketOperations;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
 
+#[cfg(feature = "openapi")]
+pub use openapi::{bucket_description, description};
 pub use refusal::Refusal;
 
 /// Where this API lives. The second is an alias of the first.
 pub const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
+
+/// Where the routes of buckets live: they have paths of their own as well.
+pub const BUCKET_PREFIXES: [&str; 3] = ["", PREFIXES[0], PREFIXES[1]];
 
 /// The longest body of any route, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
@@ -76,6 +85,11 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
 /// The routes of the service itself.
 pub fn service_routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
     service::routes(control)
+}
+
+/// The routes of buckets, which live below [`BUCKET_PREFIXES`].
+pub fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+    buckets::routes(buckets)
 }
 
 /// A route whose handler runs `run` on `operations`.

@@ -68,6 +68,9 @@ impl Refusal {
         self.log(place.request_id);
         if first_generation::owns(place.raw_path) {
             self.code = first_generation::code(self.code);
+            if let Some(text) = first_generation::text(self.code) {
+                text.clone_into(&mut self.message);
+            }
         }
         let body = ErrorBody {
             success: false,
@@ -96,7 +99,8 @@ impl Refusal {
 
 /// The shape that the readers of all three documents understand: code and message at the top and inside `error`.
 #[derive(Serialize)]
-struct ErrorBody<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct ErrorBody<'a> {
     success: bool,
     code: &'a str,
     message: &'a str,
@@ -104,6 +108,7 @@ struct ErrorBody<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ErrorDetail<'a> {
     code: &'a str,
     message: &'a str,
@@ -118,7 +123,7 @@ impl From<KmsError> for Refusal {
             KmsError::NotPermitted => Self::new(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",
-                "the caller is not permitted to do this",
+                "unauthorised: the caller is not permitted to do this",
             ),
             KmsError::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", why),
             KmsError::KeyNotFound(key) => Self::new(
@@ -130,6 +135,21 @@ impl From<KmsError> for Refusal {
                 StatusCode::NOT_FOUND,
                 "NotFound",
                 format!("access key `{id}` not found"),
+            ),
+            KmsError::BucketNotFound(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("bucket `{bucket}` not found"),
+            ),
+            KmsError::BucketExists(bucket) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("bucket `{bucket}` already exists"),
+            ),
+            KmsError::NoBucketEncryption(bucket) => Self::new(
+                StatusCode::NOT_FOUND,
+                "ServerSideEncryptionConfigurationNotFoundError",
+                format!("bucket `{bucket}` has no default encryption"),
             ),
             KmsError::KeyExists(key) => Self::new(
                 StatusCode::CONFLICT,
@@ -148,16 +168,22 @@ impl From<KmsError> for Refusal {
                     format!("key `{key_id}` is {state}"),
                 )
             }
+            KmsError::NoHmacKey(key) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("key `{key}` has no HMAC key"),
+            ),
             KmsError::TooManyVersions(key) => Self::new(
                 StatusCode::CONFLICT,
                 "InvalidKeyState",
                 format!("key `{key}` has as many versions as a key can have"),
             ),
             KmsError::StillReferenced(key, references) => {
-                let names: Vec<&str> = references
+                let names: Vec<String> = references
                     .iter()
                     .map(|reference| match reference {
-                        Reference::ServiceDefaultKey => "service-default-key",
+                        Reference::ServiceDefaultKey => "service-default-key".to_owned(),
+                        Reference::Bucket(bucket) => format!("bucket:{bucket}"),
                     })
                     .collect();
                 Self::new(
@@ -223,11 +249,11 @@ impl From<AuthError> for Refusal {
             AuthError::Denied(denied) => match denied.status_class() {
                 StatusClass::BadRequest => Self::invalid(denied.to_string()),
                 StatusClass::Unauthenticated => {
-                    Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", denied.to_string())
-                        .with_header(
-                            WWW_AUTHENTICATE,
-                            HeaderValue::from_static("AWS4-HMAC-SHA256"),
-                        )
+                    let message = format!("authentication required: {denied}");
+                    Self::new(StatusCode::UNAUTHORIZED, "AccessDenied", message).with_header(
+                        WWW_AUTHENTICATE,
+                        HeaderValue::from_static("AWS4-HMAC-SHA256"),
+                    )
                 }
             },
         }

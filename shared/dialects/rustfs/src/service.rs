@@ -1,5 +1,8 @@
 //! The service itself: decode, operate, encode.
 
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -347,6 +350,7 @@ impl FirstBody {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ServiceAnswer<'a> {
     success: bool,
     message: &'static str,
@@ -367,6 +371,7 @@ impl ServiceAnswer<'_> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct FirstAnswer {
     status: &'static str,
     message: &'static str,
@@ -467,6 +472,7 @@ fn backend(backend: BackendType) -> &'static str {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ConfigAnswer<'a> {
     backend: &'static str,
     cache_enabled: bool,
@@ -488,6 +494,7 @@ async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
 
 /// What the documents show, what RustFS 1.0 has besides, and the first generation's words.
 #[derive(Serialize, Default)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct StatusAnswer<'a> {
     status: &'static str,
     backend_type: Option<&'static str>,
@@ -505,6 +512,7 @@ struct StatusAnswer<'a> {
 
 /// What the first generation says of the service.
 #[derive(Serialize, Default)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct FirstStatus<'a> {
     kms_type: Option<&'static str>,
@@ -514,6 +522,7 @@ struct FirstStatus<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct FirstStatusAnswer<'a> {
     status: &'static str,
     #[serde(flatten)]
@@ -521,6 +530,7 @@ struct FirstStatusAnswer<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct CacheOut {
     hit_count: u64,
     miss_count: u64,
@@ -529,6 +539,7 @@ struct CacheOut {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Capabilities {
     encrypt: bool,
     decrypt: bool,
@@ -557,6 +568,7 @@ const ALL: Capabilities = Capabilities {
 };
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Summary<'a> {
     backend_type: &'static str,
     default_key_id: Option<&'a str>,
@@ -570,6 +582,7 @@ struct Summary<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct CacheSummary {
     max_keys: u32,
     ttl_seconds: u32,
@@ -577,6 +590,7 @@ struct CacheSummary {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "backend_type", rename_all = "lowercase")]
 enum BackendSummary<'a> {
     Local {

@@ -153,7 +153,8 @@ pub(crate) fn date(timestamp: Timestamp) -> String {
     format!("{timestamp:.6}")
 }
 
-const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
+/// Where a query names a key.
+pub(crate) const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
 
 /// The key that the query names, in any of the spellings that clients use; an empty value names none.
 pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {

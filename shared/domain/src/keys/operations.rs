@@ -6,7 +6,7 @@ use jiff::{Timestamp, TimestampRound, Unit};
 
 use super::{
     DeletionWindow, Description, KeyId, KeyReader, KeyState, MAX_VERSIONS, MasterKey, NAME_TAG,
-    NewKey, Origin, Reference, Tags,
+    NewKey, Origin, Reference, Tags, drawn,
 };
 use crate::access::Caller;
 use crate::encoding;
@@ -20,11 +20,11 @@ use crate::wrappers::Wrappers;
 /// The operations on master keys.
 pub struct Keys {
     pub(super) table: Arc<dyn TableWriter>,
-    reader: Arc<KeyReader>,
+    pub(super) reader: Arc<KeyReader>,
     pub(super) service: Arc<Service>,
-    wrappers: Arc<Wrappers>,
+    pub(super) wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    pub(super) random: Arc<dyn Random>,
     immediate_deletion: bool,
 }
 
@@ -75,12 +75,22 @@ impl Keys {
             created_at: self.now()?,
             created_by: caller.principal().to_owned(),
             versions: Vec::new(),
+            hmac: None,
         };
+        let random = self.random.as_ref();
+        let (material, hmac) = (drawn(random)?, drawn(random)?);
         let wrapper = self.wrappers.current(&config).await?;
-        let first = key
-            .new_version(wrapper.as_ref(), self.random.as_ref(), key.created_at)
+        key.begin(wrapper.as_ref(), material.expose(), Some(hmac.expose()))
             .await?;
-        key.versions.push(first);
+        self.insert(&config, key).await
+    }
+
+    /// Puts a new key into the table.
+    pub(super) async fn insert(
+        &self,
+        config: &ServiceConfig,
+        key: MasterKey,
+    ) -> Result<MasterKey, KmsError> {
         let record = self.record(&key)?;
         // The copy first: what the table acknowledges can be had from Vault again. A copy that the table knows nothing
         // of is all that is left of a key, and must not be overwritten.
@@ -88,7 +98,7 @@ impl Keys {
             if self.reader.read(&key.id).await?.is_some() {
                 return Err(KmsError::KeyExists(key.id));
             }
-            if !self.wrappers.copy_new(&config, &record).await? {
+            if !self.wrappers.copy_new(config, &record).await? {
                 tracing::warn!(key_id = %key.id, "a key was not made, for Vault holds a sealed copy of one with its name");
                 return Err(KmsError::KeyExists(key.id));
             }
@@ -99,7 +109,7 @@ impl Keys {
             Ok(()) => Ok(key),
             Err(StoreError::Conflict) => {
                 self.wrappers
-                    .copy_again(&config, self.table.as_ref(), key.id.as_str())
+                    .copy_again(config, self.table.as_ref(), key.id.as_str())
                     .await?;
                 Err(KmsError::KeyExists(key.id))
             }
@@ -229,8 +239,9 @@ impl Keys {
             if key.versions.len() >= MAX_VERSIONS {
                 return Err(KmsError::TooManyVersions(key.id));
             }
+            let material = drawn(self.random.as_ref())?;
             let next = key
-                .new_version(wrapper.as_ref(), self.random.as_ref(), self.now()?)
+                .new_version(wrapper.as_ref(), material.expose(), self.now()?)
                 .await?;
             key.versions.push(next);
             if self.replaced(&config, &key, seen).await? {
@@ -288,7 +299,8 @@ impl Keys {
         .await
     }
 
-    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost.
+    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost. When the table fails on the
+    /// way, the key may stay behind as one whose destruction is scheduled for now.
     ///
     /// # Errors
     /// [`KmsError::Forbidden`], [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when its destruction is scheduled.
@@ -307,11 +319,32 @@ impl Keys {
             if !references.is_empty() {
                 return Err(KmsError::StillReferenced(key.id, references));
             }
-            // The copy first: a copy that outlives its key would be the key.
-            self.wrappers
-                .remove_copy(Some(&config), id.as_str())
-                .await?;
-            let result = self.table.remove(Kind::Key, id.as_str(), seen).await;
+            // Whoever lets a bucket use the key looks at the key again afterwards. So once the key is seen to be
+            // pending, either its use is seen below or its user sees that it must not. Where this process ends in
+            // between, the key stays scheduled for now, and the janitor goes on.
+            let mut claimed = key.clone();
+            claimed.state = KeyState::PendingDeletion {
+                at: self.now()?,
+                was_enabled: key.state == KeyState::Enabled,
+            };
+            let claim = self.record(&claimed)?;
+            let result = match self.table.replace(&claim, seen).await {
+                Ok(()) => {
+                    let references = self.references(id).await?;
+                    if !references.is_empty() {
+                        self.replaced(&config, &key, claim.revision).await?;
+                        return Err(KmsError::StillReferenced(key.id, references));
+                    }
+                    // The copy first: a copy that outlives its key would be the key.
+                    self.wrappers
+                        .remove_copy(Some(&config), id.as_str())
+                        .await?;
+                    self.table
+                        .remove(Kind::Key, id.as_str(), claim.revision)
+                        .await
+                }
+                conflict_or_failure => conflict_or_failure,
+            };
             self.reader.forget(id);
             match result {
                 Ok(()) => return Ok(()),
@@ -390,7 +423,7 @@ impl Keys {
     }
 
     /// Now, to the microsecond: what is stored is what is answered.
-    fn now(&self) -> Result<Timestamp, KmsError> {
+    pub(super) fn now(&self) -> Result<Timestamp, KmsError> {
         self.clock
             .now()
             .round(

@@ -9,7 +9,7 @@ use keyway_crypto::Key256;
 use super::{KeyId, MasterKey, decode};
 use crate::cache::{Cache, CacheStats};
 use crate::error::{Fault, KmsError};
-use crate::keyring::Wrapped;
+use crate::keyring::{Binding, Wrapped};
 use crate::ports::{Clock, Consistency, Kind, Revision, TableReader};
 use crate::service::{CacheSettings, ServiceConfig};
 use crate::wrappers::Wrappers;
@@ -21,9 +21,16 @@ pub struct KeyReader {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     states: Cache<KeyId, MasterKey>,
-    material: Cache<(KeyId, u32), Material>,
+    material: Cache<(KeyId, Part), Material>,
     /// The epoch and the room of what is cached, as the configuration last said.
     obeyed: Mutex<Option<(u64, CacheSettings)>>,
+}
+
+/// Which secret of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    Version(u32),
+    Hmac,
 }
 
 struct Material {
@@ -78,7 +85,7 @@ impl KeyReader {
     }
 
     /// The key as it is now.
-    pub(super) async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
+    pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
         match self
             .table
             .get(Kind::Key, id.as_str(), Consistency::Strong)
@@ -100,20 +107,48 @@ impl KeyReader {
         let Some(stored) = key.material(version) else {
             return Ok(None);
         };
+        let (part, binding) = (Part::Version(version), key.binding(version));
+        self.with_secret(config, key, part, stored, &binding, use_it)
+            .await
+            .map(Some)
+    }
+
+    /// Runs `use_it` on the key's HMAC key; `None` when it has none.
+    pub(crate) async fn with_hmac_key<T>(
+        &self,
+        config: &ServiceConfig,
+        key: &MasterKey,
+        use_it: impl FnOnce(&Key256) -> T + Send,
+    ) -> Result<Option<T>, KmsError> {
+        let Some(stored) = key.hmac_key() else {
+            return Ok(None);
+        };
+        self.with_secret(config, key, Part::Hmac, stored, &key.hmac_binding(), use_it)
+            .await
+            .map(Some)
+    }
+
+    async fn with_secret<T>(
+        &self,
+        config: &ServiceConfig,
+        key: &MasterKey,
+        part: Part,
+        stored: &Wrapped,
+        binding: &Binding<'_>,
+        use_it: impl FnOnce(&Key256) -> T + Send,
+    ) -> Result<T, KmsError> {
         self.obey(config);
         let ttl = config.cache.ttl();
-        let slot = (key.id.clone(), version);
+        let slot = (key.id.clone(), part);
         let now = self.clock.monotonic();
         if let Some(cached) = self.material.get(&slot, now, ttl)
             && cached.wrapped == *stored
         {
-            return Ok(Some(use_it(&cached.key)));
+            return Ok(use_it(&cached.key));
         }
         let ticket = self.material.begin(now);
-        let material = stored
-            .open_by(&self.wrappers, config, &key.binding(version))
-            .await?;
-        let unwrapped = Key256::try_from(material.expose())
+        let opened = stored.open_by(&self.wrappers, config, binding).await?;
+        let unwrapped = Key256::try_from(opened.expose())
             .map_err(|_| Fault::plain("a master key's material is not 32 bytes long"))?;
         let material = Arc::new(Material {
             key: unwrapped,
@@ -121,7 +156,7 @@ impl KeyReader {
         });
         self.material
             .insert(ticket, slot, Arc::clone(&material), ttl);
-        Ok(Some(use_it(&material.key)))
+        Ok(use_it(&material.key))
     }
 
     /// Drops what the configuration says must not be held any more.

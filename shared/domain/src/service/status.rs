@@ -25,6 +25,8 @@ pub struct Configured {
     pub config: ServiceConfig,
     /// Whether its backend works at this moment.
     pub healthy: bool,
+    /// How long it took to find that out.
+    pub latency: Duration,
     /// How many keys there are.
     pub key_count: u64,
     /// What the cache of this process did.
@@ -45,6 +47,8 @@ impl ServiceControl {
                 state_ttl,
             });
         };
+        let clock = &self.service.clock;
+        let begun = clock.monotonic();
         let healthy = match self.wrappers.check(&config).await {
             Ok(()) => true,
             Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
@@ -53,11 +57,13 @@ impl ServiceControl {
             }
             Err(error) => return Err(error),
         };
+        let latency = clock.monotonic().saturating_sub(begun);
         let key_count = self.table.count(Kind::Key, "").await?;
         Ok(Status {
             configured: Some(Configured {
                 config,
                 healthy,
+                latency,
                 key_count,
                 cache: self.reader.stats(),
             }),

@@ -18,6 +18,7 @@ use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::primitives::Blob;
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType};
 use aws_types::SdkConfig;
 use keyway_aws::failed;
 use keyway_crypto::{SecretBytes, sha256};
@@ -49,6 +50,44 @@ impl SecretsManager {
     pub fn with(mut self, name: impl Into<String>, id: impl Into<String>) -> Self {
         self.ids.insert(name.into(), id.into());
         self
+    }
+
+    /// The names of all secrets of the account in this region that begin with `prefix`, in their order; those that are
+    /// about to be deleted are not among them. [`SecretStore::get`] finds them by these names.
+    ///
+    /// # Errors
+    /// [`StoreError::Throttled`] or [`StoreError::Failed`].
+    pub async fn names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let filter = (!prefix.is_empty()).then(|| {
+            Filter::builder()
+                .key(FilterNameStringType::Name)
+                .values(prefix)
+                .build()
+        });
+        let mut names = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self
+                .client
+                .list_secrets()
+                .max_results(100)
+                .set_filters(filter.clone().map(|filter| vec![filter]))
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|error| failed("list secrets", &error))?;
+            let found = page.secret_list.unwrap_or_default();
+            names.extend(found.into_iter().filter_map(|secret| secret.name));
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                break;
+            }
+        }
+        // Services that speak this protocol differ in what they take for a beginning.
+        names.retain(|name| name.starts_with(prefix));
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     fn id(&self, name: &str) -> String {

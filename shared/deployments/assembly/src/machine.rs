@@ -1,0 +1,86 @@
+//! The machine beneath, behind the domain's port: what the kernel tells of it.
+
+use std::time::Instant;
+
+use keyway_domain::machine::{Machine, MachineFacts};
+
+/// The machine that this process runs on.
+pub struct SystemMachine(Instant);
+
+impl SystemMachine {
+    /// The process counts as running from here.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the Machine port's implementation"
+    )]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Machine for SystemMachine {
+    fn facts(&self) -> MachineFacts {
+        let processors = read("/proc/cpuinfo");
+        let process = read("/proc/self/status");
+        let bytes = |name| kilobytes(process.as_deref()?, name)?.checked_mul(1024);
+        let usable = std::thread::available_parallelism().ok();
+        MachineFacts {
+            os: std::env::consts::OS,
+            architecture: std::env::consts::ARCH,
+            up: self.0.elapsed(),
+            cpus: processors.as_deref().and_then(count),
+            usable_cpus: usable.and_then(|count| u64::try_from(count.get()).ok()),
+            heap_bytes: bytes("RssAnon"),
+            stack_bytes: bytes("VmStk"),
+        }
+    }
+}
+
+/// What Linux tells in a file of text; nothing elsewhere.
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// How many processors `/proc/cpuinfo` lists.
+fn count(processors: &str) -> Option<u64> {
+    let lines = processors.lines();
+    let count = lines.filter(|line| line.starts_with("processor")).count();
+    u64::try_from(count).ok().filter(|count| *count > 0)
+}
+
+/// A figure of `/proc/self/status`, as in `VmStk: 132 kB`.
+fn kilobytes(status: &str, name: &str) -> Option<u64> {
+    let mut words = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?
+        .split_whitespace();
+    let figure = words.next()?.parse().ok()?;
+    (words.next() == Some("kB")).then_some(figure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_is_read() {
+        let status = "Name:\tkeyway\nVmStk:\t     132 kB\nRssAnon:\t    2048 kB\nThreads:\t3\n";
+        assert_eq!(kilobytes(status, "VmStk"), Some(132));
+        assert_eq!(kilobytes(status, "RssAnon"), Some(2048));
+        assert_eq!(kilobytes(status, "Rss"), None);
+        assert_eq!(kilobytes(status, "Threads"), None);
+        let processors = "processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\n";
+        assert_eq!(count(processors), Some(2));
+        assert_eq!(count("Processor\t: ARM\n"), None);
+    }
+
+    #[test]
+    fn facts_are_true() {
+        let facts = SystemMachine::start().facts();
+        assert_eq!(facts.os, std::env::consts::OS);
+        if cfg!(target_os = "linux") {
+            assert!(facts.cpus >= Some(1) && facts.usable_cpus <= facts.cpus);
+            assert!(facts.stack_bytes < facts.heap_bytes.map(|heap| heap * 1024));
+        }
+    }
+}

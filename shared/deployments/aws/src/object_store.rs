@@ -1,0 +1,111 @@
+//! Where buckets are, when they are not the table's own.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_types::SdkConfig;
+use clap::Args;
+use keyway_buckets_s3::S3Buckets;
+use keyway_deployment_assembly::environment;
+use keyway_domain::buckets::Noted;
+use keyway_domain::ports::{Buckets, Random, TableWriter};
+
+/// The object store whose buckets are served. Without one, buckets are records of the table.
+#[derive(Debug, Clone, Args)]
+pub struct ObjectStore {
+    /// The S3 endpoint whose buckets are served: a URL, or `aws`; without one, buckets are kept in the table
+    #[arg(long, env = "KEYWAY_S3_ENDPOINT", value_name = "URL|aws")]
+    pub s3_endpoint: Option<String>,
+
+    /// The region of the S3 endpoint
+    #[arg(long, env = "KEYWAY_S3_REGION", value_name = "REGION")]
+    pub s3_region: Option<String>,
+}
+
+/// The object store, reached.
+pub struct OpenStore(S3Buckets);
+
+impl OpenStore {
+    /// Its buckets, the keys that they use noted in the table.
+    pub fn noted(self, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Arc<dyn Buckets> {
+        Arc::new(Noted::new(self.0, table, random))
+    }
+}
+
+impl ObjectStore {
+    fn endpoint(&self) -> Option<&str> {
+        // A template passes an empty text where a parameter was left out.
+        let endpoint = self.s3_endpoint.as_deref();
+        endpoint.filter(|endpoint| !endpoint.is_empty())
+    }
+
+    /// Whether AWS has to be asked who this process is: the settings name an object store, and no access key for it.
+    ///
+    /// # Errors
+    /// When half an access key is set.
+    pub fn needs_credentials(&self) -> anyhow::Result<bool> {
+        Ok(self.endpoint().is_some() && own_credentials()?.is_none())
+    }
+
+    /// The object store that the settings name, if they name one. `aws` is who this process is on AWS.
+    ///
+    /// # Errors
+    /// When the settings do not say how to reach it.
+    pub fn open(&self, aws: Option<&SdkConfig>) -> anyhow::Result<Option<OpenStore>> {
+        let Some(endpoint) = self.endpoint() else {
+            return Ok(None);
+        };
+        let url = match endpoint {
+            // What redirects AWS's own tools redirects this as well.
+            "aws" => match environment("AWS_ENDPOINT_URL_S3")? {
+                Some(url) => Some(url),
+                None => environment("AWS_ENDPOINT_URL")?,
+            }
+            .map(|url| url.as_str().to_owned()),
+            url if url.starts_with("https://") || url.starts_with("http://") => {
+                Some(url.to_owned())
+            }
+            _ => bail!("--s3-endpoint (KEYWAY_S3_ENDPOINT) is neither `aws` nor a URL"),
+        };
+        let own = own_credentials()?;
+        let of_process = aws.and_then(SdkConfig::credentials_provider);
+        let Some(credentials) = own.or(of_process) else {
+            bail!(
+                "no credentials for the S3 endpoint: set KEYWAY_S3_ACCESS_KEY_ID and KEYWAY_S3_SECRET_ACCESS_KEY"
+            );
+        };
+        let region = self
+            .s3_region
+            .clone()
+            .filter(|region| !region.is_empty())
+            .or_else(|| aws?.region().map(ToString::to_string))
+            .unwrap_or_else(|| "us-east-1".to_owned());
+        let config = keyway_aws::config(&region, url, credentials);
+        Ok(Some(OpenStore(S3Buckets::new(&config))))
+    }
+}
+
+/// The access key that is set for the S3 endpoint alone.
+fn own_credentials() -> anyhow::Result<Option<SharedCredentialsProvider>> {
+    match (
+        environment("KEYWAY_S3_ACCESS_KEY_ID")?,
+        environment("KEYWAY_S3_SECRET_ACCESS_KEY")?,
+    ) {
+        (None, None) => Ok(None),
+        (Some(id), Some(secret)) => {
+            let token = environment("KEYWAY_S3_SESSION_TOKEN")?.map(|token| token.to_string());
+            Ok(Some(SharedCredentialsProvider::new(Credentials::new(
+                id.as_str(),
+                secret.as_str(),
+                token,
+                None,
+                "environment",
+            ))))
+        }
+        _ => bail!(
+            "KEYWAY_S3_ACCESS_KEY_ID and KEYWAY_S3_SECRET_ACCESS_KEY must be set together, or neither of them"
+        ),
+    }
+}

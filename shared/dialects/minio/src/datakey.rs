@@ -1,0 +1,50 @@
+//! Whether a key works: decode, operate, encode.
+
+use std::sync::Arc;
+
+use http::Method;
+use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Route};
+use serde::Serialize;
+
+use crate::wire::{self, Answer};
+use crate::{Minio, Refusal, route};
+
+pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
+    vec![route(
+        Method::GET,
+        "/key/status",
+        Action::DescribeKey,
+        data_keys,
+        status,
+    )]
+}
+
+/// An error that is not there is a success.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct KeyStatus<'a> {
+    key_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decryption_error: Option<String>,
+}
+
+async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> Answer {
+    let key_id = wire::key_id(&call.query)?;
+    let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
+    let text = |error| Refusal::from(error).into_text(&call.request_id);
+    let (encryption_error, decryption_error) = match failure {
+        None => (None, None),
+        Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),
+        Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
+    };
+    wire::ok(&KeyStatus {
+        key_id: key_id.as_str(),
+        encryption_error,
+        decryption_error,
+    })
+}

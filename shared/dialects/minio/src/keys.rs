@@ -1,0 +1,70 @@
+//! Master keys: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_domain::keys::{KeyQuery, Keys, MasterKey, NewKey};
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Route};
+use serde::Serialize;
+
+use crate::wire::{self, Answer};
+use crate::{Minio, Refusal, route};
+
+pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
+    vec![
+        route(Method::POST, "/key/create", Action::CreateKey, keys, create),
+        route(Method::GET, "/key/list", Action::ListKeys, keys, list),
+    ]
+}
+
+/// The answer is the status alone.
+async fn create(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
+    let id = wire::key_id(&call.query)?.ok_or_else(|| Refusal::invalid("key-id: is required"))?;
+    let new = NewKey {
+        id: Some(id),
+        ..NewKey::default()
+    };
+    keys.create(&call.caller, new).await?;
+    Ok(Response::new(Bytes::new()))
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyOut<'a> {
+    created_at: String,
+    created_by: &'a str,
+    name: &'a str,
+}
+
+impl<'a> From<&'a MasterKey> for KeyOut<'a> {
+    fn from(key: &'a MasterKey) -> Self {
+        Self {
+            // RFC 3339 in UTC, as Go reads it.
+            created_at: format!("{:.6}", key.created_at),
+            created_by: &key.created_by,
+            name: key.id.as_str(),
+        }
+    }
+}
+
+/// All keys that the caller may list, at once: this API knows no pages.
+async fn list(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
+    let mut query = KeyQuery {
+        limit: 1000,
+        pattern: wire::value(&call.query, "pattern")?.map(str::to_owned),
+        ..KeyQuery::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = keys.list(&call.caller, &query).await?;
+        found.extend(page.keys);
+        query.marker = page.next_marker;
+        if query.marker.is_none() {
+            break;
+        }
+    }
+    wire::ok(&found.iter().map(KeyOut::from).collect::<Vec<_>>())
+}

@@ -1,0 +1,110 @@
+//! MinIO's KMS API, as `mc admin kms` and madmin call it: its paths, shapes and refusals.
+//!
+//! A MinIO server answers it on behalf of the KMS behind it. Here there is nothing in between: what it tells of the KMS
+//! is told of this very service.
+
+mod datakey;
+mod keys;
+#[cfg(feature = "openapi")]
+mod openapi;
+mod refusal;
+mod service;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_auth::Authenticator;
+use keyway_domain::access::Caller;
+use keyway_domain::datakey::DataKeys;
+use keyway_domain::keys::Keys;
+use keyway_domain::machine::Machine;
+use keyway_domain::policy::Action;
+use keyway_domain::service::ServiceControl;
+use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+
+#[cfg(feature = "openapi")]
+pub use openapi::description;
+pub use refusal::Refusal;
+
+/// Where this API lives.
+pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
+
+/// No route takes a body; what a client sends all the same is read up to this length, in bytes, and not looked at.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// The dialect: how this API tells callers apart, and how it says no.
+pub struct Minio {
+    authenticator: Arc<Authenticator>,
+}
+
+impl Minio {
+    /// With this authenticator.
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator }
+    }
+}
+
+impl Dialect for Minio {
+    type Caller = Caller;
+    type Action = Action;
+    type Error = Refusal;
+
+    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+        Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn authorize(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
+        Ok(caller.may_ever(action)?)
+    }
+
+    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
+        Refusal::from(refused).answer(place)
+    }
+}
+
+/// The routes of master keys.
+pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
+    keys::routes(keys)
+}
+
+/// The route that tries a key out. It only reads.
+pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
+    datakey::routes(data_keys)
+}
+
+/// The routes of the service itself.
+pub fn service_routes(
+    control: &Arc<ServiceControl>,
+    machine: &Arc<dyn Machine>,
+) -> Vec<Route<Minio>> {
+    service::routes(control, machine)
+}
+
+/// A route whose handler runs `run` on `operations`.
+fn route<O, F>(
+    method: Method,
+    path: &'static str,
+    action: Action,
+    operations: &Arc<O>,
+    run: fn(Arc<O>, Call<Minio>) -> F,
+) -> Route<Minio>
+where
+    O: Send + Sync + 'static,
+    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+{
+    let operations = Arc::clone(operations);
+    let run = Box::new(
+        move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            Box::pin(run(Arc::clone(&operations), call))
+        },
+    );
+    Route {
+        method,
+        path,
+        body_limit: BODY_LIMIT,
+        action,
+        run,
+    }
+}

@@ -1,0 +1,40 @@
+//! What every shape of this dialect is made of.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use keyway_domain::keys::KeyId;
+use keyway_domain::{Fault, KmsError};
+use keyway_http::Query;
+use serde::Serialize;
+
+use crate::Refusal;
+
+pub(crate) type Answer = Result<Response<Bytes>, Refusal>;
+
+/// A value of the query; an empty one is none.
+pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+    let value = query
+        .one(name)
+        .map_err(|error| Refusal::invalid(format!("the query parameter {name} {error}")))?;
+    Ok(value.filter(|value| !value.is_empty()))
+}
+
+const KEY_ID: &str = "key-id";
+
+/// The key that the query names.
+pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, Refusal> {
+    let id = value(query, KEY_ID)?;
+    Ok(id.map(|id| KeyId::parse(KEY_ID, id)).transpose()?)
+}
+
+/// A 200 answer.
+pub(crate) fn ok(body: &impl Serialize) -> Answer {
+    let json = serde_json::to_vec(body)
+        .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
+    let mut response = Response::new(Bytes::from(json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

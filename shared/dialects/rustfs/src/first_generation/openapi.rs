@@ -1,0 +1,122 @@
+//! The first generation in words.
+
+use http::Method;
+use keyway_openapi::{Operation, Parameter, Schema};
+use serde_json::json;
+
+use super::{KeyOut, ListAnswer};
+use crate::keys::openapi::create_body;
+use crate::openapi::{FIRST_GENERATION, Refusals as _, key_in_query, ok};
+
+const STATES: [&str; 3] = ["enabled", "disabled", "pending_deletion"];
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let operation =
+        |method, path, id, summary| Operation::new(method, path, id, summary).tag(FIRST_GENERATION);
+    let key = |name| Schema::encoded::<KeyOut<'_>>(name);
+    let mut operations = vec![
+        operation(
+            Method::POST,
+            "/kms/key/create",
+            "firstCreateKey",
+            "Make a key",
+        )
+        .parameters(key_in_query())
+        .body(create_body())
+        .answer(
+            200,
+            ok(
+                "The new key.",
+                key("FirstCreatedKey")
+                    .required(&["createdAt"])
+                    .without(&["algorithm", "message"])
+                    .fact("status", json!({"const": "created"})),
+            ),
+        )
+        .refuses_as_first(&[409]),
+        operation(
+            Method::GET,
+            "/kms/key/list",
+            "firstListKeys",
+            "List all keys",
+        )
+        .parameters([Parameter::query(
+            "pattern",
+            "Only keys whose ids match; `*` is any run of characters and `?` any one.",
+            json!({"type": "string"}),
+        )])
+        .answer(
+            200,
+            ok(
+                "Every key.",
+                Schema::encoded::<ListAnswer<'_>>("FirstKeyList")
+                    .fact("keys[].status", json!({"enum": STATES})),
+            ),
+        )
+        .refuses_as_first(&[]),
+        operation(
+            Method::GET,
+            "/kms/key/status",
+            "firstDescribeKey",
+            "Describe a key",
+        )
+        .text("The query must name the key.")
+        .parameters(key_in_query())
+        .answer(
+            200,
+            ok(
+                "The key.",
+                key("FirstKey")
+                    .required(&["createdAt", "algorithm"])
+                    .without(&["message"])
+                    .fact("status", json!({"enum": STATES}))
+                    .fact("algorithm", json!({"const": "AES256"})),
+            ),
+        )
+        .refuses_as_first(&[404]),
+    ];
+    for (method, path, id, summary) in [
+        (
+            Method::POST,
+            "/kms/key/enable",
+            "firstEnableKey",
+            "Enable a key",
+        ),
+        (
+            Method::PUT,
+            "/kms/key/enable",
+            "firstPutKeyEnabled",
+            "Enable a key",
+        ),
+        (
+            Method::POST,
+            "/kms/key/disable",
+            "firstDisableKey",
+            "Disable a key",
+        ),
+        (
+            Method::PUT,
+            "/kms/key/disable",
+            "firstPutKeyDisabled",
+            "Disable a key",
+        ),
+    ] {
+        operations.push(
+            operation(method, path, id, summary)
+                .text("The query must name the key.")
+                .parameters(key_in_query())
+                .answer(
+                    200,
+                    ok(
+                        "The key as it is now.",
+                        key("FirstChangedKey")
+                            .required(&["message"])
+                            .without(&["createdAt", "algorithm"])
+                            .fact("status", json!({"enum": STATES})),
+                    ),
+                )
+                .refuses_as_first(&[404, 409]),
+        );
+    }
+    operations
+}

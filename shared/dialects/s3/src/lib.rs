@@ -1,0 +1,111 @@
+//! S3's own protocol, as far as the encryption of buckets needs it: `ListBuckets`, `HeadBucket`, `CreateBucket`,
+//! `GetBucketEncryption`, `PutBucketEncryption` and `DeleteBucketEncryption`, with the bucket in the path.
+//! Everything else that S3 can do is answered `NotImplemented`.
+//!
+//! What an operation is stands in the query, not in the path alone; so each handler first finds out what is wanted, then
+//! whether the caller may do that to this bucket, and only then looks at the body.
+
+mod buckets;
+mod checksum;
+#[cfg(feature = "openapi")]
+mod openapi;
+mod refusal;
+mod xml;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response};
+use keyway_auth::Authenticator;
+use keyway_domain::access::Caller;
+use keyway_domain::buckets::BucketOperations;
+use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+
+#[cfg(feature = "openapi")]
+pub use openapi::description;
+pub use refusal::Refusal;
+
+/// Where S3 lives: at the root. Other dialects' paths are their own, which is why this mount comes last.
+pub const PREFIXES: [&str; 1] = [""];
+
+/// The longest body of any route, in bytes.
+const BODY_LIMIT: usize = 1 << 20;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+/// The dialect: how S3 tells callers apart, and how it says no.
+pub struct S3 {
+    authenticator: Arc<Authenticator>,
+}
+
+impl S3 {
+    /// With this authenticator.
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator }
+    }
+}
+
+impl Dialect for S3 {
+    type Caller = Caller;
+    /// Handlers ask for permissions themselves.
+    type Action = ();
+    type Error = Refusal;
+
+    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+        Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn authorize(&self, _: &Caller, (): ()) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
+        Refusal::from(refused).answer(place)
+    }
+}
+
+/// S3's routes. Some clients end a bucket's path with a slash.
+pub fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<S3>> {
+    let mut routes = vec![route(Method::GET, "/", buckets, buckets::list)];
+    for path in ["/{bucket}", "/{bucket}/"] {
+        routes.extend([
+            route(Method::GET, path, buckets, buckets::get),
+            route(Method::HEAD, path, buckets, buckets::head),
+            route(Method::PUT, path, buckets, buckets::put),
+            route(Method::DELETE, path, buckets, buckets::delete),
+        ]);
+    }
+    routes
+}
+
+fn route<F>(
+    method: Method,
+    path: &'static str,
+    buckets: &Arc<BucketOperations>,
+    run: fn(Arc<BucketOperations>, Call<S3>) -> F,
+) -> Route<S3>
+where
+    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+{
+    let buckets = Arc::clone(buckets);
+    let run = Box::new(
+        move |call: Call<S3>| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            let request_id = HeaderValue::from_str(&call.request_id);
+            let answer = run(Arc::clone(&buckets), call);
+            Box::pin(async move {
+                let mut answer = answer.await?;
+                if let Ok(id) = request_id {
+                    answer.headers_mut().insert(REQUEST_ID, id);
+                }
+                Ok(answer)
+            })
+        },
+    );
+    Route {
+        method,
+        path,
+        body_limit: BODY_LIMIT,
+        action: (),
+        run,
+    }
+}

@@ -1,0 +1,114 @@
+//! This dialect in words, for the OpenAPI document. What its XML is made of is said by S3's own documentation.
+
+use http::Method;
+use keyway_openapi::{Answer, Description, Operation, Parameter, RequestBody, Schema};
+use serde_json::json;
+
+use crate::S3;
+
+const XML: &str = "application/xml";
+
+/// What there is to say of this dialect's routes.
+pub fn description() -> Description<S3> {
+    let description = Description::new(
+        "s3",
+        "S3's own protocol, as far as the default encryption of buckets needs it.",
+    )
+    .security(
+        "SigV4OfS3",
+        json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "AWS Signature Version 4 for the service `s3`.",
+        }),
+    )
+    .operation(refusing(
+        Operation::new(Method::GET, "/", "s3ListBuckets", "ListBuckets")
+            .parameters([
+                x_id(),
+                Parameter::query(
+                    "prefix",
+                    "Only names that begin so.",
+                    json!({"type": "string"}),
+                ),
+                Parameter::query(
+                    "max-buckets",
+                    "How many at most.",
+                    json!({"type": "string"}),
+                ),
+                Parameter::query(
+                    "continuation-token",
+                    "Where the page before ended.",
+                    json!({"type": "string"}),
+                ),
+            ])
+            .answer(200, xml("The buckets that the caller may list.")),
+    ));
+    description.operations(
+        [("/{bucket}", ""), ("/{bucket}/", "Slash")]
+            .into_iter()
+            .flat_map(|(path, suffix)| of_bucket(path, suffix.is_empty())),
+    )
+}
+
+fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
+    let id = |one: &'static str, other: &'static str| if plain { one } else { other };
+    let operation = |method, id, summary| {
+        let bucket = Parameter::path("bucket", "The bucket.", json!({"type": "string"}));
+        refusing(Operation::new(method, path, id, summary).parameters([
+            bucket.example("photos".into()),
+            Parameter::query(
+                "encryption",
+                "Names what is asked for: the bucket's default encryption.",
+                json!({"type": "string"}),
+            ),
+            x_id(),
+        ]))
+    };
+    [
+        operation(
+            Method::GET,
+            id("s3GetBucket", "s3GetBucketSlash"),
+            "GetBucketEncryption, with `encryption` in the query",
+        )
+        .answer(200, xml("The default encryption.")),
+        operation(
+            Method::HEAD,
+            id("s3HeadBucket", "s3HeadBucketSlash"),
+            "HeadBucket",
+        )
+        .answer(200, Answer::empty("The bucket exists.")),
+        operation(
+            Method::PUT,
+            id("s3PutBucket", "s3PutBucketSlash"),
+            "CreateBucket, or PutBucketEncryption with `encryption` in the query",
+        )
+        .body(RequestBody::json_or_none(Schema::of(json!({"type": "string"}))).media_type(XML))
+        .answer(200, Answer::empty("It is done.")),
+        operation(
+            Method::DELETE,
+            id("s3DeleteBucket", "s3DeleteBucketSlash"),
+            "DeleteBucketEncryption, with `encryption` in the query",
+        )
+        .answer(204, Answer::empty("There is none now.")),
+    ]
+}
+
+/// Some SDKs name the operation, which changes nothing.
+fn x_id() -> Parameter {
+    Parameter::query("x-id", "The operation's name.", json!({"type": "string"}))
+}
+
+fn xml(text: &str) -> Answer {
+    Answer::with(text, XML, Schema::of(json!({"type": "string"})))
+}
+
+/// What every route can refuse, in S3's XML.
+fn refusing(operation: Operation) -> Operation {
+    [400, 403, 404, 409, 413, 500, 501, 503]
+        .into_iter()
+        .fold(operation, |operation, status| {
+            operation.answer(status, xml("It is refused; `Code` says why."))
+        })
+}

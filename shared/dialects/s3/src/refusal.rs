@@ -1,0 +1,267 @@
+//! The one table from errors to S3's statuses, codes and texts.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use keyway_auth::AuthError;
+use keyway_auth::sigv4::{Denied, StatusClass};
+use keyway_domain::keys::KeyState;
+use keyway_domain::{Fault, KmsError};
+use keyway_http::{Place, Refused};
+
+use crate::REQUEST_ID;
+use crate::xml::Document;
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What only the log may know.
+    fault: Option<Fault>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            header: None,
+            fault: None,
+        }
+    }
+
+    fn bad(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    fn later(code: &'static str, message: impl Into<String>) -> Self {
+        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        refusal.header = Some(Box::new((RETRY_AFTER, HeaderValue::from_static("1"))));
+        refusal
+    }
+
+    fn internal(message: &'static str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    fn because_of(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::bad("InvalidArgument", message)
+    }
+
+    pub(crate) fn invalid_name(reason: &str) -> Self {
+        Self::bad(
+            "InvalidBucketName",
+            format!("The specified bucket is not valid: {reason}"),
+        )
+    }
+
+    pub(crate) fn malformed_xml() -> Self {
+        Self::bad(
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        )
+    }
+
+    pub(crate) fn bad_digest(header: &str) -> Self {
+        Self::bad(
+            "BadDigest",
+            format!("The {header} you specified did not match what we received"),
+        )
+    }
+
+    pub(crate) fn invalid_digest() -> Self {
+        Self::bad(
+            "InvalidDigest",
+            "The Content-MD5 you specified is not valid",
+        )
+    }
+
+    pub(crate) fn not_implemented() -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "Of S3, only buckets and their default encryption are served here",
+        )
+    }
+
+    pub(crate) fn answer(self, place: &Place<'_>) -> Response<Bytes> {
+        if let Some(fault) = &self.fault {
+            fault.log(place.request_id);
+        }
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(place.request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some((name, value)) = self.header.map(|header| *header) {
+            headers.insert(name, value);
+        }
+        if place.method == Method::HEAD {
+            return response;
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        let mut document = Document::plain("Error");
+        document.text("Code", self.code);
+        document.text("Message", &self.message);
+        // Paths come from the client and may be long.
+        let resource: String = place.raw_path.chars().take(300).collect();
+        document.text("Resource", &resource);
+        document.text("RequestId", place.request_id);
+        *response.body_mut() = document.into_bytes();
+        response
+    }
+}
+
+impl From<KmsError> for Refusal {
+    fn from(error: KmsError) -> Self {
+        match error {
+            KmsError::Invalid {
+                field: "bucket",
+                reason,
+            } => Self::invalid_name(&reason),
+            KmsError::Invalid {
+                field: "SSEAlgorithm",
+                ..
+            } => Self::malformed_xml(),
+            KmsError::Invalid { field, reason } => {
+                Self::invalid_argument(format!("{field}: {reason}"))
+            }
+            KmsError::NotPermitted => Self::forbidden("AccessDenied", "Access Denied"),
+            KmsError::Forbidden(why) => Self::forbidden("AccessDenied", why),
+            KmsError::BucketNotFound(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NoSuchBucket",
+                "The specified bucket does not exist",
+            ),
+            KmsError::BucketExists(_) => Self::new(
+                StatusCode::CONFLICT,
+                "BucketAlreadyOwnedByYou",
+                "The bucket that you tried to create already exists, and you own it",
+            ),
+            KmsError::NoBucketEncryption(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "ServerSideEncryptionConfigurationNotFoundError",
+                "The server side encryption configuration was not found",
+            ),
+            KmsError::KeyNotFound(key) => {
+                Self::bad("KMS.NotFoundException", format!("key {key} does not exist"))
+            }
+            KmsError::KeyState { key_id, state } => {
+                let state = match state {
+                    KeyState::Enabled => "enabled",
+                    KeyState::Disabled => "disabled",
+                    KeyState::PendingDeletion { .. } => "pending deletion",
+                };
+                Self::bad("KMS.DisabledException", format!("key {key_id} is {state}"))
+            }
+            KmsError::NotConfigured => {
+                Self::later("ServiceUnavailable", "the KMS service is not configured")
+            }
+            KmsError::NotRunning => {
+                Self::later("ServiceUnavailable", "the KMS service is not running")
+            }
+            KmsError::Throttled => Self::later("SlowDown", "Please reduce your request rate"),
+            KmsError::Unavailable(fault) => {
+                Self::later("ServiceUnavailable", "Please try again later").because_of(fault)
+            }
+            KmsError::Backend(fault) => {
+                Self::internal("We encountered an internal error").because_of(fault)
+            }
+            KmsError::Contended(_) => Self::new(
+                StatusCode::CONFLICT,
+                "OperationAborted",
+                "A conflicting operation is in progress; try again",
+            ),
+            // No operation of S3 meets these.
+            KmsError::AccessKeyNotFound(_)
+            | KmsError::KeyExists(_)
+            | KmsError::TooManyVersions(_)
+            | KmsError::StillReferenced(..)
+            | KmsError::NoHmacKey(_)
+            | KmsError::Conflict(_)
+            | KmsError::DecryptionFailed => Self::internal("We encountered an internal error")
+                .because_of(Fault::plain(
+                    "an operation on buckets failed as one on keys",
+                )),
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        let denied = match error {
+            AuthError::Kms(error) => return error.into(),
+            AuthError::Denied(denied) => denied,
+        };
+        let text = denied.to_string();
+        match denied {
+            Denied::UnknownAccessKey => Self::forbidden(
+                "InvalidAccessKeyId",
+                "The access key ID you provided does not exist in our records",
+            ),
+            Denied::SignatureMismatch => Self::forbidden(
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided. \
+                 Check your key and signing method",
+            ),
+            Denied::Skewed | Denied::NotYetValid => Self::forbidden("RequestTimeTooSkewed", text),
+            Denied::PayloadMismatch => Self::bad("XAmzContentSHA256Mismatch", text),
+            Denied::Region { .. } | Denied::Service { .. } | Denied::ScopeDate => {
+                Self::bad("AuthorizationHeaderMalformed", text)
+            }
+            denied => match denied.status_class() {
+                StatusClass::BadRequest => Self::bad("InvalidRequest", text),
+                StatusClass::Unauthenticated => Self::forbidden("AccessDenied", text),
+            },
+        }
+    }
+}
+
+impl From<Refused<Self>> for Refusal {
+    fn from(refused: Refused<Self>) -> Self {
+        match refused {
+            Refused::By(refusal) => refusal,
+            Refused::NoRoute => Self::new(
+                StatusCode::NOT_FOUND,
+                "NoSuchKey",
+                "The specified key does not exist",
+            ),
+            Refused::OtherMethods(allow) => {
+                let mut refusal = Self::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "MethodNotAllowed",
+                    "The specified method is not allowed against this resource",
+                );
+                refusal.header = HeaderValue::from_str(&allow)
+                    .ok()
+                    .map(|allow| Box::new((ALLOW, allow)));
+                refusal
+            }
+            Refused::BodyTooLarge { limit } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "EntityTooLarge",
+                format!("Your request was larger than {limit} bytes"),
+            ),
+            Refused::BodyBroken => Self::bad("IncompleteBody", "the body broke off"),
+            Refused::Malformed { part, error } => {
+                Self::bad("InvalidURI", format!("the {part} {error}"))
+            }
+            Refused::Panicked => Self::internal("We encountered an internal error"),
+        }
+    }
+}

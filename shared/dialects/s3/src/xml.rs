@@ -1,0 +1,226 @@
+//! XML in and out: of S3's little of it, strictly what is needed.
+
+use bytes::Bytes;
+use quick_xml::Reader;
+use quick_xml::escape::escape;
+use quick_xml::events::Event;
+
+use crate::Refusal;
+
+/// What S3 says of a body that it cannot use.
+pub(crate) fn malformed() -> Refusal {
+    Refusal::malformed_xml()
+}
+
+/// An element with its children or its text. Namespaces are not looked at: clients send S3's, others, or none.
+pub(crate) struct Element {
+    name: String,
+    text: String,
+    children: Vec<Element>,
+}
+
+/// No body of these operations has more of either.
+const MOST_ELEMENTS: usize = 64;
+const MOST_DEPTH: usize = 8;
+
+impl Element {
+    /// Parses a whole document. Document types and entities are refused, whatever they stand for.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+        let text = std::str::from_utf8(body).map_err(|_| malformed())?;
+        let mut reader = Reader::from_str(text);
+        let mut open: Vec<Self> = Vec::new();
+        let mut root: Option<Self> = None;
+        let mut count = 0;
+        loop {
+            let event = reader.read_event().map_err(|_| malformed())?;
+            if matches!(event, Event::Start(_) | Event::Empty(_)) {
+                count += 1;
+                if root.is_some() || count > MOST_ELEMENTS || open.len() >= MOST_DEPTH {
+                    return Err(malformed());
+                }
+            }
+            let closed = match event {
+                Event::Start(start) => {
+                    open.push(Self::named(start.local_name().as_ref())?);
+                    None
+                }
+                Event::Empty(start) => Some(Self::named(start.local_name().as_ref())?),
+                Event::End(_) => Some(open.pop().ok_or_else(malformed)?),
+                Event::Text(text) => {
+                    Self::add_text(&mut open, &text)?;
+                    None
+                }
+                Event::CData(text) => {
+                    Self::add_text(&mut open, &text)?;
+                    None
+                }
+                Event::Comment(_) | Event::Decl(_) => None,
+                Event::DocType(_) | Event::GeneralRef(_) | Event::PI(_) => return Err(malformed()),
+                Event::Eof => break,
+            };
+            if let Some(element) = closed {
+                match open.last_mut() {
+                    Some(parent) => parent.children.push(element),
+                    None => root = Some(element),
+                }
+            }
+        }
+        root.filter(|_| open.is_empty()).ok_or_else(malformed)
+    }
+
+    fn named(name: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self {
+            name: String::from_utf8(name.to_vec()).map_err(|_| malformed())?,
+            text: String::new(),
+            children: Vec::new(),
+        })
+    }
+
+    fn add_text(open: &mut [Self], bytes: &[u8]) -> Result<(), Refusal> {
+        let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+        match open.last_mut() {
+            Some(element) => element.text.push_str(text),
+            None if text
+                .trim_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
+                .is_empty() => {}
+            None => return Err(malformed()),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn must_be(&self, name: &str) -> Result<(), Refusal> {
+        if self.name == name {
+            Ok(())
+        } else {
+            Err(malformed())
+        }
+    }
+
+    /// Makes sure that every child is one of these, that none is there twice, and that there is no text between.
+    pub(crate) fn children_among(&self, names: &[&str]) -> Result<(), Refusal> {
+        let is_once = |child: &Self| {
+            let same = self
+                .children
+                .iter()
+                .filter(|other| other.name == child.name);
+            same.count() == 1
+        };
+        let are_known = self
+            .children
+            .iter()
+            .all(|child| names.contains(&child.name.as_str()) && is_once(child));
+        if are_known && self.text.trim().is_empty() {
+            Ok(())
+        } else {
+            Err(malformed())
+        }
+    }
+
+    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        self.text.trim()
+    }
+}
+
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// A document that is being written.
+pub(crate) struct Document {
+    text: String,
+    root: &'static str,
+}
+
+impl Document {
+    /// With S3's namespace.
+    pub(crate) fn new(root: &'static str) -> Self {
+        Self::opened(root, &format!("<{root} xmlns=\"{NAMESPACE}\">"))
+    }
+
+    /// Errors have no namespace.
+    pub(crate) fn plain(root: &'static str) -> Self {
+        Self::opened(root, &format!("<{root}>"))
+    }
+
+    fn opened(root: &'static str, tag: &str) -> Self {
+        let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
+        text.push_str(tag);
+        Self { text, root }
+    }
+
+    pub(crate) fn within(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
+        self.text.extend(["<", name, ">"]);
+        write(self);
+        self.text.extend(["</", name, ">"]);
+    }
+
+    pub(crate) fn text(&mut self, name: &str, text: &str) {
+        self.within(name, |element| {
+            // What XML has no way to say, not even as a reference, is left out.
+            let sayable = text.replace(|c: char| c.is_control(), "");
+            element.text.push_str(&escape(&sayable));
+        });
+    }
+
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        self.text.extend(["</", self.root, ">"]);
+        self.text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_it_writes() {
+        let mut document = Document::new("A");
+        document.within("B", |b| b.text("C", "1 < 2 \u{0} \u{1f511}"));
+        let written = document.into_bytes();
+        let text = String::from_utf8(written.to_vec()).unwrap();
+        assert!(
+            text.ends_with("<B><C>1 &lt; 2  \u{1f511}</C></B></A>"),
+            "{text}"
+        );
+        let plain =
+            Element::parse(b"<a:A xmlns:a='x'><B> c\n</B><!-- --><D><![CDATA[<]]></D></a:A>");
+        let Ok(plain) = plain else {
+            panic!("it is XML")
+        };
+        plain.must_be("A").unwrap();
+        plain.children_among(&["B", "D"]).unwrap();
+        assert_eq!(plain.child("B").unwrap().text(), "c");
+        assert_eq!(plain.child("D").unwrap().text(), "<");
+    }
+
+    #[test]
+    fn it_refuses_what_s3_has_no_use_for() {
+        let deep = format!("{}{}", "<a>".repeat(9), "</a>".repeat(9));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(64));
+        for body in [
+            "",
+            " ",
+            "text",
+            "<a>",
+            "</a>",
+            "<a></b>",
+            "<a/><b/>",
+            "<a/>text",
+            "<!DOCTYPE a><a/>",
+            "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
+            "<a>&b;</a>",
+            "<a>&amp;</a>",
+            "<a>&#65;</a>",
+            "<?php ?><a/>",
+            &deep,
+            &wide,
+        ] {
+            assert!(Element::parse(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(Element::parse(b"<a>\xff</a>").is_err());
+        let text_between = Element::parse(b"<a>x<b/></a>");
+        assert!(text_between.is_ok_and(|a| a.children_among(&["b"]).is_err()));
+    }
+}

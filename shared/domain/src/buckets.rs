@@ -1,0 +1,261 @@
+//! The default encryption of buckets: nouns, rules, and who may do what. Where the buckets are is a port's business.
+
+mod operations;
+mod table;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::KmsError;
+use crate::keys::KeyId;
+
+pub use operations::BucketOperations;
+pub(crate) use table::references;
+pub use table::{Noted, TableBuckets};
+
+/// The name of a bucket, by S3's rules: 3 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit, dots and
+/// hyphens not mixed, not like an address, and none of what S3 keeps for itself.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BucketName(Arc<str>);
+
+const KEPT_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const KEPT_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+impl BucketName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] with what is wrong, for the field `bucket`.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        match Self::fault(text) {
+            None => Ok(Self(text.into())),
+            Some(reason) => Err(KmsError::invalid("bucket", reason)),
+        }
+    }
+
+    fn fault(text: &str) -> Option<&'static str> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends_plain = |byte: Option<u8>| byte.is_some_and(is_plain);
+        if !(3..=63).contains(&text.len()) {
+            Some("must be 3 to 63 characters")
+        } else if !text
+            .bytes()
+            .all(|byte| is_plain(byte) || matches!(byte, b'.' | b'-'))
+        {
+            Some("must be of a-z, 0-9, `.` and `-`")
+        } else if !ends_plain(text.bytes().next()) || !ends_plain(text.bytes().next_back()) {
+            Some("must begin and end with a letter or digit")
+        } else if ["..", ".-", "-."].iter().any(|pair| text.contains(pair)) {
+            Some("must not have a `.` beside another `.` or a `-`")
+        } else if text.parse::<Ipv4Addr>().is_ok() || is_like_an_address(text) {
+            Some("must not be like an IP address")
+        } else if KEPT_PREFIXES.iter().any(|start| text.starts_with(start))
+            || KEPT_SUFFIXES.iter().any(|end| text.ends_with(end))
+        {
+            Some("begins or ends with what S3 keeps for itself")
+        } else {
+            None
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Four numbers with dots between, also those that no address has.
+fn is_like_an_address(text: &str) -> bool {
+    text.split('.').count() == 4
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for BucketName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for BucketName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(|_| de::Error::custom("not a bucket's name"))
+    }
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: BucketName,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// S3's name for encryption under the object store's own key.
+pub const AES256: &str = "AES256";
+/// S3's name for encryption under a key of the KMS.
+pub const AWS_KMS: &str = "aws:kms";
+
+/// How a bucket encrypts what it is given without a word about encryption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultEncryption {
+    /// Under what.
+    pub algorithm: Algorithm,
+    /// Whether the object store may use one data key of the KMS for many objects.
+    pub bucket_key_enabled: bool,
+}
+
+/// Under what a bucket encrypts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// The object store's own key.
+    Aes256,
+    /// This key.
+    Kms(KeyId),
+    /// What an object store was told by others, and nobody is told here: another algorithm, or no key of this service.
+    Foreign {
+        /// S3's name of the algorithm.
+        name: String,
+        /// The key, in whatever form.
+        key: Option<String>,
+    },
+}
+
+impl DefaultEncryption {
+    /// S3's name of the algorithm.
+    pub fn algorithm_name(&self) -> &str {
+        match &self.algorithm {
+            Algorithm::Aes256 => AES256,
+            Algorithm::Kms(_) => AWS_KMS,
+            Algorithm::Foreign { name, .. } => name,
+        }
+    }
+
+    /// The key, where it is named.
+    pub fn key(&self) -> Option<&str> {
+        match &self.algorithm {
+            Algorithm::Aes256 => None,
+            Algorithm::Kms(key) => Some(key.as_str()),
+            Algorithm::Foreign { key, .. } => key.as_deref(),
+        }
+    }
+
+    /// The key of this service that it uses.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        match &self.algorithm {
+            Algorithm::Kms(key) => Some(key),
+            Algorithm::Aes256 | Algorithm::Foreign { .. } => None,
+        }
+    }
+
+    /// What an object store says.
+    pub fn found(name: &str, key: Option<&str>, bucket_key_enabled: bool) -> Self {
+        let algorithm = match (name, key.map(parse_key)) {
+            (AES256, None) => Algorithm::Aes256,
+            (AWS_KMS, Some(Ok(key))) => Algorithm::Kms(key),
+            _ => Algorithm::Foreign {
+                name: name.to_owned(),
+                key: key.map(str::to_owned),
+            },
+        };
+        Self {
+            algorithm,
+            bucket_key_enabled,
+        }
+    }
+}
+
+/// What a bucket's default encryption is to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedEncryption {
+    under: Under,
+    bucket_key_enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Under {
+    StoresKey,
+    Key(KeyId),
+    DefaultKey,
+}
+
+impl WantedEncryption {
+    /// Parses S3's names. The key may be given by its id or as an ARN that ends in it.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for another algorithm than `AES256` and `aws:kms`, for what is no key's id, and for a key
+    /// beside `AES256`.
+    pub fn parse(
+        algorithm: &str,
+        key: Option<&str>,
+        bucket_key_enabled: bool,
+    ) -> Result<Self, KmsError> {
+        let key = key.map(parse_key).transpose()?;
+        let under = match (algorithm, key) {
+            (AES256, None) => Under::StoresKey,
+            (AES256, Some(_)) => {
+                return Err(KmsError::invalid(
+                    KEY_FIELD,
+                    "must not be given with AES256",
+                ));
+            }
+            (AWS_KMS, Some(key)) => Under::Key(key),
+            (AWS_KMS, None) => Under::DefaultKey,
+            _ => {
+                return Err(KmsError::invalid(
+                    "SSEAlgorithm",
+                    "must be `AES256` or `aws:kms`",
+                ));
+            }
+        };
+        Ok(Self {
+            under,
+            bucket_key_enabled,
+        })
+    }
+}
+
+const KEY_FIELD: &str = "KMSMasterKeyID";
+
+/// A key's id, or what S3's clients make of one: `arn:aws:kms:REGION:ACCOUNT:key/ID`, region and account perhaps empty.
+fn parse_key(text: &str) -> Result<KeyId, KmsError> {
+    let id = if text.starts_with("arn:") {
+        let mut parts = text.splitn(6, ':');
+        let partition = parts.nth(1).unwrap_or_default();
+        let is_kms = partition.starts_with("aws") && parts.next() == Some("kms");
+        let plain = |part: &str| {
+            part.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let is_placed =
+            parts.next().is_some_and(plain) && parts.next().is_some_and(plain) && plain(partition);
+        parts
+            .next()
+            .and_then(|resource| resource.strip_prefix("key/"))
+            .filter(|_| is_kms && is_placed)
+            .ok_or_else(|| KmsError::invalid(KEY_FIELD, "is an ARN, but not of a KMS key"))?
+    } else {
+        text
+    };
+    KeyId::parse(KEY_FIELD, id)
+}

@@ -1,0 +1,193 @@
+//! The operations on buckets. Each checks the permission first.
+
+use std::sync::Arc;
+
+use super::{Algorithm, Bucket, BucketName, DefaultEncryption, KEY_FIELD, Under, WantedEncryption};
+use crate::access::Caller;
+use crate::error::KmsError;
+use crate::keys::{KeyId, KeyReader};
+use crate::policy::Action;
+use crate::ports::{BucketError, Buckets};
+use crate::service::Service;
+
+/// The operations on buckets and their default encryption. Only what lets a bucket use a key needs a service that runs.
+pub struct BucketOperations {
+    buckets: Arc<dyn Buckets>,
+    reader: Arc<KeyReader>,
+    service: Arc<Service>,
+}
+
+impl BucketOperations {
+    /// On these buckets, with the keys that `reader` finds.
+    pub fn new(buckets: Arc<dyn Buckets>, reader: Arc<KeyReader>, service: Arc<Service>) -> Self {
+        Self {
+            buckets,
+            reader,
+            service,
+        }
+    }
+
+    /// The buckets that the caller may list, in the order of their names.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`] when there can be none; else when the buckets cannot be had.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Bucket>, KmsError> {
+        let action = Action::ListAllMyBuckets;
+        caller.may_ever(action)?;
+        let mut buckets = match self.buckets.list().await {
+            Ok(buckets) => buckets,
+            Err(BucketError::Store(error)) => return Err(error.into()),
+            Err(BucketError::NoSuchBucket | BucketError::Exists) => Vec::new(),
+        };
+        buckets.retain(|bucket| caller.may_on_bucket(action, &bucket.name).is_ok());
+        Ok(buckets)
+    }
+
+    /// Makes a bucket.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketExists`].
+    pub async fn create(&self, caller: &Caller, name: &BucketName) -> Result<(), KmsError> {
+        caller.may_on_bucket(Action::CreateBucket, name)?;
+        self.buckets
+            .create(name)
+            .await
+            .map_err(|error| told(error, name))
+    }
+
+    /// Makes sure that there is a bucket of this name.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`].
+    pub async fn find(&self, caller: &Caller, name: &BucketName) -> Result<(), KmsError> {
+        caller.may_on_bucket(Action::ListBucket, name)?;
+        match self.buckets.exists(name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KmsError::BucketNotFound(name.clone())),
+            Err(error) => Err(told(error, name)),
+        }
+    }
+
+    /// The bucket's default encryption.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`], or [`KmsError::NoBucketEncryption`].
+    pub async fn encryption(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<DefaultEncryption, KmsError> {
+        caller.may_on_bucket(Action::GetEncryptionConfiguration, name)?;
+        self.current(name)
+            .await?
+            .ok_or_else(|| KmsError::NoBucketEncryption(name.clone()))
+    }
+
+    /// Sets the bucket's default encryption, and gives it as it was stored: with the key that the service's default
+    /// stood for. A key that is named here the caller must be permitted to describe, for its state is told.
+    ///
+    /// A key in use is not destroyed, but at the same moment somebody may do so who has not seen that it is in use. So
+    /// the key is looked at once more when the bucket has it, and when it is no longer fit the bucket gets back what
+    /// it had before. Whoever destroys keys makes them unfit before looking for the last time whether one is in use;
+    /// so of the two at least one sees the other, unless this process ends just in between.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`]; [`KmsError::Invalid`] when no key
+    /// is named and the service has no default.
+    pub async fn set_encryption(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        wanted: &WantedEncryption,
+    ) -> Result<DefaultEncryption, KmsError> {
+        caller.may_on_bucket(Action::PutEncryptionConfiguration, name)?;
+        let key = match &wanted.under {
+            Under::StoresKey => None,
+            Under::Key(key) => {
+                caller.may(Action::DescribeKey, key)?;
+                self.service.running().await?;
+                Some(key.clone())
+            }
+            Under::DefaultKey => {
+                let config = self.service.running().await?;
+                let default = config.default_key_id.clone();
+                Some(default.ok_or_else(|| {
+                    KmsError::invalid(KEY_FIELD, "is required: the service has no default key")
+                })?)
+            }
+        };
+        let encryption = |algorithm| DefaultEncryption {
+            algorithm,
+            bucket_key_enabled: wanted.bucket_key_enabled,
+        };
+        let Some(key) = key else {
+            let encryption = encryption(Algorithm::Aes256);
+            self.set(name, &encryption).await?;
+            return Ok(encryption);
+        };
+        self.must_be_enabled(&key).await?;
+        let before = self.current(name).await?;
+        let encryption = encryption(Algorithm::Kms(key.clone()));
+        self.set(name, &encryption).await?;
+        if let Err(unfit) = self.must_be_enabled(&key).await {
+            if self.current(name).await?.as_ref() == Some(&encryption) {
+                match before {
+                    Some(before) => self.set(name, &before).await?,
+                    None => self.clear(name).await?,
+                }
+            }
+            return Err(unfit);
+        }
+        Ok(encryption)
+    }
+
+    /// Removes the bucket's default encryption; one that has none stays so. AWS has no permission of its own for this.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`].
+    pub async fn clear_encryption(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<(), KmsError> {
+        caller.may_on_bucket(Action::PutEncryptionConfiguration, name)?;
+        self.clear(name).await
+    }
+
+    /// The key as it is now, not as it was a moment ago.
+    async fn must_be_enabled(&self, id: &KeyId) -> Result<(), KmsError> {
+        match self.reader.read(id).await? {
+            Some((key, _)) => key.must_be_enabled(),
+            None => Err(KmsError::KeyNotFound(id.clone())),
+        }
+    }
+
+    async fn current(&self, name: &BucketName) -> Result<Option<DefaultEncryption>, KmsError> {
+        self.buckets
+            .encryption(name)
+            .await
+            .map_err(|error| told(error, name))
+    }
+
+    async fn set(&self, name: &BucketName, to: &DefaultEncryption) -> Result<(), KmsError> {
+        self.buckets
+            .set_encryption(name, to)
+            .await
+            .map_err(|error| told(error, name))
+    }
+
+    async fn clear(&self, name: &BucketName) -> Result<(), KmsError> {
+        self.buckets
+            .clear_encryption(name)
+            .await
+            .map_err(|error| told(error, name))
+    }
+}
+
+fn told(error: BucketError, name: &BucketName) -> KmsError {
+    match error {
+        BucketError::NoSuchBucket => KmsError::BucketNotFound(name.clone()),
+        BucketError::Exists => KmsError::BucketExists(name.clone()),
+        BucketError::Store(error) => error.into(),
+    }
+}

@@ -1,0 +1,348 @@
+//! Buckets that the table holds, and what the table notes of buckets that an object store holds: so what uses a key is
+//! known without asking anybody else.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Bucket, BucketName, DefaultEncryption};
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::keys::{KeyId, Reference};
+use crate::ports::{
+    BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
+    TableReader, TableWriter,
+};
+use crate::revision;
+
+/// The record of one bucket's name. Whichever way the buckets of a deployment are held, its other half stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct StoredBucket {
+    format: u8,
+    /// The bucket, if it is the table that holds it.
+    held: Option<Held>,
+    /// The keys that the bucket of an object store uses, or may be about to use.
+    noted: Vec<KeyId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Held {
+    created_at: Timestamp,
+    encryption: Option<DefaultEncryption>,
+}
+
+const NOTHING: StoredBucket = StoredBucket {
+    format: encoding::FORMAT,
+    held: None,
+    noted: Vec::new(),
+};
+
+impl StoredBucket {
+    fn uses(&self, key: &KeyId) -> bool {
+        let held = self.held.as_ref().and_then(|held| held.encryption.as_ref());
+        held.and_then(DefaultEncryption::key_id) == Some(key) || self.noted.contains(key)
+    }
+}
+
+const PAGE: usize = 1000;
+
+/// Every record of a bucket's name, with the name.
+async fn all(table: &dyn TableReader) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
+    let mut found = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = table.page(Kind::Bucket, "", after.as_deref(), PAGE).await?;
+        for record in &page.records {
+            let name = BucketName::parse(&record.id)
+                .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
+            found.push((name, encoding::decode(&record.value)?));
+        }
+        after = page.records.into_iter().next_back().map(|record| record.id);
+        if !page.more {
+            return Ok(found);
+        }
+    }
+}
+
+/// The buckets whose default encryption uses the key.
+pub(crate) async fn references(
+    table: &dyn TableReader,
+    key: &KeyId,
+) -> Result<Vec<Reference>, KmsError> {
+    let buckets = all(table).await?.into_iter();
+    Ok(buckets
+        .filter(|(_, stored)| stored.uses(key))
+        .map(|(name, _)| Reference::Bucket(name))
+        .collect())
+}
+
+/// How often a change is tried again when other writers were faster.
+const ATTEMPTS: usize = 16;
+
+/// The records of buckets' names.
+struct Records {
+    table: Arc<dyn TableWriter>,
+    random: Arc<dyn Random>,
+}
+
+impl Records {
+    async fn read(
+        &self,
+        name: &BucketName,
+    ) -> Result<(StoredBucket, Option<Revision>), StoreError> {
+        let found = self
+            .table
+            .get(Kind::Bucket, name.as_str(), Consistency::Strong)
+            .await?;
+        match found {
+            None => Ok((NOTHING, None)),
+            Some(record) => {
+                let stored = encoding::decode(&record.value)
+                    .map_err(|error| failed("read a bucket's record", &error))?;
+                Ok((stored, Some(record.revision)))
+            }
+        }
+    }
+
+    /// Whether the record was replaced; `false` when another writer was faster.
+    async fn replaced(
+        &self,
+        name: &BucketName,
+        stored: &StoredBucket,
+        seen: Option<Revision>,
+    ) -> Result<bool, StoreError> {
+        let record = Record {
+            kind: Kind::Bucket,
+            id: name.as_str().to_owned(),
+            revision: revision(self.random.as_ref())
+                .map_err(|error| failed("draw a revision", &error.into()))?,
+            value: encoding::encode(stored)
+                .map_err(|error| failed("write a bucket's record", &error))?,
+            expires_at: None,
+        };
+        let written = match seen {
+            Some(seen) => self.table.replace(&record, seen).await,
+            None => self.table.put_new(&record).await,
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn change(
+        &self,
+        name: &BucketName,
+        alter: impl Fn(&mut StoredBucket) -> Result<(), BucketError> + Send,
+    ) -> Result<(), BucketError> {
+        for _ in 0..ATTEMPTS {
+            let (before, seen) = self.read(name).await?;
+            let mut stored = before.clone();
+            alter(&mut stored)?;
+            if stored == before || self.replaced(name, &stored, seen).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Throttled.into())
+    }
+}
+
+fn failed(what: &'static str, error: &KmsError) -> StoreError {
+    StoreError::Failed {
+        what,
+        source: format!("{error:?}").into(),
+    }
+}
+
+/// Buckets of the table.
+pub struct TableBuckets {
+    records: Records,
+    clock: Arc<dyn Clock>,
+}
+
+impl TableBuckets {
+    /// Those of this table.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            records: Records { table, random },
+            clock,
+        }
+    }
+
+    async fn held(&self, name: &BucketName) -> Result<Option<Held>, BucketError> {
+        Ok(self.records.read(name).await?.0.held)
+    }
+
+    async fn put(
+        &self,
+        name: &BucketName,
+        encryption: Option<&DefaultEncryption>,
+    ) -> Result<(), BucketError> {
+        let set = |stored: &mut StoredBucket| {
+            let held = stored.held.as_mut().ok_or(BucketError::NoSuchBucket)?;
+            held.encryption = encryption.cloned();
+            Ok(())
+        };
+        self.records.change(name, set).await
+    }
+}
+
+#[async_trait]
+impl Buckets for TableBuckets {
+    async fn list(&self) -> Result<Vec<Bucket>, BucketError> {
+        let all = all(self.records.table.as_ref()).await;
+        let all = all.map_err(|error| match error {
+            KmsError::Throttled => StoreError::Throttled,
+            error => failed("list buckets", &error),
+        })?;
+        let bucket = |(name, stored): (BucketName, StoredBucket)| {
+            stored.held.map(|held| Bucket {
+                name,
+                created_at: held.created_at,
+            })
+        };
+        Ok(all.into_iter().filter_map(bucket).collect())
+    }
+
+    async fn create(&self, name: &BucketName) -> Result<(), BucketError> {
+        let created_at = self.clock.now();
+        let make = |stored: &mut StoredBucket| match stored.held {
+            Some(_) => Err(BucketError::Exists),
+            None => {
+                stored.held = Some(Held {
+                    created_at,
+                    encryption: None,
+                });
+                Ok(())
+            }
+        };
+        self.records.change(name, make).await
+    }
+
+    async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
+        Ok(self.held(name).await?.is_some())
+    }
+
+    async fn encryption(
+        &self,
+        name: &BucketName,
+    ) -> Result<Option<DefaultEncryption>, BucketError> {
+        let held = self.held(name).await?.ok_or(BucketError::NoSuchBucket)?;
+        Ok(held.encryption)
+    }
+
+    async fn set_encryption(
+        &self,
+        name: &BucketName,
+        encryption: &DefaultEncryption,
+    ) -> Result<(), BucketError> {
+        self.put(name, Some(encryption)).await
+    }
+
+    async fn clear_encryption(&self, name: &BucketName) -> Result<(), BucketError> {
+        self.put(name, None).await
+    }
+}
+
+/// Buckets of an object store, the keys that they use noted in the table.
+///
+/// A key is noted before the object store is told of it, and what the note has too much is taken out again when the
+/// object store has answered: so a note names a key too many rather than one too few. Only what goes through here is
+/// noted; what others tell the object store is not known.
+pub struct Noted<B> {
+    buckets: B,
+    records: Records,
+}
+
+impl<B: Buckets> Noted<B> {
+    /// Those of `buckets`, with notes in this table.
+    pub fn new(buckets: B, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Self {
+        Self {
+            buckets,
+            records: Records { table, random },
+        }
+    }
+
+    /// Notes what the bucket uses and nothing else. The note is read before the bucket is asked, and written only if it
+    /// is still the same: so of several at once, the last to write has asked after the last change.
+    async fn settle(&self, name: &BucketName) -> Result<(), BucketError> {
+        for _ in 0..ATTEMPTS {
+            let (before, seen) = self.records.read(name).await?;
+            let encryption = match self.buckets.encryption(name).await {
+                Ok(encryption) => encryption,
+                Err(BucketError::NoSuchBucket) => None,
+                Err(error) => return Err(error),
+            };
+            let key = encryption.as_ref().and_then(DefaultEncryption::key_id);
+            let mut stored = before.clone();
+            stored.noted = key.cloned().into_iter().collect();
+            if stored == before || self.records.replaced(name, &stored, seen).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Throttled.into())
+    }
+
+    async fn settled(
+        &self,
+        name: &BucketName,
+        outcome: Result<(), BucketError>,
+    ) -> Result<(), BucketError> {
+        if let Err(error) = self.settle(name).await {
+            tracing::warn!(bucket = %name, ?error, "the note of the keys that a bucket uses may name one too many");
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl<B: Buckets> Buckets for Noted<B> {
+    async fn list(&self) -> Result<Vec<Bucket>, BucketError> {
+        self.buckets.list().await
+    }
+
+    async fn create(&self, name: &BucketName) -> Result<(), BucketError> {
+        self.buckets.create(name).await
+    }
+
+    async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
+        self.buckets.exists(name).await
+    }
+
+    async fn encryption(
+        &self,
+        name: &BucketName,
+    ) -> Result<Option<DefaultEncryption>, BucketError> {
+        self.buckets.encryption(name).await
+    }
+
+    async fn set_encryption(
+        &self,
+        name: &BucketName,
+        encryption: &DefaultEncryption,
+    ) -> Result<(), BucketError> {
+        if let Some(key) = encryption.key_id() {
+            let note = |stored: &mut StoredBucket| {
+                if !stored.noted.contains(key) {
+                    stored.noted.push(key.clone());
+                }
+                Ok(())
+            };
+            self.records.change(name, note).await?;
+        }
+        let outcome = self.buckets.set_encryption(name, encryption).await;
+        self.settled(name, outcome).await
+    }
+
+    async fn clear_encryption(&self, name: &BucketName) -> Result<(), BucketError> {
+        let outcome = self.buckets.clear_encryption(name).await;
+        self.settled(name, outcome).await
+    }
+}

@@ -1,0 +1,190 @@
+//! Keys whose material comes from elsewhere: KES, or MinIO's built-in key.
+
+use jiff::Timestamp;
+use keyway_crypto::Key256;
+use keyway_crypto::foreign::Algorithm;
+
+use super::{IMPORTED_VERSION, KeyId, KeyState, Keys, MasterKey, Origin, Tags, drawn};
+use crate::access::Caller;
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::policy::Action;
+use crate::service::ServiceConfig;
+
+/// A key to be brought here.
+pub struct NewImport {
+    /// Its id.
+    pub id: KeyId,
+    /// Its material.
+    pub material: Key256,
+    /// What the material is used with in ciphertexts from there.
+    pub algorithm: Algorithm,
+    /// Its HMAC key.
+    pub hmac_key: HmacKey,
+    /// When it was made there; now when that is not known.
+    pub created_at: Option<Timestamp>,
+    /// Who made it there: 1 to 256 characters, none of them a control character; the caller when that is not known.
+    pub created_by: Option<String>,
+}
+
+/// The HMAC key of a key that is brought here.
+pub enum HmacKey {
+    /// The one that it had there.
+    Given(Key256),
+    /// A new one.
+    Fresh,
+    /// None: the key makes no MACs.
+    Absent,
+}
+
+/// How a key that is to be brought here stands to what is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// There was none of its name; it is here now, unless that was not wanted.
+    New,
+    /// It is here already.
+    Same,
+    /// Another key has its name, and was left as it is. Says what is different.
+    Different(&'static str),
+}
+
+impl Keys {
+    /// Brings a key here. One that exists is never overwritten.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyExists`], and then the existing key is untouched.
+    pub async fn import(&self, caller: &Caller, new: NewImport) -> Result<MasterKey, KmsError> {
+        caller.may(Action::ImportKeyMaterial, &new.id)?;
+        let config = self.service.running().await?;
+        self.bring(caller, &config, &new).await
+    }
+
+    /// Brings a key here, or only says whether it would (`dry_run`); a key that has its name already is compared with
+    /// it. For the operator: the service need not run.
+    ///
+    /// # Errors
+    /// As [`Keys::import`]; [`KmsError::KeyExists`] only where a sealed copy in Vault has the name and the table does not.
+    pub async fn import_or_compare(
+        &self,
+        caller: &Caller,
+        new: &NewImport,
+        dry_run: bool,
+    ) -> Result<Compared, KmsError> {
+        caller.may(Action::ImportKeyMaterial, &new.id)?;
+        let config = self.service.config().await?;
+        let config = config.ok_or(KmsError::NotConfigured)?;
+        if let Some(compared) = self.compared(&config, new).await? {
+            return Ok(compared);
+        }
+        if dry_run {
+            checked(new.created_by.as_deref())?;
+            return Ok(Compared::New);
+        }
+        match self.bring(caller, &config, new).await {
+            Ok(_) => Ok(Compared::New),
+            // Somebody else was faster.
+            Err(KmsError::KeyExists(id)) => self
+                .compared(&config, new)
+                .await?
+                .ok_or(KmsError::KeyExists(id)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn bring(
+        &self,
+        caller: &Caller,
+        config: &ServiceConfig,
+        new: &NewImport,
+    ) -> Result<MasterKey, KmsError> {
+        let created_by = checked(new.created_by.as_deref())?;
+        let fresh;
+        let hmac: Option<&[u8]> = match &new.hmac_key {
+            HmacKey::Given(key) => Some(key.expose()),
+            HmacKey::Absent => None,
+            HmacKey::Fresh => {
+                fresh = drawn(self.random.as_ref())?;
+                Some(fresh.expose())
+            }
+        };
+        let mut key = MasterKey {
+            format: encoding::FORMAT,
+            id: new.id.clone(),
+            state: KeyState::Enabled,
+            description: None,
+            tags: Tags::default(),
+            origin: Origin::External {
+                algorithm: new.algorithm,
+            },
+            created_at: match new.created_at {
+                Some(created_at) => created_at,
+                None => self.now()?,
+            },
+            created_by: created_by.unwrap_or(caller.principal()).to_owned(),
+            versions: Vec::new(),
+            hmac: None,
+        };
+        let wrapper = self.wrappers.current(config).await?;
+        key.begin(wrapper.as_ref(), new.material.expose(), hmac)
+            .await?;
+        self.insert(config, key).await
+    }
+
+    /// How the key stands to the one that has its name; `None` when none has.
+    async fn compared(
+        &self,
+        config: &ServiceConfig,
+        new: &NewImport,
+    ) -> Result<Option<Compared>, KmsError> {
+        let Some((key, _)) = self.reader.read(&new.id).await? else {
+            return Ok(None);
+        };
+        let Some(algorithm) = key.foreign_algorithm() else {
+            return Ok(Some(Compared::Different(
+                "a key of this name was made here",
+            )));
+        };
+        let material = key.material(IMPORTED_VERSION).ok_or(Fault::plain(
+            "an imported key lacks the version that was imported",
+        ))?;
+        let binding = key.binding(IMPORTED_VERSION);
+        let material = material.open_by(&self.wrappers, config, &binding).await?;
+        if !new.material.ct_eq(material.expose()) {
+            return Ok(Some(Compared::Different("its material is another")));
+        }
+        if algorithm != new.algorithm {
+            return Ok(Some(Compared::Different("its algorithm is another")));
+        }
+        let hmac = match key.hmac_key() {
+            Some(hmac) => Some(
+                hmac.open_by(&self.wrappers, config, &key.hmac_binding())
+                    .await?,
+            ),
+            None => None,
+        };
+        let same = match (&new.hmac_key, hmac) {
+            (HmacKey::Given(new), Some(hmac)) => new.ct_eq(hmac.expose()),
+            (HmacKey::Given(_), None) | (HmacKey::Absent, Some(_)) => false,
+            (HmacKey::Absent, None) | (HmacKey::Fresh, _) => true,
+        };
+        Ok(Some(if same {
+            Compared::Same
+        } else {
+            Compared::Different("its HMAC key is another")
+        }))
+    }
+}
+
+fn checked(created_by: Option<&str>) -> Result<Option<&str>, KmsError> {
+    let Some(text) = created_by else {
+        return Ok(None);
+    };
+    if (1..=256).contains(&text.chars().count()) && !text.contains(char::is_control) {
+        Ok(Some(text))
+    } else {
+        Err(KmsError::invalid(
+            "created_by",
+            "must be 1 to 256 characters, none of them a control character",
+        ))
+    }
+}

@@ -1,0 +1,28 @@
+//! What a status tells of the machine beneath.
+
+use std::time::Duration;
+
+/// The machine that this process runs on. What it cannot tell is not told.
+pub trait Machine: Send + Sync {
+    /// What it is, and how it does at this moment.
+    fn facts(&self) -> MachineFacts;
+}
+
+/// What a machine tells of itself and of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineFacts {
+    /// The operating system, as Rust names it: `linux`, `macos`.
+    pub os: &'static str,
+    /// The processor, as Rust names it: `x86_64`, `aarch64`.
+    pub architecture: &'static str,
+    /// For how long this process has run.
+    pub up: Duration,
+    /// How many processors there are.
+    pub cpus: Option<u64>,
+    /// How many of them this process may use.
+    pub usable_cpus: Option<u64>,
+    /// The memory that is this process's own, in bytes.
+    pub heap_bytes: Option<u64>,
+    /// How much of it is the main thread's stack.
+    pub stack_bytes: Option<u64>,
+}

@@ -1,0 +1,512 @@
+//! Keys that come from elsewhere, what they open and seal, and the HMAC keys of all keys.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+mod house;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use house::{House, Process, id, named, root, with_policy};
+use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealing};
+use keyway_domain::keys::{Compared, HmacKey, NewImport, Origin};
+use keyway_domain::moving::Moving;
+use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
+use keyway_domain::vault::{Vault, VaultAddress};
+use keyway_domain::{Algorithm, EncryptionContext, Key256, KmsError, SecretBytes};
+use serde_json::Value;
+
+const MATERIAL: [u8; 32] = [0x11; 32];
+const HMAC: [u8; 32] = [0x22; 32];
+
+fn brought(name: &str) -> NewImport {
+    NewImport {
+        id: id(name),
+        material: Key256::from(MATERIAL),
+        algorithm: Algorithm::Aes256,
+        hmac_key: HmacKey::Given(Key256::from(HMAC)),
+        created_at: Some("2023-11-14T22:13:20.123456789Z".parse().unwrap()),
+        created_by: Some("somebody".to_owned()),
+    }
+}
+
+fn opaque(bytes: &[u8]) -> EncryptionContext {
+    EncryptionContext::opaque(bytes.to_vec()).unwrap()
+}
+
+async fn opened(
+    data_keys: &DataKeys,
+    key: &str,
+    blob: &[u8],
+    context: &EncryptionContext,
+) -> Result<Vec<u8>, KmsError> {
+    let opened = data_keys
+        .decrypt(&root(), Some(&id(key)), blob, context)
+        .await?;
+    assert_eq!(opened.key_id, id(key));
+    Ok(opened.plaintext.expose().to_vec())
+}
+
+async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext) -> Vec<u8> {
+    let plaintext = SecretBytes::from(b"data".to_vec());
+    let sealed = process
+        .data_keys
+        .encrypt_as(&root(), Some(id(key)), context, &plaintext, Sealing::Kes)
+        .await;
+    sealed.unwrap().blob
+}
+
+async fn mac(process: &Process, key: &str) -> Result<[u8; 32], KmsError> {
+    process
+        .data_keys
+        .hmac(&root(), &id(key), b"root access key")
+        .await
+}
+
+async fn move_to(house: &House, process: &Process, backend: BackendType) {
+    let changes = ConfigChanges {
+        backend_type: Some(backend),
+        address: Change::Set(VaultAddress::parse("address", "https://vault.example").unwrap()),
+        auth: Some(NewAuth::Token(Some(SecretBytes::from(b"token".to_vec())))),
+        ..ConfigChanges::default()
+    };
+    let changed = process.control.reconfigure(&root(), &changes).await;
+    changed.unwrap();
+    let fresh = house.process(false);
+    let moving = Moving::new(
+        house.table.clone(),
+        fresh.service,
+        fresh.wrappers,
+        house.random.clone(),
+    );
+    let outcome = moving.rewrap(|_| {}).await.unwrap();
+    assert!(outcome.failed.is_empty());
+}
+
+/// The key's record as JSON, changed and written back.
+async fn alter(house: &House, key: &str, change: impl FnOnce(&mut Value)) {
+    let seen = house.table.get(Kind::Key, key, Consistency::Strong).await;
+    let seen = seen.unwrap().unwrap();
+    let mut value: Value = serde_json::from_slice(&seen.value).unwrap();
+    change(&mut value);
+    let next = Record {
+        revision: Revision([9; 16]),
+        value: serde_json::to_vec(&value).unwrap(),
+        ..seen.clone()
+    };
+    house.table.replace(&next, seen.revision).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let legacy = house.process(false).data_keys.with_legacy_kes(true);
+    let vectors: Value =
+        serde_json::from_str(include_str!("../../../vectors/kes-ciphertexts.json")).unwrap();
+    let vectors = vectors["ciphertexts"].as_array().unwrap();
+    assert!(vectors.len() >= 33);
+    for (n, vector) in vectors.iter().enumerate() {
+        let bytes = |name: &str| STANDARD.decode(vector[name].as_str().unwrap()).unwrap();
+        let name = format!("k{n}");
+        let new = NewImport {
+            material: Key256::try_from(bytes("key").as_slice()).unwrap(),
+            algorithm: Algorithm::parse(vector["cipher"].as_str().unwrap()).unwrap(),
+            ..brought(&name)
+        };
+        process.keys.import(&root(), new).await.unwrap();
+        let context = EncryptionContext::opaque(bytes("context")).unwrap();
+        let (ciphertext, plaintext) = (bytes("ciphertext"), bytes("plaintext"));
+        let found = opened(&legacy, &name, &ciphertext, &context).await;
+        assert_eq!(found.unwrap(), plaintext);
+        let found = opened(&process.data_keys, &name, &ciphertext, &context).await;
+        if vector["format"] == "json-insecure-kdf" {
+            assert!(matches!(found, Err(KmsError::DecryptionFailed)));
+        } else {
+            assert_eq!(found.unwrap(), plaintext);
+        }
+        // A map is what MinIO makes of it.
+        if bytes("context") == br#"{"bucket":"bucket/object"}"# {
+            let pair = ("bucket".to_owned(), "bucket/object".to_owned());
+            let map = EncryptionContext::from_pairs([pair]).unwrap();
+            assert_eq!(
+                opened(&legacy, &name, &ciphertext, &map).await.unwrap(),
+                plaintext
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.import(&root(), brought("old")).await.unwrap();
+    process.keys.import(&root(), brought("twin")).await.unwrap();
+    process.keys.create(&root(), named("native")).await.unwrap();
+    let context = opaque(b"c");
+    let blob = sealed_by_kes(&process, "old", &context).await;
+    assert_eq!(blob.len(), 4 + 44);
+    let data_keys = &process.data_keys;
+    assert_eq!(
+        opened(data_keys, "old", &blob, &context).await.unwrap(),
+        b"data"
+    );
+    // The same material by another name: nothing in the ciphertext says which.
+    assert!(opened(data_keys, "twin", &blob, &context).await.is_ok());
+
+    let unnamed = data_keys.decrypt(&root(), None, &blob, &context).await;
+    assert!(matches!(unnamed, Err(KmsError::DecryptionFailed)));
+    for other in ["native", "nobody"] {
+        let tried = opened(data_keys, other, &blob, &context).await;
+        assert!(matches!(tried, Err(KmsError::DecryptionFailed)), "{other}");
+    }
+    let wrong = opened(data_keys, "old", &blob, &opaque(b"d")).await;
+    assert!(matches!(wrong, Err(KmsError::DecryptionFailed)));
+
+    let only_native = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/native"}}"#,
+    );
+    let key = id("old");
+    let refused = data_keys.decrypt(&only_native, Some(&key), &blob, &context);
+    assert!(matches!(refused.await, Err(KmsError::NotPermitted)));
+    process.keys.disable(&root(), &id("old")).await.unwrap();
+    let refused = opened(data_keys, "old", &blob, &context).await;
+    assert!(matches!(refused, Err(KmsError::KeyState { .. })));
+}
+
+#[tokio::test]
+async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.import(&root(), brought("k")).await.unwrap();
+    let (caller, context) = (root(), EncryptionContext::none());
+    let blob = sealed_by_kes(&process, "k", &context).await;
+    let under = async |key: &str, blob: &[u8]| {
+        let opened = process
+            .data_keys
+            .decrypt_under(&caller, id(key), blob, &context)
+            .await?;
+        Ok::<_, KmsError>(opened.plaintext.expose().to_vec())
+    };
+    assert_eq!(under("k", &blob).await.unwrap(), b"data");
+    assert!(matches!(
+        under("x", &blob).await,
+        Err(KmsError::KeyNotFound(_))
+    ));
+    assert!(matches!(
+        under("k", b"").await,
+        Err(KmsError::DecryptionFailed)
+    ));
+}
+
+#[tokio::test]
+async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.import(&root(), brought("old")).await.unwrap();
+    process.keys.create(&root(), named("native")).await.unwrap();
+    let context = opaque(b"c");
+    let raw = sealed_by_kes(&process, "old", &context).await;
+    let is_native = |blob: &[u8]| blob.starts_with(&[0xc7, 0x4b, 1, 1]);
+    assert!(!is_native(&raw));
+    assert!(is_native(
+        &sealed_by_kes(&process, "native", &context).await
+    ));
+    let made = process
+        .data_keys
+        .generate(&root(), Some(id("old")), DataKeySpec::Aes256, &context)
+        .await;
+    assert!(
+        is_native(&made.unwrap().1.blob),
+        "only where it is asked for"
+    );
+    let made = process
+        .data_keys
+        .generate_as(
+            &root(),
+            Some(id("old")),
+            DataKeySpec::Aes256,
+            &context,
+            Sealing::Kes,
+        )
+        .await;
+    let (key, sealed) = made.unwrap();
+    assert_eq!((sealed.blob.len(), sealed.key_version), (32 + 44, 1));
+    let again = opened(&process.data_keys, "old", &sealed.blob, &context).await;
+    assert_eq!(again.unwrap(), key.expose());
+
+    process.keys.rotate(&root(), &id("old")).await.unwrap();
+    let second = sealed_by_kes(&process, "old", &context).await;
+    assert!(is_native(&second));
+    for blob in [&raw, &second] {
+        assert_eq!(
+            opened(&process.data_keys, "old", blob, &context)
+                .await
+                .unwrap(),
+            b"data"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.import(&root(), brought("old")).await.unwrap();
+    process.keys.create(&root(), named("native")).await.unwrap();
+    let context = opaque(b"c");
+    let raw = sealed_by_kes(&process, "old", &context).await;
+    let rewrap = async |to: Option<&str>| {
+        let to = to.map(id);
+        let data_keys = &process.data_keys;
+        data_keys.rewrap(&root(), &raw, &context, to, None).await
+    };
+    for nowhere in [None, Some("native")] {
+        let refused = rewrap(nowhere).await;
+        assert!(matches!(refused, Err(KmsError::DecryptionFailed)));
+    }
+    let moved = rewrap(Some("old")).await.unwrap();
+    let found = process
+        .data_keys
+        .decrypt(&root(), None, &moved.blob, &context)
+        .await;
+    assert_eq!(found.unwrap().plaintext.expose(), b"data");
+}
+
+#[tokio::test]
+async fn an_import_keeps_what_it_was_and_overwrites_nothing() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let key = process.keys.import(&root(), brought("k")).await.unwrap();
+    let algorithm = Algorithm::Aes256;
+    assert_eq!(key.origin, Origin::External { algorithm });
+    assert_eq!(key.origin.as_str(), "EXTERNAL");
+    assert_eq!(key.created_at.to_string(), "2023-11-14T22:13:20.123456789Z");
+    assert_eq!(
+        (key.created_by.as_str(), key.current_version()),
+        ("somebody", 1)
+    );
+    assert_eq!(process.keys.describe(&root(), &key.id).await.unwrap(), key);
+
+    process.keys.create(&root(), named("native")).await.unwrap();
+    for name in ["k", "native"] {
+        let again = process.keys.import(&root(), brought(name)).await;
+        assert!(matches!(again, Err(KmsError::KeyExists(_))));
+    }
+    let unsigned = NewImport {
+        created_at: None,
+        created_by: None,
+        ..brought("unsigned")
+    };
+    let key = process.keys.import(&root(), unsigned).await.unwrap();
+    assert_eq!(key.created_by, "root");
+    assert_eq!(key.created_at.to_string(), "2026-01-02T03:04:05.678901Z");
+    for wrong in ["", "a\nb", &"x".repeat(257)] {
+        let new = NewImport {
+            created_by: Some(wrong.to_owned()),
+            ..brought("wrong")
+        };
+        let refused = process.keys.import(&root(), new).await;
+        assert!(matches!(
+            refused,
+            Err(KmsError::Invalid {
+                field: "created_by",
+                ..
+            })
+        ));
+    }
+    let nobody = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:CreateKey"}}"#);
+    let refused = process.keys.import(&nobody, brought("other")).await;
+    assert!(matches!(refused, Err(KmsError::NotPermitted)));
+}
+
+#[tokio::test]
+async fn an_existing_key_is_compared_in_all_its_parts() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let compare = async |new: NewImport, dry_run| {
+        let compared = process.keys.import_or_compare(&root(), &new, dry_run).await;
+        compared.unwrap()
+    };
+    assert_eq!(compare(brought("k"), true).await, Compared::New);
+    assert_eq!(
+        compare(brought("k"), true).await,
+        Compared::New,
+        "it was only looked at"
+    );
+    assert_eq!(compare(brought("k"), false).await, Compared::New);
+    process.keys.rotate(&root(), &id("k")).await.unwrap();
+    process.keys.disable(&root(), &id("k")).await.unwrap();
+    for dry_run in [true, false] {
+        assert_eq!(compare(brought("k"), dry_run).await, Compared::Same);
+    }
+    process.keys.create(&root(), named("native")).await.unwrap();
+    let changes: [fn(&mut NewImport); 5] = [
+        |new| new.material = Key256::from([0; 32]),
+        |new| new.algorithm = Algorithm::ChaCha20,
+        |new| new.hmac_key = HmacKey::Absent,
+        |new| new.hmac_key = HmacKey::Given(Key256::from(MATERIAL)),
+        |new| new.id = id("native"),
+    ];
+    for change in changes {
+        let mut new = brought("k");
+        change(&mut new);
+        assert!(matches!(compare(new, false).await, Compared::Different(_)));
+    }
+    let absent = |name| NewImport {
+        hmac_key: HmacKey::Absent,
+        ..brought(name)
+    };
+    assert_eq!(compare(absent("a"), false).await, Compared::New);
+    assert_eq!(compare(absent("a"), false).await, Compared::Same);
+    assert!(matches!(
+        compare(brought("a"), false).await,
+        Compared::Different(_)
+    ));
+
+    // The operator needs a service that is configured, not one that runs.
+    let empty = House::build().await;
+    let nothing = empty.process(false);
+    let refused = nothing
+        .keys
+        .import_or_compare(&root(), &brought("k"), false)
+        .await;
+    assert!(matches!(refused, Err(KmsError::NotConfigured)));
+}
+
+#[tokio::test]
+async fn a_keys_mac_is_its_own_and_lasts() {
+    let house = House::build().await;
+    let process = house.running().await;
+    for name in ["a", "b"] {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    let first = mac(&process, "a").await.unwrap();
+    assert_ne!(first, mac(&process, "b").await.unwrap());
+    process.keys.rotate(&root(), &id("a")).await.unwrap();
+    assert_eq!(first, mac(&house.process(false), "a").await.unwrap());
+
+    // What KES made of the same HMAC key.
+    let hmac: [u8; 32] = STANDARD
+        .decode("4jARjAap1/eWz6oyFaLRJInHmbFZPlwjxFDnaggCJ8Y=")
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let new = NewImport {
+        hmac_key: HmacKey::Given(Key256::from(hmac)),
+        ..brought("kes")
+    };
+    process.keys.import(&root(), new).await.unwrap();
+    let made = STANDARD.encode(mac(&process, "kes").await.unwrap());
+    assert_eq!(made, "+au+rCoia/Eix0M8VlQ/78timxhbgSe/PIyQaw7ivUc=");
+
+    for (hmac_key, name) in [(HmacKey::Absent, "absent"), (HmacKey::Fresh, "fresh")] {
+        let new = NewImport {
+            hmac_key,
+            ..brought(name)
+        };
+        process.keys.import(&root(), new).await.unwrap();
+    }
+    let none = mac(&process, "absent").await;
+    assert!(matches!(none, Err(KmsError::NoHmacKey(key)) if key == id("absent")));
+    mac(&process, "fresh").await.unwrap();
+    assert!(matches!(
+        mac(&process, "x").await,
+        Err(KmsError::KeyNotFound(_))
+    ));
+    process.keys.disable(&root(), &id("a")).await.unwrap();
+    assert!(matches!(
+        mac(&process, "a").await,
+        Err(KmsError::KeyState { .. })
+    ));
+    let nobody = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#);
+    let (kes, data_keys) = (id("kes"), &process.data_keys);
+    let refused = data_keys.hmac(&nobody, &kes, b"").await;
+    assert!(matches!(refused, Err(KmsError::NotPermitted)));
+}
+
+#[tokio::test]
+async fn a_record_of_before_is_read_and_makes_no_macs() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    alter(&house, "k", |record| {
+        assert_eq!(record["origin"], "kms");
+        record.as_object_mut().unwrap().remove("hmac").unwrap();
+    })
+    .await;
+    assert!(matches!(
+        mac(&process, "k").await,
+        Err(KmsError::NoHmacKey(_))
+    ));
+    let context = EncryptionContext::none();
+    let made = process
+        .data_keys
+        .generate(&root(), Some(id("k")), DataKeySpec::Aes256, &context)
+        .await;
+    made.unwrap();
+    process.keys.rotate(&root(), &id("k")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_hmac_key_passes_for_nothing_else() {
+    let house = House::build().await;
+    let process = house.running().await;
+    for name in ["a", "b"] {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    let context = EncryptionContext::none();
+    alter(&house, "a", |record| {
+        let (hmac, material) = (
+            record["hmac"].take(),
+            record["versions"][0]["material"].take(),
+        );
+        record["hmac"] = material;
+        record["versions"][0]["material"] = hmac;
+    })
+    .await;
+    assert!(matches!(
+        mac(&process, "a").await,
+        Err(KmsError::Backend(_))
+    ));
+    let made = process
+        .data_keys
+        .generate(&root(), Some(id("a")), DataKeySpec::Aes256, &context)
+        .await;
+    assert!(matches!(made, Err(KmsError::Backend(_))));
+}
+
+#[tokio::test]
+async fn hmac_keys_move_with_their_keys() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("native")).await.unwrap();
+    process.keys.import(&root(), brought("old")).await.unwrap();
+    let context = opaque(b"c");
+    let raw = sealed_by_kes(&process, "old", &context).await;
+    let macs = [
+        mac(&process, "native").await.unwrap(),
+        mac(&process, "old").await.unwrap(),
+    ];
+    move_to(&house, &process, BackendType::Vault).await;
+    for name in ["native", "old"] {
+        let copy = house.vault.copy(name).await.unwrap().unwrap();
+        let record: Value = serde_json::from_slice(&copy.value).unwrap();
+        assert_eq!(record["hmac"]["wrapper"], "vault-transit");
+        assert_eq!(
+            record["versions"][0]["material"]["wrapper"],
+            "vault-transit"
+        );
+    }
+    // Made while Vault is the backend, and moved away from it.
+    process.keys.import(&root(), brought("late")).await.unwrap();
+    move_to(&house, &process, BackendType::Local).await;
+    house.vault.set_down(true);
+    let fresh = house.process(false);
+    assert_eq!(macs[0], mac(&fresh, "native").await.unwrap());
+    assert_eq!(macs[1], mac(&fresh, "old").await.unwrap());
+    assert_eq!(macs[1], mac(&fresh, "late").await.unwrap());
+    let found = opened(&fresh.data_keys, "late", &raw, &context).await;
+    assert_eq!(found.unwrap(), b"data");
+}

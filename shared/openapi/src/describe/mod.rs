@@ -1,0 +1,45 @@
+//! Making the document. Paths, methods, prefixes and limits are those of the mounts, request bodies are observed in their
+//! decoders, answers are the derived schemas of what is encoded; a dialect adds the words.
+
+mod document;
+mod observed;
+mod operation;
+mod schema;
+
+pub use document::{Description, Document};
+pub use operation::{Answer, Operation, Parameter, RequestBody};
+pub use schema::Schema;
+
+use http::Method;
+use serde_json::json;
+
+use crate::OpenApi;
+
+/// What the document says of itself.
+pub fn own_description() -> Description<OpenApi> {
+    let document = Schema::of(json!({
+        "type": "object",
+        "required": ["openapi", "info", "paths", "components"],
+        "properties": {"openapi": {"const": "3.1.0"}, "info": {"type": "object"}, "paths": {"type": "object"}},
+    }));
+    let tag = "description";
+    Description::new(tag, "This document.")
+        .anonymous()
+        .operation(
+            Operation::new(Method::GET, "", "describe", "This document")
+                .answer(200, Answer::json("This document.", document))
+                .answer(400, Answer::empty("The query cannot be decoded."))
+                .answer(413, Answer::empty("The request has a long body.")),
+        )
+        .operation(
+            Operation::new(
+                Method::HEAD,
+                "",
+                "describeHead",
+                "Whether this document is there",
+            )
+            .answer(200, Answer::empty("It is."))
+            .answer(400, Answer::empty("The query cannot be decoded."))
+            .answer(413, Answer::empty("The request has a long body.")),
+        )
+}

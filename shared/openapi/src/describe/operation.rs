@@ -1,0 +1,249 @@
+//! What a dialect says of one of its routes.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::schema::Schema;
+
+/// One route in words.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) only_below: Option<&'static str>,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) text: &'static str,
+    pub(super) tag: Option<&'static str>,
+    pub(super) deprecated: bool,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) body: Option<RequestBody>,
+    pub(super) answers: Vec<(u16, Answer)>,
+}
+
+impl Operation {
+    /// Of the route with this method and path; `id` is its name in clients that are generated.
+    pub const fn new(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            only_below: None,
+            id,
+            summary,
+            text: "",
+            tag: None,
+            deprecated: false,
+            parameters: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+        }
+    }
+
+    /// As the route is below this prefix, where that differs.
+    #[must_use]
+    pub const fn below(mut self, prefix: &'static str) -> Self {
+        self.only_below = Some(prefix);
+        self
+    }
+
+    /// More about it.
+    #[must_use]
+    pub const fn text(mut self, text: &'static str) -> Self {
+        self.text = text;
+        self
+    }
+
+    /// Under another tag than the dialect's first.
+    #[must_use]
+    pub const fn tag(mut self, tag: &'static str) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
+    /// Kept for old clients.
+    #[must_use]
+    pub const fn deprecated(mut self) -> Self {
+        self.deprecated = true;
+        self
+    }
+
+    /// With these parameters.
+    #[must_use]
+    pub fn parameters(mut self, parameters: impl IntoIterator<Item = Parameter>) -> Self {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(mut self, body: RequestBody) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// It can be answered so.
+    #[must_use]
+    pub fn answer(mut self, status: u16, answer: Answer) -> Self {
+        self.answers.push((status, answer));
+        self
+    }
+}
+
+/// A parameter of the path or the query.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) place: &'static str,
+    pub(super) text: String,
+    pub(super) required: bool,
+    pub(super) schema: Value,
+    pub(super) example: Option<Value>,
+}
+
+impl Parameter {
+    /// Of the query; it may be left out.
+    pub fn query(name: &'static str, text: &str, schema: Value) -> Self {
+        Self {
+            name,
+            place: "query",
+            text: text.to_owned(),
+            required: false,
+            schema,
+            example: None,
+        }
+    }
+
+    /// Of the path.
+    pub fn path(name: &'static str, text: &str, schema: Value) -> Self {
+        Self {
+            place: "path",
+            required: true,
+            ..Self::query(name, text, schema)
+        }
+    }
+
+    /// It must be there.
+    #[must_use]
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// With an example.
+    #[must_use]
+    pub fn example(mut self, example: Value) -> Self {
+        self.example = Some(example);
+        self
+    }
+
+    pub(super) fn value(&self) -> Value {
+        let mut value = json!({
+            "name": self.name,
+            "in": self.place,
+            "description": self.text,
+            "required": self.required,
+            "schema": self.schema,
+        });
+        if let (Some(example), Some(value)) = (&self.example, value.as_object_mut()) {
+            value.insert("example".to_owned(), example.clone());
+        }
+        value
+    }
+}
+
+/// The body of a request.
+#[derive(Debug, Clone)]
+pub struct RequestBody {
+    pub(super) media_type: &'static str,
+    pub(super) schema: Schema,
+    pub(super) required: bool,
+    pub(super) examples: Vec<(&'static str, Value)>,
+}
+
+impl RequestBody {
+    /// JSON that must be there.
+    pub const fn json(schema: Schema) -> Self {
+        Self {
+            media_type: "application/json",
+            schema,
+            required: true,
+            examples: Vec::new(),
+        }
+    }
+
+    /// JSON that may be left out.
+    pub fn json_or_none(schema: Schema) -> Self {
+        Self {
+            required: false,
+            ..Self::json(schema)
+        }
+    }
+
+    /// Of another type than JSON.
+    #[must_use]
+    pub const fn media_type(mut self, media_type: &'static str) -> Self {
+        self.media_type = media_type;
+        self
+    }
+
+    /// With an example of this name.
+    #[must_use]
+    pub fn example(mut self, name: &'static str, value: Value) -> Self {
+        self.examples.push((name, value));
+        self
+    }
+}
+
+/// One of the answers of a route.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub(super) name: Option<&'static str>,
+    pub(super) text: String,
+    pub(super) content: Option<(&'static str, Schema)>,
+    pub(super) headers: Vec<(&'static str, Value)>,
+}
+
+impl Answer {
+    /// Without a body.
+    pub fn empty(text: &str) -> Self {
+        Self {
+            name: None,
+            text: text.to_owned(),
+            content: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// With JSON.
+    pub fn json(text: &str, schema: Schema) -> Self {
+        Self::with(text, "application/json", schema)
+    }
+
+    /// With a body of this type.
+    pub fn with(text: &str, media_type: &'static str, schema: Schema) -> Self {
+        Self {
+            content: Some((media_type, schema)),
+            ..Self::empty(text)
+        }
+    }
+
+    /// With a header that is always there.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, text: &str, schema: &Value) -> Self {
+        let value = json!({"description": text, "required": true, "schema": schema});
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Shared by many routes, under this name.
+    #[must_use]
+    pub const fn shared(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+}

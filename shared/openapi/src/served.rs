@@ -1,0 +1,124 @@
+//! Serving the document: to anybody, for it holds nothing that the source does not.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use keyway_http::{Call, Dialect, Mount, Place, Refused, Request, Route, RouteError};
+
+use crate::{DOCUMENT, PATH};
+
+/// The dialect of one document: nobody has to say who they are, and refusals are a status alone.
+pub struct OpenApi;
+
+/// No handler of this dialect refuses anything.
+pub enum Untold {}
+
+impl Dialect for OpenApi {
+    type Caller = ();
+    type Action = ();
+    type Error = Untold;
+
+    async fn authenticate(&self, _: &Request) -> Result<(), Untold> {
+        Ok(())
+    }
+
+    fn authorize(&self, (): &(), (): ()) -> Result<(), Untold> {
+        Ok(())
+    }
+
+    fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = match refused {
+            Refused::NoRoute => StatusCode::NOT_FOUND,
+            Refused::OtherMethods(allow) => {
+                if let Ok(allow) = HeaderValue::from_str(&allow) {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                StatusCode::METHOD_NOT_ALLOWED
+            }
+            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::By(never) => match never {},
+        };
+        response
+    }
+}
+
+/// The document's own mount, to be put beside those of the dialects.
+///
+/// # Errors
+/// None: one path by two methods can always be told apart.
+pub fn mount() -> Result<Mount<OpenApi>, RouteError> {
+    let routes = vec![route(Method::GET), route(Method::HEAD)];
+    Mount::new(OpenApi, vec![PATH], routes)
+}
+
+fn route(method: Method) -> Route<OpenApi> {
+    Route {
+        method,
+        path: "",
+        // Some clients send a body of two bytes with everything.
+        body_limit: 1024,
+        action: (),
+        run: Box::new(|call| Box::pin(async move { Ok(answer(&call)) })),
+    }
+}
+
+fn answer(call: &Call<OpenApi>) -> Response<Bytes> {
+    let mut response = Response::new(if call.request.method == Method::HEAD {
+        Bytes::new()
+    } else {
+        Bytes::from_static(DOCUMENT)
+    });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(DOCUMENT.len()));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use http_body_util::{BodyExt, Full};
+    use keyway_http::{Peer, Site};
+
+    use super::*;
+
+    async fn call(method: &str, path: &str) -> Response<Bytes> {
+        let site = Site::new(1, mount().unwrap());
+        let body: keyway_http::Body =
+            Box::pin(Full::new(Bytes::new()).map_err(|never| match never {}));
+        let request = http::Request::builder().method(method).uri(path);
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+        site.respond(request.body(body).unwrap(), peer).await
+    }
+
+    #[tokio::test]
+    async fn it_is_there_for_everybody() {
+        let answer = call("GET", "/openapi.json").await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(answer.headers()[CACHE_CONTROL], "public, max-age=300");
+        assert_eq!(answer.body(), DOCUMENT);
+        let head = call("HEAD", "/openapi.json?x").await;
+        assert_eq!(head.status(), 200);
+        assert_eq!(head.headers()[CONTENT_LENGTH], DOCUMENT.len().to_string());
+        assert!(head.body().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_else_is() {
+        let answer = call("POST", "/openapi.json").await;
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()[ALLOW], "GET, HEAD");
+        for path in ["/openapi.json/", "/openapi.jsonx", "/openapi.json/x"] {
+            assert_eq!(call("GET", path).await.status(), 404, "{path}");
+        }
+    }
+}

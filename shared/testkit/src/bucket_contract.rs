@@ -1,0 +1,199 @@
+//! What every implementation of buckets promises, rule by rule.
+//!
+//! Each rule works on bucket names that it draws at random, so rules may share buckets with others.
+#![expect(clippy::expect_used, reason = "a rule that is broken ends the test")]
+
+use std::sync::Arc;
+
+use keyway_domain::buckets::{Algorithm, BucketName, DefaultEncryption};
+use keyway_domain::keys::KeyId;
+use keyway_domain::ports::{BucketError, Buckets, Random};
+use tokio::task::JoinSet;
+
+/// Runs every rule, each on buckets that the factory makes.
+pub async fn run_all(factory: impl AsyncFn() -> Arc<dyn Buckets>, random: &dyn Random) {
+    absent_buckets_are_told(&*factory().await, random).await;
+    a_bucket_is_made_once(&*factory().await, random).await;
+    lists_are_whole_and_sorted(&*factory().await, random).await;
+    encryption_comes_back_as_it_was_set(&*factory().await, random).await;
+    buckets_are_apart(&*factory().await, random).await;
+    one_of_many_creations_wins(&factory().await, random, 8).await;
+    one_of_many_settings_stays(&factory().await, random, 8).await;
+}
+
+/// A bucket that nobody made is none, whatever is asked of it.
+pub async fn absent_buckets_are_told(buckets: &dyn Buckets, random: &dyn Random) {
+    let name = name(random);
+    assert!(!buckets.exists(&name).await.expect("exists"));
+    let outcomes = [
+        buckets.encryption(&name).await.map(drop),
+        buckets.set_encryption(&name, &aes256()).await,
+        buckets.clear_encryption(&name).await,
+    ];
+    for outcome in outcomes {
+        assert!(
+            matches!(outcome, Err(BucketError::NoSuchBucket)),
+            "{outcome:?}"
+        );
+    }
+    assert!(!buckets.exists(&name).await.expect("exists"));
+}
+
+/// The second creation is refused, and leaves the bucket as it is.
+pub async fn a_bucket_is_made_once(buckets: &dyn Buckets, random: &dyn Random) {
+    let name = made(buckets, random).await;
+    assert!(buckets.exists(&name).await.expect("exists"));
+    let wanted = kms("a-key", true);
+    buckets
+        .set_encryption(&name, &wanted)
+        .await
+        .expect("a setting");
+    let again = buckets.create(&name).await;
+    assert!(matches!(again, Err(BucketError::Exists)), "{again:?}");
+    assert_eq!(found(buckets, &name).await, Some(wanted));
+}
+
+/// Every bucket is listed, once, in the order of names.
+pub async fn lists_are_whole_and_sorted(buckets: &dyn Buckets, random: &dyn Random) {
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.push(made(buckets, random).await);
+    }
+    expected.sort();
+    let listed: Vec<BucketName> = buckets
+        .list()
+        .await
+        .expect("a list")
+        .into_iter()
+        .map(|bucket| bucket.name)
+        .collect();
+    assert!(listed.is_sorted(), "{listed:?}");
+    let own: Vec<_> = listed
+        .into_iter()
+        .filter(|name| expected.contains(name))
+        .collect();
+    assert_eq!(own, expected);
+}
+
+/// What is set is what is found, until it is set again or removed; to remove what is not there changes nothing.
+pub async fn encryption_comes_back_as_it_was_set(buckets: &dyn Buckets, random: &dyn Random) {
+    let name = made(buckets, random).await;
+    let before = found(buckets, &name).await;
+    assert!(is_none(before.as_ref()), "{before:?}");
+    for wanted in [
+        aes256(),
+        kms("one.Key_1-x", false),
+        kms("8f14e45f-ceea-4677-9c1d-0a1b2c3d4e5f", true),
+        aes256(),
+    ] {
+        for _ in 0..2 {
+            buckets
+                .set_encryption(&name, &wanted)
+                .await
+                .expect("a setting");
+            assert_eq!(found(buckets, &name).await.as_ref(), Some(&wanted));
+        }
+    }
+    for _ in 0..2 {
+        buckets.clear_encryption(&name).await.expect("a removal");
+        let after = found(buckets, &name).await;
+        assert!(is_none(after.as_ref()), "{after:?}");
+    }
+    assert!(buckets.exists(&name).await.expect("exists"));
+}
+
+/// A bucket whose name begins with another one's is another bucket.
+pub async fn buckets_are_apart(buckets: &dyn Buckets, random: &dyn Random) {
+    let short = made(buckets, random).await;
+    let long = BucketName::parse(&format!("{short}-x")).expect("a name");
+    assert!(!buckets.exists(&long).await.expect("exists"));
+    buckets.create(&long).await.expect("a creation");
+    buckets
+        .set_encryption(&long, &kms("a-key", false))
+        .await
+        .expect("a setting");
+    let other = found(buckets, &short).await;
+    assert!(is_none(other.as_ref()), "{other:?}");
+    buckets.clear_encryption(&short).await.expect("a removal");
+    assert_eq!(found(buckets, &long).await, Some(kms("a-key", false)));
+}
+
+/// Of many creations of one name at the same time one makes the bucket. An object store may be of two minds about
+/// the others, but the bucket is there and empty of configuration.
+pub async fn one_of_many_creations_wins(
+    buckets: &Arc<dyn Buckets>,
+    random: &dyn Random,
+    tasks: usize,
+) {
+    let name = name(random);
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        let (buckets, name) = (Arc::clone(buckets), name.clone());
+        running.spawn(async move { buckets.create(&name).await });
+    }
+    let outcomes = running.join_all().await;
+    assert!(outcomes.iter().any(Result::is_ok), "{outcomes:?}");
+    for outcome in outcomes {
+        assert!(
+            matches!(outcome, Ok(()) | Err(BucketError::Exists)),
+            "{outcome:?}"
+        );
+    }
+    let after = found(buckets.as_ref(), &name).await;
+    assert!(is_none(after.as_ref()), "{after:?}");
+}
+
+/// Of many settings at the same time each is acknowledged, and one of them is what stays.
+pub async fn one_of_many_settings_stays(
+    buckets: &Arc<dyn Buckets>,
+    random: &dyn Random,
+    tasks: usize,
+) {
+    let name = made(buckets.as_ref(), random).await;
+    let wanted = move |n: usize| kms(&format!("key-{n}"), n.is_multiple_of(2));
+    let mut running = JoinSet::new();
+    for n in 0..tasks {
+        let (buckets, name) = (Arc::clone(buckets), name.clone());
+        running.spawn(async move { buckets.set_encryption(&name, &wanted(n)).await });
+    }
+    for outcome in running.join_all().await {
+        outcome.expect("a setting");
+    }
+    let stays = found(buckets.as_ref(), &name).await.expect("a setting");
+    assert!((0..tasks).any(|n| wanted(n) == stays), "{stays:?}");
+}
+
+/// Object stores of today encrypt what nobody said anything about.
+fn is_none(encryption: Option<&DefaultEncryption>) -> bool {
+    encryption.is_none_or(|encryption| encryption.algorithm == Algorithm::Aes256)
+}
+
+fn aes256() -> DefaultEncryption {
+    DefaultEncryption {
+        algorithm: Algorithm::Aes256,
+        bucket_key_enabled: false,
+    }
+}
+
+fn kms(key: &str, bucket_key_enabled: bool) -> DefaultEncryption {
+    DefaultEncryption {
+        algorithm: Algorithm::Kms(KeyId::parse("key_id", key).expect("a key id")),
+        bucket_key_enabled,
+    }
+}
+
+fn name(random: &dyn Random) -> BucketName {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes).expect("random bytes");
+    BucketName::parse(&format!("b{:016x}", u64::from_be_bytes(bytes))).expect("a name")
+}
+
+async fn made(buckets: &dyn Buckets, random: &dyn Random) -> BucketName {
+    let name = name(random);
+    buckets.create(&name).await.expect("a creation");
+    name
+}
+
+async fn found(buckets: &dyn Buckets, name: &BucketName) -> Option<DefaultEncryption> {
+    buckets.encryption(name).await.expect("an encryption")
+}

@@ -1,0 +1,624 @@
+//! Buckets and their default encryption, in JSON and in S3's protocol.
+
+use bytes::Bytes;
+use http::StatusCode;
+use keyway_domain::ports::Kind;
+use keyway_tests::{Answer, MemorySite, Signer};
+use serde_json::{Value, json};
+
+const ENCRYPTION: &str = "/photos?encryption";
+
+fn xml(rules: &str) -> String {
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><ServerSideEncryptionConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{rules}</ServerSideEncryptionConfiguration>"#
+    )
+}
+
+fn rule(inner: &str) -> String {
+    xml(&format!(
+        "<Rule><ApplyServerSideEncryptionByDefault>{inner}</ApplyServerSideEncryptionByDefault></Rule>"
+    ))
+}
+
+fn aes() -> String {
+    rule("<SSEAlgorithm>AES256</SSEAlgorithm>")
+}
+
+fn kms(key: &str) -> String {
+    rule(&format!(
+        "<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>{key}</KMSMasterKeyID>"
+    ))
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+/// Status, the headers that S3's clients look at, and the body as it stands.
+fn shown(answer: &Answer) -> String {
+    let headers: Vec<String> = ["content-type", "location", "allow", "retry-after"]
+        .iter()
+        .filter_map(|name| Some(format!("{name}: {}\n", answer.header(name)?)))
+        .collect();
+    assert!(answer.header("x-amz-request-id").is_some());
+    format!("{}\n{}\n{}", answer.status, headers.concat(), text(answer))
+}
+
+/// Status and code of an S3 refusal, whose shape is checked on the way.
+fn refusal(answer: &Answer) -> (u16, String) {
+    let body = text(answer);
+    let inner = |name: &str| {
+        let (_, rest) = body.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
+    };
+    assert_eq!(answer.header("content-type"), Some("application/xml"));
+    assert_eq!(
+        inner("RequestId").as_deref(),
+        answer.header("x-amz-request-id"),
+        "{body}"
+    );
+    assert_eq!(
+        answer.header("x-request-id"),
+        answer.header("x-amz-request-id")
+    );
+    assert!(inner("Message").is_some() && inner("Resource").is_some());
+    (answer.status.as_u16(), inner("Code").unwrap())
+}
+
+fn no(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+/// A site with the bucket `photos` and the keys `k`, `off` and `doomed`.
+async fn with_photos() -> MemorySite {
+    let site = MemorySite::running_with(None, true).await;
+    for key in ["k", "off", "doomed"] {
+        let body = json!({"key_id": key}).to_string();
+        site.call("POST", "/kms/keys", &body).await.ok();
+    }
+    site.call("POST", "/kms/keys/disable?keyId=off", "")
+        .await
+        .ok();
+    site.call("DELETE", "/kms/keys/delete?keyId=doomed", "")
+        .await
+        .ok();
+    assert_eq!(site.s3("PUT", "/photos", "").await.status, StatusCode::OK);
+    site
+}
+
+#[tokio::test]
+async fn golden_answers_in_json() {
+    let site = with_photos().await;
+    let path = "/api/v1/bucket-encryption/photos";
+    macro_rules! golden {
+        ($name:expr, $answer:expr) => {
+            let answer = $answer;
+            let body = serde_json::to_string_pretty(&answer.json()).unwrap();
+            insta::assert_snapshot!($name, format!("{}\n{body}", answer.status));
+        };
+    }
+    golden!(
+        "buckets_list",
+        site.call("GET", "/api/v1/buckets", "").await
+    );
+    golden!("buckets_get_none", site.call("GET", path, "").await);
+    let whole = r#"{"ServerSideEncryptionConfiguration":{"Rules":[{"ApplyServerSideEncryptionByDefault":
+        {"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"k"},"BucketKeyEnabled":true}]}}"#;
+    golden!("buckets_put", site.call("PUT", path, whole).await);
+    golden!("buckets_get", site.call("GET", path, "").await);
+    golden!(
+        "buckets_impact",
+        site.call("GET", "/kms/keys/k?impact=true", "").await
+    );
+    golden!(
+        "buckets_key_in_use",
+        site.call(
+            "DELETE",
+            "/kms/keys/delete",
+            r#"{"key_id":"k","force_immediate":true,"confirm_key_id":"k"}"#
+        )
+        .await
+    );
+    golden!("buckets_delete", site.call("DELETE", path, "").await);
+    golden!(
+        "buckets_absent",
+        site.call("GET", "/api/v1/bucket-encryption/absent", "")
+            .await
+    );
+}
+
+#[tokio::test]
+async fn golden_answers_of_s3() {
+    let site = with_photos().await;
+    macro_rules! golden {
+        ($name:expr, $answer:expr) => {
+            insta::assert_snapshot!($name, shown(&$answer));
+        };
+    }
+    golden!("s3_create", site.s3("PUT", "/holidays/", "").await);
+    golden!("s3_create_again", site.s3("PUT", "/photos", "").await);
+    golden!("s3_list", site.s3("GET", "/?x-id=ListBuckets", "").await);
+    golden!("s3_head", site.s3("HEAD", "/photos", "").await);
+    golden!("s3_head_absent", site.s3("HEAD", "/absent", "").await);
+    golden!("s3_get_none", site.s3("GET", ENCRYPTION, "").await);
+    golden!("s3_put", site.s3("PUT", ENCRYPTION, &kms("k")).await);
+    golden!("s3_get", site.s3("GET", ENCRYPTION, "").await);
+    golden!("s3_delete", site.s3("DELETE", ENCRYPTION, "").await);
+    golden!("s3_absent", site.s3("GET", "/absent?encryption", "").await);
+    golden!("s3_other", site.s3("GET", "/photos?list-type=2", "").await);
+    golden!("s3_method", site.s3("POST", "/photos", "").await);
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_setting_is_one_setting() {
+    let site = with_photos().await;
+    let default = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"});
+    let rules = json!([{"ApplyServerSideEncryptionByDefault": default}]);
+    let expected = json!({"ServerSideEncryptionConfiguration": {"Rules": [
+        {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": false}
+    ]}});
+    let prefixes = ["", "/rustfs/admin/v3", "/minio/admin/v3"];
+    for (n, body) in [
+        json!({"ServerSideEncryptionConfiguration": {"Rules": rules}}),
+        json!({"Rules": rules}),
+        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "k"}),
+        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "arn:aws:kms:us-east-1:123456789012:key/k"}),
+        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "arn:aws:kms:::key/k", "bucket_key_enabled": false}),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let path = format!("{}/api/v1/bucket-encryption/photos", prefixes[n % 3]);
+        let put = site.root_request("PUT", &path, body.to_string().as_bytes());
+        let answer = site.send(put).await.ok();
+        assert_eq!(answer["success"], true);
+        for prefix in prefixes {
+            let path = format!("{prefix}/api/v1/bucket-encryption/photos");
+            let got = site.send(site.root_request("GET", &path, b"")).await.ok();
+            assert_eq!(got, expected, "{body}");
+        }
+        let cleared = site.s3("DELETE", "/photos/?encryption=", "").await;
+        assert_eq!(cleared.status, StatusCode::NO_CONTENT);
+    }
+    for body in [
+        kms("k"),
+        kms("arn:aws:kms:::key/k"),
+        kms(" k\n").replace("<Rule>", "\n  <!-- one --> <Rule>"),
+        kms("k").replace("xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"", ""),
+        kms("k").replace(
+            "</Rule>",
+            "<BucketKeyEnabled>false</BucketKeyEnabled></Rule>",
+        ),
+        kms("<![CDATA[k]]>"),
+    ] {
+        let put = site
+            .s3("PUT", "/photos?encryption&x-id=PutBucketEncryption", &body)
+            .await;
+        assert_eq!(put.status, StatusCode::OK, "{}", text(&put));
+        let got = site
+            .call("GET", "/api/v1/bucket-encryption/photos", "")
+            .await;
+        assert_eq!(got.ok(), expected, "{body}");
+        site.s3("DELETE", ENCRYPTION, "").await;
+    }
+}
+
+#[tokio::test]
+async fn bad_json_is_refused_and_changes_nothing() {
+    let site = with_photos().await;
+    let path = "/api/v1/bucket-encryption/photos";
+    let before = site.records(Kind::Bucket).await;
+    let rule = r#"{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}"#;
+    for (body, word) in [
+        ("", "JSON"),
+        ("[]", "JSON"),
+        ("{}", "ServerSideEncryptionConfiguration"),
+        (r#"{"colour":"red"}"#, "colour"),
+        (
+            r#"{"sse_algorithm":"AES256","sse_algorithm":"AES256"}"#,
+            "duplicate",
+        ),
+        (
+            r#"{"sse_algorithm":"aws:kms:dsse","kms_master_key_id":"k"}"#,
+            "SSEAlgorithm",
+        ),
+        (r#"{"sse_algorithm":"aes256"}"#, "SSEAlgorithm"),
+        (
+            r#"{"sse_algorithm":"AES256","kms_master_key_id":"k"}"#,
+            "KMSMasterKeyID",
+        ),
+        (r#"{"sse_algorithm":"aws:kms"}"#, "KMSMasterKeyID"),
+        (
+            r#"{"sse_algorithm":"aws:kms","kms_master_key_id":""}"#,
+            "KMSMasterKeyID",
+        ),
+        (
+            r#"{"sse_algorithm":"aws:kms","kms_master_key_id":"../k"}"#,
+            "KMSMasterKeyID",
+        ),
+        (
+            r#"{"sse_algorithm":"aws:kms","kms_master_key_id":"arn:aws:s3:::k"}"#,
+            "KMSMasterKeyID",
+        ),
+        (r#"{"kms_master_key_id":"k"}"#, "sse_algorithm"),
+        (r#"{"Rules":[]}"#, "Rules"),
+        (r#"{"Rules":[{}]}"#, "ApplyServerSideEncryptionByDefault"),
+        (
+            r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{}}]}"#,
+            "SSEAlgorithm",
+        ),
+        (
+            r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":7}}]}"#,
+            "SSEAlgorithm",
+        ),
+        (&format!(r#"{{"Rules":[{rule},{rule}]}}"#), "Rules"),
+        (
+            &format!(r#"{{"Rules":[{rule}],"sse_algorithm":"AES256"}}"#),
+            "sse_algorithm",
+        ),
+        (
+            &format!(
+                r#"{{"Rules":[{rule}],"ServerSideEncryptionConfiguration":{{"Rules":[{rule}]}}}}"#
+            ),
+            "Rules",
+        ),
+        (
+            &format!(r#"{{"ServerSideEncryptionConfiguration":{{"Rules":[{rule}],"x":1}}}}"#),
+            "x",
+        ),
+    ] {
+        let answer = site.call("PUT", path, body).await;
+        assert_eq!(answer.refusal(), no(400, "InvalidRequest"), "{body}");
+        assert!(
+            answer.message().contains(word),
+            "{body}: {}",
+            answer.message()
+        );
+    }
+    for (key, expected) in [
+        ("absent", no(404, "KeyNotFound")),
+        ("off", no(409, "InvalidKeyState")),
+        ("doomed", no(409, "InvalidKeyState")),
+    ] {
+        let body = json!({"sse_algorithm": "aws:kms", "kms_master_key_id": key}).to_string();
+        assert_eq!(site.call("PUT", path, &body).await.refusal(), expected);
+    }
+    for name in [
+        "ab",
+        "Photos",
+        "a..b",
+        "192.168.0.1",
+        "xn--a",
+        "a%2Fb",
+        "%00",
+        "a%20b",
+        &"a".repeat(64),
+    ] {
+        let path = format!("/api/v1/bucket-encryption/{name}");
+        for (method, body) in [
+            ("GET", ""),
+            ("PUT", r#"{"sse_algorithm":"AES256"}"#),
+            ("DELETE", ""),
+        ] {
+            let answer = site.call(method, &path, body).await;
+            assert_eq!(
+                answer.refusal(),
+                no(400, "InvalidRequest"),
+                "{method} {name}"
+            );
+            assert!(answer.message().contains("bucket"), "{}", answer.message());
+        }
+    }
+    for (method, body) in [("PUT", r#"{"sse_algorithm":"AES256"}"#), ("DELETE", "")] {
+        let answer = site
+            .call(method, "/api/v1/bucket-encryption/absent", body)
+            .await;
+        assert_eq!(answer.refusal(), no(404, "NotFound"));
+    }
+    let method = site.call("POST", path, "{}").await;
+    assert_eq!(method.refusal(), no(405, "MethodNotAllowed"));
+    assert_eq!(site.records(Kind::Bucket).await, before);
+}
+
+#[tokio::test]
+async fn bad_xml_is_refused_and_changes_nothing() {
+    let site = with_photos().await;
+    let before = site.records(Kind::Bucket).await;
+    let entity = format!(
+        "<!DOCTYPE a [<!ENTITY k SYSTEM 'file:///etc/passwd'>]>{}",
+        kms("&k;").split_once("?>").unwrap().1
+    );
+    let laughs = format!(
+        "<!DOCTYPE a [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>{}",
+        kms("&b;").split_once("?>").unwrap().1
+    );
+    let deep = format!("{}{}", "<Rule>".repeat(30_000), "</Rule>".repeat(30_000));
+    let many = xml(&"<Rule></Rule>".repeat(10_000));
+    let one = "<ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault>";
+    for body in [
+        String::new(),
+        "{}".to_owned(),
+        "<a".to_owned(),
+        "<a/>".to_owned(),
+        entity,
+        laughs,
+        deep,
+        many,
+        xml(""),
+        xml("<Rule/>"),
+        xml(&format!("<Rule>{one}</Rule><Rule>{one}</Rule>")),
+        xml(&format!("<Rule>{one}{one}</Rule>")),
+        xml(&format!("<Rule>{one}<Colour>red</Colour></Rule>")),
+        xml(&format!(
+            "<Rule>{one}<BucketKeyEnabled>maybe</BucketKeyEnabled></Rule>"
+        )),
+        xml(&format!("<Rule>{one}text</Rule>")),
+        rule(""),
+        rule("<SSEAlgorithm>rot13</SSEAlgorithm>"),
+        rule("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>"),
+        rule("<SSEAlgorithm/>"),
+        aes().replace("</ServerSideEncryptionConfiguration>", ""),
+        format!("{}<more/>", aes()),
+        kms("&amp;"),
+    ] {
+        let answer = site.s3("PUT", ENCRYPTION, &body).await;
+        let shown: String = body.chars().take(200).collect();
+        assert_eq!(refusal(&answer), no(400, "MalformedXML"), "{shown}");
+        assert!(answer.body.len() < 2000);
+    }
+    let key_beside = "<SSEAlgorithm>AES256</SSEAlgorithm><KMSMasterKeyID>k</KMSMasterKeyID>";
+    for (body, code) in [
+        (rule(key_beside), "InvalidArgument"),
+        (
+            rule("<SSEAlgorithm>aws:kms</SSEAlgorithm>"),
+            "InvalidArgument",
+        ),
+        (kms(""), "InvalidArgument"),
+        (kms("a/b"), "InvalidArgument"),
+        (kms("absent"), "KMS.NotFoundException"),
+        (kms("off"), "KMS.DisabledException"),
+        (kms("doomed"), "KMS.DisabledException"),
+    ] {
+        let answer = site.s3("PUT", ENCRYPTION, &body).await;
+        assert_eq!(refusal(&answer), no(400, code), "{body}");
+    }
+    let large = format!("{}{}", " ".repeat(2 << 20), aes());
+    let answer = site.s3("PUT", ENCRYPTION, &large).await;
+    assert_eq!(refusal(&answer), no(413, "EntityTooLarge"));
+    for name in [
+        "ab",
+        "Photos",
+        "a..b",
+        "192.168.0.1",
+        "a%2Fb",
+        "a_b",
+        "a%00b",
+    ] {
+        for (method, query) in [
+            ("GET", "?encryption"),
+            ("PUT", "?encryption"),
+            ("PUT", ""),
+            ("DELETE", "?encryption"),
+        ] {
+            let answer = site.s3(method, &format!("/{name}{query}"), &aes()).await;
+            assert_eq!(
+                refusal(&answer),
+                no(400, "InvalidBucketName"),
+                "{method} {name}{query}"
+            );
+        }
+        assert_eq!(site.s3("HEAD", &format!("/{name}"), "").await.status, 400);
+    }
+    for taken in ["minio", "rustfs", "version", "metrics"] {
+        let answer = site.s3("PUT", &format!("/{taken}"), "").await;
+        assert_eq!(refusal(&answer), no(400, "InvalidBucketName"), "{taken}");
+    }
+    for body in [
+        "<a/>",
+        "<CreateBucketConfiguration><Colour/></CreateBucketConfiguration>",
+        "x",
+    ] {
+        let answer = site.s3("PUT", "/another", body).await;
+        assert_eq!(refusal(&answer), no(400, "MalformedXML"), "{body}");
+    }
+    for (method, path) in [
+        ("GET", "/photos"),
+        ("GET", "/photos?location"),
+        ("GET", "/photos?versioning"),
+        ("PUT", "/photos?policy"),
+        ("PUT", "/photos?acl"),
+        ("DELETE", "/photos"),
+        ("DELETE", "/photos?policy"),
+    ] {
+        let answer = site.s3(method, path, "").await;
+        assert_eq!(
+            refusal(&answer),
+            no(501, "NotImplemented"),
+            "{method} {path}"
+        );
+    }
+    for (method, path) in [
+        ("POST", "/"),
+        ("DELETE", "/"),
+        ("PUT", "/"),
+        ("POST", "/photos?delete"),
+    ] {
+        let answer = site.s3(method, path, "").await;
+        assert_eq!(
+            refusal(&answer),
+            no(405, "MethodNotAllowed"),
+            "{method} {path}"
+        );
+    }
+    assert_eq!(site.records(Kind::Bucket).await, before);
+    let located = "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    assert_eq!(site.s3("PUT", "/another", located).await.status, 200);
+}
+
+#[tokio::test]
+async fn checksums_are_those_of_the_body() {
+    let site = with_photos().await;
+    let body = aes();
+    let send = async |header: &'static str, value: &str| {
+        let request = site.root_request("PUT", ENCRYPTION, body.as_bytes());
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(header, value.parse().unwrap());
+        site.send(http::Request::from_parts(parts, body)).await
+    };
+    for (header, value, code) in [
+        ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==", "BadDigest"),
+        ("content-md5", "AAAA", "InvalidDigest"),
+        ("content-md5", "%", "InvalidDigest"),
+    ] {
+        assert_eq!(
+            refusal(&send(header, value).await),
+            no(400, code),
+            "{header} {value}"
+        );
+    }
+    let chunked = site.declared_request(
+        "PUT",
+        ENCRYPTION,
+        body.as_bytes(),
+        "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+    );
+    assert_eq!(
+        refusal(&site.send(chunked).await),
+        no(400, "InvalidRequest")
+    );
+}
+
+#[tokio::test]
+async fn strangers_are_refused_in_s3s_words() {
+    let site = with_photos().await;
+    let before = site.records(Kind::Bucket).await;
+    let nobody = site
+        .signer(r#"{"Statement":{"Effect":"Allow","Action":"kms:*"}}"#)
+        .await;
+    let elsewhere = site
+        .signer(
+            r#"{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::app-*"}}"#,
+        )
+        .await;
+    let calls = [
+        ("GET", "/"),
+        ("PUT", "/holidays"),
+        ("HEAD", "/photos"),
+        ("GET", ENCRYPTION),
+        ("PUT", ENCRYPTION),
+        ("DELETE", ENCRYPTION),
+    ];
+    for (method, path) in calls {
+        let unsigned = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "keyway.test")
+            .body(Bytes::new())
+            .unwrap();
+        let of = |answer: Answer| {
+            if method == "HEAD" {
+                assert!(answer.body.is_empty());
+                (answer.status.as_u16(), String::new())
+            } else {
+                refusal(&answer)
+            }
+        };
+        let expected = |code: &str| {
+            let code = if method == "HEAD" { "" } else { code };
+            no(403, code)
+        };
+        assert_eq!(of(site.send(unsigned).await), expected("AccessDenied"));
+        for (stranger, code) in [
+            (
+                &Signer::new("root", "wrong-secret"),
+                "SignatureDoesNotMatch",
+            ),
+            (&Signer::new("nobody", "root-secret"), "InvalidAccessKeyId"),
+            (
+                &Signer::new("root", "root-secret").with_token("t"),
+                "SignatureDoesNotMatch",
+            ),
+            (&nobody, "AccessDenied"),
+            (&elsewhere, "AccessDenied"),
+        ] {
+            if path == "/" && std::ptr::eq(stranger, &elsewhere) {
+                continue;
+            }
+            let answer = site.s3_as(stranger, method, path, "not even XML").await;
+            assert_eq!(of(answer), expected(code), "{method} {path}");
+        }
+        let request = site.root_request(method, path, b"");
+        site.clock
+            .advance(std::time::Duration::from_secs(15 * 60 + 1));
+        assert_eq!(
+            of(site.send(request).await),
+            expected("RequestTimeTooSkewed")
+        );
+    }
+    let listed = text(&site.s3_as(&elsewhere, "GET", "/", "").await);
+    assert!(listed.contains("<Buckets></Buckets>"), "{listed}");
+    assert_eq!(site.records(Kind::Bucket).await, before);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_where_they_are_asked_for() {
+    let site = MemorySite::not_configured(false).await;
+    for name in ["app-1", "app-2", "app-3", "zoo"] {
+        assert_eq!(site.s3("PUT", &format!("/{name}"), "").await.status, 200);
+    }
+    let names = |answer: &Answer| -> Vec<String> {
+        text(answer)
+            .split("<Name>")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap().to_owned())
+            .collect()
+    };
+    let first = site.s3("GET", "/?max-buckets=2&prefix=app-", "").await;
+    assert_eq!(names(&first), ["app-1", "app-2"]);
+    assert!(text(&first).contains("<ContinuationToken>app-2</ContinuationToken>"));
+    let rest = site
+        .s3(
+            "GET",
+            "/?max-buckets=2&prefix=app-&continuation-token=app-2",
+            "",
+        )
+        .await;
+    assert_eq!(names(&rest), ["app-3"]);
+    assert!(!text(&rest).contains("ContinuationToken"));
+    for query in [
+        "max-buckets=0",
+        "max-buckets=x",
+        "max-buckets=10001",
+        "prefix=a&prefix=b",
+    ] {
+        let answer = site.s3("GET", &format!("/?{query}"), "").await;
+        assert_eq!(refusal(&answer), no(400, "InvalidArgument"), "{query}");
+    }
+    // No service runs, and none is needed; for a key one is.
+    assert_eq!(site.s3("PUT", "/zoo?encryption", &aes()).await.status, 200);
+    let answer = site.s3("PUT", "/zoo?encryption", &kms("k")).await;
+    assert_eq!(refusal(&answer), no(503, "ServiceUnavailable"));
+}
+
+#[tokio::test]
+async fn a_scheduled_deletion_names_the_buckets() {
+    let site = with_photos().await;
+    site.s3("PUT", "/albums", "").await;
+    for bucket in ["photos", "albums"] {
+        let put = site
+            .s3("PUT", &format!("/{bucket}?encryption"), &kms("k"))
+            .await;
+        assert_eq!(put.status, StatusCode::OK);
+    }
+    let deleted = site
+        .call("DELETE", "/kms/keys/delete?keyId=k", "")
+        .await
+        .ok();
+    let references: Vec<&Value> = deleted["impact"]["references"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reference| &reference["id"])
+        .collect();
+    assert_eq!(references, ["albums", "photos"]);
+}

@@ -1,0 +1,195 @@
+//! The OpenAPI document is that of the routes, and notices answers that are not.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs::PREFIXES;
+use keyway_tests::{Answer, Described, MemorySite, project};
+use serde_json::{Value, json};
+
+fn file() -> PathBuf {
+    project().join("shared/openapi/openapi.json")
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`make openapi` says by a variable that the file is to be written"
+)]
+fn is_to_be_written() -> bool {
+    std::env::var("KEYWAY_WRITE_OPENAPI").is_ok_and(|value| !value.is_empty())
+}
+
+#[tokio::test]
+async fn the_committed_document_is_of_these_routes() {
+    let site = MemorySite::running().await;
+    let made = site
+        .openapi()
+        .unwrap_or_else(|faults| panic!("{}", faults.join("\n")));
+    if is_to_be_written() {
+        std::fs::write(file(), made).unwrap();
+        return;
+    }
+    let committed = std::fs::read_to_string(file()).unwrap();
+    assert!(
+        committed == made,
+        "shared/openapi/openapi.json is not of these routes: run `make openapi`, and read the difference"
+    );
+}
+
+#[tokio::test]
+async fn every_route_is_in_it_below_every_prefix() {
+    let site = MemorySite::running().await;
+    let mut mounted = BTreeSet::from([
+        "get /openapi.json".to_owned(),
+        "head /openapi.json".to_owned(),
+    ]);
+    let mut mount = |method: &str, prefix: &str, path: &str| {
+        mounted.insert(format!("{} {prefix}{path}", method.to_ascii_lowercase()));
+    };
+    for (method, path) in site.routes() {
+        for prefix in PREFIXES {
+            mount(method, prefix, path);
+        }
+    }
+    for (method, path) in site.routes_of("bucket-encryption") {
+        mount(method, "", path);
+    }
+    for (_, method, path) in site.minio_routes() {
+        mount(method, minio::PREFIXES[0], path);
+    }
+    for (method, path) in site.s3_routes() {
+        mount(method, "", path);
+    }
+    let mut described = BTreeSet::new();
+    for (path, operations) in paths() {
+        for method in operations.as_object().unwrap().keys() {
+            described.insert(format!("{method} {path}"));
+        }
+    }
+    assert_eq!(described, mounted);
+}
+
+fn paths() -> impl Iterator<Item = (&'static String, &'static Value)> {
+    let document = Described::committed().document();
+    document["paths"].as_object().unwrap().iter()
+}
+
+#[tokio::test]
+async fn it_is_served_to_everybody() {
+    let site = MemorySite::not_configured(false).await;
+    for (method, body) in [("GET", keyway_openapi::DOCUMENT), ("HEAD", b"")] {
+        let request = Request::builder().method(method).uri("/openapi.json");
+        let answer = site.send(request.body(Bytes::new()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, body));
+        let caching = answer.header("cache-control");
+        assert_eq!(caching, Some("public, max-age=300"));
+    }
+}
+
+#[test]
+fn its_references_and_examples_hold() {
+    fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(object) => {
+                found.extend(object.get("$ref").and_then(Value::as_str));
+                object.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let described = Described::committed();
+    let mut found = Vec::new();
+    references(described.document(), &mut found);
+    assert!(found.len() > 100);
+    for reference in found {
+        let place = reference.strip_prefix('#').unwrap();
+        assert!(described.document().pointer(place).is_some(), "{reference}");
+    }
+    let mut examples = 0;
+    for (path, operations) in paths() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let content = &operation["requestBody"]["content"]["application/json"];
+            for (name, example) in content["examples"].as_object().into_iter().flatten() {
+                let path = path.replace('/', "~1");
+                let at =
+                    format!("/paths/{path}/{method}/requestBody/content/application~1json/schema");
+                let valid = described.valid(&at, &example["value"]);
+                assert_eq!(valid, Ok(()), "{method} {path} {name}");
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples > 20);
+}
+
+/// Every answer of this suite is held against the document where it is received; here it is seen that this can fail.
+#[tokio::test]
+async fn an_answer_that_is_not_as_described_is_noticed() {
+    let site = MemorySite::running().await;
+    let described = Described::committed();
+    let path = "/rustfs/admin/v3/kms/keys";
+    let request = site.root_request("POST", path, br#"{"KeyId":"k","Tags":{}}"#);
+    let answer = site.send(request.clone()).await;
+    assert_eq!(described.check(&request, &answer), Ok(()));
+    let noticed = |pointer: &str, change: fn(&mut Value)| {
+        let mut body = answer.json();
+        change(body.pointer_mut(pointer).unwrap());
+        let answer = Answer {
+            body: body.to_string().into(),
+            ..answer.clone()
+        };
+        let said = described.check(&request, &answer);
+        assert!(said.is_err(), "{pointer} of {body}");
+    };
+    noticed("", |body| body["another"] = json!(1));
+    noticed("", |body| {
+        drop(body.as_object_mut().unwrap().remove("message"))
+    });
+    noticed("/success", |value| *value = json!(false));
+    noticed("/key_id", |value| *value = json!("-"));
+    noticed("/key_metadata", |body| body["another"] = json!(1));
+    noticed("/key_metadata", |body| {
+        drop(body.as_object_mut().unwrap().remove("deletion_date"))
+    });
+    noticed("/key_metadata/key_state", |value| *value = json!("Gone"));
+    noticed("/key_metadata/creation_date", |value| {
+        *value = json!("2026-01-02")
+    });
+    noticed("/key_metadata/creation_date", |value| {
+        *value = json!("2026-13-02T03:04:05.678901Z")
+    });
+    noticed("/key_metadata/tags", |value| *value = json!({"a": 1}));
+    noticed("/key_metadata/key_version", |value| *value = json!(null));
+
+    let with_status = |status: u16| Answer {
+        status: status.try_into().unwrap(),
+        ..answer.clone()
+    };
+    for status in [201, 204, 400, 404, 405] {
+        assert!(
+            described.check(&request, &with_status(status)).is_err(),
+            "{status}"
+        );
+    }
+    let mut without_id = answer.clone();
+    without_id.headers.remove("x-request-id");
+    assert!(described.check(&request, &without_id).is_err());
+    for (method, path, body) in [
+        ("POST", "/rustfs/admin/v3/kms/keys?colour=red", "{}"),
+        ("POST", path, r#"{"colour":"red"}"#),
+        ("POST", path, r#"{"key_id":7}"#),
+        ("PUT", path, "{}"),
+        ("POST", "/rustfs/admin/v3/kms/nothing", "{}"),
+    ] {
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
+        let request = request.uri(path).body(Bytes::from(body)).unwrap();
+        assert!(
+            described.check(&request, &answer).is_err(),
+            "{method} {path} {body}"
+        );
+    }
+}
