@@ -944,7 +944,6 @@ const GUIDE_BUCKETS: &[Example] = &[
         section: "Bucket Encryption Configuration APIs: delete",
         method: "DELETE",
         path: "/api/v1/bucket-encryption/analytics-data",
-        status: 204,
         response: "$any",
         ..GUIDE
     },

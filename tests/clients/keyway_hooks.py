@@ -174,6 +174,8 @@ def is_there_when_it_should_be(ctx, response, case):
     if response.status_code == 503:
         assert route(case) in {"/configure", "/reconfigure"}, "the service runs"
         assert response.json()["code"] == "BackendError", "the service is configured"
+    if response.status_code == 501:
+        assert case.path.startswith("/{bucket}"), "only of S3 something is not served"
 
 
 @schemathesis.check

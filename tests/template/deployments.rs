@@ -121,7 +121,10 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
         ("Vault", "on"),
-        ("CorsOrigins", "https://console.example.com,http://localhost:3000"),
+        (
+            "CorsOrigins",
+            "https://console.example.com,http://localhost:3000",
+        ),
         ("S3Endpoint", "aws"),
     ];
     let mut sets = Vec::new();

@@ -44,6 +44,7 @@ pub fn description() -> Description<S3> {
                 ),
             ])
             .answer(200, xml("The buckets that the caller may list.")),
+        false,
     ));
     description.operations(
         [("/{bucket}", ""), ("/{bucket}/", "Slash")]
@@ -54,17 +55,21 @@ pub fn description() -> Description<S3> {
 
 fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
     let id = |one: &'static str, other: &'static str| if plain { one } else { other };
-    let operation = |method, id, summary| {
+    let operation = |method: Method, id, summary| {
+        let head = method == Method::HEAD;
         let bucket = Parameter::path("bucket", "The bucket.", json!({"type": "string"}));
-        refusing(Operation::new(method, path, id, summary).parameters([
-            bucket.example("photos".into()),
-            Parameter::query(
-                "encryption",
-                "Names what is asked for: the bucket's default encryption.",
-                json!({"type": "string"}),
-            ),
-            x_id(),
-        ]))
+        refusing(
+            Operation::new(method, path, id, summary).parameters([
+                bucket.example("photos".into()),
+                Parameter::query(
+                    "encryption",
+                    "Names what is asked for: the bucket's default encryption.",
+                    json!({"type": "string"}),
+                ),
+                x_id(),
+            ]),
+            head,
+        )
     };
     [
         operation(
@@ -104,11 +109,13 @@ fn xml(text: &str) -> Answer {
     Answer::with(text, XML, Schema::of(json!({"type": "string"})))
 }
 
-/// What every route can refuse, in S3's XML.
-fn refusing(operation: Operation) -> Operation {
+/// What every route can refuse, in S3's XML; a HEAD's refusal is its status alone.
+fn refusing(operation: Operation, head: bool) -> Operation {
+    const TEXT: &str = "It is refused; `Code` says why.";
     [400, 403, 404, 409, 413, 500, 501, 503]
         .into_iter()
         .fold(operation, |operation, status| {
-            operation.answer(status, xml("It is refused; `Code` says why."))
+            let answer = if head { Answer::empty(TEXT) } else { xml(TEXT) };
+            operation.answer(status, answer)
         })
 }
