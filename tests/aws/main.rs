@@ -14,6 +14,7 @@ mod janitor;
 mod secrets;
 mod table;
 mod tools;
+mod vault;
 mod warm;
 
 use std::time::Instant;
