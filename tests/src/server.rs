@@ -20,11 +20,11 @@ use crate::{Answer, Signer, Target};
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(folder) = crate::aws::variable("KEYWAY_TEST_FUNCTIONS")
-        && let Some(function) = name.strip_prefix("keyway-fn-")
+        && name.starts_with("keyway-fn-")
     {
         let bootstrap = crate::project()
             .join(folder)
-            .join(logical_id(function))
+            .join(logical_id(name))
             .join("bootstrap");
         assert!(bootstrap.exists(), "there is no {}", bootstrap.display());
         return bootstrap;
@@ -43,13 +43,24 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// What the template calls a function: `bucket-encryption` is `BucketEncryptionFunction`.
-fn logical_id(function: &str) -> String {
-    let words = function.split('-').map(|word| {
-        let (first, rest) = word.split_at(1);
-        first.to_uppercase() + rest
-    });
-    words.collect::<String>() + "Function"
+/// What the template calls the function of this package.
+fn logical_id(package: &str) -> String {
+    let template = std::fs::read_to_string(crate::project().join("template.yaml"));
+    let template = template.expect("the template is there");
+    let mut resource = "";
+    for line in template.lines() {
+        if let Some(name) = line
+            .strip_prefix("  ")
+            .and_then(|line| line.strip_suffix(':'))
+            && !name.starts_with([' ', '#'])
+        {
+            resource = name;
+        }
+        if line.trim() == format!("Binary: {package}") {
+            return resource.to_owned();
+        }
+    }
+    panic!("the template does not build {package}")
 }
 
 /// Where this workspace is built.
