@@ -11,7 +11,6 @@ use keyway_dialect_rustfs::{
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
-use keyway_domain::datakey::Sealing;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Policy;
@@ -108,7 +107,6 @@ impl MemorySite {
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
-            kes_ciphertext: Sealing::Keyway,
             open_legacy_kes: false,
         };
         let vault = Arc::new(MemoryVault::new(9));

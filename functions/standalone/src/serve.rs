@@ -21,7 +21,6 @@ use keyway_domain::janitor::Janitor;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
 use keyway_runtime_hyper::{Clients, LogFormat, Tls, listen, listen_tls, start_log, stop_signal};
-
 use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;

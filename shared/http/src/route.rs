@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Response};
 
-use crate::pipeline::{Dialect, Handler};
+use crate::pipeline::{Call, Dialect, Handler};
 use crate::query::{QueryError, percent_decode};
 
 /// One endpoint as a value.
@@ -17,6 +19,31 @@ pub struct Route<D: Dialect> {
     pub action: D::Action,
     /// What answers.
     pub run: Handler<D>,
+}
+
+impl<D: Dialect> Route<D> {
+    /// A route whose handler runs `run` on `operations`.
+    pub fn over<O, F>(
+        method: Method,
+        path: &'static str,
+        body_limit: usize,
+        action: D::Action,
+        operations: &Arc<O>,
+        run: fn(Arc<O>, Call<D>) -> F,
+    ) -> Self
+    where
+        O: Send + Sync + 'static,
+        F: Future<Output = Result<Response<Bytes>, D::Error>> + Send + 'static,
+    {
+        let operations = Arc::clone(operations);
+        Self {
+            method,
+            path,
+            body_limit,
+            action,
+            run: Box::new(move |call| Box::pin(run(Arc::clone(&operations), call))),
+        }
+    }
 }
 
 /// The path's parameters, each decoded once.

@@ -7,7 +7,6 @@ use anyhow::bail;
 use clap::Args;
 use keyway_crypto::SecretBytes;
 use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
-use keyway_domain::datakey::Sealing;
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use zeroize::Zeroizing;
@@ -39,23 +38,10 @@ pub struct Settings {
           value_parser = Cors::parse)]
     pub cors_origins: Cors,
 
-    /// How the KES API seals: keyway, or kes so that KES can open it again, by keys that were brought from there
-    #[arg(long, env = "KEYWAY_KES_CIPHERTEXT", value_name = "keyway|kes", default_value = "keyway",
-          value_parser = sealing)]
-    pub kes_ciphertext: Sealing,
-
     /// Also open ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub open_legacy_kes: bool,
-}
-
-fn sealing(text: &str) -> Result<Sealing, &'static str> {
-    match text {
-        "keyway" => Ok(Sealing::Keyway),
-        "kes" => Ok(Sealing::Kes),
-        _ => Err("it is `keyway` or `kes`"),
-    }
 }
 
 impl Settings {

@@ -104,17 +104,5 @@ where
     O: Send + Sync + 'static,
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
 {
-    let operations = Arc::clone(operations);
-    let run = Box::new(
-        move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
-            Box::pin(run(Arc::clone(&operations), call))
-        },
-    );
-    Route {
-        method,
-        path,
-        body_limit: BODY_LIMIT,
-        action,
-        run,
-    }
+    Route::over(method, path, BODY_LIMIT, action, operations, run)
 }

@@ -1,0 +1,148 @@
+//! What a process that lives long lets go of by itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_crypto::EncryptionContext;
+use keyway_deployment_assembly::{Proof, Server, Settings, Writing};
+use keyway_domain::access::{Caller, Grant, RootAccessKey};
+use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::keyring::RootKeyring;
+use keyway_domain::keys::{KeyId, NewKey};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
+use keyway_domain::vault::VaultAddress;
+use keyway_http::Cors;
+use keyway_testkit::{
+    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+};
+
+const STATE_TTL: Duration = Duration::from_secs(5);
+
+struct Deployment {
+    ports: Writing,
+    clock: Arc<FixedClock>,
+    vault: Arc<MemoryVault>,
+    settings: Settings,
+}
+
+async fn deployment() -> Deployment {
+    let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let table = Arc::new(MemoryTable::new(clock.clone()));
+    let random = Arc::new(SeededRandom::new(1));
+    let secrets = MemorySecrets::new();
+    let keyring =
+        RootKeyring::establish(table.as_ref(), &secrets, clock.as_ref(), random.clone()).await;
+    let vault = Arc::new(MemoryVault::new(2));
+    Deployment {
+        ports: Writing {
+            table,
+            wrapper: Arc::new(keyring.unwrap()),
+            vaults: Arc::new(MemoryVaults::new(vault.clone())),
+            folder: None,
+            clock: clock.clone(),
+            random,
+        },
+        clock,
+        vault,
+        settings: Settings {
+            region: None,
+            state_ttl_seconds: 5,
+            allow_immediate_deletion: false,
+            cors_origins: Cors::Off,
+            open_legacy_kes: false,
+        },
+    }
+}
+
+impl Deployment {
+    fn process(&self) -> Server {
+        let proof = Proof::Signature(RootAccessKey::InTable);
+        self.ports.reading().server(&self.settings, proof)
+    }
+
+    /// How many unwrapped keys the process holds.
+    async fn held(&self, process: &Server) -> u64 {
+        let status = self.ports.control(process).status(&root(), "r").await;
+        status.unwrap().configured.unwrap().cache.entries
+    }
+}
+
+fn root() -> Caller {
+    Caller::new("root", Arc::new(Grant::Owner))
+}
+
+async fn use_a_key(process: &Server) {
+    let id = KeyId::parse("key_id", "k").unwrap();
+    let context = EncryptionContext::none();
+    let made = process
+        .data_keys
+        .generate(&root(), Some(id), DataKeySpec::Aes256, &context)
+        .await;
+    made.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_nobody_calls_lets_its_keys_go() {
+    let deployment = deployment().await;
+    let (one, other) = (deployment.process(), deployment.process());
+    deployment
+        .ports
+        .start_if_new(&one.service, None)
+        .await
+        .unwrap();
+    let id = KeyId::parse("key_id", "k").unwrap();
+    let new = NewKey {
+        id: Some(id),
+        ..NewKey::default()
+    };
+    let keys = deployment.ports.keys(&one, &deployment.settings);
+    keys.create(&root(), new).await.unwrap();
+
+    // For its time has come.
+    use_a_key(&other).await;
+    deployment.clock.advance(Duration::from_secs(599));
+    other.upkeep().await.unwrap();
+    assert_eq!(deployment.held(&other).await, 1);
+    deployment.clock.advance(Duration::from_secs(1));
+    other.upkeep().await.unwrap();
+    assert_eq!(deployment.held(&other).await, 0);
+
+    // For another process has cleared every cache.
+    use_a_key(&other).await;
+    let control = deployment.ports.control(&one);
+    control.clear_cache(&root()).await.unwrap();
+    deployment.clock.advance(STATE_TTL);
+    other.upkeep().await.unwrap();
+    assert_eq!(deployment.held(&other).await, 0);
+
+    // For another process has stopped the service.
+    use_a_key(&other).await;
+    assert_eq!(deployment.held(&other).await, 1);
+    control.stop(&root()).await.unwrap();
+    deployment.clock.advance(STATE_TTL);
+    other.upkeep().await.unwrap();
+    assert_eq!(deployment.held(&other).await, 0);
+}
+
+#[tokio::test]
+async fn the_login_to_a_vault_that_nobody_uses_is_renewed() {
+    let deployment = deployment().await;
+    let process = deployment.process();
+    process.upkeep().await.unwrap();
+    assert_eq!(deployment.vault.renewals(), 0);
+    let changes = ConfigChanges {
+        backend_type: Some(BackendType::Vault),
+        address: Change::Set(VaultAddress::parse("address", "https://vault.example").unwrap()),
+        auth: Some(NewAuth::Token(Some(b"token".to_vec().into()))),
+        ..ConfigChanges::default()
+    };
+    let control = deployment.ports.control(&process);
+    control.configure(&root(), &changes, true).await.unwrap();
+    process.upkeep().await.unwrap();
+    process.upkeep().await.unwrap();
+    assert_eq!(deployment.vault.renewals(), 2);
+    deployment.vault.set_down(true);
+    assert!(process.upkeep().await.is_err());
+}
