@@ -1,5 +1,7 @@
 //! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
 
+mod under;
+
 use std::sync::Arc;
 
 use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, seal};

@@ -1,5 +1,6 @@
 //! Master keys: the noun and the rules of its states here, reading and changing keys in the modules below.
 
+mod deletion;
 mod listing;
 mod operations;
 mod reader;
@@ -18,7 +19,8 @@ use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::ports::{Random, Record};
 use crate::uuid_v4;
 
-pub use listing::{KeyPage, KeyQuery};
+pub use deletion::Deletion;
+pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;
 pub use reader::KeyReader;
 

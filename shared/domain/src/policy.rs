@@ -10,7 +10,7 @@ use crate::error::KmsError;
 use crate::glob;
 use crate::keys::KeyId;
 
-/// What can be permitted. The names are those of RustFS 1.0's policies.
+/// What can be permitted. The names are those of RustFS 1.0's policies, but for the last two, which it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is the action of its name")]
 pub enum Action {
@@ -31,11 +31,15 @@ pub enum Action {
     Encrypt,
     Decrypt,
     Rewrap,
+    /// To see who has which policy of paths.
+    ReadAccess,
+    /// To change who has which policy of paths.
+    ManageAccess,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -53,6 +57,8 @@ impl Action {
         Self::Encrypt,
         Self::Decrypt,
         Self::Rewrap,
+        Self::ReadAccess,
+        Self::ManageAccess,
     ];
 
     /// The action as a policy writes it.
@@ -75,6 +81,8 @@ impl Action {
             Self::Encrypt => "kms:Encrypt",
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
+            Self::ReadAccess => "kms:ReadAccess",
+            Self::ManageAccess => "kms:ManageAccess",
         }
     }
 }

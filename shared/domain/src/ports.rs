@@ -21,11 +21,21 @@ pub enum Kind {
     AccessKey,
     /// The service's configuration: one record.
     Config,
+    /// A policy of paths, as KES has them.
+    Policy,
+    /// An identity and the policy that it has.
+    Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Key, Self::AccessKey, Self::Config];
+    pub const ALL: [Self; 5] = [
+        Self::Key,
+        Self::AccessKey,
+        Self::Config,
+        Self::Policy,
+        Self::Identity,
+    ];
 
     /// The name under which stores keep this kind; never changes.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +43,8 @@ impl Kind {
             Self::Key => "key",
             Self::AccessKey => "access-key",
             Self::Config => "config",
+            Self::Policy => "policy",
+            Self::Identity => "identity",
         }
     }
 }
