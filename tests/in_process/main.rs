@@ -6,5 +6,7 @@ mod bad_input;
 mod cors;
 mod golden;
 mod house;
+mod kes;
+mod kes_documents;
 mod refusals;
 mod service;

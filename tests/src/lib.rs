@@ -27,7 +27,7 @@ pub use aws::{Aws, Deployment};
 pub use bao::Bao;
 pub use event::http_api_event;
 pub use function::{FUNCTION_HOST, Function, Gateway, is_data_key_path};
-pub use memory::MemorySite;
+pub use memory::{KES_ADMIN, MemorySite};
 pub use proxy::{Fate, Proxy};
 pub use runtime_api::{Invocation, RuntimeApi};
 pub use server::{Server, ServerOptions, binary};

@@ -5,14 +5,16 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_deployment_assembly::{Proof, Settings, Writing};
+use keyway_dialect_kes::{About, Memory, OpenPaths, Operations, Unidentified};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes, key_routes, service_routes};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::identity::Identity;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
-use keyway_domain::keys::KeyId;
+use keyway_domain::keys::{Deletion, KeyId};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{Cors, Mount, Peer, Site};
+use keyway_http::{Cors, Mount, Peer, Request, Site};
 use keyway_testkit::{
     FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
@@ -28,6 +30,8 @@ pub struct MemorySite {
     random: Arc<dyn Random>,
     service: Arc<Service>,
     site: Arc<Site>,
+    kes: Arc<Site>,
+    kes_routes: Vec<(String, String)>,
     vault: Arc<MemoryVault>,
     /// In the order of the groups below.
     routes: Vec<(String, String)>,
@@ -37,6 +41,8 @@ pub struct MemorySite {
 }
 
 const HOST: &str = "keyway.test";
+/// Who may do everything in KES's dialect.
+pub const KES_ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
 
 impl MemorySite {
@@ -58,15 +64,30 @@ impl MemorySite {
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
-        Self::build(immediate_deletion, Cors::Off).await
+        Self::build(immediate_deletion, Cors::Off, Deletion::Immediate, "").await
+    }
+
+    /// A site whose service runs with a default key, and whose KES dialect deletes so and has these paths open.
+    pub async fn with_kes(default_key_id: &str, deletion: Deletion, open: &str) -> Self {
+        let site = Self::build(false, Cors::Off, deletion, open).await;
+        let default_key_id = KeyId::parse("key_id", default_key_id).expect("a key id");
+        site.service
+            .start_if_new(
+                site.table.as_ref(),
+                site.random.as_ref(),
+                Some(default_key_id),
+            )
+            .await
+            .expect("memory does not fail");
+        site
     }
 
     /// A site whose service was never configured, and that pages of these origins may call.
     pub async fn with_cors(cors: Cors) -> Self {
-        Self::build(false, cors).await
+        Self::build(false, cors, Deletion::Immediate, "").await
     }
 
-    async fn build(immediate_deletion: bool, cors: Cors) -> Self {
+    async fn build(immediate_deletion: bool, cors: Cors, deletion: Deletion, open: &str) -> Self {
         let clock = Arc::new(FixedClock::new(
             "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
         ));
@@ -102,8 +123,44 @@ impl MemorySite {
             random: random.clone(),
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
+        let keys = ports.keys(&server, &settings);
+        let admin = Identity::parse(KES_ADMIN).expect("an identity");
+        let identities = ports.reading().identities(&settings, Some(admin));
+        let kes = keyway_dialect_kes::mount(
+            identity_of,
+            &Operations {
+                keys: keys.clone(),
+                data_keys: server.data_keys.clone(),
+                service: server.service.clone(),
+                control: ports.identity_control(&identities),
+                identities,
+                clock: ports.clock.clone(),
+            },
+            &keyway_dialect_kes::Settings {
+                deletion,
+                open: OpenPaths::parse(open).expect("paths"),
+                about: About {
+                    version: "1.2.3",
+                    commit: "0123456789abcdef0123456789abcdef01234567",
+                    os: "linux",
+                    arch: About::go_arch("x86_64"),
+                    cpus: 2,
+                    cpus_used: 2,
+                    memory: || Memory {
+                        heap: 4_960_704,
+                        stack: 1_081_344,
+                    },
+                },
+            },
+        )
+        .expect("routes");
+        let kes_routes = kes
+            .routes()
+            .iter()
+            .map(|route| (route.method.to_string(), route.path.to_owned()))
+            .collect();
         let groups = [
-            ("keys", key_routes(&ports.keys(&server, &settings))),
+            ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
             ("service", service_routes(&ports.control(&server))),
         ];
@@ -129,11 +186,46 @@ impl MemorySite {
             random,
             service,
             site: Arc::new(Site::new(7, mount).with_cors(cors)),
+            kes: Arc::new(Site::new(8, kes)),
+            kes_routes,
             routes,
             counts,
             vault,
             root,
         }
+    }
+
+    /// Method and path of every route of KES's dialect.
+    pub fn kes_routes(&self) -> &[(String, String)] {
+        &self.kes_routes
+    }
+
+    /// Calls KES's dialect as its admin.
+    pub async fn kes(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.kes_as(Some(KES_ADMIN), method, path, &[], body).await
+    }
+
+    /// Calls KES's dialect as this identity, or without a certificate.
+    pub async fn kes_as(
+        &self,
+        identity: Option<&str>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
+        let peer = Peer {
+            client_certificate: identity.map(str::to_owned),
+            ..Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true)
+        };
+        let request = request.body(body).expect("a request");
+        self.kes.respond(request, peer).await.into()
     }
 
     /// What answers.
@@ -251,5 +343,17 @@ impl MemorySite {
     pub fn root_request(&self, method: &str, path: &str, body: &[u8]) -> http::Request<Bytes> {
         self.root
             .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
+    }
+}
+
+/// Stands in for what reads certificates: here a certificate is its identity.
+fn identity_of(request: &Request) -> Result<Option<Identity>, Unidentified> {
+    match request.peer.client_certificate.as_deref() {
+        None => Ok(None),
+        Some("plain") => Err(Unidentified::NotEncrypted),
+        Some("several") => Err(Unidentified::Several),
+        Some(text) => Identity::parse(text)
+            .map(Some)
+            .map_err(|_| Unidentified::Unfit),
     }
 }

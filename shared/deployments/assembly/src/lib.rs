@@ -15,6 +15,7 @@ use keyway_auth::sigv4::Rules;
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
 use keyway_domain::datakey::DataKeys;
+use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
@@ -119,6 +120,18 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// What tells identities apart and knows their policies. The admin may do everything.
+    pub fn identities(&self, settings: &Settings, admin: Option<Identity>) -> Arc<Identities> {
+        Arc::new(Identities::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
+            settings.state_ttl(),
+            admin,
+        ))
+    }
+}
+
 impl<T: ?Sized> Ports<T> {
     /// Everything that wraps master keys.
     pub fn wrappers(&self) -> Arc<Wrappers> {
@@ -182,6 +195,15 @@ impl Writing {
             Arc::clone(&server.reader),
             Arc::clone(&server.wrappers),
             self.folder.clone(),
+            Arc::clone(&self.random),
+        ))
+    }
+
+    /// The operations on identities and their policies, of the process that `identities` serves.
+    pub fn identity_control(&self, identities: &Arc<Identities>) -> Arc<IdentityControl> {
+        Arc::new(IdentityControl::new(
+            Arc::clone(&self.table),
+            Arc::clone(identities),
             Arc::clone(&self.random),
         ))
     }

@@ -1,0 +1,67 @@
+//! HMACs: decode, operate, encode.
+
+use bytes::Bytes;
+use http::Response;
+use serde::Serialize;
+use serde::de::MapAccess;
+
+use crate::Refusal;
+use crate::wire::{self, Base64, Fields, Object};
+
+#[derive(Default)]
+struct Body {
+    message: Base64,
+}
+
+impl Fields for Body {
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error> {
+        if name != "message" {
+            return Ok(None);
+        }
+        self.message = map.next_value()?;
+        Ok(Some(()))
+    }
+}
+
+/// The message, which is base64 as every client sends it; none is an empty one.
+pub(crate) fn decode(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let Object(body) = wire::json::<Object<Body>>(body)?;
+    Ok(body.message.into_vec())
+}
+
+#[derive(Serialize)]
+struct Mac {
+    hmac: String,
+}
+
+/// The answer.
+pub(crate) fn encode(mac: &[u8]) -> Result<Response<Bytes>, Refusal> {
+    wire::ok(&Mac {
+        hmac: wire::to_base64(mac),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_base64() {
+        assert_eq!(decode(br#"{"message":"SGVsbG8="}"#).unwrap(), b"Hello");
+        assert_eq!(decode(b"{}").unwrap(), b"");
+        assert_eq!(decode(b"null").unwrap(), b"");
+        for bad in [
+            &br#"{"message":"Data to use to generate the HMAC secret"}"#[..],
+            br#"{"message":"SGVsbG8"}"#,
+            b"",
+            b"[]",
+        ] {
+            assert!(decode(bad).is_err());
+        }
+        assert_eq!(encode(&[1, 2]).unwrap().body(), "{\"hmac\":\"AQI=\"}\n");
+    }
+}
