@@ -5,6 +5,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
+mod kes_config;
 mod moving;
 mod place;
 mod serve;
@@ -40,12 +41,21 @@ enum Command {
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
+    /// Take over what another key management service had
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
     RewrapKeys(moving::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(moving::Job),
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// Take over the policies and identities of a KES server's configuration, also while servers run; may be run again
+    KesConfig(kes_config::KesConfig),
 }
 
 #[derive(Args)]
@@ -61,6 +71,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
+        Command::Import(ImportCommand::KesConfig(arguments)) => kes_config::run(arguments).await,
         Command::RewrapKeys(job) => moving::rewrap(job).await,
         Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {

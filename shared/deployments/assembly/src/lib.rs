@@ -208,6 +208,18 @@ impl Writing {
         ))
     }
 
+    /// The operator's side of identities and their policies, which reads the table each time.
+    pub fn identities_of(
+        &self,
+        admin: Option<Identity>,
+    ) -> (Arc<Identities>, Arc<IdentityControl>) {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let clock = Arc::clone(&self.clock);
+        let identities = Arc::new(Identities::new(table, clock, Duration::ZERO, admin));
+        let control = self.identity_control(&identities);
+        (identities, control)
+    }
+
     /// The operator's jobs on all keys.
     pub fn moving(&self) -> Moving {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
