@@ -13,6 +13,7 @@ mod access_keys;
 mod clients;
 mod durability;
 mod folder;
+mod kes_config;
 mod processes;
 mod raw;
 mod secrets_at_rest;

@@ -179,7 +179,7 @@ impl Glob {
         text.is_empty()
     }
 
-    /// Whether a star may have to give way to more than the next place: then only [`Glob::matches`] is exact.
+    /// Whether following all ways at once finds more than Go does: then only [`Glob::matches`] is exact.
     fn is_awkward(&self) -> bool {
         let takes_slash = |token: &Token| matches!(token, Token::Class(class) if class.has('/'));
         self.0.contains(&Token::Star) && self.0.iter().any(takes_slash)
@@ -240,7 +240,6 @@ pub(crate) struct PathSet {
     /// Sorted, none of them the beginning of another.
     prefixes: Vec<Box<str>>,
     globs: Trie,
-    awkward: Vec<Glob>,
 }
 
 impl PathSet {
@@ -250,8 +249,7 @@ impl PathSet {
             match PathPattern::parse(pattern).0 {
                 Matcher::Exact(text) => drop(set.exact.insert(text)),
                 Matcher::Prefix(text) => set.prefixes.push(text),
-                Matcher::Glob(glob) if glob.is_awkward() => set.awkward.push(glob),
-                Matcher::Glob(glob) => set.globs.insert(&glob),
+                Matcher::Glob(glob) => set.globs.insert(glob),
                 Matcher::Never => {}
             }
         }
@@ -264,10 +262,7 @@ impl PathSet {
 
     /// Whether some pattern matches.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.exact.contains(path)
-            || self.has_prefix_of(path)
-            || self.globs.matches(path)
-            || self.awkward.iter().any(|glob| glob.matches(path))
+        self.exact.contains(path) || self.has_prefix_of(path) || self.globs.matches(path)
     }
 
     /// Whatever sorts between a prefix of the path and the path begins with that prefix itself, and of such there is none.
@@ -292,7 +287,17 @@ struct Node {
     token: Token,
     first_child: usize,
     next_sibling: usize,
-    is_end: bool,
+    end: End,
+}
+
+/// Whether a glob ends in a node.
+#[derive(Debug)]
+enum End {
+    None,
+    /// Whatever arrives here matches it.
+    Sure,
+    /// What arrives here may match this one, which tells.
+    Perhaps(Glob),
 }
 
 impl Node {
@@ -301,13 +306,13 @@ impl Node {
             token,
             first_child: 0,
             next_sibling,
-            is_end: false,
+            end: End::None,
         }
     }
 }
 
 impl Trie {
-    fn insert(&mut self, glob: &Glob) {
+    fn insert(&mut self, glob: Glob) {
         if self.nodes.is_empty() {
             self.nodes.push(Node::new(Token::Star, 0));
         }
@@ -328,7 +333,11 @@ impl Trie {
             };
         }
         if let Some(node) = self.nodes.get_mut(at) {
-            node.is_end = true;
+            node.end = if glob.is_awkward() {
+                End::Perhaps(glob)
+            } else {
+                End::Sure
+            };
         }
     }
 
@@ -369,7 +378,12 @@ impl Trie {
         }
         active
             .iter()
-            .any(|&at| self.nodes.get(at).is_some_and(|node| node.is_end))
+            .filter_map(|&at| self.nodes.get(at))
+            .any(|node| match &node.end {
+                End::None => false,
+                End::Sure => true,
+                End::Perhaps(glob) => glob.matches(path),
+            })
     }
 
     fn is_star(&self, at: usize) -> bool {
