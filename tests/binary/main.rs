@@ -16,6 +16,7 @@ mod durability;
 mod folder;
 mod identity;
 mod import;
+mod kes_config;
 mod minio;
 mod openapi;
 mod processes;

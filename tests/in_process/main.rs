@@ -1,12 +1,18 @@
 //! Every route over memory: golden answers, refusals, bad input, and the house's own rules.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
 
 mod bad_input;
 mod buckets;
 mod cors;
 mod golden;
 mod house;
+mod kes;
+mod kes_documents;
 mod minio;
 mod openapi;
 mod refusals;

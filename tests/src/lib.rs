@@ -28,7 +28,7 @@ pub use aws::{Aws, Deployment};
 pub use bao::Bao;
 pub use event::http_api_event;
 pub use function::{FUNCTION_HOST, Function, Gateway, function_of};
-pub use memory::MemorySite;
+pub use memory::{KES_ADMIN, MemorySite};
 pub use openapi::Described;
 pub use proxy::{Fate, Proxy};
 pub use runtime_api::{Invocation, RuntimeApi};

@@ -4,19 +4,24 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use keyway_auth::certificate::Unidentified;
 use keyway_deployment_assembly::{Proof, Settings, Writing};
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
     BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::datakey::Sealing;
+use keyway_domain::identity::Identity;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
-use keyway_domain::keys::KeyId;
+use keyway_domain::keys::{Deletion, KeyId, Keys};
+use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{Cors, Dialect, Mount, Peer, Site};
+use keyway_http::{ClientCertificate, Cors, Dialect, Mount, Peer, Request, Site};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
@@ -32,6 +37,9 @@ pub struct MemorySite {
     random: Arc<dyn Random>,
     service: Arc<Service>,
     site: Arc<Site>,
+    kes: Arc<Site>,
+    keys: Arc<Keys>,
+    kes_routes: Vec<(String, String)>,
     vault: Arc<MemoryVault>,
     /// In the order of the groups below.
     routes: Vec<(String, String)>,
@@ -45,6 +53,8 @@ pub struct MemorySite {
 }
 
 const HOST: &str = "keyway.test";
+/// Who may do everything in KES's dialect.
+pub const KES_ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
 
 fn listed<D: Dialect>(mount: &Mount<D>) -> Vec<(String, String)> {
@@ -74,15 +84,30 @@ impl MemorySite {
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
-        Self::build(immediate_deletion, Cors::Off).await
+        Self::build(immediate_deletion, Cors::Off, Deletion::Immediate, "").await
+    }
+
+    /// A site whose service runs with a default key, and whose KES dialect deletes so and has these paths open.
+    pub async fn with_kes(default_key_id: &str, deletion: Deletion, open: &str) -> Self {
+        let site = Self::build(false, Cors::Off, deletion, open).await;
+        let default_key_id = KeyId::parse("key_id", default_key_id).expect("a key id");
+        site.service
+            .start_if_new(
+                site.table.as_ref(),
+                site.random.as_ref(),
+                Some(default_key_id),
+            )
+            .await
+            .expect("memory does not fail");
+        site
     }
 
     /// A site whose service was never configured, and that pages of these origins may call.
     pub async fn with_cors(cors: Cors) -> Self {
-        Self::build(false, cors).await
+        Self::build(false, cors, Deletion::Immediate, "").await
     }
 
-    async fn build(immediate_deletion: bool, cors: Cors) -> Self {
+    async fn build(immediate_deletion: bool, cors: Cors, deletion: Deletion, open: &str) -> Self {
         let clock = Arc::new(FixedClock::new(
             "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
         ));
@@ -120,12 +145,29 @@ impl MemorySite {
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
+        let admin = Identity::parse(KES_ADMIN).expect("an identity");
+        let identities = ports.reading().identities(&settings, Some(admin));
+        let mut of_kes = kes::key_routes(&keys, deletion);
+        of_kes.extend(kes::datakey_routes(&server.data_keys, Sealing::Keyway));
+        of_kes.extend(kes::access_routes(
+            &identities,
+            &ports.identity_control(&identities),
+        ));
+        let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
+        of_kes.extend(kes::service_routes(&server.service, &machine, &ports.clock));
+        let open = OpenPaths::parse(open).expect("paths");
+        let kes = Mount::new(
+            Kes::new(identity_of, Arc::clone(&identities), open),
+            kes::PREFIXES.to_vec(),
+            of_kes,
+        )
+        .expect("routes");
+        let kes_routes = listed(&kes);
         let groups = [
             ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
             ("service", service_routes(&control)),
         ];
-        let machine = Arc::new(FixedMachine) as _;
         let mut of_minio = Vec::new();
         let mut minio_routes = Vec::new();
         for (name, group) in [
@@ -186,6 +228,9 @@ impl MemorySite {
             random,
             service,
             site: Arc::new(site),
+            kes: Arc::new(Site::new(8, kes)),
+            keys,
+            kes_routes,
             routes,
             counts,
             minio_routes,
@@ -194,6 +239,46 @@ impl MemorySite {
             root,
             openapi,
         }
+    }
+
+    /// What is behind the routes of master keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Method and path of every route of KES's dialect.
+    pub fn kes_routes(&self) -> &[(String, String)] {
+        &self.kes_routes
+    }
+
+    /// Calls KES's dialect as its admin.
+    pub async fn kes(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.kes_as(Some(KES_ADMIN), method, path, &[], body).await
+    }
+
+    /// Calls KES's dialect as this identity, or without a certificate.
+    pub async fn kes_as(
+        &self,
+        identity: Option<&str>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
+        let peer = Peer {
+            client_certificate: identity
+                .filter(|it| *it != "plain")
+                .map(|it| ClientCertificate::Pem(it.into())),
+            ..Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), identity != Some("plain"))
+        };
+        let request = request.body(body).expect("a request");
+        self.kes.respond(request, peer).await.into()
     }
 
     /// What answers.
@@ -349,5 +434,16 @@ impl MemorySite {
     pub fn root_request(&self, method: &str, path: &str, body: &[u8]) -> http::Request<Bytes> {
         self.root
             .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
+    }
+}
+
+/// Stands in for what reads certificates: here a certificate is its identity.
+fn identity_of(request: &Request) -> Result<Identity, Unidentified> {
+    let Some(ClientCertificate::Pem(text)) = &request.peer.client_certificate else {
+        return Err(Unidentified::Missing);
+    };
+    match &**text {
+        "several" => Err(Unidentified::Several),
+        text => Identity::parse(text).map_err(|_| Unidentified::Malformed),
     }
 }

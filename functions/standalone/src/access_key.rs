@@ -162,7 +162,8 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                 access_key_id: id.as_str(),
                 owner: *grant == Grant::Owner,
                 policy: match grant {
-                    Grant::Owner => None,
+                    // No access key is kept with one of the latter two.
+                    Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
                     Grant::Policy(policy) => Some(policy),
                 },
                 created_at: format!("{created_at:.0}"),

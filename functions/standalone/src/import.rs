@@ -21,6 +21,7 @@ use keyway_secrets_secretsmanager::SecretsManager;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::kes_config::{self, KesConfig};
 use crate::moving::{Output, bar, show};
 use crate::place::Whereabouts;
 use crate::{explain, print, tell};
@@ -31,6 +32,8 @@ pub(crate) enum Import {
     Kes(Box<FromKes>),
     /// The key that MinIO is given as MINIO_KMS_SECRET_KEY, from that variable or a file
     MinioStatic(Box<FromMinio>),
+    /// The policies and identities of a KES server's configuration
+    KesConfig(Box<KesConfig>),
 }
 
 #[derive(Args)]
@@ -87,6 +90,7 @@ struct How {
 
 pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
     match import {
+        Import::KesConfig(from) => kes_config::run(*from).await,
         Import::Kes(from) => {
             let mut job = Job::open(&from.how).await?;
             match &from.from_dir {

@@ -7,6 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod access_key;
 mod identity;
 mod import;
+mod kes_config;
 mod moving;
 mod place;
 mod serve;

@@ -12,6 +12,7 @@ use crate::buckets::BucketName;
 use crate::cache::Cache;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
+use crate::identity::PathRules;
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::keys::KeyId;
 use crate::policy::{Action, Policy, Target};
@@ -28,6 +29,39 @@ pub enum Grant {
     Owner,
     /// What the policy allows.
     Policy(Policy),
+    /// Calls of the paths that these rules allow, and nothing before a path was judged: see [`Caller::for_call`].
+    #[serde(skip)]
+    Paths(Arc<PathRules>),
+    /// One call of a path that such rules allow.
+    #[serde(skip)]
+    Call(AllowedCall),
+}
+
+/// A call whose path was allowed: what it does, and to what the path ends in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedCall {
+    action: Action,
+    path: Arc<str>,
+}
+
+impl AllowedCall {
+    /// A path of KES's names in its last segment what it is about, so a call is a permission for that one thing:
+    /// an operation that went for another one is refused, whatever led it there. A listing names a pattern there,
+    /// and is a permission to see whatever it matches.
+    fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
+        action == self.action
+            && match (action, target) {
+                (Action::ListKeys, _) | (_, None | Some(Target::Unknown(_) | Target::Service)) => {
+                    true
+                }
+                (_, Some(Target::Key(id))) => self
+                    .path
+                    .strip_suffix(id)
+                    .is_some_and(|before| before.ends_with('/')),
+                // No path of KES's is about a bucket.
+                (_, Some(Target::Bucket(_))) => false,
+            }
+    }
 }
 
 /// Somebody whose identity is proven, and what they may do. The first argument of every operation.
@@ -68,6 +102,19 @@ impl Caller {
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 
+    /// Whether the caller may do this to what has this name and is no key.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub(crate) fn may_on_name(&self, action: Action, name: &str) -> Result<(), KmsError> {
+        match self.grant.as_ref() {
+            Grant::Owner => Ok(()),
+            Grant::Call(_) => self.judge(action, Some(Target::Key(name))),
+            // A policy of actions has no names for it but the service's own.
+            Grant::Policy(_) | Grant::Paths(_) => self.judge(action, Some(Target::Service)),
+        }
+    }
+
     /// Whether the caller may do this to the service itself. A permission that names keys is none.
     ///
     /// # Errors
@@ -84,10 +131,53 @@ impl Caller {
         self.judge(action, Some(Target::Bucket(bucket.as_str())))
     }
 
+    /// Whether the caller may call this path: KES's policies speak of paths and of nothing else.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_call(&self, path: &str) -> Result<(), KmsError> {
+        let allowed = match self.grant.as_ref() {
+            Grant::Owner => true,
+            Grant::Paths(rules) => rules.allows(path),
+            // A policy of actions says nothing of paths, and a call is no permission for another one.
+            Grant::Policy(_) | Grant::Call(_) => false,
+        };
+        if allowed {
+            Ok(())
+        } else {
+            Err(KmsError::NotPermitted)
+        }
+    }
+
+    /// The caller for one call: who may do `action`, which is what a call of `path` does, to what the path ends in,
+    /// and nothing else. An owner stays one.
+    ///
+    /// So the policy is asked once, about the path that was called, and every operation behind it still asks its
+    /// caller, as it does whoever calls.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`] unless the caller may call the path.
+    pub fn for_call(self, action: Action, path: &str) -> Result<Self, KmsError> {
+        self.may_call(path)?;
+        if matches!(self.grant.as_ref(), Grant::Owner) {
+            return Ok(self);
+        }
+        let call = AllowedCall {
+            action,
+            path: path.into(),
+        };
+        Ok(Self {
+            principal: self.principal,
+            grant: Arc::new(Grant::Call(call)),
+        })
+    }
+
     fn judge(&self, action: Action, target: Option<Target<'_>>) -> Result<(), KmsError> {
         let allowed = match self.grant.as_ref() {
             Grant::Owner => true,
             Grant::Policy(policy) => policy.allows(action, target),
+            Grant::Paths(_) => false,
+            Grant::Call(call) => call.allows(action, target),
         };
         if allowed {
             Ok(())

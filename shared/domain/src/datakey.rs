@@ -1,6 +1,7 @@
 //! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
 
 mod trial;
+mod under;
 
 use std::sync::Arc;
 
@@ -156,22 +157,6 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
-        self.encrypt_as(caller, key_id, context, plaintext, Sealing::Keyway)
-            .await
-    }
-
-    /// As [`DataKeys::encrypt`], sealed in this format.
-    ///
-    /// # Errors
-    /// As [`DataKeys::encrypt`].
-    pub async fn encrypt_as(
-        &self,
-        caller: &Caller,
-        key_id: Option<KeyId>,
-        context: &EncryptionContext,
-        plaintext: &SecretBytes,
-        sealing: Sealing,
-    ) -> Result<Sealed, KmsError> {
         if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
             return Err(KmsError::invalid(
                 "plaintext",
@@ -179,7 +164,8 @@ impl DataKeys {
             ));
         }
         let serving = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(&serving, context, plaintext, sealing).await
+        self.seal_fresh(&serving, context, plaintext, Sealing::Keyway)
+            .await
     }
 
     /// Opens a ciphertext. With `key_id`, only one of that key; if that key was brought from KES, also what KES sealed
@@ -194,23 +180,6 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
-        self.open(caller, Action::Decrypt, key_id, blob, context)
-            .await
-    }
-
-    /// Opens a ciphertext of this key, where it is not a secret whether there is such a key.
-    ///
-    /// # Errors
-    /// As [`DataKeys::decrypt`], but [`KmsError::KeyNotFound`] and [`KmsError::KeyState`] whatever the ciphertext.
-    pub async fn decrypt_under(
-        &self,
-        caller: &Caller,
-        key_id: KeyId,
-        blob: &[u8],
-        context: &EncryptionContext,
-    ) -> Result<Opened, KmsError> {
-        let serving = self.key(caller, Action::Decrypt, Some(key_id)).await?;
-        let key_id = Some(&serving.key.id);
         self.open(caller, Action::Decrypt, key_id, blob, context)
             .await
     }

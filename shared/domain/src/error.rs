@@ -26,6 +26,14 @@ pub enum KmsError {
     KeyNotFound(KeyId),
     /// No such access key.
     AccessKeyNotFound(String),
+    /// No such policy of paths.
+    PolicyNotFound(String),
+    /// No identity of this name has a policy.
+    IdentityNotFound(String),
+    /// The admin has no policy and gets none.
+    IdentityIsAdmin,
+    /// Nobody gives a policy to themselves.
+    IdentityIsCaller,
     /// A key of this id exists; it was left untouched.
     KeyExists(KeyId),
     /// The key's state does not allow the operation.

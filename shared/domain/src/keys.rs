@@ -1,5 +1,6 @@
 //! Master keys: the noun and the rules of its states here, reading and changing keys in the modules below.
 
+mod deletion;
 mod import;
 mod listing;
 mod operations;
@@ -23,8 +24,9 @@ use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::ports::{Random, Record};
 use crate::uuid_v4;
 
+pub use deletion::Deletion;
 pub use import::{Compared, HmacKey, NewImport};
-pub use listing::{KeyPage, KeyQuery};
+pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;
 pub use reader::KeyReader;
 

@@ -8,12 +8,12 @@ pub trait Machine: Send + Sync {
     fn facts(&self) -> MachineFacts;
 }
 
-/// What a machine tells of itself and of this process.
+/// What a machine tells of itself and of this process. Whoever asks is used to the names that Go gives machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineFacts {
-    /// The operating system, as Rust names it: `linux`, `macos`.
+    /// The operating system, as Go names it: `linux`, `darwin`.
     pub os: &'static str,
-    /// The processor, as Rust names it: `x86_64`, `aarch64`.
+    /// The processor, as Go names it: `amd64`, `arm64`.
     pub architecture: &'static str,
     /// For how long this process has run.
     pub up: Duration,

@@ -38,11 +38,15 @@ pub enum Action {
     ListBucket,
     GetEncryptionConfiguration,
     PutEncryptionConfiguration,
+    /// To see who has which policy of paths.
+    ReadAccess,
+    /// To change who has which policy of paths.
+    ManageAccess,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -67,6 +71,8 @@ impl Action {
         Self::ListBucket,
         Self::GetEncryptionConfiguration,
         Self::PutEncryptionConfiguration,
+        Self::ReadAccess,
+        Self::ManageAccess,
     ];
 
     /// The action as a policy writes it.
@@ -96,6 +102,8 @@ impl Action {
             Self::ListBucket => "s3:ListBucket",
             Self::GetEncryptionConfiguration => "s3:GetEncryptionConfiguration",
             Self::PutEncryptionConfiguration => "s3:PutEncryptionConfiguration",
+            Self::ReadAccess => "kms:ReadAccess",
+            Self::ManageAccess => "kms:ManageAccess",
         }
     }
 

@@ -24,11 +24,22 @@ pub enum Kind {
     Config,
     /// A bucket, or the keys that a bucket in an object store uses.
     Bucket,
+    /// A policy of paths, as KES has them.
+    Policy,
+    /// An identity and the policy that it has.
+    Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Key, Self::AccessKey, Self::Config, Self::Bucket];
+    pub const ALL: [Self; 6] = [
+        Self::Key,
+        Self::AccessKey,
+        Self::Config,
+        Self::Bucket,
+        Self::Policy,
+        Self::Identity,
+    ];
 
     /// The name under which stores keep this kind; never changes.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +48,8 @@ impl Kind {
             Self::AccessKey => "access-key",
             Self::Config => "config",
             Self::Bucket => "bucket",
+            Self::Policy => "policy",
+            Self::Identity => "identity",
         }
     }
 }

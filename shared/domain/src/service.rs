@@ -255,6 +255,18 @@ impl Service {
         Ok(Some(config))
     }
 
+    /// Asks the table itself whether the service runs, for whoever asks how it is.
+    ///
+    /// # Errors
+    /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
+    pub async fn probe(&self) -> Result<(), KmsError> {
+        let (config, _) = stored(self.table.as_ref())
+            .await?
+            .ok_or(KmsError::NotConfigured)?;
+        Arc::new(config).must_run()?;
+        Ok(())
+    }
+
     /// Has the next question read the table.
     fn forget(&self) {
         self.cache.forget(&());

@@ -51,7 +51,7 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
     let plaintext = SecretBytes::from(b"data".to_vec());
     let sealed = process
         .data_keys
-        .encrypt_as(&root(), Some(id(key)), context, &plaintext, Sealing::Kes)
+        .encrypt_under(&root(), id(key), context, &plaintext, Sealing::Kes)
         .await;
     sealed.unwrap().blob
 }

@@ -9,6 +9,6 @@ mod route;
 
 pub use cors::{Cors, NotAnOrigin};
 pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
-pub use query::{Query, QueryError};
+pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{Params, Route, RouteError};

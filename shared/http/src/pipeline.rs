@@ -57,11 +57,17 @@ pub trait Dialect: Send + Sync + 'static {
         request: &Request,
     ) -> impl Future<Output = Result<Self::Caller, Self::Error>> + Send;
 
-    /// Whether the caller can be permitted this at all.
+    /// Whether the caller can be permitted this at all. What comes back is whom the handler acts for, which may be
+    /// less than who asked. `path` is the one that the route was found by: below the mount's prefix, as sent.
     ///
     /// # Errors
     /// The dialect's refusal.
-    fn authorize(&self, caller: &Self::Caller, action: Self::Action) -> Result<(), Self::Error>;
+    fn authorize(
+        &self,
+        caller: Self::Caller,
+        action: Self::Action,
+        path: &str,
+    ) -> Result<Self::Caller, Self::Error>;
 
     /// The answer to a request that was refused.
     fn refuse(&self, refused: Refused<Self::Error>, place: &Place<'_>) -> Response<Bytes>;
@@ -171,8 +177,9 @@ impl<D: Dialect> Mount<D> {
             .authenticate(&request)
             .await
             .map_err(Refused::By)?;
-        self.dialect
-            .authorize(&caller, route.action)
+        let caller = self
+            .dialect
+            .authorize(caller, route.action, path)
             .map_err(Refused::By)?;
         let params = params.map_err(|error| Refused::Malformed {
             part: "path",

@@ -69,7 +69,10 @@ fn form_decode(text: &str) -> Result<String, QueryError> {
 }
 
 /// Decodes percent-encoding once and strictly.
-pub(crate) fn percent_decode(text: &str) -> Result<String, QueryError> {
+///
+/// # Errors
+/// [`QueryError::Encoding`].
+pub fn percent_decode(text: &str) -> Result<String, QueryError> {
     let mut rest = text.split('%');
     rest.next();
     let whole = |escape: &str| {

@@ -22,7 +22,7 @@ impl Dialect for OpenApi {
         Ok(())
     }
 
-    fn authorize(&self, (): &(), (): ()) -> Result<(), Untold> {
+    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ impl Machine for FixedMachine {
     fn facts(&self) -> MachineFacts {
         MachineFacts {
             os: "linux",
-            architecture: "x86_64",
+            architecture: "amd64",
             up: Duration::from_secs(61),
             cpus: Some(4),
             usable_cpus: Some(2),

@@ -17,6 +17,7 @@ use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
+use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
@@ -136,6 +137,18 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// What tells identities apart and knows their policies. The admin may do everything.
+    pub fn identities(&self, settings: &Settings, admin: Option<Identity>) -> Arc<Identities> {
+        Arc::new(Identities::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
+            settings.state_ttl(),
+            admin,
+        ))
+    }
+}
+
 impl<T: ?Sized> Ports<T> {
     /// Everything that wraps master keys.
     pub fn wrappers(&self) -> Arc<Wrappers> {
@@ -210,6 +223,27 @@ impl Writing {
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
         ))
+    }
+
+    /// The operations on identities and their policies, of the process that `identities` serves.
+    pub fn identity_control(&self, identities: &Arc<Identities>) -> Arc<IdentityControl> {
+        Arc::new(IdentityControl::new(
+            Arc::clone(&self.table),
+            Arc::clone(identities),
+            Arc::clone(&self.random),
+        ))
+    }
+
+    /// The operator's side of identities and their policies, which reads the table each time.
+    pub fn identities_of(
+        &self,
+        admin: Option<Identity>,
+    ) -> (Arc<Identities>, Arc<IdentityControl>) {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let clock = Arc::clone(&self.clock);
+        let identities = Arc::new(Identities::new(table, clock, Duration::ZERO, admin));
+        let control = self.identity_control(&identities);
+        (identities, control)
     }
 
     /// The operator's jobs on all keys.

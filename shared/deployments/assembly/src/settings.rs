@@ -99,7 +99,7 @@ pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
     clippy::disallowed_methods,
     reason = "this room is part of every composition root"
 )]
-pub fn environment(name: &'static str) -> anyhow::Result<Option<Zeroizing<String>>> {
+pub fn environment(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
     match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(Zeroizing::new(value))),

@@ -55,8 +55,9 @@ impl Dialect for Minio {
         Ok(self.authenticator.authenticate(request).await?)
     }
 
-    fn authorize(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
-        Ok(caller.may_ever(action)?)
+    fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
+        caller.may_ever(action)?;
+        Ok(caller)
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

@@ -125,6 +125,20 @@ impl From<KmsError> for Refusal {
                 "XMinioAdminNoSuchAccessKey",
                 format!("access key {id} does not exist"),
             ),
+            KmsError::PolicyNotFound(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                "XMinioAdminNoSuchPolicy",
+                format!("policy {name} does not exist"),
+            ),
+            KmsError::IdentityNotFound(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                "XMinioAdminNoSuchUser",
+                format!("identity {name} does not exist"),
+            ),
+            KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => Self::forbidden(
+                NOT_PERMITTED,
+                "this identity's policy cannot be changed by the caller",
+            ),
             KmsError::KeyExists(key) => {
                 Self::conflict("kms:KeyAlreadyExists", format!("key {key} already exists"))
             }

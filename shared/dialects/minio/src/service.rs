@@ -79,8 +79,8 @@ impl State {
             key_store_latency: nanoseconds(configured.latency),
             key_store_reachable: configured.healthy,
             keystore_available: configured.healthy,
-            os: go_os(machine.os),
-            arch: go_architecture(machine.architecture),
+            os: machine.os,
+            arch: machine.architecture,
             up_time: nanoseconds(machine.up),
             cpus: machine.cpus,
             usable_cpus: machine.usable_cpus,
@@ -92,23 +92,6 @@ impl State {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// As Go names it.
-fn go_os(os: &'static str) -> &'static str {
-    match os {
-        "macos" => "darwin",
-        other => other,
-    }
-}
-
-/// As Go names it.
-fn go_architecture(architecture: &'static str) -> &'static str {
-    match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 async fn status(facing: Arc<Facing>, call: Call<Minio>) -> Answer {

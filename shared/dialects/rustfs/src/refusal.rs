@@ -151,6 +151,21 @@ impl From<KmsError> for Refusal {
                 "ServerSideEncryptionConfigurationNotFoundError",
                 format!("bucket `{bucket}` has no default encryption"),
             ),
+            KmsError::PolicyNotFound(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("policy `{name}` not found"),
+            ),
+            KmsError::IdentityNotFound(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("identity `{name}` not found"),
+            ),
+            KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => Self::new(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                "this identity's policy cannot be changed by the caller",
+            ),
             KmsError::KeyExists(key) => Self::new(
                 StatusCode::CONFLICT,
                 "KeyAlreadyExists",

@@ -55,8 +55,8 @@ impl Dialect for S3 {
         Ok(self.authenticator.authenticate(request).await?)
     }
 
-    fn authorize(&self, _: &Caller, (): ()) -> Result<(), Refusal> {
-        Ok(())
+    fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, Refusal> {
+        Ok(caller)
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

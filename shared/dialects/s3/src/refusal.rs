@@ -189,6 +189,10 @@ impl From<KmsError> for Refusal {
             ),
             // No operation of S3 meets these.
             KmsError::AccessKeyNotFound(_)
+            | KmsError::PolicyNotFound(_)
+            | KmsError::IdentityNotFound(_)
+            | KmsError::IdentityIsAdmin
+            | KmsError::IdentityIsCaller
             | KmsError::KeyExists(_)
             | KmsError::TooManyVersions(_)
             | KmsError::StillReferenced(..)

@@ -4,12 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
-use super::{KeyStatus, Keys, MasterKey, decode};
+use super::{KeyId, KeyStatus, Keys, MasterKey, decode};
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
-use crate::ports::Kind;
+use crate::ports::{Kind, Record};
 use crate::service::ServiceConfig;
 
 /// Which keys to list.
@@ -97,6 +97,60 @@ impl Keys {
         }
     }
 }
+
+/// A page of the ids of keys, in byte order.
+#[derive(Debug, Clone)]
+pub struct IdPage {
+    /// The ids.
+    pub ids: Vec<String>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+impl Keys {
+    /// Up to `limit` ids of keys, whatever their state, that begin with `prefix`, sort after `after` and are `wanted`:
+    /// for an API whose pages are told by names.
+    ///
+    /// # Errors
+    /// When the service does not run, or the table fails.
+    pub async fn ids(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&str) -> bool + Send,
+    ) -> Result<IdPage, KmsError> {
+        caller.may_ever(Action::ListKeys)?;
+        self.service.running().await?;
+        let mut ids: Vec<String> = Vec::new();
+        let mut after = after.map(str::to_owned);
+        loop {
+            let page = self
+                .table
+                .page(Kind::Key, prefix, after.as_deref(), PAGE)
+                .await?;
+            after = page.records.last().map(|record| record.id.clone());
+            for Record { id, .. } in page.records {
+                let listed = wanted(&id)
+                    && KeyId::parse("key_id", &id)
+                        .is_ok_and(|id| caller.may(Action::ListKeys, &id).is_ok());
+                if !listed {
+                    continue;
+                }
+                if ids.len() == limit {
+                    return Ok(IdPage { ids, more: true });
+                }
+                ids.push(id);
+            }
+            if !page.more {
+                return Ok(IdPage { ids, more: false });
+            }
+        }
+    }
+}
+
+const PAGE: usize = 1000;
 
 /// The narrower of two prefixes; `None` when no id can begin with both.
 fn narrower<'a>(a: Option<&'a str>, b: Option<&'a str>) -> Option<&'a str> {

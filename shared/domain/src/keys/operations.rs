@@ -311,6 +311,10 @@ impl Keys {
                 "immediate deletion is not allowed here; schedule the deletion and wait out its window",
             ));
         }
+        self.destroy_unreferenced(id).await
+    }
+
+    pub(super) async fn destroy_unreferenced(&self, id: &KeyId) -> Result<(), KmsError> {
         let config = self.service.running().await?;
         for _ in 0..ATTEMPTS {
             let (key, seen) = self.existing(id).await?;
@@ -379,7 +383,7 @@ impl Keys {
         Err(KmsError::Contended(id.clone()))
     }
 
-    async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
+    pub(super) async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
         self.reader
             .read(id)
             .await?

@@ -22,7 +22,7 @@ impl Dialect for Echo {
         Ok(())
     }
 
-    fn authorize(&self, (): &(), (): ()) -> Result<(), Infallible> {
+    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Infallible> {
         Ok(())
     }
 

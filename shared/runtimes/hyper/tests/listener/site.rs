@@ -18,8 +18,8 @@ impl Dialect for Echo {
         Ok(request.peer.clone())
     }
 
-    fn authorize(&self, _: &Peer, (): ()) -> Result<(), Unidentified> {
-        Ok(())
+    fn authorize(&self, peer: Peer, (): (), _: &str) -> Result<Peer, Unidentified> {
+        Ok(peer)
     }
 
     fn refuse(&self, refused: Refused<Unidentified>, _: &Place<'_>) -> Response<Bytes> {

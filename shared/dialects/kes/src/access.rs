@@ -1,0 +1,423 @@
+//! Policies and identities: decode, operate, encode.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_domain::KmsError;
+use keyway_domain::access::Caller;
+use keyway_domain::identity::{Identities, KnownIdentity, NameQuery, NamesPage, PathPolicy, Rules};
+use keyway_http::Call;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::endpoint::OnAccess;
+use crate::names::{self, Listing, PAGE, Shape};
+use crate::wire::{self, Fields, Object};
+use crate::{Kes, Refusal};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// Patterns as an object whose values say nothing, or as an array; `null` is none.
+#[derive(Default)]
+struct Patterns(Vec<String>);
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PatternsVisitor;
+
+        impl<'de> Visitor<'de> for PatternsVisitor {
+            type Value = Patterns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("patterns")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Patterns, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some((pattern, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    patterns.push(pattern);
+                }
+                Ok(Patterns(patterns))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Patterns, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some(pattern) = seq.next_element()? {
+                    patterns.push(pattern);
+                }
+                Ok(Patterns(patterns))
+            }
+        }
+
+        deserializer.deserialize_any(PatternsVisitor)
+    }
+}
+
+/// `paths` is what the oldest clients call `allow`.
+#[derive(Default)]
+struct PolicyBody {
+    paths: Patterns,
+    allow: Patterns,
+    deny: Patterns,
+}
+
+impl Fields for PolicyBody {
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error> {
+        let field = match name {
+            "paths" => &mut self.paths,
+            "allow" => &mut self.allow,
+            "deny" => &mut self.deny,
+            _ => return Ok(None),
+        };
+        *field = wire::or_zero(map)?;
+        Ok(Some(()))
+    }
+}
+
+pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let name = names::policy(call.params.get("name"))?;
+    let Object(body) = wire::json::<Object<PolicyBody>>(&call.request.body)?;
+    let allow = body.paths.0.into_iter().chain(body.allow.0);
+    let rules = Rules::parse(allow, body.deny.0)?;
+    let caller = call.caller.caller()?;
+    on.control.write(caller, &name, &rules).await?;
+    Ok(wire::empty())
+}
+
+pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let name = names::policy(call.params.get("name"))?;
+    on.control.delete(call.caller.caller()?, &name).await?;
+    Ok(wire::empty())
+}
+
+#[derive(Serialize)]
+struct PolicyLine {
+    name: String,
+    created_at: String,
+    created_by: String,
+}
+
+impl From<PathPolicy> for PolicyLine {
+    fn from(policy: PathPolicy) -> Self {
+        Self {
+            name: policy.name.to_string(),
+            created_at: policy.created_at.to_string(),
+            created_by: policy.created_by,
+        }
+    }
+}
+
+pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let name = names::policy(call.params.get("name"))?;
+    let caller = call.caller.caller()?;
+    let policy = on.identities.policy(caller, &name).await?;
+    wire::ok(&PolicyLine::from(policy))
+}
+
+/// Patterns as an object whose values say nothing.
+struct Allowed<'a>(Vec<&'a str>);
+
+#[derive(Serialize)]
+struct Nothing {}
+
+impl Allowed<'_> {
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Allowed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|pattern| (pattern, Nothing {})))
+    }
+}
+
+#[derive(Serialize)]
+struct PolicyRead<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Allowed::is_empty")]
+    allow: Allowed<'a>,
+    #[serde(skip_serializing_if = "Allowed::is_empty")]
+    deny: Allowed<'a>,
+    created_at: String,
+    created_by: &'a str,
+}
+
+pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let name = names::policy(call.params.get("name"))?;
+    let caller = call.caller.caller()?;
+    let policy = on.identities.policy(caller, &name).await?;
+    wire::ok(&PolicyRead {
+        name: policy.name.as_str(),
+        allow: Allowed(policy.rules.allow().collect()),
+        deny: Allowed(policy.rules.deny().collect()),
+        created_at: policy.created_at.to_string(),
+        created_by: &policy.created_by,
+    })
+}
+
+#[derive(Serialize)]
+struct PolicyPage {
+    names: Vec<String>,
+    continue_at: String,
+}
+
+pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let listing = Listing::parse(call.params.get("name"))?;
+    let shape = listing.shape(&call.request.headers);
+    let caller = call.caller.caller()?;
+    let found = Found::<PathPolicy>::of(&listing, shape, &on.identities, caller).await?;
+    match shape {
+        Shape::Page => wire::ok(&PolicyPage {
+            names: found.names(),
+            continue_at: found.continue_at(&listing),
+        }),
+        Shape::Lines => wire::lines(found.items.into_iter().map(PolicyLine::from)),
+        Shape::Whole => wire::ok(&found.names()),
+    }
+}
+
+/// What listings are of.
+trait Listed: Sized + Send {
+    fn name(&self) -> &str;
+
+    fn page(
+        identities: &Identities,
+        caller: &Caller,
+        query: NameQuery<'_>,
+    ) -> impl Future<Output = Result<NamesPage<Self>, KmsError>> + Send;
+}
+
+impl Listed for PathPolicy {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    async fn page(
+        identities: &Identities,
+        caller: &Caller,
+        query: NameQuery<'_>,
+    ) -> Result<NamesPage<Self>, KmsError> {
+        identities.list_policies(caller, query).await
+    }
+}
+
+impl Listed for KnownIdentity {
+    fn name(&self) -> &str {
+        self.identity.as_str()
+    }
+
+    async fn page(
+        identities: &Identities,
+        caller: &Caller,
+        query: NameQuery<'_>,
+    ) -> Result<NamesPage<Self>, KmsError> {
+        identities.list(caller, query).await
+    }
+}
+
+/// Some of what a listing asks for.
+struct Found<T> {
+    items: Vec<T>,
+    more: bool,
+}
+
+impl<T: Listed> Found<T> {
+    /// As many as an answer of this shape has.
+    async fn of(
+        listing: &Listing,
+        shape: Shape,
+        identities: &Identities,
+        caller: &Caller,
+    ) -> Result<Self, KmsError> {
+        let prefix = listing.prefix();
+        let mut after = listing.after().map(str::to_owned);
+        let mut items: Vec<T> = Vec::new();
+        loop {
+            let query = NameQuery {
+                prefix: &prefix,
+                after: after.as_deref(),
+                limit: PAGE,
+            };
+            let page = T::page(identities, caller, query).await?;
+            after = page.items.last().map(|last| last.name().to_owned());
+            for item in page.items {
+                if !listing.wants(item.name()) {
+                    continue;
+                }
+                if items.len() == shape.limit() {
+                    return Ok(Self { items, more: true });
+                }
+                items.push(item);
+            }
+            if !page.more {
+                return Ok(Self { items, more: false });
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.items
+            .iter()
+            .map(|item| item.name().to_owned())
+            .collect()
+    }
+
+    /// What asks for the rest; empty when this is all.
+    fn continue_at(&self, listing: &Listing) -> String {
+        let last = self.items.last().filter(|_| self.more);
+        last.map(|last| listing.continue_at(last.name()))
+            .unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct AssignBody {
+    identity: String,
+}
+
+impl Fields for AssignBody {
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error> {
+        if name != "identity" {
+            return Ok(None);
+        }
+        self.identity = wire::or_zero(map)?;
+        Ok(Some(()))
+    }
+}
+
+/// The policy in the path, the identity in the body.
+pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let name = names::policy(call.params.get("name"))?;
+    let Object(body) = wire::json::<Object<AssignBody>>(&call.request.body)?;
+    assign(&on, &call, name.as_str(), &body.identity).await
+}
+
+/// Both in the path, the policy first.
+pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let text = call.params.get("name");
+    let (policy, identity) = text.split_once('/').unwrap_or((text, ""));
+    assign(&on, &call, policy, identity).await
+}
+
+async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -> Answer {
+    let policy = names::policy(policy)?;
+    if identity.is_empty() {
+        return Err(Refusal::bad("identity is unknown"));
+    }
+    let identity = names::identity(identity)?;
+    let caller = call.caller.caller()?;
+    on.control.assign(caller, &policy, &identity).await?;
+    Ok(wire::empty())
+}
+
+pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let identity = names::identity(call.params.get("name"))?;
+    let caller = call.caller.caller()?;
+    on.control.forget(caller, &identity).await?;
+    Ok(wire::empty())
+}
+
+#[derive(Serialize)]
+struct IdentityDescribed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    admin: bool,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<String>,
+}
+
+impl From<KnownIdentity> for IdentityDescribed {
+    fn from(known: KnownIdentity) -> Self {
+        Self {
+            admin: known.is_admin(),
+            policy: known.policy.map(|policy| policy.to_string()),
+            created_at: known.created_at.to_string(),
+            created_by: known.created_by,
+        }
+    }
+}
+
+pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let identity = names::identity(call.params.get("name"))?;
+    let caller = call.caller.caller()?;
+    let known = on.identities.describe(caller, &identity).await?;
+    wire::ok(&IdentityDescribed::from(known))
+}
+
+#[derive(Serialize)]
+struct SelfDescribed<'a> {
+    identity: &'a str,
+    admin: bool,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<Allowed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deny: Option<Allowed<'a>>,
+}
+
+pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let identity = call.caller.identity()?;
+    let (known, rules) = on.identities.describe_self(identity).await?;
+    let of_policy = |patterns: Vec<_>| (!known.is_admin()).then_some(Allowed(patterns));
+    wire::ok(&SelfDescribed {
+        identity: identity.as_str(),
+        admin: known.is_admin(),
+        created_at: known.created_at.to_string(),
+        policy: known.policy.as_ref().map(|policy| policy.as_str()),
+        allow: of_policy(rules.allow().collect()),
+        deny: of_policy(rules.deny().collect()),
+    })
+}
+
+#[derive(Serialize)]
+struct IdentityPage {
+    identities: Vec<String>,
+    continue_at: String,
+}
+
+#[derive(Serialize)]
+struct IdentityLine {
+    identity: String,
+    #[serde(flatten)]
+    described: IdentityDescribed,
+}
+
+pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+    let listing = Listing::parse(call.params.get("name"))?;
+    let shape = listing.shape(&call.request.headers);
+    let caller = call.caller.caller()?;
+    let found = Found::<KnownIdentity>::of(&listing, shape, &on.identities, caller).await?;
+    match shape {
+        Shape::Page => wire::ok(&IdentityPage {
+            identities: found.names(),
+            continue_at: found.continue_at(&listing),
+        }),
+        Shape::Lines => wire::lines(found.items.into_iter().map(|known| IdentityLine {
+            identity: known.identity.to_string(),
+            described: known.into(),
+        })),
+        // The oldest clients know no admin here, only who has which policy.
+        Shape::Whole => wire::ok(
+            &found
+                .items
+                .into_iter()
+                .filter_map(|known| Some((known.identity.to_string(), known.policy?.to_string())))
+                .collect::<BTreeMap<_, _>>(),
+        ),
+    }
+}

@@ -1,0 +1,160 @@
+//! Data keys: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::{EncryptionContext, SecretBytes};
+use keyway_http::Call;
+use serde::Serialize;
+use serde::de::MapAccess;
+use zeroize::Zeroizing;
+
+use crate::endpoint::OnDataKeys;
+use crate::wire::{Base64, Fields, Object};
+use crate::{Kes, Refusal, names, wire};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// What all three requests are made of. A `version` is passed over: there is one current version of a key.
+#[derive(Default)]
+struct Body {
+    plaintext: Base64,
+    ciphertext: Base64,
+    context: Base64,
+}
+
+impl Fields for Body {
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error> {
+        let field = match name {
+            "plaintext" => &mut self.plaintext,
+            "ciphertext" => &mut self.ciphertext,
+            "context" => &mut self.context,
+            _ => return Ok(None),
+        };
+        *field = map.next_value()?;
+        Ok(Some(()))
+    }
+}
+
+/// The context is opaque bytes; none, `null` and empty ones are the same.
+fn context(bytes: Base64) -> Result<EncryptionContext, Refusal> {
+    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| Refusal::invalid_body())
+}
+
+#[derive(Serialize)]
+struct Generated {
+    plaintext: Zeroizing<String>,
+    ciphertext: String,
+}
+
+pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+    let key = names::key(call.params.get("name"))?;
+    let body = if call.request.body.is_empty() {
+        Body::default()
+    } else {
+        wire::json::<Object<Body>>(&call.request.body)?.0
+    };
+    let context = context(body.context)?;
+    let (plaintext, sealed) = on
+        .data_keys
+        .generate_as(
+            call.caller.caller()?,
+            Some(key),
+            DataKeySpec::Aes256,
+            &context,
+            on.sealing,
+        )
+        .await?;
+    wire::ok(&Generated {
+        plaintext: wire::secret_base64(&plaintext),
+        ciphertext: wire::to_base64(&sealed.blob),
+    })
+}
+
+#[derive(Serialize)]
+struct Encrypted {
+    ciphertext: String,
+}
+
+pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+    let key = names::key(call.params.get("name"))?;
+    let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
+    let context = context(body.context)?;
+    let sealed = on
+        .data_keys
+        .encrypt_under(
+            call.caller.caller()?,
+            key,
+            &context,
+            &body.plaintext.into_secret(),
+            on.sealing,
+        )
+        .await?;
+    wire::ok(&Encrypted {
+        ciphertext: wire::to_base64(&sealed.blob),
+    })
+}
+
+#[derive(Serialize)]
+struct Decrypted {
+    plaintext: Zeroizing<String>,
+}
+
+impl From<&SecretBytes> for Decrypted {
+    fn from(plaintext: &SecretBytes) -> Self {
+        Self {
+            plaintext: wire::secret_base64(plaintext),
+        }
+    }
+}
+
+pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+    let key = names::key(call.params.get("name"))?;
+    let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
+    let context = context(body.context)?;
+    let opened = on
+        .data_keys
+        .decrypt_under(
+            call.caller.caller()?,
+            key,
+            body.ciphertext.as_slice(),
+            &context,
+        )
+        .await?;
+    wire::ok(&Decrypted::from(&opened.plaintext))
+}
+
+/// How many ciphertexts one request may have.
+const MAX_BULK: usize = 1000;
+
+/// All of them or none.
+pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+    let key = names::key(call.params.get("name"))?;
+    let items: Option<Vec<Object<Body>>> = wire::json(&call.request.body)?;
+    let items = items.unwrap_or_default();
+    if items.len() > MAX_BULK {
+        return Err(Refusal::bad("too many ciphertexts"));
+    }
+    let mut opened = Vec::with_capacity(items.len());
+    for Object(item) in items {
+        let context = context(item.context)?;
+        let plaintext = on
+            .data_keys
+            .decrypt_under(
+                call.caller.caller()?,
+                key.clone(),
+                item.ciphertext.as_slice(),
+                &context,
+            )
+            .await?
+            .plaintext;
+        opened.push(Decrypted::from(&plaintext));
+    }
+    wire::ok(&opened)
+}

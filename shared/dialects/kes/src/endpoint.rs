@@ -1,0 +1,435 @@
+//! The routes as one table, which `/v1/api` tells of as well.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_domain::datakey::{DataKeys, Sealing};
+use keyway_domain::identity::{Identities, IdentityControl};
+use keyway_domain::keys::{Deletion, Keys};
+use keyway_domain::machine::Machine;
+use keyway_domain::policy::Action;
+use keyway_domain::ports::Clock;
+use keyway_domain::service::Service;
+use keyway_http::{Call, Handler, Route};
+
+use crate::server::Api;
+use crate::{
+    BODY_LIMIT, Kes, Needs, Permission, Refusal, access, datakey, hmac, import, keys, server,
+};
+
+/// What the routes of master keys run on.
+pub(crate) struct OnKeys {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) deletion: Deletion,
+}
+
+/// What the routes of data keys run on.
+pub(crate) struct OnDataKeys {
+    pub(crate) data_keys: Arc<DataKeys>,
+    pub(crate) sealing: Sealing,
+}
+
+/// What the routes of the server itself run on.
+pub(crate) struct OnServer {
+    pub(crate) service: Arc<Service>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What the routes of policies and identities run on.
+pub(crate) struct OnAccess {
+    pub(crate) identities: Arc<Identities>,
+    pub(crate) control: Arc<IdentityControl>,
+}
+
+/// One route of KES's, by whatever methods and spellings it is reached.
+struct Endpoint<S> {
+    /// The first is the one that KES tells of.
+    methods: &'static [Method],
+    /// The first is the one that KES tells of.
+    paths: &'static [&'static str],
+    max_body: usize,
+    /// In seconds.
+    timeout: u64,
+    permission: Permission,
+    /// What is said when the table fails.
+    failing: &'static str,
+    handler: fn(Arc<S>) -> Handler<Kes>,
+}
+
+/// A path that ends in a name, in three spellings: a name that is missing is refused as a name, and a client that
+/// lists everything leaves out the slash as well.
+macro_rules! named {
+    ($path:literal) => {
+        &[
+            concat!($path, "/"),
+            concat!($path, "/{*name}"),
+            concat!($path),
+        ]
+    };
+}
+
+macro_rules! handler {
+    ($run:path) => {
+        |on| {
+            Box::new(
+                move |call: Call<Kes>| -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+                    Box::pin($run(Arc::clone(&on), call))
+                },
+            )
+        }
+    };
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+const GET: &[Method] = &[Method::GET];
+/// Liveness probes ask so.
+const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
+/// KES's documents say PUT, and all of its clients send POST.
+const PUT: &[Method] = &[Method::PUT, Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
+/// As an older document's example deletes a key.
+const DELETE_POST: &[Method] = &[Method::DELETE, Method::POST];
+
+const READ_KEY: &str = "failed to read key";
+const ACCESS_POLICY: &str = "failed to access policy";
+const ACCESS_IDENTITY: &str = "failed to access identity";
+
+impl<S> Endpoint<S> {
+    const fn new(
+        methods: &'static [Method],
+        paths: &'static [&'static str],
+        permission: Permission,
+        failing: &'static str,
+        handler: fn(Arc<S>) -> Handler<Kes>,
+    ) -> Self {
+        Self {
+            methods,
+            paths,
+            max_body: 0,
+            timeout: 15,
+            permission,
+            failing,
+            handler,
+        }
+    }
+
+    /// With a body.
+    const fn with_body(mut self) -> Self {
+        self.max_body = BODY_LIMIT;
+        self
+    }
+
+    /// With another timeout than 15 seconds.
+    const fn within(mut self, seconds: u64) -> Self {
+        self.timeout = seconds;
+        self
+    }
+
+    fn api(&self) -> Option<Api> {
+        Some(Api {
+            method: match *self.methods.first()? {
+                Method::PUT => "PUT",
+                Method::DELETE => "DELETE",
+                _ => "GET",
+            },
+            path: self.paths.first()?,
+            max_body: self.max_body,
+            timeout: self.timeout,
+        })
+    }
+}
+
+/// The routes of master keys.
+fn of_keys() -> Vec<Endpoint<OnKeys>> {
+    let key = |methods, paths, action, failing, handler| {
+        Endpoint::new(methods, paths, Permission::Call(action), failing, handler)
+    };
+    vec![
+        key(
+            PUT,
+            named!("/v1/key/create"),
+            Action::CreateKey,
+            "failed to create key",
+            handler!(keys::create),
+        ),
+        key(
+            PUT,
+            named!("/v1/key/import"),
+            Action::ImportKeyMaterial,
+            "failed to create key",
+            handler!(import::import),
+        )
+        .with_body(),
+        key(
+            GET,
+            named!("/v1/key/describe"),
+            Action::DescribeKey,
+            READ_KEY,
+            handler!(keys::describe),
+        ),
+        key(
+            DELETE_POST,
+            named!("/v1/key/delete"),
+            Action::DeleteKey,
+            "failed to delete key",
+            handler!(keys::delete),
+        ),
+        key(
+            GET,
+            named!("/v1/key/list"),
+            Action::ListKeys,
+            "failed to list keys",
+            handler!(keys::list),
+        ),
+    ]
+}
+
+/// The routes of data keys.
+fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
+    let key = |methods, paths, action, failing, handler| {
+        Endpoint::new(methods, paths, Permission::Call(action), failing, handler)
+    };
+    vec![
+        key(
+            PUT,
+            named!("/v1/key/generate"),
+            Action::GenerateDataKey,
+            READ_KEY,
+            handler!(datakey::generate),
+        )
+        .with_body(),
+        key(
+            PUT,
+            named!("/v1/key/encrypt"),
+            Action::Encrypt,
+            READ_KEY,
+            handler!(datakey::encrypt),
+        )
+        .with_body(),
+        key(
+            PUT,
+            named!("/v1/key/decrypt"),
+            Action::Decrypt,
+            READ_KEY,
+            handler!(datakey::decrypt),
+        )
+        .with_body(),
+        key(
+            PUT,
+            named!("/v1/key/hmac"),
+            Action::GenerateMac,
+            READ_KEY,
+            handler!(hmac::hmac),
+        )
+        .with_body(),
+        key(
+            PUT,
+            named!("/v1/key/bulk/decrypt"),
+            Action::Decrypt,
+            READ_KEY,
+            handler!(datakey::bulk_decrypt),
+        )
+        .with_body(),
+    ]
+}
+
+/// The routes of policies and identities: those of the latest generation first, then what only older ones have.
+fn of_access() -> Vec<Endpoint<OnAccess>> {
+    let read = Permission::Call(Action::ReadAccess);
+    let manage = Permission::Call(Action::ManageAccess);
+    vec![
+        Endpoint::new(
+            GET,
+            named!("/v1/policy/describe"),
+            read,
+            ACCESS_POLICY,
+            handler!(access::describe_policy),
+        ),
+        Endpoint::new(
+            GET,
+            named!("/v1/policy/read"),
+            read,
+            ACCESS_POLICY,
+            handler!(access::read_policy),
+        ),
+        Endpoint::new(
+            GET,
+            named!("/v1/policy/list"),
+            read,
+            "failed to list policies",
+            handler!(access::list_policies),
+        ),
+        Endpoint::new(
+            GET,
+            named!("/v1/identity/describe"),
+            read,
+            ACCESS_IDENTITY,
+            handler!(access::describe_identity),
+        ),
+        Endpoint::new(
+            GET,
+            &["/v1/identity/self/describe"],
+            Permission::Identity,
+            ACCESS_IDENTITY,
+            handler!(access::describe_self),
+        ),
+        Endpoint::new(
+            GET,
+            named!("/v1/identity/list"),
+            read,
+            "failed to list identities",
+            handler!(access::list_identities),
+        ),
+        Endpoint::new(
+            PUT,
+            named!("/v1/policy/write"),
+            manage,
+            ACCESS_POLICY,
+            handler!(access::write_policy),
+        )
+        .with_body(),
+        Endpoint::new(
+            PUT,
+            named!("/v1/policy/assign"),
+            manage,
+            ACCESS_POLICY,
+            handler!(access::assign_policy),
+        )
+        .with_body(),
+        Endpoint::new(
+            DELETE,
+            named!("/v1/policy/delete"),
+            manage,
+            ACCESS_POLICY,
+            handler!(access::delete_policy),
+        ),
+        Endpoint::new(
+            PUT,
+            named!("/v1/identity/assign"),
+            manage,
+            ACCESS_IDENTITY,
+            handler!(access::assign_identity),
+        ),
+        Endpoint::new(
+            DELETE,
+            named!("/v1/identity/forget"),
+            manage,
+            ACCESS_IDENTITY,
+            handler!(access::delete_identity),
+        ),
+        Endpoint::new(
+            DELETE,
+            named!("/v1/identity/delete"),
+            manage,
+            ACCESS_IDENTITY,
+            handler!(access::delete_identity),
+        ),
+    ]
+}
+
+/// The routes of the server itself.
+fn of_server() -> Vec<Endpoint<OnServer>> {
+    let (open, path) = (Permission::None, Permission::Path);
+    vec![
+        Endpoint::new(GET_HEAD, &["/version"], open, "", handler!(server::version)).within(10),
+        Endpoint::new(GET_HEAD, &["/v1/ready"], path, "", handler!(server::ready)),
+        Endpoint::new(
+            GET_HEAD,
+            &["/v1/status"],
+            path,
+            "",
+            handler!(server::status),
+        ),
+        Endpoint::new(GET, &["/v1/api"], path, "", handler!(server::api)).within(10),
+    ]
+}
+
+/// Everything that `/v1/api` tells of, whichever process serves it.
+pub(crate) fn apis() -> Vec<Api> {
+    let mut apis: Vec<Api> = of_server().iter().filter_map(Endpoint::api).collect();
+    apis.extend(of_keys().iter().filter_map(Endpoint::api));
+    apis.extend(of_data_keys().iter().filter_map(Endpoint::api));
+    apis.extend(of_access().iter().filter_map(Endpoint::api));
+    apis
+}
+
+/// The routes of master keys. KES's own promise for a deleted key is [`Deletion::Immediate`].
+pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion) -> Vec<Route<Kes>> {
+    let keys = Arc::clone(keys);
+    routes(&of_keys(), &Arc::new(OnKeys { keys, deletion }))
+}
+
+/// The routes of data keys, whose ciphertexts look so. They only read.
+pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: Sealing) -> Vec<Route<Kes>> {
+    let data_keys = Arc::clone(data_keys);
+    routes(
+        &of_data_keys(),
+        &Arc::new(OnDataKeys { data_keys, sealing }),
+    )
+}
+
+/// The routes of policies and identities.
+pub fn access_routes(
+    identities: &Arc<Identities>,
+    control: &Arc<IdentityControl>,
+) -> Vec<Route<Kes>> {
+    let (identities, control) = (Arc::clone(identities), Arc::clone(control));
+    let on = OnAccess {
+        identities,
+        control,
+    };
+    routes(&of_access(), &Arc::new(on))
+}
+
+/// The routes of the server itself. They only read.
+pub fn service_routes(
+    service: &Arc<Service>,
+    machine: &Arc<dyn Machine>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Route<Kes>> {
+    let (service, machine) = (Arc::clone(service), Arc::clone(machine));
+    let clock = Arc::clone(clock);
+    let on = OnServer {
+        service,
+        machine,
+        clock,
+    };
+    routes(&of_server(), &Arc::new(on))
+}
+
+fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
+    let mut routes = Vec::new();
+    for endpoint in endpoints {
+        let takes_name = endpoint.paths.len() > 1;
+        for &path in endpoint.paths {
+            for method in endpoint.methods {
+                routes.push(Route {
+                    method: method.clone(),
+                    path,
+                    body_limit: BODY_LIMIT,
+                    action: Needs {
+                        permission: endpoint.permission,
+                        lacks_slash: takes_name && !path.ends_with(['/', '}']),
+                    },
+                    run: telling(endpoint.failing, (endpoint.handler)(Arc::clone(on))),
+                });
+            }
+        }
+    }
+    routes
+}
+
+/// The handler, whose failures of the table say what failed.
+fn telling(failing: &'static str, run: Handler<Kes>) -> Handler<Kes> {
+    if failing.is_empty() {
+        return run;
+    }
+    Box::new(move |call| {
+        let answer = run(call);
+        Box::pin(async move { answer.await.map_err(|refusal| refusal.failing_to(failing)) })
+    })
+}

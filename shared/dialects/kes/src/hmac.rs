@@ -1,0 +1,81 @@
+//! HMACs: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_http::Call;
+use serde::Serialize;
+use serde::de::MapAccess;
+
+use crate::endpoint::OnDataKeys;
+use crate::wire::{self, Base64, Fields, Object};
+use crate::{Kes, Refusal, names};
+
+pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> Result<Response<Bytes>, Refusal> {
+    let key = names::key(call.params.get("name"))?;
+    let message = decode(&call.request.body)?;
+    let mac = on
+        .data_keys
+        .hmac(call.caller.caller()?, &key, &message)
+        .await?;
+    encode(&mac)
+}
+
+#[derive(Default)]
+struct Body {
+    message: Base64,
+}
+
+impl Fields for Body {
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error> {
+        if name != "message" {
+            return Ok(None);
+        }
+        self.message = map.next_value()?;
+        Ok(Some(()))
+    }
+}
+
+/// The message, which is base64 as every client sends it; none is an empty one.
+fn decode(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let Object(body) = wire::json::<Object<Body>>(body)?;
+    Ok(body.message.into_vec())
+}
+
+#[derive(Serialize)]
+struct Mac {
+    hmac: String,
+}
+
+/// The answer.
+fn encode(mac: &[u8]) -> Result<Response<Bytes>, Refusal> {
+    wire::ok(&Mac {
+        hmac: wire::to_base64(mac),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_base64() {
+        assert_eq!(decode(br#"{"message":"SGVsbG8="}"#).unwrap(), b"Hello");
+        assert_eq!(decode(b"{}").unwrap(), b"");
+        assert_eq!(decode(b"null").unwrap(), b"");
+        for bad in [
+            &br#"{"message":"Data to use to generate the HMAC secret"}"#[..],
+            br#"{"message":"SGVsbG8"}"#,
+            b"",
+            b"[]",
+        ] {
+            assert!(decode(bad).is_err());
+        }
+        assert_eq!(encode(&[1, 2]).unwrap().body(), "{\"hmac\":\"AQI=\"}\n");
+    }
+}

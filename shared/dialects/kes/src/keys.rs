@@ -1,0 +1,97 @@
+//! Master keys: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_domain::Algorithm;
+use keyway_domain::keys::{MasterKey, NewKey};
+use keyway_http::Call;
+use serde::Serialize;
+
+use crate::endpoint::OnKeys;
+use crate::names::{self, Listing, Shape};
+use crate::{Kes, Refusal, wire};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// A body is not looked at.
+pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+    let new = NewKey {
+        id: Some(names::key(call.params.get("name"))?),
+        ..NewKey::default()
+    };
+    on.keys.create(call.caller.caller()?, new).await?;
+    Ok(wire::empty())
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    algorithm: &'static str,
+    created_at: String,
+    created_by: &'a str,
+}
+
+/// What KES calls the cipher of this key.
+fn algorithm(key: &MasterKey) -> &'static str {
+    key.foreign_algorithm()
+        .unwrap_or(Algorithm::Aes256)
+        .as_str()
+}
+
+pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+    let id = names::key(call.params.get("name"))?;
+    let key = on.keys.describe(call.caller.caller()?, &id).await?;
+    wire::ok(&Described {
+        name: key.id.as_str(),
+        algorithm: algorithm(&key),
+        created_at: key.created_at.to_string(),
+        created_by: &key.created_by,
+    })
+}
+
+pub(crate) async fn delete(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+    let id = names::key(call.params.get("name"))?;
+    on.keys
+        .delete(call.caller.caller()?, &id, on.deletion)
+        .await?;
+    Ok(wire::empty())
+}
+
+#[derive(Serialize)]
+struct Page {
+    names: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: String,
+}
+
+pub(crate) async fn list(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+    let listing = Listing::parse(call.params.get("name"))?;
+    let shape = listing.shape(&call.request.headers);
+    let found = on
+        .keys
+        .ids(
+            call.caller.caller()?,
+            &listing.prefix(),
+            listing.after(),
+            shape.limit(),
+            |name| listing.wants(name),
+        )
+        .await?;
+    match shape {
+        Shape::Page => {
+            let last = found.ids.last().filter(|_| found.more);
+            wire::ok(&Page {
+                continue_at: last.map(|last| listing.continue_at(last)),
+                names: found.ids,
+            })
+        }
+        Shape::Lines | Shape::Whole => wire::lines(found.ids.into_iter().map(|name| Line { name })),
+    }
+}

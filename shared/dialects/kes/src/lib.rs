@@ -1,0 +1,159 @@
+//! KES's server API: its paths, shapes and refusals.
+//!
+//! Three generations of KES's servers and clients speak this API, and no two of them alike. What is accepted is the
+//! union of what their clients send; what is answered, all of them can read. Its answers are told apart by status and
+//! message, which are therefore KES's to the letter.
+//!
+//! There is no prefix: the paths are `/version` and what is below `/v1/`.
+
+mod access;
+mod datakey;
+mod endpoint;
+mod hmac;
+mod import;
+mod keys;
+mod names;
+mod refusal;
+mod sender;
+mod server;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_auth::certificate::Unidentified;
+use keyway_domain::access::Caller;
+use keyway_domain::identity::Identities;
+use keyway_domain::policy::Action;
+use keyway_http::{Dialect, Place, Refused, Request, percent_decode};
+
+pub use endpoint::{access_routes, datakey_routes, key_routes, service_routes};
+pub use refusal::Refusal;
+pub use sender::{IdentityOf, Proven, Sender};
+
+/// What stands before the paths.
+pub const PREFIXES: [&str; 1] = [""];
+
+/// The longest body of any route, in bytes.
+const BODY_LIMIT: usize = 1_000_000;
+
+/// Paths that may be called without a certificate and without permission.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenPaths(BTreeSet<&'static str>);
+
+/// An entry of the list is not a path that can be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of /v1/ready, /v1/status, /v1/metrics, /v1/api")]
+pub struct CannotBeOpen(String);
+
+impl OpenPaths {
+    const ALL: [&'static str; 4] = ["/v1/ready", "/v1/status", "/v1/metrics", "/v1/api"];
+
+    /// Parses paths with commas between them.
+    ///
+    /// # Errors
+    /// [`CannotBeOpen`] with the entry.
+    pub fn parse(list: &str) -> Result<Self, CannotBeOpen> {
+        list.split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| {
+                Self::ALL
+                    .into_iter()
+                    .find(|path| *path == entry)
+                    .ok_or_else(|| CannotBeOpen(entry.to_owned()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// The dialect: how this API tells callers apart, and how it says no.
+pub struct Kes {
+    identity_of: Box<dyn IdentityOf>,
+    identities: Arc<Identities>,
+    open: OpenPaths,
+}
+
+impl Kes {
+    /// `identity_of` says which identity a request proves.
+    pub fn new(identity_of: impl IdentityOf, identities: Arc<Identities>, open: OpenPaths) -> Self {
+        Self {
+            identity_of: Box::new(identity_of),
+            identities,
+            open,
+        }
+    }
+}
+
+/// What a route needs of whoever calls it.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    permission: Permission,
+    /// The path lacks the slash at its end that policies have.
+    lacks_slash: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Permission {
+    /// Nothing, not even an identity.
+    None,
+    /// An identity.
+    Identity,
+    /// To call the path.
+    Path,
+    /// To call the path, which does this.
+    Call(Action),
+}
+
+impl Dialect for Kes {
+    type Caller = Sender;
+    type Action = Needs;
+    type Error = Refusal;
+
+    /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known.
+    async fn authenticate(&self, request: &Request) -> Result<Sender, Refusal> {
+        let identity = match self.identity_of.identity(request) {
+            Ok(identity) => identity,
+            // Without encryption there could be no certificate.
+            Err(Unidentified::Missing) if !request.peer.encrypted => {
+                return Ok(Sender::Nobody(Refusal::not_encrypted()));
+            }
+            Err(why) => return Ok(Sender::Nobody(why.into())),
+        };
+        Ok(match self.identities.caller(&identity).await {
+            Ok(caller) => Sender::Known(identity, caller),
+            Err(error) => Sender::Nobody(error.into()),
+        })
+    }
+
+    fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, Refusal> {
+        let mut path = percent_decode(path).map_err(|_| Refusal::malformed_path())?;
+        if needs.lacks_slash {
+            path.push('/');
+        }
+        let is_open = || self.open.0.contains(path.as_str());
+        let call = |caller: Caller| -> Result<Caller, Refusal> {
+            match needs.permission {
+                Permission::None | Permission::Identity => Ok(caller),
+                Permission::Path => {
+                    caller.may_call(&path)?;
+                    Ok(caller)
+                }
+                Permission::Call(action) => Ok(caller.for_call(action, &path)?),
+            }
+        };
+        match (needs.permission, sender) {
+            (Permission::None, sender) => Ok(sender),
+            (Permission::Path, sender) if is_open() => Ok(sender),
+            (_, Sender::Known(identity, caller)) => Ok(Sender::Known(identity, call(caller)?)),
+            (_, Sender::Nobody(why)) => Err(why),
+        }
+    }
+
+    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
+        Refusal::of(refused, place).answer(place)
+    }
+}

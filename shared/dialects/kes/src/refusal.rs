@@ -1,0 +1,257 @@
+//! The one table from errors to statuses and messages.
+//!
+//! KES's clients compare status and message, so none of them is ours to word where KES has one. There is no 201, 204,
+//! 413 or 422 here, and 409 for one thing alone: clients would not know what they mean.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Response, StatusCode};
+use keyway_auth::certificate::Unidentified;
+use keyway_domain::keys::KeyState;
+use keyway_domain::{Fault, KmsError};
+use keyway_http::{Place, Refused};
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    message: Cow<'static, str>,
+    /// The method that a path takes, in the header where KES has it.
+    accept: Option<&'static str>,
+    /// Go's words for a path that nobody serves: text, no JSON.
+    is_text: bool,
+    /// What only the log may know.
+    fault: Option<Fault>,
+}
+
+/// What KES has and this server has not, or not yet: clients go on without it when they are told 501.
+const UNSUPPORTED: [&str; 7] = [
+    "/v1/cluster/",
+    "/v1/enclave/",
+    "/v1/log/",
+    "/v1/metrics",
+    "/v1/secret/",
+    "/v1/sys/",
+    "/v1/tenant/",
+];
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            accept: None,
+            is_text: false,
+            fault: None,
+        }
+    }
+
+    /// 400 with this message.
+    pub(crate) fn bad(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 406 with this message.
+    pub(crate) fn not_acceptable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, message)
+    }
+
+    pub(crate) fn invalid_body() -> Self {
+        Self::bad("invalid request body")
+    }
+
+    pub(crate) fn malformed_path() -> Self {
+        Self::bad("the path is not percent-encoded UTF-8")
+    }
+
+    pub(crate) fn not_encrypted() -> Self {
+        Self::bad("insecure connection: TLS is required")
+    }
+
+    /// The table cannot be reached: what a probe asks about.
+    pub(crate) fn unreachable(error: KmsError) -> Self {
+        Self {
+            fault: match error {
+                KmsError::Unavailable(fault) | KmsError::Backend(fault) => Some(fault),
+                _ => None,
+            },
+            ..Self::new(StatusCode::GATEWAY_TIMEOUT, UNREACHABLE)
+        }
+    }
+
+    /// The same refusal; if a backend failed, with what it failed at.
+    pub(crate) fn failing_to(mut self, what: &'static str) -> Self {
+        if self.status == StatusCode::BAD_GATEWAY {
+            self.message = what.into();
+        }
+        self
+    }
+
+    pub(crate) fn of(refused: Refused<Self>, place: &Place<'_>) -> Self {
+        match refused {
+            Refused::By(refusal) => refusal,
+            Refused::NoRoute => {
+                // What a gateway puts before the path may stand before it.
+                if UNSUPPORTED.iter().any(|path| place.raw_path.contains(path)) {
+                    Self::new(StatusCode::NOT_IMPLEMENTED, "not implemented")
+                } else {
+                    Self {
+                        is_text: true,
+                        ..Self::new(StatusCode::NOT_FOUND, "404 page not found")
+                    }
+                }
+            }
+            Refused::OtherMethods(methods) => {
+                let expected = ["PUT", "DELETE", "GET"]
+                    .into_iter()
+                    .find(|method| methods.split(", ").any(|other| other == *method))
+                    .unwrap_or("POST");
+                let message = format!(
+                    "received method '{}' expected '{expected}'",
+                    place.method.as_str()
+                );
+                Self {
+                    accept: Some(expected),
+                    ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+                }
+            }
+            Refused::BodyTooLarge { .. } | Refused::BodyBroken => Self::invalid_body(),
+            Refused::Malformed { part, error } => Self::bad(format!("the {part} {error}")),
+            Refused::Panicked => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+            }
+        }
+    }
+
+    pub(crate) fn answer(self, place: &Place<'_>) -> Response<Bytes> {
+        if let Some(fault) = &self.fault {
+            fault.log(place.request_id);
+        }
+        let body = if self.is_text {
+            format!("{}\n", self.message)
+        } else {
+            format!("{{\"message\":{}\n}}", go_string(&self.message))
+        };
+        let length = body.len();
+        let is_head = place.method == Method::HEAD;
+        let mut response = Response::new(if is_head { Bytes::new() } else { body.into() });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if is_head {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let kind = if self.is_text {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            "text/plain; charset=utf-8"
+        } else {
+            "application/json"
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(method) = self.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(method));
+        }
+        response
+    }
+}
+
+const UNREACHABLE: &str = "key store is not reachable";
+
+/// A JSON string as Go writes it.
+fn go_string(text: &str) -> String {
+    serde_json::Value::from(text)
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+impl From<KmsError> for Refusal {
+    fn from(error: KmsError) -> Self {
+        match error {
+            KmsError::Invalid { field, reason } => Self::bad(format!("{field} {reason}")),
+            KmsError::NotPermitted => Self::new(
+                StatusCode::FORBIDDEN,
+                "not authorized: insufficient permissions",
+            ),
+            KmsError::Forbidden(why) => {
+                Self::new(StatusCode::FORBIDDEN, format!("not authorized: {why}"))
+            }
+            KmsError::KeyNotFound(_) => Self::new(StatusCode::NOT_FOUND, "key does not exist"),
+            KmsError::AccessKeyNotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "access key does not exist")
+            }
+            KmsError::PolicyNotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "policy does not exist")
+            }
+            KmsError::IdentityNotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "identity does not exist")
+            }
+            KmsError::IdentityIsAdmin => Self::bad("identity is root"),
+            KmsError::IdentityIsCaller => Self::new(
+                StatusCode::FORBIDDEN,
+                "identity cannot assign policy to itself",
+            ),
+            KmsError::KeyExists(_) => Self::bad("key already exists"),
+            KmsError::KeyState { state, .. } => Self::new(
+                StatusCode::FORBIDDEN,
+                match state {
+                    KeyState::Enabled => "not authorized: key is enabled",
+                    KeyState::Disabled => "not authorized: key is disabled",
+                    KeyState::PendingDeletion { .. } => "not authorized: key is pending deletion",
+                },
+            ),
+            KmsError::TooManyVersions(_) => Self::new(
+                StatusCode::FORBIDDEN,
+                "not authorized: key has too many versions",
+            ),
+            KmsError::StillReferenced(..) => Self::new(
+                StatusCode::FORBIDDEN,
+                "not authorized: key is still referenced",
+            ),
+            KmsError::NoHmacKey(_) => Self::new(StatusCode::CONFLICT, "key does not support HMAC"),
+            KmsError::BucketNotFound(_) => Self::bad("bucket does not exist"),
+            KmsError::BucketExists(_) => Self::bad("bucket already exists"),
+            KmsError::NoBucketEncryption(_) => Self::bad("bucket has no default encryption"),
+            KmsError::DecryptionFailed => {
+                Self::bad("decryption failed: ciphertext is not authentic")
+            }
+            // Clients try again after a 503, and after nothing else.
+            KmsError::Contended(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "key is being changed by others at the same time",
+            ),
+            KmsError::Conflict(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why),
+            KmsError::NotConfigured => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "KMS is not configured")
+            }
+            KmsError::NotRunning => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "KMS is not running")
+            }
+            KmsError::Throttled => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests"),
+            KmsError::Unavailable(fault) => Self {
+                fault: Some(fault),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
+            },
+            KmsError::Backend(fault) => Self {
+                fault: Some(fault),
+                ..Self::new(StatusCode::BAD_GATEWAY, "key store is unavailable")
+            },
+        }
+    }
+}
+
+impl From<Unidentified> for Refusal {
+    fn from(why: Unidentified) -> Self {
+        match why {
+            Unidentified::Missing => Self::bad("tls: client certificate is required"),
+            Unidentified::Several => Self::bad("tls: received more than one client certificate"),
+            Unidentified::Malformed | Unidentified::Key => {
+                Self::bad("tls: client certificate is not valid")
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is told of the server itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Response};
+use keyway_http::Call;
+use serde::Serialize;
+
+use crate::endpoint::{OnServer, apis};
+use crate::{Kes, Refusal, wire};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that it was built from, where the build says it.
+const COMMIT: &str = match option_env!("KEYWAY_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+    commit: &'static str,
+}
+
+pub(crate) async fn version(_: Arc<OnServer>, call: Call<Kes>) -> Answer {
+    let answer = wire::ok(&Version {
+        version: VERSION,
+        commit: COMMIT,
+    })?;
+    Ok(without_body_for_head(&call, answer))
+}
+
+/// Asks the table itself: what is cached says nothing of now.
+pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+    on.service.probe().await.map_err(Refusal::unreachable)?;
+    Ok(wire::empty())
+}
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    os: &'static str,
+    arch: &'static str,
+    /// In seconds.
+    uptime: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_cpu: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_cpu_used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem_heap_used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem_stack_used: Option<u64>,
+    /// In milliseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    keystore_latency: u64,
+    /// Clients refuse a status that says one of these without the other.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keystore_unreachable: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keystore_unavailable: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
+    let begun = on.clock.monotonic();
+    let probed = on.service.probe().await;
+    let now = on.clock.monotonic();
+    let machine = on.machine.facts();
+    let unreachable = probed.is_err();
+    let answer = wire::ok(&Status {
+        version: VERSION,
+        os: machine.os,
+        arch: machine.architecture,
+        uptime: machine.up.as_secs(),
+        num_cpu: machine.cpus,
+        num_cpu_used: machine.usable_cpus,
+        mem_heap_used: machine.heap_bytes,
+        mem_stack_used: machine.stack_bytes,
+        keystore_latency: if unreachable {
+            0
+        } else {
+            milliseconds(now.saturating_sub(begun))
+        },
+        keystore_unreachable: unreachable,
+        keystore_unavailable: unreachable,
+    })?;
+    Ok(without_body_for_head(&call, answer))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One route, as KES tells of it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Api {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) max_body: usize,
+    /// In seconds.
+    pub(crate) timeout: u64,
+}
+
+pub(crate) async fn api(_: Arc<OnServer>, _: Call<Kes>) -> Answer {
+    wire::ok(&apis())
+}
+
+fn without_body_for_head(call: &Call<Kes>, answer: Response<Bytes>) -> Response<Bytes> {
+    if call.request.method != Method::HEAD {
+        return answer;
+    }
+    let length = answer.body().len();
+    let mut answer = answer.map(|_| Bytes::new());
+    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    answer
+}

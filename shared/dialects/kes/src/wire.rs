@@ -1,0 +1,190 @@
+//! What every shape of this dialect is made of: JSON as Go's decoder takes it, JSON as Go's encoder writes it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use keyway_domain::{Fault, KmsError, SecretBytes};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use zeroize::Zeroizing;
+
+use crate::Refusal;
+
+/// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
+pub(crate) struct BadBody;
+
+impl From<BadBody> for Refusal {
+    fn from(_: BadBody) -> Self {
+        Self::invalid_body()
+    }
+}
+
+/// Decodes the first JSON value of a body as Go would: what follows it is not looked at.
+pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBody> {
+    T::deserialize(&mut serde_json::Deserializer::from_slice(body)).map_err(|_| BadBody)
+}
+
+/// A struct whose fields Go would find: whatever the case of their names, unknown ones passed over, the last of
+/// several taken, and all of them zero when there is nothing or `null`.
+pub(crate) trait Fields: Default {
+    /// Takes the value of a field of this name, in lower case, if there is such a field.
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+    ) -> Result<Option<()>, A::Error>;
+}
+
+/// A body of [`Fields`].
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Fields> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Fields> Visitor<'de> for ObjectVisitor<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+                Ok(T::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+                let mut object = T::default();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    let name = name.to_ascii_lowercase();
+                    if object.take(&name, &mut map)?.is_none() {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(object)
+            }
+        }
+
+        deserializer
+            .deserialize_any(ObjectVisitor(PhantomData))
+            .map(Object)
+    }
+}
+
+/// Bytes: standard base64 with padding and nothing between, or numbers as Go takes them; `null` is none.
+#[derive(Default)]
+pub(crate) struct Base64(Zeroizing<Vec<u8>>);
+
+impl Base64 {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_secret(mut self) -> SecretBytes {
+        std::mem::take(&mut *self.0).into()
+    }
+
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
+        std::mem::take(&mut *self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Base64Visitor;
+
+        impl<'de> Visitor<'de> for Base64Visitor {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Vec<u8>, E> {
+                Ok(Vec::new())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+                STANDARD
+                    .decode(text)
+                    .map_err(|_| E::custom("no standard base64"))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes)
+            }
+        }
+
+        deserializer
+            .deserialize_any(Base64Visitor)
+            .map(|bytes| Self(Zeroizing::new(bytes)))
+    }
+}
+
+/// A value that may be `null`, which is its zero.
+pub(crate) fn or_zero<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
+    map: &mut A,
+) -> Result<T, A::Error> {
+    Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
+}
+
+/// Bytes as standard base64.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Secret bytes as standard base64.
+pub(crate) fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
+    Zeroizing::new(to_base64(bytes.expose()))
+}
+
+/// 200 and nothing else.
+pub(crate) fn empty() -> Response<Bytes> {
+    Response::new(Bytes::new())
+}
+
+/// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
+const ANSWER_BYTES: usize = 1024;
+
+/// 200 with one line of JSON.
+pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
+    let mut json = Vec::with_capacity(ANSWER_BYTES);
+    line(&mut json, body)?;
+    Ok(with_type(json, "application/json"))
+}
+
+/// 200 with a line of JSON for each.
+pub(crate) fn lines<T: Serialize>(
+    items: impl IntoIterator<Item = T>,
+) -> Result<Response<Bytes>, Refusal> {
+    let mut json = Vec::with_capacity(ANSWER_BYTES);
+    for item in items {
+        line(&mut json, &item)?;
+    }
+    Ok(with_type(json, "application/x-ndjson"))
+}
+
+fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), Refusal> {
+    serde_json::to_writer(&mut *json, body)
+        .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
+    json.push(b'\n');
+    Ok(())
+}
+
+fn with_type(body: Vec<u8>, content_type: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,574 @@
+//! Identities and their policies of paths, as KES has them: an identity is the hash of a client's public key, and has
+//! at most one policy; a policy allows and denies paths. Both are in the table; the admin is not.
+
+mod control;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Caller, Grant};
+use crate::cache::Cache;
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::paths::PathSet;
+use crate::policy::Action;
+use crate::ports::{Clock, Consistency, Kind, Record, Revision, TableReader};
+
+pub use control::{IdentityControl, Written};
+
+/// Who a client is: a name of KES's, which for a client with a certificate is the SHA-256 of its public key in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(Arc<str>);
+
+/// The name of a policy of paths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyName(Arc<str>);
+
+/// Whether KES takes this for the name of a key, a policy or an identity: 1 to 80 of `[0-9A-Za-z_-]`, not beginning or
+/// ending with `-`, and not `_` alone.
+pub fn is_kes_name(text: &str) -> bool {
+    (1..=80).contains(&text.len())
+        && text != "_"
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+const NAME_RULE: &str = "must be 1 to 80 of A-Z, a-z, 0-9, `_`, `-`, and not begin or end with `-`";
+
+impl Identity {
+    /// Parses an identity.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        if is_kes_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid("identity", NAME_RULE))
+        }
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PolicyName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        if is_kes_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid("policy", NAME_RULE))
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Most patterns of a policy, allowed and denied together.
+pub const MAX_RULES: usize = 2048;
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 512;
+/// What all patterns of a policy may have together, in bytes: a record must stay below what a store takes.
+pub const MAX_RULES_BYTES: usize = 128 * 1024;
+/// No path of an API is longer; whoever calls such a one is not looked at closer.
+const LONGEST_PATH: usize = 4096;
+
+/// What a policy of paths says, each pattern once and in order: what no `allow` covers is denied, and `deny` wins.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rules {
+    allow: BTreeSet<String>,
+    deny: BTreeSet<String>,
+}
+
+impl Rules {
+    /// Parses rules; what the patterns mean is told in [`crate::paths`].
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when there are too many patterns, or they are too long.
+    pub fn parse(
+        allow: impl IntoIterator<Item = String>,
+        deny: impl IntoIterator<Item = String>,
+    ) -> Result<Self, KmsError> {
+        let rules = Self {
+            allow: allow.into_iter().collect(),
+            deny: deny.into_iter().collect(),
+        };
+        let invalid = |reason: String| Err(KmsError::invalid("policy", reason));
+        if rules.all().count() > MAX_RULES {
+            return invalid(format!("must have at most {MAX_RULES} patterns"));
+        }
+        if rules
+            .all()
+            .any(|pattern| pattern.len() > MAX_PATTERN_BYTES || pattern.contains(char::is_control))
+        {
+            return invalid(format!(
+                "a pattern must be at most {MAX_PATTERN_BYTES} bytes, none of them a control character"
+            ));
+        }
+        if rules.all().map(String::len).sum::<usize>() > MAX_RULES_BYTES {
+            return invalid(format!(
+                "its patterns must be at most {MAX_RULES_BYTES} bytes together"
+            ));
+        }
+        Ok(rules)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.allow.iter().chain(&self.deny)
+    }
+
+    /// The patterns of what is allowed.
+    pub fn allow(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.allow.iter().map(String::as_str)
+    }
+
+    /// The patterns of what is denied although it is allowed.
+    pub fn deny(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.deny.iter().map(String::as_str)
+    }
+}
+
+/// Rules, compiled.
+#[derive(Debug)]
+pub struct PathRules {
+    allow: PathSet,
+    deny: PathSet,
+    rules: Rules,
+}
+
+impl PartialEq for PathRules {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Eq for PathRules {}
+
+impl PathRules {
+    /// Compiles rules.
+    pub fn compile(rules: Rules) -> Self {
+        Self {
+            allow: PathSet::compile(rules.allow()),
+            deny: PathSet::compile(rules.deny()),
+            rules,
+        }
+    }
+
+    /// Rules that allow nothing.
+    fn none() -> Self {
+        Self::compile(Rules::default())
+    }
+
+    /// Whether a call of this path, decoded, is allowed.
+    pub fn allows(&self, path: &str) -> bool {
+        path.len() <= LONGEST_PATH && !self.deny.matches(path) && self.allow.matches(path)
+    }
+}
+
+/// The policy's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredPolicy {
+    format: u8,
+    /// Tells it from one that had its name before: whoever had that one does not have this one.
+    generation: String,
+    rules: Rules,
+    created_at: Timestamp,
+    created_by: String,
+}
+
+/// The record of an identity that has a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredIdentity {
+    format: u8,
+    policy: String,
+    /// Of the policy, when it was given.
+    generation: String,
+    created_at: Timestamp,
+    created_by: String,
+}
+
+/// A policy of paths.
+#[derive(Debug, Clone)]
+pub struct PathPolicy {
+    /// Its name.
+    pub name: PolicyName,
+    /// What it says.
+    pub rules: Rules,
+    /// When it was made or last written.
+    pub created_at: Timestamp,
+    /// Who made it or wrote it last.
+    pub created_by: String,
+}
+
+/// An identity that is known.
+#[derive(Debug, Clone)]
+pub struct KnownIdentity {
+    /// Itself.
+    pub identity: Identity,
+    /// Its policy; the admin has none, and needs none.
+    pub policy: Option<PolicyName>,
+    /// Since when it has the policy; for the admin, since when this process serves.
+    pub created_at: Timestamp,
+    /// Who gave it the policy.
+    pub created_by: Option<String>,
+}
+
+impl KnownIdentity {
+    /// Whether it is the admin.
+    pub const fn is_admin(&self) -> bool {
+        self.policy.is_none()
+    }
+}
+
+/// What has names: where to go on in a listing.
+#[derive(Debug, Clone)]
+pub struct NamesPage<T> {
+    /// In the byte order of their names.
+    pub items: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Which of the names to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NameQuery<'a> {
+    /// Only those that begin so.
+    pub prefix: &'a str,
+    /// Only those that sort after it.
+    pub after: Option<&'a str>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+struct CachedPolicy {
+    stored: StoredPolicy,
+    rules: Arc<PathRules>,
+}
+
+/// Tells what an identity may call. Only reads the table.
+pub struct Identities {
+    table: Arc<dyn TableReader>,
+    clock: Arc<dyn Clock>,
+    state_ttl: Duration,
+    admin: Option<Identity>,
+    serving_since: Timestamp,
+    nothing: Arc<PathRules>,
+    identities: Cache<Identity, StoredIdentity>,
+    policies: Cache<PolicyName, CachedPolicy>,
+}
+
+const CACHED_IDENTITIES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const CACHED_POLICIES: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+const PAGE: usize = 1000;
+
+impl Identities {
+    /// `admin`: who may do everything, from the deployment's settings; `None` when nobody may.
+    /// `state_ttl`: how long a change made elsewhere may not yet be obeyed here.
+    pub fn new(
+        table: Arc<dyn TableReader>,
+        clock: Arc<dyn Clock>,
+        state_ttl: Duration,
+        admin: Option<Identity>,
+    ) -> Self {
+        let serving_since = clock.now();
+        Self {
+            table,
+            clock,
+            state_ttl,
+            admin,
+            serving_since,
+            nothing: Arc::new(PathRules::none()),
+            identities: Cache::new(CACHED_IDENTITIES),
+            policies: Cache::new(CACHED_POLICIES),
+        }
+    }
+
+    /// Whether this is the admin.
+    pub fn is_admin(&self, identity: &Identity) -> bool {
+        self.admin.as_ref() == Some(identity)
+    }
+
+    /// The caller whose identity was proven. One that is not known is a caller who may call nothing.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn caller(&self, identity: &Identity) -> Result<Caller, KmsError> {
+        let grant = if self.is_admin(identity) {
+            Grant::Owner
+        } else {
+            match self.assigned(identity).await? {
+                Some((_, policy)) => Grant::Paths(Arc::clone(&policy.rules)),
+                None => Grant::Paths(Arc::clone(&self.nothing)),
+            }
+        };
+        Ok(Caller::new(Arc::clone(&identity.0), Arc::new(grant)))
+    }
+
+    /// The identity and, unless it is the admin, its policy: what everybody may know of themselves.
+    ///
+    /// # Errors
+    /// [`KmsError::IdentityNotFound`], or the table failed.
+    pub async fn describe_self(
+        &self,
+        identity: &Identity,
+    ) -> Result<(KnownIdentity, Rules), KmsError> {
+        if self.is_admin(identity) {
+            return Ok((self.the_admin(identity), Rules::default()));
+        }
+        let (stored, policy) = self
+            .assigned(identity)
+            .await?
+            .ok_or_else(unknown(identity))?;
+        Ok((known(identity, &stored)?, policy.stored.rules.clone()))
+    }
+
+    /// What is known of the identity.
+    ///
+    /// # Errors
+    /// [`KmsError::IdentityNotFound`], or the table failed.
+    pub async fn describe(
+        &self,
+        caller: &Caller,
+        identity: &Identity,
+    ) -> Result<KnownIdentity, KmsError> {
+        caller.may_on_name(Action::ReadAccess, identity.as_str())?;
+        if self.is_admin(identity) {
+            return Ok(self.the_admin(identity));
+        }
+        let (stored, _) = self.read(identity).await?.ok_or_else(unknown(identity))?;
+        known(identity, &stored)
+    }
+
+    /// The identities that are known, the admin among them.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        query: NameQuery<'_>,
+    ) -> Result<NamesPage<KnownIdentity>, KmsError> {
+        caller.may_ever(Action::ReadAccess)?;
+        let mut page = self
+            .page(Kind::Identity, query, |record| {
+                known(
+                    &Identity(record.id.as_str().into()),
+                    &encoding::decode(&record.value)?,
+                )
+            })
+            .await?;
+        if let Some(admin) = &self.admin {
+            let place = page.items.partition_point(|known| known.identity < *admin);
+            // Where more follow, the admin may belong behind this page.
+            let is_here = place < page.items.len() || !page.more;
+            let is_there = page
+                .items
+                .get(place)
+                .is_some_and(|known| known.identity == *admin);
+            let is_asked_for = admin.as_str().starts_with(query.prefix)
+                && query.after.is_none_or(|after| admin.as_str() > after);
+            if is_here && is_asked_for {
+                if is_there {
+                    page.items.remove(place);
+                }
+                page.items.insert(place, self.the_admin(admin));
+                if page.items.len() > query.limit.clamp(1, PAGE) {
+                    page.items.pop();
+                    page.more = true;
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    /// [`KmsError::PolicyNotFound`], or the table failed.
+    pub async fn policy(&self, caller: &Caller, name: &PolicyName) -> Result<PathPolicy, KmsError> {
+        caller.may_on_name(Action::ReadAccess, name.as_str())?;
+        let (stored, _) = self
+            .read_policy(name)
+            .await?
+            .ok_or_else(|| KmsError::PolicyNotFound(name.to_string()))?;
+        Ok(policy(name, stored))
+    }
+
+    /// The policies.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn list_policies(
+        &self,
+        caller: &Caller,
+        query: NameQuery<'_>,
+    ) -> Result<NamesPage<PathPolicy>, KmsError> {
+        caller.may_ever(Action::ReadAccess)?;
+        self.page(Kind::Policy, query, |record| {
+            let name = PolicyName(record.id.as_str().into());
+            Ok(policy(&name, encoding::decode(&record.value)?))
+        })
+        .await
+    }
+
+    async fn page<T>(
+        &self,
+        kind: Kind,
+        query: NameQuery<'_>,
+        read: impl Fn(&Record) -> Result<T, KmsError> + Send,
+    ) -> Result<NamesPage<T>, KmsError> {
+        let limit = query.limit.clamp(1, PAGE);
+        let page = self
+            .table
+            .page(kind, query.prefix, query.after, limit)
+            .await?;
+        Ok(NamesPage {
+            items: page.records.iter().map(read).collect::<Result<_, _>>()?,
+            more: page.more,
+        })
+    }
+
+    fn the_admin(&self, identity: &Identity) -> KnownIdentity {
+        KnownIdentity {
+            identity: identity.clone(),
+            policy: None,
+            created_at: self.serving_since,
+            created_by: None,
+        }
+    }
+
+    /// The identity and the policy that it has, each at most the state TTL old. One whose policy is gone has none.
+    async fn assigned(
+        &self,
+        identity: &Identity,
+    ) -> Result<Option<(Arc<StoredIdentity>, Arc<CachedPolicy>)>, KmsError> {
+        let Some(stored) = self.cached(identity).await? else {
+            return Ok(None);
+        };
+        let policy = self
+            .cached_policy(&PolicyName(stored.policy.as_str().into()))
+            .await?;
+        Ok(policy
+            .filter(|policy| policy.stored.generation == stored.generation)
+            .map(|policy| (stored, policy)))
+    }
+
+    async fn cached(&self, identity: &Identity) -> Result<Option<Arc<StoredIdentity>>, KmsError> {
+        let now = self.clock.monotonic();
+        if let Some(stored) = self.identities.get(identity, now, self.state_ttl) {
+            return Ok(Some(stored));
+        }
+        let ticket = self.identities.begin(now);
+        let Some((stored, _)) = self.read(identity).await? else {
+            return Ok(None);
+        };
+        let stored = Arc::new(stored);
+        self.identities.insert(
+            ticket,
+            identity.clone(),
+            Arc::clone(&stored),
+            self.state_ttl,
+        );
+        Ok(Some(stored))
+    }
+
+    async fn cached_policy(
+        &self,
+        name: &PolicyName,
+    ) -> Result<Option<Arc<CachedPolicy>>, KmsError> {
+        let now = self.clock.monotonic();
+        if let Some(policy) = self.policies.get(name, now, self.state_ttl) {
+            return Ok(Some(policy));
+        }
+        let ticket = self.policies.begin(now);
+        let Some((stored, _)) = self.read_policy(name).await? else {
+            return Ok(None);
+        };
+        let policy = Arc::new(CachedPolicy {
+            rules: Arc::new(PathRules::compile(stored.rules.clone())),
+            stored,
+        });
+        self.policies
+            .insert(ticket, name.clone(), Arc::clone(&policy), self.state_ttl);
+        Ok(Some(policy))
+    }
+
+    async fn read(
+        &self,
+        identity: &Identity,
+    ) -> Result<Option<(StoredIdentity, Revision)>, KmsError> {
+        read(self.table.as_ref(), Kind::Identity, identity.as_str()).await
+    }
+
+    async fn read_policy(
+        &self,
+        name: &PolicyName,
+    ) -> Result<Option<(StoredPolicy, Revision)>, KmsError> {
+        read(self.table.as_ref(), Kind::Policy, name.as_str()).await
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(
+    table: &dyn TableReader,
+    kind: Kind,
+    id: &str,
+) -> Result<Option<(T, Revision)>, KmsError> {
+    match table.get(kind, id, Consistency::Strong).await? {
+        Some(record) => Ok(Some((encoding::decode(&record.value)?, record.revision))),
+        None => Ok(None),
+    }
+}
+
+fn unknown(identity: &Identity) -> impl FnOnce() -> KmsError {
+    || KmsError::IdentityNotFound(identity.to_string())
+}
+
+fn known(identity: &Identity, stored: &StoredIdentity) -> Result<KnownIdentity, KmsError> {
+    let policy = PolicyName::parse(&stored.policy)
+        .map_err(|_| Fault::plain("an identity's record names no policy"))?;
+    Ok(KnownIdentity {
+        identity: identity.clone(),
+        policy: Some(policy),
+        created_at: stored.created_at,
+        created_by: Some(stored.created_by.clone()),
+    })
+}
+
+fn policy(name: &PolicyName, stored: StoredPolicy) -> PathPolicy {
+    PathPolicy {
+        name: name.clone(),
+        rules: stored.rules,
+        created_at: stored.created_at,
+        created_by: stored.created_by,
+    }
+}
