@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_auth::certificate::Unidentified;
-use keyway_deployment_assembly::{Proof, Settings, Writing};
+use keyway_deployment_assembly::{KesSettings, Proof, Settings, Writing};
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
@@ -133,6 +133,10 @@ impl MemorySite {
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
             open_legacy_kes: false,
+            kes: KesSettings {
+                admin: Some(Identity::parse(KES_ADMIN).expect("an identity")),
+                ..KesSettings::default()
+            },
         };
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
@@ -145,19 +149,17 @@ impl MemorySite {
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
-        let admin = Identity::parse(KES_ADMIN).expect("an identity");
-        let identities = ports.reading().identities(&settings, Some(admin));
         let mut of_kes = kes::key_routes(&keys, deletion);
         of_kes.extend(kes::datakey_routes(&server.data_keys, Sealing::Keyway));
         of_kes.extend(kes::access_routes(
-            &identities,
-            &ports.identity_control(&identities),
+            &server.identities,
+            &ports.identity_control(&server),
         ));
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
         of_kes.extend(kes::service_routes(&server.service, &machine, &ports.clock));
         let open = OpenPaths::parse(open).expect("paths");
         let kes = Mount::new(
-            Kes::new(identity_of, Arc::clone(&identities), open),
+            Kes::new(identity_of, Arc::clone(&server.identities), open),
             kes::PREFIXES.to_vec(),
             of_kes,
         )

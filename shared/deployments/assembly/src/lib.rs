@@ -3,6 +3,7 @@
 //! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
 //! write it whatever its code says.
 
+mod kes;
 mod machine;
 mod settings;
 mod system;
@@ -29,6 +30,7 @@ use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
@@ -71,6 +73,8 @@ pub struct Server {
     pub data_keys: Arc<DataKeys>,
     /// The service's state.
     pub service: Arc<Service>,
+    /// Tells the identities of KES's API apart and knows their policies.
+    pub identities: Arc<Identities>,
     wrappers: Arc<Wrappers>,
     reader: Arc<KeyReader>,
 }
@@ -131,21 +135,15 @@ impl Reading {
                 .with_legacy_kes(settings.open_legacy_kes),
             ),
             service,
+            identities: Arc::new(Identities::new(
+                Arc::clone(table),
+                Arc::clone(clock),
+                state_ttl,
+                settings.kes.admin.clone(),
+            )),
             wrappers,
             reader,
         }
-    }
-}
-
-impl Reading {
-    /// What tells identities apart and knows their policies. The admin may do everything.
-    pub fn identities(&self, settings: &Settings, admin: Option<Identity>) -> Arc<Identities> {
-        Arc::new(Identities::new(
-            Arc::clone(&self.table),
-            Arc::clone(&self.clock),
-            settings.state_ttl(),
-            admin,
-        ))
     }
 }
 
@@ -225,8 +223,12 @@ impl Writing {
         ))
     }
 
-    /// The operations on identities and their policies, of the process that `identities` serves.
-    pub fn identity_control(&self, identities: &Arc<Identities>) -> Arc<IdentityControl> {
+    /// The operations on identities and their policies, of the process that `server` serves.
+    pub fn identity_control(&self, server: &Server) -> Arc<IdentityControl> {
+        self.control_of(&server.identities)
+    }
+
+    fn control_of(&self, identities: &Arc<Identities>) -> Arc<IdentityControl> {
         Arc::new(IdentityControl::new(
             Arc::clone(&self.table),
             Arc::clone(identities),
@@ -242,7 +244,7 @@ impl Writing {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
         let clock = Arc::clone(&self.clock);
         let identities = Arc::new(Identities::new(table, clock, Duration::ZERO, admin));
-        let control = self.identity_control(&identities);
+        let control = self.control_of(&identities);
         (identities, control)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_crypto::EncryptionContext;
-use keyway_deployment_assembly::{Proof, Server, Settings, Writing};
+use keyway_deployment_assembly::{KesSettings, Proof, Server, Settings, Writing};
 use keyway_domain::access::{Caller, Grant, RootAccessKey};
 use keyway_domain::datakey::DataKeySpec;
 use keyway_domain::keyring::RootKeyring;
@@ -52,6 +52,7 @@ async fn deployment() -> Deployment {
             allow_immediate_deletion: false,
             cors_origins: Cors::Off,
             open_legacy_kes: false,
+            kes: KesSettings::default(),
         },
     }
 }

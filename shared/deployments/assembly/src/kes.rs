@@ -1,0 +1,113 @@
+//! What an operator sets of KES's server API.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use keyway_auth::certificate::{Front, FrontHeader, Fronts};
+use keyway_domain::datakey::Sealing;
+use keyway_domain::identity::Identity;
+use keyway_domain::keys::{Deletion, DeletionWindow};
+
+/// How KES's server API is served.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KesSettings {
+    /// Who may do everything in KES's API: the SHA-256 of the public key of a certificate, as `keyway identity of` tells it
+    #[arg(id = "kes_admin", long = "kes-admin-identity", env = "KEYWAY_KES_ADMIN", value_name = "HEX",
+          default_value = "", hide_default_value = true, value_parser = admin)]
+    pub admin: Named<Identity>,
+
+    /// Paths of KES's API that need no certificate, with commas between them, of /v1/ready, /v1/status, /v1/metrics and /v1/api
+    #[arg(
+        id = "kes_open",
+        long = "kes-open",
+        env = "KEYWAY_KES_OPEN",
+        value_name = "PATHS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub open: String,
+
+    /// What becomes of a key that KES's API deletes
+    #[arg(id = "kes_delete", long = "kes-delete", env = "KEYWAY_KES_DELETE", value_enum, default_value_t = OnDelete::Destroy)]
+    pub delete: OnDelete,
+
+    /// What ciphertexts of KES's API look like
+    #[arg(id = "kes_ciphertext", long = "kes-ciphertext", env = "KEYWAY_KES_CIPHERTEXT", value_enum, default_value_t = Ciphertext::Keyway)]
+    pub ciphertext: Ciphertext,
+
+    /// The header in which a proxy tells of its clients' certificates: X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert or
+    /// X-Amzn-Mtls-Clientcert-Leaf
+    #[arg(id = "kes_front_header", long = "kes-proxy-header", env = "KEYWAY_KES_PROXY_HEADER", value_name = "NAME",
+          default_value = "", hide_default_value = true, value_parser = or_none::<FrontHeader>)]
+    pub front_header: Named<FrontHeader>,
+
+    /// With --kes-proxy-header: the proxies that are believed, as addresses, networks or identities with commas between them
+    #[arg(id = "kes_fronts", long = "kes-proxies", env = "KEYWAY_KES_PROXIES", value_name = "LIST",
+          default_value = "", hide_default_value = true, value_parser = or_none::<Fronts>)]
+    pub fronts: Named<Fronts>,
+}
+
+/// What may be named or not. A template passes an empty text for what is not.
+pub(crate) type Named<T> = Option<T>;
+
+fn or_none<T: FromStr>(text: &str) -> Result<Named<T>, T::Err> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some)
+}
+
+fn admin(text: &str) -> Result<Named<Identity>, String> {
+    let proven = or_none::<keyway_auth::certificate::Identity>(text);
+    let proven = proven.map_err(|error| error.to_string())?;
+    proven
+        .map(|identity| Identity::parse(&identity.to_string()))
+        .transpose()
+        .map_err(|_| "is no identity".to_owned())
+}
+
+/// What becomes of a key that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OnDelete {
+    /// It is destroyed at once, as KES promises
+    #[default]
+    Destroy,
+    /// It serves no more, and is destroyed a week later unless that is cancelled
+    Schedule,
+}
+
+/// What ciphertexts look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Ciphertext {
+    /// Keyway's own format
+    #[default]
+    Keyway,
+    /// KES's, so that KES can open them again, under keys that were brought from there and never rotated since
+    Kes,
+}
+
+impl KesSettings {
+    /// What becomes of a key that is deleted.
+    pub fn deletion(&self) -> Deletion {
+        match self.delete {
+            OnDelete::Destroy => Deletion::Immediate,
+            OnDelete::Schedule => Deletion::Scheduled(DeletionWindow::DEFAULT),
+        }
+    }
+
+    /// What ciphertexts look like.
+    pub fn sealing(&self) -> Sealing {
+        match self.ciphertext {
+            Ciphertext::Keyway => Sealing::Keyway,
+            Ciphertext::Kes => Sealing::Kes,
+        }
+    }
+
+    /// The proxy that is believed about its clients' certificates, of those that are named or else of `otherwise`.
+    pub fn front(&self, otherwise: Option<Fronts>) -> Option<Front> {
+        Some(Front {
+            header: self.front_header?,
+            fronts: self.fronts.clone().or(otherwise)?,
+        })
+    }
+}
