@@ -12,7 +12,6 @@ mod cors;
 mod golden;
 mod house;
 mod kes;
-mod kes_documents;
 mod minio;
 mod openapi;
 mod refusals;

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -340,6 +341,14 @@ impl Server {
     pub fn first_line(&self) -> Value {
         let log = self.log.so_far();
         serde_json::from_str(log.lines().next().expect("a line")).expect("the log is JSON")
+    }
+
+    /// Where it serves KES's API.
+    pub fn kes(&self) -> SocketAddr {
+        let line = self.log.serving().expect("it serves");
+        let line: Value = serde_json::from_str(&line).expect("the log is JSON");
+        let address = line["kes"].as_str().expect("it serves KES's API");
+        address.parse().expect("an address")
     }
 
     /// What it has logged so far.

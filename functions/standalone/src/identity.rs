@@ -144,7 +144,7 @@ fn self_signed(pair: &KeyPair) -> anyhow::Result<rcgen::Certificate> {
 }
 
 /// Writes a file that is not there yet: a key that is, may be all that somebody has.
-fn write_new(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_new(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
     let write = || {
         let mut file: File = OpenOptions::new()
             .write(true)

@@ -8,6 +8,7 @@ mod access_key;
 mod identity;
 mod import;
 mod kes_config;
+mod kes_listener;
 mod moving;
 mod place;
 mod serve;

@@ -18,12 +18,16 @@ use keyway_dialect_rustfs::{
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
+use keyway_domain::machine::Machine;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site};
-use keyway_runtime_hyper::{Clients, LogFormat, Tls, listen, listen_tls, start_log, stop_signal};
+use keyway_runtime_hyper::{
+    Bounds, Clients, LogFormat, Tls, listen, listen_tls, serve_all, start_log, stop_signal,
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
+use crate::kes_listener::{self, KesListener};
 use crate::place::{Deployment, buckets};
 use crate::tell;
 
@@ -37,6 +41,9 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     settings: Settings,
+
+    #[command(flatten)]
+    kes: KesListener,
 
     /// Address to listen on; port 0 takes a free one and the log says which
     #[arg(
@@ -93,7 +100,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .map_err(anyhow::Error::from_boxed)
         .context("--log")?;
     let stop = stop_signal()?;
-    let machine = Arc::new(SystemMachine::start()) as _;
+    let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let (ports, kept) = serve.deployment.open().await?;
     let root = match kept {
@@ -169,18 +176,29 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
     let address = listener.local_addr()?;
+    let mut listeners = vec![(listener, site)];
+    let on_aws = serve.deployment.aws.name().is_some();
+    let folder = (!on_aws).then_some(serve.deployment.operator.data_dir.as_path());
+    let mut kes_address = None;
+    if let Some(listener) = serve.kes.open(folder).await? {
+        kes_address = Some(listener.local_addr()?);
+        let mount = kes_listener::mount(&serve.settings.kes, &server, &ports, &keys, &machine)?;
+        let site = Site::new(instance(ports.random.as_ref())?, mount);
+        listeners.push((listener, Arc::new(site)));
+    }
     tracing::info!(
         healthy = true,
         status,
         listen = %address,
         tls = encrypted.then_some(true),
+        kes = kes_address.map(display),
         version = env!("CARGO_PKG_VERSION"),
-        data_dir = serve.deployment.aws.name().is_none().then(|| display(serve.deployment.operator.data_dir.display())),
+        data_dir = folder.map(|folder| display(folder.display())),
         table = serve.deployment.aws.name(),
         "keyway is serving"
     );
     let upkeep = tokio::spawn(keep_up(server));
-    keyway_runtime_hyper::serve(listener, site, stop).await;
+    serve_all(listeners, &Bounds::default(), stop).await;
     upkeep.abort();
     janitor.abort();
     tracing::info!("keyway has stopped");

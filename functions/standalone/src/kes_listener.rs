@@ -1,0 +1,174 @@
+//! The listener of KES's server API: TLS, with clients known by their certificates.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use keyway_auth::certificate::fingerprint;
+use keyway_deployment_assembly::{KesSettings, Server, Writing};
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_domain::keys::Keys;
+use keyway_domain::machine::Machine;
+use keyway_http::Mount;
+use keyway_runtime_hyper::{Clients, Listener, Tls, listen_tls};
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
+
+use crate::identity::write_new;
+
+/// Where KES's server API is served.
+#[derive(Args)]
+pub(crate) struct KesListener {
+    /// Serve KES's API with TLS on this address, 127.0.0.1:7373 when none is given; port 0 takes a free one
+    #[arg(
+        long,
+        env = "KEYWAY_KES_LISTEN",
+        value_name = "ADDRESS:PORT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:7373"
+    )]
+    kes_listen: Option<SocketAddr>,
+
+    /// The certificate of KES's listener, and its chain after it, in PEM; read again when it changes. Without it, one is
+    /// made for loopback
+    #[arg(
+        long,
+        env = "KEYWAY_KES_CERT",
+        value_name = "FILE",
+        requires = "kes_key"
+    )]
+    kes_cert: Option<PathBuf>,
+
+    /// The key of --kes-cert in PEM
+    #[arg(
+        long,
+        env = "KEYWAY_KES_KEY",
+        value_name = "FILE",
+        requires = "kes_cert"
+    )]
+    kes_key: Option<PathBuf>,
+
+    /// Take only clients' certificates that an authority of this PEM file has issued. Without it any is taken, for it is
+    /// its key's hash that says who a client is
+    #[arg(long, env = "KEYWAY_KES_CLIENT_CA", value_name = "FILE")]
+    kes_client_ca: Option<PathBuf>,
+}
+
+/// The listener's certificate and key where they are made here, in the data folder.
+const CERTIFICATE: &str = "kes-listener.crt";
+const KEY: &str = "kes-listener.key";
+
+impl KesListener {
+    /// The listener, if there is to be one. `folder` is where a certificate is kept that is made here; without one it
+    /// lasts as long as the process.
+    pub(crate) async fn open(&self, folder: Option<&Path>) -> anyhow::Result<Option<Listener>> {
+        let Some(address) = self.kes_listen else {
+            return Ok(None);
+        };
+        let clients = match &self.kes_client_ca {
+            None => Clients::Asked,
+            Some(authorities) => Clients::IssuedBy(authorities.clone()),
+        };
+        let tls = match (&self.kes_cert, &self.kes_key) {
+            (Some(certificate), Some(key)) => Tls::from_files(certificate, key, clients)
+                .context("--kes-cert, --kes-key and --kes-client-ca")?,
+            _ if !address.ip().is_loopback() => bail!(
+                "--kes-listen {address} is not loopback: pass the certificate that its clients know, with --kes-cert and --kes-key"
+            ),
+            _ => self_signed(folder, clients)?,
+        };
+        let listener = listen_tls(address, tls).await;
+        listener
+            .with_context(|| format!("--kes-listen {address}"))
+            .map(Some)
+    }
+}
+
+/// The certificate that was made here, or a new one.
+fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<Tls> {
+    let kept = folder.map(|folder| (folder.join(CERTIFICATE), folder.join(KEY)));
+    let tls = match &kept {
+        Some((certificate, key)) => {
+            if !certificate.exists() {
+                let (made, pair) = certificate_for_loopback()?;
+                // The key first: whoever finds the certificate finds both. A key without one was left by a start
+                // that was broken off, and nobody knows it.
+                if key.exists() {
+                    std::fs::remove_file(key).with_context(|| key.display().to_string())?;
+                }
+                write_new(key, 0o600, Zeroizing::new(pair.serialize_pem()).as_bytes())?;
+                write_new(certificate, 0o644, made.pem().as_bytes())?;
+            }
+            let der = CertificateDer::from_pem_file(certificate)
+                .map_err(|error| anyhow!("{}: {error}", certificate.display()))?;
+            tracing::info!(
+                certificate = %certificate.display(),
+                sha256 = fingerprint(&der),
+                "KES's listener has a certificate of its own making, for loopback"
+            );
+            Tls::from_files(certificate, key, clients)?
+        }
+        None => {
+            let (made, pair) = certificate_for_loopback()?;
+            tracing::info!(
+                sha256 = fingerprint(made.der()),
+                "KES's listener has a certificate of its own making, for loopback and until this process ends"
+            );
+            Tls::from_der(made.der().to_vec(), pair.serialize_der(), &clients)?
+        }
+    };
+    Ok(tls)
+}
+
+fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
+    let pair = KeyPair::generate().context("the key of KES's listener could not be made")?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "keyway");
+    params.subject_alt_names = vec![
+        SanType::DnsName("localhost".try_into()?),
+        SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+        SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
+    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let made = params
+        .self_signed(&pair)
+        .context("the certificate of KES's listener could not be made")?;
+    Ok((made, pair))
+}
+
+/// Every route of KES's API.
+pub(crate) fn mount(
+    settings: &KesSettings,
+    server: &Server,
+    ports: &Writing,
+    keys: &Arc<Keys>,
+    machine: &Arc<dyn Machine>,
+) -> anyhow::Result<Mount<Kes>> {
+    let open = OpenPaths::parse(&settings.open).context("--kes-open (KEYWAY_KES_OPEN)")?;
+    if settings.front_header.is_some() != settings.fronts.is_some() {
+        bail!("--kes-proxy-header and --kes-proxies belong together");
+    }
+    if settings.admin.is_none() {
+        tracing::warn!(
+            "KES's API has no admin: only identities that have a policy can use it; set --kes-admin-identity"
+        );
+    }
+    let mut routes = kes::key_routes(keys, settings.deletion());
+    routes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
+    routes.extend(kes::access_routes(
+        &server.identities,
+        &ports.identity_control(server),
+    ));
+    routes.extend(kes::service_routes(&server.service, machine, &ports.clock));
+    let identities = Arc::clone(&server.identities);
+    let dialect = Kes::new(Proven(settings.front(None)), identities, open);
+    Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)
+}

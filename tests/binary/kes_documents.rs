@@ -1,0 +1,325 @@
+//! Every example of KES's two documents against the running binary, by the documents' own tool: `curl` with a key and a
+//! certificate in files.
+
+use std::process::Stdio;
+
+use keyway_tests::{Answer, Server, ServerOptions, kes_error};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::folder;
+
+/// An example: method, path, what it sends, and what of the answer the document shows.
+type Example = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Answer) -> bool,
+);
+
+const IDENTITY: &str = "a4eac2d875d60ef25b068965c4e850aac074028dc576f3699276c6ea0ae1828f";
+
+fn is_empty(answer: &Answer) -> bool {
+    answer.status == 200 && answer.body.is_empty()
+}
+
+fn has(answer: &Answer, fields: &[&str]) -> bool {
+    let body = answer.ok();
+    fields.iter().all(|field| body.get(field).is_some())
+}
+
+fn sealed(answer: &Answer) -> bool {
+    has(answer, &["plaintext", "ciphertext"])
+}
+
+/// As the 0.7 document's curl sends them: with `Accept: */*`, and deleting with POST.
+const FIRST: &[Example] = &[
+    ("GET", "/version", "", |answer| has(answer, &["version"])),
+    ("POST", "/v1/key/create/my-key", "", is_empty),
+    ("POST", "/v1/key/create/my-key1", "", is_empty),
+    ("POST", "/v1/key/create/my-key2", "", is_empty),
+    ("GET", "/v1/key/list/my-key*", "", |answer| {
+        answer.body == "{\"name\":\"my-key\"}\n{\"name\":\"my-key1\"}\n{\"name\":\"my-key2\"}\n"
+    }),
+    (
+        "POST",
+        "/v1/key/import/my-key3",
+        r#"{"bytes":"uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI="}"#,
+        is_empty,
+    ),
+    ("POST", "/v1/key/generate/my-key", "{}", sealed),
+    (
+        "POST",
+        "/v1/key/encrypt/my-key",
+        r#"{"plaintext":"SGVsbG8gV29ybGQhCg=="}"#,
+        |answer| has(answer, &["ciphertext"]),
+    ),
+    ("POST", "/v1/key/delete/my-key", "", is_empty),
+    (
+        "POST",
+        "/v1/policy/write/my-policy",
+        r#"{"paths":["/v1/key/generate/my-key","/v1/key/decrypt/my-key"]}"#,
+        is_empty,
+    ),
+    ("GET", "/v1/policy/read/my-policy", "", |answer| {
+        answer.ok()["allow"] == json!({"/v1/key/generate/my-key": {}, "/v1/key/decrypt/my-key": {}})
+    }),
+    ("GET", "/v1/policy/list/*", "", |answer| {
+        answer.ok() == json!(["my-policy"])
+    }),
+    (
+        "POST",
+        "/v1/identity/assign/my-policy/a4eac2d875d60ef25b068965c4e850aac074028dc576f3699276c6ea0ae1828f",
+        "",
+        is_empty,
+    ),
+    ("GET", "/v1/identity/list/*", "", |answer| {
+        answer.ok() == json!({ IDENTITY: "my-policy" })
+    }),
+    (
+        "DELETE",
+        "/v1/identity/forget/a4eac2d875d60ef25b068965c4e850aac074028dc576f3699276c6ea0ae1828f",
+        "",
+        is_empty,
+    ),
+    ("DELETE", "/v1/policy/delete/my-policy", "", is_empty),
+];
+
+/// As the 2023 document's curl sends them.
+const SECOND: &[Example] = &[
+    ("GET", "/version", "", |answer| {
+        has(answer, &["version", "commit"])
+    }),
+    ("HEAD", "/v1/ready", "", is_empty),
+    ("GET", "/v1/ready", "", is_empty),
+    ("GET", "/v1/api", "", |answer| {
+        answer.ok().as_array().unwrap().iter().all(|api| {
+            ["method", "path", "max_body", "timeout"]
+                .iter()
+                .all(|field| api.get(field).is_some())
+        })
+    }),
+    ("GET", "/v1/status", "", |answer| {
+        has(
+            answer,
+            &[
+                "version",
+                "os",
+                "arch",
+                "uptime",
+                "num_cpu",
+                "num_cpu_used",
+                "mem_heap_used",
+                "mem_stack_used",
+            ],
+        )
+    }),
+    ("PUT", "/v1/key/create/my-key", "", is_empty),
+    ("PUT", "/v1/key/create/my-key-2", "", is_empty),
+    ("GET", "/v1/key/list/my-key", "", |answer| {
+        answer.ok()["names"] == json!(["my-key", "my-key-2"])
+    }),
+    (
+        "PUT",
+        "/v1/key/import/imported",
+        r#"{"bytes":"uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI="}"#,
+        is_empty,
+    ),
+    ("PUT", "/v1/key/generate/my-key", "{}", sealed),
+    (
+        "PUT",
+        "/v1/key/encrypt/my-key",
+        r#"{"plaintext":"SGVsbG8gV29ybGQhCg=="}"#,
+        |answer| has(answer, &["ciphertext"]),
+    ),
+    // Of the example's message, the base64 that every client sends; as it stands there it is no base64.
+    (
+        "PUT",
+        "/v1/key/hmac/my-key",
+        r#"{"message":"RGF0YSB0byB1c2UgdG8gZ2VuZXJhdGUgdGhlIEhNQUMgc2VjcmV0"}"#,
+        |answer| has(answer, &["hmac"]),
+    ),
+    (
+        "PUT",
+        "/v1/key/hmac/my-key",
+        r#"{"message":"Data to use to generate the HMAC secret"}"#,
+        |answer| kes_error(answer) == (400, "invalid request body".to_owned()),
+    ),
+    ("DELETE", "/v1/key/delete/my-key", "", is_empty),
+    (
+        "POST",
+        "/v1/policy/write/my-policy",
+        r#"{"allow":{"/v1/key/generate/my-key":{},"/v1/key/decrypt/my-key":{}},"deny":{"/v1/key/decrypt/my-key-internal*":{}}}"#,
+        is_empty,
+    ),
+    ("POST", "/v1/policy/write/my-policy-2", "{}", is_empty),
+    ("GET", "/v1/policy/describe/my-policy", "", |answer| {
+        has(answer, &["name", "created_at", "created_by"])
+    }),
+    ("GET", "/v1/policy/read/my-policy", "", |answer| {
+        let body = answer.ok();
+        body["allow"] == json!({"/v1/key/generate/my-key": {}, "/v1/key/decrypt/my-key": {}})
+            && body["deny"] == json!({"/v1/key/decrypt/my-key-internal*": {}})
+    }),
+    ("GET", "/v1/policy/list/my-policy", "", |answer| {
+        answer.ok() == json!({"names": ["my-policy", "my-policy-2"], "continue_at": ""})
+    }),
+];
+
+/// A server, and an admin whose key and certificate are files, as the documents have them.
+struct Place {
+    folder: TempDir,
+    server: Server,
+    admin: String,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = folder();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (certificate, key) = (file("root.cert"), file("root.key"));
+        let (code, made, stderr) = ServerOptions::default()
+            .run(&[
+                "identity",
+                "new",
+                "--kind",
+                "ecdsa",
+                "--cert",
+                &certificate,
+                "--key",
+                &key,
+                "--output",
+                "json",
+            ])
+            .await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let admin = made["identity"].as_str().unwrap().to_owned();
+        let server = ServerOptions::default()
+            .argument("--kes-listen")
+            .argument("127.0.0.1:0")
+            .argument("--kes-admin-identity")
+            .argument(&admin)
+            .start(&folder.path().join("data"))
+            .await;
+        Self {
+            folder,
+            server,
+            admin,
+        }
+    }
+
+    /// As the documents call, from the folder of those files.
+    async fn curl(&self, method: &str, path: &str, data: &str) -> Answer {
+        let mut curl = Command::new("curl");
+        curl.args(["--key", "root.key", "--cert", "root.cert"]);
+        match method {
+            "HEAD" => curl.args(["-I", "--request", "GET"]),
+            method => curl.args(["--request", method]),
+        };
+        if !data.is_empty() {
+            curl.args(["--data", data]);
+        }
+        let url = format!("https://{}{path}", self.server.kes());
+        let output = curl
+            .args([&url, "-k", "--globoff", "--silent", "--show-error"])
+            .args(["--output", "body"])
+            .args(["--write-out", "%{http_code} %{content_type}"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let (status, kind) = told.split_once(' ').unwrap();
+        let body = std::fs::read(self.folder.path().join("body")).unwrap_or_default();
+        std::fs::remove_file(self.folder.path().join("body")).ok();
+        let mut answer = http::Response::builder().status(status);
+        if !kind.is_empty() {
+            answer = answer.header("content-type", kind);
+        }
+        // What `-I` prints of the headers is no body.
+        let body = if method == "HEAD" { Vec::new() } else { body };
+        answer.body(body.into()).unwrap().into()
+    }
+}
+
+#[tokio::test]
+async fn every_example_of_both_documents_works() {
+    for examples in [FIRST, SECOND] {
+        let place = Place::new().await;
+        for (method, path, body, shown) in examples {
+            let answer = place.curl(method, path, body).await;
+            assert!(
+                shown(&answer),
+                "{method} {path}: {} {:?}",
+                answer.status,
+                answer.body
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
+    let place = Place::new().await;
+    place.curl("PUT", "/v1/key/create/my-key", "").await;
+    for method in ["PUT", "POST"] {
+        let made: Value = place
+            .curl(method, "/v1/key/generate/my-key", "{}")
+            .await
+            .ok();
+        let body = json!({ "ciphertext": made["ciphertext"] }).to_string();
+        let opened = place
+            .curl(method, "/v1/key/decrypt/my-key", &body)
+            .await
+            .ok();
+        assert_eq!(opened, json!({ "plaintext": made["plaintext"] }));
+    }
+    // The document's own ciphertext is of another key, and of a derivation that no KES opens any more.
+    let foreign = json!({"ciphertext": "eyJhZWFkIjoiQUVTLTI1Ni1HQ00iLCJpdiI6ImJWbHRZVDdpUEtxUjNFYWpvaHp3cmc9PSIsIm5vbmNlIjoiSWxqaHBNcWViUUF5d1MxbyIsImJ5dGVzIjoiYlpNL1liU0E4ZSswVnFSUDhaR2UvdDJHQThrbzRBeXcwNGZBam1KWkIxKzk2OTg4VXYwcFJmRjEvS3poM1hGeCJ9"});
+    let answer = place
+        .curl("POST", "/v1/key/decrypt/my-key", &foreign.to_string())
+        .await;
+    let refused = (
+        400,
+        "decryption failed: ciphertext is not authentic".to_owned(),
+    );
+    assert_eq!(kes_error(&answer), refused);
+}
+
+#[tokio::test]
+async fn identities_of_the_second_document() {
+    let place = Place::new().await;
+    let who = "413c35cb06a9e1aa142ccebf829c96cbfd16162131a92f5ec8c9006f6fc5c9dc";
+    for (path, body) in [
+        ("/v1/policy/write/my-policy", "{}".to_owned()),
+        (
+            "/v1/policy/assign/my-policy",
+            json!({ "identity": who }).to_string(),
+        ),
+    ] {
+        assert!(is_empty(&place.curl("POST", path, &body).await));
+    }
+    let path = format!("/v1/identity/describe/{who}");
+    let described = place.curl("GET", &path, "").await.ok();
+    assert_eq!(described["policy"], "my-policy");
+    assert_eq!(described["admin"], false);
+    assert_eq!(described["created_by"], place.admin.as_str());
+    assert!(described.get("created_at").is_some());
+    let own = place
+        .curl("GET", "/v1/identity/self/describe", "")
+        .await
+        .ok();
+    assert_eq!(
+        (&own["identity"], &own["admin"]),
+        (&json!(place.admin), &json!(true))
+    );
+    assert!(own.get("created_at").is_some());
+    let listed = place.curl("GET", "/v1/identity/list/", "").await.ok();
+    let mut all = [place.admin.as_str(), who];
+    all.sort_unstable();
+    assert_eq!(listed, json!({"identities": all, "continue_at": ""}));
+}
