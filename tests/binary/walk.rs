@@ -1,4 +1,4 @@
-//! The README's walk, run as it stands.
+//! The walks of the README and of other documents, run as they stand.
 
 use std::fs;
 use std::process::Stdio;
@@ -23,7 +23,7 @@ fn steps(readme: &str) -> Vec<Step> {
     let walk = readme
         .split_once("<!-- walk -->")
         .and_then(|(_, rest)| rest.split_once("<!-- /walk -->"));
-    let (walk, _) = walk.expect("README.md has a walk between <!-- walk --> and <!-- /walk -->");
+    let (walk, _) = walk.expect("it has a walk between <!-- walk --> and <!-- /walk -->");
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in walk.lines() {
@@ -123,15 +123,29 @@ impl Drop for Session {
 
 #[tokio::test]
 async fn the_readme_walk_shows_what_happens() {
-    let readme = fs::read_to_string(format!("{REPOSITORY}/README.md"))
-        .expect("README.md, which has the walk, is there");
-    // Its port may be taken here.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
+    walk("README.md").await;
+}
+
+#[tokio::test]
+async fn the_walk_through_the_api_of_kes_shows_what_happens() {
+    walk("docs/kes.md").await;
+}
+
+async fn walk(document: &str) {
+    let mut text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
+        .expect("the document that has the walk is there");
+    // Its ports may be taken here. Both are held until both are known, so that they are two.
+    let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [address, kes] = free
+        .each_ref()
+        .map(|free| free.local_addr().unwrap().to_string());
     drop(free);
-    let steps = steps(&readme.replace("127.0.0.1:9000", &address));
+    text = text
+        .replace("127.0.0.1:9000", &address)
+        .replace("127.0.0.1:7373", &kes);
+    let steps = steps(&text);
     assert!(!steps.is_empty(), "the walk has no commands");
-    let Some(clients) = clients("the README's walk") else {
+    let Some(clients) = clients(document) else {
         return;
     };
 

@@ -152,11 +152,20 @@ fn each_outside_system_belongs_to_one_room() {
             ],
         ),
         ("hyper-rustls", &["keyway-secrets-vault"]),
-        ("rustls", &["keyway-runtime-hyper", "keyway-secrets-vault"]),
+        (
+            "rustls",
+            &[
+                "keyway-runtime-hyper",
+                "keyway-secrets-vault",
+                "keyway-tests",
+            ],
+        ),
         ("tokio-rustls", &["keyway-runtime-hyper"]),
         ("rustls-webpki", &["keyway-runtime-hyper"]),
         ("x509-cert", &["keyway-auth", "keyway-runtime-hyper"]),
-        ("rcgen", &["keyway"]),
+        ("rcgen", &["keyway", "keyway-tests"]),
+        ("reqwest", &["keyway-tests"]),
+        ("serde-saphyr", &["keyway"]),
         ("rustls-native-certs", &["keyway-secrets-vault"]),
         (
             "schemars",

@@ -47,13 +47,26 @@ pub(crate) fn load(
     until: Until,
     requests: &Path,
 ) -> Fallible<Load> {
+    run_loader(&["load"], address, pid, connections, until, requests)
+}
+
+/// As [`load`], by a loader that these first arguments name.
+pub(crate) fn run_loader(
+    how: &[&str],
+    address: &str,
+    pid: u32,
+    connections: usize,
+    until: Until,
+    requests: &Path,
+) -> Fallible<Load> {
     let until = match until {
         Until::Passed(time) => format!("{}ms", time.as_millis()),
         Until::Sent(count) => count.to_string(),
     };
     let before = process::cpu_seconds(pid)?;
     let output = std::process::Command::new(std::env::current_exe()?)
-        .args(["load", address, &connections.to_string(), &until])
+        .args(how)
+        .args([address, &connections.to_string(), &until])
         .arg(requests)
         .output()?;
     let used = process::cpu_seconds(pid)? - before;
@@ -103,7 +116,8 @@ fn read_requests(file: &str) -> Fallible<Vec<Vec<u8>>> {
     Ok(requests)
 }
 
-struct Plan {
+/// What the connections of a loader share.
+pub(crate) struct Plan {
     requests: Vec<Vec<u8>>,
     limit: usize,
     measured_from: Instant,
@@ -117,26 +131,7 @@ pub(crate) fn run(arguments: &[&str]) -> Fallible<()> {
     let &[address, connections, until, file] = arguments else {
         return Err("four arguments are needed".into());
     };
-    let requests = read_requests(file)?;
-    let begun = Instant::now();
-    let plan = Rc::new(match until.strip_suffix("ms") {
-        Some(time) => Plan {
-            requests,
-            limit: usize::MAX,
-            measured_from: begun + WARM_UP,
-            ends: begun + WARM_UP + Duration::from_millis(time.parse()?),
-            sent: Cell::default(),
-            milliseconds: RefCell::default(),
-        },
-        None => Plan {
-            requests,
-            limit: until.parse()?,
-            measured_from: begun,
-            ends: begun + Duration::from_secs(3600),
-            sent: Cell::default(),
-            milliseconds: RefCell::default(),
-        },
-    });
+    let plan = Rc::new(Plan::read(until, file)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -151,40 +146,75 @@ pub(crate) fn run(arguments: &[&str]) -> Fallible<()> {
         Fallible::Ok(())
     }))?;
 
-    let seconds = plan.measured_from.elapsed().as_secs_f64();
-    let mut milliseconds = plan.milliseconds.take();
-    milliseconds.sort_by(f64::total_cmp);
-    let count = milliseconds.len();
-    let at = |hundredth: usize| {
-        milliseconds
-            .get(count * hundredth / 100)
-            .copied()
-            .ok_or("no request was answered")
-    };
-    let seen = serde_json::json!({
-        "per_second": count as f64 / seconds, "p50": at(50)?, "p99": at(99)?, "all": plan.sent.get(),
-    });
-    Ok(writeln!(std::io::stdout(), "{seen}")?)
+    plan.tell()
+}
+
+impl Plan {
+    pub(crate) fn read(until: &str, file: &str) -> Fallible<Self> {
+        let requests = read_requests(file)?;
+        let begun = Instant::now();
+        let (limit, measured_from, time) = match until.strip_suffix("ms") {
+            Some(time) => (
+                usize::MAX,
+                begun + WARM_UP,
+                WARM_UP + Duration::from_millis(time.parse()?),
+            ),
+            None => (until.parse()?, begun, Duration::from_secs(3600)),
+        };
+        Ok(Self {
+            requests,
+            limit,
+            measured_from,
+            ends: begun + time,
+            sent: Cell::default(),
+            milliseconds: RefCell::default(),
+        })
+    }
+
+    /// The next request and when it is sent, which is now; none when all is done.
+    pub(crate) fn next(&self) -> Fallible<Option<(&[u8], Instant)>> {
+        let (number, begun) = (self.sent.get(), Instant::now());
+        if number >= self.limit || begun >= self.ends {
+            return Ok(None);
+        }
+        self.sent.set(number + 1);
+        let request = self.requests.get(number % self.requests.len());
+        Ok(Some((request.ok_or("there are no requests")?, begun)))
+    }
+
+    /// A request that was sent then has its answer.
+    pub(crate) fn answered(&self, begun: Instant) {
+        if begun >= self.measured_from {
+            let took = begun.elapsed().as_secs_f64() * 1e3;
+            self.milliseconds.borrow_mut().push(took);
+        }
+    }
+
+    /// Says what was seen.
+    pub(crate) fn tell(&self) -> Fallible<()> {
+        let seconds = self.measured_from.elapsed().as_secs_f64();
+        let mut milliseconds = self.milliseconds.take();
+        milliseconds.sort_by(f64::total_cmp);
+        let count = milliseconds.len();
+        let at = |hundredth: usize| {
+            milliseconds
+                .get(count * hundredth / 100)
+                .copied()
+                .ok_or("no request was answered")
+        };
+        let seen = serde_json::json!({
+            "per_second": count as f64 / seconds, "p50": at(50)?, "p99": at(99)?, "all": self.sent.get(),
+        });
+        Ok(writeln!(std::io::stdout(), "{seen}")?)
+    }
 }
 
 async fn connection(address: String, plan: Rc<Plan>) -> Fallible<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut answer = Vec::with_capacity(128 * 1024);
-    loop {
-        let number = plan.sent.get();
-        let begun = Instant::now();
-        if number >= plan.limit || begun >= plan.ends {
-            return Ok(());
-        }
-        plan.sent.set(number + 1);
-        stream
-            .write_all(
-                plan.requests
-                    .get(number % plan.requests.len())
-                    .ok_or("there are no requests")?,
-            )
-            .await?;
+    while let Some((request, begun)) = plan.next()? {
+        stream.write_all(request).await?;
         answer.clear();
         while answer_length(&answer).is_none_or(|(_, whole)| answer.len() < whole) {
             if stream.read_buf(&mut answer).await? == 0 {
@@ -198,10 +228,7 @@ async fn connection(address: String, plan: Rc<Plan>) -> Fallible<()> {
             )
             .into());
         }
-        if begun >= plan.measured_from {
-            plan.milliseconds
-                .borrow_mut()
-                .push(begun.elapsed().as_secs_f64() * 1e3);
-        }
+        plan.answered(begun);
     }
+    Ok(())
 }

@@ -14,6 +14,7 @@
 )]
 
 mod client;
+mod kes;
 mod load;
 mod process;
 mod reference;
@@ -42,7 +43,9 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         // Processes of their own, started by the measurement below.
         ["load", rest @ ..] => load::run(rest),
+        ["load-tls", rest @ ..] => kes::load(rest),
         ["reference", answer] => reference::run(answer),
+        ["reference-tls", rest @ ..] => kes::reference(rest),
         // `cargo test --all-targets` runs this too, and has nothing to learn from it.
         others if !others.contains(&"--bench") => Ok(()),
         _ => measure(),
@@ -66,9 +69,20 @@ fn measure() -> Fallible<()> {
     let turn = Duration::try_from_secs_f64(seconds / f64::from(ROUNDS))?;
     Keyway::build()?;
     let mut report = Report::default();
-    speed::measure(&mut report, turn)?;
-    start::measure(&mut report)?;
-    scale::measure(&mut report, turn)?;
+    let wanted = std::env::var("KEYWAY_BENCH_ONLY").unwrap_or_default();
+    let wants = |name: &str| wanted.is_empty() || wanted == name;
+    if wants("speed") {
+        speed::measure(&mut report, turn)?;
+    }
+    if wants("kes") {
+        kes::measure(&mut report, turn)?;
+    }
+    if wants("start") {
+        start::measure(&mut report)?;
+    }
+    if wants("scale") {
+        scale::measure(&mut report, turn)?;
+    }
     report.print();
     Ok(())
 }

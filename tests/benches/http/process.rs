@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -14,8 +14,8 @@ pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
 /// A server, which ends with this value.
 pub(crate) struct Server {
     child: Child,
-    /// Kept open, for a server whose log goes nowhere would fail to write it.
-    _log: BufReader<ChildStdout>,
+    /// The first line of its log.
+    first: Value,
     /// Where it listens.
     pub(crate) address: String,
 }
@@ -32,15 +32,23 @@ impl Server {
         log.read_line(&mut line)?;
         let first: Value =
             serde_json::from_str(&line).map_err(|_| format!("a server did not start: {line}"))?;
-        let address = first
-            .get("listen")
-            .and_then(Value::as_str)
-            .ok_or("a server does not say where it listens")?;
-        Ok(Self {
+        // Somebody must read it, or the server would wait for that in the end.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let mut server = Self {
             child,
-            _log: log,
-            address: address.to_owned(),
-        })
+            address: String::new(),
+            first,
+        };
+        server.address = server.said("listen")?;
+        Ok(server)
+    }
+
+    /// A text that its first line has.
+    pub(crate) fn said(&self, name: &str) -> Fallible<String> {
+        let text = self.first.get(name).and_then(Value::as_str);
+        Ok(text
+            .ok_or_else(|| format!("a server does not say `{name}`"))?
+            .to_owned())
     }
 
     /// The bare server, answering what `answer` holds.
@@ -49,6 +57,15 @@ impl Server {
             Command::new(std::env::current_exe()?)
                 .arg("reference")
                 .arg(answer),
+        )
+    }
+
+    /// The bare server over TLS, answering what `answer` holds, with the certificate in this folder.
+    pub(crate) fn reference_over_tls(answer: &Path, folder: &Path) -> Fallible<Self> {
+        Self::start(
+            Command::new(std::env::current_exe()?)
+                .arg("reference-tls")
+                .args([answer, folder]),
         )
     }
 
@@ -121,6 +138,11 @@ impl Keyway {
 
     /// Starts it on a data folder, which it makes if there is none.
     pub(crate) fn start(data_dir: &Path) -> Fallible<Server> {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// As [`Keyway::start`], with more arguments.
+    pub(crate) fn start_with(data_dir: &Path, more: &[&str]) -> Fallible<Server> {
         let mut command = Command::new(Self::binary()?);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
@@ -129,7 +151,8 @@ impl Keyway {
         }
         command
             .args(["serve", "--start", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir);
+            .arg(data_dir)
+            .args(more);
         command
             .env("KEYWAY_ROOT_ACCESS_KEY", ROOT_ACCESS_KEY)
             .env("KEYWAY_ROOT_SECRET_KEY", ROOT_SECRET_KEY);

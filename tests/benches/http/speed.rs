@@ -128,7 +128,7 @@ fn compare(
     Ok(())
 }
 
-fn line(name: &str, loads: &[Load]) -> Fallible<()> {
+pub(crate) fn line(name: &str, loads: &[Load]) -> Fallible<()> {
     let of = |value: fn(&Load) -> f64| median(loads.iter().map(value).collect());
     let (per_second, p50) = (of(|load| load.per_second)?, of(|load| load.p50)?);
     let (p99, cpu) = (of(|load| load.p99)?, of(|load| load.cpu)?);
