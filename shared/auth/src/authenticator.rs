@@ -52,6 +52,16 @@ impl From<KmsError> for AuthError {
     }
 }
 
+impl AuthError {
+    /// A word for it that says nothing of the request.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "unauthenticated",
+            Self::Kms(error) => error.class(),
+        }
+    }
+}
+
 impl Authenticator {
     /// By signatures that are made with these access keys.
     pub fn new(credentials: Credentials, clock: Arc<dyn Clock>, rules: Rules) -> Self {
@@ -111,7 +121,7 @@ impl Signatures {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if token_matches {
-            Ok(credential.caller.clone())
+            Ok(credential.caller.of_new_request())
         } else {
             Err(Denied::SignatureMismatch.into())
         }

@@ -3,5 +3,7 @@
 mod authenticator;
 pub mod certificate;
 pub mod sigv4;
+mod trace;
 
 pub use authenticator::{AuthError, Authenticator};
+pub use trace::{operation, trace};

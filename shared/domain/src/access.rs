@@ -20,6 +20,7 @@ use crate::ports::{
     Clock, Consistency, Kind, Random, Record, SecretStore, StoreError, TableReader, TableWriter,
 };
 use crate::revision;
+use crate::trail::Trail;
 
 /// What a caller was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,8 @@ impl AllowedCall {
 pub struct Caller {
     principal: Arc<str>,
     grant: Arc<Grant>,
+    is_known: bool,
+    trail: Arc<Trail>,
 }
 
 impl Caller {
@@ -77,7 +80,41 @@ impl Caller {
         Self {
             principal: principal.into(),
             grant,
+            is_known: true,
+            trail: Arc::default(),
         }
+    }
+
+    /// A caller whom anybody can be: `principal` is proven, and nothing is known of whose it is.
+    pub(crate) fn stranger(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
+        Self {
+            is_known: false,
+            ..Self::new(principal, grant)
+        }
+    }
+
+    /// The same caller, of another request: nothing is noted of that one yet.
+    #[must_use]
+    pub fn of_new_request(&self) -> Self {
+        Self {
+            trail: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the deployment knows the principal, or has only proof that it is one.
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// What was noted of the request so far. Clones of a caller share it.
+    pub fn trail(&self) -> &Arc<Trail> {
+        &self.trail
+    }
+
+    /// Who it is, to be kept.
+    pub fn shared_principal(&self) -> Arc<str> {
+        Arc::clone(&self.principal)
     }
 
     /// Who it is: the id of the access key.
@@ -99,6 +136,10 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
+        // A listing asks about every key there is, and is about none.
+        if action != Action::ListKeys {
+            self.trail.key(key);
+        }
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 
@@ -107,6 +148,7 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub(crate) fn may_on_name(&self, action: Action, name: &str) -> Result<(), KmsError> {
+        self.trail.resource(name);
         match self.grant.as_ref() {
             Grant::Owner => Ok(()),
             Grant::Call(_) => self.judge(action, Some(Target::Key(name))),
@@ -128,6 +170,9 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may_on_bucket(&self, action: Action, bucket: &BucketName) -> Result<(), KmsError> {
+        if action != Action::ListAllMyBuckets {
+            self.trail.resource(bucket.as_str());
+        }
         self.judge(action, Some(Target::Bucket(bucket.as_str())))
     }
 
@@ -158,6 +203,13 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`] unless the caller may call the path.
     pub fn for_call(self, action: Action, path: &str) -> Result<Self, KmsError> {
+        // A refusal is told with what was asked for: the path ends in it.
+        if action.is_about_one_key()
+            && let Some((_, name)) = path.rsplit_once('/')
+            && let Ok(key) = KeyId::parse("key_id", name)
+        {
+            self.trail.key(&key);
+        }
         self.may_call(path)?;
         if matches!(self.grant.as_ref(), Grant::Owner) {
             return Ok(self);
@@ -167,8 +219,8 @@ impl Caller {
             path: path.into(),
         };
         Ok(Self {
-            principal: self.principal,
             grant: Arc::new(Grant::Call(call)),
+            ..self
         })
     }
 

@@ -135,6 +135,7 @@ impl DataKeys {
         context: &EncryptionContext,
         sealing: Sealing,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
+        caller.trail().context(context);
         let mut drawn = Zeroizing::new([0; 64]);
         self.random.fill(drawn.as_mut())?;
         let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
@@ -143,6 +144,7 @@ impl DataKeys {
         let sealed = self
             .seal(&serving, context, plaintext.expose(), fresh, sealing)
             .await?;
+        caller.trail().version(sealed.key_version);
         Ok((plaintext, sealed))
     }
 
@@ -157,6 +159,7 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
+        caller.trail().context(context);
         if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
             return Err(KmsError::invalid(
                 "plaintext",
@@ -164,7 +167,7 @@ impl DataKeys {
             ));
         }
         let serving = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(&serving, context, plaintext, Sealing::Keyway)
+        self.seal_fresh(caller, &serving, context, plaintext, Sealing::Keyway)
             .await
     }
 
@@ -224,6 +227,7 @@ impl DataKeys {
         let opened = self
             .open(caller, Action::Rewrap, named, blob, context)
             .await?;
+        caller.trail().source(&opened.key_id, opened.key_version);
         let serving = self
             .key(
                 caller,
@@ -232,6 +236,7 @@ impl DataKeys {
             )
             .await?;
         self.seal_fresh(
+            caller,
             &serving,
             destination_context.unwrap_or(context),
             &opened.plaintext,
@@ -277,6 +282,7 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
+        caller.trail().context(context);
         let Ok(parsed) = Blob::parse(Purpose::Seal, blob) else {
             let key_id = key_id.ok_or(KmsError::DecryptionFailed)?;
             return self
@@ -291,6 +297,7 @@ impl DataKeys {
             return Err(KmsError::DecryptionFailed);
         }
         let key_version = parsed.key_version();
+        caller.trail().version(key_version);
         let mut key = self
             .keys
             .find(&sealed_by)
@@ -336,6 +343,7 @@ impl DataKeys {
             .await?
             .ok_or(KmsError::DecryptionFailed)?;
         let algorithm = key.foreign_algorithm().ok_or(KmsError::DecryptionFailed)?;
+        caller.trail().version(IMPORTED_VERSION);
         key.must_be_enabled()?;
         let (legacy, context) = (self.legacy, foreign::context_bytes(context));
         let plaintext = self
@@ -355,6 +363,7 @@ impl DataKeys {
 
     async fn seal_fresh(
         &self,
+        caller: &Caller,
         serving: &Serving,
         context: &EncryptionContext,
         plaintext: &SecretBytes,
@@ -362,8 +371,11 @@ impl DataKeys {
     ) -> Result<Sealed, KmsError> {
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
-        self.seal(serving, context, plaintext.expose(), &fresh, sealing)
-            .await
+        let sealed = self
+            .seal(serving, context, plaintext.expose(), &fresh, sealing)
+            .await?;
+        caller.trail().version(sealed.key_version);
+        Ok(sealed)
     }
 
     async fn seal(

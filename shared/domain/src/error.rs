@@ -74,6 +74,37 @@ pub enum KmsError {
 }
 
 impl KmsError {
+    /// A word for it that says nothing of the request, for those who count.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "invalid",
+            Self::NotPermitted => "not_permitted",
+            Self::Forbidden(_) => "forbidden",
+            Self::KeyNotFound(_) => "key_not_found",
+            Self::AccessKeyNotFound(_) => "access_key_not_found",
+            Self::PolicyNotFound(_) => "policy_not_found",
+            Self::IdentityNotFound(_) => "identity_not_found",
+            Self::IdentityIsAdmin => "identity_is_admin",
+            Self::IdentityIsCaller => "identity_is_caller",
+            Self::KeyExists(_) => "key_exists",
+            Self::KeyState { .. } => "key_state",
+            Self::NoHmacKey(_) => "no_hmac_key",
+            Self::TooManyVersions(_) => "too_many_versions",
+            Self::StillReferenced(..) => "still_referenced",
+            Self::BucketNotFound(_) => "bucket_not_found",
+            Self::BucketExists(_) => "bucket_exists",
+            Self::NoBucketEncryption(_) => "no_bucket_encryption",
+            Self::DecryptionFailed => "decryption_failed",
+            Self::Contended(_) => "contended",
+            Self::Conflict(_) => "conflict",
+            Self::NotConfigured => "not_configured",
+            Self::NotRunning => "not_running",
+            Self::Throttled => "throttled",
+            Self::Unavailable(_) => "unavailable",
+            Self::Backend(_) => "backend",
+        }
+    }
+
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid {
             field,

@@ -323,15 +323,20 @@ impl Identities {
     /// # Errors
     /// When the table fails.
     pub async fn caller(&self, identity: &Identity) -> Result<Caller, KmsError> {
+        let principal = Arc::clone(&identity.0);
         let grant = if self.is_admin(identity) {
             Grant::Owner
         } else {
             match self.assigned(identity).await? {
                 Some((_, policy)) => Grant::Paths(Arc::clone(&policy.rules)),
-                None => Grant::Paths(Arc::clone(&self.nothing)),
+                // Anybody can make a certificate.
+                None => {
+                    let nothing = Grant::Paths(Arc::clone(&self.nothing));
+                    return Ok(Caller::stranger(principal, Arc::new(nothing)));
+                }
             }
         };
-        Ok(Caller::new(Arc::clone(&identity.0), Arc::new(grant)))
+        Ok(Caller::new(principal, Arc::new(grant)))
     }
 
     /// The identity and, unless it is the admin, its policy: what everybody may know of themselves.

@@ -2,6 +2,7 @@
 //! No HTTP, no wire format, no SDK, no ambient clock, generator or environment.
 
 pub mod access;
+pub mod audit;
 pub mod buckets;
 mod cache;
 pub mod datakey;
@@ -18,6 +19,7 @@ pub mod paths;
 pub mod policy;
 pub mod ports;
 pub mod service;
+pub mod trail;
 pub mod vault;
 pub mod wrappers;
 

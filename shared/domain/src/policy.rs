@@ -42,11 +42,24 @@ pub enum Action {
     ReadAccess,
     /// To change who has which policy of paths.
     ManageAccess,
+    /// To read what everybody did.
+    ReadAudit,
+}
+
+/// What doing something comes to, for whoever must know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Consequence {
+    /// Nothing changes, and no key is used.
+    Reads,
+    /// A key's material is used.
+    UsesKeys,
+    /// Something is otherwise afterwards.
+    Changes,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -73,6 +86,7 @@ impl Action {
         Self::PutEncryptionConfiguration,
         Self::ReadAccess,
         Self::ManageAccess,
+        Self::ReadAudit,
     ];
 
     /// The action as a policy writes it.
@@ -104,7 +118,56 @@ impl Action {
             Self::PutEncryptionConfiguration => "s3:PutEncryptionConfiguration",
             Self::ReadAccess => "kms:ReadAccess",
             Self::ManageAccess => "kms:ManageAccess",
+            Self::ReadAudit => "kms:ReadAudit",
         }
+    }
+
+    /// What doing it comes to.
+    pub const fn consequence(self) -> Consequence {
+        match self {
+            Self::DescribeKey
+            | Self::ListKeys
+            | Self::ListAllMyBuckets
+            | Self::ListBucket
+            | Self::GetEncryptionConfiguration
+            | Self::ReadAccess
+            | Self::ReadAudit => Consequence::Reads,
+            Self::GenerateDataKey
+            | Self::Encrypt
+            | Self::Decrypt
+            | Self::Rewrap
+            | Self::GenerateMac => Consequence::UsesKeys,
+            Self::Configure
+            | Self::ServiceControl
+            | Self::ClearCache
+            | Self::CreateKey
+            | Self::EnableKey
+            | Self::DisableKey
+            | Self::RotateKey
+            | Self::DeleteKey
+            | Self::TagResource
+            | Self::UntagResource
+            | Self::UpdateKeyDescription
+            | Self::ImportKeyMaterial
+            | Self::CreateBucket
+            | Self::PutEncryptionConfiguration
+            | Self::ManageAccess => Consequence::Changes,
+        }
+    }
+
+    /// Whether it is done to one key.
+    pub(crate) const fn is_about_one_key(self) -> bool {
+        matches!(self.resources().as_bytes(), b"arn:aws:kms:::")
+            && !matches!(
+                self,
+                Self::ListKeys
+                    | Self::Configure
+                    | Self::ServiceControl
+                    | Self::ClearCache
+                    | Self::ReadAccess
+                    | Self::ManageAccess
+                    | Self::ReadAudit
+            )
     }
 
     /// What a policy may call it: RustFS's guide names the encryption of buckets after its operations, AWS does not.
@@ -272,6 +335,7 @@ impl Policy {
             "kms-auditor" => &[
                 "kms:DescribeKey",
                 "kms:ListKeys",
+                "kms:ReadAudit",
                 "s3:ListAllMyBuckets",
                 "s3:ListBucket",
                 "s3:GetEncryptionConfiguration",

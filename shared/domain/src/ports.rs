@@ -28,17 +28,23 @@ pub enum Kind {
     Policy,
     /// An identity and the policy that it has.
     Identity,
+    /// Events of the audit log, some of one writer in one record. Their ids begin with the hour.
+    Audit,
+    /// Lines of the error log, likewise.
+    ErrorLog,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Key,
         Self::AccessKey,
         Self::Config,
         Self::Bucket,
         Self::Policy,
         Self::Identity,
+        Self::Audit,
+        Self::ErrorLog,
     ];
 
     /// The name under which stores keep this kind; never changes.
@@ -50,6 +56,24 @@ impl Kind {
             Self::Bucket => "bucket",
             Self::Policy => "policy",
             Self::Identity => "identity",
+            Self::Audit => "audit",
+            Self::ErrorLog => "error-log",
+        }
+    }
+
+    /// Of a kind that grows without end: how many bytes at the beginning of an id say which part of it the record is in.
+    /// A store may keep each part by itself, so whoever asks for records of this kind names the part: a prefix has at
+    /// least so many bytes.
+    pub const fn part_bytes(self) -> Option<usize> {
+        match self {
+            // `20260102T03`
+            Self::Audit | Self::ErrorLog => Some(11),
+            Self::Key
+            | Self::AccessKey
+            | Self::Config
+            | Self::Bucket
+            | Self::Policy
+            | Self::Identity => None,
         }
     }
 }
@@ -129,7 +153,7 @@ pub trait TableReader: Send + Sync {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError>;
 
-    /// How many records of the kind have ids that begin with `prefix`, expired ones left out. May lag behind by a
+    /// How many records of the kind have ids that begin with `prefix` (as [`TableReader::page`] takes it), expired ones left out. May lag behind by a
     /// moment, and may cost as much as reading them.
     ///
     /// # Errors
@@ -137,7 +161,8 @@ pub trait TableReader: Send + Sync {
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError>;
 
     /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after`
-    /// by their bytes; `after` need not name a record. The cost depends on `limit`, not on the size of the table.
+    /// by their bytes; `after` need not name a record. Of a kind with [parts](Kind::part_bytes), the prefix names one of
+    /// them, and a shorter one may find nothing. The cost depends on `limit`, not on the size of the table.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].

@@ -1,17 +1,21 @@
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, Response, request};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
 use http_body_util::BodyExt;
 
 use crate::cors::Cors;
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
+use crate::witness::{Answered, Operation, Stopwatch, Subject, Trace, Witness, Witnesses};
 
 /// A request's body as a runtime hands it over.
 pub type Body = Pin<
@@ -44,6 +48,8 @@ pub struct Call<D: Dialect> {
 
 /// How one dialect tells callers apart and says no. The order in which it is asked is the pipeline's.
 pub trait Dialect: Send + Sync + 'static {
+    /// What it is called where requests are told of: one short word.
+    const NAME: &'static str;
     /// Somebody whose identity is proven.
     type Caller: Send;
     /// What a route needs permission for.
@@ -68,6 +74,17 @@ pub trait Dialect: Send + Sync + 'static {
         action: Self::Action,
         path: &str,
     ) -> Result<Self::Caller, Self::Error>;
+
+    /// What a request of this route, with this query, is for.
+    fn operation(route: &Route<Self>, raw_query: &str) -> Operation
+    where
+        Self: Sized;
+
+    /// What remains of the caller to be told of, if anybody is there. The caller may yet be refused.
+    fn trace(&self, caller: &Self::Caller) -> Option<Box<dyn Trace>>;
+
+    /// A word for the refusal that says nothing of the request: one of a few.
+    fn class(error: &Self::Error) -> &'static str;
 
     /// The answer to a request that was refused.
     fn refuse(&self, refused: Refused<Self::Error>, place: &Place<'_>) -> Response<Bytes>;
@@ -96,8 +113,27 @@ pub enum Refused<E> {
     },
     /// The handler panicked.
     Panicked,
+    /// It must be told of, and cannot be: nothing was done, or it was and nobody knows for sure.
+    Unwitnessed,
     /// The dialect or the domain said so.
     By(E),
+}
+
+pub(crate) const UNWITNESSED: &str = "unwitnessed";
+
+impl<E> Refused<E> {
+    fn class<D: Dialect<Error = E>>(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::OtherMethods(_) => "other_method",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyBroken => "body_broken",
+            Self::Malformed { .. } => "malformed",
+            Self::Panicked => "panicked",
+            Self::Unwitnessed => UNWITNESSED,
+            Self::By(error) => D::class(error),
+        }
+    }
 }
 
 /// Which request an answer is for.
@@ -153,7 +189,7 @@ impl<D: Dialect> Mount<D> {
         body: Body,
         peer: Peer,
         path: Option<&str>,
-        request_id: &str,
+        telling: &mut Telling<'_>,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
         let Some(path) = path else {
             return Err(Refused::NoRoute);
@@ -163,6 +199,8 @@ impl<D: Dialect> Mount<D> {
             Found::OtherMethods(allow) => return Err(Refused::OtherMethods(allow)),
             Found::Nothing => return Err(Refused::NoRoute),
         };
+        telling.route = Some(route.path);
+        telling.operation = D::operation(route, parts.uri.query().unwrap_or_default());
         let body = read(body, route.body_limit).await?;
         let request = Request {
             raw_path: parts.uri.path().to_owned(),
@@ -177,6 +215,9 @@ impl<D: Dialect> Mount<D> {
             .authenticate(&request)
             .await
             .map_err(Refused::By)?;
+        if telling.begun.witnesses.are_there() {
+            telling.trace = self.dialect.trace(&caller);
+        }
         let caller = self
             .dialect
             .authorize(caller, route.action, path)
@@ -189,8 +230,15 @@ impl<D: Dialect> Mount<D> {
             part: "query",
             error,
         })?;
+        let class = telling.operation.class;
+        telling
+            .begun
+            .witnesses
+            .may_proceed(class)
+            .await
+            .map_err(|_| Refused::Unwitnessed)?;
         (route.run)(Call {
-            request_id: request_id.to_owned(),
+            request_id: telling.begun.request_id.to_owned(),
             request,
             params,
             query,
@@ -200,6 +248,117 @@ impl<D: Dialect> Mount<D> {
         .map_err(Refused::By)
     }
 }
+
+/// A request that has come in.
+#[derive(Clone, Copy)]
+struct Begun<'a> {
+    request_id: &'a str,
+    witnesses: &'a Witnesses,
+    /// By the stopwatch.
+    at: Duration,
+}
+
+/// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
+/// sender has gone: what the handler has begun may be done all the same.
+struct Telling<'a> {
+    begun: Begun<'a>,
+    dialect: &'static str,
+    method: Method,
+    uri: Uri,
+    address: IpAddr,
+    route: Option<&'static str>,
+    operation: Operation,
+    trace: Option<Box<dyn Trace>>,
+    /// How many of the witnesses know, or are just being told.
+    told: usize,
+}
+
+impl<'a> Telling<'a> {
+    fn of(begun: Begun<'a>, dialect: &'static str, parts: &request::Parts, peer: &Peer) -> Self {
+        Self {
+            begun,
+            dialect,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            address: peer.address,
+            route: None,
+            operation: Operation::NONE,
+            trace: None,
+            told: 0,
+        }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            request_id: self.begun.request_id,
+            method: &self.method,
+            raw_path: self.uri.path(),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        self.trace
+            .as_ref()
+            .map(|trace| trace.subject())
+            .unwrap_or_default()
+    }
+
+    fn answered<'t>(
+        &'t self,
+        subject: &'t Subject,
+        status: StatusCode,
+        error: Option<&'static str>,
+    ) -> Answered<'t> {
+        Answered {
+            request_id: self.begun.request_id,
+            dialect: self.dialect,
+            operation: self.operation,
+            method: &self.method,
+            raw_path: self.uri.path(),
+            route: self.route,
+            address: self.address,
+            status,
+            elapsed: self.begun.witnesses.now().saturating_sub(self.begun.at),
+            subject,
+            error,
+        }
+    }
+
+    /// Tells the witnesses. Whether the answer may be sent.
+    async fn tell(&mut self, status: StatusCode, error: Option<&'static str>) -> bool {
+        if !self.begun.witnesses.are_there() {
+            return true;
+        }
+        let subject = self.subject();
+        let (mut status, mut error, mut may_leave) = (status, error, true);
+        for witness in self.begun.witnesses.iter() {
+            self.told += 1;
+            let told = self.answered(&subject, status, error);
+            if witness.answered(&told).await.is_err() && self.operation.class.must_be_told() {
+                (status, error) = (StatusCode::SERVICE_UNAVAILABLE, Some(UNWITNESSED));
+                may_leave = false;
+            }
+        }
+        may_leave
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let mut others = self.begun.witnesses.iter().skip(self.told).peekable();
+        if others.peek().is_some() {
+            let subject = self.subject();
+            let told = self.answered(&subject, GONE, Some(Answered::ABANDONED));
+            others.for_each(|witness| witness.abandoned(&told));
+        }
+    }
+}
+
+/// As proxies write it of a client that has closed its connection.
+const GONE: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::REQUEST_TIMEOUT,
+};
 
 /// Past its limit a body is still read to about this length and thrown away, so that a client
 /// that sends before it listens gets to read the refusal instead of a broken connection.
@@ -241,7 +400,7 @@ trait Front: Send + Sync {
         body: Body,
         peer: Peer,
         prefix: Option<&'a str>,
-        request_id: &'a str,
+        begun: Begun<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
 }
 
@@ -260,29 +419,30 @@ impl<D: Dialect> Front for Mount<D> {
         body: Body,
         peer: Peer,
         prefix: Option<&'a str>,
-        request_id: &'a str,
+        begun: Begun<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
-            let method = parts.method.clone();
+            let mut telling = Telling::of(begun, D::NAME, &parts, &peer);
             let uri = parts.uri.clone();
-            let raw_path = uri.path();
-            let path = prefix.and_then(|prefix| raw_path.strip_prefix(prefix));
+            let path = prefix.and_then(|prefix| uri.path().strip_prefix(prefix));
             // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, request_id))
+            let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, &mut telling))
                 .catch_unwind()
-                .await;
-            judged
-                .unwrap_or(Err(Refused::Panicked))
-                .unwrap_or_else(|refused| {
-                    self.dialect.refuse(
-                        refused,
-                        &Place {
-                            request_id,
-                            method: &method,
-                            raw_path,
-                        },
-                    )
-                })
+                .await
+                .unwrap_or(Err(Refused::Panicked));
+            let (response, error) = match judged {
+                Ok(response) => (response, None),
+                Err(refused) => {
+                    let class = refused.class::<D>();
+                    (self.dialect.refuse(refused, &telling.place()), Some(class))
+                }
+            };
+            if telling.tell(response.status(), error).await {
+                response
+            } else {
+                let refused = Refused::Unwitnessed;
+                self.dialect.refuse(refused, &telling.place())
+            }
         })
     }
 }
@@ -292,9 +452,19 @@ pub struct Site {
     first: Box<dyn Front>,
     others: Vec<Box<dyn Front>>,
     cors: Cors,
+    witnesses: Witnesses,
     instance: u64,
     served: AtomicU64,
 }
+
+/// Who answers what browsers ask before they send a request.
+const PREFLIGHT: (&str, Operation) = (
+    "cors",
+    Operation {
+        name: "preflight",
+        class: crate::witness::Class::Read,
+    },
+);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -306,6 +476,7 @@ impl Site {
             first: Box::new(first),
             others: Vec::new(),
             cors: Cors::Off,
+            witnesses: Witnesses::default(),
             instance,
             served: AtomicU64::new(0),
         }
@@ -325,18 +496,37 @@ impl Site {
         self
     }
 
+    /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
+    #[must_use]
+    pub fn witnessed_by(mut self, witness: Arc<dyn Witness>, stopwatch: Stopwatch) -> Self {
+        self.witnesses.add(witness, stopwatch);
+        self
+    }
+
     /// Answers one request.
     pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
+        let at = self.witnesses.now();
         let number = self.served.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("{:016x}{number:016x}", self.instance);
+        let begun = Begun {
+            request_id: &request_id,
+            witnesses: &self.witnesses,
+            at,
+        };
         let (parts, body) = request.into_parts();
         let origin = self.cors.admitted(&parts.headers);
         let asked = origin
             .as_ref()
             .and_then(|_| Cors::preflight(&parts.method, &parts.headers));
         let mut response = match asked {
-            Some(response) => response,
-            None => self.dispatch(parts, body, peer, &request_id).await,
+            Some(response) => {
+                let (dialect, operation) = PREFLIGHT;
+                let mut telling = Telling::of(begun, dialect, &parts, &peer);
+                telling.operation = operation;
+                telling.tell(response.status(), None).await;
+                response
+            }
+            None => self.dispatch(parts, body, peer, begun).await,
         };
         if let Some(origin) = origin {
             Cors::admit(origin, response.headers_mut());
@@ -352,7 +542,7 @@ impl Site {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        request_id: &str,
+        begun: Begun<'_>,
     ) -> Response<Bytes> {
         let base = parts
             .extensions
@@ -365,7 +555,7 @@ impl Site {
         };
         let below = prefix.map(|prefix| base + prefix);
         front
-            .respond(parts, body, peer, below.as_deref(), request_id)
+            .respond(parts, body, peer, below.as_deref(), begun)
             .await
     }
 

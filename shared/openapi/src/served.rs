@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
-use keyway_http::{Call, Dialect, Mount, Place, Refused, Request, Route, RouteError};
+use keyway_http::{
+    Call, Class, Dialect, Mount, Operation, Place, Refused, Request, Route, RouteError, Trace,
+};
 
 use crate::{DOCUMENT, PATH};
 
@@ -14,6 +16,7 @@ pub struct OpenApi;
 pub enum Untold {}
 
 impl Dialect for OpenApi {
+    const NAME: &'static str = "openapi";
     type Caller = ();
     type Action = ();
     type Error = Untold;
@@ -24,6 +27,21 @@ impl Dialect for OpenApi {
 
     fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
         Ok(())
+    }
+
+    fn operation(_: &Route<Self>, _: &str) -> Operation {
+        Operation {
+            name: "openapi",
+            class: Class::Read,
+        }
+    }
+
+    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
+        None
+    }
+
+    fn class(error: &Untold) -> &'static str {
+        match *error {}
     }
 
     fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
@@ -39,6 +57,7 @@ impl Dialect for OpenApi {
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
             Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
             Refused::By(never) => match never {},
         };
         response

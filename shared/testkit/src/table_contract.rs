@@ -56,6 +56,7 @@ pub async fn run_all_up_to(
     after_need_not_name_a_record(&*factory(clock()).await, random).await;
     more_is_exact(&*factory(clock()).await, random).await;
     kinds_are_apart(&*factory(clock()).await, random).await;
+    parts_are_apart(&*factory(clock()).await, random).await;
     counts_are_exact(&*factory(clock()).await, random).await;
     values_survive(&*factory(clock()).await, random, largest_value).await;
     one_of_many_creations_wins(&factory(clock()).await, random, 16).await;
@@ -523,6 +524,54 @@ pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     for record in &others {
         assert_conflict(&table.remove(record.kind, &id, first.revision).await);
         assert_eq!(strong(table, record).await.as_ref(), Some(record));
+    }
+}
+
+/// Of kinds that have parts, each part pages by itself and in order, whatever the others hold.
+pub async fn parts_are_apart(table: &dyn TableWriter, random: &dyn Random) {
+    for kind in Kind::ALL {
+        let Some(bytes) = kind.part_bytes() else {
+            continue;
+        };
+        let scope = scope(random);
+        let hour = scope.get(..bytes - 2).expect("enough digits");
+        let part = |number: u8| format!("{hour}{number:02}");
+        let mut expected = Vec::new();
+        for (hour, number) in [(3, 1), (4, 1), (3, 0), (4, 0), (6, 0)] {
+            let id = format!("{}:{number}", part(hour));
+            let record = Record {
+                kind,
+                ..record(random, &id, id.as_bytes())
+            };
+            table.put_new(&record).await.expect("a creation");
+            assert_eq!(strong(table, &record).await.as_ref(), Some(&record));
+            table.put_new(&record).await.expect("the same again");
+            expected.push(id);
+        }
+        expected.sort();
+        let mut found = Vec::new();
+        for hour in 2..8 {
+            found.extend(ids(table, kind, &part(hour)).await);
+        }
+        assert_eq!(found, expected);
+        let (first, second) = match expected.as_slice() {
+            [first, second, ..] => (first, second),
+            _ => panic!("there are five"),
+        };
+        let page = table.page(kind, &part(3), Some(first), 1).await;
+        let page = page.expect("page");
+        assert_eq!((page.records.len(), page.more), (1, false));
+        // Where a part is asked for beyond its own end, what follows is another part's.
+        let page = table.page(kind, &part(3), Some(&part(4)), 1).await;
+        assert_eq!(page.expect("page"), Page::default());
+        assert_eq!(table.count(kind, &part(4)).await.expect("a count"), 2);
+        let removed = table.get(kind, first, Consistency::Strong).await;
+        let removed = removed.expect("get").expect("a record");
+        table
+            .remove(kind, first, removed.revision)
+            .await
+            .expect("the removal");
+        assert_eq!(ids(table, kind, &part(3)).await, [second.as_str()]);
     }
 }
 

@@ -27,7 +27,9 @@ use keyway_auth::certificate::Unidentified;
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identities;
 use keyway_domain::policy::Action;
-use keyway_http::{Dialect, Place, Refused, Request, percent_decode};
+use keyway_http::{
+    Class, Dialect, Operation, Place, Refused, Request, Route, Trace, percent_decode,
+};
 
 pub use endpoint::{access_routes, datakey_routes, key_routes, service_routes};
 pub use refusal::Refusal;
@@ -109,6 +111,7 @@ enum Permission {
 }
 
 impl Dialect for Kes {
+    const NAME: &'static str = "kes";
     type Caller = Sender;
     type Action = Needs;
     type Error = Refusal;
@@ -151,6 +154,27 @@ impl Dialect for Kes {
             (_, Sender::Known(identity, caller)) => Ok(Sender::Known(identity, call(caller)?)),
             (_, Sender::Nobody(why)) => Err(why),
         }
+    }
+
+    fn operation(route: &Route<Self>, _: &str) -> Operation {
+        match route.action.permission {
+            Permission::Call(action) => keyway_auth::operation(action),
+            Permission::None | Permission::Identity | Permission::Path => Operation {
+                name: route.path,
+                class: Class::Read,
+            },
+        }
+    }
+
+    fn trace(&self, sender: &Sender) -> Option<Box<dyn Trace>> {
+        match sender {
+            Sender::Known(_, caller) => keyway_auth::trace(caller),
+            Sender::Nobody(_) => None,
+        }
+    }
+
+    fn class(refusal: &Refusal) -> &'static str {
+        refusal.class()
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

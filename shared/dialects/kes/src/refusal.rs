@@ -17,6 +17,8 @@ use keyway_http::{Place, Refused};
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
+    /// A word for those who count.
+    class: &'static str,
     message: Cow<'static, str>,
     /// The method that a path takes, in the header where KES has it.
     accept: Option<&'static str>,
@@ -38,9 +40,14 @@ const UNSUPPORTED: [&str; 7] = [
 ];
 
 impl Refusal {
+    pub(crate) const fn class(&self) -> &'static str {
+        self.class
+    }
+
     fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
+            class: keyway_http::class_of(status),
             message: message.into(),
             accept: None,
             is_text: false,
@@ -119,6 +126,10 @@ impl Refusal {
             }
             Refused::BodyTooLarge { .. } | Refused::BodyBroken => Self::invalid_body(),
             Refused::Malformed { part, error } => Self::bad(format!("the {part} {error}")),
+            Refused::Unwitnessed => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "audit log is not available",
+            ),
             Refused::Panicked => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
             }
@@ -171,6 +182,16 @@ fn go_string(text: &str) -> String {
 
 impl From<KmsError> for Refusal {
     fn from(error: KmsError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_kms(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_kms(error: KmsError) -> Self {
         match error {
             KmsError::Invalid { field, reason } => Self::bad(format!("{field} {reason}")),
             KmsError::NotPermitted => Self::new(
@@ -246,6 +267,15 @@ impl From<KmsError> for Refusal {
 
 impl From<Unidentified> for Refusal {
     fn from(why: Unidentified) -> Self {
+        Self {
+            class: "unauthenticated",
+            ..Self::of_unidentified(why)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_unidentified(why: Unidentified) -> Self {
         match why {
             Unidentified::Missing => Self::bad("tls: client certificate is required"),
             Unidentified::Several => Self::bad("tls: received more than one client certificate"),

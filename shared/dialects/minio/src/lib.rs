@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use keyway_auth::Authenticator;
+use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+use keyway_http::{Call, Class, Dialect, Operation, Place, Refused, Request, Route, Trace};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -47,6 +47,7 @@ impl Minio {
 }
 
 impl Dialect for Minio {
+    const NAME: &'static str = "minio";
     type Caller = Caller;
     type Action = Action;
     type Error = Refusal;
@@ -58,6 +59,26 @@ impl Dialect for Minio {
     fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
         caller.may_ever(action)?;
         Ok(caller)
+    }
+
+    fn operation(route: &Route<Self>, _: &str) -> Operation {
+        let operation = operation(route.action);
+        // What asks for the service's state needs the permission to change it.
+        if route.method == Method::GET {
+            return Operation {
+                class: Class::Read,
+                ..operation
+            };
+        }
+        operation
+    }
+
+    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
+        trace(caller)
+    }
+
+    fn class(refusal: &Refusal) -> &'static str {
+        refusal.class()
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

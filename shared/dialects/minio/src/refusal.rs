@@ -14,6 +14,8 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
+    /// A word for those who count.
+    class: &'static str,
     code: &'static str,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -22,9 +24,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(crate) const fn class(&self) -> &'static str {
+        self.class
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
+            class: keyway_http::class_of(status),
             code,
             message: message.into(),
             header: None,
@@ -108,6 +115,16 @@ const NOT_PERMITTED: &str = "kms:NotAuthorized";
 
 impl From<KmsError> for Refusal {
     fn from(error: KmsError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_kms(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_kms(error: KmsError) -> Self {
         match error {
             // This API spells its parameters with hyphens.
             KmsError::Invalid { field, reason } => {
@@ -229,6 +246,16 @@ impl From<KmsError> for Refusal {
 
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_auth(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_auth(error: AuthError) -> Self {
         let denied = match error {
             AuthError::Kms(error) => return error.into(),
             AuthError::Denied(denied) => denied,
@@ -283,6 +310,12 @@ impl From<Refused<Self>> for Refusal {
                 "the body broke off",
             ),
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
+            Refused::Unwitnessed => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "kms:AuditUnavailable",
+                "the audit log is not available, and without it this is not done",
+            )
+            .later(),
             Refused::Panicked => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",

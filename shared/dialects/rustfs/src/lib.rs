@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use keyway_auth::Authenticator;
+use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::buckets::BucketOperations;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+use keyway_http::{Call, Class, Dialect, Operation, Place, Refused, Request, Route, Trace};
 
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
@@ -53,6 +53,7 @@ impl RustFs {
 }
 
 impl Dialect for RustFs {
+    const NAME: &'static str = "rustfs";
     type Caller = Caller;
     type Action = Action;
     type Error = Refusal;
@@ -64,6 +65,26 @@ impl Dialect for RustFs {
     fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
         caller.may_ever(action)?;
         Ok(caller)
+    }
+
+    fn operation(route: &Route<Self>, _: &str) -> Operation {
+        let operation = operation(route.action);
+        // What asks for the service's state needs the permission to change it, and clients of old ask by POST.
+        if route.method == Method::GET || route.path == service::STATUS {
+            return Operation {
+                class: Class::Read,
+                ..operation
+            };
+        }
+        operation
+    }
+
+    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
+        trace(caller)
+    }
+
+    fn class(refusal: &Refusal) -> &'static str {
+        refusal.class()
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

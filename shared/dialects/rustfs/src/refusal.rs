@@ -16,6 +16,8 @@ use crate::first_generation;
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
+    /// A word for those who count.
+    class: &'static str,
     code: &'static str,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -24,9 +26,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(crate) const fn class(&self) -> &'static str {
+        self.class
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
+            class: keyway_http::class_of(status),
             code,
             message: message.into(),
             header: None,
@@ -118,6 +125,16 @@ struct ErrorDetail<'a> {
 
 impl From<KmsError> for Refusal {
     fn from(error: KmsError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_kms(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_kms(error: KmsError) -> Self {
         match error {
             KmsError::Invalid { field, reason } => Self::invalid_field(field, reason),
             KmsError::NotPermitted => Self::new(
@@ -259,6 +276,16 @@ impl From<KmsError> for Refusal {
 
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_auth(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_auth(error: AuthError) -> Self {
         match error {
             AuthError::Kms(error) => error.into(),
             AuthError::Denied(denied) => match denied.status_class() {
@@ -302,6 +329,12 @@ impl From<Refused<Self>> for Refusal {
             ),
             Refused::BodyBroken => Self::invalid("the body broke off"),
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
+            Refused::Unwitnessed => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "AuditUnavailable",
+                "the audit log is not available, and without it this is not done; try again later",
+            )
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
             Refused::Panicked => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",

@@ -22,6 +22,9 @@ use zeroize::Zeroizing;
 
 use crate::{PREFIXES, Refusal, RustFs, route, wire};
 
+/// The path of the route that tells the service's state, by two methods.
+pub(crate) const STATUS: &str = "/kms/status";
+
 pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
     let service = Action::ServiceControl;
     vec![
@@ -41,9 +44,9 @@ pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
         ),
         route(Method::POST, "/kms/start", service, control, start),
         route(Method::POST, "/kms/stop", service, control, stop),
-        route(Method::GET, "/kms/status", service, control, status),
+        route(Method::GET, STATUS, service, control, status),
         // As `mc admin kms` of old asks.
-        route(Method::POST, "/kms/status", service, control, status),
+        route(Method::POST, STATUS, service, control, status),
         route(
             Method::GET,
             "/kms/service-status",

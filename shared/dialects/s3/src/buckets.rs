@@ -28,7 +28,7 @@ const TAKEN: [&str; 8] = [
 
 /// The part of a bucket that a request is about, such as `encryption`. What signs a request, and what tells the SDK's
 /// operation, says nothing of that.
-fn part(query: &Query) -> Option<&str> {
+pub(crate) fn part(query: &Query) -> Option<&str> {
     query.names().find(|name| {
         let is_signature = name
             .get(..6)

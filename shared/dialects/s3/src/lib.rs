@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response};
-use keyway_auth::Authenticator;
+use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::buckets::BucketOperations;
-use keyway_http::{Call, Dialect, Place, Refused, Request, Route};
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Dialect, Operation, Place, Query, Refused, Request, Route, Trace};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -46,6 +47,7 @@ impl S3 {
 }
 
 impl Dialect for S3 {
+    const NAME: &'static str = "s3";
     type Caller = Caller;
     /// Handlers ask for permissions themselves.
     type Action = ();
@@ -57,6 +59,27 @@ impl Dialect for S3 {
 
     fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, Refusal> {
         Ok(caller)
+    }
+
+    /// What a handler does stands in the query; whatever it refuses to do is told as what it would have done.
+    fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
+        let encryption =
+            Query::parse(raw_query).is_ok_and(|query| buckets::part(&query) == Some("encryption"));
+        operation(match (&route.method, route.path, encryption) {
+            (&Method::PUT, _, false) => Action::CreateBucket,
+            (&Method::PUT | &Method::DELETE, ..) => Action::PutEncryptionConfiguration,
+            (_, "/", _) => Action::ListAllMyBuckets,
+            (&Method::GET, _, true) => Action::GetEncryptionConfiguration,
+            _ => Action::ListBucket,
+        })
+    }
+
+    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
+        trace(caller)
+    }
+
+    fn class(refusal: &Refusal) -> &'static str {
+        refusal.class()
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {

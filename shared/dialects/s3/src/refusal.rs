@@ -16,6 +16,8 @@ use crate::xml::Document;
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
+    /// A word for those who count.
+    class: &'static str,
     code: &'static str,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -24,9 +26,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(crate) const fn class(&self) -> &'static str {
+        self.class
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
+            class: keyway_http::class_of(status),
             code,
             message: message.into(),
             header: None,
@@ -129,6 +136,16 @@ impl Refusal {
 
 impl From<KmsError> for Refusal {
     fn from(error: KmsError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_kms(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_kms(error: KmsError) -> Self {
         match error {
             KmsError::Invalid {
                 field: "bucket",
@@ -208,6 +225,16 @@ impl From<KmsError> for Refusal {
 
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
+        let class = error.class();
+        Self {
+            class,
+            ..Self::of_auth(error)
+        }
+    }
+}
+
+impl Refusal {
+    fn of_auth(error: AuthError) -> Self {
         let denied = match error {
             AuthError::Kms(error) => return error.into(),
             AuthError::Denied(denied) => denied,
@@ -264,6 +291,9 @@ impl From<Refused<Self>> for Refusal {
             Refused::BodyBroken => Self::bad("IncompleteBody", "the body broke off"),
             Refused::Malformed { part, error } => {
                 Self::bad("InvalidURI", format!("the {part} {error}"))
+            }
+            Refused::Unwitnessed => {
+                Self::later("ServiceUnavailable", "The audit log is not available")
             }
             Refused::Panicked => Self::internal("We encountered an internal error"),
         }

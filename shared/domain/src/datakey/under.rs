@@ -21,8 +21,10 @@ impl DataKeys {
         plaintext: &SecretBytes,
         sealing: Sealing,
     ) -> Result<Sealed, KmsError> {
+        caller.trail().context(context);
         let serving = self.key(caller, Action::Encrypt, Some(key_id)).await?;
-        self.seal_fresh(&serving, context, plaintext, sealing).await
+        self.seal_fresh(caller, &serving, context, plaintext, sealing)
+            .await
     }
 
     /// Opens a ciphertext of the key. Unlike [`DataKeys::decrypt`] it says so when there is no such key, for the
@@ -38,6 +40,7 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
+        caller.trail().context(context);
         let serving = self.key(caller, Action::Decrypt, Some(key_id)).await?;
         let key_id = &serving.key.id;
         if Blob::parse(Purpose::Seal, blob).is_ok_and(|blob| blob.key_id() != key_id.as_str()) {

@@ -82,6 +82,7 @@ impl Keys {
         let wrapper = self.wrappers.current(&config).await?;
         key.begin(wrapper.as_ref(), material.expose(), Some(hmac.expose()))
             .await?;
+        caller.trail().version(key.current_version());
         self.insert(&config, key).await
     }
 
@@ -244,6 +245,7 @@ impl Keys {
                 .new_version(wrapper.as_ref(), material.expose(), self.now()?)
                 .await?;
             key.versions.push(next);
+            caller.trail().version(key.current_version());
             if self.replaced(&config, &key, seen).await? {
                 return Ok(key);
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode};
-use keyway_http::{Call, Dialect, Mount, Place, Refused, Request, Route, Site};
+use keyway_http::{Call, Dialect, Mount, Operation, Place, Refused, Request, Route, Site, Trace};
 use serde_json::{Value, json};
 
 /// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`; and where there is no route, one
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 struct Echo;
 
 impl Dialect for Echo {
+    const NAME: &'static str = "echo";
     type Caller = ();
     type Action = ();
     type Error = Infallible;
@@ -26,6 +27,18 @@ impl Dialect for Echo {
         Ok(())
     }
 
+    fn operation(_: &Route<Self>, _: &str) -> Operation {
+        Operation::NONE
+    }
+
+    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
+        None
+    }
+
+    fn class(error: &Infallible) -> &'static str {
+        match *error {}
+    }
+
     fn refuse(&self, refused: Refused<Infallible>, place: &Place<'_>) -> Response<Bytes> {
         assert!(!place.raw_path.ends_with("/broken"), "broken on purpose");
         let status = match refused {
@@ -34,6 +47,7 @@ impl Dialect for Echo {
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
             Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
             Refused::By(never) => match never {},
         };
         answer(status, &json!({ "path": place.raw_path }))

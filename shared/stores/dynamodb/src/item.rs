@@ -22,10 +22,21 @@ const TTL: &str = "ttl";
 /// How many revisions before the present one an item remembers, in the attributes `past_1` (the newest) and so on.
 pub(crate) const PAST: usize = 16;
 
+/// The partition of an item: its kind, and the part of it that the id begins with, of kinds that have parts.
+pub(crate) fn partition(kind: Kind, id: &str) -> String {
+    match kind.part_bytes() {
+        None => kind.as_str().to_owned(),
+        Some(bytes) => {
+            let part = id.get(..bytes).unwrap_or(id);
+            format!("{}#{part}", kind.as_str())
+        }
+    }
+}
+
 /// The whole key of an item.
 pub(crate) fn key(kind: Kind, id: &str) -> Item {
     HashMap::from([
-        (KIND.to_owned(), AttributeValue::S(kind.as_str().to_owned())),
+        (KIND.to_owned(), AttributeValue::S(partition(kind, id))),
         (ID.to_owned(), AttributeValue::S(id.to_owned())),
     ])
 }

@@ -1,5 +1,6 @@
 //! The Table port on DynamoDB: one table, the kind as its partition key and the id as its sort key, so that a
-//! function's IAM policy can be limited to the kinds that it touches (`dynamodb:LeadingKeys`).
+//! function's IAM policy can be limited to the kinds that it touches (`dynamodb:LeadingKeys`). Kinds that grow without end
+//! have a partition for each of their parts, such as `audit#20260102T03`: one of them all would be a hot one.
 //!
 //! **Exactly once:** an item carries the revision of the write that made it and the revisions of the writes before.
 //! The SDK sends a write again when its answer was lost; where the first sending had won, the second meets its own
@@ -112,7 +113,7 @@ impl DynamoTable {
             .query()
             .table_name(&self.name)
             .expression_attribute_names("#kind", item::KIND)
-            .expression_attribute_values(":kind", AttributeValue::S(kind.as_str().to_owned()));
+            .expression_attribute_values(":kind", AttributeValue::S(item::partition(kind, prefix)));
         if prefix.is_empty() {
             return query.key_condition_expression("#kind = :kind");
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use keyway_auth::certificate::{Identity, Unidentified};
-use keyway_http::{Dialect, Mount, Peer, Place, Refused, Request, Route, Site};
+use keyway_http::{Dialect, Mount, Operation, Peer, Place, Refused, Request, Route, Site, Trace};
 
 struct Echo;
 
 impl Dialect for Echo {
+    const NAME: &'static str = "echo";
     type Caller = Peer;
     type Action = ();
     type Error = Unidentified;
@@ -20,6 +21,18 @@ impl Dialect for Echo {
 
     fn authorize(&self, peer: Peer, (): (), _: &str) -> Result<Peer, Unidentified> {
         Ok(peer)
+    }
+
+    fn operation(_: &Route<Self>, _: &str) -> Operation {
+        Operation::NONE
+    }
+
+    fn trace(&self, _: &Peer) -> Option<Box<dyn Trace>> {
+        None
+    }
+
+    fn class(_: &Unidentified) -> &'static str {
+        "unidentified"
     }
 
     fn refuse(&self, refused: Refused<Unidentified>, _: &Place<'_>) -> Response<Bytes> {

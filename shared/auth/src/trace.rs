@@ -1,0 +1,45 @@
+//! What those who are told of requests learn of a caller of the domain, whichever dialect they called.
+
+use keyway_domain::access::Caller;
+use keyway_domain::policy::{Action, Consequence};
+use keyway_domain::trail::NotedContext;
+use keyway_http::{Class, Context, Operation, Subject, Trace};
+
+/// What a route of this action is for.
+pub const fn operation(action: Action) -> Operation {
+    Operation {
+        name: action.as_str(),
+        class: match action.consequence() {
+            Consequence::Reads => Class::Read,
+            Consequence::UsesKeys => Class::DataKey,
+            Consequence::Changes => Class::Mutation,
+        },
+    }
+}
+
+struct Traced(Caller);
+
+/// What remains of the caller, and of what the operations do for them.
+pub fn trace(caller: &Caller) -> Option<Box<dyn Trace>> {
+    Some(Box::new(Traced(caller.clone())))
+}
+
+impl Trace for Traced {
+    fn subject(&self) -> Subject {
+        let noted = self.0.trail().noted();
+        Subject {
+            principal: Some(self.0.shared_principal()),
+            is_known: self.0.is_known(),
+            key_id: noted.key.map(|key| key.to_string()),
+            key_version: noted.key_version,
+            source_key: noted
+                .source
+                .map(|(key, version)| (key.to_string(), version)),
+            resource: noted.resource,
+            context: noted.context.map(|context| match context {
+                NotedContext::Pairs(pairs) => Context::Pairs(pairs),
+                NotedContext::Opaque(length) => Context::Opaque(length),
+            }),
+        }
+    }
+}

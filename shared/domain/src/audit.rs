@@ -1,0 +1,208 @@
+//! The audit log: its events, and who may read them. Writing them is nobody's permission.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::access::Caller;
+use crate::error::KmsError;
+use crate::policy::Action;
+use crate::ports::StoreError;
+
+/// The version of the events' format, which stands first in each.
+pub const FORMAT: u8 = 1;
+
+type Text<'a> = Cow<'a, str>;
+
+/// One event: a request and what came of it, or something that the log says of itself. As JSON, its fields are in this
+/// order, what is absent is left out, and the hash is over exactly that without the hash.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event<'a> {
+    /// [`FORMAT`].
+    pub audit: u8,
+    /// When it was written.
+    #[serde(borrow)]
+    pub time: Text<'a>,
+    /// Who wrote it: drawn when a process starts.
+    #[serde(borrow)]
+    pub writer: Text<'a>,
+    /// Its number among the writer's, from 0.
+    pub seq: u64,
+    /// The hash of the writer's event before this one.
+    #[serde(borrow)]
+    pub prev: Text<'a>,
+    /// The request's id.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Text<'a>>,
+    /// Who answered: a dialect, or `audit` itself.
+    #[serde(borrow)]
+    pub dialect: Text<'a>,
+    /// What was asked for.
+    #[serde(borrow)]
+    pub operation: Text<'a>,
+    /// What that comes to: `read`, `mutation` or `data_key`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Text<'a>>,
+    /// The method.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Text<'a>>,
+    /// The path as sent, cut where it is long.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text<'a>>,
+    /// The route's path with its parameters' names.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Text<'a>>,
+    /// Whose identity was proven.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<Text<'a>>,
+    /// The key.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<Text<'a>>,
+    /// The key's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_version: Option<u32>,
+    /// Of a ciphertext that was moved, the key before.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub source_key_id: Option<Text<'a>>,
+    /// And its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_key_version: Option<u32>,
+    /// What it was about that is no key.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Text<'a>>,
+    /// The names of the encryption context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Vec<String>>,
+    /// The whole encryption context, where the operator wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_values: Option<BTreeMap<String, String>>,
+    /// The length of an encryption context that has no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_bytes: Option<usize>,
+    /// The client's address.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Text<'a>>,
+    /// The answer's status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How long it took, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_us: Option<u64>,
+    /// Why it was refused, in a word.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Text<'a>>,
+    /// What the log says of itself, in numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<BTreeMap<String, u64>>,
+    /// The SHA-256 of all that is before it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Text<'a>>,
+}
+
+impl Event<'_> {
+    /// Whether it is of a request, and not something that the log says of itself.
+    pub fn is_of_request(&self) -> bool {
+        self.request_id.is_some()
+    }
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Not before this.
+    pub since: Option<Timestamp>,
+    /// Before this.
+    pub until: Option<Timestamp>,
+    /// Of this key, as the key or as the source.
+    pub key_id: Option<String>,
+    /// Of this principal.
+    pub principal: Option<String>,
+    /// No more than these; at least one.
+    pub limit: usize,
+    /// Where an earlier page ended.
+    pub marker: Option<String>,
+}
+
+impl EventQuery {
+    /// Whether the event is of the key and principal that are wanted.
+    pub fn wants(&self, event: &Event<'_>) -> bool {
+        let is = |wanted: &Option<String>, found: &[&Option<Text<'_>>]| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| found.iter().any(|found| found.as_deref() == Some(wanted)))
+        };
+        is(&self.key_id, &[&event.key_id, &event.source_key_id])
+            && is(&self.principal, &[&event.principal])
+    }
+}
+
+/// A page of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// Each as the line of JSON that was written; in the order of the records that hold them, which is roughly that of
+    /// time, and exactly that of their writers.
+    pub events: Vec<Box<str>>,
+    /// Where to go on, unless all were looked at. A page may be empty and not the last: there is a bound to how many hours
+    /// are looked at for one.
+    pub next: Option<String>,
+}
+
+/// What was written of the audit log, to be read.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
+    /// A page of the events that are wanted, of all writers.
+    ///
+    /// # Errors
+    /// [`AuditLogError`].
+    async fn page(&self, query: &EventQuery) -> Result<EventPage, AuditLogError>;
+}
+
+/// A page of the audit log could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditLogError {
+    /// The marker was never given out.
+    #[error("the marker is none that was given out")]
+    Marker,
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The most events of a page.
+pub const MAX_EVENTS: usize = 1000;
+
+/// Reading the audit log, for those who may.
+pub struct AuditReading {
+    log: Arc<dyn AuditLog>,
+}
+
+impl AuditReading {
+    /// Of this log.
+    pub fn new(log: Arc<dyn AuditLog>) -> Self {
+        Self { log }
+    }
+
+    /// A page of events.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a limit that is not 1 to [`MAX_EVENTS`], or a marker that was never given out.
+    pub async fn page(&self, caller: &Caller, query: &EventQuery) -> Result<EventPage, KmsError> {
+        caller.may_on_service(Action::ReadAudit)?;
+        if !(1..=MAX_EVENTS).contains(&query.limit) {
+            return Err(KmsError::invalid(
+                "limit",
+                format!("must be 1 to {MAX_EVENTS}"),
+            ));
+        }
+        match self.log.page(query).await {
+            Ok(page) => Ok(page),
+            Err(AuditLogError::Marker) => Err(KmsError::invalid("marker", "was not given out")),
+            Err(AuditLogError::Store(error)) => Err(error.into()),
+        }
+    }
+}
