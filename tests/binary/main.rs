@@ -19,6 +19,7 @@ mod import;
 mod kes;
 mod kes_config;
 mod kes_documents;
+mod metrics;
 mod minio;
 mod openapi;
 mod processes;

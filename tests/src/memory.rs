@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use keyway_auth::certificate::Unidentified;
-use keyway_deployment_assembly::{KesSettings, Proof, Settings, Writing};
+use keyway_deployment_assembly::{KesSettings, Proof, Settings, Writing, figures_of_kes};
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
@@ -156,7 +156,13 @@ impl MemorySite {
             &ports.identity_control(&server),
         ));
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
-        of_kes.extend(kes::service_routes(&server.service, &machine, &ports.clock));
+        let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
+        of_kes.extend(kes::service_routes(
+            &server.service,
+            &machine,
+            &ports.clock,
+            &figures_of_kes(&metrics),
+        ));
         let open = OpenPaths::parse(open).expect("paths");
         let kes = Mount::new(
             Kes::new(identity_of, Arc::clone(&server.identities), open),

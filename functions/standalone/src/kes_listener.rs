@@ -7,11 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
-use keyway_deployment_assembly::{KesSettings, Server, Writing};
+use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_http::Mount;
+use keyway_metrics::Metrics;
 use keyway_runtime_hyper::{Clients, Listener, Tls, listen_tls};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
@@ -151,6 +152,7 @@ pub(crate) fn mount(
     ports: &Writing,
     keys: &Arc<Keys>,
     machine: &Arc<dyn Machine>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Mount<Kes>> {
     let open = OpenPaths::parse(&settings.open).context("--kes-open (KEYWAY_KES_OPEN)")?;
     if settings.front_header.is_some() != settings.fronts.is_some() {
@@ -167,7 +169,12 @@ pub(crate) fn mount(
         &server.identities,
         &ports.identity_control(server),
     ));
-    routes.extend(kes::service_routes(&server.service, machine, &ports.clock));
+    routes.extend(kes::service_routes(
+        &server.service,
+        machine,
+        &ports.clock,
+        &figures_of_kes(metrics),
+    ));
     let identities = Arc::clone(&server.identities);
     let dialect = Kes::new(Proven(settings.front(None)), identities, open);
     Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)

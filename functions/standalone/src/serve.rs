@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, default_key_id, instance, root_access_key,
+    Proof, Server, Settings, SystemMachine, default_key_id, instance, metrics, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_minio::{self as minio, Minio};
@@ -20,7 +20,8 @@ use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::service::ServiceState;
-use keyway_http::{Mount, Site};
+use keyway_http::{Mount, Site, Stopwatch};
+use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
     Bounds, Clients, LogFormat, Tls, listen, listen_tls, serve_all, start_log, stop_signal,
 };
@@ -86,6 +87,10 @@ pub(crate) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     insecure_http: bool,
 
+    /// Who may see figures at /metrics; a proxy on this machine makes everybody loopback
+    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Loopback)]
+    metrics: Metering,
+
     /// How the log's lines look
     #[arg(long, env = "KEYWAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
@@ -93,6 +98,16 @@ pub(crate) struct Serve {
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
     log: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Metering {
+    /// Whoever connects from this machine
+    Loopback,
+    /// Everybody who can connect
+    Open,
+    /// Nobody: there is no such page
+    Off,
 }
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
@@ -103,6 +118,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let (ports, kept) = serve.deployment.open().await?;
+    let metrics = metrics(&machine)?;
+    let ports = ports.counted(&metrics);
     let root = match kept {
         Some(kept) => kept,
         None => root_access_key()?,
@@ -125,7 +142,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             .await
             .map_err(|error| anyhow!("the service could not be configured: {error:?}"))?;
     }
-    let janitor = tokio::spawn(sweep(ports.janitor(&server)));
+    let janitor = tokio::spawn(sweep(ports.janitor(&server), Arc::clone(&metrics)));
     let config = server
         .service
         .config()
@@ -161,7 +178,18 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .with(buckets_in_json)
         .with(keyway_openapi::mount()?)
         .with(buckets_of_s3);
-    let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
+    let site = match serve.metrics {
+        Metering::Off => site,
+        Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),
+        Metering::Open => site.with(keyway_metrics::mount(&metrics, Open::ToEverybody)?),
+    };
+    let stopwatch: Stopwatch = {
+        let clock = Arc::clone(&ports.clock);
+        Arc::new(move || clock.monotonic())
+    };
+    let watched = |site: Site| site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
+    server.measured_by(&metrics);
+    let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
     let tls = match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => Some(
             Tls::from_files(certificate, key, Clients::Anonymous)
@@ -182,9 +210,10 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut kes_address = None;
     if let Some(listener) = serve.kes.open(folder).await? {
         kes_address = Some(listener.local_addr()?);
-        let mount = kes_listener::mount(&serve.settings.kes, &server, &ports, &keys, &machine)?;
+        let settings = &serve.settings.kes;
+        let mount = kes_listener::mount(settings, &server, &ports, &keys, &machine, &metrics)?;
         let site = Site::new(instance(ports.random.as_ref())?, mount);
-        listeners.push((listener, Arc::new(site)));
+        listeners.push((listener, Arc::new(watched(site))));
     }
     tracing::info!(
         healthy = true,
@@ -208,12 +237,15 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 /// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-async fn sweep(janitor: Janitor) {
+async fn sweep(janitor: Janitor, metrics: Arc<Metrics>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         interval.tick().await;
         match janitor.sweep().await {
-            Ok(swept) => swept.log(),
+            Ok(swept) => {
+                metrics.keys(swept.keys);
+                swept.log();
+            }
             Err(error) => tracing::error!(
                 ?error,
                 "keys that are due could not be destroyed; the next sweep tries again"

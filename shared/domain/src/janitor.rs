@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::KmsError;
-use crate::keys::{KeyId, decode};
+use crate::keys::{KeyId, KeyState, decode};
 use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
 use crate::revision;
 use crate::service::Service;
@@ -16,6 +16,30 @@ pub struct Swept {
     pub destroyed: Vec<KeyId>,
     /// Keys whose date has passed, but which something still names: they stay until nothing does.
     pub referenced: Vec<KeyId>,
+    /// How many keys there were, before this.
+    pub keys: KeyCounts,
+}
+
+/// How many keys there are in each state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyCounts {
+    /// That serve.
+    pub enabled: u64,
+    /// That do not, until somebody enables them.
+    pub disabled: u64,
+    /// That will be destroyed.
+    pub pending_deletion: u64,
+}
+
+impl KeyCounts {
+    fn count(&mut self, state: KeyState) {
+        let counted = match state {
+            KeyState::Enabled => &mut self.enabled,
+            KeyState::Disabled => &mut self.disabled,
+            KeyState::PendingDeletion { .. } => &mut self.pending_deletion,
+        };
+        *counted += 1;
+    }
 }
 
 impl Swept {
@@ -124,6 +148,7 @@ impl Janitor {
                 .await?;
             for record in &page.records {
                 let key = decode(record)?;
+                swept.keys.count(key.state);
                 if key
                     .deletion_date()
                     .is_none_or(|date| date > self.clock.now())

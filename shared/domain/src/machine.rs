@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The commit that this was built from, where the build says it in `KEYWAY_COMMIT`.
+pub const COMMIT: &str = match option_env!("KEYWAY_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+
 /// The machine that this process runs on. What it cannot tell is not told.
 pub trait Machine: Send + Sync {
     /// What it is, and how it does at this moment.
@@ -25,4 +31,8 @@ pub struct MachineFacts {
     pub heap_bytes: Option<u64>,
     /// How much of it is the main thread's stack.
     pub stack_bytes: Option<u64>,
+    /// How many areas the memory has that is this process's own.
+    pub heap_areas: Option<u64>,
+    /// How many threads this process has.
+    pub threads: Option<u64>,
 }

@@ -275,6 +275,9 @@ struct Telling<'a> {
 
 impl<'a> Telling<'a> {
     fn of(begun: Begun<'a>, dialect: &'static str, parts: &request::Parts, peer: &Peer) -> Self {
+        for witness in begun.witnesses.iter() {
+            witness.began(dialect);
+        }
         Self {
             begun,
             dialect,

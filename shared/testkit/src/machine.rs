@@ -16,6 +16,8 @@ impl Machine for FixedMachine {
             usable_cpus: Some(2),
             heap_bytes: Some(3 << 20),
             stack_bytes: Some(132 << 10),
+            heap_areas: Some(4_321),
+            threads: Some(3),
         }
     }
 }

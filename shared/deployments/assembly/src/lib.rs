@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
-use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
@@ -22,12 +21,15 @@ use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::machine::{COMMIT, Machine};
 use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
+use keyway_domain::{Fault, KmsError};
+use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics};
 use keyway_secrets_vault::VaultsOverHttp;
 
 pub use kes::{Ciphertext, KesSettings, OnDelete};
@@ -80,6 +82,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Has the cache of keys be told of.
+    pub fn measured_by(&self, metrics: &Metrics) {
+        metrics.of_cache(&self.reader);
+    }
+
     /// The operations on these buckets.
     pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
         Arc::new(BucketOperations::new(
@@ -147,7 +154,22 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// The same ports, with what is asked of them counted.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.count_rest(metrics);
+        self
+    }
+}
+
 impl<T: ?Sized> Ports<T> {
+    fn count_rest(&mut self, metrics: &Arc<Metrics>) {
+        self.wrapper = Arc::new(CountedWrapper::new(Arc::clone(&self.wrapper), metrics));
+        self.vaults = Arc::new(CountedVaults::new(Arc::clone(&self.vaults), metrics));
+    }
+
     /// Everything that wraps master keys.
     pub fn wrappers(&self) -> Arc<Wrappers> {
         let (root, vaults) = (Arc::clone(&self.wrapper), Arc::clone(&self.vaults));
@@ -177,6 +199,14 @@ impl Server {
 }
 
 impl Writing {
+    /// The same ports, with what is asked of them counted.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.count_rest(metrics);
+        self
+    }
+
     /// The same ports without the privilege to write.
     pub fn reading(&self) -> Reading {
         Ports {
@@ -345,4 +375,25 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     random.fill(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// What counts and times in this process.
+///
+/// # Errors
+/// None, which a test of that room rules out.
+pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
+    let machine = Arc::clone(machine);
+    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
+}
+
+/// The figures that KES's API tells.
+pub fn figures_of_kes(
+    metrics: &Arc<Metrics>,
+) -> Arc<dyn Fn() -> Result<String, Fault> + Send + Sync> {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || {
+        metrics
+            .text_of_kes()
+            .map_err(|error| Fault::new("telling figures", error))
+    })
 }

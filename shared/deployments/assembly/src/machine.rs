@@ -39,6 +39,8 @@ impl Machine for SystemMachine {
             usable_cpus: usable.and_then(|count| u64::try_from(count.get()).ok()),
             heap_bytes: bytes("RssAnon"),
             stack_bytes: bytes("VmStk"),
+            heap_areas: read("/proc/self/maps").as_deref().and_then(own_areas),
+            threads: process.as_deref().and_then(threads),
         }
     }
 }
@@ -46,6 +48,24 @@ impl Machine for SystemMachine {
 /// What Linux tells in a file of text; nothing elsewhere.
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
+}
+
+/// How many areas of `/proc/self/maps` are writable and of no file.
+fn own_areas(maps: &str) -> Option<u64> {
+    let own = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_heap = fields.get(5).is_none_or(|name| *name == "[heap]");
+        is_heap && fields.get(1).is_some_and(|mode| mode.starts_with("rw"))
+    };
+    u64::try_from(maps.lines().filter(own).count()).ok()
+}
+
+/// How many threads `/proc/self/status` tells of.
+fn threads(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"));
+    line?.trim().parse().ok()
 }
 
 /// How many processors `/proc/cpuinfo` lists.
@@ -76,6 +96,9 @@ mod tests {
         assert_eq!(kilobytes(status, "RssAnon"), Some(2048));
         assert_eq!(kilobytes(status, "Rss"), None);
         assert_eq!(kilobytes(status, "Threads"), None);
+        assert_eq!(threads(status), Some(3));
+        let maps = "1-2 rw-p 0 00:00 0\n2-3 r-xp 0 00:00 0\n3-4 rw-p 0 08:01 7 /lib/x\n4-5 rw-p 0 00:00 0 [heap]\n5-6 rw-p 0 00:00 0 [stack]\n";
+        assert_eq!(own_areas(maps), Some(2));
         let processors = "processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\n";
         assert_eq!(count(processors), Some(2));
         assert_eq!(count("Processor\t: ARM\n"), None);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
+use keyway_domain::Fault;
 use keyway_domain::datakey::{DataKeys, Sealing};
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::keys::{Deletion, Keys};
@@ -36,7 +37,11 @@ pub(crate) struct OnServer {
     pub(crate) service: Arc<Service>,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) figures: Figures,
 }
+
+/// Tells figures in Prometheus's text format, by KES's names.
+pub type Figures = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 
 /// What the routes of policies and identities run on.
 pub(crate) struct OnAccess {
@@ -344,6 +349,7 @@ fn of_server() -> Vec<Endpoint<OnServer>> {
             "",
             handler!(server::status),
         ),
+        Endpoint::new(GET, &["/v1/metrics"], path, "", handler!(server::metrics)),
         Endpoint::new(GET, &["/v1/api"], path, "", handler!(server::api)).within(10),
     ]
 }
@@ -390,13 +396,14 @@ pub fn service_routes(
     service: &Arc<Service>,
     machine: &Arc<dyn Machine>,
     clock: &Arc<dyn Clock>,
+    figures: &Figures,
 ) -> Vec<Route<Kes>> {
     let (service, machine) = (Arc::clone(service), Arc::clone(machine));
-    let clock = Arc::clone(clock);
     let on = OnServer {
         service,
         machine,
-        clock,
+        clock: Arc::clone(clock),
+        figures: Arc::clone(figures),
     };
     routes(&of_server(), &Arc::new(on))
 }

@@ -31,7 +31,7 @@ use keyway_http::{
     Class, Dialect, Operation, Place, Refused, Request, Route, Trace, percent_decode,
 };
 
-pub use endpoint::{access_routes, datakey_routes, key_routes, service_routes};
+pub use endpoint::{Figures, access_routes, datakey_routes, key_routes, service_routes};
 pub use refusal::Refusal;
 pub use sender::{IdentityOf, Proven, Sender};
 

@@ -29,11 +29,10 @@ pub struct Refusal {
 }
 
 /// What KES has and this server has not, or not yet: clients go on without it when they are told 501.
-const UNSUPPORTED: [&str; 7] = [
+const UNSUPPORTED: [&str; 6] = [
     "/v1/cluster/",
     "/v1/enclave/",
     "/v1/log/",
-    "/v1/metrics",
     "/v1/secret/",
     "/v1/sys/",
     "/v1/tenant/",

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{Method, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
+use keyway_domain::KmsError;
+use keyway_domain::machine::COMMIT;
 use keyway_http::Call;
 use serde::Serialize;
 
@@ -15,12 +17,6 @@ use crate::{Kes, Refusal, wire};
 type Answer = Result<Response<Bytes>, Refusal>;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that it was built from, where the build says it.
-const COMMIT: &str = match option_env!("KEYWAY_COMMIT") {
-    Some(commit) => commit,
-    None => "",
-};
-
 #[derive(Serialize)]
 struct Version {
     version: &'static str,
@@ -102,6 +98,17 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Prometheus's text format, whatever is asked for: it is what KES answers to all but those who ask for protobuf.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+    let text = (on.figures)().map_err(KmsError::from)?;
+    let mut response = Response::new(Bytes::from(text));
+    let kind = HeaderValue::from_static(EXPOSITION);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 /// One route, as KES tells of it.

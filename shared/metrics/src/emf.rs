@@ -1,0 +1,211 @@
+//! CloudWatch's embedded metric format: lines of the log that CloudWatch makes metrics of.
+//!
+//! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+//!
+//! Every metric with other dimensions is one that is paid for, so there are few: each family is summed over its labels,
+//! what has not changed is left out, and only requests are told by what came of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use keyway_domain::ports::Clock;
+use prometheus::proto::{MetricFamily, MetricType};
+use serde_json::{Map, Value, json};
+
+use crate::Metrics;
+
+/// Lines are at least this far apart, in a process that answers all the time.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// What a metric may have of values in one line.
+const MOST_VALUES: usize = 100;
+
+/// Says now and then what has changed.
+pub struct Emf {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    told_at: Option<Duration>,
+    /// What counters and the buckets of histograms were.
+    seen: BTreeMap<String, u64>,
+}
+
+impl State {
+    /// How much more it is than it was.
+    fn more(&mut self, name: String, now: u64) -> u64 {
+        let before = self.seen.insert(name, now).unwrap_or_default();
+        now.saturating_sub(before)
+    }
+}
+
+impl Emf {
+    /// Of these figures.
+    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The lines to be said now, if it is time.
+    pub fn due(&self) -> Option<String> {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .told_at
+            .is_some_and(|told| now.saturating_sub(told) < INTERVAL)
+        {
+            return None;
+        }
+        state.told_at = Some(now);
+        self.metrics.look();
+        let families = self.metrics.ours.gather();
+        let mut lines = String::new();
+        let time = milliseconds(SystemTime::from(self.clock.now()));
+        let mut line = Line::default();
+        for family in &families {
+            line.add(family, &mut state);
+        }
+        lines += &line.text(time, &[]);
+        for (class, count) in by_class(&families) {
+            let more = state.more(format!("{REQUESTS} {class}"), count);
+            let mut line = Line::default();
+            line.put(REQUESTS, "Count", json!(more), more > 0);
+            lines += &line.text(time, &[("class", &class)]);
+        }
+        Some(lines).filter(|lines| !lines.is_empty())
+    }
+}
+
+const REQUESTS: &str = "keyway_requests_total";
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A counter's figure, which is whole.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counters are whole, and none of ours comes near 2^53"
+)]
+fn whole(figure: f64) -> u64 {
+    figure.max(0.0) as u64
+}
+
+/// Requests by what came of them, whatever they were for.
+fn by_class(families: &[MetricFamily]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    let requests = families.iter().filter(|family| family.name() == REQUESTS);
+    for metric in requests.flat_map(MetricFamily::get_metric) {
+        let class = metric
+            .get_label()
+            .iter()
+            .find(|label| label.name() == "class");
+        if let Some(class) = class {
+            let count: &mut u64 = counts.entry(class.value().to_owned()).or_default();
+            *count += whole(metric.get_counter().get_value());
+        }
+    }
+    counts
+}
+
+#[derive(Default)]
+struct Line {
+    metrics: Vec<Value>,
+    values: Map<String, Value>,
+}
+
+impl Line {
+    fn put(&mut self, name: &str, unit: &str, value: Value, has_changed: bool) {
+        if has_changed {
+            self.metrics.push(json!({"Name": name, "Unit": unit}));
+            self.values.insert(name.to_owned(), value);
+        }
+    }
+
+    /// A family, summed over its labels.
+    fn add(&mut self, family: &MetricFamily, state: &mut State) {
+        let (name, metrics) = (family.name(), family.get_metric());
+        let unit = if name.ends_with("_seconds") {
+            "Seconds"
+        } else if name.ends_with("_bytes") {
+            "Bytes"
+        } else {
+            "Count"
+        };
+        match family.get_field_type() {
+            MetricType::COUNTER => {
+                let now = metrics
+                    .iter()
+                    .map(|metric| metric.get_counter().get_value());
+                let more = state.more(name.to_owned(), whole(now.sum()));
+                self.put(name, unit, json!(more), more > 0);
+            }
+            MetricType::GAUGE if name == "keyway_build_info" => {}
+            MetricType::GAUGE => {
+                let now: f64 = metrics
+                    .iter()
+                    .map(|metric| metric.get_gauge().get_value())
+                    .sum();
+                self.put(name, unit, json!(now), now > 0.0);
+            }
+            MetricType::HISTOGRAM => {
+                let mut buckets: BTreeMap<u64, u64> = BTreeMap::new();
+                for bucket in metrics
+                    .iter()
+                    .flat_map(|metric| metric.get_histogram().get_bucket())
+                {
+                    // What is told of a bucket is its upper bound; positive numbers sort as their bits do.
+                    let bound = bucket.upper_bound().to_bits();
+                    *buckets.entry(bound).or_default() += bucket.cumulative_count();
+                }
+                let (mut values, mut counts, mut below) = (Vec::new(), Vec::new(), 0);
+                for (bound, cumulative) in buckets {
+                    let bound = f64::from_bits(bound);
+                    let count = cumulative - below;
+                    below = cumulative;
+                    let more = state.more(format!("{name} {bound}"), count);
+                    if more > 0 && values.len() < MOST_VALUES {
+                        values.push(bound);
+                        counts.push(more);
+                    }
+                }
+                let has_changed = !values.is_empty();
+                let value = json!({"Values": values, "Counts": counts});
+                self.put(name, unit, value, has_changed);
+            }
+            _ => {}
+        }
+    }
+
+    /// The line, or nothing when there is nothing to say.
+    fn text(self, time: u64, dimensions: &[(&str, &str)]) -> String {
+        if self.metrics.is_empty() {
+            return String::new();
+        }
+        let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
+        let mut line = self.values;
+        for (name, value) in dimensions {
+            line.insert((*name).to_owned(), json!(value));
+        }
+        line.insert(
+            "_aws".to_owned(),
+            json!({
+                "Timestamp": time,
+                "CloudWatchMetrics": [{
+                    "Namespace": "Keyway",
+                    "Dimensions": [names],
+                    "Metrics": self.metrics,
+                }],
+            }),
+        );
+        format!("{}\n", Value::Object(line))
+    }
+}

@@ -1,0 +1,245 @@
+//! Ports that count what is asked of the ones behind them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError,
+    TableReader, TableWriter,
+};
+use keyway_domain::vault::{
+    CopyError, CopyVersion, KeyCopy, TransitKey, Vault, VaultPatience, VaultSettings, Vaults,
+};
+use keyway_domain::{Fault, SecretBytes};
+use prometheus::IntCounterVec;
+
+use crate::Metrics;
+
+fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(StoreError::Conflict) => "conflict",
+        Err(StoreError::Throttled) => "throttled",
+        Err(StoreError::Failed { .. }) => "failed",
+    }
+}
+
+/// A table whose calls are counted and timed.
+pub struct CountedTable<T: ?Sized> {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    inner: Arc<T>,
+}
+
+impl<T: ?Sized> CountedTable<T> {
+    /// Over this one.
+    pub fn new(inner: Arc<T>, metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            inner,
+        }
+    }
+
+    async fn counted<R>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<R, StoreError>> + Send,
+    ) -> Result<R, StoreError> {
+        let begun = self.clock.monotonic();
+        let result = call.await;
+        let took: Duration = self.clock.monotonic().saturating_sub(begun);
+        let metrics = &self.metrics;
+        let labels = [operation, outcome(&result)];
+        metrics.table_calls.with_label_values(&labels).inc();
+        let seconds = metrics.table_seconds.with_label_values(&[operation]);
+        seconds.observe(took.as_secs_f64());
+        result
+    }
+}
+
+#[async_trait]
+impl<T: TableReader + ?Sized> TableReader for CountedTable<T> {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        self.counted("get", self.inner.get(kind, id, consistency))
+            .await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.counted("count", self.inner.count(kind, prefix)).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.counted("page", self.inner.page(kind, prefix, after, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl<T: TableWriter + ?Sized> TableWriter for CountedTable<T> {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.counted("put_new", self.inner.put_new(record)).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.counted("replace", self.inner.replace(record, seen))
+            .await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.counted("remove", self.inner.remove(kind, id, seen))
+            .await
+    }
+}
+
+/// A store of secrets whose calls are counted.
+pub struct CountedSecrets {
+    metrics: Arc<Metrics>,
+    inner: Arc<dyn SecretStore>,
+}
+
+impl CountedSecrets {
+    /// Over this one.
+    pub fn new(inner: Arc<dyn SecretStore>, metrics: &Arc<Metrics>) -> Self {
+        let metrics = Arc::clone(metrics);
+        Self { metrics, inner }
+    }
+
+    fn count<T>(&self, operation: &str, result: &Result<T, StoreError>) {
+        let labels = [operation, outcome(result)];
+        self.metrics.secret_calls.with_label_values(&labels).inc();
+    }
+}
+
+#[async_trait]
+impl SecretStore for CountedSecrets {
+    async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
+        let result = self.inner.get(name).await;
+        self.count("get", &result);
+        result
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        seen: Option<&SecretVersion>,
+    ) -> Result<SecretVersion, StoreError> {
+        let result = self.inner.put(name, value, seen).await;
+        self.count("put", &result);
+        result
+    }
+}
+
+fn count<T>(counters: &IntCounterVec, wrapper: &str, result: &Result<T, WrapError>) {
+    let result = match result {
+        Ok(_) => "ok",
+        Err(WrapError::Unavailable(_)) => "unavailable",
+        Err(WrapError::NotAuthentic | WrapError::UnknownRoot) => "refused",
+        Err(_) => "failed",
+    };
+    counters.with_label_values(&[wrapper, result]).inc();
+}
+
+/// A wrapper that counts.
+pub struct CountedWrapper<W: ?Sized> {
+    metrics: Arc<Metrics>,
+    inner: Arc<W>,
+}
+
+impl<W: ?Sized> CountedWrapper<W> {
+    /// Over this one.
+    pub fn new(inner: Arc<W>, metrics: &Arc<Metrics>) -> Self {
+        let metrics = Arc::clone(metrics);
+        Self { metrics, inner }
+    }
+}
+
+#[async_trait]
+impl<W: KeyWrapper + ?Sized> KeyWrapper for CountedWrapper<W> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
+        let result = self.inner.wrap(binding, material).await;
+        count(&self.metrics.wraps, self.name(), &result);
+        result
+    }
+
+    async fn unwrap(
+        &self,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<SecretBytes, WrapError> {
+        let result = self.inner.unwrap(binding, wrapped).await;
+        count(&self.metrics.unwraps, self.name(), &result);
+        result
+    }
+}
+
+#[async_trait]
+impl Vault for CountedWrapper<dyn Vault> {
+    async fn check(&self, key: TransitKey) -> Result<(), WrapError> {
+        self.inner.check(key).await
+    }
+
+    async fn renew(&self) -> Result<(), WrapError> {
+        self.inner.renew().await
+    }
+
+    async fn copy(&self, id: &str) -> Result<Option<KeyCopy>, WrapError> {
+        self.inner.copy(id).await
+    }
+
+    async fn put_copy(&self, id: &str, value: &[u8], seen: CopyVersion) -> Result<(), CopyError> {
+        self.inner.put_copy(id, value, seen).await
+    }
+
+    async fn remove_copy(&self, id: &str) -> Result<(), WrapError> {
+        self.inner.remove_copy(id).await
+    }
+
+    async fn copies(&self) -> Result<Vec<String>, WrapError> {
+        self.inner.copies().await
+    }
+}
+
+/// Vaults that count what they wrap and unwrap.
+pub struct CountedVaults {
+    metrics: Arc<Metrics>,
+    inner: Arc<dyn Vaults>,
+}
+
+impl CountedVaults {
+    /// Over these.
+    pub fn new(inner: Arc<dyn Vaults>, metrics: &Arc<Metrics>) -> Self {
+        let metrics = Arc::clone(metrics);
+        Self { metrics, inner }
+    }
+}
+
+impl Vaults for CountedVaults {
+    fn open(
+        &self,
+        settings: &VaultSettings,
+        credential: Option<&SecretBytes>,
+        patience: VaultPatience,
+    ) -> Result<Arc<dyn Vault>, Fault> {
+        let vault = self.inner.open(settings, credential, patience)?;
+        Ok(Arc::new(CountedWrapper::new(vault, &self.metrics)))
+    }
+}

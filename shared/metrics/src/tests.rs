@@ -1,0 +1,234 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use keyway_domain::janitor::KeyCounts;
+use keyway_domain::ports::{Clock, Consistency, Kind, TableReader};
+use keyway_http::{Answered, Class, Operation, Subject, Witness};
+use keyway_testkit::{FixedClock, FixedMachine, MemoryTable};
+use serde_json::Value;
+
+use super::*;
+
+fn metrics() -> Arc<Metrics> {
+    Metrics::new(Arc::new(FixedMachine), "1.2.3", "abc").unwrap()
+}
+
+async fn request(
+    metrics: &Metrics,
+    dialect: &'static str,
+    operation: &'static str,
+    status: u16,
+    error: Option<&'static str>,
+) {
+    metrics.began(dialect);
+    let told = Answered {
+        request_id: "1",
+        dialect,
+        operation: Operation {
+            name: operation,
+            class: Class::DataKey,
+        },
+        method: &Method::POST,
+        raw_path: "/x",
+        route: None,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        status: StatusCode::from_u16(status).unwrap(),
+        elapsed: Duration::from_micros(60),
+        subject: &Subject::default(),
+        error,
+    };
+    metrics.answered(&told).await.unwrap();
+}
+
+/// The series of a text, by name and labels.
+fn series(text: &str) -> BTreeMap<&str, f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name, value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_what_came_of_them() {
+    let metrics = metrics();
+    for _ in 0..3 {
+        request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
+    }
+    request(
+        &metrics,
+        "rustfs",
+        "kms:Decrypt",
+        403,
+        Some("not_permitted"),
+    )
+    .await;
+    request(&metrics, "kes", "kms:Encrypt", 200, None).await;
+    metrics.began("kes");
+    let text = metrics.text().unwrap();
+    let series_of = series(&text);
+    for (name, value) in [
+        (
+            r#"keyway_requests_total{class="success",dialect="rustfs",operation="kms:Decrypt"}"#,
+            3.0,
+        ),
+        (
+            r#"keyway_requests_total{class="not_permitted",dialect="rustfs",operation="kms:Decrypt"}"#,
+            1.0,
+        ),
+        (
+            r#"keyway_request_duration_seconds_bucket{dialect="rustfs",operation="kms:Decrypt",le="0.00005"}"#,
+            0.0,
+        ),
+        (
+            r#"keyway_request_duration_seconds_bucket{dialect="rustfs",operation="kms:Decrypt",le="0.000075"}"#,
+            4.0,
+        ),
+        ("keyway_requests_in_flight", 1.0),
+        (r#"keyway_build_info{commit="abc",version="1.2.3"}"#, 1.0),
+        ("keyway_up_seconds", 61.0),
+    ] {
+        assert_eq!(series_of.get(name), Some(&value), "{name}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn kes_figures_have_its_names_and_one_series_a_family() {
+    let metrics = metrics();
+    request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
+    for (status, error) in [
+        (200, None),
+        (404, Some("not_found")),
+        (403, Some("x")),
+        (502, Some("y")),
+    ] {
+        request(&metrics, "kes", "kms:Decrypt", status, error).await;
+    }
+    metrics.audit(AuditFigures {
+        events: 5,
+        ..AuditFigures::default()
+    });
+    metrics.error_events(2);
+    let text = metrics.text_of_kes().unwrap();
+    let series_of = series(&text);
+    let mut families: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in series_of.keys() {
+        let family = name.split('{').next().unwrap();
+        *families.entry(family).or_default() += 1;
+    }
+    for (family, count) in &families {
+        let expected = match *family {
+            "kes_http_request_error" => 3,
+            "kes_http_response_time_bucket" => 11,
+            _ => 1,
+        };
+        let expected = match *family {
+            "kes_http_request_failure" => 2,
+            _ => expected,
+        };
+        assert_eq!(*count, expected, "{family}");
+    }
+    for (name, value) in [
+        (r#"kes_http_request_success{code="200"}"#, 1.0),
+        (r#"kes_http_request_error{code="404"}"#, 1.0),
+        (r#"kes_http_request_error{code="400"}"#, 0.0),
+        (r#"kes_http_request_failure{code="502"}"#, 1.0),
+        ("kes_http_request_active", 0.0),
+        (r#"kes_http_response_time_bucket{le="0.01"}"#, 4.0),
+        ("kes_http_response_time_count", 4.0),
+        ("kes_log_audit_events", 5.0),
+        ("kes_log_error_events", 2.0),
+        ("kes_system_up_time", 61.0),
+        ("kes_system_num_cpu", 4.0),
+        ("kes_system_num_cpu_used", 2.0),
+        ("kes_system_num_threads", 3.0),
+        ("kes_system_mem_heap_used", f64::from(3 << 20)),
+        ("kes_system_mem_heap_objects", 4_321.0),
+        ("kes_system_mem_stack_used", f64::from(132 << 10)),
+    ] {
+        assert_eq!(series_of.get(name), Some(&value), "{name}\n{text}");
+    }
+    assert!(!text.contains("keyway_"));
+}
+
+#[tokio::test]
+async fn ports_count_what_is_asked_of_them() {
+    let metrics = metrics();
+    let clock: Arc<dyn Clock> = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let inner = Arc::new(MemoryTable::new(Arc::clone(&clock)));
+    let table = CountedTable::new(inner, &metrics, &clock);
+    for _ in 0..2 {
+        let found = table.get(Kind::Key, "k", Consistency::Strong).await;
+        assert!(found.unwrap().is_none());
+    }
+    metrics.keys(KeyCounts {
+        enabled: 7,
+        ..KeyCounts::default()
+    });
+    let text = metrics.text().unwrap();
+    let series_of = series(&text);
+    for (name, value) in [
+        (
+            r#"keyway_store_calls_total{operation="get",result="ok"}"#,
+            2.0,
+        ),
+        (r#"keyway_keys{state="enabled"}"#, 7.0),
+        (r#"keyway_keys{state="disabled"}"#, 0.0),
+    ] {
+        assert_eq!(series_of.get(name), Some(&value), "{name}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn cloudwatch_is_told_of_changes_now_and_then() {
+    let metrics = metrics();
+    let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _));
+    request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
+    request(&metrics, "kes", "kms:Decrypt", 200, None).await;
+    let told = |text: &str| -> Vec<Value> {
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().unwrap()
+    };
+    let first = told(&emf.due().unwrap());
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first[0]["keyway_requests_total"], 2);
+    assert_eq!(first[1]["keyway_requests_total"], 2);
+    assert_eq!(first[1]["class"], "success");
+    let directive = &first[1]["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(directive["Namespace"], "Keyway");
+    assert_eq!(directive["Dimensions"], serde_json::json!([["class"]]));
+    assert_eq!(directive["Metrics"][0]["Name"], "keyway_requests_total");
+    assert_eq!(first[0]["_aws"]["Timestamp"], 1_767_323_045_000_u64);
+    let took = &first[0]["keyway_request_duration_seconds"];
+    assert_eq!(
+        took,
+        &serde_json::json!({"Values": [0.000_075], "Counts": [2]})
+    );
+    for directive in first[0]["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+        .as_array()
+        .unwrap()
+    {
+        let name = directive["Name"].as_str().unwrap();
+        assert!(first[0].get(name).is_some(), "{name}");
+    }
+    // Too early.
+    request(
+        &metrics,
+        "rustfs",
+        "kms:Decrypt",
+        403,
+        Some("not_permitted"),
+    )
+    .await;
+    assert_eq!(emf.due(), None);
+    clock.advance(Duration::from_secs(10));
+    let second = told(&emf.due().unwrap());
+    assert_eq!(second[0]["keyway_requests_total"], 1);
+    assert_eq!(second[1]["class"], "not_permitted");
+    assert_eq!(second.len(), 2);
+}

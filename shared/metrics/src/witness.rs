@@ -1,0 +1,51 @@
+//! Every request is counted and timed.
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use keyway_http::{Answered, Class, Unwitnessed, Witness};
+
+use crate::Metrics;
+
+/// What KES's dialect is called.
+const KES: &str = "kes";
+
+impl Metrics {
+    fn told(&self, told: &Answered<'_>) {
+        let (dialect, operation) = (told.dialect, told.operation.name);
+        let class = told.error.unwrap_or("success");
+        let seconds = told.elapsed.as_secs_f64();
+        self.requests
+            .with_label_values(&[dialect, operation, class])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[dialect, operation])
+            .observe(seconds);
+        self.in_flight.dec();
+        if dialect == KES {
+            self.of_kes.active.dec();
+            self.of_kes.answered(told.status.as_u16(), seconds);
+        }
+    }
+}
+
+impl Witness for Metrics {
+    fn began(&self, dialect: &'static str) {
+        self.in_flight.inc();
+        if dialect == KES {
+            self.of_kes.active.inc();
+        }
+    }
+
+    /// Figures stand in nobody's way.
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+        self.told(told);
+        ready(Ok(())).boxed()
+    }
+
+    fn abandoned(&self, told: &Answered<'_>) {
+        self.told(told);
+    }
+}

@@ -1,0 +1,146 @@
+//! Figures of a running server.
+
+use std::collections::BTreeMap;
+
+use http::Request;
+use keyway_tests::{Answer, Server, ServerOptions};
+
+use crate::{create, data_dir, decrypt, eventually, folder, generate, kes};
+
+async fn page(server: &Server) -> Answer {
+    let request = Request::get("/metrics").body(bytes::Bytes::new()).unwrap();
+    server.send(request).await.unwrap()
+}
+
+/// The series of a text, by name and labels.
+fn series(answer: &Answer) -> BTreeMap<String, f64> {
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn figures_tell_what_was_done_and_name_nobody() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = kes::options().start(&data_dir).await;
+    create(&server, "a-very-own-name").await;
+    let blob = generate(&server, "a-very-own-name")
+        .await
+        .text("ciphertext_blob");
+    for _ in 0..3 {
+        decrypt(&server, &blob).await.ok();
+    }
+    let refused = server.call("GET", "/kms/keys/absent", "").await;
+    assert_eq!(refused.status, 404);
+    let figures = page(&server).await;
+    let text = String::from_utf8_lossy(&figures.body).into_owned();
+    let all = series(&figures);
+    for (name, value) in [
+        (
+            r#"keyway_requests_total{class="success",dialect="rustfs",operation="kms:Decrypt"}"#,
+            3.0,
+        ),
+        (
+            r#"keyway_requests_total{class="success",dialect="rustfs",operation="kms:CreateKey"}"#,
+            1.0,
+        ),
+        (
+            r#"keyway_request_duration_seconds_count{dialect="rustfs",operation="kms:Decrypt"}"#,
+            3.0,
+        ),
+        ("keyway_requests_in_flight", 1.0),
+    ] {
+        assert_eq!(all.get(name), Some(&value), "{name}\n{text}");
+    }
+    assert!(all["keyway_key_cache_hits_total"] >= 2.0, "{text}");
+    assert!(all["keyway_key_cache_entries"] >= 1.0, "{text}");
+    assert!(
+        all.iter()
+            .any(|(name, value)| name.starts_with("keyway_wraps_total{") && *value >= 1.0),
+        "{text}"
+    );
+    assert!(
+        all.iter().any(|(name, value)| {
+            name.starts_with(r#"keyway_store_calls_total{operation="put_new",result="ok"#)
+                && *value >= 1.0
+        }),
+        "{text}"
+    );
+    assert!(
+        all.keys()
+            .any(|name| name.starts_with("keyway_requests_total{class=\"not_found\"")),
+        "{text}"
+    );
+    for secret in ["a-very-own-name", "test-root", "127.0.0.1"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    // KES's, by its names, and nothing else.
+    let admin = kes::admin(&server, &data_dir);
+    admin.call("POST", "/v1/key/create/another", None).await;
+    admin.call("POST", "/v1/key/create/another", None).await;
+    let of_kes = series(&admin.call("GET", "/v1/metrics", None).await);
+    assert!(of_kes.keys().all(|name| name.starts_with("kes_")));
+    assert_eq!(of_kes[r#"kes_http_request_success{code="200"}"#], 1.0);
+    assert_eq!(of_kes[r#"kes_http_request_error{code="400"}"#], 1.0);
+    assert_eq!(of_kes["kes_http_request_active"], 1.0);
+    for name in [
+        "kes_system_num_cpu",
+        "kes_system_num_threads",
+        "kes_system_mem_heap_used",
+        "kes_system_mem_heap_objects",
+        "kes_system_mem_stack_used",
+        "kes_system_up_time",
+    ] {
+        assert!(of_kes[name] > 0.0, "{name}");
+    }
+    // Keys by state come with the sweep that a start begins with.
+    server.stop().await;
+    let server = kes::options().start(&data_dir).await;
+    eventually("keys are counted", async || {
+        let all = series(&page(&server).await);
+        (all.get(r#"keyway_keys{state="enabled"}"#) == Some(&2.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn strangers_fill_no_series() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    for number in 0..50 {
+        for path in [
+            format!("/rustfs/admin/v3/kms/keys/{number}"),
+            format!("/{number}/{number}"),
+            format!("/rustfs/admin/v3/kms/{number}"),
+        ] {
+            let request = Request::get(path).body(bytes::Bytes::new()).unwrap();
+            server.send(request).await.unwrap();
+        }
+    }
+    let requests = series(&page(&server).await);
+    let requests = requests
+        .keys()
+        .filter(|name| name.starts_with("keyway_requests_total"));
+    assert!(requests.count() <= 6);
+}
+
+#[tokio::test]
+async fn the_page_can_be_off() {
+    let folder = folder();
+    let server = ServerOptions::default()
+        .variable("KEYWAY_METRICS", "off")
+        .start(folder.path())
+        .await;
+    assert_ne!(page(&server).await.status, 200);
+}
