@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::Request;
 use keyway_tests::{Answer, Server, ServerOptions};
 
+use crate::clients::REPOSITORY;
 use crate::{create, data_dir, decrypt, eventually, folder, generate, kes};
 
 async fn page(server: &Server) -> Answer {
@@ -79,7 +80,7 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     );
     assert!(
         all.keys()
-            .any(|name| name.starts_with("keyway_requests_total{class=\"not_found\"")),
+            .any(|name| name.starts_with("keyway_requests_total{class=\"key_not_found\"")),
         "{text}"
     );
     for secret in ["a-very-own-name", "test-root", "127.0.0.1"] {
@@ -143,4 +144,101 @@ async fn the_page_can_be_off() {
         .start(folder.path())
         .await;
     assert_ne!(page(&server).await.status, 200);
+}
+
+/// The names of families that a query is about.
+fn families(query: &str) -> Vec<String> {
+    query
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("keyway_"))
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word).to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let text = eventually("keys are counted", async || {
+        let answer = page(&server).await;
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        text.contains("keyway_keys{").then_some(text)
+    })
+    .await;
+    let there: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let read = |name: &str| std::fs::read_to_string(format!("{REPOSITORY}/docs/{name}")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&read("grafana/keyway.json")).unwrap();
+    let mut asked = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let of_target = families(target["expr"].as_str().unwrap());
+            assert!(!of_target.is_empty(), "{target}");
+            asked.extend(of_target);
+        }
+    }
+    let shown = asked.clone();
+    for file in ["prometheus/alerts.yaml", "prometheus/alerts.test.yaml"] {
+        asked.extend(families(&read(file)));
+    }
+    for family in asked {
+        assert!(there.contains(&family.as_str()), "there is no {family}");
+    }
+    for family in there {
+        assert!(
+            shown.iter().any(|name| name == family),
+            "{family} is not on the dashboard"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
+    let found = std::process::Command::new(format!("{REPOSITORY}/scripts/promtool"))
+        .output()
+        .unwrap();
+    let promtool = String::from_utf8(found.stdout).unwrap();
+    let promtool = promtool.trim();
+    if promtool.is_empty() {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&found.stderr));
+        return;
+    }
+    for arguments in [
+        ["check", "rules", "alerts.yaml"],
+        ["test", "rules", "alerts.test.yaml"],
+    ] {
+        let output = std::process::Command::new(promtool)
+            .args(arguments)
+            .current_dir(format!("{REPOSITORY}/docs/prometheus"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    // The page itself, as Prometheus's own checker reads it.
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = kes::options().start(&data_dir).await;
+    create(&server, "k").await;
+    let of_kes = kes::admin(&server, &data_dir)
+        .call("GET", "/v1/metrics", None)
+        .await;
+    for (text, what) in [(page(&server).await.body, "ours"), (of_kes.body, "KES's")] {
+        let file = folder.path().join("metrics");
+        std::fs::write(&file, &text).unwrap();
+        let output = std::process::Command::new(promtool)
+            .args(["check", "metrics"])
+            .stdin(std::fs::File::open(&file).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // KES's names are not what the checker likes: counters without `_total`.
+        if what == "ours" {
+            assert!(output.status.success(), "{said}");
+        } else {
+            assert_ne!(output.status.code(), Some(1), "{said}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use keyway_deployment_aws::{FirstUse, ObjectStore, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::ports::Buckets;
+use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder.
@@ -26,12 +27,18 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Opens the deployment; one in a folder is made on the first start. With it comes the root access key, if a
     /// secret of the deployment holds it.
-    pub(crate) async fn open(&self) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-        if self.aws.name().is_some() {
-            on_aws(&self.aws, FirstUse::Makes, None).await
+    /// What is asked of it is counted.
+    pub(crate) async fn open(
+        &self,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+        let (ports, root) = if self.aws.name().is_some() {
+            on_aws(&self.aws, FirstUse::Makes, None).await?
         } else {
-            Ok((embedded::open(&self.operator).await?, None))
-        }
+            let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
+            (embedded::open_with(&self.operator, counted).await?, None)
+        };
+        Ok((ports.counted(metrics), root))
     }
 
     /// Opens the deployment, which must be there: the operator's commands make none.

@@ -117,9 +117,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
-    let (ports, kept) = serve.deployment.open().await?;
     let metrics = metrics(&machine)?;
-    let ports = ports.counted(&metrics);
+    let (ports, kept) = serve.deployment.open(&metrics).await?;
     let root = match kept {
         Some(kept) => kept,
         None => root_access_key()?,

@@ -3,7 +3,7 @@
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 //!
 //! Every metric with other dimensions is one that is paid for, so there are few: each family is summed over its labels,
-//! what has not changed is left out, and only requests are told by what came of them.
+//! what has not changed is left out, and only answers are told by what they were.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,17 +72,19 @@ impl Emf {
             line.add(family, &mut state);
         }
         lines += &line.text(time, &[]);
-        for (class, count) in by_class(&families) {
-            let more = state.more(format!("{REQUESTS} {class}"), count);
+        for (outcome, count) in by_outcome(&families) {
+            let more = state.more(format!("{ANSWERS} {outcome}"), count);
             let mut line = Line::default();
-            line.put(REQUESTS, "Count", json!(more), more > 0);
-            lines += &line.text(time, &[("class", &class)]);
+            line.put(ANSWERS, "Count", json!(more), more > 0);
+            lines += &line.text(time, &[(OUTCOME, &outcome)]);
         }
         Some(lines).filter(|lines| !lines.is_empty())
     }
 }
 
-const REQUESTS: &str = "keyway_requests_total";
+/// The one family that is told by its label.
+pub(crate) const ANSWERS: &str = "keyway_answers_total";
+pub(crate) const OUTCOME: &str = "outcome";
 
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
@@ -99,21 +101,15 @@ fn whole(figure: f64) -> u64 {
     figure.max(0.0) as u64
 }
 
-/// Requests by what came of them, whatever they were for.
-fn by_class(families: &[MetricFamily]) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    let requests = families.iter().filter(|family| family.name() == REQUESTS);
-    for metric in requests.flat_map(MetricFamily::get_metric) {
-        let class = metric
-            .get_label()
-            .iter()
-            .find(|label| label.name() == "class");
-        if let Some(class) = class {
-            let count: &mut u64 = counts.entry(class.value().to_owned()).or_default();
-            *count += whole(metric.get_counter().get_value());
-        }
-    }
-    counts
+fn by_outcome(families: &[MetricFamily]) -> BTreeMap<String, u64> {
+    let answers = families.iter().filter(|family| family.name() == ANSWERS);
+    answers
+        .flat_map(MetricFamily::get_metric)
+        .filter_map(|metric| {
+            let outcome = metric.get_label().first()?.value().to_owned();
+            Some((outcome, whole(metric.get_counter().get_value())))
+        })
+        .collect()
 }
 
 #[derive(Default)]
@@ -141,6 +137,9 @@ impl Line {
             "Count"
         };
         match family.get_field_type() {
+            // Told by its label below; and of no use to CloudWatch.
+            MetricType::COUNTER if name == ANSWERS => {}
+            MetricType::GAUGE if name == "keyway_build_info" => {}
             MetricType::COUNTER => {
                 let now = metrics
                     .iter()
@@ -148,7 +147,6 @@ impl Line {
                 let more = state.more(name.to_owned(), whole(now.sum()));
                 self.put(name, unit, json!(more), more > 0);
             }
-            MetricType::GAUGE if name == "keyway_build_info" => {}
             MetricType::GAUGE => {
                 let now: f64 = metrics
                     .iter()

@@ -54,6 +54,7 @@ pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
     requests: IntCounterVec,
+    answers: IntCounterVec,
     request_seconds: HistogramVec,
     in_flight: IntGauge,
     wraps: IntCounterVec,
@@ -120,6 +121,11 @@ impl Metrics {
                 "keyway_requests_total",
                 "Requests that were answered, by what came of them.",
                 &["dialect", "operation", "class"],
+            )?,
+            answers: counters(
+                emf::ANSWERS,
+                "Answers to requests: success, refused (4xx) or failed (5xx).",
+                &[emf::OUTCOME],
             )?,
             request_seconds: histograms(
                 "keyway_request_duration_seconds",

@@ -197,12 +197,12 @@ async fn cloudwatch_is_told_of_changes_now_and_then() {
     let first = told(&emf.due().unwrap());
     assert_eq!(first.len(), 2, "{first:?}");
     assert_eq!(first[0]["keyway_requests_total"], 2);
-    assert_eq!(first[1]["keyway_requests_total"], 2);
-    assert_eq!(first[1]["class"], "success");
+    assert_eq!(first[1]["keyway_answers_total"], 2);
+    assert_eq!(first[1]["outcome"], "success");
     let directive = &first[1]["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(directive["Namespace"], "Keyway");
-    assert_eq!(directive["Dimensions"], serde_json::json!([["class"]]));
-    assert_eq!(directive["Metrics"][0]["Name"], "keyway_requests_total");
+    assert_eq!(directive["Dimensions"], serde_json::json!([["outcome"]]));
+    assert_eq!(directive["Metrics"][0]["Name"], "keyway_answers_total");
     assert_eq!(first[0]["_aws"]["Timestamp"], 1_767_323_045_000_u64);
     let took = &first[0]["keyway_request_duration_seconds"];
     assert_eq!(
@@ -229,6 +229,6 @@ async fn cloudwatch_is_told_of_changes_now_and_then() {
     clock.advance(Duration::from_secs(10));
     let second = told(&emf.due().unwrap());
     assert_eq!(second[0]["keyway_requests_total"], 1);
-    assert_eq!(second[1]["class"], "not_permitted");
+    assert_eq!(second[1]["outcome"], "refused");
     assert_eq!(second.len(), 2);
 }

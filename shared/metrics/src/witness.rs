@@ -19,6 +19,12 @@ impl Metrics {
         self.request_seconds
             .with_label_values(&[dialect, operation])
             .observe(seconds);
+        let outcome = match told.status.as_u16() {
+            ..400 => "success",
+            400..500 => "refused",
+            _ => "failed",
+        };
+        self.answers.with_label_values(&[outcome]).inc();
         self.in_flight.dec();
         if dialect == KES {
             self.of_kes.active.dec();

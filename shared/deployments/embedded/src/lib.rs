@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, vaults};
 use keyway_domain::keyring::{KEYRING_SECRET, RootKeyring};
-use keyway_domain::ports::{Clock, Random};
+use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_domain::service::key_directory;
 use keyway_secrets_file::FileSecrets;
 use keyway_store_sqlite::SqliteTable;
@@ -44,14 +44,26 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
 /// # Errors
 /// When the folder, the table or the root keyring is not fit to be used; the text says what to do.
 pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
+    open_with(operator, |secrets| secrets).await
+}
+
+/// As [`open`], with the store of secrets as `around` makes it of the one that there is.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    operator: &Operator,
+    around: impl FnOnce(Arc<dyn SecretStore>) -> Arc<dyn SecretStore>,
+) -> anyhow::Result<Writing> {
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     // The table first: it makes the data folder, or refuses one that others may enter.
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
         .context("the table")?;
-    let secrets = secrets(operator, &table, &random).await?;
-    let keyring = RootKeyring::establish(&table, &secrets, clock.as_ref(), Arc::clone(&random))
+    let secrets = around(Arc::new(secrets(operator, &table, &random).await?));
+    let (keeper, random_of_keyring) = (secrets.as_ref(), Arc::clone(&random));
+    let keyring = RootKeyring::establish(&table, keeper, clock.as_ref(), random_of_keyring)
         .await
         .context("the root keyring")?;
     Ok(Writing {
