@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use keyway_deployment_assembly::SystemMachine;
 use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, service_routes};
 use keyway_http::Mount;
@@ -14,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
     let machine = Arc::new(SystemMachine::start()) as _;
     let (server, ports) = function.writing().await?;
     let control = ports.control(&server);
+    let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), service_routes(&control))?;
     let minio = Mount::new(
@@ -21,9 +24,14 @@ async fn main() -> anyhow::Result<()> {
         minio::PREFIXES.to_vec(),
         minio::service_routes(&control, &machine),
     )?;
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let of_kes = kes::service_routes(&server.service, &machine, function.clock());
+    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function
         .site(mount)?
         .with(minio)
+        .with(kes)
         .with(keyway_openapi::mount()?);
     function.serve_site(site).await
 }

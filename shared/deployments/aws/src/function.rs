@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
+use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
     Proof, Reading, Server, Settings, SystemClock, SystemRandom, Writing, default_key_id,
     environment, instance, root_access_key, vaults,
 };
 use keyway_domain::SecretBytes;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
+use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
 use keyway_domain::policy::Policy;
@@ -54,7 +56,7 @@ struct Arguments {
     )]
     iam_policy: String,
 
-    /// What sends events on Lambda: http-api, rest-api, alb or function-url
+    /// What sends events on Lambda: http-api, rest-api, alb, function-url, or api-gateway for an HTTP API and a REST API
     #[arg(long, env = "KEYWAY_EVENT_SOURCE", value_name = "SOURCE")]
     event_source: Option<EventSource>,
 
@@ -195,9 +197,49 @@ impl Function {
         Ok(server.buckets(buckets))
     }
 
+    /// Policies and identities of KES's API, and what changes them. It reads and writes these alone, and needs no secret.
+    ///
+    /// # Errors
+    /// When the settings do not say where the table is.
+    pub fn access(&self) -> anyhow::Result<(Arc<Identities>, Arc<IdentityControl>)> {
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let settings = &self.arguments.settings;
+        let identities = Arc::new(Identities::new(
+            Arc::clone(&table) as _,
+            Arc::clone(&self.clock),
+            settings.state_ttl(),
+            settings.kes.admin.clone(),
+        ));
+        let control =
+            IdentityControl::new(table, Arc::clone(&identities), Arc::clone(&self.random));
+        Ok((identities, Arc::new(control)))
+    }
+
     /// How requests are served.
     pub fn settings(&self) -> &Settings {
         &self.arguments.settings
+    }
+
+    /// What vouches in a header for its clients' certificates, to KES's API: the proxies that the settings name; else,
+    /// where nothing but a load balancer sends events, that load balancer. Gateways hand certificates over in the event.
+    ///
+    /// # Errors
+    /// When a header is to be believed, and nobody who sends it is known.
+    pub fn front(&self) -> anyhow::Result<Option<CertificateFront>> {
+        let behind_alb = on_lambda()? && self.arguments.event_source == Some(EventSource::Alb);
+        let kes = &self.arguments.settings.kes;
+        let front = kes.front(behind_alb.then_some(Fronts::Everybody));
+        if front.is_none() && kes.front_header.is_some() {
+            bail!(
+                "KEYWAY_KES_PROXY_HEADER needs KEYWAY_KES_PROXIES, or KEYWAY_EVENT_SOURCE=alb on Lambda"
+            );
+        }
+        Ok(front)
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// What destroys keys whose deletion date has passed. It needs the root keyring only where a Vault keeps copies of
@@ -259,7 +301,7 @@ impl Function {
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(
-                    "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb or function-url"
+                    "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb, function-url or api-gateway"
                 );
             };
             let front = Front {
