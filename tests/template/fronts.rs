@@ -675,6 +675,11 @@ fn parameters_that_contradict_each_other_are_refused() {
         json!({"KesDomainName": "kes.example.com", "KesCertificateArn":
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem"}),
+        json!({"Front": "function-url", "KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem",
+            "KesCertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
+        json!({"Front": "alb", "Auth": "iam", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c",
+            "LoadBalancerArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/b/0",
+            "TrustStoreArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/t/0"}),
         json!({"Front": "alb", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c", "TrustStoreArn":
             "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/t/0"}),
         json!({"Front": "alb", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c", "LoadBalancerArn":

@@ -1,4 +1,4 @@
-//! Every route as one function, for a function URL: the cheapest front.
+//! Every route as one function, for a function URL, the cheapest front, or a load balancer.
 
 use std::sync::Arc;
 

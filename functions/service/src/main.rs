@@ -1,4 +1,4 @@
-//! The routes of the service itself as a function: configure, start, stop, status.
+//! The routes of the service itself as a function: configure, start, stop, status; KES's only read.
 
 use std::sync::Arc;
 
