@@ -231,3 +231,32 @@ async fn a_header_is_believed_of_the_load_balancer_alone() {
     assert_eq!(refusal(&alb.answer(&Event(twice)).await), several);
     assert_eq!(alb.answer(&Event(of_alb)).await.status(), StatusCode::OK);
 }
+
+/// An HTTP API's domain may demand certificates too, and says in another place which one it was shown.
+#[tokio::test]
+async fn an_http_api_vouches_for_certificates_as_well() {
+    let of_rest = events("kes-rest-api").remove("describe-self").unwrap();
+    let certificate = &of_rest["requestContext"]["identity"]["clientCert"];
+    let event = |shown: &Value| {
+        let pem = certificate["clientCertPem"].as_str().unwrap();
+        Event(json!({
+            "version": "2.0",
+            "rawPath": of_rest["path"],
+            "rawQueryString": "",
+            "headers": {"host": "kes.example.com", "x-tls-client-cert": pem.replace('\n', "%0A")},
+            "requestContext": {
+                "http": {"method": "GET", "sourceIp": "203.0.113.7"},
+                "authentication": {"clientCert": shown},
+            },
+        }))
+    };
+    let function = Function::of("kes::api_gateway").await;
+    let answer = function.answer(&event(certificate)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(json_of(&answer)["identity"], ADMIN);
+    let required = (400, "tls: client certificate is required".to_owned());
+    assert_eq!(
+        refusal(&function.answer(&event(&Value::Null)).await),
+        required
+    );
+}
