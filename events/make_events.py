@@ -6,8 +6,9 @@
     make_events.py --sign FILE    prints one, signed now with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
                                   (and AWS_SESSION_TOKEN), for `cargo lambda invoke`
 
-The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Only the
-standard library is needed.
+The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Events of
+KES's API have none: they tell of a certificate, whose identity may do everything where KEYWAY_KES_ADMIN is
+54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb. Only the standard library is needed.
 """
 
 import base64
@@ -104,6 +105,47 @@ ROUTES = [
     ("s3-get-bucket-encryption", "GET", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
     ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
 ]
+
+# Whose key nobody has any more.
+CERTIFICATE = (HERE.parent / "shared/auth/src/certificate/tests/p256.pem").read_text()
+IDENTITY = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22"
+OTHER = "a4eac2d875d60ef25b068965c4e850aac074028dc576f3699276c6ea0ae1828f"
+KES_CONTEXT = "eyJiYWNrdXBzIjoiYmFja3Vwcy9xNC50YXIifQ=="
+# From KES's own sealing of old; it opens under no key of anybody's.
+KES_BLOB = "lbFBRVMyNTYtR0NNX1NIQTI1NtkgNzQ4ZTBmYzM="
+
+# name, method, path, body, of KES's API: methods as its SDK for Go sends them.
+KES_ROUTES = [
+    ("version", "GET", "/version", None),
+    ("ready", "GET", "/v1/ready", None),
+    ("status", "GET", "/v1/status", None),
+    ("api", "GET", "/v1/api", None),
+    ("create-key", "POST", "/v1/key/create/reports", None),
+    ("import-key", "POST", "/v1/key/import/invoices",
+     {"key": "uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI=", "cipher": "AES256"}),
+    ("describe-key", "GET", "/v1/key/describe/reports", None),
+    ("list-keys", "GET", "/v1/key/list/rep*", None),
+    ("generate-key", "POST", "/v1/key/generate/reports", {"context": KES_CONTEXT}),
+    ("encrypt-key", "POST", "/v1/key/encrypt/reports", {"plaintext": "aGVsbG8sIHdvcmxk", "context": KES_CONTEXT}),
+    ("decrypt-key", "POST", "/v1/key/decrypt/reports", {"ciphertext": KES_BLOB, "context": KES_CONTEXT}),
+    ("bulk-decrypt-key", "POST", "/v1/key/bulk/decrypt/reports", [{"ciphertext": KES_BLOB, "context": KES_CONTEXT}]),
+    ("hmac-key", "PUT", "/v1/key/hmac/reports", {"message": "cm9vdCBhY2Nlc3Mga2V5"}),
+    ("write-policy", "POST", "/v1/policy/write/minio",
+     {"allow": {"/v1/key/generate/reports": {}, "/v1/key/decrypt/reports": {}}, "deny": {}}),
+    ("assign-policy", "POST", "/v1/policy/assign/minio", {"identity": IDENTITY}),
+    ("describe-policy", "GET", "/v1/policy/describe/minio", None),
+    ("read-policy", "GET", "/v1/policy/read/minio", None),
+    ("list-policies", "GET", "/v1/policy/list/*", None),
+    ("assign-identity", "POST", f"/v1/identity/assign/minio/{OTHER}", None),
+    ("describe-identity", "GET", f"/v1/identity/describe/{IDENTITY}", None),
+    ("describe-self", "GET", "/v1/identity/self/describe", None),
+    ("list-identities", "GET", "/v1/identity/list/*", None),
+    ("forget-identity", "DELETE", f"/v1/identity/forget/{IDENTITY}", None),
+    ("delete-identity", "DELETE", f"/v1/identity/delete/{OTHER}", None),
+    ("delete-policy", "DELETE", "/v1/policy/delete/minio", None),
+    ("delete-key", "DELETE", "/v1/key/delete/reports", None),
+]
+KES_HOST = "kes.example.com"
 
 
 def whole(route):
@@ -286,6 +328,66 @@ def alb(method, route, parameters, query, body):
     }
 
 
+def kes_headers(body):
+    headers = {
+        "Accept-Encoding": "gzip",
+        "Host": KES_HOST,
+        "User-Agent": "Go-http-client/2.0",
+        "X-Amzn-Trace-Id": TRACE,
+        "X-Forwarded-For": CLIENT,
+        "X-Forwarded-Port": "443",
+        "X-Forwarded-Proto": "https",
+    }
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    return headers
+
+
+def kes_resource(path):
+    """The resource of the template's REST API, and what stands in its parameter."""
+    for group in ("/v1/key/bulk/decrypt", "/v1/key/generate", "/v1/key/encrypt", "/v1/key/decrypt", "/v1/key/hmac"):
+        if path.startswith(f"{group}/"):
+            return f"{group}/{{name+}}", {"name": path[len(group) + 1:]}
+    for group in ("/v1/key", "/v1/policy", "/v1/identity"):
+        if path.startswith(f"{group}/"):
+            return f"{group}/{{route+}}", {"route": path[len(group) + 1:]}
+    return path, None
+
+
+def kes_rest_api(method, path, body):
+    """Of a REST API behind a domain that demands certificates, which is where the one of the client stands."""
+    event = rest_api(method, path, {}, "", body)
+    event["path"] = event["requestContext"]["path"] = path
+    event["resource"], event["pathParameters"] = kes_resource(path)
+    headers = kes_headers(body)
+    event["headers"] = headers
+    event["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
+    context = event["requestContext"]
+    context.update(resourcePath=event["resource"], stage="kes", domainName=KES_HOST, domainPrefix="kes",
+                   protocol="HTTP/2.0")
+    context["identity"]["userAgent"] = headers["User-Agent"]
+    context["identity"]["clientCert"] = {
+        "clientCertPem": CERTIFICATE,
+        "subjectDN": "CN=p256",
+        "issuerDN": "CN=p256",
+        "serialNumber": "5e:34:de:5b:19:ef:8d:98:a9:e6:ad:8e:af:57:2e:75:f0:1d:54:02",
+        "validity": {"notBefore": "Nov 22 09:18:05 2026 GMT", "notAfter": "Oct 29 09:18:05 2126 GMT"},
+    }
+    return event
+
+
+def kes_alb(method, path, body):
+    """Of a load balancer that verifies certificates, in its mode with all values of a header. It leaves `+` as it is."""
+    event = alb(method, path, {}, "", body)
+    headers = {name.lower(): value for name, value in kes_headers(body).items()}
+    headers["x-amzn-mtls-clientcert-leaf"] = quote(CERTIFICATE, safe="+=/")
+    del event["headers"], event["queryStringParameters"]
+    event["path"] = path
+    event["multiValueHeaders"] = {name: [value] for name, value in sorted(headers.items())}
+    event["multiValueQueryStringParameters"] = {}
+    return event
+
+
 def schedule():
     """EventBridge's, of a rule that runs by the clock."""
     return {
@@ -310,6 +412,9 @@ def events():
         if name == "generate-data-key":
             files[f"function-url/{name}.json"] = function_url(*request)
             files[f"alb/{name}.json"] = alb(*request)
+    for name, *request in KES_ROUTES:
+        files[f"kes-rest-api/{name}.json"] = kes_rest_api(*request)
+        files[f"kes-alb/{name}.json"] = kes_alb(*request)
     files["schedule/janitor.json"] = schedule()
     return files
 

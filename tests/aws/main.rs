@@ -11,6 +11,7 @@ mod buckets;
 mod functions;
 mod import;
 mod janitor;
+mod kes;
 mod secrets;
 mod table;
 mod tools;

@@ -9,6 +9,8 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod kes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

@@ -615,7 +615,7 @@ async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
         site.records(Kind::Key).await,
         site.records(Kind::Policy).await,
     );
-    for (method, route) in site.kes_routes() {
+    for (_, method, route) in site.kes_routes() {
         for name in ["k", "absent", "a%2Fb", "-", &"x".repeat(100)] {
             let path = route.replace("{*name}", name);
             let call = async |who, body| site.kes_as(who, method, &path, &[], body).await;

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use keyway_auth::certificate::Unidentified;
+use keyway_auth::certificate::{Front, Unidentified};
 use keyway_deployment_assembly::{KesSettings, Proof, Settings, Writing, figures_of_kes};
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths};
+use keyway_dialect_kes::{self as kes, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
     BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
@@ -39,7 +39,8 @@ pub struct MemorySite {
     site: Arc<Site>,
     kes: Arc<Site>,
     keys: Arc<Keys>,
-    kes_routes: Vec<(String, String)>,
+    /// KES's, by the function that mounts them.
+    kes_routes: Vec<(&'static str, String, String)>,
     vault: Arc<MemoryVault>,
     /// In the order of the groups below.
     routes: Vec<(String, String)>,
@@ -84,12 +85,33 @@ impl MemorySite {
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
-        Self::build(immediate_deletion, Cors::Off, Deletion::Immediate, "").await
+        let kes = KesOptions::default();
+        Self::build(immediate_deletion, Cors::Off, kes).await
     }
 
     /// A site whose service runs with a default key, and whose KES dialect deletes so and has these paths open.
     pub async fn with_kes(default_key_id: &str, deletion: Deletion, open: &str) -> Self {
-        let site = Self::build(false, Cors::Off, deletion, open).await;
+        let kes = KesOptions {
+            deletion,
+            open: OpenPaths::parse(open).expect("paths"),
+            ..KesOptions::default()
+        };
+        Self::running_kes(default_key_id, kes).await
+    }
+
+    /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
+    /// this front vouches for.
+    pub async fn with_certificates(front: Option<Front>, admin: &str) -> Self {
+        let kes = KesOptions {
+            admin: Identity::parse(admin).expect("an identity"),
+            identify: Box::new(move |request| Proven(front.clone()).identity(request)),
+            ..KesOptions::default()
+        };
+        Self::running_kes("default", kes).await
+    }
+
+    async fn running_kes(default_key_id: &str, kes: KesOptions) -> Self {
+        let site = Self::build(false, Cors::Off, kes).await;
         let default_key_id = KeyId::parse("key_id", default_key_id).expect("a key id");
         site.service
             .start_if_new(
@@ -104,10 +126,10 @@ impl MemorySite {
 
     /// A site whose service was never configured, and that pages of these origins may call.
     pub async fn with_cors(cors: Cors) -> Self {
-        Self::build(false, cors, Deletion::Immediate, "").await
+        Self::build(false, cors, KesOptions::default()).await
     }
 
-    async fn build(immediate_deletion: bool, cors: Cors, deletion: Deletion, open: &str) -> Self {
+    async fn build(immediate_deletion: bool, cors: Cors, kes: KesOptions) -> Self {
         let clock = Arc::new(FixedClock::new(
             "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
         ));
@@ -134,7 +156,7 @@ impl MemorySite {
             cors_origins: Cors::Off,
             open_legacy_kes: false,
             kes: KesSettings {
-                admin: Some(Identity::parse(KES_ADMIN).expect("an identity")),
+                admin: Some(kes.admin),
                 ..KesSettings::default()
             },
         };
@@ -149,28 +171,47 @@ impl MemorySite {
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
-        let mut of_kes = kes::key_routes(&keys, deletion);
-        of_kes.extend(kes::datakey_routes(&server.data_keys, Sealing::Keyway));
-        of_kes.extend(kes::access_routes(
-            &server.identities,
-            &ports.identity_control(&server),
-        ));
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
         let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
-        of_kes.extend(kes::service_routes(
-            &server.service,
-            &machine,
-            &ports.clock,
-            &figures_of_kes(&metrics),
-        ));
-        let open = OpenPaths::parse(open).expect("paths");
+        let identity_control = ports.identity_control(&server);
+        let mut of_kes = Vec::new();
+        let mut kes_routes = Vec::new();
+        for (name, group) in [
+            ("keys", kes::key_routes(&keys, kes.deletion)),
+            (
+                "datakey",
+                kes::datakey_routes(&server.data_keys, Sealing::Keyway),
+            ),
+            (
+                "access",
+                kes::access_routes(&server.identities, &identity_control),
+            ),
+            (
+                "service",
+                kes::service_routes(
+                    &server.service,
+                    &machine,
+                    &ports.clock,
+                    &figures_of_kes(&metrics),
+                ),
+            ),
+        ] {
+            for route in group {
+                kes_routes.push((name, route.method.to_string(), route.path.to_owned()));
+                of_kes.push(route);
+            }
+        }
+        let identify = kes.identify;
         let kes = Mount::new(
-            Kes::new(identity_of, Arc::clone(&server.identities), open),
+            Kes::new(
+                move |request: &Request| identify(request),
+                Arc::clone(&server.identities),
+                kes.open,
+            ),
             kes::PREFIXES.to_vec(),
             of_kes,
         )
         .expect("routes");
-        let kes_routes = listed(&kes);
         let groups = [
             ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
@@ -254,8 +295,8 @@ impl MemorySite {
         &self.keys
     }
 
-    /// Method and path of every route of KES's dialect.
-    pub fn kes_routes(&self) -> &[(String, String)] {
+    /// Function, method and path of every route of KES's dialect.
+    pub fn kes_routes(&self) -> &[(&'static str, String, String)] {
         &self.kes_routes
     }
 
@@ -287,6 +328,11 @@ impl MemorySite {
         };
         let request = request.body(body).expect("a request");
         self.kes.respond(request, peer).await.into()
+    }
+
+    /// What answers KES's dialect.
+    pub fn kes_site(&self) -> Arc<Site> {
+        Arc::clone(&self.kes)
     }
 
     /// What answers.
@@ -442,6 +488,28 @@ impl MemorySite {
     pub fn root_request(&self, method: &str, path: &str, body: &[u8]) -> http::Request<Bytes> {
         self.root
             .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
+    }
+}
+
+/// Says which identity a request proves.
+type Identify = Box<dyn Fn(&Request) -> Result<Identity, Unidentified> + Send + Sync>;
+
+/// How a site serves KES's dialect.
+struct KesOptions {
+    deletion: Deletion,
+    open: OpenPaths,
+    admin: Identity,
+    identify: Identify,
+}
+
+impl Default for KesOptions {
+    fn default() -> Self {
+        Self {
+            deletion: Deletion::Immediate,
+            open: OpenPaths::default(),
+            admin: Identity::parse(KES_ADMIN).expect("an identity"),
+            identify: Box::new(identity_of),
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use keyway_tests::{aws_tool, project};
+use keyway_tests::{KES_ADMIN, aws_tool, project};
 use serde_json::{Map, Value, json};
 
 /// What one set of parameters makes.
@@ -21,6 +21,15 @@ impl Deployment {
 
     pub(crate) fn is_http_api(&self) -> bool {
         self.given("Front") == "http-api"
+    }
+
+    pub(crate) fn is_alb(&self) -> bool {
+        self.given("Front") == "alb"
+    }
+
+    /// Whether KES's API has a domain of its own beside the HTTP API.
+    pub(crate) fn has_kes_api(&self) -> bool {
+        !self.given("KesDomainName").is_empty()
     }
 
     pub(crate) fn has_vault(&self) -> bool {
@@ -103,6 +112,11 @@ pub(crate) fn tool(name: &str) -> Option<Command> {
 const CERTIFICATE: &str =
     "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
 
+const LOAD_BALANCER: &str =
+    "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/keyway/0123456789abcdef";
+const TRUST_STORE: &str =
+    "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/clients/0123456789abcdef";
+
 /// Every front with every way to tell callers and every domain that it can have, each with as few parameters and with
 /// as many as possible.
 fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
@@ -112,7 +126,20 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("CertificateArn", CERTIFICATE),
     ][..];
     let mtls = [domain, &[("TruststoreUri", "s3://bucket/truststore.pem")]].concat();
+    let kes = &[
+        ("KesDomainName", "kes.example.com"),
+        ("KesCertificateArn", CERTIFICATE),
+        ("KesTruststoreUri", "s3://bucket/kes.pem"),
+    ][..];
+    let balancer = &[
+        ("CertificateArn", CERTIFICATE),
+        ("LoadBalancerArn", LOAD_BALANCER),
+        ("TrustStoreArn", TRUST_STORE),
+    ][..];
     let more = [
+        ("KesAdmin", KES_ADMIN),
+        ("KesOpen", "/v1/ready,/v1/status"),
+        ("KesDelete", "schedule"),
         ("DefaultKeyId", "reports"),
         ("SigningRegion", "us-east-1"),
         ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
@@ -129,10 +156,15 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     ];
     let mut sets = Vec::new();
     for (front, domains) in [
-        ("http-api", &[none, domain, &mtls][..]),
+        ("http-api", &[none, domain, &mtls, kes][..]),
         ("function-url", &[none]),
+        ("alb", &[balancer]),
     ] {
         for auth in ["sigv4", "iam"] {
+            if (front, auth) == ("alb", "iam") {
+                // It verifies no IAM callers.
+                continue;
+            }
             for domain in domains {
                 for more in [none, &more] {
                     let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();

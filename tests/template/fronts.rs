@@ -11,8 +11,17 @@ use crate::deployments::{Deployment, deployments, deployments_of, reference};
 
 /// A route as `POST /path`, and the function that it calls.
 pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
+    called(operations(deployment))
+}
+
+/// As [`routes`], of KES's API.
+fn kes_routes(deployment: &Deployment) -> BTreeMap<String, String> {
+    called(operations_of(deployment, "KesApi"))
+}
+
+fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
     let mut routes = BTreeMap::new();
-    for (route, operation) in operations(deployment) {
+    for (route, operation) in operations {
         let uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
             .as_str()
             .unwrap();
@@ -24,8 +33,12 @@ pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
 }
 
 fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
+    operations_of(deployment, "Api")
+}
+
+fn operations_of<'d>(deployment: &'d Deployment, api: &str) -> BTreeMap<String, &'d Value> {
     let mut operations = BTreeMap::new();
-    for (path, methods) in deployment.properties("Api")["Body"]["paths"]
+    for (path, methods) in deployment.properties(api)["Body"]["paths"]
         .as_object()
         .unwrap()
     {
@@ -45,7 +58,11 @@ fn http_apis() -> impl Iterator<Item = &'static Deployment> {
 fn function_urls() -> impl Iterator<Item = &'static Deployment> {
     deployments()
         .iter()
-        .filter(|deployment| !deployment.is_http_api())
+        .filter(|deployment| !deployment.is_http_api() && !deployment.is_alb())
+}
+
+fn kes_apis() -> impl Iterator<Item = &'static Deployment> {
+    http_apis().filter(|deployment| deployment.has_kes_api())
 }
 
 #[test]
@@ -118,6 +135,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             .of_type("AWS::Lambda::Permission")
             .values()
             .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
+            .filter(|permission| !is_of_kes(permission))
             .map(|permission| {
                 assert_eq!(permission["Action"], "lambda:InvokeFunction");
                 let [arn, values] = permission["SourceArn"]["Fn::Sub"]
@@ -151,6 +169,235 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     }
 }
 
+/// Whether KES's API calls a function by this permission.
+fn is_of_kes(permission: &Value) -> bool {
+    let source = permission["SourceArn"]["Fn::Sub"].as_str();
+    source.is_some_and(|source| source.ends_with(":${KesApi}/*"))
+}
+
+/// The function that KES's API calls for a path, by the most specific of its routes.
+fn called_for<'r>(routes: &'r BTreeMap<String, String>, path: &str) -> Option<&'r str> {
+    let fits = |route: &str| match route.split_once('{') {
+        Some((before, _)) => path.len() > before.len() && path.starts_with(before),
+        None => path == route,
+    };
+    routes
+        .iter()
+        .map(|(route, function)| (route.split_once(' ').unwrap().1, function))
+        .filter(|(route, _)| fits(route))
+        .max_by_key(|(route, _)| route.split('{').next().map(str::len))
+        .map(|(_, function)| function.as_str())
+}
+
+#[tokio::test]
+async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
+    let site = MemorySite::not_configured(false).await;
+    for deployment in kes_apis() {
+        let routes = kes_routes(deployment);
+        assert!(routes.keys().all(|route| {
+            let (method, path) = route.split_once(' ').unwrap();
+            // Whatever the method is, what is wrong with it is the function's to say.
+            method == "X-AMAZON-APIGATEWAY-ANY-METHOD"
+                && (path == "/version" || path.starts_with("/v1/"))
+        }));
+        for (function, _, path) in site.kes_routes() {
+            // API Gateway takes a slash at the end for none.
+            let path = path.replace("{*name}", "some/name");
+            let called = called_for(&routes, path.trim_end_matches('/'));
+            let package = deployment
+                .functions()
+                .into_iter()
+                .find(|(_, (name, _))| Some(*name) == called)
+                .map(|(package, _)| package);
+            assert_eq!(package, Some(&*format!("keyway-fn-{function}")), "{path}");
+        }
+        // Each of them by one statement of its policy, and by nothing else.
+        let mut allowed: Vec<_> = deployment
+            .of_type("AWS::Lambda::Permission")
+            .into_values()
+            .filter(|permission| is_of_kes(permission))
+            .map(|permission| {
+                assert_eq!(permission["Action"], "lambda:InvokeFunction");
+                assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
+                reference(&permission["FunctionName"]).unwrap()
+            })
+            .collect();
+        allowed.sort_unstable();
+        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        assert_eq!(allowed, Vec::from_iter(called));
+        let names: Vec<_> = deployment
+            .of_type("AWS::ApiGateway::RestApi")
+            .into_keys()
+            .collect();
+        assert_eq!(names, ["KesApi"]);
+    }
+    for deployment in deployments() {
+        let apis = deployment.of_type("AWS::ApiGateway::RestApi").len();
+        assert_eq!(apis, usize::from(deployment.has_kes_api()));
+    }
+}
+
+/// Clients compare status and message. What a gateway says by itself they would take for something else.
+#[test]
+fn kes_s_api_speaks_as_kes_does() {
+    for deployment in kes_apis() {
+        let said =
+            &deployment.properties("KesApi")["Body"]["x-amazon-apigateway-gateway-responses"];
+        for (kind, status, message) in [
+            (
+                "ACCESS_DENIED",
+                403,
+                "not authorized: insufficient permissions",
+            ),
+            (
+                "WAF_FILTERED",
+                403,
+                "not authorized: insufficient permissions",
+            ),
+            ("MISSING_AUTHENTICATION_TOKEN", 501, "not implemented"),
+            ("RESOURCE_NOT_FOUND", 501, "not implemented"),
+            ("REQUEST_TOO_LARGE", 400, "invalid request body"),
+            ("UNSUPPORTED_MEDIA_TYPE", 400, "invalid request body"),
+            ("THROTTLED", 503, "too many requests"),
+            ("QUOTA_EXCEEDED", 503, "too many requests"),
+            ("DEFAULT_5XX", 503, "key store is not reachable"),
+        ] {
+            assert_eq!(said[kind]["statusCode"], status.to_string(), "{kind}");
+            let body = said[kind]["responseTemplates"]["application/json"].as_str();
+            let body: Value = serde_json::from_str(body.unwrap()).unwrap();
+            assert_eq!(body, json!({ "message": message }), "{kind}");
+        }
+        assert_eq!(said.as_object().unwrap().len(), 9);
+    }
+}
+
+#[test]
+fn kes_s_api_is_reached_with_certificates_alone() {
+    for deployment in kes_apis() {
+        let endpoint = &deployment.properties("KesApi")["Body"]["servers"][0];
+        let endpoint = &endpoint["x-amazon-apigateway-endpoint-configuration"];
+        assert_eq!(endpoint["disableExecuteApiEndpoint"], true);
+        let domain = deployment.properties("KesDomain");
+        assert_eq!(domain["DomainName"], deployment.given("KesDomainName"));
+        assert_eq!(domain["SecurityPolicy"], "TLS_1_2");
+        assert_eq!(
+            domain["MutualTlsAuthentication"]["TruststoreUri"],
+            deployment.given("KesTruststoreUri")
+        );
+        let mapping = deployment.properties("KesDomainMapping");
+        assert_eq!(reference(&mapping["DomainName"]), Some("KesDomain"));
+        assert_eq!(reference(&mapping["RestApiId"]), Some("KesApi"));
+        assert_eq!(
+            mapping.get("BasePath"),
+            None,
+            "policies have no such prefix"
+        );
+        let stages = deployment.of_type("AWS::ApiGateway::Stage");
+        assert_eq!(stages.len(), 1);
+        for stage in stages.values() {
+            let limits = &stage["MethodSettings"][0];
+            assert_eq!(
+                (&limits["HttpMethod"], &limits["ResourcePath"]),
+                (&json!("*"), &json!("/*"))
+            );
+            assert!(limits["ThrottlingRateLimit"].is_string(), "{limits}");
+            assert!(limits["ThrottlingBurstLimit"].is_string(), "{limits}");
+        }
+    }
+}
+
+/// The header is believed of everybody who may call the function, so that may be nobody but the load balancer, which
+/// must demand certificates.
+#[test]
+fn a_load_balancer_demands_certificates_and_is_alone() {
+    for deployment in deployments()
+        .iter()
+        .filter(|deployment| deployment.is_alb())
+    {
+        let listeners = deployment.of_type("AWS::ElasticLoadBalancingV2::Listener");
+        assert_eq!(listeners.len(), 1);
+        let listener = listeners["AlbListener"];
+        assert_eq!(listener["Protocol"], "HTTPS");
+        assert_eq!(
+            listener["LoadBalancerArn"],
+            deployment.given("LoadBalancerArn")
+        );
+        let mutual = &listener["MutualAuthentication"];
+        assert_eq!(mutual["Mode"], "verify");
+        assert_eq!(mutual["TrustStoreArn"], deployment.given("TrustStoreArn"));
+        let group = deployment.properties("AlbTargetGroup");
+        assert_eq!(
+            group["TargetGroupAttributes"],
+            json!([{"Key": "lambda.multi_value_headers.enabled", "Value": "true"}]),
+            "else a second value of the header would not be seen"
+        );
+        let permissions = deployment.of_type("AWS::Lambda::Permission");
+        let callers: Vec<_> = permissions
+            .values()
+            .filter(|permission| reference(&permission["FunctionName"]) == Some("AllFunction"))
+            .map(|permission| {
+                (
+                    &permission["Principal"],
+                    &permission["SourceArn"]["Fn::Sub"],
+                )
+            })
+            .collect();
+        let arn = "arn:${AWS::Partition}:elasticloadbalancing:${AWS::Region}:${AWS::AccountId}:targetgroup/${AWS::StackName}/*";
+        let principal = "elasticloadbalancing.amazonaws.com";
+        assert_eq!(callers, [(&json!(principal), &json!(arn))]);
+        assert_eq!(reference(&group["Name"]), Some("AWS::StackName"));
+        let (_, function) = deployment.functions()["keyway-fn-all"];
+        let variables = Deployment::variables(function);
+        assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "alb");
+        assert_eq!(
+            variables["KEYWAY_KES_PROXY_HEADER"],
+            "X-Amzn-Mtls-Clientcert-Leaf"
+        );
+        assert!(deployment.of_type("AWS::Lambda::Url").is_empty());
+    }
+    // Nobody else's header is believed.
+    for deployment in deployments()
+        .iter()
+        .filter(|deployment| !deployment.is_alb())
+    {
+        for (package, (_, function)) in deployment.functions() {
+            let variables = Deployment::variables(function);
+            assert_eq!(variables.get("KEYWAY_KES_PROXY_HEADER"), None, "{package}");
+            assert_eq!(variables.get("KEYWAY_KES_PROXIES"), None, "{package}");
+        }
+    }
+}
+
+#[test]
+fn functions_are_told_of_kes_where_it_is_served() {
+    for deployment in deployments() {
+        let served = deployment.has_kes_api() || deployment.is_alb();
+        for (package, (_, function)) in deployment.functions() {
+            let variables = Deployment::variables(function);
+            let of = |groups: &[&str]| {
+                let group = package.trim_start_matches("keyway-fn-");
+                served && (group == "all" || groups.contains(&group))
+            };
+            for (variable, parameter, groups) in [
+                (
+                    "KEYWAY_KES_ADMIN",
+                    "KesAdmin",
+                    &["keys", "datakey", "service", "access"][..],
+                ),
+                ("KEYWAY_KES_OPEN", "KesOpen", &["service"]),
+                ("KEYWAY_KES_DELETE", "KesDelete", &["keys"]),
+            ] {
+                let told = of(groups).then(|| match deployment.given(parameter) {
+                    "" if parameter == "KesDelete" => "destroy",
+                    given => given,
+                });
+                let found = variables.get(variable).and_then(Value::as_str);
+                assert_eq!(found, told, "{package}: {variable}");
+            }
+        }
+    }
+}
+
 /// Each route's permission is a statement of its function's policy, for which Lambda has 20 KB.
 #[test]
 fn the_permissions_of_every_route_find_room() {
@@ -161,8 +408,11 @@ fn the_permissions_of_every_route_find_room() {
         let mut sizes = BTreeMap::<&str, usize>::new();
         for (name, permission) in deployment.of_type("AWS::Lambda::Permission") {
             let function = reference(&permission["FunctionName"]).unwrap();
-            let source = permission["SourceArn"]["Fn::Sub"][0].as_str().unwrap_or("");
+            let source = &permission["SourceArn"]["Fn::Sub"];
+            let source = source.as_str().or_else(|| source[0].as_str());
             let source = source
+                .unwrap_or_default()
+                .replace("${KesApi}", "a1b2c3d4e5")
                 .replace("${AWS::Partition}", "aws")
                 .replace("${AWS::Region}", "ap-southeast-1")
                 .replace("${AWS::AccountId}", "123456789012")
@@ -239,8 +489,21 @@ fn events_have_the_shape_that_functions_expect() {
         ] {
             let (_, function) = deployment.functions()[package];
             let variables = Deployment::variables(function);
-            assert_eq!(variables["KEYWAY_EVENT_SOURCE"], "http-api");
+            // What KES's API calls is called by both.
+            let source = match package {
+                "keyway-fn-bucket-encryption" => "http-api",
+                _ if deployment.has_kes_api() => "api-gateway",
+                _ => "http-api",
+            };
+            assert_eq!(variables["KEYWAY_EVENT_SOURCE"], source);
             assert_eq!(variables.get("KEYWAY_RESPONSE_STREAMING"), None);
+        }
+        if deployment.has_kes_api() {
+            let (_, access) = deployment.functions()["keyway-fn-access"];
+            assert_eq!(
+                Deployment::variables(access)["KEYWAY_EVENT_SOURCE"],
+                "rest-api"
+            );
         }
     }
     for deployment in function_urls() {
@@ -355,7 +618,7 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             })
             .collect();
         public.sort_unstable();
-        if deployment.is_http_api() || deployment.is_iam() {
+        if deployment.is_http_api() || deployment.is_alb() || deployment.is_iam() {
             assert_eq!(public, [""; 0]);
         } else {
             assert_eq!(
@@ -409,6 +672,18 @@ fn parameters_that_contradict_each_other_are_refused() {
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"DomainName": "kms.example.com"}),
         json!({"TruststoreUri": "s3://bucket/truststore.pem"}),
+        json!({"KesDomainName": "kes.example.com", "KesCertificateArn":
+            "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
+        json!({"KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem"}),
+        json!({"Front": "function-url", "KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem",
+            "KesCertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
+        json!({"Front": "alb", "Auth": "iam", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c",
+            "LoadBalancerArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/b/0",
+            "TrustStoreArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/t/0"}),
+        json!({"Front": "alb", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c", "TrustStoreArn":
+            "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/t/0"}),
+        json!({"Front": "alb", "CertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/c", "LoadBalancerArn":
+            "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/b/0"}),
     ];
     let contradictions = contradictions.map(|set| serde_json::from_value(set).unwrap());
     for deployment in deployments_of(&contradictions).unwrap_or_default() {

@@ -114,6 +114,26 @@ impl Function {
         }
     }
 
+    /// How it answers somebody without a certificate, as `source` sends it.
+    async fn kes_status(&self, source: &str, route: &str) -> StatusCode {
+        let (method, path) = route.split_once(' ').unwrap();
+        let event = match source {
+            "alb" => json!({
+                "httpMethod": method,
+                "path": path,
+                "multiValueHeaders": {"host": ["keyway.test"], "x-forwarded-proto": ["https"]},
+                "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:x"}},
+            }),
+            _ => json!({
+                "httpMethod": method,
+                "path": path,
+                "multiValueHeaders": {"host": ["keyway.test"]},
+                "requestContext": {"path": path, "identity": {"sourceIp": "192.0.2.1"}},
+            }),
+        };
+        self.api.invoke(&event).await.http().status()
+    }
+
     /// How it answers somebody without a signature.
     async fn status(&self, route: &str) -> StatusCode {
         let (method, path) = route.split_once(' ').unwrap();
@@ -140,6 +160,48 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
             } else {
                 functions.push((name, function));
             }
+        }
+        let of_kes = [
+            ("KeysFunction", "POST /v1/key/create/k"),
+            ("DatakeyFunction", "POST /v1/key/generate/k"),
+            ("ServiceFunction", "GET /v1/status"),
+            ("AccessFunction", "GET /v1/policy/list/*"),
+        ];
+        if deployment.is_alb() {
+            let (_, all) = functions.pop().unwrap();
+            for (_, route) in of_kes {
+                let status = all.kes_status("alb", route).await;
+                let open = deployment.given("KesOpen").contains("/v1/status");
+                let expected = if route == "GET /v1/status" && open {
+                    // It says that there is no table.
+                    StatusCode::OK
+                } else {
+                    StatusCode::BAD_REQUEST
+                };
+                assert_eq!(status, expected, "{route}");
+            }
+            continue;
+        }
+        if deployment.has_kes_api() {
+            for (called, route) in of_kes {
+                for (name, function) in &functions {
+                    let status = function.kes_status("rest-api", route).await;
+                    let expected = match *name {
+                        // It answers no such events, and has nothing that it could.
+                        "BucketsFunction" => StatusCode::BAD_REQUEST,
+                        name if name != called => StatusCode::NOT_FOUND,
+                        _ if route == "GET /v1/status"
+                            && deployment.given("KesOpen").contains("/v1/status") =>
+                        {
+                            StatusCode::OK
+                        }
+                        _ => StatusCode::BAD_REQUEST,
+                    };
+                    assert_eq!(status, expected, "{route} at {name}");
+                }
+            }
+            // Of the HTTP API it has no route.
+            functions.retain(|(name, _)| *name != "AccessFunction");
         }
         if !deployment.is_http_api() {
             let (_, all) = functions.pop().unwrap();

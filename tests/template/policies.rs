@@ -12,10 +12,13 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 /// What the ports of a function need. Those that manage keys or the service write what they manage and make the keyring;
 /// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
 /// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
-/// records, and reaches S3 where it is told to.
+/// records, and reaches S3 where it is told to. Who serves KES's API reads policies and identities, and who changes those
+/// does nothing else.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
     const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
+    const CHANGE: &str =
+        "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem";
     const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
     let manages = [
         (
@@ -72,7 +75,19 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         "keyway-fn-all" | "keyway-fn-bucket-encryption" => serves,
         _ => &[],
     };
+    let changes_access = &[("kind policy", CHANGE), ("kind identity", CHANGE)][..];
+    let reads_access = &[("kind policy", READ), ("kind identity", READ)][..];
+    let access = match package {
+        "keyway-fn-access" | "keyway-fn-all" => changes_access,
+        "keyway-fn-keys" | "keyway-fn-datakey" | "keyway-fn-service"
+            if deployment.has_kes_api() =>
+        {
+            reads_access
+        }
+        _ => &[],
+    };
     let ports = match package {
+        "keyway-fn-access" => &[],
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
         "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
         "keyway-fn-service" => &configures,
@@ -83,6 +98,7 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
     ports
         .iter()
         .chain(buckets)
+        .chain(access)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {
             (
@@ -180,16 +196,17 @@ fn roles_allow_what_the_ports_do() {
         let functions = deployment.functions();
         let packages: Vec<_> = functions.keys().copied().collect();
         if deployment.is_http_api() {
-            assert_eq!(
-                packages,
-                [
-                    "keyway-fn-bucket-encryption",
-                    "keyway-fn-datakey",
-                    "keyway-fn-janitor",
-                    "keyway-fn-keys",
-                    "keyway-fn-service"
-                ]
-            );
+            let mut expected = vec![
+                "keyway-fn-bucket-encryption",
+                "keyway-fn-datakey",
+                "keyway-fn-janitor",
+                "keyway-fn-keys",
+                "keyway-fn-service",
+            ];
+            if deployment.has_kes_api() {
+                expected.insert(0, "keyway-fn-access");
+            }
+            assert_eq!(packages, expected);
         } else {
             assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
         }

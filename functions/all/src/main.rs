@@ -1,9 +1,11 @@
-//! Every route as one function, for a function URL: the cheapest front.
+//! Every route as one function, for a function URL, the cheapest front, or a load balancer.
 
 use std::sync::Arc;
 
-use keyway_deployment_assembly::SystemMachine;
+use anyhow::Context;
+use keyway_deployment_assembly::figures_of_kes;
 use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
     BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
@@ -14,28 +16,44 @@ use keyway_http::Mount;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let machine = Arc::new(SystemMachine::start()) as _;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());
     let control = ports.control(&server);
+    let settings = &function.settings().kes;
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(&control, &machine));
+    of_minio.extend(minio::service_routes(&control, function.machine()));
+    let mut of_kes = kes::key_routes(&keys, settings.deletion());
+    of_kes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
+    let identities = &server.identities;
+    of_kes.extend(kes::access_routes(
+        identities,
+        &ports.identity_control(&server),
+    ));
+    of_kes.extend(kes::service_routes(
+        &server.service,
+        function.machine(),
+        function.clock(),
+        &figures_of_kes(function.metrics()),
+    ));
     let buckets = function.buckets(&server)?;
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), Arc::clone(identities), open);
+    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let s3 = Mount::new(
         S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets),
     )?;
-    let site = function.site(mount)?.with(minio);
+    let site = function.site(mount)?.with(minio).with(kes);
     let site = site
         .with(buckets_in_json)
         .with(keyway_openapi::mount()?)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes};
 use keyway_http::Mount;
@@ -12,6 +14,7 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let server = function.reading().await?;
     let data_keys = &server.data_keys;
+    let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), datakey_routes(data_keys))?;
     let minio = Mount::new(
@@ -19,6 +22,10 @@ async fn main() -> anyhow::Result<()> {
         minio::PREFIXES.to_vec(),
         minio::datakey_routes(data_keys),
     )?;
-    let site = function.site(mount)?.with(minio);
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let of_kes = kes::datakey_routes(data_keys, settings.sealing());
+    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
+    let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, key_routes};
 use keyway_http::Mount;
@@ -12,10 +14,15 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());
+    let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), key_routes(&keys))?;
     let minio = Minio::new(server.authenticator);
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
-    let site = function.site(mount)?.with(minio);
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let of_kes = kes::key_routes(&keys, settings.deletion());
+    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
+    let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await
 }

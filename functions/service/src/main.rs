@@ -1,9 +1,11 @@
-//! The routes of the service itself as a function: configure, start, stop, status.
+//! The routes of the service itself as a function: configure, start, stop, status; KES's only read.
 
 use std::sync::Arc;
 
-use keyway_deployment_assembly::SystemMachine;
+use anyhow::Context;
+use keyway_deployment_assembly::figures_of_kes;
 use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, service_routes};
 use keyway_http::Mount;
@@ -11,19 +13,29 @@ use keyway_http::Mount;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let machine = Arc::new(SystemMachine::start()) as _;
     let (server, ports) = function.writing().await?;
     let control = ports.control(&server);
+    let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), service_routes(&control))?;
     let minio = Mount::new(
         Minio::new(server.authenticator),
         minio::PREFIXES.to_vec(),
-        minio::service_routes(&control, &machine),
+        minio::service_routes(&control, function.machine()),
     )?;
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let of_kes = kes::service_routes(
+        &server.service,
+        function.machine(),
+        function.clock(),
+        &figures_of_kes(function.metrics()),
+    );
+    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function
         .site(mount)?
         .with(minio)
+        .with(kes)
         .with(keyway_openapi::mount()?);
     function.serve_site(site).await
 }

@@ -33,18 +33,21 @@ impl Deployment {
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
         let (ports, root) = if self.aws.name().is_some() {
-            on_aws(&self.aws, FirstUse::Makes, None).await?
+            on_aws(&self.aws, FirstUse::Makes, None, Some(metrics)).await?
         } else {
             let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
-            (embedded::open_with(&self.operator, counted).await?, None)
+            let ports = embedded::open_with(&self.operator, counted).await?;
+            (ports.counted(metrics), None)
         };
-        Ok((ports.counted(metrics), root))
+        Ok((ports, root))
     }
 
     /// Opens the deployment, which must be there: the operator's commands make none.
     pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
         if self.aws.name().is_some() {
-            return Ok(on_aws(&self.aws, FirstUse::IsRefused, region).await?.0);
+            return Ok(on_aws(&self.aws, FirstUse::IsRefused, region, None)
+                .await?
+                .0);
         }
         embedded::must_exist(&self.operator)?;
         embedded::open(&self.operator).await
@@ -105,9 +108,10 @@ async fn on_aws(
     place: &Place,
     first_use: FirstUse,
     region: Option<&str>,
+    metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
     let (region, credentials) = aws(region).await?;
-    keyway_deployment_aws::writing(place, first_use, &region, credentials)
+    keyway_deployment_aws::writing(place, first_use, &region, credentials, metrics)
 }
 
 /// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.

@@ -1,6 +1,8 @@
 //! What the rooms on AWS's SDK share: how its services are reached, how long they may take and how often they are
 //! tried, and what their failures mean to the domain's ports.
 
+mod retries;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use keyway_domain::ports::StoreError;
+
+pub use retries::{CountRetries, retries};
 
 /// How long a connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use keyway_domain::ports::Clock;
+use keyway_http::{Answered, Class, Unwitnessed, Witness};
 use prometheus::proto::{MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
@@ -20,10 +22,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// What a metric may have of values in one line.
 const MOST_VALUES: usize = 100;
 
+/// Writes lines to the log.
+pub type Say = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Says now and then what has changed.
 pub struct Emf {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    say: Say,
     state: Mutex<State>,
 }
 
@@ -44,11 +50,18 @@ impl State {
 
 impl Emf {
     /// Of these figures.
-    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
+    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
+            say,
             state: Mutex::default(),
+        }
+    }
+
+    fn say_what_is_due(&self) {
+        if let Some(lines) = self.due() {
+            (self.say)(&lines);
         }
     }
 
@@ -205,5 +218,21 @@ impl Line {
             }),
         );
         format!("{}\n", Value::Object(line))
+    }
+}
+
+/// Every request is a moment at which it may be time: between requests a function does not run.
+impl Witness for Emf {
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+        self.say_what_is_due();
+        ready(Ok(())).boxed()
+    }
+
+    fn abandoned(&self, _: &Answered<'_>) {
+        self.say_what_is_due();
     }
 }

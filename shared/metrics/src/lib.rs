@@ -20,7 +20,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use emf::Emf;
+pub use emf::{Emf, Say};
 pub use mount::{Open, PATH, mount};
 pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper};
 
@@ -259,9 +259,9 @@ impl Metrics {
         }
     }
 
-    /// A call of one of AWS's services is made again.
-    pub fn retried(&self) {
-        self.retries.inc();
+    /// Tells how many calls of AWS's services were made again.
+    pub fn retries(&self, total: u64) {
+        catch_up(&self.retries, total);
     }
 
     fn look(&self) {

@@ -187,7 +187,7 @@ async fn ports_count_what_is_asked_of_them() {
 async fn cloudwatch_is_told_of_changes_now_and_then() {
     let metrics = metrics();
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
-    let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _));
+    let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _), Box::new(|_| {}));
     request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
     request(&metrics, "kes", "kms:Decrypt", 200, None).await;
     let told = |text: &str| -> Vec<Value> {

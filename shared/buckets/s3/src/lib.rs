@@ -37,6 +37,7 @@ impl S3Buckets {
         let config = Builder::from(config)
             .force_path_style(!is_aws)
             .retry_partition(keyway_aws::retry_partition("s3"))
+            .interceptor(keyway_aws::CountRetries)
             .build();
         Self {
             client: Client::from_conf(config),

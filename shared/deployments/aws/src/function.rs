@@ -9,24 +9,28 @@ use async_trait::async_trait;
 use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
+use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
-    Proof, Reading, Server, Settings, SystemClock, SystemRandom, Writing, default_key_id,
-    environment, instance, root_access_key, vaults,
+    Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
+    default_key_id, environment, instance, metrics, root_access_key, vaults,
 };
 use keyway_domain::SecretBytes;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
+use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
+use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random};
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
-use keyway_http::{Dialect, Mount, Site};
+use keyway_http::{Dialect, Mount, Site, Stopwatch};
+use keyway_metrics::{Emf, Metrics, Open};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 
 use crate::object_store::ObjectStore;
-use crate::place::{self, FirstUse, Place, VAULT_PATIENCE};
+use crate::place::{self, FirstUse, Place, VAULT_PATIENCE, counted};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
@@ -54,7 +58,7 @@ struct Arguments {
     )]
     iam_policy: String,
 
-    /// What sends events on Lambda: http-api, rest-api, alb or function-url
+    /// What sends events on Lambda: http-api, rest-api, alb, function-url, or api-gateway for an HTTP API and a REST API
     #[arg(long, env = "KEYWAY_EVENT_SOURCE", value_name = "SOURCE")]
     event_source: Option<EventSource>,
 
@@ -85,9 +89,28 @@ struct Arguments {
     )]
     listen: SocketAddr,
 
+    /// How figures are told on Lambda; elsewhere they are at /metrics
+    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
+    metrics: Metering,
+
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
     log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Metering {
+    /// As lines of the log, of which CloudWatch makes metrics
+    Emf,
+    /// Not at all
+    Off,
+}
+
+/// A line for CloudWatch. Where nobody listens there is nobody to tell.
+fn say(lines: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(lines.as_bytes()).and_then(|()| out.flush()));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,6 +127,8 @@ pub struct Function {
     aws: SdkConfig,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    machine: Arc<dyn Machine>,
+    metrics: Arc<Metrics>,
 }
 
 impl Function {
@@ -119,9 +144,12 @@ impl Function {
         arguments.settings.region = arguments.settings.region.filter(|name| !name.is_empty());
         start_log(LogFormat::Json, &arguments.log).map_err(anyhow::Error::from_boxed)?;
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
+        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
         Ok(Self {
             arguments,
             aws: place::from_environment()?,
+            metrics: metrics(&machine)?,
+            machine,
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(SystemRandom::default()),
         })
@@ -136,7 +164,10 @@ impl Function {
         let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
         let keyring = Arc::new(KeyringOnDemand::opening(
             Arc::clone(&table) as _,
-            self.arguments.place.secrets(&self.aws)?,
+            counted(
+                self.arguments.place.secrets(&self.aws)?,
+                Some(&self.metrics),
+            ),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
         ));
@@ -148,7 +179,9 @@ impl Function {
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         };
+        let ports = ports.counted(&self.metrics);
         let server = ports.server(&self.arguments.settings, self.proof()?);
+        server.measured_by(&self.metrics);
         warm(&keyring, &server).await;
         Ok(server)
     }
@@ -166,8 +199,10 @@ impl Function {
             &self.aws,
             &self.clock,
             &self.random,
+            Some(&self.metrics),
         )?;
         let server = ports.reading().server(&arguments.settings, self.proof()?);
+        server.measured_by(&self.metrics);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
         if arguments.start
@@ -195,9 +230,59 @@ impl Function {
         Ok(server.buckets(buckets))
     }
 
+    /// Policies and identities of KES's API, and what changes them. It reads and writes these alone, and needs no secret.
+    ///
+    /// # Errors
+    /// When the settings do not say where the table is.
+    pub fn access(&self) -> anyhow::Result<(Arc<Identities>, Arc<IdentityControl>)> {
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let settings = &self.arguments.settings;
+        let identities = Arc::new(Identities::new(
+            Arc::clone(&table) as _,
+            Arc::clone(&self.clock),
+            settings.state_ttl(),
+            settings.kes.admin.clone(),
+        ));
+        let control =
+            IdentityControl::new(table, Arc::clone(&identities), Arc::clone(&self.random));
+        Ok((identities, Arc::new(control)))
+    }
+
     /// How requests are served.
     pub fn settings(&self) -> &Settings {
         &self.arguments.settings
+    }
+
+    /// What vouches in a header for its clients' certificates, to KES's API: the proxies that the settings name; else,
+    /// where nothing but a load balancer sends events, that load balancer. Gateways hand certificates over in the event.
+    ///
+    /// # Errors
+    /// When a header is to be believed, and nobody who sends it is known.
+    pub fn front(&self) -> anyhow::Result<Option<CertificateFront>> {
+        let behind_alb = on_lambda()? && self.arguments.event_source == Some(EventSource::Alb);
+        let kes = &self.arguments.settings.kes;
+        let front = kes.front(behind_alb.then_some(Fronts::Everybody));
+        if front.is_none() && kes.front_header.is_some() {
+            bail!(
+                "KEYWAY_KES_PROXY_HEADER needs KEYWAY_KES_PROXIES, or KEYWAY_EVENT_SOURCE=alb on Lambda"
+            );
+        }
+        Ok(front)
+    }
+
+    /// What this process runs on.
+    pub fn machine(&self) -> &Arc<dyn Machine> {
+        &self.machine
+    }
+
+    /// What counts and times in this process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// What destroys keys whose deletion date has passed. It needs the root keyring only where a Vault keeps copies of
@@ -255,11 +340,23 @@ impl Function {
     /// # Errors
     /// As [`Function::serve`].
     pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
+        let stopwatch: Stopwatch = {
+            let clock = Arc::clone(&self.clock);
+            Arc::new(move || clock.monotonic())
+        };
+        let mut site = site.witnessed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
+        if !on_lambda()? {
+            site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
+        } else if self.arguments.metrics == Metering::Emf {
+            // After what it tells of.
+            let emf = Emf::new(&self.metrics, &self.clock, Box::new(say));
+            site = site.witnessed_by(Arc::new(emf), stopwatch);
+        }
         let site = Arc::new(site);
         if on_lambda()? {
             let Some(source) = self.arguments.event_source else {
                 bail!(
-                    "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb or function-url"
+                    "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb, function-url or api-gateway"
                 );
             };
             let front = Front {

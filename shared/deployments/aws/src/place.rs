@@ -12,6 +12,7 @@ use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
 
@@ -116,7 +117,7 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 }
 
 /// The ports of a process that writes the deployment's table, reached in this region with these credentials; and the
-/// root access key, if `place` says that a secret holds it.
+/// root access key, if `place` says that a secret holds it. With `metrics`, what is asked of all of them is counted.
 ///
 /// # Errors
 /// When `place` does not say where the deployment is.
@@ -125,12 +126,13 @@ pub fn writing(
     first_use: FirstUse,
     region: &str,
     credentials: SharedCredentialsProvider,
+    metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
     let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
     let config = keyway_aws::config(region, endpoint, credentials);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let (ports, _) = open(place, first_use, &config, &clock, &random)?;
+    let (ports, _) = open(place, first_use, &config, &clock, &random, metrics)?;
     Ok((ports, place.root_access_key(&config)?))
 }
 
@@ -167,9 +169,10 @@ pub(crate) fn open(
     config: &SdkConfig,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
+    metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Arc<KeyringOnDemand>)> {
     let table = Arc::new(place.table(config, clock)?);
-    let secrets = place.secrets(config)?;
+    let secrets = counted(place.secrets(config)?, metrics);
     let (clock_of_keyring, random_of_keyring) = (Arc::clone(clock), Arc::clone(random));
     let keyring = Arc::new(match first_use {
         FirstUse::Makes => KeyringOnDemand::establishing(
@@ -193,5 +196,23 @@ pub(crate) fn open(
         clock: Arc::clone(clock),
         random: Arc::clone(random),
     };
+    let ports = match metrics {
+        Some(metrics) => ports.counted(metrics),
+        None => ports,
+    };
     Ok((ports, keyring))
+}
+
+/// The store of secrets, counting where there is something to count with.
+pub(crate) fn counted(
+    secrets: Arc<dyn SecretStore>,
+    metrics: Option<&Arc<Metrics>>,
+) -> Arc<dyn SecretStore> {
+    match metrics {
+        Some(metrics) => {
+            metrics.look_at(|metrics| metrics.retries(keyway_aws::retries()));
+            Arc::new(CountedSecrets::new(secrets, metrics))
+        }
+        None => secrets,
+    }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::alb;
 use crate::event::Refusal;
 use crate::front::{EventSource, Front};
+use crate::http_api;
 
 /// An answer as the gateways read it.
 #[derive(Debug, Serialize)]
@@ -67,14 +68,12 @@ pub(crate) fn encode(
                 stream: Body::from(body),
             });
         }
-        EventSource::HttpApi | EventSource::FunctionUrl => Headers::WithCookies {
-            headers: joined(&parts.headers, |name| *name != SET_COOKIE),
-            cookies: texts(&parts.headers, &SET_COOKIE).collect(),
-        },
+        EventSource::HttpApi | EventSource::FunctionUrl => with_cookies(&parts.headers),
         EventSource::Alb if !alb::is_multi_value(event) => Headers::Single {
             headers: single(&parts.headers),
         },
-        EventSource::RestApi | EventSource::Alb => Headers::Multi {
+        EventSource::ApiGateway if http_api::is_version_two(event) => with_cookies(&parts.headers),
+        EventSource::RestApi | EventSource::Alb | EventSource::ApiGateway => Headers::Multi {
             multi_value_headers: parts
                 .headers
                 .keys()
@@ -93,6 +92,13 @@ pub(crate) fn encode(
         body,
         is_base64_encoded,
     })
+}
+
+fn with_cookies(headers: &HeaderMap) -> Headers {
+    Headers::WithCookies {
+        headers: joined(headers, |name| *name != SET_COOKIE),
+        cookies: texts(headers, &SET_COOKIE).collect(),
+    }
 }
 
 /// The head of a streamed answer. Lambda takes one text for each name here, and header values in ASCII.

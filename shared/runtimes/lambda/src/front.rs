@@ -17,14 +17,18 @@ pub enum EventSource {
     Alb,
     /// The function's own URL, whose events have the shape of an HTTP API's.
     FunctionUrl,
+    /// An HTTP API and a REST API. Which of them sent an event, its outermost members say, which no client can bring
+    /// about; and both vouch for the same things in the same place.
+    ApiGateway,
 }
 
 impl EventSource {
-    const NAMES: [(&str, Self); 4] = [
+    const NAMES: [(&str, Self); 5] = [
         ("http-api", Self::HttpApi),
         ("rest-api", Self::RestApi),
         ("alb", Self::Alb),
         ("function-url", Self::FunctionUrl),
+        ("api-gateway", Self::ApiGateway),
     ];
 
     /// The kind of event in words.
@@ -34,13 +38,18 @@ impl EventSource {
             Self::RestApi => "events of an API Gateway REST API",
             Self::Alb => "events of an application load balancer",
             Self::FunctionUrl => "events of a Lambda function URL",
+            Self::ApiGateway => {
+                "events of an API Gateway HTTP API (payload format 2.0) or REST API"
+            }
         }
     }
 }
 
 /// There is no event source of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no event source; there are http-api, rest-api, alb and function-url")]
+#[error(
+    "{0:?} is no event source; there are http-api, rest-api, alb, function-url and api-gateway"
+)]
 pub struct UnknownEventSource(String);
 
 impl FromStr for EventSource {
@@ -82,6 +91,15 @@ impl Front {
             EventSource::HttpApi | EventSource::FunctionUrl => http_api::read(event, self.source),
             EventSource::RestApi => rest_api::read(event),
             EventSource::Alb => alb::read(event),
+            EventSource::ApiGateway => match http_api::read(event, self.source) {
+                Err(Refusal::OtherEvent(_)) => {
+                    rest_api::read(event).map_err(|refusal| match refusal {
+                        Refusal::OtherEvent(_) => Refusal::OtherEvent(self.source),
+                        other => other,
+                    })
+                }
+                read => read,
+            },
         };
         facts?.into_request(self.stage.as_deref())
     }

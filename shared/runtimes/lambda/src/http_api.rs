@@ -67,6 +67,17 @@ struct Iam {
     access_key: Option<String>,
 }
 
+/// Whether the event is one of payload format 2.0, which has an answer of its own.
+pub(crate) fn is_version_two(event: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Version {
+        version: Option<String>,
+    }
+
+    serde_json::from_str::<Version>(event)
+        .is_ok_and(|event| event.version.as_deref() == Some("2.0"))
+}
+
 pub(crate) fn read(event: &str, source: EventSource) -> Result<Facts, Refusal> {
     let event: Event = parse(event, source)?;
     if event.version != "2.0" {

@@ -94,12 +94,13 @@ fn without(event: &Value, pointer: &str) -> Value {
     event
 }
 
-const SOURCES: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
+const SOURCES: [&str; 5] = ["http-api", "rest-api", "alb", "function-url", "api-gateway"];
 
 fn event_of(source: EventSource) -> Value {
     match source {
         EventSource::HttpApi => http_api(),
-        EventSource::RestApi => rest_api(),
+        // Of the two, the one that it has in common with no other source.
+        EventSource::RestApi | EventSource::ApiGateway => rest_api(),
         EventSource::Alb => alb(),
         EventSource::FunctionUrl => function_url(),
     }

@@ -38,6 +38,7 @@ impl SecretsManager {
     pub fn new(config: &SdkConfig) -> Self {
         let config = Builder::from(config)
             .retry_partition(keyway_aws::retry_partition("secretsmanager"))
+            .interceptor(keyway_aws::CountRetries)
             .build();
         Self {
             client: Client::from_conf(config),

@@ -45,6 +45,7 @@ impl DynamoTable {
     pub fn new(config: &SdkConfig, name: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
         let config = Builder::from(config)
             .retry_partition(keyway_aws::retry_partition("dynamodb"))
+            .interceptor(keyway_aws::CountRetries)
             .build();
         Self {
             client: Client::from_conf(config),

@@ -11,7 +11,7 @@ fn get(front: &Front, event: &Value, path: &str) -> Value {
             event["requestContext"]["http"]["method"] = json!("GET");
             event["rawPath"] = json!(path);
         }
-        EventSource::RestApi | EventSource::Alb => {
+        EventSource::RestApi | EventSource::Alb | EventSource::ApiGateway => {
             event["httpMethod"] = json!("GET");
             event["path"] = json!(path);
         }
@@ -89,6 +89,28 @@ fn bytes_go_out_as_base64() {
         let answer = get(&front, &event_of(front.source), "/echo/bytes");
         assert_eq!(answer["body"], "/wD+");
         assert_eq!(answer["isBase64Encoded"], true);
+    }
+}
+
+/// Byte for byte as from a function that answers one API alone.
+#[test]
+fn each_api_of_a_gateway_is_answered_in_its_own_way() {
+    let both = front("api-gateway");
+    for (source, path) in [("http-api", "/rawPath"), ("rest-api", "/path")] {
+        let front = front(source);
+        let event = with(&event_of(front.source), path, json!("/nowhere"));
+        let without_id = |mut answer: Value| {
+            for headers in ["headers", "multiValueHeaders"] {
+                if let Some(headers) = answer.get_mut(headers) {
+                    headers.as_object_mut().unwrap().remove("x-request-id");
+                }
+            }
+            answer
+        };
+        let event = event.to_string();
+        let expected = without_id(answer(&echo::site(), &front, &event));
+        assert_eq!(expected["statusCode"], 404);
+        assert_eq!(without_id(answer(&echo::site(), &both, &event)), expected);
     }
 }
 

@@ -375,7 +375,7 @@ fn methods_are_kept() {
             let front = front(source);
             let pointer = match front.source {
                 EventSource::HttpApi | EventSource::FunctionUrl => "/requestContext/http/method",
-                EventSource::RestApi | EventSource::Alb => "/httpMethod",
+                EventSource::RestApi | EventSource::Alb | EventSource::ApiGateway => "/httpMethod",
             };
             let event = with(&event_of(front.source), pointer, json!(method));
             let line = read(&front, &event).unwrap().line;

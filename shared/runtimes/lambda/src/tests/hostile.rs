@@ -16,15 +16,18 @@ fn answered(front: &Front, event: &str) -> (u64, Value) {
         .keys()
         .map(String::as_str)
         .collect();
+    const OF_HTTP_APIS: &[&str] = &[
+        "body",
+        "cookies",
+        "headers",
+        "isBase64Encoded",
+        "statusCode",
+    ];
+    const OF_REST_APIS: &[&str] = &["body", "isBase64Encoded", "multiValueHeaders", "statusCode"];
     let expected: &[&[&str]] = match front.source {
-        EventSource::HttpApi | EventSource::FunctionUrl => &[&[
-            "body",
-            "cookies",
-            "headers",
-            "isBase64Encoded",
-            "statusCode",
-        ]],
-        EventSource::RestApi => &[&["body", "isBase64Encoded", "multiValueHeaders", "statusCode"]],
+        EventSource::HttpApi | EventSource::FunctionUrl => &[OF_HTTP_APIS],
+        EventSource::RestApi => &[OF_REST_APIS],
+        EventSource::ApiGateway => &[OF_HTTP_APIS, OF_REST_APIS],
         EventSource::Alb => &[
             &[
                 "body",
@@ -68,6 +71,7 @@ fn named(source: &str) -> &'static str {
         "http-api" => "HTTP API",
         "rest-api" => "REST API",
         "alb" => "load balancer",
+        "api-gateway" => "HTTP API (payload format 2.0) or REST API",
         _ => "function URL",
     }
 }
@@ -76,9 +80,18 @@ fn named(source: &str) -> &'static str {
 fn each_source_is_pinned() {
     for (source, _) in events() {
         for (other, event) in events() {
-            // The two that cannot be told apart: one payload format.
-            let is_same_shape = |source| matches!(source, "http-api" | "function-url");
-            if source == other || is_same_shape(source) && is_same_shape(other) {
+            // Some cannot be told apart: one payload format.
+            let shapes = |source| match source {
+                "http-api" | "function-url" => &["2.0"][..],
+                "rest-api" => &["1.0"],
+                "alb" => &["alb"],
+                _ => &["2.0", "1.0"],
+            };
+            let of_event = match other {
+                "api-gateway" => "1.0",
+                other => shapes(other)[0],
+            };
+            if shapes(source).contains(&of_event) {
                 continue;
             }
             let message = refused(source, &event.to_string());

@@ -1,0 +1,19 @@
+//! Policies and identities of KES's API as a function. It writes those and nothing else, and has no secret.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use keyway_deployment_aws::Function;
+use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_http::Mount;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let function = Function::start()?;
+    let (identities, control) = function.access()?;
+    let open = OpenPaths::parse(&function.settings().kes.open).context("KEYWAY_KES_OPEN")?;
+    let kes = Kes::new(Proven(function.front()?), Arc::clone(&identities), open);
+    let routes = kes::access_routes(&identities, &control);
+    let mount = Mount::new(kes, kes::PREFIXES.to_vec(), routes)?;
+    function.serve(mount).await
+}

@@ -1,0 +1,262 @@
+//! The events of KES's API: of a REST API behind a domain that demands certificates, and of a load balancer.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use keyway_auth::certificate::{Front, FrontHeader, Fronts};
+use keyway_runtime_lambda::{EventSource, serve};
+use keyway_tests::MemorySite;
+use serde_json::{Value, json};
+
+use crate::{Event, Function, events};
+
+/// That of the certificate in the events.
+const ADMIN: &str = "54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb";
+
+/// So that each event finds what it needs.
+const LIFE: [&str; 26] = [
+    "version",
+    "ready",
+    "status",
+    "api",
+    "create-key",
+    "import-key",
+    "describe-key",
+    "list-keys",
+    "generate-key",
+    "encrypt-key",
+    "decrypt-key",
+    "bulk-decrypt-key",
+    "hmac-key",
+    "write-policy",
+    "assign-policy",
+    "describe-policy",
+    "read-policy",
+    "list-policies",
+    "assign-identity",
+    "describe-identity",
+    "describe-self",
+    "list-identities",
+    "forget-identity",
+    "delete-identity",
+    "delete-policy",
+    "delete-key",
+];
+
+async fn function(source: EventSource, front: Option<FrontHeader>) {
+    let front = front.map(|header| Front {
+        header,
+        fronts: Fronts::Everybody,
+    });
+    let site = MemorySite::with_certificates(front, ADMIN).await;
+    let front = keyway_runtime_lambda::Front {
+        source,
+        stage: None,
+        streaming: false,
+    };
+    serve(site.kes_site(), front).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn rest_api() {
+    function(EventSource::RestApi, None).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn api_gateway() {
+    function(EventSource::ApiGateway, None).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn alb() {
+    function(EventSource::Alb, Some(FrontHeader::AmznMtlsClientcertLeaf)).await;
+}
+
+#[tokio::test]
+#[ignore = "a function, which other tests start"]
+async fn alb_that_is_not_believed() {
+    function(EventSource::Alb, None).await;
+}
+
+fn json_of(answer: &Response<Bytes>) -> Value {
+    serde_json::from_slice(answer.body()).unwrap_or_default()
+}
+
+/// The status and message of a refusal.
+fn refusal(answer: &Response<Bytes>) -> (u16, String) {
+    let message = json_of(answer)["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    (answer.status().as_u16(), message)
+}
+
+/// Without what differs from process to process and from call to call.
+fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
+    let body = match name {
+        "generate-key" | "encrypt-key" => Bytes::new(),
+        _ => answer.body().clone(),
+    };
+    (answer.status(), body)
+}
+
+/// Has the function answer every event of the folder in the order of a life.
+async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
+    let mut events = events(folder);
+    let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        BTreeSet::from(LIFE),
+        "each event has its place in LIFE"
+    );
+    let function = Function::of(function).await;
+    let mut sealed = Value::Null;
+    let mut answers = Vec::new();
+    for name in LIFE {
+        let mut event = events.remove(name).unwrap();
+        if name.ends_with("decrypt-key") {
+            let mut body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+            let item = if body.is_array() {
+                &mut body[0]
+            } else {
+                &mut body
+            };
+            assert!(item["ciphertext"].is_string());
+            item["ciphertext"] = sealed.clone();
+            event["body"] = body.to_string().into();
+        }
+        let answer = function.answer(&Event(event)).await;
+        let body = json_of(&answer);
+        assert_eq!(answer.status(), StatusCode::OK, "{folder}/{name}: {body}");
+        match name {
+            "encrypt-key" => sealed = body["ciphertext"].clone(),
+            "decrypt-key" => assert_eq!(body["plaintext"], "aGVsbG8sIHdvcmxk"),
+            "bulk-decrypt-key" => assert_eq!(body[0]["plaintext"], "aGVsbG8sIHdvcmxk"),
+            "list-keys" => assert_eq!(body["name"], "reports"),
+            "describe-self" => assert_eq!(
+                (&body["identity"], &body["admin"]),
+                (&json!(ADMIN), &json!(true))
+            ),
+            "describe-identity" => assert_eq!(body["policy"], "minio"),
+            _ => {}
+        }
+        answers.push(comparable(name, &answer));
+    }
+    answers
+}
+
+#[tokio::test]
+async fn every_front_serves_a_keys_life_and_a_policys_alike() {
+    let over_rest = a_life("kes-rest-api", "kes::rest_api").await;
+    let over_either = a_life("kes-rest-api", "kes::api_gateway").await;
+    let over_alb = a_life("kes-alb", "kes::alb").await;
+    assert_eq!(over_rest, over_either);
+    assert_eq!(over_rest, over_alb);
+}
+
+#[tokio::test]
+async fn without_its_certificate_no_event_is_let_in() {
+    for (folder, function) in [("kes-rest-api", "kes::rest_api"), ("kes-alb", "kes::alb")] {
+        let function = Function::of(function).await;
+        for (name, mut event) in events(folder) {
+            match folder {
+                "kes-alb" => event["multiValueHeaders"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("x-amzn-mtls-clientcert-leaf"),
+                _ => event["requestContext"]["identity"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("clientCert"),
+            }
+            .unwrap();
+            let answer = function.answer(&Event(event)).await;
+            if name == "version" {
+                assert_eq!(answer.status(), StatusCode::OK);
+                continue;
+            }
+            let required = (400, "tls: client certificate is required".to_owned());
+            assert_eq!(refusal(&answer), required, "{folder}/{name}");
+        }
+    }
+}
+
+/// Whoever may set headers is nobody by that.
+#[tokio::test]
+async fn a_header_is_believed_of_the_load_balancer_alone() {
+    let of_alb = events("kes-alb").remove("create-key").unwrap();
+    let header = "x-amzn-mtls-clientcert-leaf";
+    let value = of_alb["multiValueHeaders"][header][0].clone();
+    let text = value.as_str().unwrap();
+    assert!(
+        text.contains('+') && text.contains("%0A"),
+        "as it comes: {text}"
+    );
+    let required = (400, "tls: client certificate is required".to_owned());
+
+    let alb = Function::of("kes::alb_that_is_not_believed").await;
+    let answer = alb.answer(&Event(of_alb.clone())).await;
+    assert_eq!(refusal(&answer), required);
+
+    for function in ["kes::rest_api", "kes::api_gateway"] {
+        let mut forged = events("kes-rest-api").remove("create-key").unwrap();
+        let identity = forged["requestContext"]["identity"]
+            .as_object_mut()
+            .unwrap();
+        identity.remove("clientCert").unwrap();
+        for (name, value) in [
+            (header, value.clone()),
+            ("X-Amzn-Mtls-Clientcert", value.clone()),
+            ("X-Tls-Client-Cert", value.clone()),
+        ] {
+            forged["headers"][name] = value.clone();
+            forged["multiValueHeaders"][name] = json!([value]);
+        }
+        let answer = Function::of(function).await.answer(&Event(forged)).await;
+        assert_eq!(refusal(&answer), required, "{function}");
+    }
+
+    // Of two values one is a client's own.
+    let alb = Function::of("kes::alb").await;
+    let mut twice = of_alb.clone();
+    twice["multiValueHeaders"][header] = json!([value, value]);
+    let several = (
+        400,
+        "tls: received more than one client certificate".to_owned(),
+    );
+    assert_eq!(refusal(&alb.answer(&Event(twice)).await), several);
+    assert_eq!(alb.answer(&Event(of_alb)).await.status(), StatusCode::OK);
+}
+
+/// An HTTP API's domain may demand certificates too, and says in another place which one it was shown.
+#[tokio::test]
+async fn an_http_api_vouches_for_certificates_as_well() {
+    let of_rest = events("kes-rest-api").remove("describe-self").unwrap();
+    let certificate = &of_rest["requestContext"]["identity"]["clientCert"];
+    let event = |shown: &Value| {
+        let pem = certificate["clientCertPem"].as_str().unwrap();
+        Event(json!({
+            "version": "2.0",
+            "rawPath": of_rest["path"],
+            "rawQueryString": "",
+            "headers": {"host": "kes.example.com", "x-tls-client-cert": pem.replace('\n', "%0A")},
+            "requestContext": {
+                "http": {"method": "GET", "sourceIp": "203.0.113.7"},
+                "authentication": {"clientCert": shown},
+            },
+        }))
+    };
+    let function = Function::of("kes::api_gateway").await;
+    let answer = function.answer(&event(certificate)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(json_of(&answer)["identity"], ADMIN);
+    let required = (400, "tls: client certificate is required".to_owned());
+    assert_eq!(
+        refusal(&function.answer(&event(&Value::Null)).await),
+        required
+    );
+}
