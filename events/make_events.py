@@ -119,6 +119,7 @@ KES_ROUTES = [
     ("version", "GET", "/version", None),
     ("ready", "GET", "/v1/ready", None),
     ("status", "GET", "/v1/status", None),
+    ("metrics", "GET", "/v1/metrics", None),
     ("api", "GET", "/v1/api", None),
     ("create-key", "POST", "/v1/key/create/reports", None),
     ("import-key", "POST", "/v1/key/import/invoices",

@@ -36,6 +36,7 @@ fn arrows_point_one_way() {
         ("http", &[]),
         ("auth", &["http", "domain", "crypto"]),
         ("openapi", &["http"]),
+        ("metrics", &["http", "domain"]),
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
@@ -52,6 +53,7 @@ fn arrows_point_one_way() {
                 "buckets",
                 "stores",
                 "secrets",
+                "metrics",
                 "aws",
                 "auth",
                 "http",
@@ -68,6 +70,7 @@ fn arrows_point_one_way() {
                 "dialects",
                 "stores",
                 "secrets",
+                "metrics",
                 "aws",
                 "http",
                 "openapi",
@@ -143,6 +146,7 @@ fn each_outside_system_belongs_to_one_room() {
         ("chacha20", &["keyway-crypto"]),
         ("prost", &["keyway-foreign"]),
         ("matchit", &["keyway-http"]),
+        ("prometheus", &["keyway-metrics"]),
         (
             "hyper-util",
             &[

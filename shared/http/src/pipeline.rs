@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
 use http_body_util::BodyExt;
+use tracing::Instrument;
 
 use crate::cors::Cors;
 use crate::query::{Query, QueryError};
@@ -201,6 +202,33 @@ impl<D: Dialect> Mount<D> {
         };
         telling.route = Some(route.path);
         telling.operation = D::operation(route, parts.uri.query().unwrap_or_default());
+        let span = tracing::info_span!(
+            "request",
+            request_id = telling.begun.request_id,
+            dialect = D::NAME,
+            operation = telling.operation.name,
+            trace = trace_of(&parts.headers),
+        );
+        self.run(route, params, parts, body, peer, path, telling)
+            .instrument(span)
+            .await
+    }
+
+    /// What comes once the route is found.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the second half of the one above, which the span is around"
+    )]
+    async fn run(
+        &self,
+        route: &Route<D>,
+        params: Result<Params, QueryError>,
+        parts: request::Parts,
+        body: Body,
+        peer: Peer,
+        path: &str,
+        telling: &mut Telling<'_>,
+    ) -> Result<Response<Bytes>, Refused<D::Error>> {
         let body = read(body, route.body_limit).await?;
         let request = Request {
             raw_path: parts.uri.path().to_owned(),
@@ -247,6 +275,21 @@ impl<D: Dialect> Mount<D> {
         .await
         .map_err(Refused::By)
     }
+}
+
+/// The headers in which whoever stands in front tells of which trace a request is a part: X-Ray's, and W3C's.
+static TRACES: [HeaderName; 2] = [
+    HeaderName::from_static("x-amzn-trace-id"),
+    HeaderName::from_static("traceparent"),
+];
+/// Longer ones are nobody's.
+const LONGEST_TRACE: usize = 256;
+
+fn trace_of(headers: &HeaderMap) -> Option<&str> {
+    let mut found = TRACES.iter().filter_map(|name| headers.get(name));
+    let trace = found.next()?.to_str().ok()?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-=;:_".contains(&byte);
+    (trace.len() <= LONGEST_TRACE && trace.bytes().all(fits)).then_some(trace)
 }
 
 /// A request that has come in.

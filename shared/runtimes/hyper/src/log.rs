@@ -36,7 +36,7 @@ pub fn start_log(
         LogFormat::Json => builder
             .json()
             .flatten_event(true)
-            .with_current_span(false)
+            .with_current_span(true)
             .with_span_list(false)
             .finish()
             .with(wanted)
