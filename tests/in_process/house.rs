@@ -35,6 +35,7 @@ fn arrows_point_one_way() {
         ("domain", &["crypto"]),
         ("http", &[]),
         ("auth", &["http", "domain", "crypto"]),
+        ("audit", &["http", "domain", "crypto"]),
         ("openapi", &["http"]),
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
@@ -53,6 +54,7 @@ fn arrows_point_one_way() {
                 "stores",
                 "secrets",
                 "aws",
+                "audit",
                 "auth",
                 "http",
                 "domain",
@@ -71,6 +73,7 @@ fn arrows_point_one_way() {
                 "aws",
                 "http",
                 "openapi",
+                "audit",
                 "auth",
                 "foreign",
                 "domain",
@@ -79,6 +82,7 @@ fn arrows_point_one_way() {
         (
             "tests",
             &[
+                "audit",
                 "aws",
                 "dialects",
                 "http",

@@ -13,7 +13,8 @@ use keyway_deployment_assembly::{
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
+    service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
@@ -135,6 +136,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
+    let log = ports.reading().audit_reading(&serve.settings.audit);
+    routes.extend(audit_routes(&log));
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let mut of_minio = minio::key_routes(&keys);
@@ -149,12 +152,17 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets),
     )?;
+    let audit = ports.audit(&serve.settings.audit)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
         .with(keyway_openapi::mount()?)
         .with(buckets_of_s3);
-    let site = Arc::new(site.with_cors(serve.settings.cors_origins.clone()));
+    let site = Arc::new(
+        audit
+            .witness(site)
+            .with_cors(serve.settings.cors_origins.clone()),
+    );
     let tls = match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => Some(
             Tls::from_files(certificate, key, Clients::Anonymous)
@@ -181,6 +189,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     );
     let upkeep = tokio::spawn(keep_up(server));
     keyway_runtime_hyper::serve(listener, site, stop).await;
+    audit.finish().await;
     upkeep.abort();
     janitor.abort();
     tracing::info!("keyway has stopped");

@@ -3,6 +3,7 @@
 //! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
 //! write it whatever its code says.
 
+mod audit;
 mod kes;
 mod machine;
 mod settings;
@@ -30,6 +31,7 @@ use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};
