@@ -10,6 +10,7 @@
 )]
 
 mod access_keys;
+mod audit;
 mod clients;
 mod documents;
 mod durability;

@@ -35,6 +35,7 @@ fn arrows_point_one_way() {
         ("domain", &["crypto"]),
         ("http", &[]),
         ("auth", &["http", "domain", "crypto"]),
+        ("audit", &["http", "domain", "crypto"]),
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
         // For the description of their routes, which binaries do not have.
@@ -55,6 +56,7 @@ fn arrows_point_one_way() {
                 "secrets",
                 "metrics",
                 "aws",
+                "audit",
                 "auth",
                 "http",
                 "domain",
@@ -74,6 +76,7 @@ fn arrows_point_one_way() {
                 "aws",
                 "http",
                 "openapi",
+                "audit",
                 "auth",
                 "foreign",
                 "domain",
@@ -82,6 +85,7 @@ fn arrows_point_one_way() {
         (
             "tests",
             &[
+                "audit",
                 "aws",
                 "dialects",
                 "http",

@@ -606,7 +606,7 @@ async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "").await;
     assert_eq!(
         site.kes_routes().len(),
-        105,
+        111,
         "a new route is judged here too"
     );
     site.kes("PUT", "/v1/key/create/k", "").await;

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod audit;
 mod bad_input;
 mod buckets;
 mod cors;

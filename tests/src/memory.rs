@@ -1,18 +1,27 @@
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Full};
+use keyway_audit::{
+    AuditTable, Contexts, Flushing, Following, Journal, JournalSettings, Strictness,
+};
 use keyway_auth::certificate::{Front, Unidentified};
-use keyway_deployment_assembly::{KesSettings, Proof, Settings, Writing, figures_of_kes};
+use keyway_deployment_assembly::{
+    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes,
+};
 use keyway_dialect_kes::{self as kes, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
+    service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::audit::LogFollowing;
 use keyway_domain::datakey::Sealing;
 use keyway_domain::identity::Identity;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
@@ -21,10 +30,13 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::service::Service;
-use keyway_http::{ClientCertificate, Cors, Dialect, Mount, Peer, Request, Site};
+use keyway_http::{ClientCertificate, Cors, Dialect, Mount, Peer, Request, Site, Tail};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
 };
+use serde_json::Value;
+
+use tokio::sync::broadcast;
 
 use crate::{Answer, Described, Signer, openapi};
 
@@ -51,6 +63,26 @@ pub struct MemorySite {
     s3_routes: Vec<(String, String)>,
     root: Signer,
     openapi: &'static Result<String, Vec<String>>,
+    audited: Audited,
+    of_errors: broadcast::Sender<Arc<str>>,
+}
+
+/// Standard output, as far as the audit log is concerned.
+#[derive(Clone, Default)]
+struct Audited(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Audited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .expect("nobody panicked")
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 const HOST: &str = "keyway.test";
@@ -155,6 +187,7 @@ impl MemorySite {
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
             open_legacy_kes: false,
+            audit: AuditSettings::default(),
             kes: KesSettings {
                 admin: Some(kes.admin),
                 ..KesSettings::default()
@@ -171,6 +204,34 @@ impl MemorySite {
         };
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
+        let audited = Audited::default();
+        let how = JournalSettings {
+            strictness: Strictness::Required,
+            contexts: Contexts::Names,
+            retention_days: 90,
+            flushing: Flushing::ByRequest,
+        };
+        // With a generator of its own: what the site makes does not depend on who watches.
+        let journal = Journal::new(
+            Box::new(audited.clone()),
+            AuditTable::new(table.clone()),
+            ports.clock.clone(),
+            Arc::new(SeededRandom::new(2)),
+            how,
+        );
+        let journal = Arc::new(journal.expect("a journal"));
+        let reading = ports.reading().audit_reading(&settings.audit);
+        let (of_errors, _) = broadcast::channel(16);
+        let errors = {
+            let of_errors = of_errors.clone();
+            Arc::new(move || of_errors.subscribe())
+        };
+        let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
+            journal.clone(),
+            table.clone(),
+            ports.clock.clone(),
+            errors,
+        ));
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
         let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
         let identity_control = ports.identity_control(&server);
@@ -195,6 +256,7 @@ impl MemorySite {
                     &figures_of_kes(&metrics),
                 ),
             ),
+            ("service", kes::log_routes(&reading, Some(&following))),
         ] {
             for route in group {
                 kes_routes.push((name, route.method.to_string(), route.path.to_owned()));
@@ -212,10 +274,14 @@ impl MemorySite {
             of_kes,
         )
         .expect("routes");
+        let mut of_service = service_routes(&control);
+        of_service.extend(audit_routes(
+            &ports.reading().audit_reading(&settings.audit),
+        ));
         let groups = [
             ("keys", key_routes(&keys)),
             ("datakey", datakey_routes(&server.data_keys)),
-            ("service", service_routes(&control)),
+            ("service", of_service),
         ];
         let mut of_minio = Vec::new();
         let mut minio_routes = Vec::new();
@@ -270,14 +336,17 @@ impl MemorySite {
             .with(buckets_of_s3)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");
+        let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());
         Self {
+            audited,
+            of_errors,
             clock,
             table,
             wrapper,
             random,
             service,
-            site: Arc::new(site),
-            kes: Arc::new(Site::new(8, kes)),
+            site: Arc::new(witnessed(site)),
+            kes: Arc::new(witnessed(Site::new(8, kes))),
             keys,
             kes_routes,
             routes,
@@ -333,6 +402,45 @@ impl MemorySite {
     /// What answers KES's dialect.
     pub fn kes_site(&self) -> Arc<Site> {
         Arc::clone(&self.kes)
+    }
+
+    /// Calls KES's dialect as its admin, for an answer that goes on: its status and what follows.
+    pub async fn kes_stream(&self, path: &str) -> (u16, Option<BoxStream<'static, Bytes>>) {
+        let body = Full::new(Bytes::new());
+        let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
+        let peer = Peer {
+            client_certificate: Some(ClientCertificate::Pem(KES_ADMIN.into())),
+            ..Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true)
+        };
+        let request = http::Request::get(path).body(body).expect("a request");
+        let mut response = self.kes.respond(request, peer).await;
+        let tail = response.extensions_mut().remove::<Tail>();
+        (
+            response.status().as_u16(),
+            tail.and_then(|tail| tail.take()),
+        )
+    }
+
+    /// Has an error be in the error log.
+    pub fn log_error(&self, text: &str) {
+        // Nobody may follow.
+        self.of_errors.send(text.into()).ok();
+    }
+
+    /// The table, to be written past everything.
+    pub fn table(&self) -> Arc<MemoryTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// Every event of the audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = self.audited.0.lock().expect("nobody panicked");
+        let lines = text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).expect("an event"))
+            .collect()
     }
 
     /// What answers.

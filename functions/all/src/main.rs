@@ -8,7 +8,8 @@ use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
+    service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_http::Mount;
@@ -23,6 +24,8 @@ async fn main() -> anyhow::Result<()> {
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
+    let log = ports.reading().audit_reading(&function.settings().audit);
+    routes.extend(audit_routes(&log));
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
     of_minio.extend(minio::service_routes(&control, function.machine()));
@@ -39,6 +42,7 @@ async fn main() -> anyhow::Result<()> {
         function.clock(),
         &figures_of_kes(function.metrics()),
     ));
+    of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let buckets = function.buckets(&server)?;
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;

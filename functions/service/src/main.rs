@@ -1,4 +1,4 @@
-//! The routes of the service itself as a function: configure, start, stop, status; KES's only read.
+//! The routes of the service itself as a function: configure, start, stop, status, and the audit log; KES's only read.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use keyway_deployment_assembly::figures_of_kes;
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, service_routes};
+use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,7 +17,10 @@ async fn main() -> anyhow::Result<()> {
     let control = ports.control(&server);
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(rustfs, PREFIXES.to_vec(), service_routes(&control))?;
+    let mut routes = service_routes(&control);
+    let log = ports.reading().audit_reading(&function.settings().audit);
+    routes.extend(audit_routes(&log));
+    let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes)?;
     let minio = Mount::new(
         Minio::new(server.authenticator),
         minio::PREFIXES.to_vec(),
@@ -25,12 +28,13 @@ async fn main() -> anyhow::Result<()> {
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
     let kes = Kes::new(Proven(function.front()?), server.identities, open);
-    let of_kes = kes::service_routes(
+    let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
     );
+    of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function
         .site(mount)?

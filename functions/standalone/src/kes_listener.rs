@@ -11,7 +11,7 @@ use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
-use keyway_http::Mount;
+use keyway_http::{Mount, Route};
 use keyway_metrics::Metrics;
 use keyway_runtime_hyper::{Clients, Listener, Tls, listen_tls};
 use rcgen::{
@@ -145,7 +145,7 @@ fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
     Ok((made, pair))
 }
 
-/// Every route of KES's API.
+/// Every route of KES's API, with those of the log.
 pub(crate) fn mount(
     settings: &KesSettings,
     server: &Server,
@@ -153,6 +153,7 @@ pub(crate) fn mount(
     keys: &Arc<Keys>,
     machine: &Arc<dyn Machine>,
     metrics: &Arc<Metrics>,
+    of_log: Vec<Route<Kes>>,
 ) -> anyhow::Result<Mount<Kes>> {
     let open = OpenPaths::parse(&settings.open).context("--kes-open (KEYWAY_KES_OPEN)")?;
     if settings.front_header.is_some() != settings.fronts.is_some() {
@@ -175,6 +176,7 @@ pub(crate) fn mount(
         &ports.clock,
         &figures_of_kes(metrics),
     ));
+    routes.extend(of_log);
     let identities = Arc::clone(&server.identities);
     let dialect = Kes::new(Proven(settings.front(None)), identities, open);
     Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)

@@ -5,6 +5,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
+mod audit;
 mod identity;
 mod import;
 mod kes_config;
@@ -50,6 +51,9 @@ enum Command {
     /// Bring keys here from KES or MinIO, also while servers run; no key is overwritten, and it may be run again
     #[command(subcommand)]
     Import(import::Import),
+    /// Verify the audit log, or print what the table has of it, also while servers run
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
@@ -73,6 +77,7 @@ async fn main() -> ExitCode {
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Identity(command) => identity::run(command),
         Command::Import(import) => import::run(import).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::RewrapKeys(job) => moving::rewrap(job).await,
         Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {

@@ -11,9 +11,11 @@ use keyway_deployment_assembly::{
     Proof, Server, Settings, SystemMachine, default_key_id, instance, metrics, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
+use keyway_dialect_kes as kes;
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, bucket_routes, datakey_routes, key_routes, service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
+    service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
@@ -158,6 +160,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut routes = key_routes(&keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
+    let log = ports.reading().audit_reading(&serve.settings.audit);
+    routes.extend(audit_routes(&log));
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let mut of_minio = minio::key_routes(&keys);
@@ -172,6 +176,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets),
     )?;
+    let audit = ports.audit(&serve.settings.audit)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
@@ -186,7 +191,11 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         let clock = Arc::clone(&ports.clock);
         Arc::new(move || clock.monotonic())
     };
-    let watched = |site: Site| site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
+    // Audit first: what it refuses is counted as it was answered.
+    let watched = |site: Site| {
+        let site = audit.witness(site);
+        site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch))
+    };
     server.measured_by(&metrics);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
     let tls = match (&serve.tls_cert, &serve.tls_key) {
@@ -210,7 +219,18 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     if let Some(listener) = serve.kes.open(folder).await? {
         kes_address = Some(listener.local_addr()?);
         let settings = &serve.settings.kes;
-        let mount = kes_listener::mount(settings, &server, &ports, &keys, &machine, &metrics)?;
+        let table = Arc::clone(&ports.table) as _;
+        let errors = Arc::new(keyway_runtime_hyper::errors);
+        let following = audit.following(table, &ports.clock, errors);
+        let mount = kes_listener::mount(
+            settings,
+            &server,
+            &ports,
+            &keys,
+            &machine,
+            &metrics,
+            kes::log_routes(&log, following.as_ref()),
+        )?;
         let site = Site::new(instance(ports.random.as_ref())?, mount);
         listeners.push((listener, Arc::new(watched(site))));
     }
@@ -227,6 +247,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     );
     let upkeep = tokio::spawn(keep_up(server));
     serve_all(listeners, &Bounds::default(), stop).await;
+    audit.finish().await;
     upkeep.abort();
     janitor.abort();
     tracing::info!("keyway has stopped");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +115,7 @@ impl Event<'_> {
 /// Which events are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
-    /// Not before this.
+    /// Not before this; without it, of the last 24 hours.
     pub since: Option<Timestamp>,
     /// Before this.
     pub until: Option<Timestamp>,
@@ -205,4 +206,23 @@ impl AuditReading {
             Err(AuditLogError::Store(error)) => Err(error.into()),
         }
     }
+}
+
+/// Something that one who follows a log gets to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// A line: of the audit log an event's JSON, of the error log a text.
+    Line(Arc<str>),
+    /// So many lines came faster than they were read, and are not told.
+    Missed(u64),
+}
+
+/// Follows logs as they are written, by every process over the same table as far as the table has it. Who is slow misses
+/// lines, and keeps nobody waiting.
+pub trait LogFollowing: Send + Sync {
+    /// The events of the audit log from now on.
+    fn audit(&self) -> BoxStream<'static, Followed>;
+
+    /// The lines of the error log from now on.
+    fn errors(&self) -> BoxStream<'static, Followed>;
 }

@@ -6,6 +6,7 @@ mod pipeline;
 mod query;
 mod request;
 mod route;
+mod tail;
 mod witness;
 
 pub use cors::{Cors, NotAnOrigin};
@@ -13,6 +14,7 @@ pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{Params, Route, RouteError};
+pub use tail::Tail;
 pub use witness::{
     Answered, Class, Context, Operation, Stopwatch, Subject, Trace, Unwitnessed, Witness, class_of,
 };

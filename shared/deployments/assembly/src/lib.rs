@@ -3,6 +3,7 @@
 //! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
 //! write it whatever its code says.
 
+mod audit;
 mod kes;
 mod machine;
 mod settings;
@@ -32,6 +33,7 @@ use keyway_domain::{Fault, KmsError};
 use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics};
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use machine::SystemMachine;
 pub use settings::{Settings, default_key_id, environment, root_access_key};

@@ -11,6 +11,7 @@ use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use zeroize::Zeroizing;
 
+use crate::audit::AuditSettings;
 use crate::kes::KesSettings;
 
 /// How requests are served.
@@ -44,6 +45,10 @@ pub struct Settings {
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub open_legacy_kes: bool,
+
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: AuditSettings,
 
     /// KES's server API.
     #[command(flatten)]

@@ -52,6 +52,7 @@ async fn deployment() -> Deployment {
             allow_immediate_deletion: false,
             cors_origins: Cors::Off,
             open_legacy_kes: false,
+            audit: keyway_deployment_assembly::AuditSettings::default(),
             kes: KesSettings::default(),
         },
     }

@@ -2,19 +2,21 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
+use keyway_audit::Flushing;
 use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
-    Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
+    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
     default_key_id, environment, instance, metrics, root_access_key, vaults,
 };
 use keyway_domain::SecretBytes;
+use keyway_domain::audit::LogFollowing;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
@@ -129,6 +131,7 @@ pub struct Function {
     random: Arc<dyn Random>,
     machine: Arc<dyn Machine>,
     metrics: Arc<Metrics>,
+    audit: OnceLock<Audit>,
 }
 
 impl Function {
@@ -152,6 +155,7 @@ impl Function {
             machine,
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(SystemRandom::default()),
+            audit: OnceLock::new(),
         })
     }
 
@@ -317,13 +321,44 @@ impl Function {
         ))
     }
 
-    /// What the mount answers; more can be mounted beside it.
+    /// What the mount answers; more can be mounted beside it. Every request is audited.
     ///
     /// # Errors
-    /// When the generator fails.
+    /// When the generator fails, or the settings do not say where the table is.
     pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
         let site = Site::new(instance(self.random.as_ref())?, first);
+        let site = self.audit()?.witness(site);
         Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
+    }
+
+    /// What follows the logs, where answers can go on: not on Lambda, unless responses are streamed.
+    ///
+    /// # Errors
+    /// As [`Function::site`].
+    pub fn following(&self) -> anyhow::Result<Option<Arc<dyn LogFollowing>>> {
+        if on_lambda()? && !self.arguments.response_streaming {
+            return Ok(None);
+        }
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let errors = Arc::new(keyway_runtime_hyper::errors);
+        Ok(self.audit()?.following(table, &self.clock, errors))
+    }
+
+    /// The function's audit log. Of the table, only its records are written.
+    fn audit(&self) -> anyhow::Result<&Audit> {
+        if let Some(audit) = self.audit.get() {
+            return Ok(audit);
+        }
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        // On Lambda nothing runs once a request is answered.
+        let flushing = if on_lambda()? {
+            Flushing::ByRequest
+        } else {
+            Flushing::ByTask
+        };
+        let settings = &self.arguments.settings.audit;
+        let audit = Audit::open(settings, table, &self.clock, &self.random, flushing)?;
+        Ok(self.audit.get_or_init(|| audit))
     }
 
     /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
@@ -372,6 +407,9 @@ impl Function {
         let listener = listen(self.arguments.listen, false).await?;
         tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
         keyway_runtime_hyper::serve(listener, site, stop).await;
+        if let Some(audit) = self.audit.get() {
+            audit.finish().await;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::Fault;
+use keyway_domain::audit::{AuditReading, LogFollowing};
 use keyway_domain::datakey::{DataKeys, Sealing};
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::keys::{Deletion, Keys};
@@ -17,7 +18,7 @@ use keyway_http::{Call, Handler, Route};
 
 use crate::server::Api;
 use crate::{
-    BODY_LIMIT, Kes, Needs, Permission, Refusal, access, datakey, hmac, import, keys, server,
+    BODY_LIMIT, Kes, Needs, Permission, Refusal, access, datakey, hmac, import, keys, log, server,
 };
 
 /// What the routes of master keys run on.
@@ -47,6 +48,13 @@ pub type Figures = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 pub(crate) struct OnAccess {
     pub(crate) identities: Arc<Identities>,
     pub(crate) control: Arc<IdentityControl>,
+}
+
+/// What the routes of logs run on.
+pub(crate) struct OnLog {
+    /// Where answers can go on.
+    pub(crate) following: Option<Arc<dyn LogFollowing>>,
+    pub(crate) reading: Arc<AuditReading>,
 }
 
 /// One route of KES's, by whatever methods and spellings it is reached.
@@ -354,12 +362,31 @@ fn of_server() -> Vec<Endpoint<OnServer>> {
     ]
 }
 
+/// The routes of logs. Older generations have another word at the end, and an example of KES's documents a slash.
+fn of_log() -> Vec<Endpoint<OnLog>> {
+    let log = |paths, handler| {
+        let permission = Permission::Call(Action::ReadAudit);
+        Endpoint::new(GET, paths, permission, "failed to read log", handler).within(0)
+    };
+    vec![
+        log(
+            &["/v1/log/error", "/v1/log/error/", "/v1/log/error/trace"],
+            handler!(log::error),
+        ),
+        log(
+            &["/v1/log/audit", "/v1/log/audit/", "/v1/log/audit/trace"],
+            handler!(log::audit),
+        ),
+    ]
+}
+
 /// Everything that `/v1/api` tells of, whichever process serves it.
 pub(crate) fn apis() -> Vec<Api> {
     let mut apis: Vec<Api> = of_server().iter().filter_map(Endpoint::api).collect();
     apis.extend(of_keys().iter().filter_map(Endpoint::api));
     apis.extend(of_data_keys().iter().filter_map(Endpoint::api));
     apis.extend(of_access().iter().filter_map(Endpoint::api));
+    apis.extend(of_log().iter().filter_map(Endpoint::api));
     apis
 }
 
@@ -408,10 +435,20 @@ pub fn service_routes(
     routes(&of_server(), &Arc::new(on))
 }
 
+/// The routes of logs. Without `following`, which takes a runtime that can send what goes on, only what the table has can
+/// be read.
+pub fn log_routes(
+    reading: &Arc<AuditReading>,
+    following: Option<&Arc<dyn LogFollowing>>,
+) -> Vec<Route<Kes>> {
+    let (reading, following) = (Arc::clone(reading), following.map(Arc::clone));
+    routes(&of_log(), &Arc::new(OnLog { following, reading }))
+}
+
 fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
     let mut routes = Vec::new();
     for endpoint in endpoints {
-        let takes_name = endpoint.paths.len() > 1;
+        let takes_name = endpoint.paths.iter().any(|path| path.contains('{'));
         for &path in endpoint.paths {
             for method in endpoint.methods {
                 routes.push(Route {

@@ -12,6 +12,7 @@ mod endpoint;
 mod hmac;
 mod import;
 mod keys;
+mod log;
 mod names;
 mod refusal;
 mod sender;
@@ -31,7 +32,9 @@ use keyway_http::{
     Class, Dialect, Operation, Place, Refused, Request, Route, Trace, percent_decode,
 };
 
-pub use endpoint::{Figures, access_routes, datakey_routes, key_routes, service_routes};
+pub use endpoint::{
+    Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
+};
 pub use refusal::Refusal;
 pub use sender::{IdentityOf, Proven, Sender};
 
@@ -80,6 +83,9 @@ pub struct Kes {
 }
 
 impl Kes {
+    /// What this dialect is called in the audit log.
+    const WORD: &'static str = "kes";
+
     /// `identity_of` says which identity a request proves.
     pub fn new(identity_of: impl IdentityOf, identities: Arc<Identities>, open: OpenPaths) -> Self {
         Self {
@@ -111,7 +117,7 @@ enum Permission {
 }
 
 impl Dialect for Kes {
-    const NAME: &'static str = "kes";
+    const NAME: &'static str = Self::WORD;
     type Caller = Sender;
     type Action = Needs;
     type Error = Refusal;

@@ -64,6 +64,10 @@ impl Refusal {
         Self::new(StatusCode::NOT_ACCEPTABLE, message)
     }
 
+    pub(crate) fn not_implemented() -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not implemented")
+    }
+
     pub(crate) fn invalid_body() -> Self {
         Self::bad("invalid request body")
     }
@@ -101,7 +105,7 @@ impl Refusal {
             Refused::NoRoute => {
                 // What a gateway puts before the path may stand before it.
                 if UNSUPPORTED.iter().any(|path| place.raw_path.contains(path)) {
-                    Self::new(StatusCode::NOT_IMPLEMENTED, "not implemented")
+                    Self::not_implemented()
                 } else {
                     Self {
                         is_text: true,

@@ -407,7 +407,7 @@ fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
     })
 }
 
-fn limit(text: Option<&str>) -> Result<usize, Refusal> {
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
     let Some(text) = text else { return Ok(100) };
     let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let positive = text.bytes().any(|byte| byte != b'0');

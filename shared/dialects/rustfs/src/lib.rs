@@ -4,6 +4,7 @@
 //! and of what RustFS's console, `rc` and the Terraform provider send; what is answered is one superset of fields
 //! that all of them can read.
 
+mod audit;
 mod buckets;
 mod datakey;
 mod first_generation;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
+use keyway_domain::audit::AuditReading;
 use keyway_domain::buckets::BucketOperations;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
@@ -107,6 +109,11 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
 /// The routes of the service itself.
 pub fn service_routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
     service::routes(control)
+}
+
+/// The routes of the audit log.
+pub fn audit_routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
+    audit::routes(log)
 }
 
 /// The routes of buckets, which live below [`BUCKET_PREFIXES`].

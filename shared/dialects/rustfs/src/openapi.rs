@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::refusal::ErrorBody;
 use crate::wire::KEY_ID_QUERY;
-use crate::{BUCKET_PREFIXES, PREFIXES, RustFs, buckets, datakey, first_generation, keys, service};
+use crate::{
+    BUCKET_PREFIXES, PREFIXES, RustFs, audit, buckets, datakey, first_generation, keys, service,
+};
 
 /// What there is to say of this dialect's routes.
 pub fn description() -> Description<RustFs> {
@@ -19,6 +21,7 @@ pub fn description() -> Description<RustFs> {
         .operations(keys::openapi::operations())
         .operations(datakey::openapi::operations())
         .operations(service::openapi::operations())
+        .operations(audit::openapi::operations())
         .operations(first_generation::openapi::operations())
         .word("key_id", key_id())
         .word("keyId", key_id())

@@ -14,16 +14,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use keyway_http::{Body, Peer, Site};
+use keyway_http::{Body, Peer, Site, Tail};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +37,7 @@ use opening::Opening;
 use patience::Patience;
 
 pub use bounds::Bounds;
-pub use log::{LogFormat, start_log};
+pub use log::{LogFormat, errors, start_log};
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.
@@ -187,6 +190,9 @@ struct Server {
     bounds: Bounds,
 }
 
+/// An answer's body: whole, or one that goes on.
+type Answer = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
+
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 impl Server {
@@ -254,7 +260,7 @@ impl Server {
         watcher.watch(connection).await
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let (mut parts, body) = request.into_parts();
         // HTTP/2 carries the host in the target; signatures are over the header.
         if !parts.headers.contains_key(HOST)
@@ -264,10 +270,20 @@ impl Server {
             parts.headers.insert(HOST, host);
         }
         let body: Body = Box::pin(Patience::new(body, self.bounds.body_pause));
-        self.site
+        let mut response = self
+            .site
             .respond(Request::from_parts(parts, body), peer)
             .await
             .map(Full::new)
+            .map(Either::Left);
+        if let Some(tail) = response.extensions_mut().remove::<Tail>()
+            && let Some(stream) = tail.take()
+        {
+            *response.body_mut() = Either::Right(StreamBody::new(
+                stream.map(|data| Ok(Frame::data(data))).boxed(),
+            ));
+        }
+        response
     }
 }
 

@@ -1,8 +1,14 @@
 //! The log: one line an event on standard output.
 
-use tracing::Level;
+use std::fmt::{self, Write};
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::broadcast;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How the log's lines look.
@@ -12,6 +18,50 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// So many errors may be read late by one who follows.
+const FOLLOWED: usize = 256;
+
+static ERRORS: LazyLock<broadcast::Sender<Arc<str>>> =
+    LazyLock::new(|| broadcast::channel(FOLLOWED).0);
+
+/// The errors and warnings of this process from now on, each as one line of text. Who reads too slowly loses the oldest.
+pub fn errors() -> broadcast::Receiver<Arc<str>> {
+    ERRORS.subscribe()
+}
+
+/// Tells those who follow of errors and warnings.
+struct Told;
+
+impl<S: Subscriber> Layer<S> for Told {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::WARN && ERRORS.receiver_count() > 0 {
+            let mut text = Text::default();
+            event.record(&mut text);
+            // Nobody may be left to hear it.
+            ERRORS
+                .send(format!("{}{}", text.message, text.fields).into())
+                .ok();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // A string takes what is written to it.
+        if field.name() == "message" {
+            write!(self.message, "{value:?}").ok();
+        } else {
+            write!(self.fields, " {}={value:?}", field.name()).ok();
+        }
+    }
 }
 
 /// Starts the log of this process. `filter` is a level, or `target=level` pairs joined by commas.
@@ -39,12 +89,14 @@ pub fn start_log(
             .with_current_span(true)
             .with_span_list(false)
             .finish()
+            .with(Told)
             .with(wanted)
             .with(own)
             .try_init()?,
         LogFormat::Text => builder
             .with_ansi(false)
             .finish()
+            .with(Told)
             .with(wanted)
             .with(own)
             .try_init()?,

@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use lambda_runtime::streaming::Body;
+use keyway_http::Tail;
+use lambda_runtime::streaming::{Body, channel};
 use lambda_runtime::{FunctionResponse, MetadataPrelude, StreamResponse};
 use serde::Serialize;
 
@@ -54,18 +56,37 @@ pub(crate) fn refuse(refusal: &Refusal) -> Response<Bytes> {
     response
 }
 
+/// The body, and after it what goes on.
+fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
+    let Some(mut stream) = tail.and_then(|tail| tail.take()) else {
+        return Body::from(body);
+    };
+    let (mut sender, sent) = channel();
+    tokio::spawn(async move {
+        let mut next = Some(body);
+        while let Some(data) = next {
+            // Nobody reads on.
+            if sender.send_data(data).await.is_err() {
+                return;
+            }
+            next = stream.next().await;
+        }
+    });
+    sent
+}
+
 /// The response in the shape that the event's sender takes.
 pub(crate) fn encode(
     front: &Front,
     event: &str,
     response: Response<Bytes>,
 ) -> FunctionResponse<Answer, Body> {
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let headers = match front.source {
         EventSource::FunctionUrl if front.streaming => {
             return FunctionResponse::StreamingResponse(StreamResponse {
                 metadata_prelude: prelude(parts.status, &parts.headers),
-                stream: Body::from(body),
+                stream: goes_on(body, parts.extensions.remove::<Tail>()),
             });
         }
         EventSource::HttpApi | EventSource::FunctionUrl => with_cookies(&parts.headers),

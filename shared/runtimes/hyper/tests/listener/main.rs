@@ -14,6 +14,7 @@ mod handshake;
 mod identities;
 mod reload;
 mod site;
+mod tail;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{Method, Response, StatusCode};
 use keyway_auth::certificate::{Identity, Unidentified};
-use keyway_http::{Dialect, Mount, Operation, Peer, Place, Refused, Request, Route, Site, Trace};
+use keyway_http::{
+    Dialect, Mount, Operation, Peer, Place, Refused, Request, Route, Site, Tail, Trace,
+};
 
 struct Echo;
 
@@ -54,7 +57,21 @@ pub(crate) fn site() -> Arc<Site> {
             Box::pin(async move { Ok(Response::new(answer?.into())) })
         }),
     };
+    let tail = Route {
+        method: Method::POST,
+        path: "/tail",
+        body_limit: 0,
+        action: (),
+        run: Box::new(|_| {
+            let two = stream::iter(["one\n", "two\n"]).map(Bytes::from);
+            let mut response = Response::new(Bytes::new());
+            let goes_on = two.chain(stream::pending()).boxed();
+            response.extensions_mut().insert(Tail::new(goes_on));
+            Box::pin(async move { Ok(response) })
+        }),
+    };
     let routes = vec![
+        tail,
         route("/whoami", |peer| Ok(Identity::of_peer(peer)?.to_string())),
         route("/encrypted", |peer| Ok(peer.encrypted.to_string())),
     ];

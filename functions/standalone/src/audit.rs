@@ -1,0 +1,208 @@
+//! `keyway audit`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use keyway_audit::{TableLog, Verifier};
+use keyway_domain::audit::Event;
+use keyway_domain::ports::{Kind, Record};
+use serde_json::json;
+
+use crate::moving::Output;
+use crate::place::Whereabouts;
+use crate::{print, tell};
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Find out whether events were removed, altered or put elsewhere
+    Verify(Box<Verify>),
+    /// Print what the table has of the log, one event a line
+    Export(Box<Export>),
+}
+
+/// Which part of the table's log is meant.
+#[derive(Args)]
+struct Span {
+    #[command(flatten)]
+    place: Whereabouts,
+
+    /// Only events from this time on, such as 2026-01-02T03:04:05Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+
+    /// Only events before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    span: Span,
+
+    /// Verify this file of events instead of the table, or what comes on standard input (-); other lines are passed over
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
+    file: Option<PathBuf>,
+
+    /// A writer's event that an earlier run has shown, which must still be there as it was
+    #[arg(long, value_name = "WRITER:NUMBER:HASH", value_parser = known)]
+    expect: Vec<Known>,
+
+    /// The log may begin in the middle of a writer's events, as a log does whose beginning has expired
+    #[arg(long)]
+    midway: bool,
+
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    span: Span,
+}
+
+#[derive(Clone)]
+struct Known {
+    writer: String,
+    seq: u64,
+    hash: String,
+}
+
+fn known(text: &str) -> Result<Known, &'static str> {
+    const WANTED: &str = "is not WRITER:NUMBER:HASH, as `keyway audit verify` prints it";
+    let mut parts = text.split(':');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(writer), Some(seq), Some(hash), None) => Ok(Known {
+            writer: writer.to_owned(),
+            seq: seq.parse().map_err(|_| WANTED)?,
+            hash: hash.to_owned(),
+        }),
+        _ => Err(WANTED),
+    }
+}
+
+pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
+    match command {
+        AuditCommand::Verify(verify) => run_verify(*verify).await,
+        AuditCommand::Export(export) => run_export(export.span).await,
+    }
+}
+
+impl Span {
+    /// Gives every line of the table's log that can be of the span.
+    async fn lines(&self, mut each: impl FnMut(&str) + Send) -> anyhow::Result<()> {
+        let ports = self.place.open().await?.reading();
+        let log = TableLog::new(ports.table, ports.clock, 0);
+        let each = |record: Record| {
+            String::from_utf8_lossy(&record.value)
+                .lines()
+                .for_each(&mut each)
+        };
+        log.records(Kind::Audit, self.since, self.until, each)
+            .await
+            .context("the table")
+    }
+}
+
+async fn run_verify(verify: Verify) -> anyhow::Result<()> {
+    let midway = verify.midway || verify.span.since.is_some();
+    let mut verifier = Verifier::new(midway);
+    for Known { writer, seq, hash } in verify.expect {
+        verifier.expect(writer, seq, hash);
+    }
+    match &verify.file {
+        None => verify.span.lines(|line| verifier.line(line)).await?,
+        Some(path) if path.as_os_str() == "-" => {
+            for line in io::stdin().lines() {
+                verifier.line(&line.context("standard input")?);
+            }
+        }
+        Some(path) => {
+            let file = File::open(path).with_context(|| path.display().to_string())?;
+            for line in BufReader::new(file).lines() {
+                verifier.line(&line.with_context(|| path.display().to_string())?);
+            }
+        }
+    }
+    let verified = verifier.finish();
+    let events: u64 = verified.writers.iter().map(|writer| writer.count).sum();
+    match verify.output {
+        Output::Json => {
+            let writers = verified.writers.iter().map(|writer| {
+                json!({
+                    "writer": writer.writer, "first": writer.first, "last": writer.last,
+                    "count": writer.count, "lost": writer.lost, "hash": writer.hash,
+                })
+            });
+            let findings = verified.findings.iter().map(ToString::to_string);
+            print(
+                &json!({
+                    "ok": verified.findings.is_empty(),
+                    "events": events,
+                    "writers": writers.collect::<Vec<_>>(),
+                    "findings": findings.collect::<Vec<_>>(),
+                })
+                .to_string(),
+            );
+        }
+        Output::Text => {
+            for writer in &verified.writers {
+                print(&format!(
+                    "{}:{}:{} {} events",
+                    writer.writer, writer.last, writer.hash, writer.count
+                ));
+                if writer.lost > 0 {
+                    print(&format!(
+                        "  the table did not get {} more; standard output has them",
+                        writer.lost
+                    ));
+                }
+            }
+            if verified.findings.is_empty() {
+                let writers = verified.writers.len();
+                print(&format!("OK: {events} events of {writers} writers"));
+            }
+            for finding in &verified.findings {
+                tell(&finding.to_string());
+            }
+        }
+    }
+    if !verified.findings.is_empty() {
+        bail!("the audit log is not as it was written");
+    }
+    Ok(())
+}
+
+async fn run_export(span: Span) -> anyhow::Result<()> {
+    let mut output = BufWriter::new(io::stdout());
+    let mut written = Ok(());
+    span.lines(|line| {
+        if written.is_ok() && span.has(line) {
+            written = writeln!(output, "{line}");
+        }
+    })
+    .await?;
+    written
+        .and_then(|()| output.flush())
+        .context("standard output")
+}
+
+impl Span {
+    /// Whether the event is of the span; records that are at its ends hold others as well.
+    fn has(&self, line: &str) -> bool {
+        let event = serde_json::from_str::<Event<'_>>(line);
+        let time = event
+            .ok()
+            .and_then(|event| event.time.parse::<Timestamp>().ok());
+        let Some(time) = time else {
+            return true;
+        };
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}

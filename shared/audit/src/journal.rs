@@ -1,0 +1,616 @@
+//! Writing the log.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use jiff::{SignedDuration, Timestamp};
+use keyway_domain::audit::Event;
+use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
+use keyway_http::{Answered, Class, Context, Stopwatch, Unwitnessed, Witness};
+use tokio::sync::{Notify, broadcast};
+
+use crate::chain::Chain;
+use crate::hex;
+use crate::table::{self, AuditTable};
+
+/// What becomes of requests when the log cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// Mutations and data keys are refused.
+    Required,
+    /// They are done, and the failure goes to the error log.
+    BestEffort,
+}
+
+/// What is told of encryption contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contexts {
+    /// Their names.
+    Names,
+    /// Their names and values.
+    Values,
+}
+
+/// When what is not urgent goes to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushing {
+    /// Soon, by a task that runs [`Journal::keep_flushing`].
+    ByTask,
+    /// With a request that finds it old: the process may be frozen whenever it has answered, and no task runs then.
+    ByRequest,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalSettings {
+    /// What becomes of requests when it cannot be.
+    pub strictness: Strictness,
+    /// What is told of encryption contexts.
+    pub contexts: Contexts,
+    /// For how many days the table keeps events; for ever when 0.
+    pub retention_days: u32,
+    /// When what is not urgent goes to the table.
+    pub flushing: Flushing,
+}
+
+/// A record of the table holds no more events than this, and not many more bytes than that.
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+/// Events wait for the table no longer than this.
+const BATCH_AGE: Duration = Duration::from_millis(250);
+/// So many events wait for a table that fails. Later ones are not in it, and it is said which.
+const MOST_WAITING: usize = 16_384;
+/// Of strangers, one event in so long a time is in the table.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// And the number of the others comes this often.
+const SUMMARY_EVERY: Duration = Duration::from_secs(10);
+/// A record's last event is no later than this after its first, so that whoever looks for an event knows where.
+pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
+/// What has failed is not tried again sooner.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Paths come from the client and may be long.
+const LONGEST_PATH: usize = 300;
+/// So many events may be read late by one who follows; later ones push out the oldest.
+pub(crate) const FOLLOWED: usize = 1024;
+
+/// Writes the log of one process.
+pub struct Journal {
+    writer: String,
+    table: AuditTable,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: JournalSettings,
+    lines: Mutex<Lines>,
+    /// The record that is being written. Whoever holds it writes for all who wait.
+    in_flight: tokio::sync::Mutex<Option<Batch>>,
+    /// The table has all events before this one.
+    durable: AtomicU64,
+    /// Whether the table has taken anything since the start.
+    is_proven: AtomicBool,
+    output_failed: AtomicBool,
+    table_failed: AtomicBool,
+    /// When either has failed, or was tried again.
+    tried: Mutex<Duration>,
+    work: Notify,
+    full: Notify,
+    followers: broadcast::Sender<Arc<str>>,
+}
+
+struct Batch {
+    record: Record,
+    /// The number of the event after its last.
+    end: u64,
+}
+
+struct Line {
+    text: Arc<str>,
+    seq: u64,
+    time: Timestamp,
+}
+
+/// What has been written and what waits for the table.
+struct Lines {
+    own: Chain,
+    strangers: Chain,
+    output: Box<dyn Write + Send>,
+    /// Whether the last line may have been written in part.
+    is_torn: bool,
+    buffer: Vec<u8>,
+    waiting: VecDeque<Line>,
+    waiting_bytes: usize,
+    /// When the oldest of those that wait came.
+    waiting_since: Duration,
+    /// The first and last of those that did not fit.
+    lost: Option<(u64, u64)>,
+    sampled: Option<Duration>,
+    /// The requests of strangers that are not in the table, by what became of them.
+    counted: BTreeMap<&'static str, u64>,
+    counted_since: Duration,
+}
+
+/// An event that is on its way.
+struct Noted {
+    seq: u64,
+    is_output: bool,
+    is_due: bool,
+}
+
+impl Journal {
+    /// A journal that writes to `output` and `table`. Nothing is written yet.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        table: AuditTable,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: JournalSettings,
+    ) -> Result<Self, RandomError> {
+        let mut drawn = [0; 8];
+        random.fill(&mut drawn)?;
+        let writer = hex(&drawn);
+        let strangers = format!("{writer}-strangers");
+        let counted_since = clock.monotonic();
+        Ok(Self {
+            writer: writer.clone(),
+            table,
+            clock,
+            random,
+            settings,
+            lines: Mutex::new(Lines {
+                own: Chain::begin(writer),
+                strangers: Chain::begin(strangers),
+                output,
+                is_torn: false,
+                buffer: Vec::with_capacity(1024),
+                waiting: VecDeque::new(),
+                waiting_bytes: 0,
+                waiting_since: Duration::ZERO,
+                lost: None,
+                sampled: None,
+                counted: BTreeMap::new(),
+                counted_since,
+            }),
+            in_flight: tokio::sync::Mutex::new(None),
+            durable: AtomicU64::new(0),
+            is_proven: AtomicBool::new(false),
+            output_failed: AtomicBool::new(false),
+            table_failed: AtomicBool::new(false),
+            tried: Mutex::default(),
+            work: Notify::new(),
+            full: Notify::new(),
+            followers: broadcast::channel(FOLLOWED).0,
+        })
+    }
+
+    /// What durations are taken by.
+    pub fn stopwatch(&self) -> Stopwatch {
+        let clock = Arc::clone(&self.clock);
+        Arc::new(move || clock.monotonic())
+    }
+
+    /// Every event from now on, as its line of JSON without the end. Who reads too slowly loses the oldest and hears how many.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<str>> {
+        self.followers.subscribe()
+    }
+
+    /// The name under which this process writes.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Has what waits for the table be there soon, for as long as this runs.
+    pub async fn keep_flushing(&self) {
+        loop {
+            self.work.notified().await;
+            while self.has_work() {
+                tokio::select! {
+                    () = tokio::time::sleep(BATCH_AGE) => {}
+                    () = self.full.notified() => {}
+                }
+                // What failed is said, and waits.
+                self.flush(None).await.ok();
+            }
+        }
+    }
+
+    /// Writes what waits for the table, at the end.
+    pub async fn finish(&self) {
+        self.lines().counted_since = Duration::ZERO;
+        self.flush(None).await.ok();
+    }
+
+    fn has_work(&self) -> bool {
+        let lines = self.lines();
+        !lines.waiting.is_empty() || !lines.counted.is_empty()
+    }
+
+    /// Writes the event of a request.
+    fn note(&self, told: &Answered<'_>) -> Noted {
+        let now = self.clock.monotonic();
+        let mut lines = self.lines();
+        if told.subject.is_known || lines.is_sampled(now) {
+            return self.add(&mut lines, now, self.event(told));
+        }
+        let outcome = told.error.unwrap_or("answered");
+        *lines.counted.entry(outcome).or_default() += 1;
+        let time = self.clock.now();
+        let event = Event {
+            time: Cow::Owned(time.to_string()),
+            ..self.event(told)
+        };
+        let is_output = match lines.chain_stranger(event) {
+            Some(text) => self.put_out(&mut lines, &text),
+            None => false,
+        };
+        self.work.notify_one();
+        Noted {
+            seq: 0,
+            is_output,
+            is_due: false,
+        }
+    }
+
+    /// Writes an event that the log says of itself.
+    fn note_own(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> Noted {
+        let now = self.clock.monotonic();
+        let mut lines = self.lines();
+        self.add(&mut lines, now, own_event(operation, counts))
+    }
+
+    fn add(&self, lines: &mut Lines, now: Duration, event: Event<'_>) -> Noted {
+        let is_full = lines.waiting.len() >= MOST_WAITING;
+        if !is_full && let Some((first, last)) = lines.lost.take() {
+            let counts = BTreeMap::from([
+                ("first_seq".to_owned(), first),
+                ("last_seq".to_owned(), last),
+            ]);
+            self.add(lines, now, own_event("audit:Lost", Some(counts)));
+        }
+        let time = self.clock.now();
+        let event = Event {
+            time: Cow::Owned(time.to_string()),
+            ..event
+        };
+        let Some((seq, text)) = lines.chain(event) else {
+            return Noted {
+                seq: 0,
+                is_output: false,
+                is_due: false,
+            };
+        };
+        let is_output = self.put_out(lines, &text);
+        if is_full {
+            let (first, _) = lines.lost.unwrap_or((seq, seq));
+            lines.lost = Some((first, seq));
+        } else {
+            if lines.waiting.is_empty() {
+                lines.waiting_since = now;
+                self.work.notify_one();
+            }
+            lines.waiting_bytes += text.len();
+            lines.waiting.push_back(Line { text, seq, time });
+        }
+        let is_much = lines.waiting.len() >= BATCH_EVENTS || lines.waiting_bytes >= BATCH_BYTES;
+        if is_much {
+            self.full.notify_one();
+        }
+        Noted {
+            seq,
+            is_output,
+            is_due: is_much || now.saturating_sub(lines.waiting_since) >= BATCH_AGE,
+        }
+    }
+
+    /// Writes the line out, and tells those who follow. Whether it could be written.
+    fn put_out(&self, lines: &mut Lines, text: &Arc<str>) -> bool {
+        if self.followers.receiver_count() > 0 {
+            // Nobody may be left to hear it.
+            self.followers.send(Arc::clone(text)).ok();
+        }
+        lines.buffer.clear();
+        if lines.is_torn {
+            lines.buffer.push(b'\n');
+        }
+        lines.buffer.extend_from_slice(text.as_bytes());
+        lines.buffer.push(b'\n');
+        let buffer = std::mem::take(&mut lines.buffer);
+        let written = lines
+            .output
+            .write_all(&buffer)
+            .and_then(|()| lines.output.flush());
+        lines.buffer = buffer;
+        lines.is_torn = written.is_err();
+        let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = &written
+            && !had_failed
+        {
+            *self.tried() = self.clock.monotonic();
+            tracing::error!(%error, "the audit log cannot be written to standard output");
+        }
+        written.is_ok()
+    }
+
+    /// Has the table hold the event of this number and all before it; or everything that there is.
+    async fn flush(&self, up_to: Option<u64>) -> Result<(), Unwitnessed> {
+        let mut in_flight = self.in_flight.lock().await;
+        if self.table_failed.load(Ordering::Relaxed) {
+            // Those who waited while it failed do not each wait for it to fail again.
+            let now = self.clock.monotonic();
+            let mut tried = self.tried();
+            if now.saturating_sub(*tried) < AGAIN_AFTER {
+                return Err(Unwitnessed);
+            }
+            *tried = now;
+        }
+        loop {
+            if up_to.is_some_and(|seq| self.durable.load(Ordering::Relaxed) > seq) {
+                return Ok(());
+            }
+            if in_flight.is_none() {
+                *in_flight = self.take().map_err(|_| Unwitnessed)?;
+            }
+            // A request that was dropped here leaves the record to the next one, who writes the very same again.
+            let Some(batch) = in_flight.as_ref() else {
+                return Ok(());
+            };
+            if let Err(error) = self.table.append(&batch.record).await {
+                if !self.table_failed.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the audit log cannot be written to the table");
+                }
+                *self.tried() = self.clock.monotonic();
+                return Err(Unwitnessed);
+            }
+            self.durable.store(batch.end, Ordering::Relaxed);
+            self.is_proven.store(true, Ordering::Relaxed);
+            if self.table_failed.swap(false, Ordering::Relaxed) {
+                tracing::info!("the audit log can be written to the table again");
+            }
+            *in_flight = None;
+        }
+    }
+
+    /// A record of the oldest events that wait.
+    fn take(&self) -> Result<Option<Batch>, RandomError> {
+        let mut revision = [0; 16];
+        self.random.fill(&mut revision)?;
+        let now = self.clock.monotonic();
+        let mut lines = self.lines();
+        if let Some(counts) = lines.summary(now) {
+            self.add(&mut lines, now, own_event("audit:Strangers", Some(counts)));
+        }
+        let Some(first) = lines.waiting.front() else {
+            return Ok(None);
+        };
+        let (time, mut end) = (first.time, first.seq);
+        let id = table::id(time, lines.own.writer(), end);
+        let mut value = Vec::new();
+        let mut count = 0;
+        while count < BATCH_EVENTS
+            && value.len() < BATCH_BYTES
+            // Events that were lost in between begin a record of their own.
+            && let Some(line) = lines.waiting.pop_front_if(|line| {
+                line.seq == end && line.time.duration_since(time) <= BATCH_SPAN
+            })
+        {
+            value.extend_from_slice(line.text.as_bytes());
+            value.push(b'\n');
+            end = line.seq + 1;
+            count += 1;
+        }
+        lines.waiting_bytes = lines.waiting_bytes.saturating_sub(value.len());
+        lines.waiting_since = now;
+        Ok(Some(Batch {
+            record: Record {
+                kind: Kind::Audit,
+                id,
+                revision: Revision(revision),
+                value,
+                expires_at: self.expiry(time),
+            },
+            end,
+        }))
+    }
+
+    fn expiry(&self, time: Timestamp) -> Option<Timestamp> {
+        let days = i64::from(self.settings.retention_days);
+        if days == 0 {
+            return None;
+        }
+        time.checked_add(SignedDuration::from_hours(24 * days)).ok()
+    }
+
+    /// Whether what failed works again, or what was never tried works.
+    async fn prove(&self) -> Result<(), Unwitnessed> {
+        if self.output_failed.load(Ordering::Relaxed) {
+            {
+                let now = self.clock.monotonic();
+                let mut tried = self.tried();
+                if now.saturating_sub(*tried) < AGAIN_AFTER {
+                    return Err(Unwitnessed);
+                }
+                *tried = now;
+            }
+            if !self.note_own("audit:Resumed", None).is_output {
+                return Err(Unwitnessed);
+            }
+        }
+        if !self.is_proven.load(Ordering::Relaxed) && !self.has_work() {
+            self.note_own("audit:Started", None);
+        }
+        if !self.is_proven.load(Ordering::Relaxed) || self.table_failed.load(Ordering::Relaxed) {
+            self.flush(None).await?;
+        }
+        Ok(())
+    }
+
+    fn event<'a>(&self, told: &'a Answered<'a>) -> Event<'a> {
+        let subject = told.subject;
+        let (mut names, mut values, mut length) = (None, None, None);
+        match &subject.context {
+            Some(Context::Pairs(pairs)) => {
+                names = Some(pairs.iter().map(|(name, _)| name.clone()).collect());
+                if self.settings.contexts == Contexts::Values {
+                    values = Some(pairs.iter().cloned().collect());
+                }
+            }
+            Some(Context::Opaque(bytes)) => length = Some(*bytes),
+            None => {}
+        }
+        let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        Event {
+            request_id: Some(Cow::Borrowed(told.request_id)),
+            dialect: Cow::Borrowed(told.dialect),
+            operation: Cow::Borrowed(told.operation.name),
+            class: Some(Cow::Borrowed(told.operation.class.as_str())),
+            method: Some(Cow::Borrowed(shortened(told.method.as_str()))),
+            path: Some(Cow::Borrowed(shortened(told.raw_path))),
+            route: told.route.map(Cow::Borrowed),
+            principal: subject.principal.as_deref().map(Cow::Borrowed),
+            key_id: borrowed(&subject.key_id),
+            key_version: subject.key_version,
+            source_key_id: subject
+                .source_key
+                .as_ref()
+                .map(|(key, _)| Cow::Borrowed(key.as_str())),
+            source_key_version: subject.source_key.as_ref().map(|(_, version)| *version),
+            resource: borrowed(&subject.resource),
+            context: names,
+            context_values: values,
+            context_bytes: length,
+            address: Some(Cow::Owned(told.address.to_string())),
+            status: Some(told.status.as_u16()),
+            duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
+            error: told.error.map(Cow::Borrowed),
+            ..Event::default()
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // A panic in between leaves at worst a number that was given twice, which verifying finds.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Duration> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> Event<'static> {
+    Event {
+        dialect: Cow::Borrowed("audit"),
+        operation: Cow::Borrowed(operation),
+        counts,
+        ..Event::default()
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_PATH);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+impl Lines {
+    /// The event's number and line.
+    fn chain(&mut self, event: Event<'_>) -> Option<(u64, Arc<str>)> {
+        self.buffer.clear();
+        let seq = self.own.add(event, &mut self.buffer);
+        Some((said(seq)?, self.line()?))
+    }
+
+    fn chain_stranger(&mut self, event: Event<'_>) -> Option<Arc<str>> {
+        self.buffer.clear();
+        said(self.strangers.add(event, &mut self.buffer))?;
+        self.line()
+    }
+
+    fn line(&self) -> Option<Arc<str>> {
+        let text = std::str::from_utf8(&self.buffer).ok()?;
+        Some(text.trim_end_matches('\n').into())
+    }
+
+    fn is_sampled(&mut self, now: Duration) -> bool {
+        let is_due = self
+            .sampled
+            .is_none_or(|last| now.saturating_sub(last) >= SAMPLE_EVERY);
+        if is_due {
+            self.sampled = Some(now);
+        }
+        is_due
+    }
+
+    /// How many requests of strangers are not in the table, when it is time to say so.
+    fn summary(&mut self, now: Duration) -> Option<BTreeMap<String, u64>> {
+        let is_due = now.saturating_sub(self.counted_since) >= SUMMARY_EVERY
+            || self.counted_since == Duration::ZERO;
+        if self.counted.is_empty() || !is_due {
+            return None;
+        }
+        self.counted_since = now;
+        let counted = std::mem::take(&mut self.counted);
+        Some(
+            counted
+                .into_iter()
+                .map(|(outcome, count)| (outcome.to_owned(), count))
+                .collect(),
+        )
+    }
+}
+
+/// An event is strings and numbers, so it can always be encoded; if not, it is said, and taken for not written.
+fn said(encoded: Result<u64, serde_json::Error>) -> Option<u64> {
+    encoded
+        .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
+        .ok()
+}
+
+impl Witness for Journal {
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+        let is_fit = self.is_proven.load(Ordering::Relaxed)
+            && !self.output_failed.load(Ordering::Relaxed)
+            && !self.table_failed.load(Ordering::Relaxed);
+        if is_fit || self.settings.strictness == Strictness::BestEffort {
+            return ready(Ok(())).boxed();
+        }
+        self.prove().boxed()
+    }
+
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+        let noted = self.note(told);
+        let is_strict = self.settings.strictness == Strictness::Required;
+        let is_urgent = told.subject.is_known
+            && (told.operation.class == Class::Mutation || told.error.is_some());
+        let is_due = noted.is_due && self.settings.flushing == Flushing::ByRequest;
+        if !is_urgent && !is_due {
+            let is_fit = noted.is_output || !is_strict;
+            return ready(if is_fit { Ok(()) } else { Err(Unwitnessed) }).boxed();
+        }
+        async move {
+            let flushed = if is_urgent {
+                self.flush(Some(noted.seq)).await
+            } else {
+                // What fails here is of requests that were answered. The next one is asked for first.
+                self.flush(None).await.or(Ok(()))
+            };
+            if is_strict && !noted.is_output {
+                return Err(Unwitnessed);
+            }
+            if is_strict { flushed } else { Ok(()) }
+        }
+        .boxed()
+    }
+
+    fn abandoned(&self, told: &Answered<'_>) {
+        self.note(told);
+    }
+}

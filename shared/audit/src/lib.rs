@@ -1,0 +1,34 @@
+//! The audit log: one event for every request, chained, on standard output before the answer leaves, and in the table.
+//!
+//! **Invariant:** an event holds no body, no query, no header and no key; of an encryption context it holds the names.
+//!
+//! **Chains:** a process writes two. What is of the table is in the first one, without a gap. The requests of strangers
+//! that are only counted there are in the second one, on standard output alone; so that a flood of them costs no write
+//! each, and the table's chain can be verified all the same.
+
+mod chain;
+mod follow;
+mod journal;
+mod reading;
+mod table;
+mod verify;
+
+pub use chain::FIRST_PREV;
+pub use follow::{ErrorLines, Following};
+pub use journal::{Contexts, Flushing, Journal, JournalSettings, Strictness};
+pub use reading::TableLog;
+pub use table::AuditTable;
+pub use verify::{Finding, Verified, Verifier, WriterReport};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
+}

@@ -1,0 +1,166 @@
+//! What an operator sets of the audit log, and the log of a process.
+
+use std::io;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use keyway_audit::{
+    AuditTable, Contexts, ErrorLines, Flushing, Following, Journal, JournalSettings, Strictness,
+    TableLog,
+};
+use keyway_domain::audit::{AuditReading, LogFollowing};
+use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_http::Site;
+
+use crate::{Reading, Writing};
+
+/// How requests are audited.
+#[derive(Debug, Clone, Args)]
+pub struct AuditSettings {
+    /// What becomes of requests that cannot be audited
+    #[arg(id = "audit", long = "audit", env = "KEYWAY_AUDIT", value_enum, default_value_t = Auditing::Required)]
+    pub auditing: Auditing,
+
+    /// What the audit log has of encryption contexts
+    #[arg(id = "audit_context", long = "audit-context", env = "KEYWAY_AUDIT_CONTEXT", value_enum, default_value_t = Told::Names)]
+    pub context: Told,
+
+    /// For how many days the table keeps audit events; 0 for ever
+    #[arg(id = "audit_retention_days", long = "audit-retention-days", env = "KEYWAY_AUDIT_RETENTION_DAYS",
+          value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub retention_days: u32,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            auditing: Auditing::default(),
+            context: Told::default(),
+            retention_days: 90,
+        }
+    }
+}
+
+/// Whether requests are audited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Auditing {
+    /// Mutations and data keys that cannot be are refused
+    #[default]
+    Required,
+    /// All of them, as far as it can be written
+    BestEffort,
+    /// None of them
+    Off,
+}
+
+/// What is told of encryption contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Told {
+    /// Their names
+    #[default]
+    Names,
+    /// Their names and values
+    Values,
+}
+
+/// The audit log of a process, if it has one.
+#[derive(Clone, Default)]
+pub struct Audit(Option<Arc<Journal>>);
+
+impl Audit {
+    /// The log that the settings want, on standard output and in the table.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn open(
+        settings: &AuditSettings,
+        table: Arc<dyn TableWriter>,
+        clock: &Arc<dyn Clock>,
+        random: &Arc<dyn Random>,
+        flushing: Flushing,
+    ) -> anyhow::Result<Self> {
+        let strictness = match settings.auditing {
+            Auditing::Required => Strictness::Required,
+            Auditing::BestEffort => Strictness::BestEffort,
+            Auditing::Off => return Ok(Self(None)),
+        };
+        let settings = JournalSettings {
+            strictness,
+            contexts: match settings.context {
+                Told::Names => Contexts::Names,
+                Told::Values => Contexts::Values,
+            },
+            retention_days: settings.retention_days,
+            flushing,
+        };
+        let journal = Journal::new(
+            Box::new(io::stdout()),
+            AuditTable::new(table),
+            Arc::clone(clock),
+            Arc::clone(random),
+            settings,
+        );
+        let journal = Arc::new(journal.context("the audit log")?);
+        if flushing == Flushing::ByTask {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move { journal.keep_flushing().await });
+        }
+        Ok(Self(Some(journal)))
+    }
+
+    /// The site, all of whose requests are in the log.
+    #[must_use]
+    pub fn witness(&self, site: Site) -> Site {
+        match &self.0 {
+            Some(journal) => site.witnessed_by(Arc::clone(journal) as _, journal.stopwatch()),
+            None => site,
+        }
+    }
+
+    /// What follows it, here and in the table, with the error log of this process.
+    pub fn following(
+        &self,
+        table: Arc<dyn TableReader>,
+        clock: &Arc<dyn Clock>,
+        errors: ErrorLines,
+    ) -> Option<Arc<dyn LogFollowing>> {
+        let journal = Arc::clone(self.0.as_ref()?);
+        let following = Following::new(journal, table, Arc::clone(clock), errors);
+        Some(Arc::new(following))
+    }
+
+    /// Has the table have all of it, at the end.
+    pub async fn finish(&self) {
+        if let Some(journal) = &self.0 {
+            journal.finish().await;
+        }
+    }
+}
+
+impl Writing {
+    /// The audit log of a process that lives long. A task writes what can wait.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn audit(&self, settings: &AuditSettings) -> anyhow::Result<Audit> {
+        let table = Arc::clone(&self.table);
+        Audit::open(settings, table, &self.clock, &self.random, Flushing::ByTask)
+    }
+}
+
+impl Reading {
+    /// What the table has of the audit log.
+    pub fn audit_log(&self, settings: &AuditSettings) -> TableLog {
+        TableLog::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.clock),
+            settings.retention_days,
+        )
+    }
+
+    /// What the table has of the audit log, for those who may read it.
+    pub fn audit_reading(&self, settings: &AuditSettings) -> Arc<AuditReading> {
+        Arc::new(AuditReading::new(Arc::new(self.audit_log(settings))))
+    }
+}

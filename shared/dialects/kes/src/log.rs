@@ -1,0 +1,143 @@
+//! The audit and the error log: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use jiff::Timestamp;
+use keyway_domain::audit::{Event, EventQuery, Followed, MAX_EVENTS};
+use keyway_http::{Call, Tail};
+use serde::Serialize;
+
+use crate::endpoint::OnLog;
+use crate::{Kes, Refusal};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// An event as KES tells it.
+#[derive(Serialize)]
+struct AuditEvent<'a> {
+    time: &'a str,
+    request: Asked<'a>,
+    response: Said,
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<&'a str>,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Said {
+    code: u16,
+    /// In nanoseconds.
+    time: u64,
+}
+
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    message: &'a str,
+}
+
+/// KES tells of no call that looks at the server or its logs.
+const UNTOLD: [&str; 3] = ["/v1/log/", "/v1/metrics", "/v1/ready"];
+
+/// The event as a line of KES's; nothing for those that KES does not tell of.
+fn told(line: &str) -> Option<String> {
+    let event: Event<'_> = serde_json::from_str(line).ok()?;
+    let (path, code) = (event.path.as_deref()?, event.status?);
+    if event.dialect == Kes::WORD && UNTOLD.iter().any(|untold| path.starts_with(untold)) {
+        return None;
+    }
+    encoded(&AuditEvent {
+        time: &event.time,
+        request: Asked {
+            ip: event.address.as_deref(),
+            path,
+            identity: event.principal.as_deref(),
+        },
+        response: Said {
+            code,
+            time: event.duration_us.unwrap_or_default().saturating_mul(1000),
+        },
+    })
+}
+
+fn encoded(event: &impl Serialize) -> Option<String> {
+    let mut line = serde_json::to_string(event).ok()?;
+    line.push('\n');
+    Some(line)
+}
+
+/// The audit log as it goes on; with `since`, a page of what the table has of it.
+pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
+    let parameter = |name| {
+        let value = call.query.one(name);
+        value.map_err(|error| Refusal::bad(format!("{name} {error}")))
+    };
+    let (since, marker) = (parameter("since")?, parameter("continue_at")?);
+    if since.is_none() && marker.is_none() {
+        let following = on.following.as_ref().ok_or_else(Refusal::not_implemented)?;
+        let lines = following.audit().filter_map(async |heard| match heard {
+            Followed::Line(line) => told(&line),
+            Followed::Missed(missed) => {
+                tracing::warn!(missed, "a reader of the audit log is too slow");
+                None
+            }
+        });
+        return Ok(streamed(lines.map(Bytes::from).boxed()));
+    }
+    let since: Option<Timestamp> = since
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| Refusal::bad("since must be a time as RFC 3339 writes it"))?;
+    let query = EventQuery {
+        since,
+        limit: MAX_EVENTS,
+        marker: marker.map(str::to_owned),
+        ..EventQuery::default()
+    };
+    let page = on.reading.page(call.caller.caller()?, &query).await?;
+    let lines: String = page.events.iter().filter_map(|line| told(line)).collect();
+    let mut answer = ndjson(lines.into());
+    if let Some(next) = page.next.and_then(|next| HeaderValue::from_str(&next).ok()) {
+        answer.headers_mut().insert("x-continue-at", next);
+    }
+    Ok(answer)
+}
+
+/// The error log as it goes on.
+pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> Answer {
+    let following = on.following.as_ref().ok_or_else(Refusal::not_implemented)?;
+    let lines = following.errors().filter_map(async |heard| match heard {
+        Followed::Line(message) => encoded(&ErrorEvent { message: &message }),
+        Followed::Missed(missed) => encoded(&ErrorEvent {
+            message: &format!("{missed} errors came faster than they were read"),
+        }),
+    });
+    Ok(streamed(lines.map(Bytes::from).boxed()))
+}
+
+fn streamed(lines: BoxStream<'static, Bytes>) -> Response<Bytes> {
+    let mut answer = ndjson(Bytes::new());
+    answer.extensions_mut().insert(Tail::new(lines));
+    answer
+}
+
+fn ndjson(body: Bytes) -> Response<Bytes> {
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-ndjson"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,205 @@
+//! The audit log of real processes: what outlives a kill, what a flood costs, and what `keyway audit` finds.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use keyway_tests::{Server, ServerOptions};
+use serde_json::Value;
+
+use crate::{create, eventually, folder, generate};
+
+/// Runs `keyway audit` over the folder.
+async fn audit(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let folder = data_dir.to_str().unwrap();
+    let all = [&["audit"][..], arguments, &["--data-dir", folder]].concat();
+    ServerOptions::default().run(&all).await
+}
+
+fn events(text: &str) -> Vec<Value> {
+    let lines = text.lines().filter(|line| line.starts_with("{\"audit\":"));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+async fn exported(data_dir: &Path) -> Vec<Value> {
+    let (code, stdout, stderr) = audit(data_dir, &["export"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    events(&stdout)
+}
+
+fn ids(events: &[Value], operation: &str) -> BTreeSet<String> {
+    events
+        .iter()
+        .filter(|event| event["operation"] == operation)
+        .map(|event| event["request_id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn id(answer: &keyway_tests::Answer) -> String {
+    answer.header("x-request-id").unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    let mut made = BTreeSet::new();
+    for n in 0..20 {
+        made.insert(id(&create(&server, &format!("k{n}")).await));
+    }
+    let mut early = BTreeSet::new();
+    for _ in 0..20 {
+        early.insert(id(&generate(&server, "k0").await));
+    }
+    // They come by themselves: nothing is asked of the server meanwhile.
+    eventually("early data keys are in the table", async || {
+        let kept = ids(&exported(folder.path()).await, "kms:GenerateDataKey");
+        (kept == early).then_some(())
+    })
+    .await;
+    let mut late = BTreeSet::new();
+    for _ in 0..20 {
+        late.insert(id(&generate(&server, "k0").await));
+    }
+    made.insert(id(&create(&server, "last").await));
+    late.insert(id(&generate(&server, "k0").await));
+    server.signal("KILL");
+    let (code, log, _) = server.ended().await;
+    assert_eq!(code, None, "it was killed");
+
+    let kept = exported(folder.path()).await;
+    assert_eq!(ids(&kept, "kms:CreateKey"), made);
+    let kept = ids(&kept, "kms:GenerateDataKey");
+    let all: BTreeSet<String> = early.union(&late).cloned().collect();
+    assert!(kept.is_superset(&early) && kept.is_subset(&all));
+    // A mutation takes along what waits: only what came after it can be lost, and standard output has that.
+    assert!(
+        kept.len() + 1 >= all.len(),
+        "{} of {}",
+        kept.len(),
+        all.len()
+    );
+    assert_eq!(ids(&events(&log), "kms:GenerateDataKey"), all);
+    let (code, stdout, stderr) = audit(folder.path(), &["verify"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("OK: "), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_strangers_is_counted() {
+    const FLOOD: u64 = 300;
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    let stranger = keyway_tests::Signer::new("nobody", "wrong-secret");
+    for _ in 0..FLOOD {
+        let answer = server.call_as(&stranger, "POST", "/kms/keys", "{}").await;
+        assert_eq!(answer.status, 401);
+    }
+    let (code, log, _) = server.stop().await;
+    assert_eq!(code, Some(0));
+    assert_eq!(ids(&events(&log), "kms:CreateKey").len() as u64, FLOOD);
+    let kept = exported(folder.path()).await;
+    let sampled = ids(&kept, "kms:CreateKey").len() as u64;
+    let counted: u64 = kept
+        .iter()
+        .filter_map(|event| event["counts"]["unauthenticated"].as_u64())
+        .sum();
+    assert_eq!(sampled + counted, FLOOD);
+    assert!(sampled < FLOOD / 3, "{sampled} of them are in the table");
+    assert_eq!(audit(folder.path(), &["verify"]).await.0, Some(0));
+}
+
+async fn verify_file(
+    file: &Path,
+    lines: &[String],
+    more: &[&str],
+) -> (Option<i32>, String, String) {
+    std::fs::write(file, lines.join("\n")).unwrap();
+    let arguments = ["audit", "verify", "--file", file.to_str().unwrap()];
+    let all = [&arguments[..], more].concat();
+    ServerOptions::default().run(&all).await
+}
+
+async fn some_log(server: &Server) {
+    create(server, "k").await;
+    for _ in 0..5 {
+        generate(server, "k").await;
+    }
+    create(server, "other").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_a_file_finds_what_was_done_to_it() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    some_log(&server).await;
+    let (_, log, _) = server.stop().await;
+    // As the process printed it: with the lines of the ordinary log in between.
+    let lines: Vec<String> = log.lines().map(str::to_owned).collect();
+    assert!(lines.iter().any(|line| !line.starts_with("{\"audit\":")));
+    let of_events: Vec<usize> = (0..lines.len())
+        .filter(|&n| lines[n].starts_with("{\"audit\":"))
+        .collect();
+    let file = folder.path().join("copied.log");
+    let (code, stdout, stderr) = verify_file(&file, &lines, &[]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let known = stdout.split(' ').next().unwrap().to_owned();
+    let middle = of_events[3];
+
+    let mut removed = lines.clone();
+    removed.remove(middle);
+    let mut altered = lines.clone();
+    altered[middle] = altered[middle].replace("test-root", "somebody");
+    assert_ne!(altered, lines);
+    let mut reordered = lines.clone();
+    reordered.swap(middle, of_events[4]);
+    for (lines, finding) in [
+        (&removed, "is missing"),
+        (&altered, "was altered"),
+        (&reordered, "is not in its place"),
+    ] {
+        let (code, _, stderr) = verify_file(&file, lines, &[]).await;
+        assert_eq!(code, Some(1));
+        assert!(
+            stderr.contains("event 3 of writer") && stderr.contains(finding),
+            "{stderr}"
+        );
+    }
+    // What was cut off shows only to those who know what was there.
+    let cut = &lines[..*of_events.last().unwrap()];
+    assert_eq!(verify_file(&file, cut, &[]).await.0, Some(0));
+    let expect = ["--expect", known.as_str()];
+    assert_eq!(verify_file(&file, &lines, &expect).await.0, Some(0));
+    let (code, _, stderr) = verify_file(&file, cut, &expect).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("missing at the end"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_over_one_folder_have_chains_of_their_own() {
+    let folder = folder();
+    let first = ServerOptions::default().start(folder.path()).await;
+    let second = ServerOptions::default().start(folder.path()).await;
+    some_log(&first).await;
+    generate(&second, "k").await;
+    create(&second, "third").await;
+    first.stop().await;
+    second.stop().await;
+    let (code, stdout, stderr) = audit(folder.path(), &["verify", "--output", "json"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let verified: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(verified["writers"].as_array().unwrap().len(), 2);
+    assert_eq!(verified["ok"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_do_without() {
+    let folder = folder();
+    let off = ServerOptions::default().variable("KEYWAY_AUDIT", "off");
+    let server = off.start(folder.path()).await;
+    some_log(&server).await;
+    let (_, log, _) = server.stop().await;
+    assert!(events(&log).is_empty());
+    assert!(exported(folder.path()).await.is_empty());
+}

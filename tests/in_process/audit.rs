@@ -1,0 +1,499 @@
+//! Every request is in the audit log: who asked which dialect for what, and never what they must keep to themselves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use keyway_domain::ports::{Kind, Record, Revision, TableWriter as _};
+use keyway_http::Cors;
+use keyway_tests::{KES_ADMIN, MemorySite, Signer};
+use serde_json::{Value, json};
+
+/// The events since the last look; what the log says of itself left out.
+struct Log<'a>(&'a MemorySite, usize);
+
+impl<'a> Log<'a> {
+    fn of(site: &'a MemorySite) -> Self {
+        Self(site, site.audited().len())
+    }
+
+    fn next(&mut self) -> Vec<Value> {
+        let mut events = self.0.audited().split_off(self.1);
+        self.1 += events.len();
+        events.retain(|event| event["dialect"] != "audit");
+        events
+    }
+
+    /// The one event that there is.
+    fn one(&mut self) -> Value {
+        let mut events = self.next();
+        assert_eq!(events.len(), 1, "{events:?}");
+        events.remove(0)
+    }
+}
+
+fn path(route: &str) -> String {
+    route
+        .replace("{key_id}", "k")
+        .replace("{bucket}", "photos")
+        .replace("{*name}", "k")
+}
+
+#[tokio::test]
+async fn every_route_of_every_dialect_is_told_of_once() {
+    let site = MemorySite::running().await;
+    let mut log = Log::of(&site);
+    for (method, route) in site.routes() {
+        site.call(method, &path(route), "{}").await;
+        let event = log.one();
+        assert_eq!(event["dialect"], "rustfs", "{route}");
+        assert_eq!(event["method"], *method);
+        assert!(
+            path(event["route"].as_str().unwrap()) == path(route),
+            "{event}"
+        );
+        assert_eq!(event["principal"], "root");
+        assert_eq!(event["address"], "127.0.0.1");
+        let operation = event["operation"].as_str().unwrap();
+        assert!(
+            operation.starts_with("kms:") || operation.starts_with("s3:"),
+            "{event}"
+        );
+        let reads = method == "GET" || route.ends_with("/status");
+        assert_eq!(event["class"] == "read", reads, "{method} {route} {event}");
+    }
+    for (_, method, route) in site.kes_routes() {
+        site.kes(method, &path(route), "{}").await;
+        let event = log.one();
+        assert_eq!(event["dialect"], "kes", "{route}");
+        assert_eq!(event["principal"], KES_ADMIN);
+        assert_eq!(event["route"], *route);
+    }
+    for (method, route, operation) in [
+        ("GET", "/", "s3:ListAllMyBuckets"),
+        ("HEAD", "/photos", "s3:ListBucket"),
+        ("PUT", "/photos", "s3:CreateBucket"),
+        ("PUT", "/photos?encryption", "s3:PutEncryptionConfiguration"),
+        ("GET", "/photos?encryption", "s3:GetEncryptionConfiguration"),
+        (
+            "DELETE",
+            "/photos?encryption",
+            "s3:PutEncryptionConfiguration",
+        ),
+    ] {
+        site.s3(method, route, "").await;
+        let event = log.one();
+        assert_eq!(
+            (&event["dialect"], &event["operation"]),
+            (&json!("s3"), &json!(operation))
+        );
+        assert_eq!(
+            event["class"] == "mutation",
+            matches!(method, "PUT" | "DELETE")
+        );
+        assert_eq!(event.get("resource").is_some(), route != "/", "{event}");
+    }
+    site.send(site.root_request("GET", "/minio/kms/v1/status", b""))
+        .await;
+    assert_eq!(log.one()["dialect"], "minio");
+    site.send(site.root_request("GET", "/openapi.json", b""))
+        .await;
+    assert_eq!(log.one()["operation"], "openapi");
+    site.send(site.root_request("GET", "/nowhere/at/all", b""))
+        .await;
+    let event = log.one();
+    assert_eq!(
+        (&event["operation"], &event["error"]),
+        (&json!("none"), &json!("no_route"))
+    );
+}
+
+#[tokio::test]
+async fn preflights_are_told_of() {
+    let site = MemorySite::with_cors(Cors::Any).await;
+    let mut request = site.root_request("OPTIONS", "/rustfs/admin/v3/kms/keys", b"");
+    let headers = request.headers_mut();
+    headers.insert("origin", "https://a.example".parse().unwrap());
+    headers.insert("access-control-request-method", "POST".parse().unwrap());
+    let mut log = Log::of(&site);
+    site.send(request).await;
+    assert_eq!(log.one()["operation"], "preflight");
+}
+
+#[tokio::test]
+async fn events_say_which_key_version_and_context() {
+    let site = MemorySite::running().await;
+    let mut log = Log::of(&site);
+    site.call("POST", "/kms/keys", r#"{"key_id":"a"}"#)
+        .await
+        .ok();
+    let event = log.one();
+    assert_eq!(
+        (&event["key_id"], &event["key_version"]),
+        (&json!("a"), &json!(1))
+    );
+    site.call("POST", "/kms/keys", "{}").await.ok();
+    assert!(
+        log.one()["key_id"].is_string(),
+        "of a key that got a random id"
+    );
+    site.call("POST", "/kms/keys/rotate", r#"{"key_id":"a"}"#)
+        .await
+        .ok();
+    assert_eq!(log.one()["key_version"], 2);
+    let body = r#"{"key_id":"a","encryption_context":{"bucket":"b","tenant":"t"}}"#;
+    let made = site.call("POST", "/kms/generate-data-key", body).await.ok();
+    let event = log.one();
+    assert_eq!(event["class"], "data_key");
+    assert_eq!(
+        (&event["key_id"], &event["key_version"]),
+        (&json!("a"), &json!(2))
+    );
+    assert_eq!(event["context"], json!(["bucket", "tenant"]));
+    assert!(event.get("context_values").is_none());
+    let blob = made["ciphertext_blob"].as_str().unwrap();
+    site.call("POST", "/kms/keys", r#"{"key_id":"b"}"#)
+        .await
+        .ok();
+    log.next();
+    let body = json!({
+        "ciphertext_blob": blob, "destination_key_id": "b",
+        "encryption_context": {"bucket": "b", "tenant": "t"},
+    });
+    site.call("POST", "/kms/rewrap", &body.to_string())
+        .await
+        .ok();
+    let event = log.one();
+    assert_eq!(
+        (&event["key_id"], &event["key_version"]),
+        (&json!("b"), &json!(1))
+    );
+    assert_eq!(
+        (&event["source_key_id"], &event["source_key_version"]),
+        (&json!("a"), &json!(2))
+    );
+    // Which key a ciphertext is of is known also when it does not open.
+    let body = json!({ "ciphertext_blob": blob });
+    site.call("POST", "/kms/decrypt", &body.to_string()).await;
+    let event = log.one();
+    assert_eq!(
+        (&event["key_id"], &event["error"]),
+        (&json!("a"), &json!("decryption_failed"))
+    );
+    // A listing asks about many keys, and is about none.
+    site.call("GET", "/kms/keys", "").await.ok();
+    assert!(log.one().get("key_id").is_none());
+
+    for (context, expected) in [
+        (r#"{"bucket":"x"}"#, ("context", json!(["bucket"]))),
+        ("opaque", ("context_bytes", json!(6))),
+    ] {
+        let body = json!({ "context": STANDARD.encode(context) });
+        site.kes("POST", "/v1/key/generate/a", &body.to_string())
+            .await;
+        let event = log.one();
+        assert_eq!(event["status"], 200);
+        assert_eq!(
+            (&event["key_id"], &event["key_version"]),
+            (&json!("a"), &json!(2))
+        );
+        assert_eq!(event[expected.0], expected.1);
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_with_whom_they_refused() {
+    let site = MemorySite::running().await;
+    let nobody = site
+        .signer(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#)
+        .await;
+    let mut log = Log::of(&site);
+    site.call_as(&nobody, "POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await;
+    let event = log.one();
+    assert_eq!(
+        (&event["status"], &event["error"]),
+        (&json!(403), &json!("not_permitted"))
+    );
+    assert!(
+        event["principal"].is_string() && event["principal"] != "root",
+        "{event}"
+    );
+    let kept = site.records(Kind::Audit).await.len();
+    site.call_as(&nobody, "POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await;
+    assert_eq!(
+        site.records(Kind::Audit).await.len(),
+        kept + 1,
+        "it is in the table"
+    );
+    // KES's paths name the key, also to those who are refused.
+    let body = r#"{"allow":["/v1/key/create/mine*"]}"#;
+    assert_eq!(
+        site.kes("POST", "/v1/policy/write/p", body).await.status,
+        200
+    );
+    let identity = "ab".repeat(32);
+    let assign = "/v1/policy/assign/p";
+    let body = json!({ "identity": identity }).to_string();
+    assert_eq!(site.kes("POST", assign, &body).await.status, 200);
+    log.next();
+    let refused = site
+        .kes_as(Some(&identity), "POST", "/v1/key/create/theirs", &[], "")
+        .await;
+    assert_eq!(refused.status, 403);
+    let event = log.one();
+    assert_eq!(
+        (&event["principal"], &event["key_id"]),
+        (&json!(identity), &json!("theirs"))
+    );
+    // Anybody can make a certificate: one that nobody knows is a stranger's, whatever it proves.
+    let records = site.records(Kind::Audit).await.len();
+    for n in 0..50 {
+        let unknown = format!("{n:064x}");
+        site.kes_as(Some(&unknown), "POST", "/v1/key/create/k", &[], "")
+            .await;
+        site.call_unsigned("POST", "/kms/keys", "{}").await;
+    }
+    let events = log.next();
+    assert_eq!(events.len(), 100);
+    let writers: BTreeSet<&str> = events
+        .iter()
+        .map(|e| e["writer"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        writers.len(),
+        2,
+        "one is sampled, and the others are counted"
+    );
+    assert!(site.records(Kind::Audit).await.len() <= records + 1);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_an_event() {
+    let site = MemorySite::running().await;
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    let canaries = [
+        "canary-plaintext-1",
+        "canary-context-2",
+        "canary-token-3",
+        "canary-query-4",
+    ];
+    let body = json!({
+        "key_id": "k", "plaintext": STANDARD.encode(canaries[0]), "encryption_context": {"name": canaries[1]},
+    });
+    let sealed = site
+        .call("POST", "/kms/encrypt", &body.to_string())
+        .await
+        .ok();
+    let made = site
+        .call("POST", "/kms/generate-data-key", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    let stranger = Signer::new("root", "root-secret").with_token(canaries[2]);
+    site.call_as(&stranger, "POST", "/kms/encrypt", &body.to_string())
+        .await;
+    let path = format!("/rustfs/admin/v3/kms/keys?marker={}", canaries[3]);
+    site.send(site.root_request("GET", &path, b"")).await;
+    let context = json!({ "context": STANDARD.encode(canaries[1]), "plaintext": STANDARD.encode(canaries[0]) });
+    site.kes("POST", "/v1/key/encrypt/k", &context.to_string())
+        .await;
+    let text: String = site.audited().iter().map(Value::to_string).collect();
+    assert!(
+        text.contains("kms:Encrypt"),
+        "there is something to look at"
+    );
+    let mut secrets: Vec<String> = canaries.map(str::to_owned).to_vec();
+    secrets.extend(canaries.map(|canary| STANDARD.encode(canary)));
+    secrets.push("root-secret".to_owned());
+    for (answer, field) in [
+        (&sealed, "ciphertext_blob"),
+        (&made, "ciphertext_blob"),
+        (&made, "plaintext_key"),
+    ] {
+        secrets.push(answer[field].as_str().unwrap().to_owned());
+    }
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret}");
+    }
+}
+
+async fn next(stream: &mut BoxStream<'static, Bytes>) -> Value {
+    let line = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
+    let line = line.unwrap().unwrap();
+    assert!(line.ends_with(b"\n"));
+    serde_json::from_slice(&line).unwrap()
+}
+
+#[tokio::test]
+async fn the_log_is_followed_as_kes_tells_it() {
+    let site = MemorySite::running().await;
+    let (status, stream) = site.kes_stream("/v1/log/audit").await;
+    assert_eq!(status, 200);
+    let mut readers = vec![stream.unwrap()];
+    for path in ["/v1/log/audit/trace", "/v1/log/audit"] {
+        readers.push(site.kes_stream(path).await.1.unwrap());
+    }
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    // Which KES does not tell of.
+    site.kes("GET", "/v1/ready", "").await;
+    site.kes("POST", "/v1/key/create/k2", "").await;
+    site.kes_as(None, "POST", "/v1/key/create/k3", &[], "")
+        .await;
+    for reader in &mut readers {
+        let event = next(reader).await;
+        assert_eq!(event["request"]["path"], "/rustfs/admin/v3/kms/keys");
+        assert_eq!(event["request"]["identity"], "root");
+        let event = next(reader).await;
+        assert!(event["time"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(
+            event["request"],
+            json!({
+                "ip": "127.0.0.1", "path": "/v1/key/create/k2", "identity": KES_ADMIN,
+            })
+        );
+        assert_eq!(event["response"], json!({ "code": 200, "time": 0 }));
+        let event = next(reader).await;
+        assert_eq!(event["response"]["code"], 400);
+        assert!(event["request"].get("identity").is_none());
+    }
+    for (path, text) in [("/v1/log/error", "one"), ("/v1/log/error/trace", "two")] {
+        let (status, stream) = site.kes_stream(path).await;
+        assert_eq!(status, 200);
+        site.log_error(text);
+        assert_eq!(next(&mut stream.unwrap()).await, json!({ "message": text }));
+    }
+}
+
+#[tokio::test]
+async fn who_reads_slowly_misses_events_and_holds_up_nobody() {
+    let site = MemorySite::running().await;
+    let (_, stream) = site.kes_stream("/v1/log/audit").await;
+    let mut slow = stream.unwrap();
+    for _ in 0..3000 {
+        site.kes("GET", "/version", "").await;
+    }
+    let mut heard = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(200), slow.next()).await {
+        heard += 1;
+    }
+    assert!((1..=1024).contains(&heard), "{heard}");
+    site.kes("GET", "/version", "").await;
+    assert_eq!(
+        next(&mut slow).await["request"]["path"],
+        "/version",
+        "and then goes on"
+    );
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_followed_too() {
+    let site = MemorySite::running().await;
+    let (_, stream) = site.kes_stream("/v1/log/audit").await;
+    let mut stream = stream.unwrap();
+    // By then what the table holds was looked at.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let line = json!({
+        "audit": 1, "time": "2026-01-02T03:04:05Z", "writer": "elsewhere", "seq": 0, "prev": "", "request_id": "r",
+        "dialect": "kes", "operation": "kms:CreateKey", "path": "/v1/key/create/there", "status": 200, "duration_us": 5,
+    });
+    let record = Record {
+        kind: Kind::Audit,
+        id: "20260102T030405.000000Z.elsewhere.000000000000".to_owned(),
+        revision: Revision([7; 16]),
+        value: format!("{line}\n").into_bytes(),
+        expires_at: None,
+    };
+    site.table().put_new(&record).await.unwrap();
+    let event = next(&mut stream).await;
+    assert_eq!(event["request"]["path"], "/v1/key/create/there");
+    assert_eq!(event["response"], json!({ "code": 200, "time": 5000 }));
+    // Once.
+    let again = tokio::time::timeout(Duration::from_millis(1000), stream.next()).await;
+    assert!(again.is_err(), "{again:?}");
+}
+
+#[tokio::test]
+async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
+    let site = MemorySite::running().await;
+    for n in 0..5 {
+        site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"k{n}"}}"#))
+            .await
+            .ok();
+    }
+    let (mut found, mut marker) = (Vec::new(), String::new());
+    loop {
+        let page = site
+            .call("GET", &format!("/kms/audit?limit=2&marker={marker}"), "")
+            .await
+            .ok();
+        assert_eq!(page["success"], true);
+        found.extend(page["events"].as_array().unwrap().clone());
+        match page["next_marker"].as_str() {
+            Some(next) => marker = next.replace('/', "%2F"),
+            None => break,
+        }
+    }
+    let created = |events: &[Value]| {
+        let created = events
+            .iter()
+            .filter(|event| event["operation"] == "kms:CreateKey");
+        created
+            .map(|event| event["key_id"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(created(&found), ["k0", "k1", "k2", "k3", "k4"]);
+    let one = site
+        .call("GET", "/kms/audit?key_id=k3&principal=root", "")
+        .await
+        .ok();
+    assert_eq!(created(one["events"].as_array().unwrap()), ["k3"]);
+    let none = site
+        .call("GET", "/kms/audit?until=2026-01-01T00:00:00Z", "")
+        .await
+        .ok();
+    assert_eq!(none["events"], json!([]));
+    for query in ["since=yesterday", "limit=0", "marker=x", "until=1"] {
+        let answer = site.call("GET", &format!("/kms/audit?{query}"), "").await;
+        assert_eq!(
+            answer.refusal(),
+            (400, "InvalidRequest".to_owned()),
+            "{query}"
+        );
+    }
+    let kes = site
+        .kes("GET", "/v1/log/audit?since=2026-01-02T00:00:00Z", "")
+        .await;
+    assert_eq!(kes.status, 200);
+    let lines = String::from_utf8(kes.body.to_vec()).unwrap();
+    let made = lines.lines().filter(|line| line.contains("/kms/keys"));
+    assert_eq!(made.count(), 5);
+    assert_eq!(
+        site.kes("GET", "/v1/log/audit?since=x", "").await.status,
+        400
+    );
+
+    let identity = "ab".repeat(32);
+    let refused = site
+        .kes_as(Some(&identity), "GET", "/v1/log/audit", &[], "")
+        .await;
+    assert_eq!(refused.status, 403);
+    let user = r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#;
+    let one_key =
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/k0"}}"#;
+    for policy in [user, one_key] {
+        let signer = site.signer(policy).await;
+        assert_eq!(
+            site.call_as(&signer, "GET", "/kms/audit", "").await.status,
+            403
+        );
+    }
+}
