@@ -78,6 +78,7 @@ ROUTES = [
     ("status", "GET", "/kms/status", {}, "", None),
     ("status-by-post", "POST", "/kms/status", {}, "", None),
     ("service-status", "GET", "/kms/service-status", {}, "", None),
+    ("read-audit", "GET", "/kms/audit", {}, "limit=25&principal=AKIAIOSFODNN7EXAMPLE", None),
     ("show-config", "GET", "/kms/config", {}, "", None),
     ("stop", "POST", "/kms/stop", {}, "", {}),
     ("configure", "POST", "/kms/configure", {}, "", {"backend_type": "local", "cache_ttl_seconds": 600}),

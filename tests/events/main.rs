@@ -26,10 +26,11 @@ use serde_json::Value;
 use tokio::process::Child;
 
 /// A key's life, so that every event finds the key in the state that it needs.
-const LIFE: [&str; 49] = [
+const LIFE: [&str; 50] = [
     "status",
     "status-by-post",
     "service-status",
+    "read-audit",
     "show-config",
     "stop",
     "configure",

@@ -13,7 +13,7 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 /// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
 /// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
 /// records, and reaches S3 where it is told to. Who serves KES's API reads policies and identities, and who changes those
-/// does nothing else.
+/// does nothing else. Whoever serves requests writes the audit log, and reads it where there are routes for that.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
     const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
@@ -86,6 +86,14 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         }
         _ => &[],
     };
+    let audit = match package {
+        "keyway-fn-janitor" => &[][..],
+        "keyway-fn-service" | "keyway-fn-all" => &[(
+            "kind audit#*",
+            "dynamodb:GetItem dynamodb:Query dynamodb:PutItem",
+        )],
+        _ => &[("kind audit#*", "dynamodb:GetItem dynamodb:PutItem")],
+    };
     let ports = match package {
         "keyway-fn-access" => &[],
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
@@ -99,6 +107,7 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         .iter()
         .chain(buckets)
         .chain(access)
+        .chain(audit)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {
             (
@@ -157,11 +166,19 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
     let resource = &statement["Resource"];
     if arn_of(resource) == Some("Table") {
         assert_eq!(fields, ["Action", "Condition", "Effect", "Resource"].into());
-        let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
-        let kind = keys[0].as_str().unwrap();
+        // The audit log has a partition for each hour.
+        let operators = ["ForAllValues:StringEquals", "ForAllValues:StringLike"];
+        let found = operators
+            .iter()
+            .find(|operator| statement["Condition"].get(**operator).is_some());
+        let operator = *found.unwrap();
+        let kind = statement["Condition"][operator]["dynamodb:LeadingKeys"][0]
+            .as_str()
+            .unwrap();
+        assert_eq!(kind.contains('*'), operator.ends_with("Like"));
         // Without the second operator, a request that names no key at all would be allowed.
         let condition = json!({
-            "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [kind]},
+            operator: {"dynamodb:LeadingKeys": [kind]},
             "Null": {"dynamodb:LeadingKeys": "false"},
         });
         assert_eq!(statement["Condition"], condition);

@@ -197,6 +197,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch))
     };
     server.measured_by(&metrics);
+    audit.measured_by(&metrics);
+    metrics.look_at(|metrics| metrics.error_events(keyway_runtime_hyper::error_count()));
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
     let tls = match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => Some(

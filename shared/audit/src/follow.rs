@@ -59,8 +59,9 @@ impl Following {
 
 impl LogFollowing for Following {
     fn audit(&self) -> BoxStream<'static, Followed> {
-        let here = followed(self.0.journal.follow());
-        let elsewhere = followed(self.0.others.subscribe());
+        let journal = &self.0.journal;
+        let here = followed(journal.follow(), journal);
+        let elsewhere = followed(self.0.others.subscribe(), journal);
         if !self.0.is_polling.swap(true, Ordering::Relaxed) {
             tokio::spawn(Arc::clone(&self.0).poll());
         }
@@ -68,18 +69,25 @@ impl LogFollowing for Following {
     }
 
     fn errors(&self) -> BoxStream<'static, Followed> {
-        followed((self.0.errors)()).boxed()
+        followed((self.0.errors)(), &self.0.journal).boxed()
     }
 }
 
-fn followed(lines: Receiver<Arc<str>>) -> impl futures_util::Stream<Item = Followed> {
-    stream::unfold(lines, async |mut lines| {
+fn followed(
+    lines: Receiver<Arc<str>>,
+    journal: &Arc<Journal>,
+) -> impl futures_util::Stream<Item = Followed> + use<> {
+    let journal = Arc::clone(journal);
+    stream::unfold((lines, journal), async |(mut lines, journal)| {
         let heard = match lines.recv().await {
             Ok(line) => Followed::Line(line),
-            Err(RecvError::Lagged(missed)) => Followed::Missed(missed),
+            Err(RecvError::Lagged(missed)) => {
+                journal.missed(missed);
+                Followed::Missed(missed)
+            }
             Err(RecvError::Closed) => return None,
         };
-        Some((heard, lines))
+        Some((heard, (lines, journal)))
     })
 }
 

@@ -100,6 +100,20 @@ pub struct Journal {
     work: Notify,
     full: Notify,
     followers: broadcast::Sender<Arc<str>>,
+    /// Lines that those who follow were too slow for.
+    missed: AtomicU64,
+    events: AtomicU64,
+}
+
+/// What the log tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalFigures {
+    /// Events so far.
+    pub events: u64,
+    /// Events that wait for the table.
+    pub waiting: u64,
+    /// Lines that those who follow were too slow for.
+    pub missed: u64,
 }
 
 struct Batch {
@@ -187,6 +201,8 @@ impl Journal {
             work: Notify::new(),
             full: Notify::new(),
             followers: broadcast::channel(FOLLOWED).0,
+            missed: AtomicU64::new(0),
+            events: AtomicU64::new(0),
         })
     }
 
@@ -199,6 +215,21 @@ impl Journal {
     /// Every event from now on, as its line of JSON without the end. Who reads too slowly loses the oldest and hears how many.
     pub fn follow(&self) -> broadcast::Receiver<Arc<str>> {
         self.followers.subscribe()
+    }
+
+    /// Somebody who follows was too slow for so many lines.
+    pub(crate) fn missed(&self, lines: u64) {
+        self.missed.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// What the log tells of itself.
+    pub fn figures(&self) -> JournalFigures {
+        let waiting = self.lines().waiting.len();
+        JournalFigures {
+            events: self.events.load(Ordering::Relaxed),
+            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
+            missed: self.missed.load(Ordering::Relaxed),
+        }
     }
 
     /// The name under which this process writes.
@@ -311,6 +342,7 @@ impl Journal {
 
     /// Writes the line out, and tells those who follow. Whether it could be written.
     fn put_out(&self, lines: &mut Lines, text: &Arc<str>) -> bool {
+        self.events.fetch_add(1, Ordering::Relaxed);
         if self.followers.receiver_count() > 0 {
             // Nobody may be left to hear it.
             self.followers.send(Arc::clone(text)).ok();

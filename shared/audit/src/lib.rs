@@ -15,7 +15,7 @@ mod verify;
 
 pub use chain::FIRST_PREV;
 pub use follow::{ErrorLines, Following};
-pub use journal::{Contexts, Flushing, Journal, JournalSettings, Strictness};
+pub use journal::{Contexts, Flushing, Journal, JournalFigures, JournalSettings, Strictness};
 pub use reading::TableLog;
 pub use table::AuditTable;
 pub use verify::{Finding, Verified, Verifier, WriterReport};

@@ -1,5 +1,5 @@
 //! What is written when, what happens when it cannot be, and what verifying finds.
-#![expect(
+#![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,6 +1,5 @@
 //! What an operator sets of the audit log, and the log of a process.
 
-use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,7 +11,9 @@ use keyway_audit::{
 use keyway_domain::audit::{AuditReading, LogFollowing};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
 use keyway_http::Site;
+use keyway_metrics::{AuditFigures, Metrics};
 
+use crate::output::Output;
 use crate::{Reading, Writing};
 
 /// How requests are audited.
@@ -95,7 +96,7 @@ impl Audit {
             flushing,
         };
         let journal = Journal::new(
-            Box::new(io::stdout()),
+            Box::new(Output::new()),
             AuditTable::new(table),
             Arc::clone(clock),
             Arc::clone(random),
@@ -128,6 +129,21 @@ impl Audit {
         let journal = Arc::clone(self.0.as_ref()?);
         let following = Following::new(journal, table, Arc::clone(clock), errors);
         Some(Arc::new(following))
+    }
+
+    /// Has figures of the log be told.
+    pub fn measured_by(&self, metrics: &Metrics) {
+        if let Some(journal) = &self.0 {
+            let journal = Arc::clone(journal);
+            metrics.look_at(move |metrics| {
+                let figures = journal.figures();
+                metrics.audit(AuditFigures {
+                    events: figures.events,
+                    pending: figures.waiting,
+                    dropped: figures.missed,
+                });
+            });
+        }
     }
 
     /// Has the table have all of it, at the end.

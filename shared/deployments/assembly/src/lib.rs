@@ -6,6 +6,7 @@
 mod audit;
 mod kes;
 mod machine;
+mod output;
 mod settings;
 mod system;
 

@@ -379,6 +379,11 @@ impl Function {
             let clock = Arc::clone(&self.clock);
             Arc::new(move || clock.monotonic())
         };
+        if let Some(audit) = self.audit.get() {
+            audit.measured_by(&self.metrics);
+        }
+        let told = |metrics: &Metrics| metrics.error_events(keyway_runtime_hyper::error_count());
+        self.metrics.look_at(told);
         let mut site = site.witnessed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);

@@ -37,7 +37,7 @@ use opening::Opening;
 use patience::Patience;
 
 pub use bounds::Bounds;
-pub use log::{LogFormat, errors, start_log};
+pub use log::{LogFormat, error_count, errors, start_log};
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.

@@ -1,6 +1,7 @@
 //! The log: one line an event on standard output.
 
 use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use tokio::sync::broadcast;
@@ -26,6 +27,13 @@ const FOLLOWED: usize = 256;
 static ERRORS: LazyLock<broadcast::Sender<Arc<str>>> =
     LazyLock::new(|| broadcast::channel(FOLLOWED).0);
 
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// How many errors and warnings this process has had.
+pub fn error_count() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
+
 /// The errors and warnings of this process from now on, each as one line of text. Who reads too slowly loses the oldest.
 pub fn errors() -> broadcast::Receiver<Arc<str>> {
     ERRORS.subscribe()
@@ -36,7 +44,11 @@ struct Told;
 
 impl<S: Subscriber> Layer<S> for Told {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() <= Level::WARN && ERRORS.receiver_count() > 0 {
+        if *event.metadata().level() > Level::WARN {
+            return;
+        }
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        if ERRORS.receiver_count() > 0 {
             let mut text = Text::default();
             event.record(&mut text);
             // Nobody may be left to hear it.

@@ -1,0 +1,69 @@
+//! Standard output, for a log that must not wait for whoever reads it.
+
+use std::io::{self, Stdout, Write};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A reader may be this slow before it counts as one who does not read, in seconds.
+const PATIENCE: i64 = 2;
+/// A pipe that can be written at all takes so many bytes at once.
+const PIECE: usize = 4096;
+
+/// Standard output. When nobody reads it, nothing waits for that: what does not fit is left out, and said as soon as it can
+/// be. Whoever needs every line reads them, and the table has the events all the same.
+pub(crate) struct Output {
+    out: Stdout,
+    /// How many writes were left out since somebody read.
+    left_out: u64,
+    /// Whether a line has begun that was not ended.
+    is_amid: bool,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self {
+            out: io::stdout(),
+            left_out: 0,
+            is_amid: false,
+        }
+    }
+
+    /// Whether something can be written at once, or after a while unless nobody has read for long.
+    fn is_ready(&self) -> io::Result<bool> {
+        let patience = Timespec {
+            tv_sec: if self.left_out > 0 { 0 } else { PATIENCE },
+            tv_nsec: 0,
+        };
+        let mut out = [PollFd::new(&self.out, PollFlags::OUT)];
+        Ok(poll(&mut out, Some(&patience))? > 0)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_ready()? {
+            self.left_out += 1;
+            return Ok(bytes.len());
+        }
+        if self.left_out > 0 {
+            let left_out = std::mem::take(&mut self.left_out);
+            if std::mem::take(&mut self.is_amid) {
+                self.out.write_all(b"\n")?;
+            }
+            tracing::warn!(
+                left_out,
+                "nobody read standard output for a while: lines of the audit log are not on it"
+            );
+        }
+        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        let written = self.out.write(piece)?;
+        self.out.flush()?;
+        let end = bytes.get(..written).and_then(<[u8]>::last);
+        self.is_amid = end.is_some_and(|byte| *byte != b'\n');
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
