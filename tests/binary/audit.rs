@@ -203,3 +203,59 @@ async fn an_operator_may_do_without() {
     assert!(events(&log).is_empty());
     assert!(exported(folder.path()).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_who_does_not_read_standard_output() {
+    use std::io::{BufRead, BufReader, Read};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    let folder = folder();
+    let mut server = std::process::Command::new(keyway_tests::binary("keyway"))
+        .args(["serve", "--start", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stdout.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let serving: Value = serde_json::from_str(&line).unwrap();
+    let address = serving["listen"].as_str().unwrap().to_owned();
+    let ask = async |count: usize| {
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    };
+    // Many times what a pipe takes. Whoever waited for it would wait for ever.
+    tokio::time::timeout(std::time::Duration::from_secs(60), ask(600))
+        .await
+        .unwrap();
+    // Whoever begins to read is told.
+    let reader = std::thread::spawn(move || {
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    ask(5).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let rest = reader.join().unwrap();
+    let read = events(
+        &rest
+            .lines()
+            .filter(|line| line.ends_with('}'))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
+    assert!(rest.contains("left_out"), "{rest}");
+    assert!(read.len() > 50 && read.len() < 600, "{}", read.len());
+}

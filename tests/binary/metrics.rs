@@ -160,6 +160,7 @@ async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
+    generate(&server, "k").await.ok();
     let text = eventually("keys are counted", async || {
         let answer = page(&server).await;
         let text = String::from_utf8(answer.body.to_vec()).unwrap();

@@ -11,9 +11,10 @@ use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose};
 use keyway_domain::ports::SecretStore;
 use keyway_secrets_file::FileSecrets;
 use keyway_testkit::SeededRandom;
-use keyway_tests::{Server, ServerOptions, Signer};
+use keyway_tests::{KesClient, Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 
+use crate::kes;
 use crate::raw::{Http2, presigned_get, signed_by};
 use crate::{access_key_by, data_dir, folder, on, shown_root, signer};
 
@@ -377,4 +378,164 @@ async fn a_root_secret_that_is_set_is_not_kept() {
         assert!(scanner.find(content).is_empty(), "{}", path.display());
     }
     assert!(scanner.find((log + &stderr).as_bytes()).is_empty());
+}
+
+/// What a caller may send and nobody may keep, as text.
+const CANARIES: [(&str, &str); 7] = [
+    ("a plaintext", "canary-among-the-plaintexts"),
+    ("a message", "canary-among-the-messages"),
+    ("a context's value", "canary-among-the-contexts"),
+    ("an imported key", "canary-of-an-imported-key-32byte"),
+    ("a token for Vault", "canary-of-a-token-for-vault"),
+    ("a query", "canary-in-a-query"),
+    ("a header", "canary-in-a-header"),
+];
+
+/// A body with a canary in every field that any route could take one in.
+fn canary_body() -> String {
+    let of = |what: &str| {
+        let (_, canary) = CANARIES.iter().find(|(name, _)| *name == what).unwrap();
+        *canary
+    };
+    let in_base64 = |what: &str| STANDARD.encode(of(what));
+    let context = json!({"name": of("a context's value")});
+    json!({
+        "key_id": "k",
+        "plaintext": in_base64("a plaintext"),
+        "message": in_base64("a message"),
+        "encryption_context": context,
+        "context": STANDARD.encode(context.to_string()),
+        "key": in_base64("an imported key"),
+        "bytes": in_base64("an imported key"),
+        "cipher": "AES256",
+        "backend_type": "vault",
+        "address": "http://127.0.0.1:9",
+        "auth_method": {"Token": {"token": of("a token for Vault")}},
+        "vault_token": of("a token for Vault"),
+        "token": of("a token for Vault"),
+    })
+    .to_string()
+}
+
+/// Every route of both listeners, with canaries wherever a caller can put them: bodies that are right for some and wrong
+/// for others, broken ones, queries, headers, with and without a signature.
+async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
+    let http = |method: &str, path: &str, body: &str| {
+        let request = http::Request::builder().method(method).uri(path);
+        request.body(bytes::Bytes::from(body.to_owned())).unwrap()
+    };
+    let described = server.send(http("GET", "/openapi.json", "")).await.unwrap();
+    let described = described.ok();
+    let whole = canary_body();
+    let broken = &whole[..whole.len() - 9];
+    let mut sent = 0;
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let path = path.replace("{key_id}", "k").replace("{bucket}", "b");
+        for method in methods.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            for body in [whole.as_str(), broken, ""] {
+                let target = format!("{path}?x=canary-in-a-query");
+                let signed = server.signed(&method, &target, body);
+                // A wrong key would only ever be refused; what comes back is not looked at here.
+                server.send(signed).await.unwrap();
+                let mut unsigned = http(&method, &target, body);
+                for name in [
+                    "authorization",
+                    "x-amz-security-token",
+                    "x-canary",
+                    "cookie",
+                ] {
+                    let value = http::HeaderValue::from_static("canary-in-a-header");
+                    unsigned.headers_mut().insert(name, value);
+                }
+                server.send(unsigned).await.unwrap();
+                sent += 2;
+            }
+        }
+    }
+    let apis = kes.call("GET", "/v1/api", None).await.ok();
+    for api in apis.as_array().unwrap() {
+        let path = api["path"].as_str().unwrap();
+        if path.starts_with("/v1/log/") {
+            continue;
+        }
+        let path = match path.strip_suffix('/') {
+            Some(_) => format!("{path}k?x=canary-in-a-query"),
+            None => format!("{path}?x=canary-in-a-query"),
+        };
+        for body in [whole.as_str(), broken, ""] {
+            let headers = [("x-canary", "canary-in-a-header")];
+            let method = api["method"].as_str().unwrap();
+            kes.send(method, &path, &headers, Some(body)).await.unwrap();
+            sent += 1;
+        }
+    }
+    sent
+}
+
+#[tokio::test]
+async fn what_is_sent_to_any_route_is_kept_nowhere() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = kes::options()
+        .argument("--log")
+        .argument("trace")
+        .start(&data_dir)
+        .await;
+    let admin = kes::admin(&server, &data_dir);
+    // So that there is something to seal and open; a second life of the routes finds it gone, disabled, or imported.
+    for name in ["k", "kept"] {
+        let path = format!("/v1/key/import/{name}");
+        let key = json!({"key": STANDARD.encode(CANARIES[3].1), "cipher": "AES256"});
+        admin.call("POST", &path, Some(&key)).await;
+    }
+    let plaintext = json!({"plaintext": STANDARD.encode(CANARIES[0].1)});
+    let sealed = admin
+        .call("POST", "/v1/key/encrypt/kept", Some(&plaintext))
+        .await
+        .text("ciphertext");
+    let opened = admin
+        .call(
+            "POST",
+            "/v1/key/decrypt/kept",
+            Some(&json!({"ciphertext": sealed})),
+        )
+        .await;
+    assert_eq!(opened.text("plaintext"), plaintext["plaintext"]);
+    let sent = send_canaries_everywhere(&server, &admin).await;
+    assert!(sent > 500, "{sent}");
+    // The routes have stopped the service, too.
+    let figures = http::Request::get("/metrics")
+        .body(bytes::Bytes::new())
+        .unwrap();
+    let figures = server.send(figures).await.unwrap();
+    assert_eq!(figures.status, 200);
+    let of_kes = admin.call("GET", "/v1/metrics", None).await;
+    let running = files(&data_dir);
+    let (_, log, stderr) = server.stop().await;
+    let secrets: Secrets = CANARIES
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()))
+        .chain([("the root's".to_owned(), b"test-root-secret".to_vec())])
+        .collect();
+    let scanner = Scanner::new(&secrets);
+    assert_eq!(
+        scanner.find(canary_body().as_bytes()).len(),
+        5,
+        "it would be found"
+    );
+    let nothing = BTreeSet::new();
+    for (what, content) in [
+        ("the log", log.as_bytes()),
+        ("stderr", stderr.as_bytes()),
+        ("figures", &figures.body),
+        ("KES's figures", &of_kes.body),
+    ] {
+        assert_eq!(scanner.find(content), nothing, "{what}");
+    }
+    // The audit log is in both, and has each of them.
+    assert!(log.matches("{\"audit\":1").count() > sent);
+    for (path, content) in running.iter().chain(&files(&data_dir)) {
+        assert_eq!(scanner.find(content), nothing, "{}", path.display());
+    }
 }

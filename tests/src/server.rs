@@ -389,6 +389,13 @@ impl Server {
         self.send(signed).await
     }
 
+    /// A request that root has signed, of this path and query.
+    pub fn signed(&self, method: &str, target: &str, body: &str) -> http::Request<Bytes> {
+        let body = body.as_bytes();
+        self.root
+            .request(method, &self.address, target, body, now())
+    }
+
     /// Sends a request as it is.
     ///
     /// # Errors
