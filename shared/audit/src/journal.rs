@@ -370,9 +370,12 @@ impl Journal {
         written.is_ok()
     }
 
-    /// Has the table hold the event of this number and all before it; or everything that there is.
+    /// Has the table hold the event of this number and all before it; or everything that there is now.
     async fn flush(&self, up_to: Option<u64>) -> Result<(), Unwitnessed> {
         let mut in_flight = self.in_flight.lock().await;
+        // What comes while this writes is for the next time: else there would be no end to it under load, and a record
+        // for each few events.
+        let up_to = up_to.or_else(|| self.lines().waiting.back().map(|line| line.seq));
         if self.table_failed.load(Ordering::Relaxed) {
             // Those who waited while it failed do not each wait for it to fail again.
             let now = self.clock.monotonic();
