@@ -6,7 +6,7 @@ use std::process::Stdio;
 use keyway_tests::{Answer, Server, ServerOptions, kes_error};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::folder;
 
@@ -29,6 +29,13 @@ fn has(answer: &Answer, fields: &[&str]) -> bool {
     fields.iter().all(|field| body.get(field).is_some())
 }
 
+/// Whether Prometheus's text has a line that begins with each of these.
+fn tells(answer: &Answer, lines: &[&str]) -> bool {
+    let text = String::from_utf8_lossy(&answer.body);
+    let has = |begin: &&str| text.lines().any(|line| line.starts_with(begin));
+    answer.status == 200 && lines.iter().all(|begin| has(&begin))
+}
+
 fn sealed(answer: &Answer) -> bool {
     has(answer, &["plaintext", "ciphertext"])
 }
@@ -36,6 +43,12 @@ fn sealed(answer: &Answer) -> bool {
 /// As the 0.7 document's curl sends them: with `Accept: */*`, and deleting with POST.
 const FIRST: &[Example] = &[
     ("GET", "/version", "", |answer| has(answer, &["version"])),
+    ("GET", "/v1/metrics", "", |answer| {
+        tells(
+            answer,
+            &["kes_http_request_success", "kes_http_response_time_bucket"],
+        )
+    }),
     ("POST", "/v1/key/create/my-key", "", is_empty),
     ("POST", "/v1/key/create/my-key1", "", is_empty),
     ("POST", "/v1/key/create/my-key2", "", is_empty),
@@ -99,6 +112,26 @@ const SECOND: &[Example] = &[
                 .iter()
                 .all(|field| api.get(field).is_some())
         })
+    }),
+    // Every family that the document shows.
+    ("GET", "/v1/metrics", "", |answer| {
+        tells(
+            answer,
+            &[
+                "# TYPE kes_http_request_active gauge",
+                "# TYPE kes_http_request_error counter",
+                "# TYPE kes_http_request_failure counter",
+                "# TYPE kes_http_request_success counter",
+                "# TYPE kes_http_response_time histogram",
+                "kes_http_response_time_bucket{le=\"0.01\"}",
+                "kes_http_response_time_bucket{le=\"+Inf\"}",
+                "kes_http_response_time_sum",
+                "kes_http_response_time_count",
+                "# TYPE kes_log_audit_events counter",
+                "# TYPE kes_log_error_events counter",
+                "# TYPE kes_system_up_time gauge",
+            ],
+        )
     }),
     ("GET", "/v1/status", "", |answer| {
         has(
@@ -196,13 +229,7 @@ impl Place {
         assert_eq!(code, Some(0), "{stderr}");
         let made: Value = serde_json::from_str(&made).unwrap();
         let admin = made["identity"].as_str().unwrap().to_owned();
-        let server = ServerOptions::default()
-            .argument("--kes-listen")
-            .argument("127.0.0.1:0")
-            .argument("--kes-admin-identity")
-            .argument(&admin)
-            .start(&folder.path().join("data"))
-            .await;
+        let server = Self::server(&folder, &admin).await;
         Self {
             folder,
             server,
@@ -210,8 +237,47 @@ impl Place {
         }
     }
 
-    /// As the documents call, from the folder of those files.
+    async fn server(folder: &TempDir, admin: &str) -> Server {
+        ServerOptions::default()
+            .argument("--kes-listen")
+            .argument("127.0.0.1:0")
+            .argument("--kes-admin-identity")
+            .argument(admin)
+            .start(&folder.path().join("data"))
+            .await
+    }
+
+    /// As the documents follow a log, for four seconds.
+    fn follow(&self, path: &str) -> Child {
+        Command::new("curl")
+            .args([
+                "--key",
+                "root.key",
+                "--cert",
+                "root.cert",
+                "--request",
+                "GET",
+            ])
+            .args([
+                &format!("https://{}{path}", self.server.kes()),
+                "-k",
+                "--silent",
+            ])
+            .args(["--no-buffer", "--max-time", "4"])
+            .args(["--write-out", "%{http_code} %{content_type}"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     async fn curl(&self, method: &str, path: &str, data: &str) -> Answer {
+        self.curl_of(&self.server, method, path, data).await
+    }
+
+    /// As the documents call, from the folder of those files.
+    async fn curl_of(&self, server: &Server, method: &str, path: &str, data: &str) -> Answer {
         let mut curl = Command::new("curl");
         curl.args(["--key", "root.key", "--cert", "root.cert"]);
         match method {
@@ -221,7 +287,7 @@ impl Place {
         if !data.is_empty() {
             curl.args(["--data", data]);
         }
-        let url = format!("https://{}{path}", self.server.kes());
+        let url = format!("https://{}{path}", server.kes());
         let output = curl
             .args([&url, "-k", "--globoff", "--silent", "--show-error"])
             .args(["--output", "body"])
@@ -322,4 +388,69 @@ async fn identities_of_the_second_document() {
     let mut all = [place.admin.as_str(), who];
     all.sort_unstable();
     assert_eq!(listed, json!({"identities": all, "continue_at": ""}));
+}
+
+#[tokio::test]
+async fn logs_go_on_as_both_documents_show_them() {
+    let place = Place::new().await;
+    for (audit, error) in [
+        ("/v1/log/audit/trace", "/v1/log/error/trace"),
+        ("/v1/log/audit", "/v1/log/error/"),
+    ] {
+        let followed = [audit, error].map(|path| place.follow(path));
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        place.curl("GET", "/v1/policy/list/*", "").await;
+        place.curl("GET", "/v1/key/describe/absent", "").await;
+        let [audit, error] = followed;
+        let audit = audit.wait_with_output().await.unwrap();
+        let audit = String::from_utf8(audit.stdout).unwrap();
+        let (lines, told) = audit.rsplit_once('\n').unwrap();
+        assert_eq!(told, "200 application/x-ndjson");
+        let events: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for (path, code) in [("/v1/policy/list/*", 200), ("/v1/key/describe/absent", 404)] {
+            let event = events
+                .iter()
+                .find(|event| event["request"]["path"] == path)
+                .unwrap_or_else(|| panic!("{path}: {events:?}"));
+            assert_eq!(event["request"]["identity"], place.admin.as_str());
+            assert_eq!(event["response"]["code"], code);
+            // Nanoseconds: no answer takes less than a microsecond of them.
+            assert!(
+                event["response"]["time"].as_u64().unwrap() >= 1_000,
+                "{event}"
+            );
+            assert!(event["time"].as_str().unwrap().ends_with('Z'));
+        }
+        let error = error.wait_with_output().await.unwrap();
+        let error = String::from_utf8(error.stdout).unwrap();
+        assert!(error.ends_with("200 application/x-ndjson"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_calls_of_two_processes_are_one_stream() {
+    let place = Place::new().await;
+    let other = Place::server(&place.folder, &place.admin).await;
+    let followed = place.follow("/v1/log/audit");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    place
+        .curl_of(&other, "PUT", "/v1/key/create/there", "")
+        .await;
+    place
+        .curl_of(&other, "PUT", "/v1/key/generate/there", "{}")
+        .await;
+    place.curl("GET", "/v1/key/describe/there", "").await;
+    let output = followed.wait_with_output().await.unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    for path in [
+        "/v1/key/create/there",
+        "/v1/key/generate/there",
+        "/v1/key/describe/there",
+    ] {
+        let told = output.matches(&format!("\"path\":\"{path}\"")).count();
+        assert_eq!(told, 1, "{path}: {output}");
+    }
 }
