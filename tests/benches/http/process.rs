@@ -14,7 +14,7 @@ pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
 /// A server, which ends with this value.
 pub(crate) struct Server {
     child: Child,
-    /// The first line of its log.
+    /// The line of its log that says where it listens.
     first: Value,
     /// Where it listens.
     pub(crate) address: String,
@@ -28,10 +28,16 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut log = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        let mut line = String::new();
-        log.read_line(&mut line)?;
-        let first: Value =
-            serde_json::from_str(&line).map_err(|_| format!("a server did not start: {line}"))?;
+        // Others may come before the one that says where it listens.
+        let first = loop {
+            let mut line = String::new();
+            log.read_line(&mut line)?;
+            let said: Value = serde_json::from_str(&line)
+                .map_err(|_| format!("a server did not start: {line}"))?;
+            if said.get("listen").is_some() {
+                break said;
+            }
+        };
         // Somebody must read it, or the server would wait for that in the end.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let mut server = Self {
@@ -43,7 +49,7 @@ impl Server {
         Ok(server)
     }
 
-    /// A text that its first line has.
+    /// A text that this line has.
     pub(crate) fn said(&self, name: &str) -> Fallible<String> {
         let text = self.first.get(name).and_then(Value::as_str);
         Ok(text
