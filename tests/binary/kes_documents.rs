@@ -33,7 +33,7 @@ fn has(answer: &Answer, fields: &[&str]) -> bool {
 fn tells(answer: &Answer, lines: &[&str]) -> bool {
     let text = String::from_utf8_lossy(&answer.body);
     let has = |begin: &&str| text.lines().any(|line| line.starts_with(begin));
-    answer.status == 200 && lines.iter().all(|begin| has(&begin))
+    answer.status == 200 && lines.iter().all(has)
 }
 
 fn sealed(answer: &Answer) -> bool {
