@@ -216,7 +216,8 @@ impl Metrics {
         }))
     }
 
-    /// Has this be done whenever figures are asked for: for what is kept elsewhere.
+    /// Has this be done whenever figures are asked for: for what is kept elsewhere. It must not keep alive what counts with
+    /// these figures itself, or neither of them ever ends.
     pub fn look_at(&self, source: impl Fn(&Self) + Send + Sync + 'static) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.push(Box::new(source));
@@ -224,8 +225,12 @@ impl Metrics {
 
     /// Has the figures of this reader's cache be told.
     pub fn of_cache(&self, reader: &Arc<KeyReader>) {
-        let reader = Arc::clone(reader);
-        self.look_at(move |metrics| metrics.cache(reader.stats()));
+        let reader = Arc::downgrade(reader);
+        self.look_at(move |metrics| {
+            if let Some(reader) = reader.upgrade() {
+                metrics.cache(reader.stats());
+            }
+        });
     }
 
     fn cache(&self, stats: CacheStats) {

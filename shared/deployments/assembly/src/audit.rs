@@ -134,8 +134,11 @@ impl Audit {
     /// Has figures of the log be told.
     pub fn measured_by(&self, metrics: &Metrics) {
         if let Some(journal) = &self.0 {
-            let journal = Arc::clone(journal);
+            let journal = Arc::downgrade(journal);
             metrics.look_at(move |metrics| {
+                let Some(journal) = journal.upgrade() else {
+                    return;
+                };
                 let figures = journal.figures();
                 metrics.audit(AuditFigures {
                     events: figures.events,
