@@ -8,13 +8,14 @@ use crate::openapi::{Refusals as _, SERVICE, ok};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let text = || json!({"type": "string"});
-    let time = || json!({"type": "string", "format": "date-time"});
+    // Other spellings of ISO 8601 than RFC 3339's are taken too, so it has not that format.
+    let time = || json!({"type": "string"});
     vec![
         Operation::new(Method::GET, "/kms/audit", "audit", "Read the audit log")
             .tag(SERVICE)
             .text("What the table has of it, oldest first. A page may be empty and not the last: its `next_marker` says so.")
             .parameters([
-                Parameter::query("since", "Not before this time; when nothing is said, of the last 24 hours.", time()),
+                Parameter::query("since", "Not before this time, such as 2026-01-02T03:04:05Z; when nothing is said, of the last 24 hours.", time()),
                 Parameter::query("until", "Before this time.", time()),
                 Parameter::query("key_id", "Only events of this key.", text()),
                 Parameter::query("principal", "Only events of this principal.", text()),
