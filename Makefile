@@ -19,6 +19,9 @@ help: ## Show what can be made
 tools:
 	@scripts/require-tools
 
+# What is built to be run says which commit it is of.
+run demo bench lambda build-lambda deploy: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+
 run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
 	$(CARGO) build --locked --release -p keyway
 	$(RELEASE) serve --data-dir $(DATA_DIR) --listen $(LISTEN) --start --log-format text
