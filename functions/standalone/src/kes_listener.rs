@@ -1,5 +1,6 @@
 //! The listener of KES's server API: TLS, with clients known by their certificates.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,10 +66,21 @@ pub(crate) struct KesListener {
 const CERTIFICATE: &str = "kes-listener.crt";
 const KEY: &str = "kes-listener.key";
 
+/// A certificate that was made here, for the log to tell of.
+pub(crate) struct Made {
+    /// Where it is kept; nowhere, where it lasts as long as the process.
+    pub(crate) path: Option<PathBuf>,
+    /// By which clients can know it.
+    pub(crate) sha256: String,
+}
+
 impl KesListener {
     /// The listener, if there is to be one. `folder` is where a certificate is kept that is made here; without one it
     /// lasts as long as the process.
-    pub(crate) async fn open(&self, folder: Option<&Path>) -> anyhow::Result<Option<Listener>> {
+    pub(crate) async fn open(
+        &self,
+        folder: Option<&Path>,
+    ) -> anyhow::Result<Option<(Listener, Option<Made>)>> {
         let Some(address) = self.kes_listen else {
             return Ok(None);
         };
@@ -76,55 +88,64 @@ impl KesListener {
             None => Clients::Asked,
             Some(authorities) => Clients::IssuedBy(authorities.clone()),
         };
-        let tls = match (&self.kes_cert, &self.kes_key) {
-            (Some(certificate), Some(key)) => Tls::from_files(certificate, key, clients)
-                .context("--kes-cert, --kes-key and --kes-client-ca")?,
+        let (tls, made) = match (&self.kes_cert, &self.kes_key) {
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::from_files(certificate, key, clients)
+                    .context("--kes-cert, --kes-key and --kes-client-ca")?;
+                (tls, None)
+            }
             _ if !address.ip().is_loopback() => bail!(
                 "--kes-listen {address} is not loopback: pass the certificate that its clients know, with --kes-cert and --kes-key"
             ),
-            _ => self_signed(folder, clients)?,
+            _ => {
+                let (tls, made) = self_signed(folder, clients)?;
+                (tls, Some(made))
+            }
         };
         let listener = listen_tls(address, tls).await;
-        listener
-            .with_context(|| format!("--kes-listen {address}"))
-            .map(Some)
+        let listener = listener.with_context(|| format!("--kes-listen {address}"))?;
+        Ok(Some((listener, made)))
     }
 }
 
 /// The certificate that was made here, or a new one.
-fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<Tls> {
+fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, Made)> {
     let kept = folder.map(|folder| (folder.join(CERTIFICATE), folder.join(KEY)));
-    let tls = match &kept {
+    Ok(match kept {
         Some((certificate, key)) => {
+            // Servers that start at once over one folder make one certificate.
+            let lock = key.with_extension("lock");
+            let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+            lock.lock()?;
             if !certificate.exists() {
                 let (made, pair) = certificate_for_loopback()?;
                 // The key first: whoever finds the certificate finds both. A key without one was left by a start
                 // that was broken off, and nobody knows it.
                 if key.exists() {
-                    std::fs::remove_file(key).with_context(|| key.display().to_string())?;
+                    std::fs::remove_file(&key).with_context(|| key.display().to_string())?;
                 }
-                write_new(key, 0o600, Zeroizing::new(pair.serialize_pem()).as_bytes())?;
-                write_new(certificate, 0o644, made.pem().as_bytes())?;
+                write_new(&key, 0o600, Zeroizing::new(pair.serialize_pem()).as_bytes())?;
+                write_new(&certificate, 0o644, made.pem().as_bytes())?;
             }
-            let der = CertificateDer::from_pem_file(certificate)
+            let der = CertificateDer::from_pem_file(&certificate)
                 .map_err(|error| anyhow!("{}: {error}", certificate.display()))?;
-            tracing::info!(
-                certificate = %certificate.display(),
-                sha256 = fingerprint(&der),
-                "KES's listener has a certificate of its own making, for loopback"
-            );
-            Tls::from_files(certificate, key, clients)?
+            let tls = Tls::from_files(&certificate, &key, clients)?;
+            let made = Made {
+                path: Some(certificate),
+                sha256: fingerprint(&der),
+            };
+            (tls, made)
         }
         None => {
             let (made, pair) = certificate_for_loopback()?;
-            tracing::info!(
-                sha256 = fingerprint(made.der()),
-                "KES's listener has a certificate of its own making, for loopback and until this process ends"
-            );
-            Tls::from_der(made.der().to_vec(), pair.serialize_der(), &clients)?
+            let tls = Tls::from_der(made.der().to_vec(), pair.serialize_der(), &clients)?;
+            let made = Made {
+                path: None,
+                sha256: fingerprint(made.der()),
+            };
+            (tls, made)
         }
-    };
-    Ok(tls)
+    })
 }
 
 fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {

@@ -217,9 +217,10 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut listeners = vec![(listener, site)];
     let on_aws = serve.deployment.aws.name().is_some();
     let folder = (!on_aws).then_some(serve.deployment.operator.data_dir.as_path());
-    let mut kes_address = None;
-    if let Some(listener) = serve.kes.open(folder).await? {
+    let (mut kes_address, mut kes_certificate) = (None, None);
+    if let Some((listener, made)) = serve.kes.open(folder).await? {
         kes_address = Some(listener.local_addr()?);
+        kes_certificate = made;
         let settings = &serve.settings.kes;
         let table = Arc::clone(&ports.table) as _;
         let errors = Arc::new(keyway_runtime_hyper::errors);
@@ -242,6 +243,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         listen = %address,
         tls = encrypted.then_some(true),
         kes = kes_address.map(display),
+        kes_certificate = kes_certificate.as_ref().and_then(|made| Some(display(made.path.as_ref()?.display()))),
+        kes_sha256 = kes_certificate.as_ref().map(|made| made.sha256.as_str()),
         version = env!("CARGO_PKG_VERSION"),
         data_dir = folder.map(|folder| display(folder.display())),
         table = serve.deployment.aws.name(),
