@@ -1,4 +1,4 @@
-//! The data-key routes as a function, and the one that tries a key out. It reads the table and never writes it.
+//! The data-key routes as a function, and the one that tries a key out. Of the table it writes the audit log alone.
 
 use std::sync::Arc;
 

@@ -141,9 +141,7 @@ pub struct Unwitnessed;
 /// Is told of every request.
 pub trait Witness: Send + Sync {
     /// Told when a request has come in for a dialect. It is answered or abandoned later, once.
-    fn began(&self, dialect: &'static str) {
-        let _ = dialect;
-    }
+    fn began(&self, _dialect: &'static str) {}
 
     /// Asked before a handler runs whose class [must be told](Class::must_be_told): whether it will be possible.
     fn may_proceed(&self, class: Class) -> BoxFuture<'_, Result<(), Unwitnessed>>;
