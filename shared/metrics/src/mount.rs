@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_domain::Fault;
 use keyway_http::{
@@ -76,25 +76,17 @@ impl Dialect for Page {
     }
 
     fn refuse(&self, refused: Refused<No>, place: &Place<'_>) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = match refused {
-            Refused::NoRoute | Refused::By(No::NotHere) => StatusCode::NOT_FOUND,
-            Refused::OtherMethods(allow) => {
-                if let Ok(allow) = HeaderValue::from_str(&allow) {
-                    response.headers_mut().insert(ALLOW, allow);
+        refused.bare().unwrap_or_else(|no| {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = match no {
+                No::NotHere => StatusCode::NOT_FOUND,
+                No::Failed(fault) => {
+                    fault.log(place.request_id);
+                    StatusCode::INTERNAL_SERVER_ERROR
                 }
-                StatusCode::METHOD_NOT_ALLOWED
-            }
-            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Refused::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::By(No::Failed(fault)) => {
-                fault.log(place.request_id);
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        response
+            };
+            response
+        })
     }
 }
 

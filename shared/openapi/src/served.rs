@@ -1,8 +1,8 @@
 //! Serving the document: to anybody, for it holds nothing that the source does not.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
 use keyway_http::{
     Call, Class, Dialect, Mount, Operation, Place, Refused, Request, Route, RouteError, Trace,
 };
@@ -45,22 +45,10 @@ impl Dialect for OpenApi {
     }
 
     fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = match refused {
-            Refused::NoRoute => StatusCode::NOT_FOUND,
-            Refused::OtherMethods(allow) => {
-                if let Ok(allow) = HeaderValue::from_str(&allow) {
-                    response.headers_mut().insert(ALLOW, allow);
-                }
-                StatusCode::METHOD_NOT_ALLOWED
-            }
-            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::By(never) => match never {},
-        };
-        response
+        match refused.bare() {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     }
 }
 
@@ -104,6 +92,7 @@ fn answer(call: &Call<OpenApi>) -> Response<Bytes> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use http::header::ALLOW;
     use http_body_util::{BodyExt, Full};
     use keyway_http::{Peer, Site};
 
