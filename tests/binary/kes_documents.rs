@@ -2,10 +2,12 @@
 //! certificate in files.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use keyway_tests::{Answer, Server, ServerOptions, kes_error};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::folder;
@@ -247,8 +249,8 @@ impl Place {
             .await
     }
 
-    /// As the documents follow a log, for four seconds.
-    fn follow(&self, path: &str) -> Child {
+    /// As the documents follow a log, for so many seconds.
+    fn follow(&self, path: &str, seconds: &str) -> Child {
         Command::new("curl")
             .args([
                 "--key",
@@ -263,11 +265,12 @@ impl Place {
                 "-k",
                 "--silent",
             ])
-            .args(["--no-buffer", "--max-time", "4"])
+            .args(["--no-buffer", "--max-time", seconds])
             .args(["--write-out", "%{http_code} %{content_type}"])
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()
             .unwrap()
     }
@@ -397,8 +400,8 @@ async fn logs_go_on_as_both_documents_show_them() {
         ("/v1/log/audit/trace", "/v1/log/error/trace"),
         ("/v1/log/audit", "/v1/log/error/"),
     ] {
-        let followed = [audit, error].map(|path| place.follow(path));
-        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        let followed = [audit, error].map(|path| place.follow(path, "4"));
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
         place.curl("GET", "/v1/policy/list/*", "").await;
         place.curl("GET", "/v1/key/describe/absent", "").await;
         let [audit, error] = followed;
@@ -434,8 +437,8 @@ async fn logs_go_on_as_both_documents_show_them() {
 async fn the_calls_of_two_processes_are_one_stream() {
     let place = Place::new().await;
     let other = Place::server(&place.folder, &place.admin).await;
-    let followed = place.follow("/v1/log/audit");
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let followed = place.follow("/v1/log/audit", "4");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     place
         .curl_of(&other, "PUT", "/v1/key/create/there", "")
         .await;
@@ -453,4 +456,65 @@ async fn the_calls_of_two_processes_are_one_stream() {
         let told = output.matches(&format!("\"path\":\"{path}\"")).count();
         assert_eq!(told, 1, "{path}: {output}");
     }
+}
+
+/// Has every request about the key fail, and the log of the process that was asked say how.
+fn break_key(place: &Place, key: &str, value: &str) {
+    let table = rusqlite::Connection::open(place.folder.path().join("data/keyway.db")).unwrap();
+    let broken = table.execute(
+        "UPDATE records SET value = ?1 WHERE kind = 'key' AND id = ?2",
+        [value.as_bytes(), key.as_bytes()],
+    );
+    assert_eq!(broken.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_errors_of_two_processes_are_one_stream() {
+    let place = Place::new().await;
+    for (key, value) in [("here", "{"), ("there", "nonsense")] {
+        place
+            .curl("PUT", &format!("/v1/key/create/{key}"), "")
+            .await;
+        break_key(&place, key, value);
+    }
+    // Which has none of them in its cache.
+    let other = Place::server(&place.folder, &place.admin).await;
+    let mut followed = place.follow("/v1/log/error", "60");
+    let mut lines = BufReader::new(followed.stdout.take().unwrap()).lines();
+    let mut next = async |patience| {
+        let line = tokio::time::timeout(patience, lines.next_line()).await;
+        let line = line.ok()?.unwrap().unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        Some(line["message"].as_str().unwrap().to_owned())
+    };
+    let fail = async |server: &Server, key: &str| {
+        let path = format!("/v1/key/describe/{key}");
+        let answer = place.curl_of(server, "GET", &path, "").await;
+        assert_eq!(answer.status, 502, "{answer:?}");
+    };
+    let (of_here, of_there) = ("EOF while parsing", "expected ident");
+    // Nobody knows when it has begun to be followed.
+    let mut found = None;
+    for _ in 0..20 {
+        fail(&other, "there").await;
+        found = next(Duration::from_secs(5)).await;
+        if found.is_some() {
+            break;
+        }
+    }
+    let found = found.expect("another process's error");
+    assert!(found.contains(of_there), "{found}");
+    while next(Duration::from_millis(1500)).await.is_some() {}
+    // From now on, one error is one line, whosesoever it is.
+    fail(&place.server, "here").await;
+    fail(&other, "there").await;
+    let mut both = Vec::new();
+    while let Some(line) = next(Duration::from_millis(3000)).await {
+        both.push(line);
+    }
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(
+        both[0].contains(of_here) && both[1].contains(of_there),
+        "{both:?}"
+    );
 }

@@ -228,8 +228,8 @@ impl MemorySite {
         };
         let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
             journal.clone(),
-            table.clone(),
-            ports.clock.clone(),
+            &ports.reading().table,
+            &ports.clock,
             errors,
         ));
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);

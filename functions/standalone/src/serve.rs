@@ -21,6 +21,7 @@ use keyway_dialect_s3::{self as s3, S3};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
+use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
 use keyway_http::{Mount, Site, Stopwatch};
 use keyway_metrics::{Metrics, Open};
@@ -176,7 +177,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets),
     )?;
-    let audit = ports.audit(&serve.settings.audit)?;
+    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let audit = ports.audit(&serve.settings.audit, errors)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
@@ -222,9 +224,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         kes_address = Some(listener.local_addr()?);
         kes_certificate = made;
         let settings = &serve.settings.kes;
-        let table = Arc::clone(&ports.table) as _;
-        let errors = Arc::new(keyway_runtime_hyper::errors);
-        let following = audit.following(table, &ports.clock, errors);
+        let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
+        let following = audit.following(&table, &ports.clock);
         let mount = kes_listener::mount(
             settings,
             &server,

@@ -1,4 +1,4 @@
-//! Following the log as it is written, here and elsewhere.
+//! Following the logs as they are written, here and elsewhere.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,24 +17,32 @@ use crate::journal::{FOLLOWED, Journal};
 use crate::reading::{lines, part};
 use crate::table::id_time;
 
-/// Other processes' events are looked for this often, while somebody follows.
+/// Other processes' lines are looked for this often, while somebody follows.
 const POLL_EVERY: Duration = Duration::from_millis(400);
-/// A record may come this long after its first event was written.
+/// A record may come this long after its first line was written.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(10);
 const RECORDS: usize = 100;
 
 /// The error log of this process, to be followed.
 pub type ErrorLines = Arc<dyn Fn() -> Receiver<Arc<str>> + Send + Sync>;
 
-/// Follows this process's journal, and the others' in the table. However many follow, the table is asked once.
-pub struct Following(Arc<Shared>);
-
-struct Shared {
+/// Follows this process's logs, and the others' in the table. However many follow one, the table is asked once; and for
+/// none that nobody follows.
+pub struct Following {
     journal: Arc<Journal>,
+    errors: ErrorLines,
+    other_journals: Arc<Others>,
+    other_errors: Arc<Others>,
+}
+
+/// What other processes write of one log.
+struct Others {
+    kind: Kind,
+    /// This process, whose lines come without the table.
+    own: String,
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
-    errors: ErrorLines,
-    others: broadcast::Sender<Arc<str>>,
+    lines: broadcast::Sender<Arc<str>>,
     is_polling: AtomicBool,
 }
 
@@ -42,34 +50,46 @@ impl Following {
     /// Of this journal, and those whose records the table has.
     pub fn new(
         journal: Arc<Journal>,
-        table: Arc<dyn TableReader>,
-        clock: Arc<dyn Clock>,
+        table: &Arc<dyn TableReader>,
+        clock: &Arc<dyn Clock>,
         errors: ErrorLines,
     ) -> Self {
-        Self(Arc::new(Shared {
+        let others = |kind| {
+            Arc::new(Others {
+                kind,
+                own: journal.writer().to_owned(),
+                table: Arc::clone(table),
+                clock: Arc::clone(clock),
+                lines: broadcast::channel(FOLLOWED).0,
+                is_polling: AtomicBool::new(false),
+            })
+        };
+        Self {
+            other_journals: others(Kind::Audit),
+            other_errors: others(Kind::ErrorLog),
             journal,
-            table,
-            clock,
             errors,
-            others: broadcast::channel(FOLLOWED).0,
-            is_polling: AtomicBool::new(false),
-        }))
+        }
+    }
+
+    fn with_others(
+        &self,
+        here: Receiver<Arc<str>>,
+        others: &Arc<Others>,
+    ) -> BoxStream<'static, Followed> {
+        let here = followed(here, &self.journal);
+        let elsewhere = followed(others.follow(), &self.journal);
+        stream::select(here, elsewhere).boxed()
     }
 }
 
 impl LogFollowing for Following {
     fn audit(&self) -> BoxStream<'static, Followed> {
-        let journal = &self.0.journal;
-        let here = followed(journal.follow(), journal);
-        let elsewhere = followed(self.0.others.subscribe(), journal);
-        if !self.0.is_polling.swap(true, Ordering::Relaxed) {
-            tokio::spawn(Arc::clone(&self.0).poll());
-        }
-        stream::select(here, elsewhere).boxed()
+        self.with_others(self.journal.follow(), &self.other_journals)
     }
 
     fn errors(&self) -> BoxStream<'static, Followed> {
-        followed((self.0.errors)(), &self.0.journal).boxed()
+        self.with_others((self.errors)(), &self.other_errors)
     }
 }
 
@@ -91,7 +111,16 @@ fn followed(
     })
 }
 
-impl Shared {
+impl Others {
+    /// What they write from now on.
+    fn follow(self: &Arc<Self>) -> Receiver<Arc<str>> {
+        let lines = self.lines.subscribe();
+        if !self.is_polling.swap(true, Ordering::Relaxed) {
+            tokio::spawn(Arc::clone(self).poll());
+        }
+        lines
+    }
+
     /// Tells of what others write, until nobody follows.
     async fn poll(self: Arc<Self>) {
         // What is there already is the past.
@@ -105,16 +134,16 @@ impl Shared {
                 }
                 Err(error) if !has_failed => {
                     has_failed = true;
-                    tracing::warn!(%error, "other processes' audit events cannot be read");
+                    let log = self.kind.as_str();
+                    tracing::warn!(log, %error, "what other processes write cannot be read");
                 }
                 Err(_) => {}
             }
             tokio::time::sleep(POLL_EVERY).await;
-            if self.others.receiver_count() == 0 {
+            if self.lines.receiver_count() == 0 {
                 self.is_polling.store(false, Ordering::Relaxed);
                 // Somebody may have come while that was found out.
-                if self.others.receiver_count() == 0
-                    || self.is_polling.swap(true, Ordering::Relaxed)
+                if self.lines.receiver_count() == 0 || self.is_polling.swap(true, Ordering::Relaxed)
                 {
                     return;
                 }
@@ -126,7 +155,6 @@ impl Shared {
     async fn look(&self, known: Option<&BTreeSet<String>>) -> Result<BTreeSet<String>, StoreError> {
         let now = self.clock.now();
         let begin = now.saturating_sub(LOOK_BACK).unwrap_or(now);
-        let own = self.journal.writer();
         let mut found = BTreeSet::new();
         let mut parts: Vec<String> = [begin, now].map(part).into();
         // Another process's clock may be in the next hour.
@@ -137,15 +165,15 @@ impl Shared {
             loop {
                 let page = self
                     .table
-                    .page(Kind::Audit, &part, after.as_deref(), RECORDS)
+                    .page(self.kind, &part, after.as_deref(), RECORDS)
                     .await?;
                 for record in &page.records {
-                    let is_own = record.id.split('.').nth(2) == Some(own);
+                    let is_own = record.id.split('.').nth(2) == Some(self.own.as_str());
                     let is_new = known.is_some_and(|known| !known.contains(&record.id));
                     if is_new && !is_own {
                         for line in lines(record) {
                             // Nobody may be left to hear it.
-                            self.others.send(line.into()).ok();
+                            self.lines.send(line.into()).ok();
                         }
                     }
                     found.insert(record.id.clone());

@@ -7,6 +7,7 @@
 //! each, and the table's chain can be verified all the same.
 
 mod chain;
+mod errors;
 mod follow;
 mod journal;
 mod reading;
@@ -14,6 +15,7 @@ mod table;
 mod verify;
 
 pub use chain::FIRST_PREV;
+pub use errors::ErrorLog;
 pub use follow::{ErrorLines, Following};
 pub use journal::{Contexts, Flushing, Journal, JournalFigures, JournalSettings, Strictness};
 pub use reading::TableLog;

@@ -1,14 +1,15 @@
 //! What is written when, what happens when it cannot be, and what verifying finds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
+mod weather;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -17,11 +18,10 @@ use keyway_audit::{
     Verified, Verifier,
 };
 use keyway_domain::audit::{AuditLog, Event, EventQuery};
-use keyway_domain::ports::{
-    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
-};
+use keyway_domain::ports::{Kind, Record};
 use keyway_http::{Answered, Class, Context, Operation, Subject, Unwitnessed, Witness};
-use keyway_testkit::{FixedClock, MemoryTable, SeededRandom};
+use keyway_testkit::{FixedClock, SeededRandom};
+use weather::Weather;
 
 /// Standard output that can be had back, and fail.
 #[derive(Clone, Default)]
@@ -44,63 +44,6 @@ impl Write for Output {
     }
 }
 
-/// A table that can fail, or keep everybody waiting.
-struct Weather {
-    table: MemoryTable,
-    fails: AtomicBool,
-    hangs: AtomicBool,
-    writes: AtomicUsize,
-}
-
-#[async_trait]
-impl TableReader for Weather {
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.table.page(kind, prefix, after, limit).await
-    }
-}
-
-#[async_trait]
-impl TableWriter for Weather {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        if self.fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Throttled);
-        }
-        self.table.put_new(record).await?;
-        if self.hangs.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-        Ok(())
-    }
-
-    async fn replace(&self, _: &Record, _: Revision) -> Result<(), StoreError> {
-        Err(StoreError::Conflict)
-    }
-
-    async fn remove(&self, _: Kind, _: &str, _: Revision) -> Result<(), StoreError> {
-        Err(StoreError::Conflict)
-    }
-}
-
 struct Scene {
     clock: Arc<FixedClock>,
     table: Arc<Weather>,
@@ -119,12 +62,7 @@ fn scene(settings: JournalSettings) -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:59:58Z".parse().unwrap()));
     // A process has been up for a while before it is asked for anything.
     clock.advance(Duration::from_secs(1));
-    let table = Arc::new(Weather {
-        table: MemoryTable::new(clock.clone()),
-        fails: AtomicBool::new(false),
-        hangs: AtomicBool::new(false),
-        writes: AtomicUsize::new(0),
-    });
+    let table = Arc::new(Weather::fair(clock.clone()));
     let output = Output::default();
     let journal = Journal::new(
         Box::new(output.clone()),
@@ -223,7 +161,7 @@ impl Scene {
     }
 
     fn writes(&self) -> usize {
-        self.table.writes.load(Ordering::Relaxed)
+        self.table.writes()
     }
 }
 

@@ -1,17 +1,19 @@
 //! What an operator sets of the audit log, and the log of a process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use keyway_audit::{
-    AuditTable, Contexts, ErrorLines, Flushing, Following, Journal, JournalSettings, Strictness,
-    TableLog,
+    AuditTable, Contexts, ErrorLines, ErrorLog, Flushing, Following, Journal, JournalSettings,
+    Strictness, TableLog,
 };
 use keyway_domain::audit::{AuditReading, LogFollowing};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
 use keyway_http::Site;
 use keyway_metrics::{AuditFigures, Metrics};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::output::Output;
 use crate::{Reading, Writing};
@@ -65,12 +67,22 @@ pub enum Told {
     Values,
 }
 
-/// The audit log of a process, if it has one.
+/// The audit log of a process, if it has one, and its error log for other processes.
 #[derive(Clone, Default)]
-pub struct Audit(Option<Arc<Journal>>);
+pub struct Audit(Option<Arc<Logs>>);
+
+struct Logs {
+    journal: Arc<Journal>,
+    errors: ErrorLines,
+    error_log: Mutex<Option<Task>>,
+}
+
+/// What writes the error log, and what has it stop.
+struct Task(oneshot::Sender<()>, JoinHandle<()>);
 
 impl Audit {
-    /// The log that the settings want, on standard output and in the table.
+    /// The log that the settings want, on standard output and in the table. Where tasks run, the table has the process's
+    /// errors too.
     ///
     /// # Errors
     /// When the generator fails.
@@ -80,6 +92,7 @@ impl Audit {
         clock: &Arc<dyn Clock>,
         random: &Arc<dyn Random>,
         flushing: Flushing,
+        errors: ErrorLines,
     ) -> anyhow::Result<Self> {
         let strictness = match settings.auditing {
             Auditing::Required => Strictness::Required,
@@ -95,46 +108,63 @@ impl Audit {
             retention_days: settings.retention_days,
             flushing,
         };
+        let table = AuditTable::new(table);
         let journal = Journal::new(
             Box::new(Output::new()),
-            AuditTable::new(table),
+            table.clone(),
             Arc::clone(clock),
             Arc::clone(random),
             settings,
         );
         let journal = Arc::new(journal.context("the audit log")?);
-        if flushing == Flushing::ByTask {
-            let journal = Arc::clone(&journal);
-            tokio::spawn(async move { journal.keep_flushing().await });
-        }
-        Ok(Self(Some(journal)))
+        let error_log = (flushing == Flushing::ByTask).then(|| {
+            let flushed = Arc::clone(&journal);
+            tokio::spawn(async move { flushed.keep_flushing().await });
+            let log = ErrorLog::new(
+                journal.writer(),
+                table,
+                Arc::clone(clock),
+                Arc::clone(random),
+            );
+            let lines = errors();
+            let (stop, stopped) = oneshot::channel();
+            let task = tokio::spawn(async move { log.keep_writing(lines, stopped).await });
+            Task(stop, task)
+        });
+        Ok(Self(Some(Arc::new(Logs {
+            journal,
+            errors,
+            error_log: Mutex::new(error_log),
+        }))))
     }
 
     /// The site, all of whose requests are in the log.
     #[must_use]
     pub fn witness(&self, site: Site) -> Site {
-        match &self.0 {
-            Some(journal) => site.witnessed_by(Arc::clone(journal) as _, journal.stopwatch()),
+        match self.0.as_deref() {
+            Some(Logs { journal, .. }) => {
+                site.witnessed_by(Arc::clone(journal) as _, journal.stopwatch())
+            }
             None => site,
         }
     }
 
-    /// What follows it, here and in the table, with the error log of this process.
+    /// What follows both logs, here and in the table.
     pub fn following(
         &self,
-        table: Arc<dyn TableReader>,
+        table: &Arc<dyn TableReader>,
         clock: &Arc<dyn Clock>,
-        errors: ErrorLines,
     ) -> Option<Arc<dyn LogFollowing>> {
-        let journal = Arc::clone(self.0.as_ref()?);
-        let following = Following::new(journal, table, Arc::clone(clock), errors);
+        let logs = self.0.as_ref()?;
+        let journal = Arc::clone(&logs.journal);
+        let following = Following::new(journal, table, clock, logs.errors.clone());
         Some(Arc::new(following))
     }
 
     /// Has figures of the log be told.
     pub fn measured_by(&self, metrics: &Metrics) {
-        if let Some(journal) = &self.0 {
-            let journal = Arc::downgrade(journal);
+        if let Some(logs) = &self.0 {
+            let journal = Arc::downgrade(&logs.journal);
             metrics.look_at(move |metrics| {
                 let Some(journal) = journal.upgrade() else {
                     return;
@@ -149,22 +179,29 @@ impl Audit {
         }
     }
 
-    /// Has the table have all of it, at the end.
+    /// Has the table have all of both, at the end.
     pub async fn finish(&self) {
-        if let Some(journal) = &self.0 {
-            journal.finish().await;
+        let Some(logs) = &self.0 else { return };
+        logs.journal.finish().await;
+        let task = (logs.error_log.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Task(stop, task)) = task {
+            // One that has panicked has said so, and has ended.
+            stop.send(()).ok();
+            task.await.ok();
         }
     }
 }
 
 impl Writing {
-    /// The audit log of a process that lives long. A task writes what can wait.
+    /// The audit log of a process that lives long, and has these errors. A task writes what can wait.
     ///
     /// # Errors
     /// When the generator fails.
-    pub fn audit(&self, settings: &AuditSettings) -> anyhow::Result<Audit> {
-        let table = Arc::clone(&self.table);
-        Audit::open(settings, table, &self.clock, &self.random, Flushing::ByTask)
+    pub fn audit(&self, settings: &AuditSettings, errors: ErrorLines) -> anyhow::Result<Audit> {
+        let (table, by_task) = (Arc::clone(&self.table), Flushing::ByTask);
+        Audit::open(settings, table, &self.clock, &self.random, by_task, errors)
     }
 }
 

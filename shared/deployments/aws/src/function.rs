@@ -23,7 +23,7 @@ use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, Random};
+use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
@@ -339,9 +339,9 @@ impl Function {
         if on_lambda()? && !self.arguments.response_streaming {
             return Ok(None);
         }
-        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
-        let errors = Arc::new(keyway_runtime_hyper::errors);
-        Ok(self.audit()?.following(table, &self.clock, errors))
+        let table: Arc<dyn TableReader> =
+            Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        Ok(self.audit()?.following(&table, &self.clock))
     }
 
     /// The function's audit log. Of the table, only its records are written.
@@ -357,7 +357,8 @@ impl Function {
             Flushing::ByTask
         };
         let settings = &self.arguments.settings.audit;
-        let audit = Audit::open(settings, table, &self.clock, &self.random, flushing)?;
+        let errors = Arc::new(keyway_runtime_hyper::errors);
+        let audit = Audit::open(settings, table, &self.clock, &self.random, flushing, errors)?;
         Ok(self.audit.get_or_init(|| audit))
     }
 

@@ -1,0 +1,186 @@
+//! The error log of every process, in the table for those who follow it elsewhere.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use keyway_domain::ports::{Clock, Kind, Random, Record, Revision, StoreError};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use crate::table::{self, AuditTable};
+
+/// Lines wait for the table this long, and a process writes no more often. Whoever follows elsewhere looks as often, and
+/// has a line within a second.
+const BATCH_AGE: Duration = Duration::from_millis(400);
+/// A record holds no more lines than this. What comes faster waits where it was told, and is left out when that is full.
+const BATCH_LINES: usize = 64;
+/// Of a line no more bytes are kept.
+const LONGEST_LINE: usize = 1000;
+/// What has failed is tried again after this long at first, and after twice as long each time, until it is:
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// It is there for those who follow, and for a look at what was before; not for keeping.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// What is said when it cannot be written. That is never written: else each failure would be the reason for another.
+const FAILED: &str = "the error log cannot be written to the table";
+
+/// Writes what a process tells of its errors and warnings to the table: no more than a record at a time, however many
+/// there are.
+pub struct ErrorLog {
+    writer: String,
+    table: AuditTable,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// The lines of the next record.
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<String>,
+    /// How many came that are not among them.
+    lost: u64,
+    /// How many were written before.
+    written: u64,
+}
+
+impl ErrorLog {
+    /// The error log of the process whose audit log is written under this name.
+    pub fn new(
+        writer: &str,
+        table: AuditTable,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            writer: writer.to_owned(),
+            table,
+            clock,
+            random,
+        }
+    }
+
+    /// Has these lines be in the table soon, until it is stopped; what waits then is written before this ends.
+    pub async fn keep_writing(&self, mut lines: Receiver<Arc<str>>, stop: impl Future) {
+        let mut stop = pin!(stop);
+        let mut waiting = Waiting::default();
+        let mut failures = 0;
+        let mut is_stopping = false;
+        loop {
+            if waiting.is_empty() && !is_stopping {
+                tokio::select! {
+                    heard = lines.recv() => match heard {
+                        Ok(line) => waiting.add(&line),
+                        Err(RecvError::Lagged(lost)) => waiting.lost += lost,
+                        Err(RecvError::Closed) => return,
+                    },
+                    _ = &mut stop => is_stopping = true,
+                }
+            }
+            if !is_stopping {
+                let pause = match failures {
+                    0 => BATCH_AGE,
+                    _ => (AGAIN_AFTER * (1 << (failures - 1).min(5))).min(LONGEST_PAUSE),
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = &mut stop => is_stopping = true,
+                }
+            }
+            waiting.take(&mut lines);
+            if waiting.is_empty() {
+                if is_stopping {
+                    return;
+                }
+                continue;
+            }
+            match self.write(&waiting).await {
+                Ok(()) => {
+                    waiting.clear();
+                    failures = 0;
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::error!(%error, "{FAILED}");
+                    }
+                    if is_stopping {
+                        return;
+                    }
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, waiting: &Waiting) -> Result<(), StoreError> {
+        let mut revision = [0; 16];
+        let drawn = self.random.fill(&mut revision);
+        drawn.map_err(|error| StoreError::Failed {
+            what: "draw a revision",
+            source: error.into(),
+        })?;
+        // Of the time at which it is written, which may be long after its lines came: whoever follows looks at what is
+        // new. Should the table have taken it before without saying so, it is there twice.
+        let now = self.clock.now();
+        let record = Record {
+            kind: Kind::ErrorLog,
+            id: table::id(now, &self.writer, waiting.written),
+            revision: Revision(revision),
+            value: waiting.text().into_bytes(),
+            expires_at: now.checked_add(KEPT_FOR).ok(),
+        };
+        match self.table.append(&record).await {
+            // It was taken in this very instant.
+            Err(StoreError::Conflict) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.lost == 0
+    }
+
+    fn add(&mut self, line: &str) {
+        if line.starts_with(FAILED) {
+            return;
+        }
+        let line = line.replace(['\n', '\r'], " ");
+        let end = line.floor_char_boundary(LONGEST_LINE);
+        self.lines
+            .push(line.get(..end).unwrap_or_default().to_owned());
+    }
+
+    /// Takes what there is, as far as there is room.
+    fn take(&mut self, lines: &mut Receiver<Arc<str>>) {
+        while self.lines.len() < BATCH_LINES {
+            match lines.try_recv() {
+                Ok(line) => self.add(&line),
+                Err(TryRecvError::Lagged(lost)) => self.lost += lost,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if self.lost > 0 {
+            let lost = self.lost;
+            text = format!("{lost} errors came faster than they could be written\n");
+        }
+        for line in &self.lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn clear(&mut self) {
+        self.written += self.lines.len().max(1) as u64;
+        self.lines.clear();
+        self.lost = 0;
+    }
+}
