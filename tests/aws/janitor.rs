@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use keyway_audit::TableLog;
 use keyway_deployment_assembly::{SystemClock, SystemRandom};
+use keyway_domain::audit::{AuditLog as _, EventQuery};
 use keyway_domain::ports::{Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
 use keyway_store_dynamodb::DynamoTable;
 use keyway_tests::{Aws, Function};
@@ -57,7 +59,12 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
         }
     }
     let clock = Arc::new(SystemClock::start());
-    let table = DynamoTable::new(&aws.config(), deployment.table.as_str(), clock);
+    let table = DynamoTable::new(
+        &aws.config(),
+        deployment.table.as_str(),
+        Arc::clone(&clock) as _,
+    );
+    let table = Arc::new(table);
     // A janitor has the table alone: no secret, and no event source.
     let bare = [
         ("KEYWAY_ROOT_KEYRING_SECRET", ""),
@@ -105,6 +112,24 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
         assert_eq!(status.as_u16(), expected, "{id}");
     }
     keys.call("GET", "/kms/keys/kept", "").await.ok();
+
+    // Each is in the audit log: once, by whichever janitor it was. Nobody had to end for that.
+    let log = TableLog::new(table.clone(), clock, 1);
+    let query = EventQuery {
+        limit: 1000,
+        ..EventQuery::default()
+    };
+    let events = log.page(&query).await.unwrap().events;
+    let mut told: Vec<String> = events
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["operation"] == "kms:DestroyKey")
+        .inspect(|event| assert!(event.get("error").is_none(), "{event}"))
+        .map(|event| event["key_id"].as_str().unwrap().to_owned())
+        .collect();
+    told.sort();
+    let gone = ids.iter().filter(|id| !spared.contains(id));
+    assert_eq!(told, gone.cloned().collect::<Vec<_>>());
 
     // A name that is given again opens nothing of before.
     let (n, gone) = ids

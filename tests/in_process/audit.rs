@@ -422,6 +422,35 @@ async fn what_another_process_writes_is_followed_too() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_janitor_destroys_is_told_of() {
+    let site = MemorySite::running().await;
+    for key in ["due", "kept"] {
+        let body = json!({ "key_id": key }).to_string();
+        site.call("POST", "/kms/keys", &body).await.ok();
+    }
+    let body = r#"{"key_id":"due"}"#;
+    site.call("DELETE", "/kms/keys/delete", body).await.ok();
+    site.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    let mut log = Log::of(&site);
+    assert_eq!(site.sweep().await.destroyed.len(), 1);
+    let event = log.one();
+    assert_eq!(
+        (&event["dialect"], &event["operation"], &event["key_id"]),
+        (&json!("janitor"), &json!("kms:DestroyKey"), &json!("due"))
+    );
+    assert!(event.get("principal").is_none() && event.get("error").is_none());
+    // The table has it, for those who ask about the key.
+    let asked = site.call("GET", "/kms/audit?key_id=due", "").await.ok();
+    let found = asked["events"].as_array().unwrap();
+    assert_eq!(found.last(), Some(&event));
+    assert_eq!(site.sweep().await.destroyed.len(), 0);
+    assert!(
+        (log.next().iter()).all(|event| event["dialect"] != "janitor"),
+        "once"
+    );
+}
+
+#[tokio::test]
 async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
     let site = MemorySite::running().await;
     for n in 0..5 {

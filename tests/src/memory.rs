@@ -24,6 +24,7 @@ use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::datakey::Sealing;
 use keyway_domain::identity::Identity;
+use keyway_domain::janitor::{Janitor, Swept};
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{Deletion, KeyId, Keys};
 use keyway_domain::machine::Machine;
@@ -51,6 +52,7 @@ pub struct MemorySite {
     site: Arc<Site>,
     kes: Arc<Site>,
     keys: Arc<Keys>,
+    janitor: Janitor,
     /// KES's, by the function that mounts them.
     kes_routes: Vec<(&'static str, String, String)>,
     vault: Arc<MemoryVault>,
@@ -220,6 +222,15 @@ impl MemorySite {
             how,
         );
         let journal = Arc::new(journal.expect("a journal"));
+        let janitor = Janitor::new(
+            table.clone(),
+            Arc::clone(&server.service),
+            ports.wrappers(),
+            ports.clock.clone(),
+            // As the journal: what it does changes nothing of what the site makes.
+            Arc::new(SeededRandom::new(3)),
+            Some(journal.clone()),
+        );
         let reading = ports.reading().audit_reading(&settings.audit);
         let (of_errors, _) = broadcast::channel(16);
         let errors = {
@@ -338,6 +349,7 @@ impl MemorySite {
         let root = Signer::new("root", "root-secret");
         let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());
         Self {
+            janitor,
             audited,
             of_errors,
             clock,
@@ -430,6 +442,12 @@ impl MemorySite {
     /// The table, to be written past everything.
     pub fn table(&self) -> Arc<MemoryTable> {
         Arc::clone(&self.table)
+    }
+
+    /// Has the janitor look at every key.
+    pub async fn sweep(&self) -> Swept {
+        let swept = self.janitor.sweep().await;
+        swept.expect("memory does not fail")
     }
 
     /// Every event of the audit log so far.

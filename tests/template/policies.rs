@@ -13,7 +13,7 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 /// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
 /// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
 /// records, and reaches S3 where it is told to. Who serves KES's API reads policies and identities, and who changes those
-/// does nothing else. Whoever serves requests writes the audit log, and reads it where there are routes for that.
+/// does nothing else. All write the audit log, and read it where there are routes for that.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
     const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
@@ -87,11 +87,10 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         _ => &[],
     };
     let audit = match package {
-        "keyway-fn-janitor" => &[][..],
         "keyway-fn-service" | "keyway-fn-all" => &[(
             "kind audit#*",
             "dynamodb:GetItem dynamodb:Query dynamodb:PutItem",
-        )],
+        )][..],
         _ => &[("kind audit#*", "dynamodb:GetItem dynamodb:PutItem")],
     };
     let ports = match package {

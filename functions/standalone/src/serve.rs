@@ -28,6 +28,7 @@ use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
     Bounds, Clients, LogFormat, Tls, listen, listen_tls, serve_all, start_log, stop_signal,
 };
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
@@ -144,7 +145,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             .await
             .map_err(|error| anyhow!("the service could not be configured: {error:?}"))?;
     }
-    let janitor = tokio::spawn(sweep(ports.janitor(&server), Arc::clone(&metrics)));
+    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let audit = ports.audit(&serve.settings.audit, errors)?;
     let config = server
         .service
         .config()
@@ -177,8 +179,6 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets),
     )?;
-    let errors = Arc::new(keyway_runtime_hyper::errors);
-    let audit = ports.audit(&serve.settings.audit, errors)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
@@ -238,6 +238,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         let site = Site::new(instance(ports.random.as_ref())?, mount);
         listeners.push((listener, Arc::new(watched(site))));
     }
+    let (stop_sweeping, stopped) = oneshot::channel();
+    let janitor = ports.janitor(&server, &audit);
+    let janitor = tokio::spawn(sweep(janitor, Arc::clone(&metrics), stopped));
     tracing::info!(
         healthy = true,
         status,
@@ -253,20 +256,28 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     );
     let upkeep = tokio::spawn(keep_up(server));
     serve_all(listeners, &Bounds::default(), stop).await;
-    audit.finish().await;
     upkeep.abort();
-    janitor.abort();
+    stop_sweeping.send(()).ok();
+    if tokio::time::timeout(SWEEP_GRACE, janitor).await.is_err() {
+        tracing::warn!("the janitor was still at work");
+    }
+    audit.finish().await;
     tracing::info!("keyway has stopped");
     Ok(())
 }
 
 /// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// So long one is waited for at the end: a key that is destroyed is also to be in the audit log.
+const SWEEP_GRACE: Duration = Duration::from_secs(10);
 
-async fn sweep(janitor: Janitor, metrics: Arc<Metrics>) {
+async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Receiver<()>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = &mut stopped => return,
+        }
         match janitor.sweep().await {
             Ok(swept) => {
                 metrics.keys(swept.keys);

@@ -289,6 +289,18 @@ impl Journal {
         }
     }
 
+    /// Writes an event of what was done without a request, and has the table hold it.
+    pub(crate) async fn note_deed(&self, event: Event<'_>) -> Result<(), Unwitnessed> {
+        let now = self.clock.monotonic();
+        let noted = self.add(&mut self.lines(), now, event);
+        let flushed = self.flush(Some(noted.seq)).await;
+        match self.settings.strictness {
+            Strictness::BestEffort => Ok(()),
+            Strictness::Required if !noted.is_output => Err(Unwitnessed),
+            Strictness::Required => flushed,
+        }
+    }
+
     /// Writes an event that the log says of itself.
     fn note_own(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> Noted {
         let now = self.clock.monotonic();

@@ -7,6 +7,7 @@
 //! each, and the table's chain can be verified all the same.
 
 mod chain;
+mod deeds;
 mod errors;
 mod follow;
 mod journal;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Caller;
 use crate::error::KmsError;
+use crate::keys::KeyId;
 use crate::policy::Action;
 use crate::ports::StoreError;
 
@@ -206,6 +207,22 @@ impl AuditReading {
             Err(AuditLogError::Store(error)) => Err(error.into()),
         }
     }
+}
+
+/// Is told of what is done without a request, which nobody else sees who keeps an audit log.
+#[async_trait]
+pub trait DeedLog: Send + Sync {
+    /// Whether what is about to be done could be told.
+    ///
+    /// # Errors
+    /// When it could not, and must not be done for that.
+    async fn may_proceed(&self) -> Result<(), KmsError>;
+
+    /// A key was destroyed. With an error it was not, or nobody knows.
+    ///
+    /// # Errors
+    /// When that could not be written where it must be.
+    async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError>;
 }
 
 /// Something that one who follows a log gets to hear.

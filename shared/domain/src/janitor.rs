@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::DeedLog;
 use crate::error::KmsError;
 use crate::keys::{KeyId, KeyState, decode};
 use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
@@ -61,6 +62,7 @@ pub struct Janitor {
     wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    log: Option<Arc<dyn DeedLog>>,
 }
 
 const PAGE: usize = 500;
@@ -89,13 +91,14 @@ impl From<KmsError> for Destroying {
 
 impl Janitor {
     /// Over the table of the service. What it destroys it never unwraps: it needs the keyring for nothing but the
-    /// credential of a Vault that keeps copies.
+    /// credential of a Vault that keeps copies. The log is told of each key, where there is one.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
         wrappers: Arc<Wrappers>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        log: Option<Arc<dyn DeedLog>>,
     ) -> Self {
         Self {
             table,
@@ -103,6 +106,7 @@ impl Janitor {
             wrappers,
             clock,
             random,
+            log,
         }
     }
 
@@ -137,7 +141,7 @@ impl Janitor {
     /// either stays whole or its cancellation finds no key.
     ///
     /// # Errors
-    /// When the table fails; what was destroyed until then stays so.
+    /// When the table fails, or the log; what was destroyed until then stays so. While the log cannot be told, nothing is.
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
         let mut swept = Swept::default();
         let mut after: Option<String> = None;
@@ -159,12 +163,21 @@ impl Janitor {
                     swept.referenced.push(key.id);
                     continue;
                 }
-                match self.destroy(record).await {
-                    Ok(()) => swept.destroyed.push(key.id),
-                    // Somebody changed it since the page was read, or another janitor has it; the next sweep looks again.
-                    Err(Destroying::Conflict) => {}
-                    Err(Destroying::Failed(error)) => return Err(error),
+                if let Some(log) = &self.log {
+                    log.may_proceed().await?;
                 }
+                let outcome = match self.destroy(record).await {
+                    Ok(()) => Ok(()),
+                    Err(Destroying::Failed(error)) => Err(error),
+                    // Somebody changed it since the page was read, or another janitor has it; the next sweep looks again.
+                    Err(Destroying::Conflict) => continue,
+                };
+                if let Some(log) = &self.log {
+                    let error = outcome.as_ref().err().map(KmsError::class);
+                    log.destroyed(&key.id, error).await?;
+                }
+                outcome?;
+                swept.destroyed.push(key.id);
             }
             after = page.records.into_iter().next_back().map(|record| record.id);
             if !page.more {

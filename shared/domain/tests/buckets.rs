@@ -351,6 +351,7 @@ async fn a_key_in_use_is_named_and_not_destroyed() {
         process.wrappers.clone(),
         house.clock.clone(),
         house.random.clone(),
+        None,
     );
     for (n, port) in [table_buckets(&house), noted].into_iter().enumerate() {
         let buckets = operations(&house, &process, port);

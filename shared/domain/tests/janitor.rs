@@ -2,17 +2,24 @@
 
 mod house;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use house::{House, id, named, root};
-use keyway_domain::KmsError;
+use keyway_domain::audit::DeedLog;
 use keyway_domain::janitor::{Janitor, KeyCounts, Swept};
-use keyway_domain::keys::DeletionWindow;
+use keyway_domain::keys::{DeletionWindow, KeyId};
+use keyway_domain::{Fault, KmsError};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn janitor(house: &House) -> Janitor {
+    janitor_with(house, None)
+}
+
+fn janitor_with(house: &House, log: Option<Arc<dyn DeedLog>>) -> Janitor {
     let process = house.process(false);
     Janitor::new(
         house.table.clone(),
@@ -20,6 +27,7 @@ fn janitor(house: &House) -> Janitor {
         process.wrappers,
         house.clock.clone(),
         house.random.clone(),
+        log,
     )
 }
 
@@ -144,4 +152,54 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
     for key in &spared {
         keys.describe(&root(), key).await.unwrap();
     }
+}
+
+/// A log that can be out of order.
+#[derive(Default)]
+struct Log {
+    fails: AtomicBool,
+    told: Mutex<Vec<(String, Option<&'static str>)>>,
+}
+
+#[async_trait]
+impl DeedLog for Log {
+    async fn may_proceed(&self) -> Result<(), KmsError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(KmsError::Unavailable(Fault::plain("no log"))),
+            false => Ok(()),
+        }
+    }
+
+    async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError> {
+        let mut told = self.told.lock().unwrap();
+        told.push((key.to_string(), error));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
+    let house = House::build().await;
+    let keys = house.running().await.keys;
+    for name in ["due", "kept"] {
+        keys.create(&root(), named(name)).await.unwrap();
+    }
+    keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
+        .await
+        .unwrap();
+    house.clock.advance(30 * DAY);
+    let log = Arc::new(Log::default());
+    let janitor = janitor_with(&house, Some(log.clone()));
+    log.fails.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        janitor.sweep().await,
+        Err(KmsError::Unavailable(_))
+    ));
+    keys.describe(&root(), &id("due")).await.unwrap();
+    assert_eq!(*log.told.lock().unwrap(), []);
+    log.fails.store(false, Ordering::Relaxed);
+    assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("due")]);
+    assert_eq!(*log.told.lock().unwrap(), [("due".to_owned(), None)]);
+    janitor.sweep().await.unwrap();
+    assert_eq!(log.told.lock().unwrap().len(), 1);
 }

@@ -8,7 +8,7 @@ use keyway_audit::{
     AuditTable, Contexts, ErrorLines, ErrorLog, Flushing, Following, Journal, JournalSettings,
     Strictness, TableLog,
 };
-use keyway_domain::audit::{AuditReading, LogFollowing};
+use keyway_domain::audit::{AuditReading, DeedLog, LogFollowing};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
 use keyway_http::Site;
 use keyway_metrics::{AuditFigures, Metrics};
@@ -159,6 +159,12 @@ impl Audit {
         let journal = Arc::clone(&logs.journal);
         let following = Following::new(journal, table, clock, logs.errors.clone());
         Some(Arc::new(following))
+    }
+
+    /// What is told of what is done without a request.
+    pub fn deeds(&self) -> Option<Arc<dyn DeedLog>> {
+        let logs = self.0.as_ref()?;
+        Some(Arc::clone(&logs.journal) as _)
     }
 
     /// Has figures of the log be told.

@@ -325,14 +325,15 @@ impl Writing {
         )
     }
 
-    /// What destroys keys whose deletion date has passed.
-    pub fn janitor(&self, server: &Server) -> Janitor {
+    /// What destroys keys whose deletion date has passed, and has each be in the audit log.
+    pub fn janitor(&self, server: &Server, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
             Arc::clone(&server.service),
             Arc::clone(&server.wrappers),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
+            audit.deeds(),
         )
     }
 

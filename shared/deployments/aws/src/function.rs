@@ -289,7 +289,7 @@ impl Function {
         &self.clock
     }
 
-    /// What destroys keys whose deletion date has passed. It needs the root keyring only where a Vault keeps copies of
+    /// What destroys keys whose deletion date has passed, and has each be in the audit log at once. It needs the root keyring only where a Vault keeps copies of
     /// keys, for the login to that Vault is wrapped by it.
     ///
     /// # Errors
@@ -318,6 +318,7 @@ impl Function {
             wrappers,
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
+            self.audit()?.deeds(),
         ))
     }
 
@@ -437,6 +438,9 @@ impl Function {
             .map_err(anyhow::Error::from_boxed);
         }
         let report = job().await?;
+        if let Some(audit) = self.audit.get() {
+            audit.finish().await;
+        }
         tracing::info!(%report, "done");
         Ok(())
     }
