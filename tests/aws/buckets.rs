@@ -147,6 +147,43 @@ async fn functions_serve_the_buckets_of_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_asks_of_the_table_is_counted() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    let key = json!({"key_id": "k"}).to_string();
+    keys.call("POST", "/kms/keys", &key).await.ok();
+    // Where there is no Lambda, the figures are at hand.
+    let mut options = ServerOptions::function("keyway-fn-bucket-encryption").without_root();
+    for (name, value) in deployment.variables() {
+        options = options.variable(&name, &value);
+    }
+    let server = options
+        .variable("KEYWAY_LISTEN", "127.0.0.1:0")
+        .start_in_place()
+        .await;
+    let made = call(&server, "PUT", "/photos", &Value::Null).await;
+    assert_eq!(made.status, 200, "{:?}", made.body);
+    let wanted = json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "k"});
+    let of_bucket = "/api/v1/bucket-encryption/photos";
+    call(&server, "PUT", of_bucket, &wanted).await.ok();
+    let page = call(&server, "GET", "/metrics", &Value::Null).await;
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let counted = |operation: &str| -> f64 {
+        let name = format!(r#"keyway_store_calls_total{{operation="{operation}",result="ok"}} "#);
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{operation}: {page}"))
+            .parse()
+            .unwrap()
+    };
+    assert!(counted("replace") >= 1.0, "of the bucket: {page}");
+    assert!(
+        counted("put_new") >= 3.0,
+        "of the bucket and of both events: {page}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_binary_serves_the_buckets_of_an_endpoint() {
     let Some(aws) = Aws::here() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -27,9 +27,10 @@ use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
-use keyway_metrics::{Emf, Metrics, Open};
+use keyway_metrics::{CountedTable, Emf, Metrics, Open};
 use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
+use keyway_store_dynamodb::DynamoTable;
 
 use crate::object_store::ObjectStore;
 use crate::place::{self, FirstUse, Place, VAULT_PATIENCE, counted};
@@ -225,7 +226,7 @@ impl Function {
     /// When the settings do not say where the table or the object store is.
     pub fn buckets(&self, server: &Server) -> anyhow::Result<Arc<BucketOperations>> {
         let arguments = &self.arguments;
-        let table = Arc::new(arguments.place.table(&self.aws, &self.clock)?);
+        let table = self.table()?;
         let random = Arc::clone(&self.random);
         let buckets = match arguments.object_store.open(Some(&self.aws))? {
             Some(store) => store.noted(table, random),
@@ -239,7 +240,7 @@ impl Function {
     /// # Errors
     /// When the settings do not say where the table is.
     pub fn access(&self) -> anyhow::Result<(Arc<Identities>, Arc<IdentityControl>)> {
-        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let table = self.table()?;
         let settings = &self.arguments.settings;
         let identities = Arc::new(Identities::new(
             Arc::clone(&table) as _,
@@ -250,6 +251,13 @@ impl Function {
         let control =
             IdentityControl::new(table, Arc::clone(&identities), Arc::clone(&self.random));
         Ok((identities, Arc::new(control)))
+    }
+
+    /// The table, with what is asked of it counted.
+    fn table(&self) -> anyhow::Result<Arc<CountedTable<DynamoTable>>> {
+        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let counted = CountedTable::new(table, &self.metrics, &self.clock);
+        Ok(Arc::new(counted))
     }
 
     /// How requests are served.
@@ -295,7 +303,7 @@ impl Function {
     /// # Errors
     /// When the settings do not say where the table is.
     pub fn janitor(&self) -> anyhow::Result<Janitor> {
-        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let table = self.table()?;
         let service = Service::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
@@ -340,8 +348,7 @@ impl Function {
         if on_lambda()? && !self.arguments.response_streaming {
             return Ok(None);
         }
-        let table: Arc<dyn TableReader> =
-            Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let table: Arc<dyn TableReader> = self.table()?;
         Ok(self.audit()?.following(&table, &self.clock))
     }
 
@@ -350,7 +357,7 @@ impl Function {
         if let Some(audit) = self.audit.get() {
             return Ok(audit);
         }
-        let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
+        let table = self.table()?;
         // On Lambda nothing runs once a request is answered.
         let flushing = if on_lambda()? {
             Flushing::ByRequest
