@@ -539,3 +539,79 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
         assert_eq!(scanner.find(content), nothing, "{}", path.display());
     }
 }
+
+#[tokio::test]
+async fn a_panic_tells_nothing_of_what_was_in_reach() {
+    const WAYS: [&str; 7] = [
+        "message", "bounds", "length", "refused", "parsed", "task", "thread",
+    ];
+    const BODY: &str = "canary-that-is-32-bytes-in-a-row";
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = ServerOptions::example("panicking")
+        .variable("KEYWAY_DATA_DIR", data_dir.to_str().unwrap())
+        .variable("RUST_BACKTRACE", "full")
+        .start_in_place()
+        .await;
+    server.call("POST", "/kms/keys", &on("k")).await.ok();
+    for way in WAYS {
+        let target = format!("/rustfs/admin/v3/panic/{way}?x=canary-in-a-query");
+        let mut request = server.signed("POST", &target, BODY);
+        let value = http::HeaderValue::from_static("canary-in-a-header");
+        request.headers_mut().insert("x-canary", value);
+        let answer = server.send(request).await.unwrap();
+        assert_eq!(answer.status, 500, "{way}: {answer:?}");
+        assert!(!answer.body.windows(6).any(|part| part == b"canary"));
+        // It serves on.
+        server
+            .call("POST", "/kms/generate-data-key", &on("k"))
+            .await
+            .ok();
+    }
+    let figures = http::Request::get("/metrics")
+        .body(bytes::Bytes::new())
+        .unwrap();
+    let figures = server.send(figures).await.unwrap();
+    let running = files(&data_dir);
+    let (code, log, stderr) = server.stop().await;
+    assert_eq!(code, Some(0), "{stderr}");
+    // Each was one, and where it was meant to be; those of the task and the thread also where they are waited for.
+    let panics = stderr
+        .matches("panicked at tests/panicking/main.rs")
+        .count();
+    assert_eq!(panics, WAYS.len() + 2, "{stderr}");
+    assert!(stderr.contains("stack backtrace"), "{stderr}");
+    let told = log.matches(r#""status":500,"#).count();
+    assert_eq!(log.matches(r#""error":"panicked""#).count(), told);
+    assert_eq!(told, WAYS.len(), "{log}");
+
+    let (deployment, root_key) = root_key(&data_dir, None).await;
+    let mut secrets = master_keys(&data_dir, &deployment, &root_key);
+    assert_eq!(secrets.len(), 1);
+    secrets.push(("the root key".to_owned(), root_key));
+    for (name, text) in [
+        ("the root's", "test-root-secret"),
+        ("a body, a plaintext, a key", BODY),
+        ("a query", "canary-in-a-query"),
+        ("a header", "canary-in-a-header"),
+    ] {
+        secrets.push((name.to_owned(), text.as_bytes().to_vec()));
+    }
+    let scanner = Scanner::new(&secrets);
+    assert_eq!(scanner.find(BODY.as_bytes()).len(), 1, "it would be found");
+    let nothing = BTreeSet::new();
+    for (what, content) in [
+        ("the log", log.as_bytes()),
+        ("stderr", stderr.as_bytes()),
+        ("figures", &figures.body),
+    ] {
+        assert_eq!(scanner.find(content), nothing, "{what}");
+    }
+    let keyring = data_dir.join("secrets").join("root-keyring.secret");
+    for (path, content) in running.iter().chain(&files(&data_dir)) {
+        // Which has no passphrase.
+        if *path != keyring {
+            assert_eq!(scanner.find(content), nothing, "{}", path.display());
+        }
+    }
+}

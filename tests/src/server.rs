@@ -44,6 +44,19 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// A program of the tests' own, built as they are.
+fn example(name: &str) -> PathBuf {
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let built = std::process::Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--workspace", "--example"])
+        .arg(name)
+        .current_dir(crate::project())
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "{name} does not build");
+    target().join("debug").join("examples").join(name)
+}
+
 /// What the template calls the function of this package.
 fn logical_id(package: &str) -> String {
     let template = std::fs::read_to_string(crate::project().join("template.yaml"));
@@ -75,7 +88,7 @@ fn target() -> PathBuf {
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    program: &'static str,
+    program: Program,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     umask: Option<&'static str>,
@@ -85,12 +98,18 @@ impl Default for ServerOptions {
     /// `keyway serve --start` with a root access key from the environment.
     fn default() -> Self {
         Self {
-            program: "keyway",
+            program: Program::Binary("keyway"),
             arguments: vec!["serve".to_owned(), "--start".to_owned()],
             variables: root_variables(),
             umask: None,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Program {
+    Binary(&'static str),
+    Example(&'static str),
 }
 
 fn root_variables() -> Vec<(String, String)> {
@@ -115,7 +134,16 @@ impl ServerOptions {
     /// One of the functions, on its local HTTP listener.
     pub fn function(program: &'static str) -> Self {
         Self {
-            program,
+            program: Program::Binary(program),
+            arguments: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// A program of the tests' own, which is told everything by variables.
+    pub fn example(program: &'static str) -> Self {
+        Self {
+            program: Program::Example(program),
             arguments: Vec::new(),
             ..Self::default()
         }
@@ -152,7 +180,10 @@ impl ServerOptions {
 
     /// The program with these options' arguments and variables, and none of the test's own.
     fn command(&self) -> Command {
-        let program = binary(self.program);
+        let program = match self.program {
+            Program::Binary(name) => binary(name),
+            Program::Example(name) => example(name),
+        };
         let mut command = match self.umask {
             None => Command::new(program),
             Some(umask) => {

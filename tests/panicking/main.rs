@@ -1,0 +1,141 @@
+//! One machine's deployment, served as `keyway serve` serves it, with one route more: its handler panics with secrets in
+//! its hands. The product has no way to be made to.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "it panics on purpose, and a test that cannot go on must stop"
+)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_crypto::{EncryptionContext, Key256, SecretBytes};
+use keyway_deployment_assembly::{
+    AuditSettings, KesSettings, Proof, Settings, environment, instance, metrics, root_access_key,
+};
+use keyway_deployment_embedded::{self as embedded, Operator};
+use keyway_dialect_rustfs::{PREFIXES, Refusal, RustFs, datakey_routes, key_routes};
+use keyway_domain::datakey::{DataKeys, Opened};
+use keyway_domain::keys::KeyId;
+use keyway_domain::machine::Machine;
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Cors, Mount, Route, Site};
+use keyway_metrics::Open;
+use keyway_runtime_hyper::{LogFormat, listen, serve, start_log, stop_signal};
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+/// What a handler may hold when it panics.
+struct Held {
+    call: Call<RustFs>,
+    sent: SecretBytes,
+    opened: Opened,
+    material: Key256,
+}
+
+/// Has operations handle what was sent, and then panics as the path says. The body is 32 bytes, which are taken for a
+/// plaintext and for a key.
+async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+    let how = call.params.get("how").to_owned();
+    let sent = SecretBytes::from(call.request.body.to_vec());
+    let material = Key256::try_from(sent.expose()).unwrap();
+    let (key, none) = (
+        KeyId::parse("key_id", "k").unwrap(),
+        EncryptionContext::none(),
+    );
+    let caller = &call.caller;
+    let sealed = data_keys.encrypt(caller, Some(key), &none, &sent).await?;
+    let opened = data_keys.decrypt(caller, None, &sealed.blob, &none).await?;
+    let text = String::from_utf8(call.request.body.to_vec()).unwrap();
+    let refused = data_keys.decrypt(caller, None, text.as_bytes(), &none);
+    let refused = refused.await.map(|_| ());
+    let held = Held {
+        call,
+        sent,
+        opened,
+        material,
+    };
+    match how.as_str() {
+        "message" => panic!("on purpose"),
+        "bounds" => panic!("{}", held.sent.expose()[usize::from(u16::MAX)]),
+        "length" => held.opened.plaintext.expose().split_at(1 << 16).0.len(),
+        "refused" => {
+            refused.unwrap();
+            0
+        }
+        "parsed" => {
+            // A blank is in no key's id.
+            KeyId::parse("key_id", &format!("{text} ")).unwrap();
+            0
+        }
+        "task" => {
+            let task = tokio::spawn(async move {
+                let held = held;
+                panic!("on purpose, on {}", held.call.request.method)
+            });
+            task.await.unwrap()
+        }
+        "thread" => {
+            let task = tokio::task::spawn_blocking(move || {
+                let short = Key256::try_from(&held.material.expose()[..7]);
+                short.map(|_| 0).unwrap()
+            });
+            task.await.unwrap()
+        }
+        other => panic!("{other} is no way to panic"),
+    };
+    Ok(Response::new(Bytes::new()))
+}
+
+#[tokio::main]
+async fn main() {
+    start_log(LogFormat::Json, "trace").unwrap();
+    let stop = stop_signal().unwrap();
+    let machine: Arc<dyn Machine> = Arc::new(keyway_deployment_assembly::SystemMachine::start());
+    let metrics = metrics(&machine).unwrap();
+    let data_dir = environment("KEYWAY_DATA_DIR").unwrap().unwrap();
+    let operator = Operator {
+        data_dir: data_dir.as_str().into(),
+        passphrase_file: None,
+    };
+    let ports = embedded::open(&operator).await.unwrap().counted(&metrics);
+    let settings = Settings {
+        region: None,
+        state_ttl_seconds: 5,
+        allow_immediate_deletion: false,
+        cors_origins: Cors::Off,
+        open_legacy_kes: false,
+        audit: AuditSettings::default(),
+        kes: KesSettings::default(),
+    };
+    let proof = Proof::Signature(root_access_key().unwrap());
+    let server = ports.reading().server(&settings, proof);
+    let started = ports.start_if_new(&server.service, None).await;
+    started.unwrap();
+    let mut routes = key_routes(&ports.keys(&server, &settings));
+    routes.extend(datakey_routes(&server.data_keys));
+    routes.push(Route::over(
+        Method::POST,
+        "/panic/{how}",
+        1 << 10,
+        Action::Decrypt,
+        &server.data_keys,
+        panicking,
+    ));
+    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
+    let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes).unwrap();
+    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let audit = ports.audit(&settings.audit, errors).unwrap();
+    let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
+        .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());
+    let site = audit.witness(site);
+    let clock = Arc::clone(&ports.clock);
+    let site = site.witnessed_by(metrics, Arc::new(move || clock.monotonic()));
+    let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    tracing::info!(listen = %listener.local_addr().unwrap(), "serving");
+    serve(listener, Arc::new(site), stop).await;
+    audit.finish().await;
+}
