@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use house::{House, id, named, root};
+use house::{House, id, move_to, named, root};
 use keyway_domain::audit::DeedLog;
 use keyway_domain::janitor::{Janitor, KeyCounts, Swept};
 use keyway_domain::keys::{DeletionWindow, KeyId};
+use keyway_domain::service::BackendType;
 use keyway_domain::{Fault, KmsError};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -203,4 +204,27 @@ async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
     assert_eq!(*log.told.lock().unwrap(), [("due".to_owned(), None)]);
     janitor.sweep().await.unwrap();
     assert_eq!(log.told.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_could_not_be_destroyed_is_told_of() {
+    let house = House::build().await;
+    let process = house.running().await;
+    move_to(&process, BackendType::Vault).await;
+    let keys = &process.keys;
+    keys.create(&root(), named("due")).await.unwrap();
+    keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
+        .await
+        .unwrap();
+    house.clock.advance(30 * DAY);
+    let log = Arc::new(Log::default());
+    let janitor = janitor_with(&house, Some(log.clone()));
+    // Its copy cannot be removed, which comes first.
+    house.vault.set_down(true);
+    janitor.sweep().await.unwrap_err();
+    house.vault.set_down(false);
+    assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("due")]);
+    let told = log.told.lock().unwrap().clone();
+    let due = |error| ("due".to_owned(), error);
+    assert_eq!(told, [due(Some("unavailable")), due(None)]);
 }

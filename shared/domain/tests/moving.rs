@@ -4,15 +4,15 @@
 
 mod house;
 
-use house::{House, Process, id, named, root};
+use house::{House, Process, id, move_to, named, root};
 use keyway_crypto::EncryptionContext;
+use keyway_domain::KmsError;
 use keyway_domain::datakey::DataKeySpec;
 use keyway_domain::keys::DeletionWindow;
 use keyway_domain::moving::{Moving, Progress};
 use keyway_domain::ports::{Kind, TableReader, TableWriter};
-use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
-use keyway_domain::vault::{CopyVersion, Vault, VaultAddress};
-use keyway_domain::{KmsError, SecretBytes};
+use keyway_domain::service::{BackendType, Change, ConfigChanges};
+use keyway_domain::vault::{CopyVersion, Vault};
 
 fn moving(house: &House) -> Moving {
     let process = house.process(false);
@@ -22,21 +22,6 @@ fn moving(house: &House) -> Moving {
         process.wrappers,
         house.random.clone(),
     )
-}
-
-async fn move_to(process: &Process, backend: BackendType) {
-    let token = SecretBytes::from(b"token".to_vec());
-    let changes = ConfigChanges {
-        backend_type: Some(backend),
-        address: Change::Set(VaultAddress::parse("address", "https://vault.example").unwrap()),
-        auth: Some(NewAuth::Token(Some(token))),
-        ..ConfigChanges::default()
-    };
-    process
-        .control
-        .reconfigure(&root(), &changes)
-        .await
-        .unwrap();
 }
 
 async fn blob(process: &Process, key: &str) -> Vec<u8> {

@@ -10,13 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_domain::SecretBytes;
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
-use keyway_domain::service::{Service, ServiceControl};
+use keyway_domain::service::{
+    BackendType, Change, ConfigChanges, NewAuth, Service, ServiceControl,
+};
+use keyway_domain::vault::VaultAddress;
 use keyway_domain::wrappers::Wrappers;
 use keyway_testkit::{
     FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
@@ -143,4 +147,20 @@ pub(crate) fn named(text: &str) -> NewKey {
         id: Some(id(text)),
         ..NewKey::default()
     }
+}
+
+/// Has the service wrap by this backend from now on.
+pub(crate) async fn move_to(process: &Process, backend: BackendType) {
+    let token = SecretBytes::from(b"token".to_vec());
+    let changes = ConfigChanges {
+        backend_type: Some(backend),
+        address: Change::Set(VaultAddress::parse("address", "https://vault.example").unwrap()),
+        auth: Some(NewAuth::Token(Some(token))),
+        ..ConfigChanges::default()
+    };
+    process
+        .control
+        .reconfigure(&root(), &changes)
+        .await
+        .unwrap();
 }
