@@ -205,6 +205,32 @@ async fn an_operator_may_do_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_off() {
+    for (auditing, expected) in [("required", 1), ("best-effort", 1), ("off", 0)] {
+        let folder = folder();
+        // Which warns of that KES's API has no admin.
+        let options = ServerOptions::default()
+            .argument("--kes-listen")
+            .argument("127.0.0.1:0")
+            .variable("KEYWAY_AUDIT", auditing);
+        let server = options.start(folder.path()).await;
+        let (code, log, _) = server.stop().await;
+        assert_eq!(code, Some(0));
+        assert!(log.contains("has no admin"), "{log}");
+        let table = rusqlite::Connection::open(folder.path().join("keyway.db")).unwrap();
+        let mut rows = table
+            .prepare("SELECT value FROM records WHERE kind = 'error-log'")
+            .unwrap();
+        let values = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        let values: Vec<_> = values
+            .map(|value| String::from_utf8(value.unwrap()).unwrap())
+            .collect();
+        assert_eq!(values.len(), expected, "{auditing}: {values:?}");
+        assert!(values.iter().all(|text| text.contains("has no admin")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_who_does_not_read_standard_output() {
     use std::io::{BufRead, BufReader, Read};
 
