@@ -9,6 +9,7 @@
 mod chain;
 mod follow;
 mod journal;
+mod outlet;
 mod reading;
 mod table;
 mod verify;
