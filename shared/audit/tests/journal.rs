@@ -21,7 +21,9 @@ use keyway_domain::audit::{AuditLog, Event, EventQuery};
 use keyway_domain::ports::{
     Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use keyway_http::{Answered, Class, Context, Operation, Subject, Unwitnessed, Witness};
+use keyway_http::{
+    Answered, Class, Context, Operation, Subject, TraceHeaders, Unwitnessed, Witness,
+};
 use keyway_testkit::{FixedClock, MemoryTable, SeededRandom};
 
 /// Standard output that can be had back, and fail.
@@ -188,6 +190,7 @@ impl Scene {
             raw_path: "/a",
             route: Some("/a"),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            traces: TraceHeaders::default(),
             status: StatusCode::from_u16(status).unwrap(),
             elapsed: Duration::from_micros(7),
             subject,
