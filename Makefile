@@ -10,8 +10,10 @@ RELEASE := target/release/keyway
 HOST_ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 # Of the functions that are deployed: arm64 or x86_64; else as template.yaml says.
 ARCHITECTURE ?=
+# The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
+OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-docker check openapi bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker check openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +35,7 @@ demo: tools ## Walk through a key's life against a server of its own
 check: tools ## Format, lint, compile: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
 
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
@@ -43,9 +46,13 @@ test: check ## Everything that CI runs
 	scripts/bao >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
+	$(MAKE) test-otlp
 	scripts/sam-build $(HOST_ARCHITECTURE)
 	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=.aws-sam/build scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
+
+test-otlp: tools ## The binary that exports traces, and a collector that is sent them
+	$(CARGO) test --locked --workspace --features $(OTLP) --test otlp
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker

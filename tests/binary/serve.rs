@@ -446,3 +446,21 @@ async fn bad_connections_harm_nobody_else() {
     drop(halves);
     assert_eq!(server.stop().await.0, Some(0));
 }
+
+/// Whoever sets a collector waits for traces.
+#[cfg(not(feature = "otlp"))]
+#[tokio::test]
+async fn a_collector_that_is_set_for_a_build_without_traces_is_warned_of() {
+    let folder = folder();
+    let server = ServerOptions::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+        .start(&data_dir(&folder))
+        .await;
+    let (code, log, _) = server.stop().await;
+    assert_eq!(code, Some(0));
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert!(
+        matches!(&warnings[..], [line] if line.contains("built without the feature otlp")),
+        "{log}"
+    );
+}

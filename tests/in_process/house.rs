@@ -38,6 +38,7 @@ fn arrows_point_one_way() {
         ("audit", &["http", "domain", "crypto"]),
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
+        ("traces", &["http", "domain"]),
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
@@ -73,6 +74,7 @@ fn arrows_point_one_way() {
                 "stores",
                 "secrets",
                 "metrics",
+                "traces",
                 "aws",
                 "http",
                 "openapi",
@@ -156,15 +158,17 @@ fn each_outside_system_belongs_to_one_room() {
             &[
                 "keyway-runtime-hyper",
                 "keyway-secrets-vault",
+                "keyway-traces",
                 "keyway-tests",
             ],
         ),
-        ("hyper-rustls", &["keyway-secrets-vault"]),
+        ("hyper-rustls", &["keyway-secrets-vault", "keyway-traces"]),
         (
             "rustls",
             &[
                 "keyway-runtime-hyper",
                 "keyway-secrets-vault",
+                "keyway-traces",
                 "keyway-tests",
             ],
         ),
@@ -174,7 +178,14 @@ fn each_outside_system_belongs_to_one_room() {
         ("rcgen", &["keyway", "keyway-tests"]),
         ("reqwest", &["keyway-tests"]),
         ("serde-saphyr", &["keyway"]),
-        ("rustls-native-certs", &["keyway-secrets-vault"]),
+        (
+            "rustls-native-certs",
+            &["keyway-secrets-vault", "keyway-traces"],
+        ),
+        ("opentelemetry", &["keyway-traces"]),
+        ("opentelemetry-http", &["keyway-traces"]),
+        ("opentelemetry-otlp", &["keyway-traces"]),
+        ("opentelemetry_sdk", &["keyway-traces"]),
         (
             "schemars",
             &[
@@ -203,30 +214,47 @@ fn each_outside_system_belongs_to_one_room() {
             }
         }
     }
-    // What is built, rather than what the lock file lists for features that nobody turns on.
-    let tree = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
-        .args([
-            "tree",
-            "--workspace",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--locked",
-        ])
-        .current_dir(workspace.workspace_root.as_std_path())
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(tree.stdout).unwrap();
-    let names: BTreeSet<&str> = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let names = built(&["--workspace", "--edges", "normal,build"]);
     assert!(names.contains("aws-lc-rs"), "the graph was looked at");
     for banned in ["openssl", "openssl-sys", "ring", "native-tls"] {
         assert!(
             !names.contains(banned),
             "{banned} came in: there is one cryptography library"
         );
+    }
+}
+
+/// The names of what is built, rather than what the lock file lists for features that nobody turns on.
+fn built(arguments: &[&str]) -> BTreeSet<String> {
+    let tree = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
+        .args(["tree", "--prefix", "none", "--locked"])
+        .args(arguments)
+        .current_dir(workspace().workspace_root.as_std_path())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    tree.lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
+    let keyway = ["--package", "keyway", "--edges", "normal,build"];
+    let of_traces = |name: &String| name.starts_with("opentelemetry") || name == "keyway-traces";
+    let asked = built(&[&keyway[..], &["--features", "otlp"]].concat());
+    assert_eq!(
+        asked.iter().filter(|name| of_traces(name)).count(),
+        6,
+        "{asked:?}"
+    );
+    let plain = built(&keyway);
+    assert!(plain.contains("keyway-metrics"), "the graph was looked at");
+    let strange: Vec<_> = plain.iter().filter(|name| of_traces(name)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    // OpenTelemetry's own log would be a line of each batch that fails, and an HTTP client of its own another TLS.
+    for banned in ["reqwest", "tonic", "tracing-opentelemetry"] {
+        assert!(!asked.contains(banned), "{banned} came in");
     }
 }

@@ -136,9 +136,10 @@ impl MemorySite {
     /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
     /// this front vouches for.
     pub async fn with_certificates(front: Option<Front>, admin: &str) -> Self {
+        let proven = Proven::new(front);
         let kes = KesOptions {
             admin: Identity::parse(admin).expect("an identity"),
-            identify: Box::new(move |request| Proven(front.clone()).identity(request)),
+            identify: Box::new(move |request| proven.identity(request)),
             ..KesOptions::default()
         };
         Self::running_kes("default", kes).await

@@ -32,9 +32,11 @@ pub fn binary(name: &str) -> PathBuf {
     }
     let folder = BUILT.get_or_init(|| {
         let cargo = option_env!("CARGO").unwrap_or("cargo");
+        let features = cfg!(feature = "otlp").then_some("--features=keyway/otlp");
         // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
         let built = std::process::Command::new(cargo)
             .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+            .args(features)
             .current_dir(crate::project())
             .status()
             .expect("cargo runs");
@@ -193,10 +195,11 @@ impl ServerOptions {
                 command
             }
         };
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
-        {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["KEYWAY_", "OTEL_"].iter().any(|own| text.starts_with(own)) {
+                command.env_remove(&name);
+            }
         }
         command
             .args(&self.arguments)

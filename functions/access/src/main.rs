@@ -12,7 +12,11 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (identities, control) = function.access()?;
     let open = OpenPaths::parse(&function.settings().kes.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven(function.front()?), Arc::clone(&identities), open);
+    let kes = Kes::new(
+        Proven::new(function.front()?),
+        Arc::clone(&identities),
+        open,
+    );
     let routes = kes::access_routes(&identities, &control);
     let mount = Mount::new(kes, kes::PREFIXES.to_vec(), routes)?;
     function.serve(mount).await

@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven(function.front()?), Arc::clone(identities), open);
+    let kes = Kes::new(Proven::new(function.front()?), Arc::clone(identities), open);
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let s3 = Mount::new(

@@ -23,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
         minio::datakey_routes(data_keys),
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
     let of_kes = kes::datakey_routes(data_keys, settings.sealing());
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);

@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let minio = Minio::new(server.authenticator);
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
     let of_kes = kes::key_routes(&keys, settings.deletion());
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);

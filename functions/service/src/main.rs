@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
         minio::service_routes(&control, function.machine()),
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven(function.front()?), server.identities, open);
+    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
     let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),

@@ -199,6 +199,6 @@ pub(crate) fn mount(
     ));
     routes.extend(of_log);
     let identities = Arc::clone(&server.identities);
-    let dialect = Kes::new(Proven(settings.front(None)), identities, open);
+    let dialect = Kes::new(Proven::new(settings.front(None)), identities, open);
     Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)
 }

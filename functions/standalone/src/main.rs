@@ -13,6 +13,7 @@ mod kes_listener;
 mod moving;
 mod place;
 mod serve;
+mod traces;
 
 use std::process::ExitCode;
 

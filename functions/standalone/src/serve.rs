@@ -35,6 +35,7 @@ use crate::access_key::text;
 use crate::kes_listener::{self, KesListener};
 use crate::place::{Deployment, buckets};
 use crate::tell;
+use crate::traces::Spans;
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -193,10 +194,12 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         let clock = Arc::clone(&ports.clock);
         Arc::new(move || clock.monotonic())
     };
-    // Audit first: what it refuses is counted as it was answered.
+    let spans = Spans::start(&ports.clock)?;
+    // Audit first: what it refuses is counted, and traced, as it was answered.
     let watched = |site: Site| {
         let site = audit.witness(site);
-        site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch))
+        let site = site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
+        spans.witness(site, &stopwatch)
     };
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
@@ -262,6 +265,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         tracing::warn!("the janitor was still at work");
     }
     audit.finish().await;
+    spans.finish().await;
     tracing::info!("keyway has stopped");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::chain::Chain;
 use crate::hex;
+use crate::outlet::{Out, Outlet};
 use crate::table::{self, AuditTable};
 
 /// What becomes of requests when the log cannot be written.
@@ -86,9 +87,12 @@ pub struct Journal {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: JournalSettings,
+    outlet: Outlet,
+    /// Requests that have begun and are not answered.
+    in_flight: AtomicUsize,
     lines: Mutex<Lines>,
     /// The record that is being written. Whoever holds it writes for all who wait.
-    in_flight: tokio::sync::Mutex<Option<Batch>>,
+    writing: tokio::sync::Mutex<Option<Batch>>,
     /// The table has all events before this one.
     durable: AtomicU64,
     /// Whether the table has taken anything since the start.
@@ -132,10 +136,10 @@ struct Line {
 struct Lines {
     own: Chain,
     strangers: Chain,
-    output: Box<dyn Write + Send>,
-    /// Whether the last line may have been written in part.
-    is_torn: bool,
-    buffer: Vec<u8>,
+    /// How many lines there are so far.
+    count: u64,
+    /// Those of them that have not been written out.
+    unwritten: Vec<u8>,
     waiting: VecDeque<Line>,
     waiting_bytes: usize,
     /// When the oldest of those that wait came.
@@ -149,9 +153,11 @@ struct Lines {
 }
 
 /// An event that is on its way.
+#[derive(Clone, Copy, Default)]
 struct Noted {
     seq: u64,
-    is_output: bool,
+    /// Which of all lines it is, from 1. `None` when there could be none.
+    line: Option<u64>,
     is_due: bool,
 }
 
@@ -178,12 +184,13 @@ impl Journal {
             clock,
             random,
             settings,
+            outlet: Outlet::new(output),
+            in_flight: AtomicUsize::new(0),
             lines: Mutex::new(Lines {
                 own: Chain::begin(writer),
                 strangers: Chain::begin(strangers),
-                output,
-                is_torn: false,
-                buffer: Vec::with_capacity(1024),
+                count: 0,
+                unwritten: Vec::new(),
                 waiting: VecDeque::new(),
                 waiting_bytes: 0,
                 waiting_since: Duration::ZERO,
@@ -192,7 +199,7 @@ impl Journal {
                 counted: BTreeMap::new(),
                 counted_since,
             }),
-            in_flight: tokio::sync::Mutex::new(None),
+            writing: tokio::sync::Mutex::new(None),
             durable: AtomicU64::new(0),
             is_proven: AtomicBool::new(false),
             output_failed: AtomicBool::new(false),
@@ -263,7 +270,7 @@ impl Journal {
         !lines.waiting.is_empty() || !lines.counted.is_empty()
     }
 
-    /// Writes the event of a request.
+    /// Makes the event of a request a line.
     fn note(&self, told: &Answered<'_>) -> Noted {
         let now = self.clock.monotonic();
         let mut lines = self.lines();
@@ -272,20 +279,15 @@ impl Journal {
         }
         let outcome = told.error.unwrap_or("answered");
         *lines.counted.entry(outcome).or_default() += 1;
-        let time = self.clock.now();
-        let event = Event {
-            time: Cow::Owned(time.to_string()),
-            ..self.event(told)
-        };
-        let is_output = match lines.chain_stranger(event) {
-            Some(text) => self.put_out(&mut lines, &text),
-            None => false,
-        };
+        let event = self.timed(self.event(told)).0;
+        let line = lines.chain_stranger(event).map(|text| {
+            self.tell(&text);
+            lines.count
+        });
         self.work.notify_one();
         Noted {
-            seq: 0,
-            is_output,
-            is_due: false,
+            line,
+            ..Noted::default()
         }
     }
 
@@ -293,19 +295,23 @@ impl Journal {
     pub(crate) async fn note_deed(&self, event: Event<'_>) -> Result<(), Unwitnessed> {
         let now = self.clock.monotonic();
         let noted = self.add(&mut self.lines(), now, event);
+        let is_output = self.put_out(noted.line);
         let flushed = self.flush(Some(noted.seq)).await;
         match self.settings.strictness {
             Strictness::BestEffort => Ok(()),
-            Strictness::Required if !noted.is_output => Err(Unwitnessed),
+            Strictness::Required if !is_output => Err(Unwitnessed),
             Strictness::Required => flushed,
         }
     }
 
-    /// Writes an event that the log says of itself.
-    fn note_own(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> Noted {
+    /// Writes an event that the log says of itself. Whether it is on the output.
+    fn say(&self, operation: &'static str) -> bool {
         let now = self.clock.monotonic();
-        let mut lines = self.lines();
-        self.add(&mut lines, now, own_event(operation, counts))
+        let noted = {
+            let mut lines = self.lines();
+            self.add(&mut lines, now, own_event(operation, None))
+        };
+        self.put_out(noted.line)
     }
 
     fn add(&self, lines: &mut Lines, now: Duration, event: Event<'_>) -> Noted {
@@ -317,19 +323,11 @@ impl Journal {
             ]);
             self.add(lines, now, own_event("audit:Lost", Some(counts)));
         }
-        let time = self.clock.now();
-        let event = Event {
-            time: Cow::Owned(time.to_string()),
-            ..event
-        };
+        let (event, time) = self.timed(event);
         let Some((seq, text)) = lines.chain(event) else {
-            return Noted {
-                seq: 0,
-                is_output: false,
-                is_due: false,
-            };
+            return Noted::default();
         };
-        let is_output = self.put_out(lines, &text);
+        self.tell(&text);
         if is_full {
             let (first, _) = lines.lost.unwrap_or((seq, seq));
             lines.lost = Some((first, seq));
@@ -347,31 +345,42 @@ impl Journal {
         }
         Noted {
             seq,
-            is_output,
+            line: Some(lines.count),
             is_due: is_much || now.saturating_sub(lines.waiting_since) >= BATCH_AGE,
         }
     }
 
-    /// Writes the line out, and tells those who follow. Whether it could be written.
-    fn put_out(&self, lines: &mut Lines, text: &Arc<str>) -> bool {
+    fn timed<'e>(&self, event: Event<'e>) -> (Event<'e>, Timestamp) {
+        let time = self.clock.now();
+        let event = Event {
+            time: Cow::Owned(time.to_string()),
+            ..event
+        };
+        (event, time)
+    }
+
+    /// Counts the line, and tells those who follow.
+    fn tell(&self, text: &Arc<str>) {
         self.events.fetch_add(1, Ordering::Relaxed);
         if self.followers.receiver_count() > 0 {
             // Nobody may be left to hear it.
             self.followers.send(Arc::clone(text)).ok();
         }
-        lines.buffer.clear();
-        if lines.is_torn {
-            lines.buffer.push(b'\n');
-        }
-        lines.buffer.extend_from_slice(text.as_bytes());
-        lines.buffer.push(b'\n');
-        let buffer = std::mem::take(&mut lines.buffer);
-        let written = lines
-            .output
-            .write_all(&buffer)
-            .and_then(|()| lines.output.flush());
-        lines.buffer = buffer;
-        lines.is_torn = written.is_err();
+    }
+
+    /// Has the line of this number be on the output, with all that are not yet. Whether it is there.
+    fn put_out(&self, line: Option<u64>) -> bool {
+        let Some(line) = line else {
+            return false;
+        };
+        let out = self
+            .outlet
+            .write_up_to(line, |buffer| self.lines().unwritten(buffer));
+        let written = match out {
+            Out::Yes => return true,
+            Out::No => return false,
+            Out::Tried(written) => written,
+        };
         let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
         if let Err(error) = &written
             && !had_failed
@@ -384,7 +393,10 @@ impl Journal {
 
     /// Has the table hold the event of this number and all before it; or everything that there is now.
     async fn flush(&self, up_to: Option<u64>) -> Result<(), Unwitnessed> {
-        let mut in_flight = self.in_flight.lock().await;
+        let mut writing = self.writing.lock().await;
+        // Those whose senders have gone have left lines behind.
+        let count = self.lines().count;
+        self.put_out(Some(count));
         // What comes while this writes is for the next time: else there would be no end to it under load, and a record
         // for each few events.
         let up_to = up_to.or_else(|| self.lines().waiting.back().map(|line| line.seq));
@@ -401,11 +413,11 @@ impl Journal {
             if up_to.is_some_and(|seq| self.durable.load(Ordering::Relaxed) > seq) {
                 return Ok(());
             }
-            if in_flight.is_none() {
-                *in_flight = self.take().map_err(|_| Unwitnessed)?;
+            if writing.is_none() {
+                *writing = self.take().map_err(|_| Unwitnessed)?;
             }
             // A request that was dropped here leaves the record to the next one, who writes the very same again.
-            let Some(batch) = in_flight.as_ref() else {
+            let Some(batch) = writing.as_ref() else {
                 return Ok(());
             };
             if let Err(error) = self.table.append(&batch.record).await {
@@ -420,7 +432,7 @@ impl Journal {
             if self.table_failed.swap(false, Ordering::Relaxed) {
                 tracing::info!("the audit log can be written to the table again");
             }
-            *in_flight = None;
+            *writing = None;
         }
     }
 
@@ -431,7 +443,10 @@ impl Journal {
         let now = self.clock.monotonic();
         let mut lines = self.lines();
         if let Some(counts) = lines.summary(now) {
-            self.add(&mut lines, now, own_event("audit:Strangers", Some(counts)));
+            let noted = self.add(&mut lines, now, own_event("audit:Strangers", Some(counts)));
+            drop(lines);
+            self.put_out(noted.line);
+            lines = self.lines();
         }
         let Some(first) = lines.waiting.front() else {
             return Ok(None);
@@ -485,12 +500,12 @@ impl Journal {
                 }
                 *tried = now;
             }
-            if !self.note_own("audit:Resumed", None).is_output {
+            if !self.say("audit:Resumed") {
                 return Err(Unwitnessed);
             }
         }
         if !self.is_proven.load(Ordering::Relaxed) && !self.has_work() {
-            self.note_own("audit:Started", None);
+            self.say("audit:Started");
         }
         if !self.is_proven.load(Ordering::Relaxed) || self.table_failed.load(Ordering::Relaxed) {
             self.flush(None).await?;
@@ -570,20 +585,34 @@ fn shortened(text: &str) -> &str {
 impl Lines {
     /// The event's number and line.
     fn chain(&mut self, event: Event<'_>) -> Option<(u64, Arc<str>)> {
-        self.buffer.clear();
-        let seq = self.own.add(event, &mut self.buffer);
-        Some((said(seq)?, self.line()?))
+        let begin = self.unwritten.len();
+        let seq = said(self.own.add(event, &mut self.unwritten));
+        let text = self.line(begin, seq.is_some())?;
+        Some((seq?, text))
     }
 
     fn chain_stranger(&mut self, event: Event<'_>) -> Option<Arc<str>> {
-        self.buffer.clear();
-        said(self.strangers.add(event, &mut self.buffer))?;
-        self.line()
+        let begin = self.unwritten.len();
+        let seq = said(self.strangers.add(event, &mut self.unwritten));
+        self.line(begin, seq.is_some())
     }
 
-    fn line(&self) -> Option<Arc<str>> {
-        let text = std::str::from_utf8(&self.buffer).ok()?;
-        Some(text.trim_end_matches('\n').into())
+    /// The line that was just added.
+    fn line(&mut self, begin: usize, is_whole: bool) -> Option<Arc<str>> {
+        let added = self.unwritten.get(begin..).unwrap_or_default();
+        let text = std::str::from_utf8(added).ok().filter(|_| is_whole);
+        let Some(text) = text.and_then(|text| text.strip_suffix('\n')).map(Arc::from) else {
+            self.unwritten.truncate(begin);
+            return None;
+        };
+        self.count += 1;
+        Some(text)
+    }
+
+    /// Hands over what was not written out, in exchange for an empty buffer. Gives the number of the last line.
+    fn unwritten(&mut self, buffer: &mut Vec<u8>) -> u64 {
+        std::mem::swap(&mut self.unwritten, buffer);
+        self.count
     }
 
     fn is_sampled(&mut self, now: Duration) -> bool {
@@ -621,7 +650,26 @@ fn said(encoded: Result<u64, serde_json::Error>) -> Option<u64> {
         .ok()
 }
 
+/// A request that has begun, until it is answered or nobody waits for that.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl InFlight<'_> {
+    fn are_others(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Witness for Journal {
+    fn began(&self, _: &'static str) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
         let is_fit = self.is_proven.load(Ordering::Relaxed)
             && !self.output_failed.load(Ordering::Relaxed)
@@ -638,26 +686,32 @@ impl Witness for Journal {
         let is_urgent = told.subject.is_known
             && (told.operation.class == Class::Mutation || told.error.is_some());
         let is_due = noted.is_due && self.settings.flushing == Flushing::ByRequest;
-        if !is_urgent && !is_due {
-            let is_fit = noted.is_output || !is_strict;
-            return ready(if is_fit { Ok(()) } else { Err(Unwitnessed) }).boxed();
-        }
+        let in_flight = InFlight(&self.in_flight);
         async move {
+            if in_flight.are_others() {
+                // Who is about to be answered too adds a line meanwhile, and one write does for all.
+                tokio::task::yield_now().await;
+            }
+            let is_output = self.put_out(noted.line);
             let flushed = if is_urgent {
                 self.flush(Some(noted.seq)).await
-            } else {
+            } else if is_due {
                 // What fails here is of requests that were answered. The next one is asked for first.
                 self.flush(None).await.or(Ok(()))
+            } else {
+                Ok(())
             };
-            if is_strict && !noted.is_output {
-                return Err(Unwitnessed);
+            if !is_strict {
+                return Ok(());
             }
-            if is_strict { flushed } else { Ok(()) }
+            if is_output { flushed } else { Err(Unwitnessed) }
         }
         .boxed()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {
-        self.note(told);
+        let _in_flight = InFlight(&self.in_flight);
+        let noted = self.note(told);
+        self.put_out(noted.line);
     }
 }

@@ -11,6 +11,7 @@ mod deeds;
 mod errors;
 mod follow;
 mod journal;
+mod outlet;
 mod reading;
 mod table;
 mod verify;

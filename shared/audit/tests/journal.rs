@@ -6,11 +6,12 @@ mod weather;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use keyway_audit::{
@@ -19,7 +20,9 @@ use keyway_audit::{
 };
 use keyway_domain::audit::{AuditLog, Event, EventQuery};
 use keyway_domain::ports::{Kind, Record};
-use keyway_http::{Answered, Class, Context, Operation, Subject, Unwitnessed, Witness};
+use keyway_http::{
+    Answered, Class, Context, Operation, Subject, TraceHeaders, Unwitnessed, Witness,
+};
 use keyway_testkit::{FixedClock, SeededRandom};
 use weather::Weather;
 
@@ -27,6 +30,7 @@ use weather::Weather;
 #[derive(Clone, Default)]
 struct Output {
     text: Arc<Mutex<Vec<u8>>>,
+    writes: Arc<AtomicUsize>,
     fails: Arc<AtomicBool>,
 }
 
@@ -35,6 +39,7 @@ impl Write for Output {
         if self.fails.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.text.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -123,11 +128,13 @@ impl Scene {
             raw_path: "/a",
             route: Some("/a"),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            traces: TraceHeaders::default(),
             status: StatusCode::from_u16(status).unwrap(),
             elapsed: Duration::from_micros(7),
             subject,
             error: (status >= 400).then_some("refused"),
         };
+        self.journal.began(told.dialect);
         then(&told).await
     }
 
@@ -223,6 +230,7 @@ async fn a_long_path_is_cut_and_none_breaks_a_line() {
                 raw_path: &path,
                 ..*told
             };
+            scene.journal.began(told.dialect);
             scene.journal.answered(&told).await.unwrap();
         })
         .await;
@@ -397,6 +405,40 @@ async fn nothing_is_done_while_standard_output_fails() {
         ),
         "{missing:?}"
     );
+}
+
+#[tokio::test]
+async fn those_who_are_answered_together_share_a_write_and_its_failure() {
+    let scene = scene(SETTINGS);
+    assert!(scene.may(KEY).await);
+    // Somebody else's request, which takes its time.
+    scene.journal.began("rustfs");
+    let subjects: Vec<_> = (0..32).map(|n| known(&format!("key-{n}"))).collect();
+    let all = || join_all(subjects.iter().map(|subject| scene.tell(KEY, subject, 200)));
+    let before = scene.output.writes.load(Ordering::Relaxed);
+    assert_eq!(all().await, vec![Ok(()); 32]);
+    assert_eq!(scene.output.writes.load(Ordering::Relaxed), before + 1);
+    let printed = scene.printed().concat();
+    assert!((0..32).all(|n| printed.contains(&format!("\"key-{n}\""))));
+
+    scene.output.fails.store(true, Ordering::Relaxed);
+    assert_eq!(all().await, vec![Err(Unwitnessed); 32]);
+    scene.output.fails.store(false, Ordering::Relaxed);
+    // Whoever comes later is not taken for one of those.
+    assert_eq!(all().await, vec![Ok(()); 32]);
+}
+
+#[tokio::test]
+async fn an_answer_whose_sender_has_gone_leaves_its_line() {
+    let scene = scene(SETTINGS);
+    assert!(scene.may(KEY).await);
+    scene.journal.began("rustfs");
+    let subject = known("left");
+    assert!(scene.tell(KEY, &subject, 200).now_or_never().is_none());
+    assert!(!scene.printed().concat().contains("left"));
+    scene.journal.finish().await;
+    assert!(scene.printed().concat().contains("left"));
+    assert_eq!(verified(&scene.printed()).findings, []);
 }
 
 #[tokio::test]

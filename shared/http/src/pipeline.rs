@@ -17,7 +17,9 @@ use crate::cors::Cors;
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
-use crate::witness::{Answered, Operation, Stopwatch, Subject, Trace, Witness, Witnesses};
+use crate::witness::{
+    Answered, Operation, Stopwatch, Subject, Trace, TraceHeaders, Witness, Witnesses,
+};
 
 /// A request's body as a runtime hands it over.
 pub type Body = Pin<
@@ -233,7 +235,7 @@ impl<D: Dialect> Mount<D> {
             request_id = telling.begun.request_id,
             dialect = D::NAME,
             operation = telling.operation.name,
-            trace = trace_of(&parts.headers),
+            trace = telling.traces.first(),
         );
         self.run(route, params, parts, body, peer, path, telling)
             .instrument(span)
@@ -303,19 +305,45 @@ impl<D: Dialect> Mount<D> {
     }
 }
 
-/// The headers in which whoever stands in front tells of which trace a request is a part: X-Ray's, and W3C's.
-static TRACES: [HeaderName; 2] = [
-    HeaderName::from_static("x-amzn-trace-id"),
-    HeaderName::from_static("traceparent"),
-];
+/// X-Ray's header.
+const X_RAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// W3C's.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longer ones are nobody's.
 const LONGEST_TRACE: usize = 256;
 
-fn trace_of(headers: &HeaderMap) -> Option<&str> {
-    let mut found = TRACES.iter().filter_map(|name| headers.get(name));
-    let trace = found.next()?.to_str().ok()?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-=;:_".contains(&byte);
-    (trace.len() <= LONGEST_TRACE && trace.bytes().all(fits)).then_some(trace)
+/// What whoever stands in front tells of which trace a request is a part.
+struct Traces {
+    x_ray: Option<HeaderValue>,
+    w3c: Option<HeaderValue>,
+}
+
+impl Traces {
+    fn of(headers: &HeaderMap) -> Self {
+        let value = |name| headers.get(name).filter(|value| is_trace(value)).cloned();
+        Self {
+            x_ray: value(X_RAY),
+            w3c: value(TRACEPARENT),
+        }
+    }
+
+    fn told<'a>(&'a self) -> TraceHeaders<'a> {
+        let text = |value: Option<&'a HeaderValue>| value?.to_str().ok();
+        TraceHeaders {
+            x_ray: text(self.x_ray.as_ref()),
+            w3c: text(self.w3c.as_ref()),
+        }
+    }
+
+    fn first(&self) -> Option<&str> {
+        let told = self.told();
+        told.x_ray.or(told.w3c)
+    }
+}
+
+fn is_trace(value: &HeaderValue) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-=;:_".contains(byte);
+    value.len() <= LONGEST_TRACE && value.as_bytes().iter().all(fits)
 }
 
 /// A request that has come in.
@@ -335,6 +363,7 @@ struct Telling<'a> {
     method: Method,
     uri: Uri,
     address: IpAddr,
+    traces: Traces,
     route: Option<&'static str>,
     operation: Operation,
     trace: Option<Box<dyn Trace>>,
@@ -353,6 +382,7 @@ impl<'a> Telling<'a> {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             address: peer.address,
+            traces: Traces::of(&parts.headers),
             route: None,
             operation: Operation::NONE,
             trace: None,
@@ -389,6 +419,7 @@ impl<'a> Telling<'a> {
             raw_path: self.uri.path(),
             route: self.route,
             address: self.address,
+            traces: self.traces.told(),
             status,
             elapsed: self.begun.witnesses.now().saturating_sub(self.begun.at),
             subject,

@@ -37,12 +37,22 @@ pub struct Peer {
 
 /// The certificates that a client showed, its own first. Possession of that one's key was proven, to this process or
 /// to a gateway; nothing is proven of the others, and no authority need have signed any.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientCertificate {
     /// In DER, as a TLS handshake carries them.
     Der(Arc<[Bytes]>),
     /// In PEM, as gateways write them.
     Pem(Arc<str>),
+}
+
+impl ClientCertificate {
+    /// The bytes of all of them.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Der(chain) => chain.iter().map(Bytes::len).sum(),
+            Self::Pem(text) => text.len(),
+        }
+    }
 }
 
 /// An IAM caller as API Gateway reports the one that it has verified.

@@ -1,5 +1,5 @@
 //! Those who are told of every request: who asked for what of which dialect, and what came of it. They hear of no body,
-//! no query and no header.
+//! no query, and no header but those that say of which trace a request is a part.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -101,6 +101,15 @@ pub trait Trace: Send + Sync {
     fn subject(&self) -> Subject;
 }
 
+/// Of which trace a request is a part, by the headers of whoever sent it on. What does not look like a trace is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceHeaders<'a> {
+    /// X-Ray's `X-Amzn-Trace-Id`.
+    pub x_ray: Option<&'a str>,
+    /// W3C's `traceparent`.
+    pub w3c: Option<&'a str>,
+}
+
 /// One request and what came of it.
 #[derive(Debug)]
 pub struct Answered<'a> {
@@ -118,6 +127,8 @@ pub struct Answered<'a> {
     pub route: Option<&'static str>,
     /// Where it came from.
     pub address: IpAddr,
+    /// Of which trace it is a part.
+    pub traces: TraceHeaders<'a>,
     /// The answer's status.
     pub status: StatusCode,
     /// How long it took.

@@ -89,6 +89,8 @@ impl Dialect for Words {
 #[derive(Default)]
 struct Memory {
     told: Mutex<Vec<String>>,
+    /// Of the last request: X-Ray's trace, and W3C's.
+    traces: Mutex<[Option<String>; 2]>,
     refuses: AtomicBool,
     fails: AtomicBool,
 }
@@ -107,6 +109,8 @@ impl Memory {
             told.error.unwrap_or("-")
         );
         self.told.lock().unwrap().push(line);
+        *self.traces.lock().unwrap() =
+            [told.traces.x_ray, told.traces.w3c].map(|trace| trace.map(str::to_owned));
     }
 
     fn take(&self) -> Vec<String> {
@@ -240,6 +244,44 @@ async fn every_request_is_told_once_whatever_becomes_of_it() {
     scene.send(preflight).await;
     let told = "answered cors preflight OPTIONS /read - 204 -";
     assert_eq!(scene.first.take(), [told]);
+}
+
+#[tokio::test]
+async fn of_headers_only_those_are_told_that_look_like_traces() {
+    let scene = scene();
+    let long = "a".repeat(257);
+    let w3c = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let x_ray = "Root=1-65958f85-000000000000000000000001;Sampled=1";
+    for (headers, told) in [
+        (vec![], [None, None]),
+        (vec![("traceparent", w3c)], [None, Some(w3c)]),
+        (
+            vec![("traceparent", w3c), ("x-amzn-trace-id", x_ray)],
+            [Some(x_ray), Some(w3c)],
+        ),
+        (
+            vec![("traceparent", w3c), ("x-amzn-trace-id", "a b")],
+            [None, Some(w3c)],
+        ),
+        (
+            vec![("traceparent", long.as_str()), ("x-amzn-trace-id", "\t")],
+            [None, None],
+        ),
+        (
+            vec![("tracestate", "a=1"), ("authorization", "alice")],
+            [None, None],
+        ),
+    ] {
+        for path in ["/read", "/nowhere"] {
+            let mut request = http::Request::post(path);
+            for (name, value) in &headers {
+                request = request.header(*name, *value);
+            }
+            scene.send(request).await;
+            let heard = std::mem::take(&mut *scene.first.traces.lock().unwrap());
+            assert_eq!(heard.each_ref().map(|trace| trace.as_deref()), told);
+        }
+    }
 }
 
 #[tokio::test]

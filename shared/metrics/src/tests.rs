@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use keyway_domain::janitor::KeyCounts;
 use keyway_domain::ports::{Clock, Consistency, Kind, TableReader};
-use keyway_http::{Answered, Class, Operation, Subject, Witness};
+use keyway_http::{Answered, Class, Operation, Subject, TraceHeaders, Witness};
 use keyway_testkit::{FixedClock, FixedMachine, MemoryTable};
 use serde_json::Value;
 
@@ -34,6 +34,7 @@ async fn request(
         raw_path: "/x",
         route: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        traces: TraceHeaders::default(),
         status: StatusCode::from_u16(status).unwrap(),
         elapsed: Duration::from_micros(60),
         subject: &Subject::default(),

@@ -22,6 +22,7 @@ mod report;
 mod scale;
 mod speed;
 mod start;
+mod witness;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -76,6 +77,9 @@ fn measure() -> Fallible<()> {
     }
     if wants("kes") {
         kes::measure(&mut report, turn)?;
+    }
+    if wants("witness") {
+        witness::measure(&mut report, turn)?;
     }
     if wants("start") {
         start::measure(&mut report)?;

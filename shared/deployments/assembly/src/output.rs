@@ -13,8 +13,8 @@ const PIECE: usize = 4096;
 /// be. Whoever needs every line reads them, and the table has the events all the same.
 pub(crate) struct Output {
     out: Stdout,
-    /// How many writes were left out since somebody read.
-    left_out: u64,
+    /// How many lines were left out since somebody read.
+    left_out: usize,
     /// Whether a line has begun that was not ended.
     is_amid: bool,
 }
@@ -42,7 +42,7 @@ impl Output {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.is_ready()? {
-            self.left_out += 1;
+            self.left_out += bytes.iter().filter(|byte| **byte == b'\n').count();
             return Ok(bytes.len());
         }
         if self.left_out > 0 {

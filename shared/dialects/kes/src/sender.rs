@@ -1,9 +1,13 @@
 //! Who sent a request, as this API tells it: by the public key of a client's certificate.
 
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use keyway_auth::certificate::{Front, Unidentified};
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identity;
-use keyway_http::Request;
+use keyway_http::{ClientCertificate, Request};
+use lru::LruCache;
 
 use crate::Refusal;
 
@@ -27,12 +31,52 @@ where
 }
 
 /// What certificates prove: the connection's own, or one that this front vouches for, if there is one.
-pub struct Proven(pub Option<Front>);
+///
+/// Reading a certificate costs more than the rest of a request, and a connection shows the same one with each. So what
+/// was read last is kept, found again by all of the certificates' bytes.
+pub struct Proven {
+    front: Option<Front>,
+    read: Mutex<LruCache<ClientCertificate, Identity>>,
+}
+
+/// So many clients are told apart without reading their certificates again.
+const KEPT: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Longer ones are read each time: a certificate is the client's to make, and what is kept must be bounded.
+const LONGEST_KEPT: usize = 4 << 10;
+
+impl Proven {
+    /// By the connections' own certificates, and by those that this front vouches for.
+    pub fn new(front: Option<Front>) -> Self {
+        Self {
+            front,
+            read: Mutex::new(LruCache::new(KEPT)),
+        }
+    }
+
+    fn by(&self, request: &Request) -> Result<Identity, Unidentified> {
+        let identity = Front::identify(self.front.as_ref(), request)?;
+        Identity::parse(&identity.to_string()).map_err(|_| Unidentified::Malformed)
+    }
+
+    fn read(&self) -> MutexGuard<'_, LruCache<ClientCertificate, Identity>> {
+        // Nothing that can panic runs under the lock.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl IdentityOf for Proven {
     fn identity(&self, request: &Request) -> Result<Identity, Unidentified> {
-        let identity = Front::identify(self.0.as_ref(), request)?;
-        Identity::parse(&identity.to_string()).map_err(|_| Unidentified::Malformed)
+        let own = request.peer.client_certificate.as_ref();
+        // Through a front many clients share a connection, and what it vouches for is in a header.
+        let Some(own) = own.filter(|own| self.front.is_none() && own.size() <= LONGEST_KEPT) else {
+            return self.by(request);
+        };
+        if let Some(identity) = self.read().get(own) {
+            return Ok(identity.clone());
+        }
+        let identity = self.by(request)?;
+        self.read().put(own.clone(), identity.clone());
+        Ok(identity)
     }
 }
 

@@ -1,0 +1,172 @@
+//! A span of every request, to a collector that speaks OTLP over HTTP.
+//!
+//! A span is made of what the witnesses are told when the answer is known, so the request itself carries nothing along. It has
+//! the request's id, dialect, operation, route, status and a word for a refusal: no body, no query, no path as sent, no caller
+//! and no key.
+
+mod collector;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use keyway_domain::ports::Clock;
+use keyway_http::{Answered, Class, Unwitnessed, Witness};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TracerProvider};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+
+use collector::Collector;
+
+/// What a service is called that nobody gave a name.
+const SERVICE: &str = "keyway";
+/// How long an end may wait for the collector.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Why there is nowhere to send spans to.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    /// A variable says what cannot be done.
+    #[error(transparent)]
+    Settings(#[from] ExporterBuildError),
+    /// TLS cannot be spoken.
+    #[error("TLS to the collector: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Has a span made of every request that it is told of.
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    clock: Arc<dyn Clock>,
+}
+
+impl Traces {
+    /// Spans wait in a queue of bounded length, from which a thread of its own sends them in batches; what does not fit
+    /// is dropped. Where to, with which headers, how many and how often is what the `OTEL_*` variables say, which
+    /// OpenTelemetry's own crates read. Must be called within a Tokio runtime, on which connections live.
+    ///
+    /// # Errors
+    /// [`TracesError`].
+    pub fn start(
+        service_name: Option<&str>,
+        version: &'static str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TracesError> {
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Collector::new()?)
+            .build()?;
+        // Later ones win: `OTEL_RESOURCE_ATTRIBUTES` may name the service too, and `OTEL_SERVICE_NAME` outdoes it.
+        let mut resource = Resource::builder_empty()
+            .with_service_name(SERVICE)
+            .with_attribute(KeyValue::new("service.version", version))
+            .with_detector(Box::new(TelemetryResourceDetector))
+            .with_detector(Box::new(EnvResourceDetector::new()));
+        if let Some(name) = service_name {
+            resource = resource.with_service_name(name.to_owned());
+        }
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource.build())
+            .build();
+        Ok(Self::of(provider, clock))
+    }
+
+    fn of(provider: SdkTracerProvider, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            tracer: provider.tracer(SERVICE),
+            provider,
+            clock,
+        }
+    }
+
+    /// Sends what waits, for two seconds at most. Nothing is taken from here on.
+    pub async fn finish(&self) {
+        let provider = self.provider.clone();
+        // It waits for the thread that sends. What could not be sent has been said by the collector.
+        tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH).ok())
+            .await
+            .ok();
+    }
+
+    fn told(&self, told: &Answered<'_>) {
+        let end = SystemTime::from(self.clock.now());
+        let begin = end.checked_sub(told.elapsed).unwrap_or(end);
+        let parent = told.traces.w3c.map_or_else(Context::new, |header| {
+            TraceContextPropagator::new()
+                .extract_with_context(&Context::new(), &Traceparent(header))
+        });
+        let mut span = SpanBuilder::from_name(told.operation.name)
+            .with_kind(SpanKind::Server)
+            .with_start_time(begin)
+            .with_attributes(attributes(told))
+            .start_with_context(&self.tracer, &parent);
+        if told.status.is_server_error() {
+            span.set_status(Status::error(told.error.unwrap_or_default()));
+        }
+        span.end_with_timestamp(end);
+    }
+}
+
+/// Names that OpenTelemetry has for something are used for it; the others are those of the log.
+fn attributes(told: &Answered<'_>) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        KeyValue::new("request_id", told.request_id.to_owned()),
+        KeyValue::new("dialect", told.dialect),
+        KeyValue::new("operation", told.operation.name),
+        KeyValue::new("http.response.status_code", i64::from(told.status.as_u16())),
+    ];
+    // Where there is no route, the method may be any word that a client makes up.
+    if let Some(route) = told.route {
+        attributes.push(KeyValue::new("http.route", route));
+        attributes.push(KeyValue::new(
+            "http.request.method",
+            told.method.as_str().to_owned(),
+        ));
+    }
+    if let Some(class) = told.error {
+        attributes.push(KeyValue::new("error.type", class));
+    }
+    if let Some(trace) = told.traces.x_ray {
+        attributes.push(KeyValue::new("trace", trace.to_owned()));
+    }
+    attributes
+}
+
+/// The one header that says whose child a span is.
+struct Traceparent<'a>(&'a str);
+
+impl Extractor for Traceparent<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == "traceparent").then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent"]
+    }
+}
+
+impl Witness for Traces {
+    /// Spans stand in nobody's way.
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+        self.told(told);
+        ready(Ok(())).boxed()
+    }
+
+    fn abandoned(&self, told: &Answered<'_>) {
+        self.told(told);
+    }
+}
+
+#[cfg(test)]
+mod tests;
