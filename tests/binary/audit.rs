@@ -219,7 +219,7 @@ async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_of
         assert!(log.contains("has no admin"), "{log}");
         let table = rusqlite::Connection::open(folder.path().join("keyway.db")).unwrap();
         let mut rows = table
-            .prepare("SELECT value FROM records WHERE kind = 'error-log'")
+            .prepare("SELECT value FROM logs WHERE kind = 'error-log'")
             .unwrap();
         let values = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
         let values: Vec<_> = values

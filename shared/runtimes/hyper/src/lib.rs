@@ -4,6 +4,7 @@ mod bounds;
 mod log;
 mod opening;
 mod patience;
+mod span_fields;
 mod tls;
 
 use std::convert::Infallible;
@@ -223,24 +224,29 @@ impl Server {
         in_flight: watch::Sender<()>,
     ) -> Ended {
         let mut peer = Peer::new(address.ip(), tls.is_some());
+        // What each step of a connection takes is on the heap for as long as that step: one future would have room for
+        // all of them, and thousands of connections lie idle in the last.
         let Some(config) = tls else {
-            return self.requests(stream, peer, watcher, in_flight).await;
+            return Box::pin(self.requests(stream, peer, watcher, in_flight)).await;
         };
-        let shaken = tokio::time::timeout(self.bounds.handshake, tls::handshake(stream, config));
+        let shaken = Box::pin(tokio::time::timeout(
+            self.bounds.handshake,
+            tls::handshake(stream, config),
+        ));
         let Some(stream) = shaken.await?? else {
             return Ok(());
         };
         peer.client_certificate = tls::shown(stream.get_ref().1);
-        self.requests(stream, peer, watcher, in_flight).await
+        Box::pin(self.requests(Box::new(stream), peer, watcher, in_flight)).await
     }
 
-    async fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         self: Arc<Self>,
         stream: S,
         peer: Peer,
         watcher: Watcher,
         in_flight: watch::Sender<()>,
-    ) -> Ended {
+    ) -> impl Future<Output = Ended> {
         let server = Arc::clone(&self);
         let service = service_fn(move |request| {
             let server = Arc::clone(&server);
@@ -257,7 +263,7 @@ impl Server {
             .http
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        watcher.watch(connection).await
+        watcher.watch(connection)
     }
 
     async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {

@@ -35,6 +35,17 @@ impl Range {
     }
 }
 
+/// Where records of this kind are: logs, whose records are long and many, lie apart from what every request may look for.
+const fn table(kind: Kind) -> &'static str {
+    match kind.part_bytes() {
+        None => RECORDS,
+        Some(_) => LOGS,
+    }
+}
+
+const RECORDS: &str = "records";
+const LOGS: &str = "logs";
+
 /// The record of this id, unless it has expired.
 pub(crate) fn get(
     connection: &Connection,
@@ -43,10 +54,11 @@ pub(crate) fn get(
     now: Timestamp,
 ) -> rusqlite::Result<Option<Record>> {
     connection
-        .prepare_cached(
-            "SELECT id, revision, expires_at, value FROM records
+        .prepare_cached(&format!(
+            "SELECT id, revision, expires_at, value FROM {}
              WHERE kind = ?1 AND id = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
-        )?
+            table(kind)
+        ))?
         .query_row(
             params![kind.as_str(), id.as_bytes(), now.as_microsecond()],
             |row| record(kind, row),
@@ -65,11 +77,12 @@ pub(crate) fn page(
     let limit = limit.clamp(1, 1000);
     // One more than asked for tells whether more follow.
     let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut statement = connection.prepare_cached(
-        "SELECT id, revision, expires_at, value FROM records
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT id, revision, expires_at, value FROM {}
          WHERE kind = ?1 AND id >= ?2 AND id < ?3 AND (expires_at IS NULL OR expires_at > ?4)
          ORDER BY id LIMIT ?5",
-    )?;
+        table(kind)
+    ))?;
     let rows = statement.query_map(
         params![
             kind.as_str(),
@@ -94,10 +107,11 @@ pub(crate) fn count(
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached(
-            "SELECT COUNT(*) FROM records
+        .prepare_cached(&format!(
+            "SELECT COUNT(*) FROM {}
              WHERE kind = ?1 AND id >= ?2 AND id < ?3 AND (expires_at IS NULL OR expires_at > ?4)",
-        )?
+            table(kind)
+        ))?
         .query_row(
             params![kind.as_str(), range.first, range.end, now.as_microsecond()],
             |row| row.get::<_, i64>(0),
@@ -145,7 +159,10 @@ pub(crate) fn remove(
         Some(revision) if revision != seen => Ok(Outcome::Conflict),
         Some(_) => {
             connection
-                .prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?
+                .prepare_cached(&format!(
+                    "DELETE FROM {} WHERE kind = ?1 AND id = ?2",
+                    table(kind)
+                ))?
                 .execute(params![kind.as_str(), id.as_bytes()])?;
             Ok(Outcome::Done)
         }
@@ -155,12 +172,16 @@ pub(crate) fn remove(
 
 /// Deletes some of the records that expired before this time.
 pub(crate) fn purge(connection: &Connection, expired_before: Timestamp) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM records WHERE (kind, id) IN
-             (SELECT kind, id FROM records WHERE expires_at < ?1 ORDER BY expires_at LIMIT 100)",
-        )?
-        .execute([expired_before.as_microsecond()])
+    let mut purged = 0;
+    for table in [RECORDS, LOGS] {
+        purged += connection
+            .prepare_cached(&format!(
+                "DELETE FROM {table} WHERE (kind, id) IN
+                 (SELECT kind, id FROM {table} WHERE expires_at < ?1 ORDER BY expires_at LIMIT 100)"
+            ))?
+            .execute([expired_before.as_microsecond()])?;
+    }
+    Ok(purged)
 }
 
 fn current(
@@ -170,10 +191,11 @@ fn current(
     now: Timestamp,
 ) -> rusqlite::Result<Option<Revision>> {
     connection
-        .prepare_cached(
-            "SELECT revision FROM records
+        .prepare_cached(&format!(
+            "SELECT revision FROM {}
              WHERE kind = ?1 AND id = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
-        )?
+            table(kind)
+        ))?
         .query_row(
             params![kind.as_str(), id.as_bytes(), now.as_microsecond()],
             |row| row.get(0).map(Revision),
@@ -183,7 +205,10 @@ fn current(
 
 fn write(connection: &Connection, record: &Record) -> rusqlite::Result<Outcome> {
     connection
-        .prepare_cached("REPLACE INTO records (kind, id, revision, expires_at, value) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .prepare_cached(&format!(
+            "REPLACE INTO {} (kind, id, revision, expires_at, value) VALUES (?1, ?2, ?3, ?4, ?5)",
+            table(record.kind)
+        ))?
         .execute(params![
             record.kind.as_str(),
             record.id.as_bytes(),

@@ -16,7 +16,7 @@ const MIGRATIONS: &[&str] = &[
     // Ids are BLOBs: they compare by their bytes, and a bound past a prefix need not be UTF-8.
     //
     // WITHOUT ROWID keeps the records themselves in the order of their ids, so that a page is one walk
-    // over neighbouring leaves. The value comes last: what a write looks at never lies on an overflow page.
+    // over neighbouring leaves.
     "CREATE TABLE records (
          kind TEXT NOT NULL,
          id BLOB NOT NULL,
@@ -26,6 +26,20 @@ const MIGRATIONS: &[&str] = &[
          PRIMARY KEY (kind, id)
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;",
+    // In a table without ROWID whatever searches for an id reads the whole of each record that it is compared with,
+    // and those of logs have hundreds of kilobytes. Here it compares entries of the index, and what a write looks at
+    // stands before the value, on no overflow page.
+    "CREATE TABLE logs (
+         kind TEXT NOT NULL,
+         id BLOB NOT NULL,
+         revision BLOB NOT NULL,
+         expires_at INTEGER, -- microseconds since 1970
+         value BLOB NOT NULL,
+         UNIQUE (kind, id)
+     ) STRICT;
+     CREATE INDEX logs_by_expiry ON logs (expires_at) WHERE expires_at IS NOT NULL;
+     INSERT INTO logs SELECT kind, id, revision, expires_at, value FROM records WHERE kind IN ('audit', 'error-log');
+     DELETE FROM records WHERE kind IN ('audit', 'error-log');",
 ];
 
 /// How long to wait for another process's lock.

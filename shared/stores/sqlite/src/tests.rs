@@ -429,6 +429,8 @@ const VERSION_1: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;
     INSERT INTO records VALUES ('key', x'6964', x'01010101010101010101010101010101', NULL, x'76616c7565');
+    INSERT INTO records VALUES
+        ('audit', CAST('20260102T03.w.1' AS BLOB), x'02020202020202020202020202020202', NULL, x'76616c7565');
     PRAGMA application_id = 0x4b455957;
     PRAGMA user_version = 1;";
 
@@ -448,6 +450,18 @@ async fn every_released_schema_is_brought_up_to_date() {
             .await
             .unwrap();
         assert_eq!(found, Some(record("id", 1)));
+        let event = Record {
+            kind: Kind::Audit,
+            ..record("20260102T03.w.1", 2)
+        };
+        let page = table.page(Kind::Audit, "20260102T03", None, 10).await;
+        assert_eq!(page.unwrap().records, [event]);
+        // It is moved, not copied.
+        let rows = "SELECT (SELECT count(*) FROM records), (SELECT count(*) FROM logs)";
+        let rows = Connection::open(&path)
+            .unwrap()
+            .query_row(rows, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(rows.unwrap(), (1, 1));
     }
 }
 
@@ -459,20 +473,25 @@ async fn long_expired_records_are_deleted() {
     let rows = || -> i64 {
         let connection = Connection::open(folder.path().join("table")).unwrap();
         connection
-            .query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+            .query_row(
+                "SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM logs)",
+                [],
+                |row| row.get(0),
+            )
             .unwrap()
     };
     let expires_at = Some(Timestamp::from_second(60).unwrap());
-    table
-        .put_new(&Record {
+    for kind in [Kind::Key, Kind::Audit] {
+        let expiring = Record {
+            kind,
             expires_at,
-            ..record("expiring", 1)
-        })
-        .await
-        .unwrap();
+            ..record("19700101T00.expiring", 1)
+        };
+        table.put_new(&expiring).await.unwrap();
+    }
     clock.advance(Duration::from_secs(3_600));
     table.put_new(&record("a", 1)).await.unwrap();
-    assert_eq!(rows(), 2, "a clock that jumped ahead destroys nothing yet");
+    assert_eq!(rows(), 3, "a clock that jumped ahead destroys nothing yet");
     clock.advance(Duration::from_secs(24 * 3_600));
     table.put_new(&record("b", 1)).await.unwrap();
     assert_eq!(rows(), 2, "a and b");

@@ -1,0 +1,192 @@
+//! What the log has of spans. Every request has one, of which most are never read: no line is logged in them.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::span::Record;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, FormattedFields};
+
+/// Writes a span's fields as a JSON object, one after the other. `tracing-subscriber` itself makes a tree of values of them
+/// first.
+pub(crate) struct SpanFields;
+
+impl<'w> FormatFields<'w> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        Object::begin(writer)?.with(fields)
+    }
+
+    fn add_fields(
+        &self,
+        current: &'w mut FormattedFields<Self>,
+        fields: &Record<'_>,
+    ) -> fmt::Result {
+        if current.fields.pop().is_none() {
+            return self.format_fields(current.as_writer(), fields);
+        }
+        let separator = if current.fields.ends_with('{') {
+            ""
+        } else {
+            ","
+        };
+        Object {
+            writer: current.as_writer(),
+            separator,
+            written: Ok(()),
+        }
+        .with(fields)
+    }
+}
+
+/// An object whose end is missing.
+struct Object<'w> {
+    writer: Writer<'w>,
+    separator: &'static str,
+    written: fmt::Result,
+}
+
+impl<'w> Object<'w> {
+    fn begin(mut writer: Writer<'w>) -> Result<Self, fmt::Error> {
+        writer.write_char('{')?;
+        Ok(Self {
+            writer,
+            separator: "",
+            written: Ok(()),
+        })
+    }
+
+    fn with(mut self, fields: impl RecordFields) -> fmt::Result {
+        fields.record(&mut self);
+        self.written?;
+        self.writer.write_char('}')
+    }
+
+    fn write(&mut self, field: &Field, value: impl serde::Serialize) {
+        self.written = self.written.and_then(|()| {
+            let text = |value: serde_json::Result<String>| value.map_err(|_| fmt::Error);
+            let (name, value) = (
+                text(serde_json::to_string(field.name()))?,
+                text(serde_json::to_string(&value))?,
+            );
+            write!(self.writer, "{}{name}:{value}", self.separator)
+        });
+        self.separator = ",";
+    }
+}
+
+impl Visit for Object<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// The span of the line that is logged in it.
+    fn logged(act: impl FnOnce()) -> Value {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .fmt_fields(SpanFields)
+            .with_writer(lines.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = lines.0.lock().unwrap();
+        let line: Value = serde_json::from_slice(&text).unwrap();
+        line["span"].clone()
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_its_span() {
+        let nothing: Option<&str> = None;
+        let span = logged(|| {
+            let span = tracing::info_span!(
+                "request",
+                text = "a \"quoted\"\n\u{1}é",
+                number = -3,
+                large = u64::MAX,
+                truth = true,
+                shown = %"x y",
+                debugged = ?Some(1),
+                nothing
+            );
+            span.in_scope(|| tracing::info!("here"));
+        });
+        assert_eq!(
+            span,
+            json!({
+                "name": "request", "text": "a \"quoted\"\n\u{1}é", "number": -3, "large": u64::MAX, "truth": true,
+                "shown": "x y", "debugged": "Some(1)"
+            })
+        );
+    }
+
+    #[test]
+    fn fields_can_come_later() {
+        for first in [None, Some("a")] {
+            let span = logged(|| {
+                let span = tracing::info_span!("request", first, second = tracing::field::Empty);
+                span.record("second", "b");
+                span.in_scope(|| tracing::info!("here"));
+            });
+            let mut expected = json!({"name": "request", "second": "b"});
+            if let Some(first) = first {
+                expected["first"] = first.into();
+            }
+            assert_eq!(span, expected);
+        }
+    }
+
+    #[test]
+    fn a_span_may_have_none() {
+        let span = logged(|| tracing::info_span!("bare").in_scope(|| tracing::info!("here")));
+        assert_eq!(span, json!({"name": "bare"}));
+    }
+}
