@@ -52,16 +52,12 @@ const OPEN_TARGET: f64 = 40.0;
 pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let folder = tempfile::tempdir()?;
     let data_dir = folder.path().join("data");
-    let keyway = Keyway::start_with(
-        &data_dir,
-        &["--kes-listen", "127.0.0.1:0", "--kes-admin-identity", ADMIN],
-    )?;
-    let address = keyway.said("kes")?;
+    let (keyway, address) = start(&data_dir)?;
     let pki = Pki(data_dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let client = pki.client(address.parse()?)?;
+    let client = pki.client(address)?;
     let call = |path: &str, body: Option<&Value>| -> Fallible<Value> {
         let answer = runtime.block_on(client.call("POST", path, body));
         if answer.status != 200 {
@@ -114,7 +110,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
                 };
                 let (mut ours, mut bare) = (Vec::new(), Vec::new());
                 for _ in 0..ROUNDS {
-                    ours.push(side(&address, keyway.pid())?);
+                    ours.push(side(&address.to_string(), keyway.pid())?);
                     bare.push(side(&reference.address, reference.pid())?);
                 }
                 tell(report, operation, protocol, connections, &ours, &bare)?;
@@ -122,8 +118,20 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
         }
     }
     policy(report)?;
-    many_connections(report, &keyway, address.parse()?, &pki)?;
-    keyway.stop()
+    keyway.stop()?;
+    for protocol in PROTOCOLS {
+        many_connections(report, &folder.path().join(protocol), protocol)?;
+    }
+    Ok(())
+}
+
+fn start(data_dir: &Path) -> Fallible<(Server, SocketAddr)> {
+    let keyway = Keyway::start_with(
+        data_dir,
+        &["--kes-listen", "127.0.0.1:0", "--kes-admin-identity", ADMIN],
+    )?;
+    let address = keyway.said("kes")?.parse()?;
+    Ok((keyway, address))
 }
 
 fn path_text(path: &Path) -> Fallible<&str> {
@@ -196,43 +204,43 @@ fn policy(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Memory with connections that were used and stay open.
-fn many_connections(
-    report: &mut Report,
-    keyway: &Server,
-    address: SocketAddr,
-    pki: &Pki,
-) -> Fallible<()> {
+/// Memory of a server whose clients each have sent a request, and stay connected.
+fn many_connections(report: &mut Report, data_dir: &Path, protocol: &str) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // After all that was served before: what a server has in the end, not at its best.
+    let (keyway, address) = start(data_dir)?;
+    let pki = Pki(data_dir.to_owned());
     let before = keyway.memory("VmRSS")?;
     let open = LocalSet::new().block_on(&runtime, async {
-        let connector = pki.connector("h2")?;
+        let connector = pki.connector(protocol)?;
         let mut open = Vec::with_capacity(OPEN);
-        for _ in 0..OPEN {
+        for n in 0..OPEN {
             let stream = connect(&connector, address).await?;
-            let mut sender = Sender::over(stream, "h2").await?;
-            sender.send("/v1/key/generate/bench", Bytes::new()).await?;
+            let mut sender = Sender::over(stream, protocol).await?;
+            let path = match n {
+                0 => "/v1/key/create/bench",
+                _ => "/v1/key/generate/bench",
+            };
+            sender.send(path, Bytes::new()).await?;
             open.push(sender);
         }
         Fallible::Ok(open)
     })?;
     let after = keyway.memory("VmRSS")?;
     println!(
-        "\nMemory with {OPEN} open connections (mutual TLS, h2, each used once): {after:.1} MB, {before:.1} MB before \
+        "\nMemory with {OPEN} open connections (mutual TLS, {protocol}, each used once): {after:.1} MB, {before:.1} MB before \
          (target <= {OPEN_TARGET}, ratio {:.2})",
         after / OPEN_TARGET
     );
     report.at_most(
-        format!("memory with {OPEN} open connections"),
+        format!("memory with {OPEN} open connections, {protocol}"),
         after,
         OPEN_TARGET,
         " MB",
     );
     drop(open);
-    Ok(())
+    keyway.stop()
 }
 
 /// The folder with the certificate and key that the server made for itself.
