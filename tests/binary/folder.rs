@@ -145,14 +145,14 @@ async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
     let options = ServerOptions::default();
     options.start(folder.path()).await.stop().await;
     let table = folder.path().join("keyway.db");
-    let set = |pragma: &str, value: i64| {
-        let connection = rusqlite::Connection::open(&table).unwrap();
-        connection.pragma_update(None, pragma, value).unwrap();
-    };
-    for (pragma, wrong, right, words) in [
-        ("user_version", 99, 1, "run the newer release"),
-        ("application_id", 1, 0x4b45_5957, "not a Keyway table"),
+    let open = || rusqlite::Connection::open(&table).unwrap();
+    let set = |pragma: &str, value: i64| open().pragma_update(None, pragma, value).unwrap();
+    for (pragma, wrong, words) in [
+        ("user_version", 99, "run the newer release"),
+        ("application_id", 1, "not a Keyway table"),
     ] {
+        let right = open().pragma_query_value(None, pragma, |row| row.get(0));
+        let right: i64 = right.unwrap();
         set(pragma, wrong);
         let before = everything(folder.path());
         let (code, stderr) = options.fail(folder.path()).await;
