@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+use bytes::Bytes;
+use keyway_dialect_kes::{IdentityOf, Proven};
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::keys::{Deletion, DeletionWindow, HmacKey, KeyId, NewImport};
 use keyway_domain::ports::Kind;
 use keyway_domain::{Algorithm, Key256};
-use keyway_tests::{Answer, KES_ADMIN, MemorySite};
+use keyway_http::{ClientCertificate, Peer, Request};
+use keyway_tests::{Answer, KES_ADMIN, KesIdentity, MemorySite};
 use serde_json::{Value, json};
 
 /// Status, the headers that a client may look at, and the body to the byte.
@@ -1316,4 +1319,51 @@ async fn listings() {
             .status,
         200
     );
+}
+
+/// A request of a connection that has shown this chain of certificates.
+fn shown(chain: &[&[u8]]) -> Request {
+    let chain = chain.iter().map(|one| Bytes::copy_from_slice(one));
+    let mut peer = Peer::new([127, 0, 0, 1].into(), true);
+    peer.client_certificate = Some(ClientCertificate::Der(chain.collect()));
+    Request {
+        method: http::Method::GET,
+        raw_path: "/version".to_owned(),
+        raw_query: String::new(),
+        headers: http::HeaderMap::new(),
+        body: Bytes::new(),
+        peer,
+    }
+}
+
+#[test]
+fn a_certificate_that_was_read_before_is_found_by_all_of_its_bytes() {
+    let proven = Proven::new(None);
+    let of = |chain: &[&[u8]]| proven.identity(&shown(chain)).ok();
+    let (one, two) = (KesIdentity::ecdsa(), KesIdentity::ecdsa());
+    let certificate = |of: &KesIdentity| of.certificate().to_vec();
+    for _ in 0..2 {
+        for who in [&one, &two] {
+            let found = of(&[&certificate(who)]).unwrap();
+            assert_eq!(found.as_str(), who.name());
+        }
+        // One that differs in any byte is another one, or none.
+        for at in 0..certificate(&one).len() {
+            let mut other = certificate(&one);
+            other[at] ^= 1;
+            let kept = Proven::new(None);
+            let afresh = kept.identity(&shown(&[&other])).ok();
+            assert_eq!(of(&[&other]), afresh, "byte {at}");
+        }
+        // What is shown besides counts too.
+        assert_eq!(of(&[&certificate(&one), &certificate(&two)]), None);
+        assert_eq!(of(&[&certificate(&one), b"no certificate"]), None);
+        assert_eq!(of(&[]), None);
+    }
+    // However many come, each is who it is.
+    for _ in 0..1100 {
+        let who = KesIdentity::ecdsa();
+        assert_eq!(of(&[&certificate(&who)]).unwrap().as_str(), who.name());
+    }
+    assert_eq!(of(&[&certificate(&one)]).unwrap().as_str(), one.name());
 }

@@ -260,6 +260,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let upkeep = tokio::spawn(keep_up(server));
     serve_all(listeners, &Bounds::default(), stop).await;
     upkeep.abort();
+    // Nobody hears it only if a sweep has panicked.
     stop_sweeping.send(()).ok();
     if tokio::time::timeout(SWEEP_GRACE, janitor).await.is_err() {
         tracing::warn!("the janitor was still at work");

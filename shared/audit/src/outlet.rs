@@ -53,10 +53,12 @@ impl Outlet {
             return out;
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a panic left behind was tried, and is not there for sure.
+        self.failed.fetch_max(writer.writing, Ordering::Release);
+        self.tried.fetch_max(writer.writing, Ordering::Release);
         if let Some(out) = self.was_tried(line) {
             return out;
         }
-        self.failed.fetch_max(writer.writing, Ordering::Release);
         writer.buffer.clear();
         let last = take(&mut writer.buffer);
         writer.writing = last;
@@ -91,5 +93,51 @@ impl Writer {
         self.output.flush()?;
         self.is_torn = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Panics amid the first write.
+    #[derive(Clone, Default)]
+    struct Panics(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Panics {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(!text.is_empty() || text.write(b"o").is_err(), "amid a line");
+            text.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_panic_cut_off_do_not_count_as_written() {
+        let output = Panics::default();
+        let outlet = Outlet::new(Box::new(output.clone()));
+        let write = |line, text: &'static [u8], last| {
+            outlet.write_up_to(line, |buffer| {
+                buffer.extend_from_slice(text);
+                last
+            })
+        };
+        let cut_off = AssertUnwindSafe(|| write(1, b"one\ntwo\n", 2));
+        assert!(catch_unwind(cut_off).is_err());
+        assert!(matches!(write(2, b"", 2), Out::No), "the second was in it");
+        assert!(matches!(write(3, b"three\n", 3), Out::Tried(Ok(()))));
+        assert!(matches!(write(3, b"", 3), Out::Yes));
+        assert!(matches!(write(1, b"", 3), Out::No));
+        assert_eq!(
+            *output.0.lock().unwrap_or_else(PoisonError::into_inner),
+            b"o\nthree\n"
+        );
     }
 }

@@ -50,12 +50,7 @@ impl Scene {
     /// Every line that the table has.
     async fn kept(&self) -> Vec<String> {
         let page = self.table.page(Kind::Audit, "20260102T03", None, 100).await;
-        let records = page.unwrap().records;
-        let text = records
-            .iter()
-            .map(|record| std::str::from_utf8(&record.value).unwrap());
-        let lines = text.flat_map(|text| text.lines().map(str::to_owned));
-        lines.collect()
+        weather::lines(&page.unwrap().records)
     }
 }
 

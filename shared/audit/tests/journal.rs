@@ -159,12 +159,7 @@ impl Scene {
 
     /// Every line that the table has.
     async fn kept(&self) -> Vec<String> {
-        let records = self.records().await;
-        let lines = records.iter().flat_map(|record| {
-            let text = std::str::from_utf8(&record.value).unwrap();
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
-        });
-        lines.collect()
+        weather::lines(&self.records().await)
     }
 
     fn writes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Every request is counted and timed.
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use keyway_http::{Answered, Class, Unwitnessed, Witness};
+use keyway_http::{Answered, Unwitnessed, Witness};
 
 use crate::Metrics;
 
@@ -39,11 +39,6 @@ impl Witness for Metrics {
         if dialect == KES {
             self.of_kes.active.inc();
         }
-    }
-
-    /// Figures stand in nobody's way.
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
-        ready(Ok(())).boxed()
     }
 
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Class, Unwitnessed, Witness};
+use keyway_http::{Answered, Unwitnessed, Witness};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -153,11 +153,6 @@ impl Extractor for Traceparent<'_> {
 }
 
 impl Witness for Traces {
-    /// Spans stand in nobody's way.
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
-        ready(Ok(())).boxed()
-    }
-
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
         self.told(told);
         ready(Ok(())).boxed()

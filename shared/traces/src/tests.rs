@@ -3,7 +3,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use keyway_http::{Operation, Subject, TraceHeaders};
+use keyway_http::{Class, Operation, Subject, TraceHeaders};
 use keyway_testkit::FixedClock;
 use opentelemetry::{SpanId, TraceId};
 use opentelemetry_sdk::error::OTelSdkResult;

@@ -15,6 +15,8 @@ pub(crate) struct Weather {
     pub(crate) fails: AtomicBool,
     pub(crate) hangs: AtomicBool,
     writes: AtomicUsize,
+    /// How many pages were read.
+    pub(crate) pages: AtomicUsize,
 }
 
 impl Weather {
@@ -24,6 +26,7 @@ impl Weather {
             fails: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             writes: AtomicUsize::new(0),
+            pages: AtomicUsize::new(0),
         }
     }
 
@@ -55,6 +58,7 @@ impl TableReader for Weather {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
+        self.pages.fetch_add(1, Ordering::Relaxed);
         self.table.page(kind, prefix, after, limit).await
     }
 }
@@ -80,4 +84,12 @@ impl TableWriter for Weather {
     async fn remove(&self, _: Kind, _: &str, _: Revision) -> Result<(), StoreError> {
         Err(StoreError::Conflict)
     }
+}
+
+/// The lines that records of a log hold.
+pub(crate) fn lines(records: &[Record]) -> Vec<String> {
+    let texts = records
+        .iter()
+        .map(|record| std::str::from_utf8(&record.value).unwrap());
+    texts.flat_map(str::lines).map(str::to_owned).collect()
 }
