@@ -1,7 +1,7 @@
 //! Writing the log.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,8 @@ use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
 use keyway_http::{Answered, Class, Context, Stopwatch, Unwitnessed, Witness};
 use tokio::sync::{Notify, broadcast};
 
-use crate::chain::Chain;
 use crate::hex;
+use crate::lines::{Line, Lines};
 use crate::outlet::{Out, Outlet};
 use crate::table::{self, AuditTable};
 
@@ -67,10 +67,6 @@ const BATCH_BYTES: usize = 256 << 10;
 const BATCH_AGE: Duration = Duration::from_millis(250);
 /// So many events wait for a table that fails. Later ones are not in it, and it is said which.
 const MOST_WAITING: usize = 16_384;
-/// Of strangers, one event in so long a time is in the table.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// And the number of the others comes this often.
-const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// A record's last event is no later than this after its first, so that whoever looks for an event knows where.
 pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
 /// What has failed is not tried again sooner.
@@ -126,32 +122,6 @@ struct Batch {
     end: u64,
 }
 
-struct Line {
-    text: Arc<str>,
-    seq: u64,
-    time: Timestamp,
-}
-
-/// What has been written and what waits for the table.
-struct Lines {
-    own: Chain,
-    strangers: Chain,
-    /// How many lines there are so far.
-    count: u64,
-    /// Those of them that have not been written out.
-    unwritten: Vec<u8>,
-    waiting: VecDeque<Line>,
-    waiting_bytes: usize,
-    /// When the oldest of those that wait came.
-    waiting_since: Duration,
-    /// The first and last of those that did not fit.
-    lost: Option<(u64, u64)>,
-    sampled: Option<Duration>,
-    /// The requests of strangers that are not in the table, by what became of them.
-    counted: BTreeMap<&'static str, u64>,
-    counted_since: Duration,
-}
-
 /// An event that is on its way.
 #[derive(Clone, Copy, Default)]
 struct Noted {
@@ -176,29 +146,16 @@ impl Journal {
         let mut drawn = [0; 8];
         random.fill(&mut drawn)?;
         let writer = hex(&drawn);
-        let strangers = format!("{writer}-strangers");
-        let counted_since = clock.monotonic();
+        let lines = Mutex::new(Lines::begin(writer.clone(), clock.monotonic()));
         Ok(Self {
-            writer: writer.clone(),
+            writer,
             table,
             clock,
             random,
             settings,
             outlet: Outlet::new(output),
             in_flight: AtomicUsize::new(0),
-            lines: Mutex::new(Lines {
-                own: Chain::begin(writer),
-                strangers: Chain::begin(strangers),
-                count: 0,
-                unwritten: Vec::new(),
-                waiting: VecDeque::new(),
-                waiting_bytes: 0,
-                waiting_since: Duration::ZERO,
-                lost: None,
-                sampled: None,
-                counted: BTreeMap::new(),
-                counted_since,
-            }),
+            lines,
             writing: tokio::sync::Mutex::new(None),
             durable: AtomicU64::new(0),
             is_proven: AtomicBool::new(false),
@@ -580,74 +537,6 @@ fn shortened(text: &str) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
-}
-
-impl Lines {
-    /// The event's number and line.
-    fn chain(&mut self, event: Event<'_>) -> Option<(u64, Arc<str>)> {
-        let begin = self.unwritten.len();
-        let seq = said(self.own.add(event, &mut self.unwritten));
-        let text = self.line(begin, seq.is_some())?;
-        Some((seq?, text))
-    }
-
-    fn chain_stranger(&mut self, event: Event<'_>) -> Option<Arc<str>> {
-        let begin = self.unwritten.len();
-        let seq = said(self.strangers.add(event, &mut self.unwritten));
-        self.line(begin, seq.is_some())
-    }
-
-    /// The line that was just added.
-    fn line(&mut self, begin: usize, is_whole: bool) -> Option<Arc<str>> {
-        let added = self.unwritten.get(begin..).unwrap_or_default();
-        let text = std::str::from_utf8(added).ok().filter(|_| is_whole);
-        let Some(text) = text.and_then(|text| text.strip_suffix('\n')).map(Arc::from) else {
-            self.unwritten.truncate(begin);
-            return None;
-        };
-        self.count += 1;
-        Some(text)
-    }
-
-    /// Hands over what was not written out, in exchange for an empty buffer. Gives the number of the last line.
-    fn unwritten(&mut self, buffer: &mut Vec<u8>) -> u64 {
-        std::mem::swap(&mut self.unwritten, buffer);
-        self.count
-    }
-
-    fn is_sampled(&mut self, now: Duration) -> bool {
-        let is_due = self
-            .sampled
-            .is_none_or(|last| now.saturating_sub(last) >= SAMPLE_EVERY);
-        if is_due {
-            self.sampled = Some(now);
-        }
-        is_due
-    }
-
-    /// How many requests of strangers are not in the table, when it is time to say so.
-    fn summary(&mut self, now: Duration) -> Option<BTreeMap<String, u64>> {
-        let is_due = now.saturating_sub(self.counted_since) >= SUMMARY_EVERY
-            || self.counted_since == Duration::ZERO;
-        if self.counted.is_empty() || !is_due {
-            return None;
-        }
-        self.counted_since = now;
-        let counted = std::mem::take(&mut self.counted);
-        Some(
-            counted
-                .into_iter()
-                .map(|(outcome, count)| (outcome.to_owned(), count))
-                .collect(),
-        )
-    }
-}
-
-/// An event is strings and numbers, so it can always be encoded; if not, it is said, and taken for not written.
-fn said(encoded: Result<u64, serde_json::Error>) -> Option<u64> {
-    encoded
-        .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
-        .ok()
 }
 
 /// A request that has begun, until it is answered or nobody waits for that.

@@ -11,6 +11,7 @@ mod deeds;
 mod errors;
 mod follow;
 mod journal;
+mod lines;
 mod outlet;
 mod reading;
 mod table;
