@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use keyway_domain::ports::Kind;
 use keyway_tests::{Server, ServerOptions};
 use serde_json::Value;
 
-use crate::{create, eventually, folder, generate};
+use crate::{create, eventually, folder, generate, logged};
 
 /// Runs `keyway audit` over the folder.
 async fn audit(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -217,14 +218,7 @@ async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_of
         let (code, log, _) = server.stop().await;
         assert_eq!(code, Some(0));
         assert!(log.contains("has no admin"), "{log}");
-        let table = rusqlite::Connection::open(folder.path().join("keyway.db")).unwrap();
-        let mut rows = table
-            .prepare("SELECT value FROM logs WHERE kind = 'error-log'")
-            .unwrap();
-        let values = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-        let values: Vec<_> = values
-            .map(|value| String::from_utf8(value.unwrap()).unwrap())
-            .collect();
+        let values = logged(folder.path(), Kind::ErrorLog);
         assert_eq!(values.len(), expected, "{auditing}: {values:?}");
         assert!(values.iter().all(|text| text.contains("has no admin")));
     }

@@ -36,6 +36,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use keyway_domain::ports::{Kind, Record, Revision};
 use keyway_tests::{Answer, Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -51,6 +52,25 @@ fn folder() -> TempDir {
 /// A folder inside of it that is not there yet.
 fn data_dir(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
+}
+
+/// What the records of a log hold, which are compressed.
+fn logged(data_dir: &Path, kind: Kind) -> Vec<String> {
+    let table = rusqlite::Connection::open(data_dir.join("keyway.db")).unwrap();
+    let mut rows = table
+        .prepare("SELECT value FROM logs WHERE kind = ?1")
+        .unwrap();
+    let values = rows.query_map([kind.as_str()], |row| row.get(0)).unwrap();
+    let text = |value| {
+        keyway_audit::text(&Record {
+            kind,
+            id: String::new(),
+            revision: Revision([0; 16]),
+            value,
+            expires_at: None,
+        })
+    };
+    values.map(|value| text(value.unwrap())).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose};
-use keyway_domain::ports::SecretStore;
+use keyway_domain::ports::{Kind, SecretStore};
 use keyway_secrets_file::FileSecrets;
 use keyway_testkit::SeededRandom;
 use keyway_tests::{KesClient, Server, ServerOptions, Signer};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::kes;
 use crate::raw::{Http2, presigned_get, signed_by};
-use crate::{access_key_by, data_dir, folder, on, shown_root, signer};
+use crate::{access_key_by, data_dir, folder, logged, on, shown_root, signer};
 
 /// What must be nowhere, by the names that failures call it.
 type Secrets = Vec<(String, Vec<u8>)>;
@@ -120,7 +120,16 @@ fn the_scanner_finds_every_form_at_any_place() {
     }
 }
 
-/// Every file below the folder.
+/// Every file below a data folder, and what its logs hold uncompressed.
+fn kept(data_dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut kept = files(data_dir);
+    let audit = logged(data_dir, Kind::Audit).concat();
+    assert!(audit.contains("{\"audit\":1"), "{audit}");
+    let errors = logged(data_dir, Kind::ErrorLog).concat();
+    kept.push(("the logs".into(), (audit + &errors).into_bytes()));
+    kept
+}
+
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -302,7 +311,7 @@ async fn life(passphrase: Option<&str>) {
         blob,
         plaintext,
     } = use_all(&server, &root, &keys).await;
-    let running = files(&data_dir);
+    let running = kept(&data_dir);
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0));
 
@@ -340,7 +349,7 @@ async fn life(passphrase: Option<&str>) {
         names.contains(&&data_dir.join("keyway.db-wal")),
         "{names:?}"
     );
-    for (path, content) in running.iter().chain(&files(&data_dir)) {
+    for (path, content) in running.iter().chain(&kept(&data_dir)) {
         let expected = if *path == keyring_file {
             &in_the_keyring
         } else {
@@ -511,7 +520,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
     let figures = server.send(figures).await.unwrap();
     assert_eq!(figures.status, 200);
     let of_kes = admin.call("GET", "/v1/metrics", None).await;
-    let running = files(&data_dir);
+    let running = kept(&data_dir);
     let (_, log, stderr) = server.stop().await;
     let secrets: Secrets = CANARIES
         .iter()
@@ -535,7 +544,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
     }
     // The audit log is in both, and has each of them.
     assert!(log.matches("{\"audit\":1").count() > sent);
-    for (path, content) in running.iter().chain(&files(&data_dir)) {
+    for (path, content) in running.iter().chain(&kept(&data_dir)) {
         assert_eq!(scanner.find(content), nothing, "{}", path.display());
     }
 }
@@ -572,7 +581,7 @@ async fn a_panic_tells_nothing_of_what_was_in_reach() {
         .body(bytes::Bytes::new())
         .unwrap();
     let figures = server.send(figures).await.unwrap();
-    let running = files(&data_dir);
+    let running = kept(&data_dir);
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0), "{stderr}");
     // Each was one, and where it was meant to be; those of the task and the thread also where they are waited for.
@@ -608,7 +617,7 @@ async fn a_panic_tells_nothing_of_what_was_in_reach() {
         assert_eq!(scanner.find(content), nothing, "{what}");
     }
     let keyring = data_dir.join("secrets").join("root-keyring.secret");
-    for (path, content) in running.iter().chain(&files(&data_dir)) {
+    for (path, content) in running.iter().chain(&kept(&data_dir)) {
         // Which has no passphrase.
         if *path != keyring {
             assert_eq!(scanner.find(content), nothing, "{}", path.display());

@@ -99,11 +99,7 @@ impl Span {
     async fn lines(&self, mut each: impl FnMut(&str) + Send) -> anyhow::Result<()> {
         let ports = self.place.open().await?.reading();
         let log = TableLog::new(ports.table, ports.clock, 0);
-        let each = |record: Record| {
-            String::from_utf8_lossy(&record.value)
-                .lines()
-                .for_each(&mut each)
-        };
+        let each = |record: Record| keyway_audit::text(&record).lines().for_each(&mut each);
         log.records(Kind::Audit, self.since, self.until, each)
             .await
             .context("the table")

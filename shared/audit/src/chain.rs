@@ -10,6 +10,29 @@ use crate::hex;
 /// What the first event of a writer names as the one before.
 pub const FIRST_PREV: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
+/// What an event begins with before it has its place in a chain.
+const UNPLACED: &str = r#"{"audit":1,"time":"","writer":"","seq":0,"prev":"""#;
+
+/// All of an event that does not depend on its place in a chain: the end of its line. So most of the work is done before
+/// anybody has to wait for the chain.
+///
+/// # Errors
+/// An event is strings and numbers, which can always be encoded.
+pub(crate) fn unplaced(event: Event<'_>) -> Result<String, serde_json::Error> {
+    let event = Event {
+        audit: FORMAT,
+        time: Cow::Borrowed(""),
+        writer: Cow::Borrowed(""),
+        seq: 0,
+        prev: Cow::Borrowed(""),
+        hash: None,
+        ..event
+    };
+    let mut text = serde_json::to_string(&event)?;
+    text.replace_range(..UNPLACED.len().min(text.len()), "");
+    Ok(text)
+}
+
 /// The events of one writer.
 pub(crate) struct Chain {
     writer: String,
@@ -26,27 +49,27 @@ impl Chain {
         }
     }
 
-    pub(crate) fn writer(&self) -> &str {
-        &self.writer
-    }
-
-    /// Adds the event to the chain, and its line to `lines`. Gives its number.
-    pub(crate) fn add(
-        &mut self,
-        event: Event<'_>,
-        lines: &mut Vec<u8>,
-    ) -> Result<u64, serde_json::Error> {
+    /// Adds an event to the chain that has its place now, and its line to `lines`. Gives its number.
+    pub(crate) fn add(&mut self, time: &str, unplaced: &str, lines: &mut Vec<u8>) -> u64 {
         let seq = self.next;
         let begin = lines.len();
-        let event = Event {
-            audit: FORMAT,
-            writer: Cow::Borrowed(&self.writer),
-            seq,
-            prev: Cow::Borrowed(&self.prev),
-            hash: None,
-            ..event
-        };
-        serde_json::to_writer(&mut *lines, &event)?;
+        // As `Event` is encoded: none of these has anything to escape.
+        for part in [
+            "{\"audit\":",
+            &FORMAT.to_string(),
+            ",\"time\":\"",
+            time,
+            "\",\"writer\":\"",
+            &self.writer,
+            "\",\"seq\":",
+            &seq.to_string(),
+            ",\"prev\":\"",
+            &self.prev,
+            "\"",
+            unplaced,
+        ] {
+            lines.extend_from_slice(part.as_bytes());
+        }
         let hash = hex(&sha256(&[lines.get(begin..).unwrap_or_default()]));
         // An object ends in a brace, which makes room for the hash.
         lines.pop();
@@ -55,7 +78,7 @@ impl Chain {
         lines.extend_from_slice(b"\"}\n");
         self.prev = hash;
         self.next += 1;
-        Ok(seq)
+        seq
     }
 }
 
@@ -66,4 +89,40 @@ pub(crate) fn hash_of(event: &Event<'_>) -> Result<String, serde_json::Error> {
         ..event.clone()
     };
     Ok(hex(&sha256(&[&serde_json::to_vec(&bare)?])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_the_event_as_it_is_encoded() {
+        let event = || Event {
+            request_id: Some(Cow::Borrowed("r\"1\"")),
+            dialect: Cow::Borrowed("kes"),
+            operation: Cow::Borrowed("kms:é"),
+            status: Some(200),
+            ..Event::default()
+        };
+        let mut chain = Chain::begin("writer".to_owned());
+        let mut prev = FIRST_PREV.to_owned();
+        for seq in 0..12 {
+            let mut line = Vec::new();
+            let time = "2026-01-02T03:04:05.678Z";
+            assert_eq!(chain.add(time, &unplaced(event()).unwrap(), &mut line), seq);
+            let mut expected = Event {
+                audit: FORMAT,
+                time: Cow::Borrowed(time),
+                writer: Cow::Borrowed("writer"),
+                seq,
+                prev: Cow::Owned(prev),
+                ..event()
+            };
+            let hash = hash_of(&expected).unwrap();
+            expected.hash = Some(Cow::Borrowed(&hash));
+            let expected = serde_json::to_string(&expected).unwrap();
+            assert_eq!(String::from_utf8(line).unwrap(), expected + "\n");
+            prev = hash;
+        }
+    }
 }

@@ -10,6 +10,7 @@ use keyway_domain::ports::{Clock, Kind, Random, Record, Revision, StoreError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use crate::packed::packed;
 use crate::table::{self, AuditTable};
 
 /// Lines wait for the table this long, and a process writes no more often. Whoever follows elsewhere looks as often, and
@@ -128,7 +129,7 @@ impl ErrorLog {
             kind: Kind::ErrorLog,
             id: table::id(now, &self.writer, waiting.written),
             revision: Revision(revision),
-            value: waiting.text().into_bytes(),
+            value: packed(waiting.text().into_bytes()),
             expires_at: now.checked_add(KEPT_FOR).ok(),
         };
         match self.table.append(&record).await {

@@ -14,7 +14,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
 
 use crate::journal::{FOLLOWED, Journal};
-use crate::reading::{lines, part};
+use crate::packed::text;
+use crate::reading::part;
 use crate::table::id_time;
 
 /// Other processes' lines are looked for this often, while somebody follows.
@@ -171,7 +172,7 @@ impl Others {
                     let is_own = record.id.split('.').nth(2) == Some(self.own.as_str());
                     let is_new = known.is_some_and(|known| !known.contains(&record.id));
                     if is_new && !is_own {
-                        for line in lines(record) {
+                        for line in text(record).lines() {
                             // Nobody may be left to hear it.
                             self.lines.send(line.into()).ok();
                         }

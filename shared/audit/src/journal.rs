@@ -15,9 +15,11 @@ use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
 use keyway_http::{Answered, Class, Context, Stopwatch, Unwitnessed, Witness};
 use tokio::sync::{Notify, broadcast};
 
+use crate::chain::unplaced;
 use crate::hex;
-use crate::lines::{Line, Lines};
+use crate::lines::{BATCH_BYTES, BATCH_EVENTS, Line, Lines, Queue, Unplaced};
 use crate::outlet::{Out, Outlet};
+use crate::packed::packed;
 use crate::table::{self, AuditTable};
 
 /// What becomes of requests when the log cannot be written.
@@ -60,9 +62,6 @@ pub struct JournalSettings {
     pub flushing: Flushing,
 }
 
-/// A record of the table holds no more events than this, and not many more bytes than that.
-const BATCH_EVENTS: usize = 256;
-const BATCH_BYTES: usize = 256 << 10;
 /// Events wait for the table no longer than this.
 const BATCH_AGE: Duration = Duration::from_millis(250);
 /// So many events wait for a table that fails. Later ones are not in it, and it is said which.
@@ -71,6 +70,8 @@ const MOST_WAITING: usize = 16_384;
 pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
 /// What has failed is not tried again sooner.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// So often it is tried to write without waiting for others who do.
+const TRIES: usize = 8;
 /// Paths come from the client and may be long.
 const LONGEST_PATH: usize = 300;
 /// So many events may be read late by one who follows; later ones push out the oldest.
@@ -86,10 +87,12 @@ pub struct Journal {
     outlet: Outlet,
     /// Requests that have begun and are not answered.
     in_flight: AtomicUsize,
+    /// What has been said and is not on its way out.
+    queue: Mutex<Queue>,
     lines: Mutex<Lines>,
     /// The record that is being written. Whoever holds it writes for all who wait.
     writing: tokio::sync::Mutex<Option<Batch>>,
-    /// The table has all events before this one.
+    /// The table has all events to this one that it is to have.
     durable: AtomicU64,
     /// Whether the table has taken anything since the start.
     is_proven: AtomicBool,
@@ -118,18 +121,12 @@ pub struct JournalFigures {
 
 struct Batch {
     record: Record,
-    /// The number of the event after its last.
-    end: u64,
+    /// When the table has it, it has all events to this one.
+    event: u64,
 }
 
-/// An event that is on its way.
-#[derive(Clone, Copy, Default)]
-struct Noted {
-    seq: u64,
-    /// Which of all lines it is, from 1. `None` when there could be none.
-    line: Option<u64>,
-    is_due: bool,
-}
+/// An event that was said, by its number from 1. `None` when it could not be made a line.
+type Said = Option<u64>;
 
 impl Journal {
     /// A journal that writes to `output` and `table`. Nothing is written yet.
@@ -155,6 +152,7 @@ impl Journal {
             settings,
             outlet: Outlet::new(output),
             in_flight: AtomicUsize::new(0),
+            queue: Mutex::default(),
             lines,
             writing: tokio::sync::Mutex::new(None),
             durable: AtomicU64::new(0),
@@ -227,33 +225,25 @@ impl Journal {
         !lines.waiting.is_empty() || !lines.counted.is_empty()
     }
 
-    /// Makes the event of a request a line.
-    fn note(&self, told: &Answered<'_>) -> Noted {
-        let now = self.clock.monotonic();
-        let mut lines = self.lines();
-        if told.subject.is_known || lines.is_sampled(now) {
-            return self.add(&mut lines, now, self.event(told));
-        }
+    /// Says the event of a request.
+    fn note(&self, told: &Answered<'_>) -> Said {
         let outcome = told.error.unwrap_or("answered");
-        *lines.counted.entry(outcome).or_default() += 1;
-        let event = self.timed(self.event(told)).0;
-        let line = lines.chain_stranger(event).map(|text| {
-            self.tell(&text);
-            lines.count
-        });
-        self.work.notify_one();
-        Noted {
-            line,
-            ..Noted::default()
-        }
+        let stranger = (!told.subject.is_known).then_some(outcome);
+        self.add(self.event(told), stranger)
+    }
+
+    fn add(&self, event: Event<'_>, stranger: Option<&'static str>) -> Said {
+        let text = unplaced(event)
+            .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
+            .ok()?;
+        Some(self.queue().add(text, stranger))
     }
 
     /// Writes an event of what was done without a request, and has the table hold it.
     pub(crate) async fn note_deed(&self, event: Event<'_>) -> Result<(), Unwitnessed> {
-        let now = self.clock.monotonic();
-        let noted = self.add(&mut self.lines(), now, event);
-        let is_output = self.put_out(noted.line);
-        let flushed = self.flush(Some(noted.seq)).await;
+        let said = self.add(event, None);
+        let is_output = self.put_out(said);
+        let flushed = self.flush(said).await;
         match self.settings.strictness {
             Strictness::BestEffort => Ok(()),
             Strictness::Required if !is_output => Err(Unwitnessed),
@@ -262,58 +252,69 @@ impl Journal {
     }
 
     /// Writes an event that the log says of itself. Whether it is on the output.
-    fn say(&self, operation: &'static str) -> bool {
-        let now = self.clock.monotonic();
-        let noted = {
-            let mut lines = self.lines();
-            self.add(&mut lines, now, own_event(operation, None))
-        };
-        self.put_out(noted.line)
+    fn say(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> bool {
+        self.put_out(self.add(own_event(operation, counts), None))
     }
 
-    fn add(&self, lines: &mut Lines, now: Duration, event: Event<'_>) -> Noted {
+    /// Gives events their places, and makes them lines.
+    fn place(&self, events: Vec<Unplaced>, out: &mut Vec<u8>) {
+        let (now, time) = (self.clock.monotonic(), self.clock.now());
+        let place = Place {
+            now,
+            time,
+            text: &time.to_string(),
+        };
+        let mut lines = self.lines();
+        for event in events {
+            match event.stranger {
+                Some(outcome) if !lines.is_sampled(now) => {
+                    *lines.counted.entry(outcome).or_default() += 1;
+                    let text = lines.chain_stranger(place.text, &event.text, out);
+                    self.tell(&text);
+                    self.work.notify_one();
+                }
+                _ => self.place_own(&mut lines, &place, &event, out),
+            }
+        }
+    }
+
+    fn place_own(&self, lines: &mut Lines, at: &Place<'_>, event: &Unplaced, out: &mut Vec<u8>) {
         let is_full = lines.waiting.len() >= MOST_WAITING;
         if !is_full && let Some((first, last)) = lines.lost.take() {
             let counts = BTreeMap::from([
                 ("first_seq".to_owned(), first),
                 ("last_seq".to_owned(), last),
             ]);
-            self.add(lines, now, own_event("audit:Lost", Some(counts)));
+            if let Ok(text) = unplaced(own_event("audit:Lost", Some(counts))) {
+                let lost = Unplaced {
+                    number: event.number - 1,
+                    text,
+                    stranger: None,
+                };
+                self.place_own(lines, at, &lost, out);
+            }
         }
-        let (event, time) = self.timed(event);
-        let Some((seq, text)) = lines.chain(event) else {
-            return Noted::default();
-        };
+        let (seq, text) = lines.chain(at.text, &event.text, out);
         self.tell(&text);
         if is_full {
             let (first, _) = lines.lost.unwrap_or((seq, seq));
             lines.lost = Some((first, seq));
         } else {
             if lines.waiting.is_empty() {
-                lines.waiting_since = now;
+                lines.waiting_since = at.now;
                 self.work.notify_one();
             }
             lines.waiting_bytes += text.len();
-            lines.waiting.push_back(Line { text, seq, time });
+            lines.waiting.push_back(Line {
+                text,
+                seq,
+                event: event.number,
+                time: at.time,
+            });
         }
-        let is_much = lines.waiting.len() >= BATCH_EVENTS || lines.waiting_bytes >= BATCH_BYTES;
-        if is_much {
+        if lines.is_much() {
             self.full.notify_one();
         }
-        Noted {
-            seq,
-            line: Some(lines.count),
-            is_due: is_much || now.saturating_sub(lines.waiting_since) >= BATCH_AGE,
-        }
-    }
-
-    fn timed<'e>(&self, event: Event<'e>) -> (Event<'e>, Timestamp) {
-        let time = self.clock.now();
-        let event = Event {
-            time: Cow::Owned(time.to_string()),
-            ..event
-        };
-        (event, time)
     }
 
     /// Counts the line, and tells those who follow.
@@ -325,17 +326,37 @@ impl Journal {
         }
     }
 
-    /// Has the line of this number be on the output, with all that are not yet. Whether it is there.
-    fn put_out(&self, line: Option<u64>) -> bool {
-        let Some(line) = line else {
-            return false;
+    /// Has this event be on the output, with all that are not yet. Whether it is there.
+    fn put_out(&self, said: Said) -> bool {
+        // Who waits finds nobody busy.
+        self.try_put_out(said, true).unwrap_or(false)
+    }
+
+    /// As [`Journal::put_out`]. Who waits for others who write does something else meanwhile.
+    async fn put_out_together(&self, said: Said) -> bool {
+        for _ in 0..TRIES {
+            if let Some(is_output) = self.try_put_out(said, false) {
+                return is_output;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.put_out(said)
+    }
+
+    /// As [`Journal::put_out`]; `None` when somebody else is writing and this may not wait.
+    fn try_put_out(&self, said: Said, may_wait: bool) -> Option<bool> {
+        let Some(event) = said else {
+            return Some(false);
         };
-        let out = self
-            .outlet
-            .write_up_to(line, |buffer| self.lines().unwritten(buffer));
-        let written = match out {
-            Out::Yes => return true,
-            Out::No => return false,
+        let take = || {
+            let mut queue = self.queue();
+            (queue.take(), queue.count)
+        };
+        let make = |events, out: &mut Vec<u8>| self.place(events, out);
+        let written = match self.outlet.write_up_to(event, may_wait, take, make) {
+            Out::Yes => return Some(true),
+            Out::No => return Some(false),
+            Out::Busy => return None,
             Out::Tried(written) => written,
         };
         let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
@@ -345,18 +366,18 @@ impl Journal {
             *self.tried() = self.clock.monotonic();
             tracing::error!(%error, "the audit log cannot be written to standard output");
         }
-        written.is_ok()
+        Some(written.is_ok())
     }
 
     /// Has the table hold the event of this number and all before it; or everything that there is now.
     async fn flush(&self, up_to: Option<u64>) -> Result<(), Unwitnessed> {
         let mut writing = self.writing.lock().await;
-        // Those whose senders have gone have left lines behind.
-        let count = self.lines().count;
+        // What is about to be said goes with the rest.
+        let count = self.queue().count;
         self.put_out(Some(count));
         // What comes while this writes is for the next time: else there would be no end to it under load, and a record
         // for each few events.
-        let up_to = up_to.or_else(|| self.lines().waiting.back().map(|line| line.seq));
+        let up_to = up_to.or_else(|| self.lines().waiting.back().map(|line| line.event));
         if self.table_failed.load(Ordering::Relaxed) {
             // Those who waited while it failed do not each wait for it to fail again.
             let now = self.clock.monotonic();
@@ -367,7 +388,7 @@ impl Journal {
             *tried = now;
         }
         loop {
-            if up_to.is_some_and(|seq| self.durable.load(Ordering::Relaxed) > seq) {
+            if up_to.is_some_and(|event| self.durable.load(Ordering::Relaxed) >= event) {
                 return Ok(());
             }
             if writing.is_none() {
@@ -384,7 +405,7 @@ impl Journal {
                 *self.tried() = self.clock.monotonic();
                 return Err(Unwitnessed);
             }
-            self.durable.store(batch.end, Ordering::Relaxed);
+            self.durable.store(batch.event, Ordering::Relaxed);
             self.is_proven.store(true, Ordering::Relaxed);
             if self.table_failed.swap(false, Ordering::Relaxed) {
                 tracing::info!("the audit log can be written to the table again");
@@ -398,18 +419,16 @@ impl Journal {
         let mut revision = [0; 16];
         self.random.fill(&mut revision)?;
         let now = self.clock.monotonic();
-        let mut lines = self.lines();
-        if let Some(counts) = lines.summary(now) {
-            let noted = self.add(&mut lines, now, own_event("audit:Strangers", Some(counts)));
-            drop(lines);
-            self.put_out(noted.line);
-            lines = self.lines();
+        let counts = self.lines().summary(now);
+        if counts.is_some() {
+            self.say("audit:Strangers", counts);
         }
+        let mut lines = self.lines();
         let Some(first) = lines.waiting.front() else {
             return Ok(None);
         };
-        let (time, mut end) = (first.time, first.seq);
-        let id = table::id(time, lines.own.writer(), end);
+        let (time, mut end, mut event) = (first.time, first.seq, first.event);
+        let id = table::id(time, &self.writer, end);
         let mut value = Vec::new();
         let mut count = 0;
         while count < BATCH_EVENTS
@@ -421,7 +440,7 @@ impl Journal {
         {
             value.extend_from_slice(line.text.as_bytes());
             value.push(b'\n');
-            end = line.seq + 1;
+            (end, event) = (line.seq + 1, line.event);
             count += 1;
         }
         lines.waiting_bytes = lines.waiting_bytes.saturating_sub(value.len());
@@ -431,10 +450,10 @@ impl Journal {
                 kind: Kind::Audit,
                 id,
                 revision: Revision(revision),
-                value,
+                value: packed(value),
                 expires_at: self.expiry(time),
             },
-            end,
+            event,
         }))
     }
 
@@ -457,12 +476,12 @@ impl Journal {
                 }
                 *tried = now;
             }
-            if !self.say("audit:Resumed") {
+            if !self.say("audit:Resumed", None) {
                 return Err(Unwitnessed);
             }
         }
         if !self.is_proven.load(Ordering::Relaxed) && !self.has_work() {
-            self.say("audit:Started");
+            self.say("audit:Started", None);
         }
         if !self.is_proven.load(Ordering::Relaxed) || self.table_failed.load(Ordering::Relaxed) {
             self.flush(None).await?;
@@ -512,6 +531,18 @@ impl Journal {
         }
     }
 
+    /// Whether what waits for the table has waited long enough, or is much.
+    fn is_due(&self) -> bool {
+        let now = self.clock.monotonic();
+        let lines = self.lines();
+        let waited = now.saturating_sub(lines.waiting_since);
+        lines.is_much() || !lines.waiting.is_empty() && waited >= BATCH_AGE
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // A panic in between leaves at worst a number that was given twice, which verifying finds.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -519,6 +550,23 @@ impl Journal {
 
     fn tried(&self) -> MutexGuard<'_, Duration> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When events get their places.
+struct Place<'a> {
+    now: Duration,
+    time: Timestamp,
+    /// The same time.
+    text: &'a str,
+}
+
+/// Leaves no line behind of a request whose sender does not wait for the answer.
+struct PutOut<'a>(&'a Journal, Said);
+
+impl Drop for PutOut<'_> {
+    fn drop(&mut self) {
+        self.0.put_out(self.1);
     }
 }
 
@@ -570,21 +618,21 @@ impl Witness for Journal {
     }
 
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
-        let noted = self.note(told);
+        let said = self.note(told);
         let is_strict = self.settings.strictness == Strictness::Required;
         let is_urgent = told.subject.is_known
             && (told.operation.class == Class::Mutation || told.error.is_some());
-        let is_due = noted.is_due && self.settings.flushing == Flushing::ByRequest;
         let in_flight = InFlight(&self.in_flight);
         async move {
+            let _put_out = PutOut(self, said);
             if in_flight.are_others() {
-                // Who is about to be answered too adds a line meanwhile, and one write does for all.
+                // Who is about to be answered too says something meanwhile, and one write does for all.
                 tokio::task::yield_now().await;
             }
-            let is_output = self.put_out(noted.line);
+            let is_output = self.put_out_together(said).await;
             let flushed = if is_urgent {
-                self.flush(Some(noted.seq)).await
-            } else if is_due {
+                self.flush(said).await
+            } else if self.settings.flushing == Flushing::ByRequest && self.is_due() {
                 // What fails here is of requests that were answered. The next one is asked for first.
                 self.flush(None).await.or(Ok(()))
             } else {
@@ -600,7 +648,6 @@ impl Witness for Journal {
 
     fn abandoned(&self, told: &Answered<'_>) {
         let _in_flight = InFlight(&self.in_flight);
-        let noted = self.note(told);
-        self.put_out(noted.line);
+        self.put_out(self.note(told));
     }
 }

@@ -1,33 +1,69 @@
-//! What a process has said: the lines that are to be written out, and those that wait for the table.
+//! What a process says: first what has no place in a chain yet, then what waits for the table.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_domain::audit::Event;
 
 use crate::chain::Chain;
 
+/// A record of the table holds no more events than this, and not many more bytes than that.
+pub(crate) const BATCH_EVENTS: usize = 400;
+pub(crate) const BATCH_BYTES: usize = 256 << 10;
 /// Of strangers, one event in so long a time is in the table.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// And the number of the others comes this often.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 
+/// Events that have no place in a chain yet, in their order. Whoever writes the next lines out gives them one.
+#[derive(Default)]
+pub(crate) struct Queue {
+    events: Vec<Unplaced>,
+    /// How many there were so far. They are numbered from 1.
+    pub(crate) count: u64,
+}
+
+/// An event without its place.
+pub(crate) struct Unplaced {
+    pub(crate) number: u64,
+    /// The end of its line.
+    pub(crate) text: String,
+    /// What became of a stranger's request.
+    pub(crate) stranger: Option<&'static str>,
+}
+
+impl Queue {
+    /// Gives the event's number.
+    pub(crate) fn add(&mut self, text: String, stranger: Option<&'static str>) -> u64 {
+        self.count += 1;
+        self.events.push(Unplaced {
+            number: self.count,
+            text,
+            stranger,
+        });
+        self.count
+    }
+
+    /// Hands over all there are.
+    pub(crate) fn take(&mut self) -> Vec<Unplaced> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// A line of the table's chain.
 pub(crate) struct Line {
     pub(crate) text: Arc<str>,
     pub(crate) seq: u64,
+    /// When the table has this line, it has all events to this one.
+    pub(crate) event: u64,
     pub(crate) time: Timestamp,
 }
 
-/// What has been written and what waits for the table.
+/// The chains, and what waits for the table.
 pub(crate) struct Lines {
-    pub(crate) own: Chain,
+    own: Chain,
     strangers: Chain,
-    /// How many lines there are so far.
-    pub(crate) count: u64,
-    /// Those of them that have not been written out.
-    pub(crate) unwritten: Vec<u8>,
     pub(crate) waiting: VecDeque<Line>,
     pub(crate) waiting_bytes: usize,
     /// When the oldest of those that wait came.
@@ -46,8 +82,6 @@ impl Lines {
         Self {
             strangers: Chain::begin(format!("{writer}-strangers")),
             own: Chain::begin(writer),
-            count: 0,
-            unwritten: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             waiting_since: Duration::ZERO,
@@ -58,36 +92,27 @@ impl Lines {
         }
     }
 
-    /// The event's number and line.
-    pub(crate) fn chain(&mut self, event: Event<'_>) -> Option<(u64, Arc<str>)> {
-        let begin = self.unwritten.len();
-        let seq = said(self.own.add(event, &mut self.unwritten));
-        let text = self.line(begin, seq.is_some())?;
-        Some((seq?, text))
+    /// Gives an event its place. Its line goes to `lines`, and comes back with its number.
+    pub(crate) fn chain(&mut self, time: &str, text: &str, lines: &mut Vec<u8>) -> (u64, Arc<str>) {
+        let begin = lines.len();
+        let seq = self.own.add(time, text, lines);
+        (seq, line(lines, begin))
     }
 
-    pub(crate) fn chain_stranger(&mut self, event: Event<'_>) -> Option<Arc<str>> {
-        let begin = self.unwritten.len();
-        let seq = said(self.strangers.add(event, &mut self.unwritten));
-        self.line(begin, seq.is_some())
+    pub(crate) fn chain_stranger(
+        &mut self,
+        time: &str,
+        text: &str,
+        lines: &mut Vec<u8>,
+    ) -> Arc<str> {
+        let begin = lines.len();
+        self.strangers.add(time, text, lines);
+        line(lines, begin)
     }
 
-    /// The line that was just added.
-    fn line(&mut self, begin: usize, is_whole: bool) -> Option<Arc<str>> {
-        let added = self.unwritten.get(begin..).unwrap_or_default();
-        let text = std::str::from_utf8(added).ok().filter(|_| is_whole);
-        let Some(text) = text.and_then(|text| text.strip_suffix('\n')).map(Arc::from) else {
-            self.unwritten.truncate(begin);
-            return None;
-        };
-        self.count += 1;
-        Some(text)
-    }
-
-    /// Hands over what was not written out, in exchange for an empty buffer. Gives the number of the last line.
-    pub(crate) fn unwritten(&mut self, buffer: &mut Vec<u8>) -> u64 {
-        std::mem::swap(&mut self.unwritten, buffer);
-        self.count
+    /// Whether what waits fills a record.
+    pub(crate) fn is_much(&self) -> bool {
+        self.waiting.len() >= BATCH_EVENTS || self.waiting_bytes >= BATCH_BYTES
     }
 
     pub(crate) fn is_sampled(&mut self, now: Duration) -> bool {
@@ -118,9 +143,9 @@ impl Lines {
     }
 }
 
-/// An event is strings and numbers, so it can always be encoded; if not, it is said, and taken for not written.
-fn said(encoded: Result<u64, serde_json::Error>) -> Option<u64> {
-    encoded
-        .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
-        .ok()
+/// The line that was just added, without its end.
+fn line(lines: &[u8], begin: usize) -> Arc<str> {
+    String::from_utf8_lossy(lines.get(begin..).unwrap_or_default())
+        .trim_end_matches('\n')
+        .into()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Where lines go, and which have gone. They are numbered from 1.
 pub(crate) struct Outlet {
@@ -30,6 +30,8 @@ pub(crate) enum Out {
     No,
     /// It was tried just now, with others perhaps.
     Tried(io::Result<()>),
+    /// Somebody else is writing.
+    Busy,
 }
 
 impl Outlet {
@@ -46,22 +48,31 @@ impl Outlet {
         }
     }
 
-    /// Writes all lines there are, unless this one was tried already. `take` swaps them for an empty buffer and gives
-    /// the number of the last.
-    pub(crate) fn write_up_to(&self, line: u64, take: impl FnOnce(&mut Vec<u8>) -> u64) -> Out {
+    /// Writes all lines there are, unless this one was tried already. `take` gives what becomes lines, with the number of
+    /// the last, and `make` makes them. Unless `may_wait`, it is not waited for others who write.
+    pub(crate) fn write_up_to<T>(
+        &self,
+        line: u64,
+        may_wait: bool,
+        take: impl FnOnce() -> (T, u64),
+        make: impl FnOnce(T, &mut Vec<u8>),
+    ) -> Out {
         if let Some(out) = self.was_tried(line) {
             return out;
         }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut writer) = self.writer(may_wait) else {
+            return Out::Busy;
+        };
         // What a panic left behind was tried, and is not there for sure.
         self.failed.fetch_max(writer.writing, Ordering::Release);
         self.tried.fetch_max(writer.writing, Ordering::Release);
         if let Some(out) = self.was_tried(line) {
             return out;
         }
-        writer.buffer.clear();
-        let last = take(&mut writer.buffer);
+        let (taken, last) = take();
         writer.writing = last;
+        writer.buffer.clear();
+        make(taken, &mut writer.buffer);
         let written = writer.write();
         writer.writing = 0;
         if written.is_err() {
@@ -69,6 +80,17 @@ impl Outlet {
         }
         self.tried.store(last, Ordering::Release);
         Out::Tried(written)
+    }
+
+    fn writer(&self, may_wait: bool) -> Option<MutexGuard<'_, Writer>> {
+        if may_wait {
+            return Some(self.writer.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(writer)) => Some(writer.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn was_tried(&self, line: u64) -> Option<Out> {
@@ -124,10 +146,8 @@ mod tests {
         let output = Panics::default();
         let outlet = Outlet::new(Box::new(output.clone()));
         let write = |line, text: &'static [u8], last| {
-            outlet.write_up_to(line, |buffer| {
-                buffer.extend_from_slice(text);
-                last
-            })
+            let make = |text: &[u8], buffer: &mut Vec<u8>| buffer.extend_from_slice(text);
+            outlet.write_up_to(line, true, || (text, last), make)
         };
         let cut_off = AssertUnwindSafe(|| write(1, b"one\ntwo\n", 2));
         assert!(catch_unwind(cut_off).is_err());
@@ -139,5 +159,32 @@ mod tests {
             *output.0.lock().unwrap_or_else(PoisonError::into_inner),
             b"o\nthree\n"
         );
+    }
+
+    #[test]
+    fn lines_that_a_panic_kept_from_being_made_do_not_count_as_written() {
+        let outlet = Outlet::new(Box::new(io::sink()));
+        let fails = AssertUnwindSafe(|| {
+            outlet.write_up_to(1, true, || ((), 2), |(), _| panic!("amid a line"));
+        });
+        assert!(catch_unwind(fails).is_err());
+        let write = |line| outlet.write_up_to(line, false, || ((), line), |(), _| ());
+        assert!(matches!(write(2), Out::No));
+        assert!(matches!(write(3), Out::Tried(Ok(()))));
+    }
+
+    #[test]
+    fn who_may_not_wait_does_not() {
+        let outlet = Outlet::new(Box::new(io::sink()));
+        let busy = outlet.writer(true);
+        assert!(matches!(
+            outlet.write_up_to(1, false, || ((), 1), |(), _| ()),
+            Out::Busy
+        ));
+        drop(busy);
+        assert!(matches!(
+            outlet.write_up_to(1, false, || ((), 1), |(), _| ()),
+            Out::Tried(Ok(()))
+        ));
     }
 }

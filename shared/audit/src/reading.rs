@@ -10,6 +10,7 @@ use keyway_domain::audit::{AuditLog, AuditLogError, Event, EventPage, EventQuery
 use keyway_domain::ports::{Clock, Consistency, Kind, Record, StoreError, TableReader};
 
 use crate::journal::BATCH_SPAN;
+use crate::packed::text;
 use crate::table::id_time;
 
 /// So many hours are looked at for one page; more of them follow its marker.
@@ -129,13 +130,6 @@ fn earlier(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// The lines of a record.
-pub(crate) fn lines(record: &Record) -> impl Iterator<Item = &str> {
-    std::str::from_utf8(&record.value)
-        .unwrap_or_default()
-        .lines()
-}
-
 #[async_trait]
 impl AuditLog for TableLog {
     async fn page(&self, query: &EventQuery) -> Result<EventPage, AuditLogError> {
@@ -195,7 +189,7 @@ impl AuditLog for TableLog {
 
 /// Takes the events of a record that are wanted, from a line on. Where the page is full it says where to go on.
 fn take(query: &EventQuery, record: &Record, from: usize, page: &mut EventPage) -> Option<String> {
-    for (number, line) in lines(record).enumerate().skip(from) {
+    for (number, line) in text(record).lines().enumerate().skip(from) {
         if page.events.len() >= query.limit {
             return Some(format!("{}/{number}", record.id));
         }

@@ -49,6 +49,15 @@ impl Write for Output {
     }
 }
 
+impl Output {
+    /// Whether one of the last lines has this.
+    fn has(&self, wanted: &str) -> bool {
+        let text = self.text.lock().unwrap();
+        let last = text.get(text.len().saturating_sub(64 << 10)..).unwrap();
+        String::from_utf8_lossy(last).contains(wanted)
+    }
+}
+
 struct Scene {
     clock: Arc<FixedClock>,
     table: Arc<Weather>,
@@ -257,7 +266,7 @@ async fn mutations_and_refusals_of_known_principals_are_in_the_table_at_once_wit
 #[tokio::test]
 async fn data_keys_reach_the_table_in_batches() {
     let scene = scene(SETTINGS);
-    for _ in 0..255 {
+    for _ in 0..399 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
     }
     assert_eq!(scene.writes(), 0);
@@ -423,15 +432,48 @@ async fn those_who_are_answered_together_share_a_write_and_its_failure() {
     assert_eq!(all().await, vec![Ok(()); 32]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn events_of_many_threads_form_one_chain() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 500;
+    let scene = Arc::new(scene(SETTINGS));
+    assert!(scene.may(KEY).await);
+    let tasks: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let scene = Arc::clone(&scene);
+            tokio::spawn(async move {
+                for n in 0..EACH {
+                    let subject = known(&format!("key-{thread}-{n}"));
+                    // Some have the table hold all events before theirs.
+                    let class = if n % 10 == 0 { CHANGE } else { KEY };
+                    scene.tell(class, &subject, 200).await.unwrap();
+                    assert!(scene.output.has(&format!("\"key-{thread}-{n}\"")));
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    scene.journal.finish().await;
+    for lines in [scene.printed(), scene.kept().await] {
+        let verified = verified(&lines);
+        assert_eq!(verified.findings, []);
+        // One is of the log itself.
+        assert_eq!(u64::try_from(lines.len()).unwrap(), THREADS * EACH + 1);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_whose_sender_has_gone_leaves_its_line() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     scene.journal.began("rustfs");
     let subject = known("left");
-    assert!(scene.tell(KEY, &subject, 200).now_or_never().is_none());
+    let mut telling = Box::pin(scene.tell(KEY, &subject, 200));
+    assert!(telling.as_mut().now_or_never().is_none());
     assert!(!scene.printed().concat().contains("left"));
-    scene.journal.finish().await;
+    drop(telling);
     assert!(scene.printed().concat().contains("left"));
     assert_eq!(verified(&scene.printed()).findings, []);
 }

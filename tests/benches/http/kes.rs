@@ -33,7 +33,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::load::{Load, Until, run_loader, write_requests};
-use crate::process::{Keyway, Server};
+use crate::process::{Keyway, Log, Server};
 use crate::report::Report;
 use crate::{Fallible, ROUNDS, median};
 
@@ -88,7 +88,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     }
     println!(
         "\nKES's API: mutual TLS, kept alive, key warm; the reference is a bare hyper server on the same TLS, which reads \
-         the same requests and answers the same bytes. Medians of {ROUNDS} turns of {turn:?}."
+         the same requests and answers the same bytes. Keyway's log goes to a file. Medians of {ROUNDS} turns of {turn:?}."
     );
     for (operation, bodies) in &operations {
         let path = format!("/v1/key/{operation}/bench");
@@ -111,6 +111,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
                 let (mut ours, mut bare) = (Vec::new(), Vec::new());
                 for _ in 0..ROUNDS {
                     ours.push(side(&address.to_string(), keyway.pid())?);
+                    keyway.forget_log()?;
                     bare.push(side(&reference.address, reference.pid())?);
                 }
                 tell(report, operation, protocol, connections, &ours, &bare)?;
@@ -129,6 +130,7 @@ fn start(data_dir: &Path) -> Fallible<(Server, SocketAddr)> {
     let keyway = Keyway::start_with(
         data_dir,
         &["--kes-listen", "127.0.0.1:0", "--kes-admin-identity", ADMIN],
+        Log::File,
     )?;
     let address = keyway.said("kes")?.parse()?;
     Ok((keyway, address))

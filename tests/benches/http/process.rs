@@ -1,19 +1,33 @@
 //! Servers as processes, and what the system says of them.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::Fallible;
 
 pub(crate) const ROOT_ACCESS_KEY: &str = "bench-root";
 pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
 
+/// Where a server's standard output goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Log {
+    /// To a pipe, which this process reads line by line.
+    Pipe,
+    /// To a file, as of `keyway serve >> FILE`.
+    File,
+}
+
 /// A server, which ends with this value.
 pub(crate) struct Server {
     child: Child,
+    /// Its log, if that is a file.
+    log: Option<NamedTempFile>,
     /// The line of its log that says where it listens.
     first: Value,
     /// Where it listens.
@@ -22,31 +36,55 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it, and waits for the line that says where it listens.
-    fn start(command: &mut Command) -> Fallible<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut log = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        // Others may come before the one that says where it listens.
-        let first = loop {
-            let mut line = String::new();
-            log.read_line(&mut line)?;
-            let said: Value = serde_json::from_str(&line)
-                .map_err(|_| format!("a server did not start: {line}"))?;
-            if said.get("listen").is_some() {
-                break said;
-            }
+    fn start(command: &mut Command, log: Log) -> Fallible<Self> {
+        let file = match log {
+            Log::Pipe => None,
+            Log::File => Some(NamedTempFile::new()?),
         };
-        // Somebody must read it, or the server would wait for that in the end.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        command.stdin(Stdio::null()).stdout(match &file {
+            None => Stdio::piped(),
+            Some(file) => OpenOptions::new().append(true).open(file.path())?.into(),
+        });
         let mut server = Self {
-            child,
+            child: command.spawn()?,
+            log: file,
+            first: Value::Null,
             address: String::new(),
-            first,
+        };
+        server.first = match server.child.stdout.take() {
+            Some(pipe) => {
+                let mut lines = BufReader::new(pipe);
+                let first = first_of(&mut lines)?.ok_or("a server did not start")?;
+                // Somebody must read it, or the server would wait for that in the end.
+                std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+                first
+            }
+            None => server.first_of_file()?,
         };
         server.address = server.said("listen")?;
         Ok(server)
+    }
+
+    fn first_of_file(&mut self) -> Fallible<Value> {
+        loop {
+            let has_ended = self.child.try_wait()?.is_some();
+            let file = self.log.as_ref().ok_or("no log")?.reopen()?;
+            if let Some(first) = first_of(&mut BufReader::new(file))? {
+                return Ok(first);
+            }
+            if has_ended {
+                return Err("a server did not start".into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Empties its log, if that is a file: a disk has not room for that of a whole measurement.
+    pub(crate) fn forget_log(&self) -> Fallible<()> {
+        match &self.log {
+            Some(file) => Ok(file.as_file().set_len(0)?),
+            None => Ok(()),
+        }
     }
 
     /// A text that this line has.
@@ -63,6 +101,7 @@ impl Server {
             Command::new(std::env::current_exe()?)
                 .arg("reference")
                 .arg(answer),
+            Log::Pipe,
         )
     }
 
@@ -72,6 +111,7 @@ impl Server {
             Command::new(std::env::current_exe()?)
                 .arg("reference-tls")
                 .args([answer, folder]),
+            Log::Pipe,
         )
     }
 
@@ -103,6 +143,22 @@ impl Server {
             Ok(())
         } else {
             Err("a server did not stop in order".into())
+        }
+    }
+}
+
+/// The line of a log that says where its server listens. Others may come before it, and the last may not be whole yet.
+fn first_of(log: &mut impl BufRead) -> Fallible<Option<Value>> {
+    loop {
+        let mut line = String::new();
+        log.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            return Ok(None);
+        }
+        let said: Value =
+            serde_json::from_str(&line).map_err(|_| format!("a server did not start: {line}"))?;
+        if said.get("listen").is_some() {
+            return Ok(Some(said));
         }
     }
 }
@@ -142,13 +198,13 @@ impl Keyway {
         Ok(folder.join("keyway"))
     }
 
-    /// Starts it on a data folder, which it makes if there is none.
+    /// Starts it on a data folder, which it makes if there is none. Its log goes to a file.
     pub(crate) fn start(data_dir: &Path) -> Fallible<Server> {
-        Self::start_with(data_dir, &[])
+        Self::start_with(data_dir, &[], Log::File)
     }
 
     /// As [`Keyway::start`], with more arguments.
-    pub(crate) fn start_with(data_dir: &Path, more: &[&str]) -> Fallible<Server> {
+    pub(crate) fn start_with(data_dir: &Path, more: &[&str], log: Log) -> Fallible<Server> {
         let mut command = Command::new(Self::binary()?);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
@@ -162,7 +218,7 @@ impl Keyway {
         command
             .env("KEYWAY_ROOT_ACCESS_KEY", ROOT_ACCESS_KEY)
             .env("KEYWAY_ROOT_SECRET_KEY", ROOT_SECRET_KEY);
-        Server::start(&mut command)
+        Server::start(&mut command, log)
     }
 }
 

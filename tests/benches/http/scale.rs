@@ -82,6 +82,8 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
                 Until::Passed(turn),
                 &many_file,
             )?);
+            small.forget_log()?;
+            large.forget_log()?;
         }
         let of =
             |loads: &[Load], value: fn(&Load) -> f64| median(loads.iter().map(value).collect());

@@ -92,6 +92,7 @@ fn compare(
             Until::Passed(turn),
             &file,
         )?);
+        keyway.forget_log()?;
         bare.push(load(
             &reference.address,
             reference.pid(),

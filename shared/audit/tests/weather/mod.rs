@@ -88,8 +88,6 @@ impl TableWriter for Weather {
 
 /// The lines that records of a log hold.
 pub(crate) fn lines(records: &[Record]) -> Vec<String> {
-    let texts = records
-        .iter()
-        .map(|record| std::str::from_utf8(&record.value).unwrap());
-    texts.flat_map(str::lines).map(str::to_owned).collect()
+    let texts: String = records.iter().map(keyway_audit::text).collect();
+    texts.lines().map(str::to_owned).collect()
 }

@@ -1,6 +1,8 @@
 //! Standard output, for a log that must not wait for whoever reads it.
 
+use std::fs::File;
 use std::io::{self, Stdout, Write};
+use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -13,6 +15,8 @@ const PIECE: usize = 4096;
 /// be. Whoever needs every line reads them, and the table has the events all the same.
 pub(crate) struct Output {
     out: Stdout,
+    /// Whether it goes to a file, for which nobody has to read.
+    is_file: bool,
     /// How many lines were left out since somebody read.
     left_out: usize,
     /// Whether a line has begun that was not ended.
@@ -21,8 +25,12 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new() -> Self {
+        let out = io::stdout();
+        let same = out.as_fd().try_clone_to_owned().map(File::from);
+        let kind = same.and_then(|same| same.metadata());
         Self {
-            out: io::stdout(),
+            is_file: kind.is_ok_and(|kind| kind.is_file()),
+            out,
             left_out: 0,
             is_amid: false,
         }
@@ -30,6 +38,9 @@ impl Output {
 
     /// Whether something can be written at once, or after a while unless nobody has read for long.
     fn is_ready(&self) -> io::Result<bool> {
+        if self.is_file {
+            return Ok(true);
+        }
         let patience = Timespec {
             tv_sec: if self.left_out > 0 { 0 } else { PATIENCE },
             tv_nsec: 0,
@@ -55,7 +66,8 @@ impl Write for Output {
                 "nobody read standard output for a while: lines of the audit log are not on it"
             );
         }
-        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        let piece = if self.is_file { bytes.len() } else { PIECE };
+        let piece = bytes.get(..piece).unwrap_or(bytes);
         let written = self.out.write(piece)?;
         self.out.flush()?;
         let end = bytes.get(..written).and_then(<[u8]>::last);

@@ -252,11 +252,12 @@ impl Server {
             let server = Arc::clone(&server);
             let peer = peer.clone();
             let counted = in_flight.subscribe();
-            async move {
+            // On the heap, or every connection would have room for one all the time.
+            Box::pin(async move {
                 let response = server.respond(request, peer).await;
                 drop(counted);
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let stream = Opening::new(stream, self.bounds.head);
         let connection = self

@@ -62,38 +62,48 @@ impl<'w> Object<'w> {
         self.writer.write_char('}')
     }
 
-    fn write(&mut self, field: &Field, value: impl serde::Serialize) {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let writer = &mut self.writer;
         self.written = self.written.and_then(|()| {
-            let text = |value: serde_json::Result<String>| value.map_err(|_| fmt::Error);
-            let (name, value) = (
-                text(serde_json::to_string(field.name()))?,
-                text(serde_json::to_string(&value))?,
-            );
-            write!(self.writer, "{}{name}:{value}", self.separator)
+            writer.write_str(self.separator)?;
+            text(writer, field.name())?;
+            writer.write_char(':')?;
+            value(writer)
         });
         self.separator = ",";
     }
 }
 
+/// Writes a string of JSON. Most have nothing to escape.
+fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        writer.write_char('"')?;
+        writer.write_str(text)?;
+        return writer.write_char('"');
+    }
+    writer.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+}
+
 impl Visit for Object<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, value);
+        self.write(field, |writer| text(writer, value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, value);
+        self.write(field, |writer| write!(writer, "{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, value);
+        self.write(field, |writer| write!(writer, "{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, value);
+        self.write(field, |writer| write!(writer, "{value}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, format!("{value:?}"));
+        self.write(field, |writer| text(writer, &format!("{value:?}")));
     }
 }
 

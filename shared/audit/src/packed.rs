@@ -1,0 +1,85 @@
+//! Records of a log are compressed: their lines repeat one another, and a table's writes and storage are paid by their size.
+
+use std::io::{self, Read, Write};
+
+use keyway_domain::ports::Record;
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+
+/// What an LZ4 frame begins with, as no line does.
+/// Source: LZ4 Frame Format Description 1.6.4, "Magic Number".
+const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
+/// A record that says it holds more is none of ours.
+const MOST: u64 = 4 << 20;
+
+/// The lines as a record's value: an LZ4 frame, or as they are where that is no shorter.
+pub(crate) fn packed(lines: Vec<u8>) -> Vec<u8> {
+    match compressed(&lines) {
+        Ok(frame) if frame.len() < lines.len() => frame,
+        _ => lines,
+    }
+}
+
+fn compressed(lines: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = FrameEncoder::new(Vec::new());
+    encoder.write_all(lines)?;
+    Ok(encoder.finish()?)
+}
+
+/// The lines of a record of a log. What is no frame, or a broken one, comes as it is: verifying finds that it is no event.
+pub fn text(record: &Record) -> String {
+    if record.value.starts_with(&MAGIC) {
+        let mut text = String::new();
+        let mut frame = FrameDecoder::new(record.value.as_slice()).take(MOST);
+        if frame.read_to_string(&mut text).is_ok() {
+            return text;
+        }
+    }
+    String::from_utf8_lossy(&record.value).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use keyway_domain::ports::{Kind, Revision};
+
+    use super::*;
+
+    fn record(value: Vec<u8>) -> Record {
+        Record {
+            kind: Kind::Audit,
+            id: "id".to_owned(),
+            revision: Revision([0; 16]),
+            value,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn lines_come_back_and_take_less_room() {
+        let lines: String = (0..2000)
+            .map(|n| format!("{{\"seq\":{n},\"operation\":\"same\"}}\n"))
+            .collect();
+        let value = packed(lines.clone().into_bytes());
+        assert!(value.len() * 3 < lines.len(), "{}", value.len());
+        assert_eq!(text(&record(value)), lines);
+    }
+
+    #[test]
+    fn what_compressing_does_not_shorten_stays_as_it_is() {
+        assert_eq!(packed(b"{}\n".to_vec()), b"{}\n");
+        assert_eq!(text(&record(b"{}\n".to_vec())), "{}\n");
+    }
+
+    #[test]
+    fn a_broken_frame_is_no_text_and_no_panic() {
+        let lines = "same and same and same and same\n".repeat(100);
+        let whole = packed(lines.clone().into_bytes());
+        for end in 0..whole.len() {
+            let cut = text(&record(whole.get(..end).unwrap().to_vec()));
+            // What is missing may be the mark of the end alone.
+            assert!(cut == lines || !cut.contains("and same\n"), "{end}");
+        }
+        // All of it is one byte again and again, of which a frame could hold any number.
+        let endless = packed(vec![b'a'; usize::try_from(MOST).unwrap() * 2]);
+        assert!(text(&record(endless)).len() <= usize::try_from(MOST).unwrap());
+    }
+}
