@@ -50,7 +50,7 @@ impl Chain {
     }
 
     /// Adds an event to the chain that has its place now, and its line to `lines`. Gives its number.
-    pub(crate) fn add(&mut self, time: &str, unplaced: &str, lines: &mut Vec<u8>) -> u64 {
+    pub(crate) fn add(&mut self, time: &str, unplaced: &str, lines: &mut String) -> u64 {
         let seq = self.next;
         let begin = lines.len();
         // As `Event` is encoded: none of these has anything to escape.
@@ -68,14 +68,17 @@ impl Chain {
             "\"",
             unplaced,
         ] {
-            lines.extend_from_slice(part.as_bytes());
+            lines.push_str(part);
         }
-        let hash = hex(&sha256(&[lines.get(begin..).unwrap_or_default()]));
+        let hash = hex(&sha256(&[lines
+            .get(begin..)
+            .unwrap_or_default()
+            .as_bytes()]));
         // An object ends in a brace, which makes room for the hash.
         lines.pop();
-        lines.extend_from_slice(b",\"hash\":\"");
-        lines.extend_from_slice(hash.as_bytes());
-        lines.extend_from_slice(b"\"}\n");
+        lines.push_str(",\"hash\":\"");
+        lines.push_str(&hash);
+        lines.push_str("\"}\n");
         self.prev = hash;
         self.next += 1;
         seq
@@ -107,7 +110,7 @@ mod tests {
         let mut chain = Chain::begin("writer".to_owned());
         let mut prev = FIRST_PREV.to_owned();
         for seq in 0..12 {
-            let mut line = Vec::new();
+            let mut line = String::new();
             let time = "2026-01-02T03:04:05.678Z";
             assert_eq!(chain.add(time, &unplaced(event()).unwrap(), &mut line), seq);
             let mut expected = Event {
@@ -121,7 +124,7 @@ mod tests {
             let hash = hash_of(&expected).unwrap();
             expected.hash = Some(Cow::Borrowed(&hash));
             let expected = serde_json::to_string(&expected).unwrap();
-            assert_eq!(String::from_utf8(line).unwrap(), expected + "\n");
+            assert_eq!(line, expected + "\n");
             prev = hash;
         }
     }

@@ -257,7 +257,7 @@ impl Journal {
     }
 
     /// Gives events their places, and makes them lines.
-    fn place(&self, events: Vec<Unplaced>, out: &mut Vec<u8>) {
+    fn place(&self, events: Vec<Unplaced>, out: &mut String) {
         let (now, time) = (self.clock.monotonic(), self.clock.now());
         let place = Place {
             now,
@@ -278,7 +278,7 @@ impl Journal {
         }
     }
 
-    fn place_own(&self, lines: &mut Lines, at: &Place<'_>, event: &Unplaced, out: &mut Vec<u8>) {
+    fn place_own(&self, lines: &mut Lines, at: &Place<'_>, event: &Unplaced, out: &mut String) {
         let is_full = lines.waiting.len() >= MOST_WAITING;
         if !is_full && let Some((first, last)) = lines.lost.take() {
             let counts = BTreeMap::from([
@@ -352,7 +352,7 @@ impl Journal {
             let mut queue = self.queue();
             (queue.take(), queue.count)
         };
-        let make = |events, out: &mut Vec<u8>| self.place(events, out);
+        let make = |events, out: &mut String| self.place(events, out);
         let written = match self.outlet.write_up_to(event, may_wait, take, make) {
             Out::Yes => return Some(true),
             Out::No => return Some(false),

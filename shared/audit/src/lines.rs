@@ -93,7 +93,7 @@ impl Lines {
     }
 
     /// Gives an event its place. Its line goes to `lines`, and comes back with its number.
-    pub(crate) fn chain(&mut self, time: &str, text: &str, lines: &mut Vec<u8>) -> (u64, Arc<str>) {
+    pub(crate) fn chain(&mut self, time: &str, text: &str, lines: &mut String) -> (u64, Arc<str>) {
         let begin = lines.len();
         let seq = self.own.add(time, text, lines);
         (seq, line(lines, begin))
@@ -103,7 +103,7 @@ impl Lines {
         &mut self,
         time: &str,
         text: &str,
-        lines: &mut Vec<u8>,
+        lines: &mut String,
     ) -> Arc<str> {
         let begin = lines.len();
         self.strangers.add(time, text, lines);
@@ -144,8 +144,7 @@ impl Lines {
 }
 
 /// The line that was just added, without its end.
-fn line(lines: &[u8], begin: usize) -> Arc<str> {
-    String::from_utf8_lossy(lines.get(begin..).unwrap_or_default())
-        .trim_end_matches('\n')
-        .into()
+fn line(lines: &str, begin: usize) -> Arc<str> {
+    let added = lines.get(begin..).unwrap_or_default();
+    added.trim_end_matches('\n').into()
 }

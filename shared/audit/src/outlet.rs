@@ -15,7 +15,7 @@ pub(crate) struct Outlet {
 
 struct Writer {
     output: Box<dyn Write + Send>,
-    buffer: Vec<u8>,
+    buffer: String,
     /// Whether the last line may have been written in part.
     is_torn: bool,
     /// The last line of those that are being written. Left behind by a panic.
@@ -39,7 +39,7 @@ impl Outlet {
         Self {
             writer: Mutex::new(Writer {
                 output,
-                buffer: Vec::new(),
+                buffer: String::new(),
                 is_torn: false,
                 writing: 0,
             }),
@@ -55,7 +55,7 @@ impl Outlet {
         line: u64,
         may_wait: bool,
         take: impl FnOnce() -> (T, u64),
-        make: impl FnOnce(T, &mut Vec<u8>),
+        make: impl FnOnce(T, &mut String),
     ) -> Out {
         if let Some(out) = self.was_tried(line) {
             return out;
@@ -108,10 +108,10 @@ impl Outlet {
 impl Writer {
     fn write(&mut self) -> io::Result<()> {
         if self.is_torn {
-            self.buffer.insert(0, b'\n');
+            self.buffer.insert(0, '\n');
         }
         self.is_torn = true;
-        self.output.write_all(&self.buffer)?;
+        self.output.write_all(self.buffer.as_bytes())?;
         self.output.flush()?;
         self.is_torn = false;
         Ok(())
@@ -145,16 +145,16 @@ mod tests {
     fn lines_that_a_panic_cut_off_do_not_count_as_written() {
         let output = Panics::default();
         let outlet = Outlet::new(Box::new(output.clone()));
-        let write = |line, text: &'static [u8], last| {
-            let make = |text: &[u8], buffer: &mut Vec<u8>| buffer.extend_from_slice(text);
+        let write = |line, text: &'static str, last| {
+            let make = |text: &str, buffer: &mut String| buffer.push_str(text);
             outlet.write_up_to(line, true, || (text, last), make)
         };
-        let cut_off = AssertUnwindSafe(|| write(1, b"one\ntwo\n", 2));
+        let cut_off = AssertUnwindSafe(|| write(1, "one\ntwo\n", 2));
         assert!(catch_unwind(cut_off).is_err());
-        assert!(matches!(write(2, b"", 2), Out::No), "the second was in it");
-        assert!(matches!(write(3, b"three\n", 3), Out::Tried(Ok(()))));
-        assert!(matches!(write(3, b"", 3), Out::Yes));
-        assert!(matches!(write(1, b"", 3), Out::No));
+        assert!(matches!(write(2, "", 2), Out::No), "the second was in it");
+        assert!(matches!(write(3, "three\n", 3), Out::Tried(Ok(()))));
+        assert!(matches!(write(3, "", 3), Out::Yes));
+        assert!(matches!(write(1, "", 3), Out::No));
         assert_eq!(
             *output.0.lock().unwrap_or_else(PoisonError::into_inner),
             b"o\nthree\n"
