@@ -47,7 +47,7 @@ test: check ## Everything that CI runs
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	$(MAKE) test-otlp
-	CARGO_PROFILE_RELEASE_LTO=off scripts/sam-build $(HOST_ARCHITECTURE)
+	scripts/sam-build $(HOST_ARCHITECTURE)
 	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=.aws-sam/build scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
 
