@@ -283,6 +283,26 @@ async fn data_keys_reach_the_table_in_batches() {
 }
 
 #[tokio::test]
+async fn verifying_finds_what_a_broken_record_has_lost() {
+    let scene = scene(SETTINGS);
+    for _ in 0..400 {
+        scene.tell(KEY, &known("k"), 200).await.unwrap();
+    }
+    scene.tell(CHANGE, &known("k"), 200).await.unwrap();
+    let mut records = scene.records().await;
+    assert_eq!(verified(&weather::lines(&records)).findings, []);
+    let whole = &mut records[0].value;
+    assert!(whole.len() * 3 < 400 * 500, "compressed: {}", whole.len());
+    whole.truncate(whole.len() / 2);
+    // Both as what it is and by what it held, and the first also where nothing comes after it.
+    let findings = verified(&weather::lines(&records)).findings;
+    assert!(findings.contains(&Finding::Unreadable { line: 1 }));
+    assert!(findings.len() > 1, "{findings:?}");
+    let findings = verified(&weather::lines(&records[..1])).findings;
+    assert_eq!(findings, [Finding::Unreadable { line: 1 }]);
+}
+
+#[tokio::test]
 async fn a_task_writes_what_no_request_does() {
     let settings = JournalSettings {
         flushing: Flushing::ByTask,

@@ -88,6 +88,8 @@ impl TableWriter for Weather {
 
 /// The lines that records of a log hold.
 pub(crate) fn lines(records: &[Record]) -> Vec<String> {
-    let texts: String = records.iter().map(keyway_audit::text).collect();
-    texts.lines().map(str::to_owned).collect()
+    let texts = records.iter().map(keyway_audit::text);
+    texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
