@@ -1,13 +1,24 @@
 //! The audit log of real processes: what outlives a kill, what a flood costs, and what `keyway audit` finds.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use keyway_domain::ports::Kind;
 use keyway_tests::{Server, ServerOptions};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::{create, eventually, folder, generate, logged};
+
+/// Events that are many times what a pipe or a socket takes.
+const MANY: usize = 1500;
 
 /// Runs `keyway audit` over the folder.
 async fn audit(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -224,38 +235,64 @@ async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_of
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_who_does_not_read_standard_output() {
-    use std::io::{BufRead, BufReader, Read};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    let folder = folder();
-    let mut server = std::process::Command::new(keyway_tests::binary("keyway"))
+/// A server whose standard output goes there.
+fn serving_to(data_dir: &Path, output: impl Into<Stdio>) -> Child {
+    Command::new(keyway_tests::binary("keyway"))
         .args(["serve", "--start", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder.path())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .arg(data_dir)
+        .stdout(output)
+        .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    let mut log = BufReader::new(server.stdout.take().unwrap());
+        .unwrap()
+}
+
+/// Where a server listens, by the line that says so.
+fn listens_at(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    Some(line["listen"].as_str()?.to_owned())
+}
+
+/// A request that is an event, on a connection of its own. Gives its id.
+async fn ask(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let id = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("x-request-id: "));
+    id.unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_who_does_not_read_a_pipe() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    nobody_waits(writer, reader).await;
+}
+
+/// As of a service of systemd.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_who_does_not_read_a_socket() {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    nobody_waits(OwnedFd::from(writer), reader).await;
+}
+
+async fn nobody_waits(output: impl Into<Stdio>, log: impl Read + Send + 'static) {
+    let folder = folder();
+    let mut server = serving_to(folder.path(), output);
+    let mut log = BufReader::new(log);
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
-    let serving: Value = serde_json::from_str(&line).unwrap();
-    let address = serving["listen"].as_str().unwrap().to_owned();
-    let ask = async |count: usize| {
-        for _ in 0..count {
-            let mut stream = TcpStream::connect(&address).await.unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            stream.write_all(request).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let address = listens_at(&line).unwrap();
+    // Many times what it takes. Whoever waited for it would wait for ever.
+    let asking = async {
+        for _ in 0..MANY {
+            ask(&address).await;
         }
     };
-    // Many times what a pipe takes. Whoever waited for it would wait for ever.
-    tokio::time::timeout(std::time::Duration::from_secs(60), ask(600))
+    tokio::time::timeout(Duration::from_secs(60), asking)
         .await
         .unwrap();
     // Whoever begins to read is told.
@@ -264,18 +301,32 @@ async fn nobody_waits_for_who_does_not_read_standard_output() {
         log.read_to_string(&mut rest).unwrap();
         rest
     });
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    ask(5).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut last = BTreeSet::new();
+    for _ in 0..5 {
+        last.insert(ask(&address).await);
+    }
     server.kill().unwrap();
     server.wait().unwrap();
     let rest = reader.join().unwrap();
-    let read = events(
-        &rest
-            .lines()
-            .filter(|line| line.ends_with('}'))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
+    let whole: Vec<_> = rest.lines().filter(|line| line.ends_with('}')).collect();
+    let read = events(&whole.join("\n"));
     assert!(rest.contains("left_out"), "{rest}");
-    assert!(read.len() > 50 && read.len() < 600, "{}", read.len());
+    assert!(read.len() > 20 && read.len() < MANY, "{}", read.len());
+    assert!(ids(&read, "metrics").is_superset(&last), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_each_line_before_its_answer() {
+    let folder = folder();
+    let log = folder.path().join("log");
+    let mut server = serving_to(&folder.path().join("data"), File::create(&log).unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let address = eventually("it listens", async || said().lines().find_map(listens_at)).await;
+    for _ in 0..20 {
+        let id = ask(&address).await;
+        assert!(said().contains(&id), "{id}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use keyway_crypto::sha256;
 use keyway_domain::audit::{Event, FORMAT};
+use serde::ser::Error;
 
 use crate::hex;
 
@@ -12,9 +13,10 @@ pub const FIRST_PREV: &str = "00000000000000000000000000000000000000000000000000
 
 /// What an event begins with before it has its place in a chain.
 const UNPLACED: &str = r#"{"audit":1,"time":"","writer":"","seq":0,"prev":"""#;
+/// Most events take less room.
+const EVENT_BYTES: usize = 1024;
 
-/// All of an event that does not depend on its place in a chain: the end of its line. So most of the work is done before
-/// anybody has to wait for the chain.
+/// An event before it has its place in a chain. So most of the work is done before anybody has to wait for the chain.
 ///
 /// # Errors
 /// An event is strings and numbers, which can always be encoded.
@@ -28,9 +30,9 @@ pub(crate) fn unplaced(event: Event<'_>) -> Result<String, serde_json::Error> {
         hash: None,
         ..event
     };
-    let mut text = serde_json::to_string(&event)?;
-    text.replace_range(..UNPLACED.len().min(text.len()), "");
-    Ok(text)
+    let mut text = Vec::with_capacity(EVENT_BYTES);
+    serde_json::to_writer(&mut text, &event)?;
+    String::from_utf8(text).map_err(Error::custom)
 }
 
 /// The events of one writer.
@@ -66,7 +68,7 @@ impl Chain {
             ",\"prev\":\"",
             &self.prev,
             "\"",
-            unplaced,
+            unplaced.get(UNPLACED.len()..).unwrap_or_default(),
         ] {
             lines.push_str(part);
         }

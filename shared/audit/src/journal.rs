@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::chain::unplaced;
 use crate::hex;
-use crate::lines::{BATCH_BYTES, BATCH_EVENTS, Line, Lines, Queue, Unplaced};
+use crate::lines::{Lines, Place, Queue, Unplaced};
 use crate::outlet::{Out, Outlet};
 use crate::packed::packed;
 use crate::table::{self, AuditTable};
@@ -64,16 +66,14 @@ pub struct JournalSettings {
 
 /// Events wait for the table no longer than this.
 const BATCH_AGE: Duration = Duration::from_millis(250);
-/// So many events wait for a table that fails. Later ones are not in it, and it is said which.
-const MOST_WAITING: usize = 16_384;
-/// A record's last event is no later than this after its first, so that whoever looks for an event knows where.
-pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
 /// What has failed is not tried again sooner.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// So often it is tried to write without waiting for others who do.
 const TRIES: usize = 8;
 /// Paths come from the client and may be long.
 const LONGEST_PATH: usize = 300;
+/// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`, the longest of all.
+const LONGEST_ADDRESS: usize = 45;
 /// So many events may be read late by one who follows; later ones push out the oldest.
 pub(crate) const FOLLOWED: usize = 1024;
 
@@ -259,7 +259,7 @@ impl Journal {
     /// Gives events their places, and makes them lines.
     fn place(&self, events: Vec<Unplaced>, out: &mut String) {
         let (now, time) = (self.clock.monotonic(), self.clock.now());
-        let place = Place {
+        let at = Moment {
             now,
             time,
             text: &time.to_string(),
@@ -269,17 +269,18 @@ impl Journal {
             match event.stranger {
                 Some(outcome) if !lines.is_sampled(now) => {
                     *lines.counted.entry(outcome).or_default() += 1;
-                    let text = lines.chain_stranger(place.text, &event.text, out);
-                    self.tell(&text);
+                    let begin = out.len();
+                    lines.chain_stranger(at.text, &event, out);
+                    self.tell(out.get(begin..).unwrap_or_default());
                     self.work.notify_one();
                 }
-                _ => self.place_own(&mut lines, &place, &event, out),
+                _ => self.place_own(&mut lines, &at, &event, out),
             }
         }
     }
 
-    fn place_own(&self, lines: &mut Lines, at: &Place<'_>, event: &Unplaced, out: &mut String) {
-        let is_full = lines.waiting.len() >= MOST_WAITING;
+    fn place_own(&self, lines: &mut Lines, at: &Moment<'_>, event: &Unplaced, out: &mut String) {
+        let is_full = lines.waiting.is_full();
         if !is_full && let Some((first, last)) = lines.lost.take() {
             let counts = BTreeMap::from([
                 ("first_seq".to_owned(), first),
@@ -294,35 +295,35 @@ impl Journal {
                 self.place_own(lines, at, &lost, out);
             }
         }
-        let (seq, text) = lines.chain(at.text, &event.text, out);
-        self.tell(&text);
+        let begin = out.len();
+        let seq = lines.chain(at.text, event, out);
+        let line = out.get(begin..).unwrap_or_default();
+        self.tell(line);
         if is_full {
             let (first, _) = lines.lost.unwrap_or((seq, seq));
             lines.lost = Some((first, seq));
         } else {
             if lines.waiting.is_empty() {
-                lines.waiting_since = at.now;
                 self.work.notify_one();
             }
-            lines.waiting_bytes += text.len();
-            lines.waiting.push_back(Line {
-                text,
+            let place = Place {
                 seq,
                 event: event.number,
                 time: at.time,
-            });
+            };
+            lines.waiting.push(line, place, at.now);
         }
-        if lines.is_much() {
+        if lines.waiting.is_much() {
             self.full.notify_one();
         }
     }
 
     /// Counts the line, and tells those who follow.
-    fn tell(&self, text: &Arc<str>) {
+    fn tell(&self, line: &str) {
         self.events.fetch_add(1, Ordering::Relaxed);
         if self.followers.receiver_count() > 0 {
             // Nobody may be left to hear it.
-            self.followers.send(Arc::clone(text)).ok();
+            self.followers.send(line.trim_end().into()).ok();
         }
     }
 
@@ -377,7 +378,7 @@ impl Journal {
         self.put_out(Some(count));
         // What comes while this writes is for the next time: else there would be no end to it under load, and a record
         // for each few events.
-        let up_to = up_to.or_else(|| self.lines().waiting.back().map(|line| line.event));
+        let up_to = up_to.or_else(|| self.lines().waiting.last());
         if self.table_failed.load(Ordering::Relaxed) {
             // Those who waited while it failed do not each wait for it to fail again.
             let now = self.clock.monotonic();
@@ -423,37 +424,16 @@ impl Journal {
         if counts.is_some() {
             self.say("audit:Strangers", counts);
         }
-        let mut lines = self.lines();
-        let Some(first) = lines.waiting.front() else {
-            return Ok(None);
-        };
-        let (time, mut end, mut event) = (first.time, first.seq, first.event);
-        let id = table::id(time, &self.writer, end);
-        let mut value = Vec::new();
-        let mut count = 0;
-        while count < BATCH_EVENTS
-            && value.len() < BATCH_BYTES
-            // Events that were lost in between begin a record of their own.
-            && let Some(line) = lines.waiting.pop_front_if(|line| {
-                line.seq == end && line.time.duration_since(time) <= BATCH_SPAN
-            })
-        {
-            value.extend_from_slice(line.text.as_bytes());
-            value.push(b'\n');
-            (end, event) = (line.seq + 1, line.event);
-            count += 1;
-        }
-        lines.waiting_bytes = lines.waiting_bytes.saturating_sub(value.len());
-        lines.waiting_since = now;
-        Ok(Some(Batch {
+        let taken = self.lines().waiting.take(now);
+        Ok(taken.map(|taken| Batch {
             record: Record {
                 kind: Kind::Audit,
-                id,
+                id: table::id(taken.first.time, &self.writer, taken.first.seq),
                 revision: Revision(revision),
-                value: packed(value),
-                expires_at: self.expiry(time),
+                value: packed(taken.lines.into_bytes()),
+                expires_at: self.expiry(taken.first.time),
             },
-            event,
+            event: taken.event,
         }))
     }
 
@@ -494,7 +474,7 @@ impl Journal {
         let (mut names, mut values, mut length) = (None, None, None);
         match &subject.context {
             Some(Context::Pairs(pairs)) => {
-                names = Some(pairs.iter().map(|(name, _)| name.clone()).collect());
+                names = Some(pairs.iter().map(|(name, _)| name.into()).collect());
                 if self.settings.contexts == Contexts::Values {
                     values = Some(pairs.iter().cloned().collect());
                 }
@@ -523,7 +503,7 @@ impl Journal {
             context: names,
             context_values: values,
             context_bytes: length,
-            address: Some(Cow::Owned(told.address.to_string())),
+            address: Some(Cow::Owned(text_of(told.address))),
             status: Some(told.status.as_u16()),
             duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
             error: told.error.map(Cow::Borrowed),
@@ -535,8 +515,8 @@ impl Journal {
     fn is_due(&self) -> bool {
         let now = self.clock.monotonic();
         let lines = self.lines();
-        let waited = now.saturating_sub(lines.waiting_since);
-        lines.is_much() || !lines.waiting.is_empty() && waited >= BATCH_AGE
+        let waiting = &lines.waiting;
+        waiting.is_much() || !waiting.is_empty() && waiting.age(now) >= BATCH_AGE
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -554,7 +534,7 @@ impl Journal {
 }
 
 /// When events get their places.
-struct Place<'a> {
+struct Moment<'a> {
     now: Duration,
     time: Timestamp,
     /// The same time.
@@ -577,6 +557,14 @@ fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> 
         counts,
         ..Event::default()
     }
+}
+
+/// As it is displayed, without looking for room again and again on the way.
+fn text_of(address: IpAddr) -> String {
+    let mut text = String::with_capacity(LONGEST_ADDRESS);
+    // A text has room for anything.
+    write!(text, "{address}").ok();
+    text
 }
 
 fn shortened(text: &str) -> &str {

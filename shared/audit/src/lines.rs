@@ -1,16 +1,19 @@
 //! What a process says: first what has no place in a chain yet, then what waits for the table.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::chain::Chain;
 
 /// A record of the table holds no more events than this, and not many more bytes than that.
-pub(crate) const BATCH_EVENTS: usize = 400;
-pub(crate) const BATCH_BYTES: usize = 256 << 10;
+const BATCH_EVENTS: usize = 400;
+const BATCH_BYTES: usize = 256 << 10;
+/// A record's last event is no later than this after its first, so that whoever looks for an event knows where.
+pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
+/// So many events wait for a table that fails. Later ones are not in it, and it is said which.
+const MOST_WAITING: usize = 16_384;
 /// Of strangers, one event in so long a time is in the table.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// And the number of the others comes this often.
@@ -51,23 +54,101 @@ impl Queue {
     }
 }
 
-/// A line of the table's chain.
-pub(crate) struct Line {
-    pub(crate) text: Arc<str>,
+/// Where a line of the table's chain stands.
+pub(crate) struct Place {
     pub(crate) seq: u64,
     /// When the table has this line, it has all events to this one.
     pub(crate) event: u64,
     pub(crate) time: Timestamp,
 }
 
+/// Lines that wait for the table, one after another in one text: each would else have room of its own, which costs more
+/// than the copy.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    text: String,
+    /// With the length of each line.
+    places: VecDeque<(Place, usize)>,
+    /// When the oldest of those that wait came.
+    since: Duration,
+}
+
+/// What becomes a record.
+pub(crate) struct Taken {
+    pub(crate) first: Place,
+    /// The number of the last event.
+    pub(crate) event: u64,
+    pub(crate) lines: String,
+}
+
+impl Waiting {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= MOST_WAITING
+    }
+
+    /// Whether what waits fills a record.
+    pub(crate) fn is_much(&self) -> bool {
+        self.len() >= BATCH_EVENTS || self.text.len() >= BATCH_BYTES
+    }
+
+    /// How long the oldest has waited.
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
+    /// The number of the last event.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.places.back().map(|(place, _)| place.event)
+    }
+
+    /// Adds a line, with its end.
+    pub(crate) fn push(&mut self, line: &str, place: Place, now: Duration) {
+        if self.is_empty() {
+            self.since = now;
+        }
+        self.text.push_str(line);
+        self.places.push_back((place, line.len()));
+    }
+
+    /// The oldest lines that fit a record.
+    pub(crate) fn take(&mut self, now: Duration) -> Option<Taken> {
+        let (first, mut bytes) = self.places.pop_front()?;
+        let (mut next, mut event, mut count) = (first.seq + 1, first.event, 1);
+        while count < BATCH_EVENTS
+            && bytes < BATCH_BYTES
+            // Events that were lost in between begin a record of their own.
+            && let Some((place, length)) = self.places.pop_front_if(|(place, _)| {
+                place.seq == next && place.time.duration_since(first.time) <= BATCH_SPAN
+            })
+        {
+            (next, event, count) = (place.seq + 1, place.event, count + 1);
+            bytes += length;
+        }
+        let mut rest = self.text.split_off(bytes);
+        // As much will come again.
+        rest.reserve(bytes);
+        self.since = now;
+        Some(Taken {
+            first,
+            event,
+            lines: std::mem::replace(&mut self.text, rest),
+        })
+    }
+}
+
 /// The chains, and what waits for the table.
 pub(crate) struct Lines {
     own: Chain,
     strangers: Chain,
-    pub(crate) waiting: VecDeque<Line>,
-    pub(crate) waiting_bytes: usize,
-    /// When the oldest of those that wait came.
-    pub(crate) waiting_since: Duration,
+    pub(crate) waiting: Waiting,
     /// The first and last of those that did not fit.
     pub(crate) lost: Option<(u64, u64)>,
     sampled: Option<Duration>,
@@ -82,9 +163,7 @@ impl Lines {
         Self {
             strangers: Chain::begin(format!("{writer}-strangers")),
             own: Chain::begin(writer),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            waiting_since: Duration::ZERO,
+            waiting: Waiting::default(),
             lost: None,
             sampled: None,
             counted: BTreeMap::new(),
@@ -92,27 +171,14 @@ impl Lines {
         }
     }
 
-    /// Gives an event its place. Its line goes to `lines`, and comes back with its number.
-    pub(crate) fn chain(&mut self, time: &str, text: &str, lines: &mut String) -> (u64, Arc<str>) {
-        let begin = lines.len();
-        let seq = self.own.add(time, text, lines);
-        (seq, line(lines, begin))
+    /// Gives an event its place: its number. Its line goes to `lines`.
+    pub(crate) fn chain(&mut self, time: &str, event: &Unplaced, lines: &mut String) -> u64 {
+        self.own.add(time, &event.text, lines)
     }
 
-    pub(crate) fn chain_stranger(
-        &mut self,
-        time: &str,
-        text: &str,
-        lines: &mut String,
-    ) -> Arc<str> {
-        let begin = lines.len();
-        self.strangers.add(time, text, lines);
-        line(lines, begin)
-    }
-
-    /// Whether what waits fills a record.
-    pub(crate) fn is_much(&self) -> bool {
-        self.waiting.len() >= BATCH_EVENTS || self.waiting_bytes >= BATCH_BYTES
+    /// As [`Lines::chain`], in the chain of strangers.
+    pub(crate) fn chain_stranger(&mut self, time: &str, event: &Unplaced, lines: &mut String) {
+        self.strangers.add(time, &event.text, lines);
     }
 
     pub(crate) fn is_sampled(&mut self, now: Duration) -> bool {
@@ -141,10 +207,4 @@ impl Lines {
                 .collect(),
         )
     }
-}
-
-/// The line that was just added, without its end.
-fn line(lines: &str, begin: usize) -> Arc<str> {
-    let added = lines.get(begin..).unwrap_or_default();
-    added.trim_end_matches('\n').into()
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{AuditLog, AuditLogError, Event, EventPage, EventQuery};
 use keyway_domain::ports::{Clock, Consistency, Kind, Record, StoreError, TableReader};
 
-use crate::journal::BATCH_SPAN;
+use crate::lines::BATCH_SPAN;
 use crate::packed::text;
 use crate::table::id_time;
 

@@ -78,8 +78,8 @@ pub struct Event<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<Text<'a>>,
     /// The names of the encryption context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<Vec<String>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Vec<Text<'a>>>,
     /// The whole encryption context, where the operator wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_values: Option<BTreeMap<String, String>>,

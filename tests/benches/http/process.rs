@@ -11,6 +11,9 @@ use tempfile::NamedTempFile;
 
 use crate::Fallible;
 
+/// What a pipe holds, of Linux by default.
+const PIPE_BYTES: usize = 64 << 10;
+
 pub(crate) const ROOT_ACCESS_KEY: &str = "bench-root";
 pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
 
@@ -53,7 +56,8 @@ impl Server {
         };
         server.first = match server.child.stdout.take() {
             Some(pipe) => {
-                let mut lines = BufReader::new(pipe);
+                // As log collectors read it: all that there is at once.
+                let mut lines = BufReader::with_capacity(PIPE_BYTES, pipe);
                 let first = first_of(&mut lines)?.ok_or("a server did not start")?;
                 // Somebody must read it, or the server would wait for that in the end.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));

@@ -1,10 +1,12 @@
 //! Standard output, for a log that must not wait for whoever reads it.
 
 use std::fs::File;
-use std::io::{self, Stdout, Write};
+use std::io::{self, ErrorKind, Stdout, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 
 /// A reader may be this slow before it counts as one who does not read, in seconds.
 const PATIENCE: i64 = 2;
@@ -15,21 +17,47 @@ const PIECE: usize = 4096;
 /// be. Whoever needs every line reads them, and the table has the events all the same.
 pub(crate) struct Output {
     out: Stdout,
-    /// Whether it goes to a file, for which nobody has to read.
-    is_file: bool,
+    way: Way,
     /// How many lines were left out since somebody read.
     left_out: usize,
     /// Whether a line has begun that was not ended.
     is_amid: bool,
 }
 
+/// How it is written without waiting for whoever reads.
+enum Way {
+    /// To a file, for which nobody has to read.
+    File,
+    /// To a pipe, opened anew: so it takes what it has room for and says when it has none, while those who write to it
+    /// elsewhere, and share what this process was given, wait as before.
+    Pipe(File),
+    /// To anything else, having asked each time whether it has room.
+    Asked,
+}
+
+impl Way {
+    fn of(out: &Stdout) -> io::Result<Self> {
+        let kind = File::from(out.as_fd().try_clone_to_owned()?)
+            .metadata()?
+            .file_type();
+        if kind.is_file() {
+            return Ok(Self::File);
+        }
+        if kind.is_fifo() {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let pipe = rustix::fs::open("/proc/self/fd/1", flags, Mode::empty())?;
+            return Ok(Self::Pipe(pipe.into()));
+        }
+        Ok(Self::Asked)
+    }
+}
+
 impl Output {
     pub(crate) fn new() -> Self {
         let out = io::stdout();
-        let same = out.as_fd().try_clone_to_owned().map(File::from);
-        let kind = same.and_then(|same| same.metadata());
         Self {
-            is_file: kind.is_ok_and(|kind| kind.is_file()),
+            // A system may have no such path, or not permit it.
+            way: Way::of(&out).unwrap_or(Way::Asked),
             out,
             left_out: 0,
             is_amid: false,
@@ -38,9 +66,6 @@ impl Output {
 
     /// Whether something can be written at once, or after a while unless nobody has read for long.
     fn is_ready(&self) -> io::Result<bool> {
-        if self.is_file {
-            return Ok(true);
-        }
         let patience = Timespec {
             tv_sec: if self.left_out > 0 { 0 } else { PATIENCE },
             tv_nsec: 0,
@@ -48,15 +73,42 @@ impl Output {
         let mut out = [PollFd::new(&self.out, PollFlags::OUT)];
         Ok(poll(&mut out, Some(&patience))? > 0)
     }
+
+    /// Writes what there is room for; nothing when nobody reads.
+    fn write_what_fits(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        // Nothing that this process says otherwise comes in between.
+        let mut out = self.out.lock();
+        match &self.way {
+            Way::File => {
+                let written = out.write(bytes)?;
+                out.flush()?;
+                Ok(Some(written))
+            }
+            Way::Pipe(pipe) => loop {
+                let mut pipe: &File = pipe;
+                match pipe.write(bytes) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    written => return written.map(Some),
+                }
+                if !self.is_ready()? {
+                    return Ok(None);
+                }
+            },
+            Way::Asked => {
+                if !self.is_ready()? {
+                    return Ok(None);
+                }
+                let written = out.write(bytes.get(..PIECE).unwrap_or(bytes))?;
+                out.flush()?;
+                Ok(Some(written))
+            }
+        }
+    }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.is_ready()? {
-            self.left_out += bytes.iter().filter(|byte| **byte == b'\n').count();
-            return Ok(bytes.len());
-        }
-        if self.left_out > 0 {
+        if self.left_out > 0 && self.is_ready()? {
             let left_out = std::mem::take(&mut self.left_out);
             if std::mem::take(&mut self.is_amid) {
                 self.out.write_all(b"\n")?;
@@ -66,10 +118,14 @@ impl Write for Output {
                 "nobody read standard output for a while: lines of the audit log are not on it"
             );
         }
-        let piece = if self.is_file { bytes.len() } else { PIECE };
-        let piece = bytes.get(..piece).unwrap_or(bytes);
-        let written = self.out.write(piece)?;
-        self.out.flush()?;
+        let written = match self.left_out {
+            0 => self.write_what_fits(bytes)?,
+            _ => None,
+        };
+        let Some(written) = written else {
+            self.left_out += bytes.iter().filter(|byte| **byte == b'\n').count();
+            return Ok(bytes.len());
+        };
         let end = bytes.get(..written).and_then(<[u8]>::last);
         self.is_amid = end.is_some_and(|byte| *byte != b'\n');
         Ok(written)
