@@ -132,14 +132,15 @@ impl Waiting {
             (next, event, count) = (place.seq + 1, place.event, count + 1);
             bytes += length;
         }
-        let mut rest = self.text.split_off(bytes);
-        // As much will come again.
-        rest.reserve(bytes);
+        let lines = self.text.get(..bytes).unwrap_or_default().to_owned();
+        self.text.replace_range(..bytes, "");
+        // As much will come again, but for what waited while the table failed.
+        self.text.shrink_to(2 * BATCH_BYTES);
         self.since = now;
         Some(Taken {
             first,
             event,
-            lines: std::mem::replace(&mut self.text, rest),
+            lines,
         })
     }
 }
