@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use keyway_crypto::sha256;
 use keyway_domain::audit::{Event, FORMAT};
-use serde::ser::Error;
 
 use crate::hex;
 
@@ -13,15 +12,13 @@ pub const FIRST_PREV: &str = "00000000000000000000000000000000000000000000000000
 
 /// What an event begins with before it has its place in a chain.
 const UNPLACED: &str = r#"{"audit":1,"time":"","writer":"","seq":0,"prev":"""#;
-/// Most events take less room.
-const EVENT_BYTES: usize = 1024;
 
 /// An event before it has its place in a chain. So most of the work is done before anybody has to wait for the chain.
 ///
 /// # Errors
 /// An event is strings and numbers, which can always be encoded.
 pub(crate) fn unplaced(event: Event<'_>) -> Result<String, serde_json::Error> {
-    let event = Event {
+    serde_json::to_string(&Event {
         audit: FORMAT,
         time: Cow::Borrowed(""),
         writer: Cow::Borrowed(""),
@@ -29,10 +26,7 @@ pub(crate) fn unplaced(event: Event<'_>) -> Result<String, serde_json::Error> {
         prev: Cow::Borrowed(""),
         hash: None,
         ..event
-    };
-    let mut text = Vec::with_capacity(EVENT_BYTES);
-    serde_json::to_writer(&mut text, &event)?;
-    String::from_utf8(text).map_err(Error::custom)
+    })
 }
 
 /// The events of one writer.

@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -72,8 +70,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const TRIES: usize = 8;
 /// Paths come from the client and may be long.
 const LONGEST_PATH: usize = 300;
-/// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`, the longest of all.
-const LONGEST_ADDRESS: usize = 45;
 /// So many events may be read late by one who follows; later ones push out the oldest.
 pub(crate) const FOLLOWED: usize = 1024;
 
@@ -503,7 +499,7 @@ impl Journal {
             context: names,
             context_values: values,
             context_bytes: length,
-            address: Some(Cow::Owned(text_of(told.address))),
+            address: Some(Cow::Owned(told.address.to_string())),
             status: Some(told.status.as_u16()),
             duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
             error: told.error.map(Cow::Borrowed),
@@ -557,14 +553,6 @@ fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> 
         counts,
         ..Event::default()
     }
-}
-
-/// As it is displayed, without looking for room again and again on the way.
-fn text_of(address: IpAddr) -> String {
-    let mut text = String::with_capacity(LONGEST_ADDRESS);
-    // A text has room for anything.
-    write!(text, "{address}").ok();
-    text
 }
 
 fn shortened(text: &str) -> &str {
