@@ -25,15 +25,17 @@ use keyway_domain::audit::LogFollowing;
 use keyway_domain::datakey::Sealing;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
-use keyway_domain::keyring::{KeyWrapper, RootKeyring};
+use keyway_domain::keyring::KeyWrapper;
 use keyway_domain::keys::{Deletion, KeyId, Keys};
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
+use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_http::{ClientCertificate, Cors, Dialect, Mount, Peer, Request, Site, Tail};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+    signed_table,
 };
 use serde_json::Value;
 
@@ -45,7 +47,7 @@ use crate::{Answer, Described, Signer, openapi};
 pub struct MemorySite {
     /// The clock, to be set.
     pub clock: Arc<FixedClock>,
-    table: Arc<MemoryTable>,
+    table: Arc<SignedTable<MemoryTable>>,
     wrapper: Arc<dyn KeyWrapper>,
     random: Arc<dyn Random>,
     service: Arc<Service>,
@@ -170,18 +172,12 @@ impl MemorySite {
         ));
         let port: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
-        let table = Arc::new(MemoryTable::new(port.clone()));
-        let keyring = RootKeyring::establish(
-            table.as_ref(),
-            &MemorySecrets::new(),
-            port.as_ref(),
-            random.clone(),
-        )
-        .await;
-        let Ok(keyring) = keyring else {
+        let stored = Arc::new(MemoryTable::new(port.clone()));
+        let secrets = Arc::new(MemorySecrets::new());
+        let Ok((table, keyring)) = signed_table(&stored, secrets, &port, &random).await else {
             panic!("memory does not fail")
         };
-        let wrapper: Arc<dyn KeyWrapper> = Arc::new(keyring);
+        let wrapper: Arc<dyn KeyWrapper> = keyring.clone();
         let root_id = AccessKeyId::parse("root").expect("an id");
         let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
         let settings = Settings {
@@ -199,6 +195,8 @@ impl MemorySite {
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
             table: table.clone(),
+            stored,
+            keyring,
             wrapper: wrapper.clone(),
             vaults: Arc::new(MemoryVaults::new(vault.clone())),
             folder: None,
@@ -441,7 +439,7 @@ impl MemorySite {
     }
 
     /// The table, to be written past everything.
-    pub fn table(&self) -> Arc<MemoryTable> {
+    pub fn table(&self) -> Arc<SignedTable<MemoryTable>> {
         Arc::clone(&self.table)
     }
 

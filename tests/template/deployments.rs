@@ -32,10 +32,6 @@ impl Deployment {
         !self.given("KesDomainName").is_empty()
     }
 
-    pub(crate) fn has_vault(&self) -> bool {
-        self.given("Vault") == "on"
-    }
-
     pub(crate) fn is_iam(&self) -> bool {
         self.given("Auth") == "iam"
     }
@@ -147,7 +143,6 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("IamPolicy", "kms-key-user"),
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
-        ("Vault", "on"),
         (
             "CorsOrigins",
             "https://console.example.com,http://localhost:3000",

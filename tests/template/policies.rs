@@ -10,10 +10,9 @@ use crate::deployments::{Deployment, arn_of, deployments, reference};
 type Grants = BTreeMap<String, BTreeSet<String>>;
 
 /// What the ports of a function need. Those that manage keys or the service write what they manage and make the keyring;
-/// those that use keys read; the janitor removes what is due, claims it first by writing it, and has no secret unless a
-/// Vault keeps copies of keys. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
+/// those that use keys read; the janitor removes what is due, and claims it first by writing it. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
 /// records, and reaches S3 where it is told to. Who serves KES's API reads policies and identities, and who changes those
-/// does nothing else. All write the audit log, and read it where there are routes for that.
+/// does nothing else. Whoever writes a record that is signed reads the root keyring. All write the audit log, and read it where there are routes for that.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
     const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
@@ -64,7 +63,7 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         ("kind config", READ),
         ("secret RootKeyring", "secretsmanager:GetSecretValue"),
     ];
-    let without_vault = &removes[..2];
+    let signs = [("secret RootKeyring", "secretsmanager:GetSecretValue")];
     let looks = &[("kind bucket", "dynamodb:Query")][..];
     let serves = match deployment.given("S3Endpoint") {
         "" => &[("kind bucket", SERVE)][..],
@@ -94,12 +93,11 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         _ => &[("kind audit#*", "dynamodb:GetItem dynamodb:PutItem")],
     };
     let ports = match package {
-        "keyway-fn-access" => &[],
+        "keyway-fn-access" => &signs[..],
         "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
         "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
         "keyway-fn-service" => &configures,
-        "keyway-fn-janitor" if deployment.has_vault() => &removes,
-        "keyway-fn-janitor" => without_vault,
+        "keyway-fn-janitor" => &removes,
         other => panic!("{other} has no ports here"),
     };
     ports

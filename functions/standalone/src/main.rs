@@ -13,6 +13,7 @@ mod kes_listener;
 mod moving;
 mod place;
 mod serve;
+mod table;
 mod traces;
 
 use std::process::ExitCode;
@@ -55,6 +56,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
+    #[command(subcommand)]
+    Table(table::TableCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
@@ -79,6 +83,7 @@ async fn main() -> ExitCode {
         Command::Identity(command) => identity::run(command),
         Command::Import(import) => import::run(import).await,
         Command::Audit(command) => audit::run(command).await,
+        Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => moving::rewrap(job).await,
         Command::RestoreKeys(job) => moving::restore(job).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {

@@ -163,6 +163,10 @@ impl From<StoreError> for KmsError {
                 what,
                 source: Some(source),
             }),
+            StoreError::Refused { .. } => Self::Backend(Fault::new("reading a record", error)),
+            StoreError::Unavailable(source) => {
+                Self::Unavailable(Fault::new("verifying a record", source))
+            }
         }
     }
 }

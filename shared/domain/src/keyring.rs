@@ -1,9 +1,11 @@
 //! Wrapping of what the deployment keeps secret: the [`KeyWrapper`] port, and the root keyring behind it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::lock::Mutex as AsyncMutex;
 use jiff::Timestamp;
 use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, seal};
 use serde::{Deserialize, Serialize};
@@ -15,11 +17,12 @@ use crate::ports::{
     Clock, Consistency, Kind, Random, RandomError, Record, SecretStore, StoreError, TableReader,
     TableWriter,
 };
+use crate::records::record_key;
 use crate::{revision, uuid_v4};
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
-const DEPLOYMENT_RECORD: &str = "deployment";
+pub(crate) const DEPLOYMENT_RECORD: &str = "deployment";
 
 /// What a wrapped secret is bound to. It cannot be unwrapped as anything else, in another row or as another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,12 +132,31 @@ pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
 pub struct RootKeyring {
     deployment: String,
     roots: Vec<Root>,
+    /// Whether every record of the table is signed, as far as was known when the keyring was read.
+    signed: bool,
     random: Arc<dyn Random>,
 }
 
 struct Root {
     id: String,
     key: Key256,
+    /// What the records of each kind are signed with, in the order of [`Kind::ALL`].
+    record_keys: [Key256; Kind::ALL.len()],
+}
+
+impl Root {
+    fn new(id: String, key: Key256) -> Self {
+        Self {
+            id,
+            record_keys: Kind::ALL.map(|kind| record_key(&key, kind)),
+            key,
+        }
+    }
+
+    fn record_key(&self, kind: Kind) -> Option<&Key256> {
+        let place = Kind::ALL.iter().position(|other| *other == kind)?;
+        self.record_keys.get(place)
+    }
 }
 
 /// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
@@ -142,20 +164,42 @@ struct Root {
 ///
 /// Whether it is the keyring of the table's deployment is asked before the first wrap, and not when it is opened: what
 /// was wrapped under another one does not open, so who only unwraps need not wait for the answer at every start.
+///
+/// It also knows whether every record of the table is signed. That is in the keyring, and not in the table, where
+/// whoever forges a record could take it back.
 pub struct KeyringOnDemand {
     table: TableAccess,
     secrets: Arc<dyn SecretStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     opened: OnceLock<RootKeyring>,
+    /// Held while the keyring is opened, so that those who need it at the same time read it once.
+    opening: AsyncMutex<()>,
     is_own: OnceLock<()>,
     failed_at: Mutex<Option<Duration>>,
+    signed: Mutex<SignedMark>,
+    refused: AtomicU64,
 }
 
 enum TableAccess {
     Read(Arc<dyn TableReader>),
     Write(Arc<dyn TableWriter>),
+    /// The table's deployment is not compared, for this process may not read which it is.
+    Unknown,
 }
+
+/// Whether all records are signed, and when that was last looked for where they were not.
+#[derive(Clone, Copy, Default)]
+struct SignedMark {
+    is_set: bool,
+    looked_at: Option<Duration>,
+}
+
+/// While not every record is signed, how long the keyring is not looked at again for a mark that says so.
+const MARK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How often the mark is tried again when other writers were faster.
+const MARK_ATTEMPTS: usize = 8;
 
 /// How long a keyring that could not be opened is not asked for again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -181,6 +225,30 @@ impl KeyringOnDemand {
         Self::new(TableAccess::Write(table), secrets, clock, random)
     }
 
+    /// Opens the keyring for a process that may write some kinds of records and read no other: it wraps and unwraps
+    /// nothing, and signs what it writes. A foreign keyring verifies nothing of what is there.
+    pub fn signing(
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self::new(TableAccess::Unknown, secrets, clock, random)
+    }
+
+    /// A keyring that is open already, and known to be the one of the table's deployment.
+    pub fn opened(
+        keyring: RootKeyring,
+        table: Arc<dyn TableReader>,
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let this = Self::opening(table, secrets, clock, random);
+        this.is_own.get_or_init(|| ());
+        this.opened.get_or_init(|| keyring);
+        this
+    }
+
     fn new(
         table: TableAccess,
         secrets: Arc<dyn SecretStore>,
@@ -193,8 +261,11 @@ impl KeyringOnDemand {
             clock,
             random,
             opened: OnceLock::new(),
+            opening: AsyncMutex::new(()),
             is_own: OnceLock::new(),
             failed_at: Mutex::new(None),
+            signed: Mutex::default(),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -206,19 +277,95 @@ impl KeyringOnDemand {
         if let Some(keyring) = self.opened.get() {
             return Ok(keyring);
         }
+        let _opening = self.opening.lock().await;
+        if let Some(keyring) = self.opened.get() {
+            return Ok(keyring);
+        }
         let keyring = self.attempt(self.open()).await?;
         tracing::info!("the root keyring is open");
         Ok(self.opened.get_or_init(|| keyring))
     }
 
     /// The keyring, of which is known that it is the one of the table's deployment.
-    async fn own_keyring(&self) -> Result<&RootKeyring, WrapError> {
+    pub(crate) async fn own_keyring(&self) -> Result<&RootKeyring, WrapError> {
         let keyring = self.keyring().await?;
         if self.is_own.get().is_none() {
             self.attempt(self.compare(keyring)).await?;
             self.is_own.get_or_init(|| ());
         }
         Ok(keyring)
+    }
+
+    /// Whether every record of the table is signed. While that is not so, the keyring is read again every few seconds
+    /// in which somebody asks, so that a running process obeys a table that has just been signed.
+    ///
+    /// # Errors
+    /// When the keyring cannot be had.
+    pub(crate) async fn all_are_signed(&self) -> Result<bool, WrapError> {
+        let keyring = self.keyring().await?;
+        let now = self.clock.monotonic();
+        {
+            let mut mark = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+            mark.is_set |= keyring.signed;
+            let looked = mark.looked_at;
+            if mark.is_set || looked.is_some_and(|at| now.saturating_sub(at) < MARK_AGAIN_AFTER) {
+                return Ok(mark.is_set);
+            }
+            mark.looked_at = Some(now);
+        }
+        let is_set = match self.secrets.get(KEYRING_SECRET).await {
+            Ok(Some((value, _))) => StoredKeyring::parse(&value).is_ok_and(|kept| kept.signed),
+            Ok(None) => false,
+            Err(error) => return Err(WrapError::Unavailable(error.into())),
+        };
+        let mut mark = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        mark.is_set |= is_set;
+        if !mark.is_set {
+            tracing::warn!(
+                "records of the table are not signed; run `keyway table sign`, so that forged ones can be told"
+            );
+        }
+        Ok(mark.is_set)
+    }
+
+    /// Has the keyring say that every record is signed.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) async fn mark_signed(&self) -> Result<(), WrapError> {
+        let failed = |error: OpenError| WrapError::Unavailable(error.into());
+        for _ in 0..MARK_ATTEMPTS {
+            let kept = self.secrets.get(KEYRING_SECRET).await;
+            let kept = kept.map_err(|error| failed(error.into()))?;
+            let (value, seen) = kept.ok_or_else(|| failed(OpenError::KeyringMissing))?;
+            let mut stored = StoredKeyring::parse(&value).map_err(failed)?;
+            if !stored.signed {
+                stored.signed = true;
+                let value = stored.encode().map_err(failed)?;
+                match self.secrets.put(KEYRING_SECRET, &value, Some(&seen)).await {
+                    Ok(_) => {}
+                    Err(StoreError::Conflict) => continue,
+                    Err(error) => return Err(failed(error.into())),
+                }
+            }
+            self.signed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_set = true;
+            return Ok(());
+        }
+        Err(WrapError::Unavailable(
+            "others changed the keyring all the time; run it again".into(),
+        ))
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many records were refused since this process began.
+    pub fn refused_records(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     async fn open(&self) -> Result<RootKeyring, OpenError> {
@@ -229,6 +376,7 @@ impl KeyringOnDemand {
         }
         // The table tells whether it is lost or was never made.
         match &self.table {
+            TableAccess::Unknown => Err(OpenError::NotEstablished),
             TableAccess::Read(table) => RootKeyring::open(table.as_ref(), secrets, random).await,
             TableAccess::Write(table) => {
                 RootKeyring::establish(table.as_ref(), secrets, clock, random).await
@@ -238,6 +386,7 @@ impl KeyringOnDemand {
 
     async fn compare(&self, keyring: &RootKeyring) -> Result<(), OpenError> {
         let deployment = match &self.table {
+            TableAccess::Unknown => return Ok(()),
             TableAccess::Read(table) => deployment_of(table.as_ref())
                 .await?
                 .ok_or(OpenError::NotEstablished)?,
@@ -315,6 +464,28 @@ struct StoredKeyring {
     format: u8,
     deployment: String,
     roots: Vec<StoredRoot>,
+    /// Whether every record of the table is signed.
+    #[serde(default)]
+    signed: bool,
+}
+
+impl StoredKeyring {
+    fn parse(value: &SecretBytes) -> Result<Self, OpenError> {
+        let stored: Self = serde_json::from_slice(value.expose())
+            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
+        if stored.format != encoding::FORMAT {
+            return Err(OpenError::KeyringDamaged(
+                "its format is not known to this version",
+            ));
+        }
+        Ok(stored)
+    }
+
+    fn encode(&self) -> Result<SecretBytes, OpenError> {
+        encoding::encode(self)
+            .map(SecretBytes::from)
+            .map_err(OpenError::Operation)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -421,23 +592,14 @@ impl RootKeyring {
     }
 
     fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
-        let stored: StoredKeyring = serde_json::from_slice(value.expose())
-            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
-        if stored.format != encoding::FORMAT {
-            return Err(OpenError::KeyringDamaged(
-                "its format is not known to this version",
-            ));
-        }
+        let stored = StoredKeyring::parse(value)?;
         let roots: Vec<Root> = stored
             .roots
             .iter()
             .map(|root| {
                 let key = Key256::try_from(root.key.as_slice())
                     .map_err(|_| OpenError::KeyringDamaged("a root key is not 32 bytes long"))?;
-                Ok(Root {
-                    id: root.id.clone(),
-                    key,
-                })
+                Ok(Root::new(root.id.clone(), key))
             })
             .collect::<Result<_, OpenError>>()?;
         if roots.is_empty() {
@@ -446,8 +608,26 @@ impl RootKeyring {
         Ok(Self {
             deployment: stored.deployment,
             roots,
+            signed: stored.signed,
             random,
         })
+    }
+
+    /// Names the deployment that it is of.
+    pub(crate) fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    /// What records of this kind are signed with from now on, and the id of the root key that it is derived from.
+    pub(crate) fn signing_key(&self, kind: Kind) -> Option<(&str, &Key256)> {
+        let root = self.roots.last()?;
+        Some((&root.id, root.record_key(kind)?))
+    }
+
+    /// What records of this kind were signed with under this root key.
+    pub(crate) fn verifying_key(&self, root: &str, kind: Kind) -> Option<&Key256> {
+        let root = self.roots.iter().find(|kept| kept.id == root)?;
+        root.record_key(kind)
     }
 
     fn context(&self, binding: &Binding<'_>) -> Result<EncryptionContext, WrapError> {
@@ -538,8 +718,7 @@ fn new_keyring(clock: &dyn Clock, random: &dyn Random) -> Result<SecretBytes, Op
             created_at: clock.now(),
             key,
         }],
+        signed: true,
     };
-    encoding::encode(&keyring)
-        .map(SecretBytes::from)
-        .map_err(OpenError::Operation)
+    keyring.encode()
 }

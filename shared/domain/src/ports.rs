@@ -12,6 +12,7 @@ use keyway_crypto::SecretBytes;
 
 use crate::buckets::{Bucket, BucketName, DefaultEncryption};
 use crate::error::KmsError;
+use crate::records::Forgery;
 
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +118,8 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Whether more records of the asked range follow.
     pub more: bool,
+    /// The ids of records that are in the range and were refused, because nobody who may have written them did.
+    pub refused: Vec<String>,
 }
 
 /// A store did not do what was asked.
@@ -128,6 +131,17 @@ pub enum StoreError {
     /// The store asks for fewer requests. Nothing was changed.
     #[error("the store is throttling")]
     Throttled,
+    /// A record was read that does not verify. It must not be obeyed, and nothing was changed.
+    #[error("a record of the kind `{}` was refused: {}", kind.as_str(), why.as_str())]
+    Refused {
+        /// The record's kind.
+        kind: Kind,
+        /// What is wrong with it.
+        why: Forgery,
+    },
+    /// What signs and verifies records cannot be had at present. Nothing was changed.
+    #[error("records cannot be verified at present")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// The store failed or could not be reached; whether a write took place is unknown.
     #[error("the store failed: {what}")]
     Failed {

@@ -6,6 +6,7 @@ mod status;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::keys::{KeyId, Reference};
 use crate::ports::{
     Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
+use crate::records::unverified_content;
 use crate::vault::{VaultPatience, VaultSettings};
 use crate::{revision, uuid_v4};
 
@@ -191,14 +193,20 @@ fn config_id(random: &dyn Random) -> Result<String, KmsError> {
     Ok(uuid_v4(bytes))
 }
 
-/// The folder of the root keyring's file, if the configuration names one: asked before the keyring can be opened.
+/// The folder of the root keyring's file, if the configuration names one: asked of the table as it is stored, before the
+/// keyring can be opened. So nobody has verified it; with any other keyring, nothing of the table verifies.
 ///
 /// # Errors
 /// When the table fails.
 pub async fn key_directory(table: &dyn TableReader) -> Result<Option<String>, KmsError> {
-    Ok(stored(table)
-        .await?
-        .and_then(|(config, _)| config.key_directory))
+    let record = table
+        .get(Kind::Config, SERVICE_RECORD, Consistency::Strong)
+        .await?;
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    let config: ServiceConfig = encoding::decode(unverified_content(&record.value))?;
+    Ok(config.key_directory)
 }
 
 /// The configuration as it is now, and its revision.
@@ -218,6 +226,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     cache: Cache<(), ServiceConfig>,
+    /// The highest epoch of a configuration that this process has seen: each change raises it.
+    epoch: AtomicU64,
 }
 
 impl Service {
@@ -228,7 +238,24 @@ impl Service {
             clock,
             state_ttl,
             cache: Cache::new(NonZeroUsize::MIN),
+            epoch: AtomicU64::new(0),
         }
+    }
+
+    /// The configuration as it is now, and its revision; never one that is older than one that this process has seen,
+    /// which somebody has put back.
+    async fn current(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
+        let obeyed = self.epoch.load(Ordering::Acquire);
+        let Some((config, seen)) = stored(self.table.as_ref()).await? else {
+            return Ok(None);
+        };
+        self.epoch.fetch_max(config.cache_epoch, Ordering::AcqRel);
+        if config.cache_epoch < obeyed {
+            return Err(KmsError::Backend(Fault::plain(
+                "the table's configuration is older than one that this process has obeyed; if the table was restored, restart",
+            )));
+        }
+        Ok(Some((config, seen)))
     }
 
     /// How long an instance may act on a state that another instance has changed since.
@@ -246,7 +273,7 @@ impl Service {
             return Ok(Some(config));
         }
         let ticket = self.cache.begin(now);
-        let Some((config, _)) = stored(self.table.as_ref()).await? else {
+        let Some((config, _)) = self.current().await? else {
             return Ok(None);
         };
         let config = Arc::new(config);
@@ -260,9 +287,7 @@ impl Service {
     /// # Errors
     /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
     pub async fn probe(&self) -> Result<(), KmsError> {
-        let (config, _) = stored(self.table.as_ref())
-            .await?
-            .ok_or(KmsError::NotConfigured)?;
+        let (config, _) = self.current().await?.ok_or(KmsError::NotConfigured)?;
         Arc::new(config).must_run()?;
         Ok(())
     }

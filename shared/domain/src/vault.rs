@@ -199,6 +199,26 @@ pub struct VaultSettings {
     pub key_path_prefix: VaultPath,
 }
 
+impl VaultAuth {
+    /// Whether a credential belongs to it that is kept, wrapped.
+    pub(crate) const fn has_credential(&self) -> bool {
+        match self {
+            Self::Token | Self::AppRole { .. } => true,
+            Self::TokenFile { .. } => false,
+        }
+    }
+}
+
+impl VaultSettings {
+    /// Whether what is sent by the one reaches the same as by the other.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        self.address == other.address
+            && self.namespace == other.namespace
+            && self.mount_path == other.mount_path
+            && self.kv_mount == other.kv_mount
+    }
+}
+
 /// How long Vault is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VaultPatience {

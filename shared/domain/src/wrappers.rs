@@ -2,20 +2,57 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keyway_crypto::{SecretBytes, sha256};
+
+use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, WrapError, Wrapped, kms_error};
 use crate::ports::{Consistency, Kind, Record, TableReader};
 use crate::service::{BackendType, ServiceConfig, VaultConfig};
 use crate::vault::{
-    CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, Vaults,
+    CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, VaultSettings, Vaults,
 };
 
-/// What the credential for Vault is bound to.
-pub(crate) const CREDENTIAL: Binding<'static> = Binding {
-    id: "service",
-    version: 1,
-    origin: "service/vault-credential",
-};
+/// What the credential for a Vault is bound to: where it is sent and how it is used. It opens for nothing else, so a
+/// configuration that names another address cannot have it sent there.
+pub(crate) struct CredentialOrigin(String);
+
+impl CredentialOrigin {
+    /// What releases bound it to that did not bind it to a place.
+    const ANY_PLACE: &'static str = "service/vault-credential";
+
+    fn of(settings: &VaultSettings) -> Result<Self, KmsError> {
+        let VaultSettings {
+            address,
+            namespace,
+            auth,
+            mount_path,
+            kv_mount,
+            key_path_prefix: _,
+        } = settings;
+        let place = encoding::encode(&(address, namespace, mount_path, kv_mount, auth))?;
+        let mut origin = format!("{}/", Self::ANY_PLACE);
+        for byte in sha256(&[&place]) {
+            origin.push_str(&format!("{byte:02x}"));
+        }
+        Ok(Self(origin))
+    }
+
+    fn binding(origin: &str) -> Binding<'_> {
+        Binding {
+            id: "service",
+            version: 1,
+            origin,
+        }
+    }
+}
+
+/// Whether a credential is bound to the place that it is sent to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CredentialBinding {
+    Place,
+    AnyPlace,
+}
 
 /// Every wrapper of one deployment. New material is wrapped by the configured backend; what was wrapped before a
 /// change of backend stays readable for as long as its wrapper is configured.
@@ -107,13 +144,59 @@ impl Wrappers {
         config: &VaultConfig,
         patience: VaultPatience,
     ) -> Result<Arc<dyn Vault>, KmsError> {
-        let credential = match &config.credential {
-            Some(wrapped) => Some(wrapped.open(self.root.as_ref(), &CREDENTIAL).await?),
-            None => None,
-        };
+        let credential = self.credential(config).await?;
+        let credential = credential.map(|(credential, _)| credential);
         self.vaults
             .open(&config.settings, credential.as_ref(), patience)
             .map_err(KmsError::Unavailable)
+    }
+
+    /// The credential of this Vault, wrapped for it alone.
+    pub(crate) async fn wrap_credential(
+        &self,
+        settings: &VaultSettings,
+        credential: &SecretBytes,
+    ) -> Result<Wrapped, KmsError> {
+        let origin = CredentialOrigin::of(settings)?;
+        let binding = CredentialOrigin::binding(&origin.0);
+        Wrapped::seal(self.root.as_ref(), &binding, credential.expose()).await
+    }
+
+    /// The credential of this Vault as it is kept from now on: bound to its place.
+    pub(crate) async fn kept_credential(
+        &self,
+        config: &VaultConfig,
+    ) -> Result<Option<Wrapped>, KmsError> {
+        Ok(match self.credential(config).await? {
+            Some((credential, CredentialBinding::AnyPlace)) => {
+                Some(self.wrap_credential(&config.settings, &credential).await?)
+            }
+            Some((_, CredentialBinding::Place)) | None => config.credential.clone(),
+        })
+    }
+
+    async fn credential(
+        &self,
+        config: &VaultConfig,
+    ) -> Result<Option<(SecretBytes, CredentialBinding)>, KmsError> {
+        let Some(wrapped) = &config.credential else {
+            return Ok(None);
+        };
+        let root = self.root.as_ref();
+        let origin = CredentialOrigin::of(&config.settings)?;
+        let opened = wrapped
+            .open(root, &CredentialOrigin::binding(&origin.0))
+            .await;
+        match opened {
+            Ok(credential) => Ok(Some((credential, CredentialBinding::Place))),
+            // One of an older release. The configuration that holds it says where it is sent, and is signed.
+            Err(KmsError::Backend(_)) => {
+                let binding = CredentialOrigin::binding(CredentialOrigin::ANY_PLACE);
+                let credential = wrapped.open(root, &binding).await?;
+                Ok(Some((credential, CredentialBinding::AnyPlace)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the configured backend wraps and unwraps at this moment.
@@ -252,7 +335,7 @@ impl Wrapped {
         wrappers: &Wrappers,
         config: &ServiceConfig,
         binding: &Binding<'_>,
-    ) -> Result<keyway_crypto::SecretBytes, KmsError> {
+    ) -> Result<SecretBytes, KmsError> {
         let wrapper = wrappers.named(config, self.wrapper()).await?;
         self.open(wrapper.as_ref(), binding).await
     }

@@ -503,11 +503,20 @@ async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none()
         .await
         .unwrap();
     process.control.reconfigure(&root(), &blank).await.unwrap();
-    let moved = ConfigChanges {
+    let moved = |auth| ConfigChanges {
         namespace: Change::Set(VaultPath::parse("namespace", "team/a").unwrap()),
+        auth,
         ..ConfigChanges::default()
     };
-    let config = process.control.reconfigure(&root(), &moved).await.unwrap();
+    // A stored credential is not taken along to another place.
+    for auth in [None, Some(NewAuth::Token(None))] {
+        match process.control.reconfigure(&root(), &moved(auth)).await {
+            Err(KmsError::Invalid { field, .. }) => assert_eq!(field, "auth_method"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let given = moved(vault().auth);
+    let config = process.control.reconfigure(&root(), &given).await.unwrap();
     let vault = config.vault.as_ref().unwrap();
     assert!(vault.has_credential());
     assert_eq!(

@@ -63,6 +63,7 @@ pub struct Metrics {
     table_seconds: HistogramVec,
     secret_calls: IntCounterVec,
     retries: IntCounter,
+    refused_records: IntCounter,
     keys: IntGaugeVec,
     cache_hits: IntCounter,
     cache_misses: IntCounter,
@@ -167,6 +168,10 @@ impl Metrics {
                 "keyway_service_retries_total",
                 "Calls of AWS's services that were made again.",
             )?,
+            refused_records: counter(
+                "keyway_refused_records_total",
+                "Records of the table that were not believed, because their signature is missing or wrong.",
+            )?,
             keys: added(
                 &ours,
                 IntGaugeVec::new(
@@ -267,6 +272,11 @@ impl Metrics {
     /// Tells how many calls of AWS's services were made again.
     pub fn retries(&self, total: u64) {
         catch_up(&self.retries, total);
+    }
+
+    /// Tells how many records of the table were refused.
+    pub fn refused_records(&self, total: u64) {
+        catch_up(&self.refused_records, total);
     }
 
     fn look(&self) {

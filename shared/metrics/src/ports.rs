@@ -22,7 +22,8 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
         Ok(_) => "ok",
         Err(StoreError::Conflict) => "conflict",
         Err(StoreError::Throttled) => "throttled",
-        Err(StoreError::Failed { .. }) => "failed",
+        Err(StoreError::Refused { .. }) => "refused",
+        Err(StoreError::Failed { .. } | StoreError::Unavailable(_)) => "failed",
     }
 }
 

@@ -10,6 +10,7 @@ mod memory;
 mod memory_vault;
 mod random;
 pub mod secret_store_contract;
+mod signed;
 pub mod table_contract;
 pub mod vault_contract;
 
@@ -18,3 +19,4 @@ pub use machine::FixedMachine;
 pub use memory::{MemorySecrets, MemoryTable};
 pub use memory_vault::{MemoryVault, MemoryVaults, Opened};
 pub use random::SeededRandom;
+pub use signed::signed_table;

@@ -77,6 +77,7 @@ impl TableReader for MemoryTable {
         Ok(Page {
             records: page,
             more: matching.next().is_some(),
+            refused: Vec::new(),
         })
     }
 }
@@ -181,6 +182,18 @@ mod tests {
             &SeededRandom::new(1),
         )
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn signed_table_keeps_the_contract() {
+        let factory = async |clock: Arc<dyn Clock>| {
+            let stored = Arc::new(MemoryTable::new(Arc::clone(&clock)));
+            let secrets = Arc::new(MemorySecrets::new());
+            let random: Arc<dyn keyway_domain::ports::Random> = Arc::new(SeededRandom::new(5));
+            let made = crate::signed_table(&stored, secrets, &clock, &random).await;
+            made.unwrap().0 as _
+        };
+        table_contract::run_all(factory, &SeededRandom::new(1)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -511,7 +511,8 @@ pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
             page,
             Page {
                 records: vec![record.clone()],
-                more: false
+                more: false,
+                refused: Vec::new(),
             }
         );
     }

@@ -21,12 +21,13 @@ use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
-use keyway_domain::keyring::KeyWrapper;
+use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::machine::{COMMIT, Machine};
 use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::records::SignedRecords;
 use keyway_domain::service::{Service, ServiceControl, ServiceState};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
@@ -43,8 +44,12 @@ pub use system::{SystemClock, SystemRandom};
 /// The ports of one deployment.
 #[derive(Clone)]
 pub struct Ports<T: ?Sized> {
-    /// The table.
+    /// The table, whose records are signed and verified by the root keyring.
     pub table: Arc<T>,
+    /// The table as it is stored, for the operator's jobs on its signatures.
+    pub stored: Arc<T>,
+    /// The root keyring.
+    pub keyring: Arc<KeyringOnDemand>,
     /// What wraps secrets: the root keyring.
     pub wrapper: Arc<dyn KeyWrapper>,
     /// What reaches Vaults.
@@ -169,6 +174,7 @@ impl Reading {
 
 impl<T: ?Sized> Ports<T> {
     fn count_rest(&mut self, metrics: &Arc<Metrics>) {
+        count_refused(&self.keyring, metrics);
         self.wrapper = Arc::new(CountedWrapper::new(Arc::clone(&self.wrapper), metrics));
         self.vaults = Arc::new(CountedVaults::new(Arc::clone(&self.vaults), metrics));
     }
@@ -214,6 +220,8 @@ impl Writing {
     pub fn reading(&self) -> Reading {
         Ports {
             table: Arc::clone(&self.table) as Arc<dyn TableReader>,
+            stored: Arc::clone(&self.stored) as Arc<dyn TableReader>,
+            keyring: Arc::clone(&self.keyring),
             wrapper: Arc::clone(&self.wrapper),
             vaults: Arc::clone(&self.vaults),
             folder: self.folder.clone(),
@@ -315,6 +323,15 @@ impl Writing {
         )
     }
 
+    /// The operator's jobs on the signatures of records.
+    pub fn signed_records(&self) -> SignedRecords {
+        SignedRecords::new(
+            Arc::clone(&self.stored),
+            Arc::clone(&self.keyring),
+            Arc::clone(&self.random),
+        )
+    }
+
     /// The operator's side of access keys.
     pub fn access_keys(&self) -> AccessKeys {
         AccessKeys::new(
@@ -369,6 +386,16 @@ pub fn vaults(clock: &Arc<dyn Clock>, longest: Duration) -> anyhow::Result<Arc<d
         Ok(vaults) => Ok(Arc::new(vaults)),
         Err(fault) => bail!("KEYWAY_VAULT_CA_FILE: {fault:?}"),
     }
+}
+
+/// Has the records that this keyring did not verify be counted.
+pub fn count_refused(keyring: &Arc<KeyringOnDemand>, metrics: &Metrics) {
+    let keyring = Arc::downgrade(keyring);
+    metrics.look_at(move |metrics| {
+        if let Some(keyring) = keyring.upgrade() {
+            metrics.refused_records(keyring.refused_records());
+        }
+    });
 }
 
 /// A random number that tells this process from others.

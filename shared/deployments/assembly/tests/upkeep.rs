@@ -9,13 +9,13 @@ use keyway_crypto::EncryptionContext;
 use keyway_deployment_assembly::{KesSettings, Proof, Server, Settings, Writing};
 use keyway_domain::access::{Caller, Grant, RootAccessKey};
 use keyway_domain::datakey::DataKeySpec;
-use keyway_domain::keyring::RootKeyring;
 use keyway_domain::keys::{KeyId, NewKey};
+use keyway_domain::ports::{Clock, Random};
 use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
 use keyway_domain::vault::VaultAddress;
 use keyway_http::Cors;
 use keyway_testkit::{
-    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
+    FixedClock, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom, signed_table,
 };
 
 const STATE_TTL: Duration = Duration::from_secs(5);
@@ -29,16 +29,20 @@ struct Deployment {
 
 async fn deployment() -> Deployment {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
-    let table = Arc::new(MemoryTable::new(clock.clone()));
-    let random = Arc::new(SeededRandom::new(1));
-    let secrets = MemorySecrets::new();
-    let keyring =
-        RootKeyring::establish(table.as_ref(), &secrets, clock.as_ref(), random.clone()).await;
+    let stored = Arc::new(MemoryTable::new(clock.clone()));
+    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+    let secrets = Arc::new(MemorySecrets::new());
+    let port: Arc<dyn Clock> = clock.clone();
+    let (table, keyring) = signed_table(&stored, secrets, &port, &random)
+        .await
+        .unwrap();
     let vault = Arc::new(MemoryVault::new(2));
     Deployment {
         ports: Writing {
             table,
-            wrapper: Arc::new(keyring.unwrap()),
+            stored,
+            wrapper: keyring.clone(),
+            keyring,
             vaults: Arc::new(MemoryVaults::new(vault.clone())),
             folder: None,
             clock: clock.clone(),

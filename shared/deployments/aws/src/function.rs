@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
-use async_trait::async_trait;
 use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
@@ -13,17 +12,17 @@ use keyway_audit::Flushing;
 use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
     Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
-    default_key_id, environment, instance, metrics, root_access_key, vaults,
+    count_refused, default_key_id, environment, instance, metrics, root_access_key, vaults,
 };
-use keyway_domain::SecretBytes;
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
-use keyway_domain::keyring::{Binding, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError};
+use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random, TableReader};
+use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
@@ -133,6 +132,7 @@ pub struct Function {
     machine: Arc<dyn Machine>,
     metrics: Arc<Metrics>,
     audit: OnceLock<Audit>,
+    keyring: OnceLock<Arc<KeyringOnDemand>>,
 }
 
 impl Function {
@@ -157,6 +157,7 @@ impl Function {
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(SystemRandom::default()),
             audit: OnceLock::new(),
+            keyring: OnceLock::new(),
         })
     }
 
@@ -176,8 +177,11 @@ impl Function {
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
         ));
+        self.keyring.get_or_init(|| Arc::clone(&keyring));
         let ports = Reading {
-            table,
+            table: Arc::new(SignedTable::new(Arc::clone(&table), Arc::clone(&keyring))),
+            stored: table,
+            keyring: Arc::clone(&keyring),
             wrapper: Arc::clone(&keyring) as _,
             vaults: vaults(&self.clock, VAULT_PATIENCE)?,
             folder: None,
@@ -206,6 +210,7 @@ impl Function {
             &self.random,
             Some(&self.metrics),
         )?;
+        self.keyring.get_or_init(|| Arc::clone(&keyring));
         let server = ports.reading().server(&arguments.settings, self.proof()?);
         server.measured_by(&self.metrics);
         let configured = warm(&keyring, &server).await;
@@ -226,7 +231,7 @@ impl Function {
     /// When the settings do not say where the table or the object store is.
     pub fn buckets(&self, server: &Server) -> anyhow::Result<Arc<BucketOperations>> {
         let arguments = &self.arguments;
-        let table = self.table()?;
+        let table = self.signed_table()?;
         let random = Arc::clone(&self.random);
         let buckets = match arguments.object_store.open(Some(&self.aws))? {
             Some(store) => store.noted(table, random),
@@ -235,12 +240,12 @@ impl Function {
         Ok(server.buckets(buckets))
     }
 
-    /// Policies and identities of KES's API, and what changes them. It reads and writes these alone, and needs no secret.
+    /// Policies and identities of KES's API, and what changes them. It reads and writes these alone, and signs them.
     ///
     /// # Errors
-    /// When the settings do not say where the table is.
+    /// When the settings do not say where the table or the root keyring is.
     pub fn access(&self) -> anyhow::Result<(Arc<Identities>, Arc<IdentityControl>)> {
-        let table = self.table()?;
+        let table = self.signed_table()?;
         let settings = &self.arguments.settings;
         let identities = Arc::new(Identities::new(
             Arc::clone(&table) as _,
@@ -251,6 +256,24 @@ impl Function {
         let control =
             IdentityControl::new(table, Arc::clone(&identities), Arc::clone(&self.random));
         Ok((identities, Arc::new(control)))
+    }
+
+    /// The table, whose records are signed and verified, with what is asked of it counted. The keyring is the one that the
+    /// function has opened already, else one that is opened when it is first needed.
+    fn signed_table(&self) -> anyhow::Result<Arc<SignedTable<CountedTable<DynamoTable>>>> {
+        let keyring = match self.keyring.get() {
+            Some(keyring) => keyring,
+            None => {
+                let secrets = self.arguments.place.secrets(&self.aws)?;
+                let secrets = counted(secrets, Some(&self.metrics));
+                let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+                let keyring = Arc::new(KeyringOnDemand::signing(secrets, clock, random));
+                count_refused(&keyring, &self.metrics);
+                self.keyring.get_or_init(|| keyring)
+            }
+        };
+        let signed = SignedTable::new(self.table()?, Arc::clone(keyring));
+        Ok(Arc::new(signed))
     }
 
     /// The table, with what is asked of it counted.
@@ -297,28 +320,30 @@ impl Function {
         &self.clock
     }
 
-    /// What destroys keys whose deletion date has passed, and has each be in the audit log at once. It needs the root keyring only where a Vault keeps copies of
-    /// keys, for the login to that Vault is wrapped by it.
+    /// What destroys keys whose deletion date has passed, and has each be in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, and for the login to a Vault that keeps copies of keys.
     ///
     /// # Errors
-    /// When the settings do not say where the table is.
+    /// When the settings do not say where the table or the root keyring is.
     pub fn janitor(&self) -> anyhow::Result<Janitor> {
-        let table = self.table()?;
+        let keyring = Arc::new(KeyringOnDemand::opening(
+            self.table()? as _,
+            counted(
+                self.arguments.place.secrets(&self.aws)?,
+                Some(&self.metrics),
+            ),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        ));
+        let keyring = self.keyring.get_or_init(|| keyring);
+        count_refused(keyring, &self.metrics);
+        let table = self.signed_table()?;
         let service = Service::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
             self.arguments.settings.state_ttl(),
         );
-        let keyring: Arc<dyn KeyWrapper> = if self.arguments.place.names_keyring() {
-            Arc::new(KeyringOnDemand::opening(
-                Arc::clone(&table) as _,
-                self.arguments.place.secrets(&self.aws)?,
-                Arc::clone(&self.clock),
-                Arc::clone(&self.random),
-            ))
-        } else {
-            Arc::new(NoKeyring)
-        };
+        let keyring = Arc::clone(keyring) as Arc<dyn KeyWrapper>;
         let wrappers = Arc::new(Wrappers::new(keyring, vaults(&self.clock, VAULT_PATIENCE)?));
         Ok(Janitor::new(
             table,
@@ -486,30 +511,6 @@ async fn warm(keyring: &KeyringOnDemand, server: &Server) -> bool {
             false
         }
     }
-}
-
-/// The root keyring of a function that was not given it.
-struct NoKeyring;
-
-#[async_trait]
-impl KeyWrapper for NoKeyring {
-    fn name(&self) -> &'static str {
-        RootKeyring::NAME
-    }
-
-    async fn wrap(&self, _: &Binding<'_>, _: &[u8]) -> Result<Vec<u8>, WrapError> {
-        Err(not_given())
-    }
-
-    async fn unwrap(&self, _: &Binding<'_>, _: &[u8]) -> Result<SecretBytes, WrapError> {
-        Err(not_given())
-    }
-}
-
-fn not_given() -> WrapError {
-    WrapError::Unavailable(
-        "this function was not given the root keyring; set KEYWAY_ROOT_KEYRING_SECRET".into(),
-    )
 }
 
 fn on_lambda() -> anyhow::Result<bool> {

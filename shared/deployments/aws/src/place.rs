@@ -12,6 +12,7 @@ use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_domain::records::SignedTable;
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
@@ -36,12 +37,6 @@ impl Place {
     /// The table's name. A variable that is set to nothing counts as not set, here and below.
     pub fn name(&self) -> Option<&str> {
         self.table.as_deref().filter(|name| !name.is_empty())
-    }
-
-    pub(crate) fn names_keyring(&self) -> bool {
-        self.root_keyring_secret
-            .as_deref()
-            .is_some_and(|id| !id.is_empty())
     }
 
     fn root_access_key_id(&self) -> Option<&str> {
@@ -189,7 +184,9 @@ pub(crate) fn open(
         ),
     });
     let ports = Writing {
-        table,
+        table: Arc::new(SignedTable::new(Arc::clone(&table), Arc::clone(&keyring))),
+        stored: table,
+        keyring: Arc::clone(&keyring),
         wrapper: Arc::clone(&keyring) as _,
         vaults: vaults(clock, VAULT_PATIENCE)?,
         folder: None,

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, vaults};
-use keyway_domain::keyring::{KEYRING_SECRET, RootKeyring};
+use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring};
 use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_domain::records::SignedTable;
 use keyway_domain::service::key_directory;
 use keyway_secrets_file::FileSecrets;
 use keyway_store_sqlite::SqliteTable;
@@ -66,9 +67,19 @@ pub async fn open_with(
     let keyring = RootKeyring::establish(&table, keeper, clock.as_ref(), random_of_keyring)
         .await
         .context("the root keyring")?;
+    let stored = Arc::new(table);
+    let keyring = Arc::new(KeyringOnDemand::opened(
+        keyring,
+        Arc::clone(&stored) as _,
+        secrets,
+        Arc::clone(&clock),
+        Arc::clone(&random),
+    ));
     Ok(Writing {
-        table: Arc::new(table),
-        wrapper: Arc::new(keyring),
+        table: Arc::new(SignedTable::new(Arc::clone(&stored), Arc::clone(&keyring))),
+        stored,
+        wrapper: Arc::clone(&keyring) as _,
+        keyring,
         vaults: vaults(&clock, VAULT_PATIENCE)?,
         folder: Some(Arc::new(DataFolder::new(operator, Arc::clone(&random)))),
         clock,

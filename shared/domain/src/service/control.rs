@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use keyway_crypto::SecretBytes;
-
 use super::{
     BackendType, Change, ConfigChanges, Service, ServiceConfig, ServiceState, VaultConfig,
-    config_id, stored,
+    config_id,
 };
 use crate::access::Caller;
 use crate::error::KmsError;
@@ -15,7 +13,7 @@ use crate::keys::{KeyReader, decode};
 use crate::policy::Action;
 use crate::ports::{KeyringFolder, Kind, Random, Revision, StoreError, TableWriter};
 use crate::vault::{TransitKey, VAULT_WRAPPER, VaultAuth};
-use crate::wrappers::{CREDENTIAL, Wrappers};
+use crate::wrappers::Wrappers;
 
 /// The operations on the service.
 pub struct ServiceControl {
@@ -276,11 +274,19 @@ impl ServiceControl {
             .map(|old| &old.settings);
         let settings = changes.vault_settings(merged, old.map(|old| &old.settings.auth))?;
         let given = changes.auth.as_ref().and_then(|auth| auth.secret());
+        let is_moved = old.is_some_and(|old| !settings.is_same_place(&old.settings));
+        if is_moved && given.is_none() && (changes.auth.is_none() || settings.auth.has_credential())
+        {
+            return Err(KmsError::invalid(
+                "auth_method",
+                "must be given again, with its credential, when address, namespace, mount_path or kv_mount change",
+            ));
+        }
         let credential = match (given, &settings.auth, old) {
-            (Some(secret), ..) => Some(self.wrapped(secret).await?),
+            (Some(secret), ..) => Some(self.wrappers.wrap_credential(&settings, secret).await?),
             (None, VaultAuth::TokenFile { .. }, _) => None,
-            (None, auth, Some(old)) if same_kind(auth, &old.settings.auth) => {
-                old.credential.clone()
+            (None, auth, Some(old)) if *auth == old.settings.auth => {
+                self.wrappers.kept_credential(old).await?
             }
             (None, ..) => {
                 return Err(KmsError::invalid(
@@ -358,10 +364,6 @@ impl ServiceControl {
         self.wrappers.check(config).await
     }
 
-    async fn wrapped(&self, secret: &SecretBytes) -> Result<Wrapped, KmsError> {
-        Wrapped::seal(self.wrappers.root().as_ref(), &CREDENTIAL, secret.expose()).await
-    }
-
     /// Whether there is a key that only Vault can unwrap.
     async fn keys_in_vault(&self) -> Result<bool, KmsError> {
         let mut after: Option<String> = None;
@@ -383,7 +385,7 @@ impl ServiceControl {
     }
 
     pub(super) async fn stored(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
-        stored(self.table.as_ref()).await
+        self.service.current().await
     }
 
     async fn made(&self, config: &ServiceConfig) -> Result<bool, KmsError> {
@@ -412,13 +414,3 @@ impl ServiceControl {
 
 const CONTENDED: KmsError =
     KmsError::Conflict("the configuration is being changed by others at the same time; try again");
-
-fn same_kind(one: &VaultAuth, other: &VaultAuth) -> bool {
-    match (one, other) {
-        (VaultAuth::Token, VaultAuth::Token) => true,
-        (VaultAuth::AppRole { role_id, .. }, VaultAuth::AppRole { role_id: other, .. }) => {
-            role_id == other
-        }
-        _ => false,
-    }
-}

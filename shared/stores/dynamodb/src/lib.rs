@@ -212,7 +212,11 @@ impl TableReader for DynamoTable {
         }
         let more = records.len() > limit;
         records.truncate(limit);
-        Ok(Page { records, more })
+        Ok(Page {
+            records,
+            more,
+            refused: Vec::new(),
+        })
     }
 }
 

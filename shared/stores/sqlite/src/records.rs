@@ -96,7 +96,11 @@ pub(crate) fn page(
     let mut records = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let more = records.len() > limit;
     records.truncate(limit);
-    Ok(Page { records, more })
+    Ok(Page {
+        records,
+        more,
+        refused: Vec::new(),
+    })
 }
 
 /// How many records are in the range.

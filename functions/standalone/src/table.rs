@@ -1,0 +1,124 @@
+//! `keyway table`.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use keyway_domain::ports::Kind;
+use keyway_domain::records::RecordsFound;
+use serde_json::json;
+
+use crate::moving::Output;
+use crate::place::Whereabouts;
+use crate::{explain, print, tell};
+
+#[derive(Subcommand)]
+pub(crate) enum TableCommand {
+    /// Find records of the table that nobody with the root keyring wrote as they are
+    Verify(Box<Verify>),
+    /// Sign the records that an older release wrote, and refuse unsigned ones from then on; may be stopped and run again
+    Sign(Box<Sign>),
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    place: Whereabouts,
+
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    place: Whereabouts,
+
+    /// Say what would be signed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// In a table whose records are all signed: sign this record as it is now, although it has no signature
+    #[arg(long, value_name = "KIND/ID", value_parser = record)]
+    accept: Vec<(Kind, String)>,
+
+    /// How to print what was done
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+fn record(text: &str) -> Result<(Kind, String), String> {
+    let (kind, id) = text
+        .split_once('/')
+        .filter(|(_, id)| !id.is_empty())
+        .ok_or("is not KIND/ID, as `keyway table verify` prints it")?;
+    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
+    Ok((kind.ok_or("names no kind of record")?, id.to_owned()))
+}
+
+pub(crate) async fn run(command: TableCommand) -> anyhow::Result<()> {
+    match command {
+        TableCommand::Verify(verify) => {
+            let records = verify.place.open().await?.signed_records();
+            let found = records.verify().await.map_err(explain)?;
+            report(&found, verify.output)
+        }
+        TableCommand::Sign(sign) => {
+            let records = sign.place.open().await?.signed_records();
+            let found = if sign.dry_run {
+                records.verify().await
+            } else {
+                records.sign(&sign.accept).await
+            };
+            report(&found.map_err(explain)?, sign.output)
+        }
+    }
+}
+
+fn report(found: &RecordsFound, output: Output) -> anyhow::Result<()> {
+    let unsigned = found.unsigned.iter();
+    let refused = found.refused.iter();
+    match output {
+        Output::Json => {
+            let name = |kind: &Kind, id: &str| json!({"kind": kind.as_str(), "id": id});
+            let unsigned = unsigned.map(|(kind, id)| name(kind, id));
+            let refused = refused.map(
+                |(kind, id, why)| json!({"kind": kind.as_str(), "id": id, "reason": why.as_str()}),
+            );
+            print(
+                &json!({
+                    "ok": found.is_clean(),
+                    "all_signed": found.marked,
+                    "verified": found.verified,
+                    "signed": found.signed,
+                    "unsigned": unsigned.collect::<Vec<_>>(),
+                    "refused": refused.collect::<Vec<_>>(),
+                })
+                .to_string(),
+            );
+        }
+        Output::Text => {
+            for (kind, id) in unsigned {
+                tell(&format!("{}/{id}: it has no signature", kind.as_str()));
+            }
+            for (kind, id, why) in refused {
+                tell(&format!("{}/{id}: {}", kind.as_str(), why.as_str()));
+            }
+            print(&format!(
+                "{} records verify, {} were signed now, {} have no signature, {} are refused",
+                found.verified,
+                found.signed,
+                found.unsigned.len(),
+                found.refused.len()
+            ));
+            print(if found.marked {
+                "unsigned records of this table are refused"
+            } else {
+                "unsigned records of this table are still obeyed; `keyway table sign` ends that"
+            });
+        }
+    }
+    if !found.is_clean() {
+        bail!("the table holds records that nobody with the root keyring wrote as they are");
+    }
+    Ok(())
+}

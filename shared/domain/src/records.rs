@@ -1,0 +1,532 @@
+//! Records that cannot be forged: whatever decides who may do what, or where secrets go, carries a MAC under a key
+//! derived from the root keyring. The table stores records; it is no authority on them.
+//!
+//! A signed record's value is one line and then the content:
+//!
+//! ```text
+//! KW1 <id of the root key> <base64url of 32 bytes>\n<content>
+//! ```
+//!
+//! The MAC is HMAC-SHA256 under `K = HMAC-SHA256(root key, "keyway/v1/record-key" || 00 || kind)`, over
+//! `"keyway/v1/record" || 00 || BE32(len) || deployment || BE32(len) || kind || BE32(len) || id || revision(16) || content`.
+//! A content is JSON and begins with `{`, so a value without that line is a record that was never signed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
+
+use crate::error::KmsError;
+use crate::keyring::{DEPLOYMENT_RECORD, KeyringOnDemand, RootKeyring, WrapError};
+use crate::ports::{
+    Consistency, Kind, Page, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
+use crate::revision;
+
+const FORMAT: &str = "KW1 ";
+const KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
+const LABEL: &[u8] = b"keyway/v1/record\0";
+/// Longer than any first line: ids of root keys are short.
+const LONGEST_LINE: usize = 256;
+
+/// The key that records of this kind are signed with, under this root key.
+pub(crate) fn record_key(root: &Key256, kind: Kind) -> Key256 {
+    Key256::from(mac_sha256(root, &[KEY_LABEL, kind.as_str().as_bytes()]))
+}
+
+/// Whether records of this name are signed. The record that names the deployment is not: it says which keyring to look
+/// for, and a keyring of another deployment is refused.
+const fn is_signed(kind: Kind, id: &str) -> bool {
+    match kind {
+        Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
+        Kind::Key | Kind::AccessKey | Kind::Bucket | Kind::Policy | Kind::Identity => true,
+        // Lines of a log decide nothing; events are chained among themselves.
+        Kind::Audit | Kind::ErrorLog => false,
+    }
+}
+const DEPLOYMENT: &[u8] = DEPLOYMENT_RECORD.as_bytes();
+
+/// A value as it is stored, taken apart.
+struct Signed<'a> {
+    root: &'a str,
+    tag: [u8; 32],
+    content: &'a [u8],
+}
+
+/// What a value is, before it is verified.
+enum Stored<'a> {
+    Signed(Signed<'a>),
+    /// A content without a MAC.
+    Unsigned,
+    /// Neither.
+    Damaged,
+}
+
+fn parse(value: &[u8]) -> Stored<'_> {
+    if value.first() == Some(&b'{') {
+        return Stored::Unsigned;
+    }
+    signed(value).map_or(Stored::Damaged, Stored::Signed)
+}
+
+fn signed(value: &[u8]) -> Option<Signed<'_>> {
+    let line = value
+        .iter()
+        .take(LONGEST_LINE)
+        .position(|byte| *byte == b'\n')?;
+    let (line, content) = value.split_at_checked(line)?;
+    let line = std::str::from_utf8(line).ok()?.strip_prefix(FORMAT)?;
+    let (root, tag) = line.split_once(' ')?;
+    Some(Signed {
+        root,
+        tag: URL_SAFE_NO_PAD.decode(tag).ok()?.try_into().ok()?,
+        content: content.get(1..)?,
+    })
+}
+
+/// The content of a value that nobody has verified: for what must be known before the keyring can be opened.
+pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
+    match parse(value) {
+        Stored::Signed(signed) => signed.content,
+        Stored::Unsigned | Stored::Damaged => value,
+    }
+}
+
+/// Why a record was not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgery {
+    /// It was never signed, in a table whose records all are.
+    Unsigned,
+    /// Its MAC is not that of its kind, id, revision and content.
+    Altered,
+    /// It was signed under a root key that the keyring does not hold.
+    UnknownRoot,
+    /// It is neither signed nor what an older release wrote.
+    Damaged,
+}
+
+impl Forgery {
+    /// What is wrong, for the operator.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsigned => "it has no signature",
+            Self::Altered => "its signature is not that of its content",
+            Self::UnknownRoot => "it was signed under a root key that the keyring does not hold",
+            Self::Damaged => "it is not a record that keyway writes",
+        }
+    }
+}
+
+/// What a record was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict<'a> {
+    /// Its content, which somebody with the keyring wrote as it is.
+    True(&'a [u8]),
+    /// Nobody signed it.
+    Unsigned,
+    /// It is refused.
+    Forged(Forgery),
+}
+
+impl RootKeyring {
+    fn mac_parts<'a>(
+        &'a self,
+        record: &'a Record,
+        lengths: &'a Lengths,
+        content: &'a [u8],
+    ) -> [&'a [u8]; 9] {
+        [
+            LABEL,
+            &lengths.deployment,
+            self.deployment().as_bytes(),
+            &lengths.kind,
+            record.kind.as_str().as_bytes(),
+            &lengths.id,
+            record.id.as_bytes(),
+            &record.revision.0,
+            content,
+        ]
+    }
+
+    /// The record as it is stored.
+    fn signed(&self, record: &Record) -> Option<Record> {
+        let (root, key) = self.signing_key(record.kind)?;
+        let lengths = Lengths::of(self, record)?;
+        let tag = mac_sha256(key, &self.mac_parts(record, &lengths, &record.value));
+        let mut value = Vec::with_capacity(record.value.len() + FORMAT.len() + root.len() + 45);
+        value.extend_from_slice(FORMAT.as_bytes());
+        value.extend_from_slice(root.as_bytes());
+        value.push(b' ');
+        value.extend_from_slice(URL_SAFE_NO_PAD.encode(tag).as_bytes());
+        value.push(b'\n');
+        value.extend_from_slice(&record.value);
+        Some(Record {
+            value,
+            ..record.clone()
+        })
+    }
+
+    fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
+        let signed = match parse(&record.value) {
+            Stored::Signed(signed) => signed,
+            Stored::Unsigned => return Verdict::Unsigned,
+            Stored::Damaged => return Verdict::Forged(Forgery::Damaged),
+        };
+        let Some(key) = self.verifying_key(signed.root, record.kind) else {
+            return Verdict::Forged(Forgery::UnknownRoot);
+        };
+        let Some(lengths) = Lengths::of(self, record) else {
+            return Verdict::Forged(Forgery::Damaged);
+        };
+        let parts = self.mac_parts(record, &lengths, signed.content);
+        if verify_mac_sha256(key, &parts, &signed.tag) {
+            Verdict::True(signed.content)
+        } else {
+            Verdict::Forged(Forgery::Altered)
+        }
+    }
+}
+
+/// The lengths that stand before what has no fixed one.
+struct Lengths {
+    deployment: [u8; 4],
+    kind: [u8; 4],
+    id: [u8; 4],
+}
+
+impl Lengths {
+    fn of(keyring: &RootKeyring, record: &Record) -> Option<Self> {
+        let length = |text: &str| u32::try_from(text.len()).ok().map(u32::to_be_bytes);
+        Some(Self {
+            deployment: length(keyring.deployment())?,
+            kind: length(record.kind.as_str())?,
+            id: length(&record.id)?,
+        })
+    }
+}
+
+/// A table that signs what is written and refuses what does not verify.
+///
+/// A page leaves out the records that it refuses and names them in [`Page::refused`]: one forged record does not keep
+/// the others from being listed. Each is in the log, and counted by [`KeyringOnDemand::refused_records`].
+pub struct SignedTable<T: ?Sized> {
+    table: Arc<T>,
+    keyring: Arc<KeyringOnDemand>,
+}
+
+impl<T: ?Sized> SignedTable<T> {
+    /// Over this table, by this keyring.
+    pub const fn new(table: Arc<T>, keyring: Arc<KeyringOnDemand>) -> Self {
+        Self { table, keyring }
+    }
+
+    async fn verified(&self, record: Record) -> Result<Record, StoreError> {
+        if !is_signed(record.kind, &record.id) {
+            return Ok(record);
+        }
+        let keyring = self.keyring.keyring().await.map_err(unavailable)?;
+        let why = match keyring.verdict(&record) {
+            Verdict::True(content) => {
+                let start = record.value.len() - content.len();
+                return Ok(stripped(record, start));
+            }
+            Verdict::Unsigned => {
+                if !self.keyring.all_are_signed().await.map_err(unavailable)? {
+                    return Ok(record);
+                }
+                Forgery::Unsigned
+            }
+            Verdict::Forged(why) => why,
+        };
+        self.keyring.count_refused();
+        tracing::error!(
+            kind = record.kind.as_str(),
+            id = record.id,
+            "a record of the table was refused: {}",
+            why.as_str()
+        );
+        Err(StoreError::Refused {
+            kind: record.kind,
+            why,
+        })
+    }
+}
+
+fn stripped(mut record: Record, start: usize) -> Record {
+    record.value.drain(..start);
+    record
+}
+
+fn unavailable(error: WrapError) -> StoreError {
+    StoreError::Unavailable(error.into())
+}
+
+#[async_trait]
+impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        match self.table.get(kind, id, consistency).await? {
+            Some(record) => self.verified(record).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.table.count(kind, prefix).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let mut after = after.map(str::to_owned);
+        let mut whole = Page::default();
+        loop {
+            let page = self
+                .table
+                .page(kind, prefix, after.as_deref(), limit)
+                .await?;
+            after = page.records.last().map(|record| record.id.clone());
+            whole.more = page.more;
+            for record in page.records {
+                let id = record.id.clone();
+                match self.verified(record).await {
+                    Ok(record) => whole.records.push(record),
+                    Err(StoreError::Refused { .. }) => whole.refused.push(id),
+                    Err(error) => return Err(error),
+                }
+            }
+            // Whoever asks for the next page names the last record of this one, so there must be one.
+            if !whole.records.is_empty() || !whole.more {
+                return Ok(whole);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<T: TableWriter + ?Sized> TableWriter for SignedTable<T> {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        match self.signed(record).await? {
+            Some(signed) => self.table.put_new(&signed).await,
+            None => self.table.put_new(record).await,
+        }
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        match self.signed(record).await? {
+            Some(signed) => self.table.replace(&signed, seen).await,
+            None => self.table.replace(record, seen).await,
+        }
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.table.remove(kind, id, seen).await
+    }
+}
+
+impl<T: ?Sized> SignedTable<T> {
+    /// The record as it is stored; `None` where it is stored as it is.
+    async fn signed(&self, record: &Record) -> Result<Option<Record>, StoreError> {
+        if !is_signed(record.kind, &record.id) {
+            return Ok(None);
+        }
+        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        match keyring.signed(record) {
+            Some(signed) => Ok(Some(signed)),
+            None => Err(unavailable(WrapError::UnknownRoot)),
+        }
+    }
+}
+
+/// The kinds whose records are signed.
+const SIGNED_KINDS: [Kind; 6] = [
+    Kind::Config,
+    Kind::AccessKey,
+    Kind::Policy,
+    Kind::Identity,
+    Kind::Bucket,
+    Kind::Key,
+];
+const PAGE: usize = 500;
+/// How often a record is tried again when other writers were faster.
+const ATTEMPTS: usize = 8;
+
+/// What was found of a table's records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordsFound {
+    /// Whether the keyring says that all of them are signed.
+    pub marked: bool,
+    /// How many verify.
+    pub verified: u64,
+    /// How many were signed by this run.
+    pub signed: u64,
+    /// Those that have no signature: kind and id.
+    pub unsigned: Vec<(Kind, String)>,
+    /// Those that are refused, and why.
+    pub refused: Vec<(Kind, String, Forgery)>,
+}
+
+impl RecordsFound {
+    /// Whether nothing of the table would be refused.
+    pub const fn is_clean(&self) -> bool {
+        self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
+    }
+}
+
+/// The operator's jobs on the records of a table as it is, past every signature.
+pub struct SignedRecords {
+    table: Arc<dyn TableWriter>,
+    keyring: Arc<KeyringOnDemand>,
+    random: Arc<dyn Random>,
+}
+
+impl SignedRecords {
+    /// Over the table as it is stored.
+    pub const fn new(
+        table: Arc<dyn TableWriter>,
+        keyring: Arc<KeyringOnDemand>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            keyring,
+            random,
+        }
+    }
+
+    /// Looks at every record.
+    ///
+    /// # Errors
+    /// When the table or the keyring cannot be had.
+    pub async fn verify(&self) -> Result<RecordsFound, KmsError> {
+        self.walk(None).await
+    }
+
+    /// Signs the records that an older release wrote, and then has the keyring say that all are signed: from then on one
+    /// without a signature is refused, and never signed but by its name in `accept`. Servers may run; it can be stopped
+    /// and run again.
+    ///
+    /// # Errors
+    /// As [`SignedRecords::verify`].
+    pub async fn sign(&self, accept: &[(Kind, String)]) -> Result<RecordsFound, KmsError> {
+        let mut found = self.walk(Some(accept)).await?;
+        if found.marked || !found.unsigned.is_empty() || !found.refused.is_empty() {
+            return Ok(found);
+        }
+        // A process of an older release may have written behind this one's back.
+        let again = self.walk(None).await?;
+        found.unsigned = again.unsigned;
+        found.refused = again.refused;
+        if found.unsigned.is_empty() && found.refused.is_empty() {
+            self.keyring
+                .mark_signed()
+                .await
+                .map_err(|error| crate::keyring::kms_error("marking the keyring", error))?;
+            found.marked = true;
+        }
+        Ok(found)
+    }
+
+    async fn walk(&self, sign: Option<&[(Kind, String)]>) -> Result<RecordsFound, KmsError> {
+        let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
+        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        let mut found = RecordsFound {
+            marked: self.keyring.all_are_signed().await.map_err(unavailable)?,
+            ..RecordsFound::default()
+        };
+        for kind in SIGNED_KINDS {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.table.page(kind, "", after.as_deref(), PAGE).await?;
+                after = page.records.last().map(|record| record.id.clone());
+                for record in page.records {
+                    if is_signed(kind, &record.id) {
+                        self.look(keyring, record, sign, &mut found).await?;
+                    }
+                }
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn look(
+        &self,
+        keyring: &RootKeyring,
+        record: Record,
+        sign: Option<&[(Kind, String)]>,
+        found: &mut RecordsFound,
+    ) -> Result<(), KmsError> {
+        let may_sign = |record: &Record| {
+            sign.is_some_and(|accept| {
+                !found.marked
+                    || accept
+                        .iter()
+                        .any(|(kind, id)| *kind == record.kind && *id == record.id)
+            })
+        };
+        let may_sign = may_sign(&record);
+        let mut current = Some(record);
+        for _ in 0..ATTEMPTS {
+            let Some(record) = current else {
+                return Ok(());
+            };
+            match keyring.verdict(&record) {
+                Verdict::True(_) => {
+                    found.verified += 1;
+                    return Ok(());
+                }
+                Verdict::Forged(why) => {
+                    found.refused.push((record.kind, record.id, why));
+                    return Ok(());
+                }
+                Verdict::Unsigned if !may_sign => {
+                    found.unsigned.push((record.kind, record.id));
+                    return Ok(());
+                }
+                Verdict::Unsigned => {}
+            }
+            if self.sign_one(keyring, &record).await? {
+                found.signed += 1;
+                return Ok(());
+            }
+            // Somebody changed or removed it meanwhile.
+            current = self
+                .table
+                .get(record.kind, &record.id, Consistency::Strong)
+                .await?;
+        }
+        found
+            .unsigned
+            .extend(current.map(|record| (record.kind, record.id)));
+        Ok(())
+    }
+
+    /// Whether the record was signed as it was seen.
+    async fn sign_one(&self, keyring: &RootKeyring, seen: &Record) -> Result<bool, KmsError> {
+        let next = Record {
+            revision: revision(self.random.as_ref())?,
+            ..seen.clone()
+        };
+        let signed = keyring
+            .signed(&next)
+            .ok_or_else(|| crate::keyring::kms_error("signing a record", WrapError::UnknownRoot))?;
+        match self.table.replace(&signed, seen.revision).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
