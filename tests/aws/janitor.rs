@@ -6,12 +6,13 @@ use keyway_audit::TableLog;
 use keyway_deployment_assembly::{SystemClock, SystemRandom};
 use keyway_domain::audit::{AuditLog as _, EventQuery};
 use keyway_domain::ports::{Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
+use keyway_domain::records::SignedTable;
 use keyway_store_dynamodb::DynamoTable;
 use keyway_tests::{Aws, Function};
 use serde_json::{Value, json};
 
 /// Moves the deletion dates of these keys into the past: nobody can wait for seven days.
-async fn make_due(table: &DynamoTable, ids: &[String]) {
+async fn make_due(table: &SignedTable<DynamoTable>, ids: &[String]) {
     for id in ids {
         let seen = table
             .get(Kind::Key, id, Consistency::Strong)
@@ -59,17 +60,9 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
         }
     }
     let clock = Arc::new(SystemClock::start());
-    let table = DynamoTable::new(
-        &aws.config(),
-        deployment.table.as_str(),
-        Arc::clone(&clock) as _,
-    );
-    let table = Arc::new(table);
-    // A janitor has the table alone: no secret, and no event source.
-    let bare = [
-        ("KEYWAY_ROOT_KEYRING_SECRET", ""),
-        ("KEYWAY_ROOT_ACCESS_KEY_SECRET", ""),
-    ];
+    let table = deployment.signed_table(&aws);
+    // A janitor has the table and the root keyring, and no event source.
+    let bare = [("KEYWAY_ROOT_ACCESS_KEY_SECRET", "")];
     let (a, b, c) = tokio::join!(
         Function::start("keyway-fn-janitor", &deployment, &bare),
         Function::start("keyway-fn-janitor", &deployment, &bare),

@@ -28,6 +28,7 @@ mod raw;
 mod secrets_at_rest;
 mod serve;
 mod service;
+mod signatures;
 mod tls;
 mod walk;
 

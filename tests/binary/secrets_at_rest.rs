@@ -264,7 +264,10 @@ fn master_keys(data_dir: &Path, deployment: &str, root: &[u8]) -> Secrets {
     let values = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     let mut keys = Vec::new();
     for value in values {
-        let record: Value = serde_json::from_slice(&value.unwrap()).unwrap();
+        let value = value.unwrap();
+        // After its signature.
+        let content = value.iter().position(|byte| *byte == b'{').unwrap();
+        let record: Value = serde_json::from_slice(&value[content..]).unwrap();
         let id = record["id"].as_str().unwrap();
         for version in record["versions"].as_array().unwrap() {
             let number = version["version"].to_string();

@@ -1,5 +1,6 @@
 //! Services that speak AWS's protocols on loopback, as `scripts/with-aws` starts them, and deployments on them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_credential_types::Credentials;
@@ -10,6 +11,12 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_types::SdkConfig;
+use keyway_deployment_assembly::{SystemClock, SystemRandom};
+use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
+use keyway_domain::ports::Clock;
+use keyway_domain::records::SignedTable;
+use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::table_contract;
 
 /// What plays AWS in this run.
@@ -141,6 +148,24 @@ impl Deployment {
         }
     }
 
+    /// The table, as a process that has the root keyring reads and writes it.
+    pub fn signed_table(&self, aws: &Aws) -> Arc<SignedTable<DynamoTable>> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let table = Arc::new(DynamoTable::new(
+            &aws.config(),
+            self.table.as_str(),
+            Arc::clone(&clock),
+        ));
+        let secrets = SecretsManager::new(&aws.config()).with(KEYRING_SECRET, &self.keyring);
+        let keyring = KeyringOnDemand::opening(
+            Arc::clone(&table) as _,
+            Arc::new(secrets),
+            clock,
+            Arc::new(SystemRandom::default()),
+        );
+        Arc::new(SignedTable::new(table, Arc::new(keyring)))
+    }
+
     /// The variables that a function of this deployment has, as the template gives them.
     pub fn variables(&self) -> Vec<(String, String)> {
         [
@@ -171,9 +196,7 @@ fn unique(what: &str) -> String {
 
 fn aws_lc_random(buffer: &mut [u8]) {
     use keyway_domain::ports::Random;
-    keyway_deployment_assembly::SystemRandom::default()
-        .fill(buffer)
-        .expect("random bytes");
+    SystemRandom::default().fill(buffer).expect("random bytes");
 }
 
 #[expect(

@@ -132,10 +132,12 @@ pub enum StoreError {
     #[error("the store is throttling")]
     Throttled,
     /// A record was read that does not verify. It must not be obeyed, and nothing was changed.
-    #[error("a record of the kind `{}` was refused: {}", kind.as_str(), why.as_str())]
+    #[error("the record {}/{id} of the table was refused: {}", kind.as_str(), why.as_str())]
     Refused {
         /// The record's kind.
         kind: Kind,
+        /// Its id.
+        id: String,
         /// What is wrong with it.
         why: Forgery,
     },

@@ -210,7 +210,8 @@ impl Lengths {
 /// A table that signs what is written and refuses what does not verify.
 ///
 /// A page leaves out the records that it refuses and names them in [`Page::refused`]: one forged record does not keep
-/// the others from being listed. Each is in the log, and counted by [`KeyringOnDemand::refused_records`].
+/// the others from being listed. Each is in the log, where it is named by whoever asked for it, and is counted by
+/// [`KeyringOnDemand::refused_records`].
 pub struct SignedTable<T: ?Sized> {
     table: Arc<T>,
     keyring: Arc<KeyringOnDemand>,
@@ -241,14 +242,9 @@ impl<T: ?Sized> SignedTable<T> {
             Verdict::Forged(why) => why,
         };
         self.keyring.count_refused();
-        tracing::error!(
-            kind = record.kind.as_str(),
-            id = record.id,
-            "a record of the table was refused: {}",
-            why.as_str()
-        );
         Err(StoreError::Refused {
             kind: record.kind,
+            id: record.id,
             why,
         })
     }
@@ -298,10 +294,14 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
             after = page.records.last().map(|record| record.id.clone());
             whole.more = page.more;
             for record in page.records {
-                let id = record.id.clone();
                 match self.verified(record).await {
                     Ok(record) => whole.records.push(record),
-                    Err(StoreError::Refused { .. }) => whole.refused.push(id),
+                    Err(error @ StoreError::Refused { .. }) => {
+                        tracing::error!("{error}");
+                        if let StoreError::Refused { id, .. } = error {
+                            whole.refused.push(id);
+                        }
+                    }
                     Err(error) => return Err(error),
                 }
             }

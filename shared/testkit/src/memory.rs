@@ -186,7 +186,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn signed_table_keeps_the_contract() {
-        let factory = async |clock: Arc<dyn Clock>| {
+        let factory = async |clock: Arc<crate::FixedClock>| {
+            let clock: Arc<dyn Clock> = clock;
             let stored = Arc::new(MemoryTable::new(Arc::clone(&clock)));
             let secrets = Arc::new(MemorySecrets::new());
             let random: Arc<dyn keyway_domain::ports::Random> = Arc::new(SeededRandom::new(5));

@@ -372,6 +372,10 @@ impl ServiceControl {
                 .table
                 .page(Kind::Key, "", after.as_deref(), PAGE)
                 .await?;
+            // A record that is refused may be put back as it was, and may need Vault then.
+            if !page.refused.is_empty() {
+                return Ok(true);
+            }
             for record in &page.records {
                 if decode(record)?.is_wrapped_by(VAULT_WRAPPER) {
                     return Ok(true);
