@@ -1,4 +1,5 @@
-//! Policies and identities of KES's API as a function. It writes those and nothing else, and has no secret.
+//! Policies and identities of KES's API as a function. It writes those and nothing else, and signs them by the root
+//! keyring; no other record that the keyring opens can it read.
 
 use std::sync::Arc;
 

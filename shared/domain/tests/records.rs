@@ -689,3 +689,47 @@ async fn function_that_only_signs_is_believed_by_the_others() {
     let read = process.identities.policy(&root(), &name).await.unwrap();
     assert_eq!(read.rules, rules);
 }
+
+#[tokio::test]
+async fn records_of_an_independent_implementation_verify_and_are_made_the_same() {
+    let vectors = include_str!("../../../vectors/signed-records.json");
+    let vectors: Value = serde_json::from_str(vectors).unwrap();
+    let bytes = |text: &Value| -> Vec<u8> {
+        let digits = text.as_str().unwrap().as_bytes().chunks(2);
+        let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.map(byte).collect()
+    };
+    let secrets = Arc::new(MemorySecrets::new());
+    let keyring = SecretBytes::from(vectors["keyring"].to_string().into_bytes());
+    secrets.put(KEYRING_SECRET, &keyring, None).await.unwrap();
+    let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let stored = Arc::new(MemoryTable::new(clock.clone()));
+    let keyring = KeyringOnDemand::signing(secrets, clock, Arc::new(SeededRandom::new(1)));
+    let table = SignedTable::new(stored.clone(), Arc::new(keyring));
+    let records = vectors["records"].as_array().unwrap();
+    assert_eq!(records.len(), SIGNED.len());
+    for vector in records {
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == vector["kind"])
+            .unwrap();
+        let id = vector["id"].as_str().unwrap();
+        let record = Record {
+            kind,
+            id: id.to_owned(),
+            revision: Revision(bytes(&vector["revision"]).try_into().unwrap()),
+            value: bytes(&vector["value"]),
+            expires_at: None,
+        };
+        stored.put_new(&record).await.unwrap();
+        let read = table.get(kind, id, Consistency::Strong).await.unwrap();
+        let read = read.unwrap();
+        assert_eq!(read.value, bytes(&vector["content"]), "{vector}");
+        // What is written is signed under the newest root key, so only those are the same.
+        stored.remove(kind, id, record.revision).await.unwrap();
+        table.put_new(&read).await.unwrap();
+        let made = stored.get(kind, id, Consistency::Strong).await.unwrap();
+        let under_newest = record.value.starts_with(b"KW1 r2 ");
+        assert_eq!(made.unwrap().value == record.value, under_newest);
+    }
+}
