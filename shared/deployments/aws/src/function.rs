@@ -12,8 +12,8 @@ use futures_util::future::join3;
 use keyway_audit::Flushing;
 use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
-    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
-    default_key_id, environment, instance, metrics, root_access_key, vaults,
+    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, VaultFiles,
+    Writing, default_key_id, environment, instance, metrics, root_access_key, vaults,
 };
 use keyway_domain::SecretBytes;
 use keyway_domain::audit::LogFollowing;
@@ -44,6 +44,9 @@ struct Arguments {
 
     #[command(flatten)]
     object_store: ObjectStore,
+
+    #[command(flatten)]
+    vault: VaultFiles,
 
     #[command(flatten)]
     settings: Settings,
@@ -179,7 +182,11 @@ impl Function {
         let ports = Reading {
             table,
             wrapper: Arc::clone(&keyring) as _,
-            vaults: vaults(&self.clock, VAULT_PATIENCE)?,
+            vaults: vaults(
+                &self.clock,
+                VAULT_PATIENCE,
+                self.arguments.vault.token_folders(),
+            )?,
             folder: None,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
@@ -200,6 +207,7 @@ impl Function {
         let arguments = &self.arguments;
         let (ports, keyring) = place::open(
             &arguments.place,
+            &arguments.vault,
             FirstUse::Makes,
             &self.aws,
             &self.clock,
@@ -319,7 +327,14 @@ impl Function {
         } else {
             Arc::new(NoKeyring)
         };
-        let wrappers = Arc::new(Wrappers::new(keyring, vaults(&self.clock, VAULT_PATIENCE)?));
+        let wrappers = Arc::new(Wrappers::new(
+            keyring,
+            vaults(
+                &self.clock,
+                VAULT_PATIENCE,
+                self.arguments.vault.token_folders(),
+            )?,
+        ));
         Ok(Janitor::new(
             table,
             Arc::new(service),
