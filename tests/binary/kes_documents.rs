@@ -492,7 +492,7 @@ async fn the_errors_of_two_processes_are_one_stream() {
         let answer = place.curl_of(server, "GET", &path, "").await;
         assert_eq!(answer.status, 502, "{answer:?}");
     };
-    let (of_here, of_there) = ("EOF while parsing", "expected ident");
+    let (of_here, of_there) = ("Eof fault", "Syntax fault");
     // Nobody knows when it has begun to be followed. The janitors, which look at all keys once at the start, are heard too.
     let mut is_found = false;
     for _ in 0..20 {
