@@ -75,13 +75,13 @@ pub struct VaultFiles {
         value_name = "DIR",
         value_delimiter = ','
     )]
-    pub vault_token_dir: Vec<PathBuf>,
+    pub vault_token_dir: Vec<String>,
 }
 
 impl VaultFiles {
     /// Where files with a token may be, as far as the operator says.
     pub fn token_folders(&self) -> TokenFolders {
-        TokenFolders::below(self.vault_token_dir.clone())
+        TokenFolders::below(self.vault_token_dir.iter().map(PathBuf::from))
     }
 }
 
