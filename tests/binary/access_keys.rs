@@ -314,9 +314,12 @@ async fn mistakes_are_told_and_change_nothing() {
         (&["create", "--policy", &no_json], "policy:"),
         (
             &["create", "--policy", &no_action],
-            "there is no action `kms:Fly`",
+            "statement 1: Action 1 is no action",
         ),
-        (&["create", "--policy", &no_resource], "resource `k`"),
+        (
+            &["create", "--policy", &no_resource],
+            "statement 1: Resource 1 is neither",
+        ),
         (&["create", "--policy", &long], "longer than 20480"),
         (
             &["create", "--policy", &own, "--key", "k"],

@@ -23,13 +23,16 @@ mod kes_documents;
 mod metrics;
 mod minio;
 mod openapi;
+mod policies;
 mod processes;
 mod raw;
+mod secret_files;
 mod secrets_at_rest;
 mod serve;
 mod service;
 mod signatures;
 mod tls;
+mod token_files;
 mod walk;
 
 use std::fs::Permissions;

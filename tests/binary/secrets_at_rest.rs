@@ -19,16 +19,16 @@ use crate::raw::{Http2, presigned_get, signed_by};
 use crate::{access_key_by, data_dir, folder, logged, on, shown_root, signer};
 
 /// What must be nowhere, by the names that failures call it.
-type Secrets = Vec<(String, Vec<u8>)>;
+pub(crate) type Secrets = Vec<(String, Vec<u8>)>;
 
 /// Finds secrets in any of the forms that a program may write them in.
-struct Scanner {
+pub(crate) struct Scanner {
     /// The forms by their first bytes.
     forms: HashMap<[u8; 8], Vec<(String, Vec<u8>)>>,
 }
 
 impl Scanner {
-    fn new(secrets: &Secrets) -> Self {
+    pub(crate) fn new(secrets: &Secrets) -> Self {
         let mut forms: HashMap<_, Vec<_>> = HashMap::new();
         for (name, secret) in secrets {
             for form in forms_of(secret) {
@@ -40,7 +40,7 @@ impl Scanner {
     }
 
     /// The names of the secrets that are in these bytes, or in base64 within them.
-    fn find(&self, bytes: &[u8]) -> BTreeSet<String> {
+    pub(crate) fn find(&self, bytes: &[u8]) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for (at, start) in bytes.windows(8).enumerate() {
             let forms = self.forms.get(start).into_iter().flatten();
@@ -130,7 +130,7 @@ fn kept(data_dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     kept
 }
 
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

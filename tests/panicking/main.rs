@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_crypto::{EncryptionContext, Key256, SecretBytes};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, environment, instance, metrics, root_access_key,
+    AuditSettings, KesSettings, Proof, Settings, VaultFiles, environment, instance, metrics,
+    root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_dialect_rustfs::{PREFIXES, Refusal, RustFs, datakey_routes, key_routes};
@@ -101,7 +102,10 @@ async fn main() {
         data_dir: data_dir.as_str().into(),
         passphrase_file: None,
     };
-    let ports = embedded::open(&operator).await.unwrap().counted(&metrics);
+    let ports = embedded::open(&operator, &VaultFiles::default())
+        .await
+        .unwrap()
+        .counted(&metrics);
     let settings = Settings {
         region: None,
         state_ttl_seconds: 5,

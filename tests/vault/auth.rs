@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use keyway_domain::vault::{TransitKey, VaultAuth, Vaults};
+use keyway_secrets_vault::TokenFolders;
 use keyway_tests::Bao;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -236,13 +237,19 @@ async fn a_token_file_that_changes_is_read_again() {
         path: file.to_str().unwrap().to_owned(),
     };
     let clock = set_clock();
+    let settings = place.settings(&bao.address, auth);
+    let nowhere = vaults(clock.clone())
+        .open(&settings, None, PATIENCE)
+        .unwrap();
     let vault = vaults(clock.clone())
-        .open(&place.settings(&bao.address, auth), None, PATIENCE)
+        .reading_tokens(TokenFolders::below([folder.path().to_owned()]))
+        .open(&settings, None, PATIENCE)
         .unwrap();
     unavailable(vault.copies().await, "token file");
     let one = bao.token(&policy, json!({})).await;
     std::fs::write(&file, format!("{one}\n")).unwrap();
     vault.check(TransitKey::MustExist).await.unwrap();
+    unavailable(nowhere.copies().await, "--vault-token-dir");
 
     // Refused: looked for in the file at once.
     let two = bao.token(&policy, json!({})).await;

@@ -143,6 +143,9 @@ struct Listed<'a> {
     access_key_id: &'a str,
     owner: bool,
     policy: Option<&'a Policy>,
+    /// Why the policy is not obeyed, and allows nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invalid: Option<&'a str>,
     created_at: String,
     expires_at: Option<String>,
 }
@@ -158,7 +161,9 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                  grant,
                  created_at,
                  expires_at,
+                 fault,
              }| Listed {
+                invalid: fault.as_deref(),
                 access_key_id: id.as_str(),
                 owner: *grant == Grant::Owner,
                 policy: match grant {
@@ -180,8 +185,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                     None => "root: everything".to_owned(),
                 };
                 let expiry = key.expires_at.as_deref().unwrap_or("never");
+                let invalid = key.invalid.map_or_else(String::new, |fault| {
+                    format!("invalid, and allows nothing ({fault}): ")
+                });
                 print(&format!(
-                    "{}  made {}  expires {expiry}  {policy}",
+                    "{}  made {}  expires {expiry}  {invalid}{policy}",
                     key.access_key_id, key.created_at
                 ));
             }
@@ -203,14 +211,17 @@ async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
 }
 
 fn policy(name_or_file: &str, keys: &[String]) -> anyhow::Result<Policy> {
-    let policy = match Policy::canned(name_or_file) {
-        Some(policy) => policy,
+    let document = match Policy::canned(name_or_file) {
+        Some(policy) => return policy.limited_to(keys).map_err(explain),
         None => policy_file(name_or_file)?,
     };
+    let policy = Policy::parse(&document).map_err(explain);
+    let policy = policy.with_context(|| name_or_file.to_owned())?;
     policy.limited_to(keys).map_err(explain)
 }
 
-fn policy_file(path: &str) -> anyhow::Result<Policy> {
+/// A policy's file as text.
+pub(crate) fn policy_file(path: &str) -> anyhow::Result<String> {
     let file = std::fs::File::open(path).with_context(|| {
         format!("`{path}` is neither a canned policy nor a file that can be read")
     })?;
@@ -219,9 +230,7 @@ fn policy_file(path: &str) -> anyhow::Result<Policy> {
     file.take(MAX_POLICY_BYTES as u64 + 1)
         .read_to_string(&mut document)
         .with_context(|| path.to_owned())?;
-    Policy::parse(&document)
-        .map_err(explain)
-        .with_context(|| path.to_owned())
+    Ok(document)
 }
 
 /// Access keys are made of ASCII only.

@@ -5,14 +5,16 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_deployment_assembly::environment;
+use keyway_dialect_kes as kes;
 use keyway_domain::KmsError;
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::identity::{
     Identities, Identity, IdentityControl, PolicyName, Rules, Written, is_kes_name,
 };
+use keyway_domain::keys::KeyId;
 use keyway_domain::paths::{PathPattern, PatternKind};
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +130,15 @@ impl Plan {
         text: &str,
         variable: impl Fn(&str) -> anyhow::Result<Option<String>>,
     ) -> anyhow::Result<Self> {
-        let file: Option<File> = serde_saphyr::from_str(text)?;
+        // The parser's own texts show the lines around what is wrong; a configuration holds credentials.
+        let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
+            let place = error.location();
+            let place = place.map(|place| format!(" (line {}, column {})", place.line(), place.column()));
+            anyhow!(
+                "is not YAML as KES's configuration has it: not YAML, or `root`, `admin`, `policy`, `api` or `keys` is of another type than it should be{}",
+                place.unwrap_or_default()
+            )
+        })?;
         let file = file.unwrap_or_default();
         let mut plan = Self::default();
         let mut meant = |text: String, what: &str| -> anyhow::Result<String> {
@@ -141,8 +151,10 @@ impl Plan {
             };
             let value = variable(name.trim())?;
             if value.is_none() {
-                plan.warnings
-                    .push(format!("{what}: the variable {name} is not set; left out"));
+                plan.warnings.push(match is_variable(name.trim()) {
+                    true => format!("{what}: the variable {name} is not set; left out"),
+                    false => format!("{what}: a variable that is none is not set; left out"),
+                });
             }
             Ok(value.unwrap_or_default().trim().to_owned())
         };
@@ -173,47 +185,61 @@ impl Plan {
         plan.admin = match admin.filter(|admin| !admin.is_empty()) {
             Some(admin) if is_hash(&admin) => Some(Identity::parse(&admin).map_err(explain)?),
             Some(admin) => {
+                // It may be an API key in the wrong place.
                 plan.warnings
-                    .push(format!("admin: `{admin}` is no identity, so there is none"));
+                    .push(match DISABLED.contains(&admin.as_str()) {
+                        true => format!("admin: `{admin}` is no identity, so there is none"),
+                        false => {
+                            "admin: what stands there is no identity, so there is none".to_owned()
+                        }
+                    });
                 None
             }
             None => None,
         };
         let mut holders: BTreeMap<Identity, String> = BTreeMap::new();
         for (name, allow, deny, members) in policies {
-            for (pattern, is_denied) in allow
-                .iter()
-                .map(|pattern| (pattern, false))
-                .chain(deny.iter().map(|pattern| (pattern, true)))
-            {
-                if let Some(why) = changed_meaning(pattern, is_denied) {
-                    plan.warnings
-                        .push(format!("policy {name}: `{pattern}` {why}"));
+            let name = PolicyName::parse(&name).map_err(explain)?;
+            let of = || format!("policy {name}");
+            for (patterns, word, is_denied) in [(&allow, "allow", false), (&deny, "deny", true)] {
+                for (number, pattern) in (1..).zip(patterns) {
+                    let why = match PathPattern::parse(pattern).kind() {
+                        PatternKind::Malformed => None,
+                        _ if is_denied => kes::matches_no_path(pattern).then(|| {
+                            "denies nothing, for no path of KES's API begins so".to_owned()
+                        }),
+                        _ => None,
+                    };
+                    if let Some(why) = why.or_else(|| changed_meaning(pattern, is_denied)) {
+                        let shown = match pattern.starts_with("/v1/") {
+                            true => format!("`{pattern}`"),
+                            false => format!("{word} pattern {number}"),
+                        };
+                        plan.warnings.push(format!("policy {name}: {shown} {why}"));
+                    }
                 }
             }
-            let of = || format!("policy {name}");
             let rules = Rules::parse(allow, deny)
                 .map_err(explain)
                 .with_context(of)?;
             let mut identities = Vec::new();
-            for member in members {
+            for (number, member) in (1..).zip(members) {
                 let identity = Identity::parse(&member).map_err(explain).with_context(of)?;
                 if !is_hash(&member) {
                     plan.warnings.push(format!(
-                        "policy {name}: nobody can prove to be `{member}`, for it is not the hash of a key"
+                        "policy {name}: nobody can prove to be identity {number}, for it is not the hash of a key"
                     ));
                 }
                 if plan.admin.as_ref() == Some(&identity) {
                     bail!("policy {name}: the admin {identity} cannot have a policy");
                 }
-                if let Some(other) = holders.insert(identity.clone(), name.clone())
-                    && other != name
+                if let Some(other) = holders.insert(identity.clone(), name.to_string())
+                    && other != name.as_str()
                 {
                     bail!("{identity} cannot have both of the policies {other} and {name}");
                 }
                 identities.push(identity);
             }
-            let name = PolicyName::parse(&name).map_err(explain).with_context(of)?;
             plan.policies.push(Planned {
                 name,
                 rules,
@@ -228,11 +254,22 @@ impl Plan {
             .map(|(path, _)| path)
             .collect();
         for key in file.keys.unwrap_or_default() {
-            plan.warnings
-                .push(format!("keys: `{}` is not made here", key.name));
+            plan.warnings.push(match KeyId::parse("keys", &key.name) {
+                Ok(id) => format!("keys: `{id}` is not made here"),
+                Err(_) => "keys: one whose name is no key's is not made here".to_owned(),
+            });
         }
         Ok(plan)
     }
+}
+
+/// How KES says that there is no admin.
+const DISABLED: [&str; 3] = ["disabled", "_", "none"];
+
+/// Whether a variable can have this name.
+fn is_variable(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// Whether it is the SHA-256 of a public key in hex.

@@ -128,7 +128,7 @@ fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, 
                 write_new(&certificate, 0o644, made.pem().as_bytes())?;
             }
             let der = CertificateDer::from_pem_file(&certificate)
-                .map_err(|error| anyhow!("{}: {error}", certificate.display()))?;
+                .map_err(|_| anyhow!("{}: is no certificate in PEM", certificate.display()))?;
             let tls = Tls::from_files(&certificate, &key, clients)?;
             let made = Made {
                 path: Some(certificate),

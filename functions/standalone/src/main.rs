@@ -12,6 +12,7 @@ mod kes_config;
 mod kes_listener;
 mod moving;
 mod place;
+mod policy;
 mod serve;
 mod table;
 mod traces;
@@ -47,6 +48,9 @@ enum Command {
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
+    /// Check policies of access keys
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Make and show the identities by which clients of the KES API are known
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
@@ -80,6 +84,11 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
+        Command::Policy(command) => match policy::run(command) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Identity(command) => identity::run(command),
         Command::Import(import) => import::run(import).await,
         Command::Audit(command) => audit::run(command).await,

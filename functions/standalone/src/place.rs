@@ -6,7 +6,7 @@ use anyhow::Context;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
-use keyway_deployment_assembly::Writing;
+use keyway_deployment_assembly::{VaultFiles, Writing};
 use keyway_deployment_aws::{FirstUse, ObjectStore, Place};
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_domain::access::RootAccessKey;
@@ -22,6 +22,9 @@ pub(crate) struct Deployment {
 
     #[command(flatten)]
     pub(crate) aws: Place,
+
+    #[command(flatten)]
+    vault: VaultFiles,
 }
 
 impl Deployment {
@@ -33,10 +36,10 @@ impl Deployment {
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
         let (ports, root) = if self.aws.name().is_some() {
-            on_aws(&self.aws, FirstUse::Makes, None, Some(metrics)).await?
+            on_aws(&self.aws, &self.vault, FirstUse::Makes, None, Some(metrics)).await?
         } else {
             let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
-            let ports = embedded::open_with(&self.operator, counted).await?;
+            let ports = embedded::open_with(&self.operator, &self.vault, counted).await?;
             (ports.counted(metrics), None)
         };
         Ok((ports, root))
@@ -45,12 +48,14 @@ impl Deployment {
     /// Opens the deployment, which must be there: the operator's commands make none.
     pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
         if self.aws.name().is_some() {
-            return Ok(on_aws(&self.aws, FirstUse::IsRefused, region, None)
-                .await?
-                .0);
+            return Ok(
+                on_aws(&self.aws, &self.vault, FirstUse::IsRefused, region, None)
+                    .await?
+                    .0,
+            );
         }
         embedded::must_exist(&self.operator)?;
-        embedded::open(&self.operator).await
+        embedded::open(&self.operator, &self.vault).await
     }
 }
 
@@ -106,12 +111,13 @@ fn loader(region: Option<&str>) -> ConfigLoader {
 
 async fn on_aws(
     place: &Place,
+    vault: &VaultFiles,
     first_use: FirstUse,
     region: Option<&str>,
     metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
     let (region, credentials) = aws(region).await?;
-    keyway_deployment_aws::writing(place, first_use, &region, credentials, metrics)
+    keyway_deployment_aws::writing(place, vault, first_use, &region, credentials, metrics)
 }
 
 /// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.

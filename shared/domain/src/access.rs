@@ -1,5 +1,6 @@
 //! Callers, and the access keys that identify them.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -292,6 +293,8 @@ pub struct AccessKeySummary {
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+    /// Why its policy is not obeyed, and allows nothing: see [`Policy::fault`].
+    pub fault: Option<String>,
 }
 
 /// A credential that a presented signature is checked against.
@@ -391,6 +394,8 @@ pub struct Credentials {
     state_ttl: Duration,
     root: RootSource,
     cache: Cache<AccessKeyId, Credential>,
+    /// Access keys whose policies the log has been told of, for one line each.
+    told: Mutex<HashSet<AccessKeyId>>,
 }
 
 enum RootSource {
@@ -433,6 +438,7 @@ impl Credentials {
             state_ttl,
             root,
             cache: Cache::new(CACHED_CREDENTIALS),
+            told: Mutex::default(),
         }
     }
 
@@ -570,7 +576,8 @@ impl Credentials {
             ),
             None => None,
         };
-        let caller = Caller::new(Arc::clone(&id.0), Arc::new(stored.grant));
+        let grant = self.obeyed(id, stored.grant);
+        let caller = Caller::new(Arc::clone(&id.0), Arc::new(grant));
         let credential = Arc::new(Credential {
             secret,
             session_token,
@@ -580,6 +587,26 @@ impl Credentials {
         self.cache
             .insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
         Ok(Some(credential))
+    }
+
+    /// The grant as it is obeyed. A policy of which a `Deny` would not deny what it names, as older versions accepted
+    /// them, allows nothing: whoever wrote it meant less than it says.
+    fn obeyed(&self, id: &AccessKeyId, grant: Grant) -> Grant {
+        let Grant::Policy(policy) = &grant else {
+            return grant;
+        };
+        let Some(fault) = policy.fault() else {
+            return grant;
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < CACHED_CREDENTIALS.get() && told.insert(id.clone()) {
+            tracing::warn!(
+                access_key = id.as_str(),
+                fault,
+                "the policy of this access key has a Deny that denies nothing, so the key may do nothing; make another one"
+            );
+        }
+        Grant::Policy(Policy::nothing())
     }
 }
 
@@ -730,8 +757,13 @@ impl AccessKeys {
                 .await?;
             for record in &page.records {
                 let stored: StoredAccessKey = encoding::decode(&record.value)?;
+                let fault = match &stored.grant {
+                    Grant::Policy(policy) => policy.fault(),
+                    Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
+                };
                 keys.push(AccessKeySummary {
                     id: AccessKeyId::parse(&record.id)?,
+                    fault,
                     grant: stored.grant,
                     created_at: stored.created_at,
                     expires_at: stored.expires_at,

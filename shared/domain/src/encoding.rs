@@ -19,7 +19,16 @@ pub(crate) fn encode(noun: &impl Serialize) -> Result<Vec<u8>, KmsError> {
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
-    let damaged = |error| KmsError::Backend(Fault::new("decoding a record", error));
+    // The parser's own texts quote what they met, and a record is nobody's to read in a log.
+    let damaged = |error: serde_json::Error| {
+        let place = format!(
+            "{:?} fault at line {}, column {}",
+            error.classify(),
+            error.line(),
+            error.column()
+        );
+        KmsError::Backend(Fault::new("decoding a record", place))
+    };
     let FormatOnly { format } = serde_json::from_slice(value).map_err(damaged)?;
     if format != FORMAT {
         return Err(KmsError::Backend(Fault::plain(

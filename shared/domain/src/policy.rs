@@ -1,14 +1,19 @@
 //! What may be permitted, and the IAM-style policies that permit it.
+//!
+//! **Invariant:** a policy is accepted only if each entry of each `Deny` can deny something.
 
-use std::marker::PhantomData;
+mod check;
+mod decision;
+mod document;
 
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::error::KmsError;
 use crate::glob;
 use crate::keys::KeyId;
+
+pub use decision::{Asked, Decision, Decisive};
+use document::{one_or_many, some_one_or_many};
 
 /// What can be permitted. The names are those of RustFS 1.0's policies; what RustFS has not is named as AWS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,6 +175,17 @@ impl Action {
             )
     }
 
+    /// The action of this name, ASCII letters compared without their case.
+    pub fn named(name: &str) -> Option<Self> {
+        let is_named = |action: &Self| {
+            action
+                .names()
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name))
+        };
+        Self::ALL.into_iter().find(is_named)
+    }
+
     /// What a policy may call it: RustFS's guide names the encryption of buckets after its operations, AWS does not.
     const fn names(self) -> [&'static str; 2] {
         let second = match self {
@@ -178,6 +194,17 @@ impl Action {
             _ => self.as_str(),
         };
         [self.as_str(), second]
+    }
+
+    /// What a `Deny` may call it. RustFS's guide has a name of its own for removing a bucket's encryption, which is
+    /// changed by one action here: that name denies the action, and never allows it.
+    const fn denied_names(self) -> [&'static str; 3] {
+        let [first, second] = self.names();
+        let third = match self {
+            Self::PutEncryptionConfiguration => "s3:DeleteBucketEncryption",
+            _ => second,
+        };
+        [first, second, third]
     }
 
     /// How the resources begin that it is about.
@@ -215,7 +242,6 @@ pub struct Policy {
     statement: Vec<Statement>,
 }
 
-/// `Condition`, `NotAction` and the like are not known: a policy that needs them is refused, never half obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Statement {
@@ -253,8 +279,9 @@ impl Policy {
     /// Parses a policy document of at most [`MAX_POLICY_BYTES`].
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] with what is wrong: an unknown element, an action of `kms:` that does not exist,
-    /// a resource that is no `arn:aws:kms:::`, no `arn:aws:s3:::` and not `*`.
+    /// [`KmsError::Invalid`] with what is wrong and where: an element that is not known or not implemented, an action
+    /// that does not exist, a resource that no key and no bucket can have, a statement whose actions are not about its
+    /// resources. Nothing of the document is repeated but the names of elements that policies are known to have.
     pub fn parse(document: &str) -> Result<Self, KmsError> {
         let invalid = |reason: String| KmsError::Invalid {
             field: "policy",
@@ -263,48 +290,43 @@ impl Policy {
         if document.len() > MAX_POLICY_BYTES {
             return Err(invalid(format!("is longer than {MAX_POLICY_BYTES} bytes")));
         }
-        let policy: Self =
-            serde_json::from_str(document).map_err(|error| invalid(error.to_string()))?;
+        let policy = document::read(document).map_err(invalid)?;
         if policy.statement.is_empty() || policy.statement.len() > MAX_STATEMENTS {
             return Err(invalid(format!(
                 "must have 1 to {MAX_STATEMENTS} statements"
             )));
         }
-        for statement in &policy.statement {
-            let resources = statement.resource.as_deref().unwrap_or_default();
-            let entries = statement.action.len().max(resources.len());
-            if statement.action.is_empty() || statement.resource.as_ref().is_some_and(Vec::is_empty)
-            {
-                return Err(invalid(
-                    "a statement's Action or Resource is empty".to_owned(),
-                ));
-            }
-            if entries > MAX_ENTRIES
-                || statement
-                    .action
-                    .iter()
-                    .chain(resources)
-                    .any(|p| p.len() > MAX_PATTERN_BYTES)
-            {
-                return Err(invalid(format!(
-                    "a statement has more than {MAX_ENTRIES} entries, or one longer than {MAX_PATTERN_BYTES} bytes"
-                )));
-            }
-            for pattern in &statement.action {
-                check_action(pattern).map_err(invalid)?;
-            }
-            for resource in resources {
-                if resource != "*"
-                    && !resource.starts_with("arn:aws:kms:::")
-                    && !resource.starts_with("arn:aws:s3:::")
-                {
-                    return Err(invalid(format!(
-                        "resource `{resource}` is neither `*` nor an `arn:aws:kms:::` or `arn:aws:s3:::` name"
-                    )));
-                }
-            }
+        for (number, statement) in (1..).zip(&policy.statement) {
+            check::statement(statement)
+                .map_err(|reason| invalid(format!("statement {number}: {reason}")))?;
         }
         Ok(policy)
+    }
+
+    /// What is wrong with a policy that was stored: a `Deny` of it would not deny what it names. An `Allow` that allows
+    /// nothing does no harm.
+    pub fn fault(&self) -> Option<String> {
+        (1..)
+            .zip(&self.statement)
+            .filter(|(_, statement)| statement.effect == Effect::Deny)
+            .find_map(|(number, statement)| {
+                let reason = check::statement(statement).err()?;
+                Some(format!("statement {number}: {reason}"))
+            })
+    }
+
+    /// A policy that allows nothing.
+    pub(crate) const fn nothing() -> Self {
+        Self {
+            version: None,
+            id: None,
+            statement: Vec::new(),
+        }
+    }
+
+    /// How many statements it has.
+    pub fn statements(&self) -> usize {
+        self.statement.len()
     }
 
     /// A canned policy by its name: `kms-admin`, `kms-key-administrator`, `kms-key-user` or `kms-auditor`.
@@ -400,10 +422,9 @@ impl Policy {
                 .iter()
                 .any(|statement| statement.effect == effect && statement.covers(names, target))
         };
-        let own = action.names();
-        let granted = says(Effect::Allow, &own)
+        let granted = says(Effect::Allow, &action.names())
             || (says(Effect::Allow, &UMBRELLA) && !says(Effect::Deny, &UMBRELLA));
-        granted && !says(Effect::Deny, &own)
+        granted && !says(Effect::Deny, &action.denied_names())
     }
 }
 
@@ -445,63 +466,4 @@ fn is_named(resource: &str, start: &str, id: &str) -> bool {
     name.push_str(start);
     name.push_str(id);
     glob::matches(resource, &name)
-}
-
-fn check_action(pattern: &str) -> Result<(), String> {
-    if pattern == "*" {
-        return Ok(());
-    }
-    match pattern.split_once(':') {
-        Some((service, _)) if service.eq_ignore_ascii_case("kms") => {
-            if Action::ALL
-                .iter()
-                .any(|action| glob::matches_ignoring_case(pattern, action.as_str()))
-            {
-                Ok(())
-            } else {
-                Err(format!("there is no action `{pattern}`"))
-            }
-        }
-        Some((service, name)) if matches!(service, "admin" | "s3" | "sts") && !name.is_empty() => {
-            Ok(())
-        }
-        _ => Err(format!(
-            "action `{pattern}` is not of the form `kms:Name`, `admin:Name` or `s3:Name`"
-        )),
-    }
-}
-
-/// One element, or an array of them, as IAM has it. An untagged enum would do the same and forget what was wrong.
-fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    struct OneOrMany<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("one element or an array of them")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
-            Vec::deserialize(SeqAccessDeserializer::new(seq))
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map)).map(|one| vec![one])
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
-            T::deserialize(text.into_deserializer()).map(|one| vec![one])
-        }
-    }
-
-    deserializer.deserialize_any(OneOrMany(PhantomData))
-}
-
-fn some_one_or_many<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<String>>, D::Error> {
-    one_or_many(deserializer).map(Some)
 }

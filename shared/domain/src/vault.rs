@@ -162,6 +162,20 @@ pub enum VaultAuth {
     },
 }
 
+/// Whether this is a token as Vault and OpenBao make them: 1 to 512 of `[A-Za-z0-9._-]`. What is sent as one is nothing
+/// else, wherever it came from.
+pub fn is_token(text: &[u8]) -> bool {
+    (1..=512).contains(&text.len())
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether this can be a secret id of AppRole, which operators may choose themselves: 1 to 512 printable ASCII characters.
+pub fn is_secret_id(text: &[u8]) -> bool {
+    (1..=512).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
+}
+
 /// Parses an absolute path of this machine that came in as `field`: no `.` or `..`, at most 4096 bytes.
 ///
 /// # Errors
@@ -306,7 +320,15 @@ pub trait Vault: KeyWrapper {
 pub const VAULT_WRAPPER: &str = "vault-transit";
 
 /// Reaches Vaults.
+#[async_trait]
 pub trait Vaults: Send + Sync {
+    /// Whether a token can be had of this file now: asked before a configuration that names it is tried. The error
+    /// says what is wrong with the file and what to do, and nothing of its content.
+    ///
+    /// # Errors
+    /// When the operator allows no token file there, or the file is not fit.
+    async fn token_file(&self, path: &str) -> Result<(), String>;
+
     /// The Vault of these settings. Nothing is sent yet. `credential` is the token or secret id that `settings.auth`
     /// needs; none for a token file.
     ///

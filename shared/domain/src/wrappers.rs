@@ -138,6 +138,15 @@ impl Wrappers {
         Ok(Some(vault))
     }
 
+    /// Whether a token can be had of this file.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] naming the field.
+    pub(crate) async fn token_file(&self, path: &str) -> Result<(), KmsError> {
+        let fit = self.vaults.token_file(path).await;
+        fit.map_err(|reason| KmsError::invalid("auth_method.TokenFile.path", reason))
+    }
+
     /// A client of this Vault, whether or not it is the configured one.
     pub(crate) async fn reach(
         &self,

@@ -15,7 +15,9 @@ use keyway_domain::access::{
 use keyway_domain::keyring::{Binding, KeyWrapper, RootKeyring};
 use keyway_domain::policy::{Action, Policy};
 
-use keyway_domain::ports::{Consistency, Kind, SecretStore, SecretVersion, TableReader};
+use keyway_domain::ports::{
+    Consistency, Kind, Revision, SecretStore, SecretVersion, TableReader, TableWriter,
+};
 use keyway_domain::{KmsError, OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
@@ -122,7 +124,12 @@ fn policies_that_would_be_half_obeyed_are_refused() {
         r#"{"Statement":[{"Effect":"Allow","Action":"ec2:Run"}]}"#,
         r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"key/x"}]}"#,
         r#"{"Statement":[{"Effect":"Allow","NotAction":"kms:*"}]}"#,
-        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Condition":{}}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Condition":{"StringEquals":{}}}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","NotAction":["kms:Decrypt"]}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","NotResource":"arn:aws:kms:::key/x"}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","NotPrincipal":"*"}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Principal":""}]}"#,
+        r#"{"Statement":[{"Effect":"Allow","Action":"kms:*"}],"ID":"a","Id":"b"}"#,
         r#"{"Statement":[{"Effect":"Allow","Action":"kms:*","Principal":"*"}]}"#,
         r#"{"Statement":[{"Effect":"Allow","Effect":"Deny","Action":"kms:*"}]}"#,
     ] {
@@ -144,6 +151,221 @@ fn policies_that_would_be_half_obeyed_are_refused() {
         ))
         .is_err()
     );
+}
+
+/// A statement that denies these actions on these resources.
+fn deny(actions: &str, resources: &str) -> String {
+    format!(
+        r#"{{"Statement":[{{"Effect":"Allow","Action":"kms:*"}},{{"Effect":"Deny","Action":{actions},"Resource":{resources}}}]}}"#
+    )
+}
+
+#[test]
+fn a_deny_that_would_deny_nothing_is_refused() {
+    for resource in [
+        "arn:aws:kms:::reports",
+        "arn:aws:kms:::key",
+        "arn:aws:kms:::key/",
+        "arn:aws:kms:::key/reports ",
+        "arn:aws:kms:::key/reports/",
+        "arn:aws:kms:::key/ reports",
+        "arn:aws:kms:::key/re ports",
+        "arn:aws:kms:::key/reports\\n",
+        "arn:aws:kms:::key/x/y",
+        "arn:aws:kms:::key:x",
+        "arn:aws:kms:::keys/x",
+        "arn:aws:kms:::Key/x",
+        "arn:aws:kms:::alias/x",
+        "arn:aws:kms:::key/${aws:username}",
+        "arn:aws:kms:::key/-x",
+        "arn:aws:kms:::key/.x*",
+        "arn:aws:kms:::key/café",
+        "arn:aws:kms:::key/[ab]",
+        "arn:aws:kms:::* ",
+        "arn:aws:kms:us-east-1:123456789012:key/x",
+        "arn:aws:kms::: key/x",
+        "ARN:aws:kms:::key/x",
+        " *",
+        "**",
+        "key/x",
+        "x",
+        "",
+    ] {
+        let document = deny(r#""kms:Decrypt""#, &format!("\"{resource}\""));
+        assert!(Policy::parse(&document).is_err(), "{resource:?}");
+        // One that could deny beside it does not save it.
+        let document = deny(r#""kms:Decrypt""#, &format!("[\"*\",\"{resource}\"]"));
+        assert!(Policy::parse(&document).is_err(), "{resource:?}");
+    }
+    for resource in [
+        "arn:aws:s3:::reports/*",
+        "arn:aws:s3:::reports/",
+        "arn:aws:s3:::Reports",
+        "arn:aws:s3:::re",
+        "arn:aws:s3:::reports ",
+        "arn:aws:s3:::${aws:username}",
+        "arn:aws:s3:::",
+        "arn:aws:s3::reports",
+    ] {
+        let document = deny(r#""s3:ListBucket""#, &format!("\"{resource}\""));
+        assert!(Policy::parse(&document).is_err(), "{resource:?}");
+    }
+    for action in [
+        "kms:Decrpt",
+        "kms:",
+        "kms",
+        "Decrypt",
+        "kms:Decrypt ",
+        " kms:Decrypt",
+        "kms:Decrypt:x",
+        "s3:GetObject",
+        "sts:*",
+        "sts:AssumeRole",
+        "admin:Heal",
+        "ec2:*",
+        "kms:X*",
+        "",
+        "?",
+    ] {
+        let document = deny(&format!("[\"kms:Encrypt\",\"{action}\"]"), r#""*""#);
+        assert!(Policy::parse(&document).is_err(), "{action:?}");
+    }
+    for (actions, resources) in [
+        (r#""kms:Decrypt""#, r#""arn:aws:s3:::reports""#),
+        (r#""s3:ListBucket""#, r#""arn:aws:kms:::key/x""#),
+        (r#""s3:ListBucket""#, r#""arn:aws:kms:::*""#),
+        (r#""kms:Configure""#, r#""arn:aws:kms:::key/*""#),
+        (
+            r#"["kms:Decrypt","s3:ListBucket"]"#,
+            r#""arn:aws:s3:::reports""#,
+        ),
+        (
+            r#""kms:Decrypt""#,
+            r#"["arn:aws:kms:::key/x","arn:aws:s3:::reports"]"#,
+        ),
+    ] {
+        let document = deny(actions, resources);
+        assert!(Policy::parse(&document).is_err(), "{document}");
+    }
+    for (actions, resources) in [
+        (r#""kms:*""#, r#""arn:aws:kms:::key/x""#),
+        (r#""KMS:decrypt""#, r#"["arn:aws:kms:::key/a?c*"]"#),
+        (r#""kms:Configure""#, r#""arn:aws:kms:::*""#),
+        (
+            r#"["kms:Decrypt","s3:List*"]"#,
+            r#"["arn:aws:kms:::key/x","arn:aws:s3:::app-*"]"#,
+        ),
+        (r#""admin:ServerInfo""#, r#""arn:aws:kms:::key/x""#),
+        (
+            r#""s3:DeleteBucketEncryption""#,
+            r#""arn:aws:s3:::reports""#,
+        ),
+    ] {
+        let document = deny(actions, resources);
+        assert!(Policy::parse(&document).is_ok(), "{document}");
+    }
+}
+
+#[test]
+fn removing_the_encryption_of_buckets_is_denied_by_its_own_name_and_not_allowed_by_it() {
+    let may = |effect: &str, all: &str| {
+        let policy = format!(
+            r#"{{"Statement":[{all}{{"Effect":"{effect}","Action":"s3:DeleteBucketEncryption"}}]}}"#
+        );
+        with_policy(&policy)
+            .may_ever(Action::PutEncryptionConfiguration)
+            .is_ok()
+    };
+    assert!(!may("Allow", ""));
+    assert!(!may("Deny", r#"{"Effect":"Allow","Action":"s3:*"},"#));
+}
+
+#[test]
+fn what_the_console_writes_empty_is_the_nothing_that_it_says() {
+    let plain = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":["kms:Decrypt"],"Resource":["arn:aws:kms:::key/x"]}]}"#;
+    for nothing in [r#""""#, "[]", "{}", "null"] {
+        let document = format!(
+            r#"{{"ID":{nothing},"Version":"2012-10-17","Statement":[{{"Sid":{nothing},"Effect":"Deny","Action":["kms:Decrypt"],"NotAction":{nothing},"Resource":["arn:aws:kms:::key/x"],"NotResource":{nothing},"Condition":{nothing}}}]}}"#
+        );
+        assert_eq!(
+            Policy::parse(&document).unwrap(),
+            Policy::parse(plain).unwrap(),
+            "{nothing}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_policy_repeats_nothing_of_itself() {
+    const CANARY: &str = "cAnArY7f3";
+    for document in [
+        CANARY.to_owned(),
+        format!("\"{CANARY}\""),
+        format!("{{\"{CANARY}\":1}}"),
+        format!("{{\"Statement\":\"{CANARY}\"}}"),
+        format!("{{\"Statement\":[\"{CANARY}\"]}}"),
+        format!(
+            "{{\"Id\":[\"{CANARY}\"],\"Statement\":{{\"Effect\":\"Allow\",\"Action\":\"*\"}}}}"
+        ),
+        format!("{{\"Statement\":{{\"Effect\":\"{CANARY}\",\"Action\":\"*\"}}}}"),
+        format!("{{\"Statement\":{{\"{CANARY}\":\"Allow\",\"Action\":\"*\"}}}}"),
+        format!("{{\"Statement\":{{\"Effect\":\"Allow\",\"Action\":\"{CANARY}\"}}}}"),
+        format!("{{\"Statement\":{{\"Effect\":\"Allow\",\"Action\":{{\"{CANARY}\":1}}}}}}"),
+        format!(
+            "{{\"Statement\":{{\"Effect\":\"Allow\",\"Action\":\"*\",\"Resource\":\"{CANARY}\"}}}}"
+        ),
+        format!(
+            "{{\"Statement\":{{\"Effect\":\"Allow\",\"Action\":\"*\",\"Resource\":\"arn:aws:kms:::{CANARY}\"}}}}"
+        ),
+        format!(
+            "{{\"Statement\":{{\"Effect\":\"Allow\",\"Action\":\"*\",\"Condition\":\"{CANARY}\"}}}}"
+        ),
+    ] {
+        let text = format!("{:?}", Policy::parse(&document).unwrap_err());
+        assert!(!text.contains(CANARY), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_stored_policy_whose_deny_denies_nothing_allows_nothing_and_is_listed_with_its_fault() {
+    let house = House::build().await;
+    let keys = access_keys(&house);
+    let credentials = credentials(&house, None);
+    // As versions before accepted them; one whose Allow alone names what does not exist does no harm.
+    for (statements, fault) in [
+        (
+            r#"[{"Effect":"Allow","Action":["kms:*"]},{"Effect":"Deny","Action":["kms:*"],"Resource":["arn:aws:kms:::reports"]}]"#,
+            true,
+        ),
+        (
+            r#"[{"Effect":"Allow","Action":["kms:*","s3:GetObject"],"Resource":["*","arn:aws:s3:::b/*"]}]"#,
+            false,
+        ),
+    ] {
+        let made = keys
+            .create(Policy::canned("kms-admin").unwrap(), None)
+            .await
+            .unwrap();
+        let mut record = house
+            .table
+            .get(Kind::AccessKey, made.id.as_str(), Consistency::Strong)
+            .await
+            .unwrap()
+            .unwrap();
+        let seen = std::mem::replace(&mut record.revision, Revision([7; 16]));
+        let mut stored: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+        stored["grant"]["policy"]["Statement"] = serde_json::from_str(statements).unwrap();
+        record.value = serde_json::to_vec(&stored).unwrap();
+        house.table.replace(&record, seen).await.unwrap();
+
+        let found = credentials.find(made.id.as_str()).await.unwrap().unwrap();
+        let may = found.caller.may(Action::Decrypt, &id("k")).is_ok();
+        assert_eq!(may, !fault, "{statements}");
+        assert_eq!(found.caller.may_ever(Action::Decrypt).is_ok(), !fault);
+        let listed = keys.list().await.unwrap();
+        let listed = listed.iter().find(|key| key.id == made.id).unwrap();
+        assert_eq!(listed.fault.is_some(), fault, "{statements}");
+    }
 }
 
 #[test]

@@ -233,7 +233,12 @@ impl CountedVaults {
     }
 }
 
+#[async_trait]
 impl Vaults for CountedVaults {
+    async fn token_file(&self, path: &str) -> Result<(), String> {
+        self.inner.token_file(path).await
+    }
+
     fn open(
         &self,
         settings: &VaultSettings,

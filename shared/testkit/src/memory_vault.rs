@@ -237,7 +237,12 @@ impl MemoryVaults {
     }
 }
 
+#[async_trait]
 impl Vaults for MemoryVaults {
+    async fn token_file(&self, _path: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     fn open(
         &self,
         settings: &VaultSettings,

@@ -37,8 +37,9 @@ use keyway_secrets_vault::VaultsOverHttp;
 
 pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
+pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
-pub use settings::{Settings, default_key_id, environment, root_access_key};
+pub use settings::{Settings, VaultFiles, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 
 /// The ports of one deployment.
@@ -370,11 +371,16 @@ impl Writing {
 }
 
 /// What reaches Vaults from here. No operation on one takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE`
-/// names a file of certificate authorities in PEM that are trusted besides the system's.
+/// names a file of certificate authorities in PEM that are trusted besides the system's. Tokens are taken from files in
+/// `token_folders` alone.
 ///
 /// # Errors
 /// When that file cannot be read or holds no certificate.
-pub fn vaults(clock: &Arc<dyn Clock>, longest: Duration) -> anyhow::Result<Arc<dyn Vaults>> {
+pub fn vaults(
+    clock: &Arc<dyn Clock>,
+    longest: Duration,
+    token_folders: TokenFolders,
+) -> anyhow::Result<Arc<dyn Vaults>> {
     let authorities = match environment("KEYWAY_VAULT_CA_FILE")? {
         Some(path) => Some(
             std::fs::read(path.as_str())
@@ -383,7 +389,7 @@ pub fn vaults(clock: &Arc<dyn Clock>, longest: Duration) -> anyhow::Result<Arc<d
         None => None,
     };
     match VaultsOverHttp::new(authorities.as_deref(), longest, Arc::clone(clock)) {
-        Ok(vaults) => Ok(Arc::new(vaults)),
+        Ok(vaults) => Ok(Arc::new(vaults.reading_tokens(token_folders))),
         Err(fault) => bail!("KEYWAY_VAULT_CA_FILE: {fault:?}"),
     }
 }

@@ -1,6 +1,7 @@
 //! What an operator sets, whichever deployment it is. Secrets come from the environment or a file only: arguments are
 //! visible to every user of the machine.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -9,6 +10,7 @@ use keyway_crypto::SecretBytes;
 use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
+use keyway_secrets_vault::TokenFolders;
 use zeroize::Zeroizing;
 
 use crate::audit::AuditSettings;
@@ -59,6 +61,27 @@ impl Settings {
     /// How long a process may act on a state that another one has changed since.
     pub fn state_ttl(&self) -> Duration {
         Duration::from_secs(self.state_ttl_seconds.into())
+    }
+}
+
+/// How Vaults are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VaultFiles {
+    /// Folder below which files with a token for Vault may be, when the service is configured with one; may be given
+    /// more than once, or with commas between; without it there are none
+    #[arg(
+        long,
+        env = "KEYWAY_VAULT_TOKEN_DIR",
+        value_name = "DIR",
+        value_delimiter = ','
+    )]
+    pub vault_token_dir: Vec<String>,
+}
+
+impl VaultFiles {
+    /// Where files with a token may be, as far as the operator says.
+    pub fn token_folders(&self) -> TokenFolders {
+        TokenFolders::below(self.vault_token_dir.iter().map(PathBuf::from))
     }
 }
 

@@ -11,8 +11,9 @@ use futures_util::future::join3;
 use keyway_audit::Flushing;
 use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
-    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, Writing,
-    count_refused, default_key_id, environment, instance, metrics, root_access_key, vaults,
+    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, VaultFiles,
+    Writing, count_refused, default_key_id, environment, instance, metrics, root_access_key,
+    vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
@@ -43,6 +44,9 @@ struct Arguments {
 
     #[command(flatten)]
     object_store: ObjectStore,
+
+    #[command(flatten)]
+    vault: VaultFiles,
 
     #[command(flatten)]
     settings: Settings,
@@ -183,7 +187,11 @@ impl Function {
             stored: table,
             keyring: Arc::clone(&keyring),
             wrapper: Arc::clone(&keyring) as _,
-            vaults: vaults(&self.clock, VAULT_PATIENCE)?,
+            vaults: vaults(
+                &self.clock,
+                VAULT_PATIENCE,
+                self.arguments.vault.token_folders(),
+            )?,
             folder: None,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
@@ -204,6 +212,7 @@ impl Function {
         let arguments = &self.arguments;
         let (ports, keyring) = place::open(
             &arguments.place,
+            &arguments.vault,
             FirstUse::Makes,
             &self.aws,
             &self.clock,
@@ -343,8 +352,14 @@ impl Function {
             Arc::clone(&self.clock),
             self.arguments.settings.state_ttl(),
         );
-        let keyring = Arc::clone(keyring) as Arc<dyn KeyWrapper>;
-        let wrappers = Arc::new(Wrappers::new(keyring, vaults(&self.clock, VAULT_PATIENCE)?));
+        let wrappers = Arc::new(Wrappers::new(
+            Arc::clone(keyring) as Arc<dyn KeyWrapper>,
+            vaults(
+                &self.clock,
+                VAULT_PATIENCE,
+                self.arguments.vault.token_folders(),
+            )?,
+        ));
         Ok(Janitor::new(
             table,
             Arc::new(service),

@@ -8,7 +8,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
-use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, environment, vaults};
+use keyway_deployment_assembly::{
+    SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
+};
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
@@ -118,6 +120,7 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 /// When `place` does not say where the deployment is.
 pub fn writing(
     place: &Place,
+    vault: &VaultFiles,
     first_use: FirstUse,
     region: &str,
     credentials: SharedCredentialsProvider,
@@ -127,7 +130,7 @@ pub fn writing(
     let config = keyway_aws::config(region, endpoint, credentials);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let (ports, _) = open(place, first_use, &config, &clock, &random, metrics)?;
+    let (ports, _) = open(place, vault, first_use, &config, &clock, &random, metrics)?;
     Ok((ports, place.root_access_key(&config)?))
 }
 
@@ -160,6 +163,7 @@ pub enum FirstUse {
 /// The ports of a process that writes, and its keyring.
 pub(crate) fn open(
     place: &Place,
+    vault: &VaultFiles,
     first_use: FirstUse,
     config: &SdkConfig,
     clock: &Arc<dyn Clock>,
@@ -188,7 +192,7 @@ pub(crate) fn open(
         stored: table,
         keyring: Arc::clone(&keyring),
         wrapper: Arc::clone(&keyring) as _,
-        vaults: vaults(clock, VAULT_PATIENCE)?,
+        vaults: vaults(clock, VAULT_PATIENCE, vault.token_folders())?,
         folder: None,
         clock: Arc::clone(clock),
         random: Arc::clone(random),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keyway_deployment_assembly::{SystemClock, SystemRandom, Writing, vaults};
+use keyway_deployment_assembly::{SystemClock, SystemRandom, VaultFiles, Writing, vaults};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring};
 use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_domain::records::SignedTable;
@@ -23,6 +23,8 @@ pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
 const TABLE_FILE: &str = "keyway.db";
+/// The file that holds the root keyring.
+const KEYRING_FILE: &str = "root-keyring.secret";
 /// A request waits for a Vault as long as the service's configuration says, and it may say this much.
 const VAULT_PATIENCE: Duration = Duration::from_secs(300);
 /// The folder that holds the root keyring.
@@ -44,8 +46,8 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the folder, the table or the root keyring is not fit to be used; the text says what to do.
-pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
-    open_with(operator, |secrets| secrets).await
+pub async fn open(operator: &Operator, files: &VaultFiles) -> anyhow::Result<Writing> {
+    open_with(operator, files, |secrets| secrets).await
 }
 
 /// As [`open`], with the store of secrets as `around` makes it of the one that there is.
@@ -54,6 +56,7 @@ pub async fn open(operator: &Operator) -> anyhow::Result<Writing> {
 /// As [`open`].
 pub async fn open_with(
     operator: &Operator,
+    files: &VaultFiles,
     around: impl FnOnce(Arc<dyn SecretStore>) -> Arc<dyn SecretStore>,
 ) -> anyhow::Result<Writing> {
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
@@ -67,6 +70,12 @@ pub async fn open_with(
     let keyring = RootKeyring::establish(&table, keeper, clock.as_ref(), random_of_keyring)
         .await
         .context("the root keyring")?;
+    // The keyring's folder is known by its file: the configuration may name another one at any time.
+    let token_folders = files
+        .token_folders()
+        .never_below(operator.data_dir.clone())
+        .never_beside(TABLE_FILE)
+        .never_beside(KEYRING_FILE);
     let stored = Arc::new(table);
     let keyring = Arc::new(KeyringOnDemand::opened(
         keyring,
@@ -80,7 +89,7 @@ pub async fn open_with(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_PATIENCE)?,
+        vaults: vaults(&clock, VAULT_PATIENCE, token_folders)?,
         folder: Some(Arc::new(DataFolder::new(operator, Arc::clone(&random)))),
         clock,
         random,

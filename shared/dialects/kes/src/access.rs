@@ -9,6 +9,7 @@ use http::Response;
 use keyway_domain::KmsError;
 use keyway_domain::access::Caller;
 use keyway_domain::identity::{Identities, KnownIdentity, NameQuery, NamesPage, PathPolicy, Rules};
+use keyway_domain::paths::{PathPattern, PatternKind};
 use keyway_http::Call;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -57,6 +58,18 @@ impl<'de> Deserialize<'de> for Patterns {
 }
 
 /// `paths` is what the oldest clients call `allow`.
+/// Whether no path of this API can match a pattern: it is malformed, or all that it matches begins otherwise.
+pub fn matches_no_path(pattern: &str) -> bool {
+    let parsed = PathPattern::parse(pattern);
+    let start = parsed.literal_prefix();
+    let known = ["/v1/", "/version"];
+    let may_begin = |path: &&str| start.starts_with(path) || path.starts_with(&start);
+    parsed.kind() == PatternKind::Malformed
+        || pattern.is_empty()
+        || pattern.contains(char::is_whitespace)
+        || !known.iter().any(may_begin)
+}
+
 #[derive(Default)]
 struct PolicyBody {
     paths: Patterns,
@@ -88,6 +101,16 @@ pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let rules = Rules::parse(allow, body.deny.0)?;
     let caller = call.caller.caller()?;
     on.control.write(caller, &name, &rules).await?;
+    // KES takes any text for a pattern, so this one is no error here either.
+    let idle = rules.deny().filter(|pattern| matches_no_path(pattern));
+    let idle = idle.count();
+    if idle > 0 {
+        tracing::warn!(
+            policy = name.as_str(),
+            patterns = idle,
+            "a policy was written of which `deny` has patterns that match no path, and deny nothing"
+        );
+    }
     Ok(wire::empty())
 }
 

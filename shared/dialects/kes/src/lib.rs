@@ -32,6 +32,7 @@ use keyway_http::{
     Class, Dialect, Operation, Place, Refused, Request, Route, Trace, percent_decode,
 };
 
+pub use access::matches_no_path;
 pub use endpoint::{
     Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };

@@ -14,7 +14,9 @@ use keyway_domain::service::{
     BackendType, Change, ConfigChanges, Configured, NewAuth, ServiceConfig, ServiceControl,
     ServiceState, Started,
 };
-use keyway_domain::vault::{VaultAddress, VaultAuth, VaultPath, absolute_path};
+use keyway_domain::vault::{
+    VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
+};
 use keyway_http::{Call, Route};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -198,7 +200,7 @@ impl AuthMethod {
         };
         match (token, self.app_role, self.token_file) {
             (Some(token), None, None) => {
-                Ok(NewAuth::Token(credential("auth_method.token", &token)?))
+                Ok(NewAuth::Token(given_token("auth_method.token", &token)?))
             }
             (None, Some(role), None) => {
                 let fit = (1..=256).contains(&role.role_id.len())
@@ -212,7 +214,12 @@ impl AuthMethod {
                 let secret_id = role.secret_id.unwrap_or_default();
                 Ok(NewAuth::AppRole {
                     role_id: role.role_id,
-                    secret_id: credential("auth_method.AppRole.secret_id", &secret_id)?,
+                    secret_id: credential(
+                        "auth_method.AppRole.secret_id",
+                        &secret_id,
+                        is_secret_id,
+                        "must be 1 to 512 printable ASCII characters",
+                    )?,
                     mount: VaultPath::parse(
                         "auth_method.AppRole.mount",
                         role.mount.as_deref().unwrap_or("approle"),
@@ -228,16 +235,25 @@ impl AuthMethod {
     }
 }
 
+fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, Refusal> {
+    let rule = "must be 1 to 512 of A-Z, a-z, 0-9, `.`, `_`, `-`";
+    credential(field, text, is_token, rule)
+}
+
 /// A token or secret id; a blank one is none.
-fn credential(field: &'static str, text: &str) -> Result<Option<SecretBytes>, Refusal> {
-    let text = text.trim();
-    if text.len() > 4096 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Refusal::invalid_field(
-            field,
-            "must be at most 4096 printable ASCII characters",
-        ));
+fn credential(
+    field: &'static str,
+    text: &str,
+    is_fit: fn(&[u8]) -> bool,
+    rule: &'static str,
+) -> Result<Option<SecretBytes>, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(None);
     }
-    Ok((!text.is_empty()).then(|| SecretBytes::from(text.as_bytes().to_vec())))
+    match is_fit(text.as_bytes()) {
+        true => Ok(Some(SecretBytes::from(text.as_bytes().to_vec()))),
+        false => Err(Refusal::invalid_field(field, rule)),
+    }
 }
 
 /// Parses what a field becomes.
@@ -333,7 +349,7 @@ impl FirstBody {
             .map(|text| VaultAddress::parse("vault_address", &text))
             .transpose()?;
         let auth = match self.vault_token {
-            Some(token) => Some(NewAuth::Token(credential("vault_token", &token)?)),
+            Some(token) => Some(NewAuth::Token(given_token("vault_token", &token)?)),
             None => None,
         };
         let default_key_id = self.default_key_id.filter(|id| !id.is_empty());

@@ -273,6 +273,12 @@ impl ServiceControl {
             .filter(|_| how == How::Reconfigure)
             .map(|old| &old.settings);
         let settings = changes.vault_settings(merged, old.map(|old| &old.settings.auth))?;
+        // Before anything is sent: whoever names the file also names the address that its content goes to.
+        if let VaultAuth::TokenFile { path } = &settings.auth
+            && (changes.auth.is_some() || old.is_none_or(|old| old.settings != settings))
+        {
+            self.wrappers.token_file(path).await?;
+        }
         let given = changes.auth.as_ref().and_then(|auth| auth.secret());
         let is_moved = old.is_some_and(|old| !settings.is_same_place(&old.settings));
         if is_moved && given.is_none() && (changes.auth.is_none() || settings.auth.has_credential())

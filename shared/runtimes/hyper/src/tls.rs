@@ -49,7 +49,21 @@ pub enum TlsError {
     },
     /// The pair cannot be used, for example because one does not belong to the other.
     #[error("the certificate and its key cannot be used: {0}")]
-    Pair(#[from] rustls::Error),
+    Pair(&'static str),
+}
+
+/// The library's own texts may grow to hold what was read; these cannot.
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Pair(match error {
+            rustls::Error::InconsistentKeys(_) => "the key is not the certificate's",
+            rustls::Error::InvalidCertificate(_) => "the certificate is no X.509 certificate",
+            rustls::Error::NoCertificatesPresented => "there is no certificate",
+            _ => {
+                "the key is no RSA, ECDSA or Ed25519 key, or the certificate is of another kind than can be served with"
+            }
+        })
+    }
 }
 
 /// With what a listener speaks TLS, 1.2 or 1.3.

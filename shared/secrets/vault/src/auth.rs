@@ -1,22 +1,20 @@
 //! The token that requests carry: where it comes from, and when another one is due.
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use keyway_crypto::SecretBytes;
 use keyway_domain::ports::Clock;
-use keyway_domain::vault::VaultAuth;
+use keyway_domain::vault::{VaultAuth, is_secret_id, is_token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::http::{Answer, Call, Http, Limits, body};
+use crate::token_file::TokenFolders;
 
-const LONGEST_TOKEN_FILE: u64 = 4096;
 /// After what time a token file is read again, and a token that could not be looked up is looked up again.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// What follows a login or renewal that was refused. Twice as long each time: Vault locks out who asks too often.
@@ -28,6 +26,7 @@ pub(crate) struct Auth {
     way: VaultAuth,
     credential: Option<SecretBytes>,
     clock: Arc<dyn Clock>,
+    token_folders: Arc<TokenFolders>,
     // Held while a login is under way, so that there is one at a time.
     state: Mutex<State>,
 }
@@ -131,6 +130,7 @@ impl Auth {
         way: &VaultAuth,
         credential: Option<&SecretBytes>,
         clock: Arc<dyn Clock>,
+        token_folders: Arc<TokenFolders>,
     ) -> Result<Self, Failure> {
         let credential = credential.map(|secret| SecretBytes::from(secret.expose().to_vec()));
         match (way, &credential) {
@@ -141,15 +141,18 @@ impl Auth {
                     "there is no token, or it is none that can be sent",
                 ));
             }
-            (VaultAuth::AppRole { .. }, Some(_)) => {}
-            (VaultAuth::AppRole { .. }, None) => {
-                return Err(Failure::Input("there is no secret id"));
+            (VaultAuth::AppRole { .. }, Some(id)) if is_secret_id(id.expose()) => {}
+            (VaultAuth::AppRole { .. }, _) => {
+                return Err(Failure::Input(
+                    "there is no secret id, or it is none that can be sent",
+                ));
             }
         }
         Ok(Self {
             way: way.clone(),
             credential,
             clock,
+            token_folders,
             state: Mutex::default(),
         })
     }
@@ -191,7 +194,7 @@ impl Auth {
             return Ok(Verdict::TryWith(held.token.clone()));
         }
         if let VaultAuth::TokenFile { path } = &self.way {
-            let read = read_token(path).await?;
+            let read = self.read_token(path).await?;
             if !token.secret.ct_eq(read.expose()) {
                 let held = self.hold(&mut state, self.clock.monotonic(), read, None);
                 return Ok(Verdict::TryWith(held));
@@ -223,7 +226,7 @@ impl Auth {
                 if held.is_some_and(|held| held.age(now) < AGAIN_AFTER) {
                     return Ok(());
                 }
-                let read = read_token(path).await?;
+                let read = self.read_token(path).await?;
                 self.hold(state, now, read, None);
                 Ok(())
             }
@@ -348,6 +351,14 @@ impl Auth {
         }
     }
 
+    async fn read_token(&self, path: &str) -> Result<SecretBytes, Failure> {
+        let read = read_token(&self.token_folders, path).await;
+        read.map_err(|why| Failure::TokenFile {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
     fn hold(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -432,83 +443,12 @@ fn bytes(token: &str) -> SecretBytes {
     SecretBytes::from(token.as_bytes().to_vec())
 }
 
-/// Whether this can be sent as a header.
-fn is_token(token: &[u8]) -> bool {
-    !token.is_empty() && token.iter().all(u8::is_ascii_graphic)
-}
-
-async fn read_token(path: &str) -> Result<SecretBytes, Failure> {
-    let failed = |why: &str| Failure::TokenFile {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
-    let place = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        // Opening a pipe would wait for somebody to write into it.
-        if !std::fs::metadata(&place)?.is_file() {
-            return Ok(None);
-        }
-        let file = File::open(&place)?;
-        if !file.metadata()?.is_file() {
-            return Ok(None);
-        }
-        let mut content = Zeroizing::new(Vec::with_capacity(2 * 4096));
-        file.take(LONGEST_TOKEN_FILE + 1)
-            .read_to_end(&mut content)?;
-        Ok::<_, std::io::Error>(Some(content))
-    });
-    let content = match read.await {
-        Ok(Ok(Some(content))) => content,
-        Ok(Ok(None)) => return Err(failed("it is not a regular file")),
-        Ok(Err(error)) => return Err(failed(&error.kind().to_string())),
-        Err(_) => return Err(failed("it could not be read")),
-    };
-    if content.len() as u64 > LONGEST_TOKEN_FILE {
-        return Err(failed("it is longer than 4 KiB"));
-    }
-    let token = content.trim_ascii();
-    match is_token(token) {
-        true => Ok(SecretBytes::from(token.to_vec())),
-        false => Err(failed("it does not hold a token")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn refusal(path: &std::path::Path) -> String {
-        let refused = read_token(path.to_str().unwrap()).await;
-        refused.err().unwrap().to_string()
-    }
-
-    #[tokio::test]
-    async fn token_files_are_read_with_care() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        assert!(refusal(&path).await.contains("not found"));
-        assert!(refusal(folder.path()).await.contains("regular file"));
-
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        assert!(refusal(&path).await.contains("regular file"));
-        std::fs::remove_file(&path).unwrap();
-
-        for (content, why) in [
-            (b"".to_vec(), "not hold a token"),
-            (b"  \n".to_vec(), "not hold a token"),
-            (b"s.one\ns.two".to_vec(), "not hold a token"),
-            (vec![0xFF; 20], "not hold a token"),
-            (vec![b'x'; 4097], "longer"),
-        ] {
-            std::fs::write(&path, &content).unwrap();
-            let text = refusal(&path).await;
-            assert!(text.contains(why), "{text}");
-            assert!(!text.contains("s.one") && !text.contains("xxx"), "{text}");
-        }
-
-        std::fs::write(&path, "\n s.canary \n").unwrap();
-        let read = read_token(path.to_str().unwrap()).await.ok().unwrap();
-        assert_eq!(read.expose(), b"s.canary");
-    }
+/// The token in a file below these folders.
+pub(crate) async fn read_token(
+    folders: &Arc<TokenFolders>,
+    path: &str,
+) -> Result<SecretBytes, String> {
+    let (folders, path) = (Arc::clone(folders), path.to_owned());
+    let read = tokio::task::spawn_blocking(move || folders.read(&path)).await;
+    read.unwrap_or_else(|_| Err("it could not be read".to_owned()))
 }

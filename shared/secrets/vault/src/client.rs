@@ -18,6 +18,7 @@ use tokio::time::timeout_at;
 use crate::auth::{Auth, Token, Verdict};
 use crate::failure::Failure;
 use crate::http::{Answer, Call, Http, LONGEST_ANSWER, Limits};
+use crate::token_file::TokenFolders;
 use crate::transit::Identity;
 
 /// How long a check may take, where operations may take longer.
@@ -39,10 +40,11 @@ impl Client {
         credential: Option<&SecretBytes>,
         patience: VaultPatience,
         clock: Arc<dyn Clock>,
+        token_folders: Arc<TokenFolders>,
     ) -> Result<Self, Failure> {
         Ok(Self {
             http,
-            auth: Auth::new(&settings.auth, credential, clock)?,
+            auth: Auth::new(&settings.auth, credential, clock, token_folders)?,
             settings: settings.clone(),
             identity: Mutex::default(),
             patience,

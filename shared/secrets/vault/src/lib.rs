@@ -18,11 +18,13 @@ mod copies;
 mod failure;
 mod http;
 mod resolver;
+mod token_file;
 mod transit;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use keyway_crypto::SecretBytes;
 use keyway_domain::Fault;
 use keyway_domain::ports::Clock;
@@ -36,6 +38,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::Http;
 
+pub use crate::token_file::TokenFolders;
 pub use crate::transit::TRANSIT_KEY;
 
 /// Reaches Vaults over HTTP.
@@ -43,6 +46,7 @@ pub struct VaultsOverHttp {
     authorities: Vec<CertificateDer<'static>>,
     longest: Duration,
     clock: Arc<dyn Clock>,
+    token_folders: Arc<TokenFolders>,
     // Reading the system's root certificates takes a while, and is not needed on loopback.
     tls: OnceLock<ClientConfig>,
 }
@@ -74,8 +78,16 @@ impl VaultsOverHttp {
             authorities,
             longest,
             clock,
+            token_folders: Arc::default(),
             tls: OnceLock::new(),
         })
+    }
+
+    /// Takes tokens from files below these folders. Without this, from no file.
+    #[must_use]
+    pub fn reading_tokens(mut self, folders: TokenFolders) -> Self {
+        self.token_folders = Arc::new(folders);
+        self
     }
 
     fn tls(&self) -> Result<ClientConfig, Fault> {
@@ -86,9 +98,9 @@ impl VaultsOverHttp {
         // What cannot be read is left out: the authority that is needed may be among the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for authority in &self.authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| Fault::new("a certificate authority for Vault", error))?;
+            roots.add(authority.clone()).map_err(|_| {
+                Fault::plain("a certificate authority for Vault is no X.509 certificate")
+            })?;
         }
         if roots.is_empty() {
             return Err(Fault::plain(
@@ -110,7 +122,14 @@ fn tls(roots: RootCertStore) -> Result<ClientConfig, Failure> {
     Ok(config)
 }
 
+#[async_trait]
 impl Vaults for VaultsOverHttp {
+    async fn token_file(&self, path: &str) -> Result<(), String> {
+        let read = auth::read_token(&self.token_folders, path).await;
+        read.map(drop)
+            .map_err(|why| format!("cannot be used: {why}"))
+    }
+
     fn open(
         &self,
         settings: &VaultSettings,
@@ -135,6 +154,7 @@ impl Vaults for VaultsOverHttp {
             credential,
             patience,
             Arc::clone(&self.clock),
+            Arc::clone(&self.token_folders),
         )
         .map_err(|error| Fault::new("a client for Vault", error))?;
         Ok(Arc::new(client))

@@ -163,10 +163,12 @@ pub(super) fn issued_by(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate)?;
+        roots
+            .add(certificate)
+            .map_err(|_| unusable(path, "a certificate in it cannot be used as an authority's"))?;
     }
     WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
         .allow_unauthenticated()
         .build()
-        .map_err(|error| unusable(path, &error.to_string()))
+        .map_err(|_| unusable(path, "its certificates cannot be used as authorities'"))
 }

@@ -1,12 +1,17 @@
 //! A certificate, its key and its clients' authorities in files.
+//!
+//! **Invariant:** no error repeats anything of a file. The parser's own errors carry whole lines, which are the whole
+//! key where its line breaks were lost.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::{Clients, TlsError};
 
@@ -49,21 +54,60 @@ impl Files {
 
     pub(super) fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| unusable(&self.key, &error.to_string()))?;
+        let text = read(&self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            pem::Error::NoItemsFound => unusable(&self.key, "there is no key in it in PEM"),
+            error => unusable(&self.key, kind(&error)),
+        })?;
         super::config(chain, key, &self.clients)
     }
 }
 
 /// The certificates in a PEM file, of which there is one at least.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = found.map_err(|error| unusable(path, &error.to_string()))?;
+    let text = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| unusable(path, kind(&error)))?;
     if found.is_empty() {
         return Err(unusable(path, "there is no certificate in it"));
     }
     Ok(found)
+}
+
+/// Longer than any chain and any bundle of authorities.
+const LONGEST: u64 = 4 << 20;
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let cannot = |error: std::io::Error| unusable(path, &format!("cannot be read: {error}"));
+    let file = File::open(path).map_err(cannot)?;
+    // Room for all of it from the start: a buffer that grows leaves copies behind.
+    let length = file.metadata().map_err(cannot)?.len().min(LONGEST);
+    let mut text = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(length).unwrap_or(0) + 64,
+    ));
+    file.take(LONGEST + 1)
+        .read_to_end(&mut text)
+        .map_err(cannot)?;
+    if text.len() as u64 > LONGEST {
+        return Err(unusable(path, "is longer than 4 MiB"));
+    }
+    Ok(text)
+}
+
+/// What is wrong with a PEM file, and nothing of what it holds.
+fn kind(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "is not PEM: a section that begins (-----BEGIN ...-----) does not end; it may have been cut off"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "is not PEM: the line that begins a section (-----BEGIN ...-----) does not end as it must; its line breaks may have been lost"
+        }
+        pem::Error::Base64Decode(_) => "is not PEM: a section's content is not base64",
+        pem::Error::SectionTooLarge => "is not PEM: a section is too long",
+        pem::Error::NoItemsFound => "there is nothing of what it should hold in it in PEM",
+        _ => "is not PEM",
+    }
 }
 
 pub(super) fn unusable(path: &Path, why: &str) -> TlsError {

@@ -1,0 +1,125 @@
+//! `keyway policy check`.
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use keyway_domain::policy::{Action, Asked, Decision, Policy};
+use serde::Serialize;
+
+use crate::access_key::policy_file;
+use crate::moving::Output;
+use crate::{explain, print};
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say whether a policy is valid, and what it decides; status 1 when it is not, or denies
+    Check(Check),
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// kms-admin, kms-key-administrator, kms-key-user, kms-auditor, or the file of an IAM-style policy
+    #[arg(long, value_name = "NAME|FILE")]
+    policy: String,
+
+    /// Also say whether this action is allowed, such as kms:Decrypt
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+
+    /// On what: arn:aws:kms:::key/ID or a key's id, arn:aws:s3:::NAME or a bucket's name, * for the service; without it,
+    /// whether there can be a key or bucket on which it is allowed
+    #[arg(long, value_name = "RESOURCE", requires = "action")]
+    resource: Option<String>,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    valid: bool,
+    /// Why it is not valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statements: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<Told>,
+}
+
+#[derive(Serialize)]
+struct Told {
+    action: &'static str,
+    allowed: bool,
+    /// The statement that decided, from 1; null when none is about it.
+    statement: Option<usize>,
+    sid: Option<String>,
+}
+
+/// Tells whether the policy is valid, and allows what was asked about, if something was.
+pub(crate) fn run(command: PolicyCommand) -> anyhow::Result<bool> {
+    let PolicyCommand::Check(check) = command;
+    let asked = match &check.action {
+        None => None,
+        Some(name) => {
+            let action = Action::named(name).ok_or_else(|| {
+                anyhow!("--action: there is no such action; they are named as policies name them, such as kms:Decrypt")
+            })?;
+            let on = Asked::parse(action, check.resource.as_deref()).map_err(explain)?;
+            Some((action, on))
+        }
+    };
+    let parsed = match Policy::canned(&check.policy) {
+        Some(policy) => Ok(policy),
+        None => Policy::parse(&policy_file(&check.policy)?),
+    };
+    let checked = match parsed {
+        Err(error) => Checked {
+            valid: false,
+            reason: Some(explain(error).to_string()),
+            statements: None,
+            decision: None,
+        },
+        Ok(policy) => Checked {
+            valid: true,
+            reason: None,
+            statements: Some(policy.statements()),
+            decision: asked.map(|(action, on)| told(action, policy.decide(action, &on))),
+        },
+    };
+    match check.output {
+        Output::Json => print(&serde_json::to_string(&checked)?),
+        Output::Text => print(&checked.text()),
+    }
+    let is_allowed = checked.decision.is_none_or(|told| told.allowed);
+    Ok(checked.valid && is_allowed)
+}
+
+fn told(action: Action, decision: Decision) -> Told {
+    let Decision { allowed, by } = decision;
+    let (statement, sid) = by.map_or((None, None), |by| (Some(by.number), by.sid));
+    Told {
+        action: action.as_str(),
+        allowed,
+        statement,
+        sid,
+    }
+}
+
+impl Checked {
+    fn text(&self) -> String {
+        if let Some(reason) = &self.reason {
+            return format!("invalid: {reason}");
+        }
+        let Some(told) = &self.decision else {
+            let count = self.statements.unwrap_or_default();
+            return format!("valid: {count} statements");
+        };
+        let word = if told.allowed { "allowed" } else { "denied" };
+        let sid = told.sid.as_ref().map(|sid| format!(" ({sid:?})"));
+        match told.statement {
+            Some(number) => format!("{word} by statement {number}{}", sid.unwrap_or_default()),
+            None => format!("{word}: no statement allows it"),
+        }
+    }
+}

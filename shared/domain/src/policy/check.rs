@@ -1,0 +1,213 @@
+//! Whether a statement can do what it says: each action exists, each resource can be some key's or bucket's, and they
+//! are about each other.
+
+use super::{
+    Action, BUCKET_RESOURCE, Effect, KEY_RESOURCE, MAX_ENTRIES, MAX_PATTERN_BYTES, Statement,
+    UMBRELLA,
+};
+use crate::buckets::BucketName;
+use crate::glob;
+use crate::keys::KeyId;
+
+/// What an action is done to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Key,
+    Service,
+    Bucket,
+    /// The permission that opens everything.
+    Any,
+}
+
+/// What a resource names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    /// Every key, and the service.
+    Kms,
+    Keys,
+    Buckets,
+}
+
+impl Subject {
+    const fn of(action: Action) -> Self {
+        if matches!(action.resources().as_bytes(), b"arn:aws:s3:::") {
+            Self::Bucket
+        } else if action.is_about_one_key() || matches!(action, Action::ListKeys) {
+            Self::Key
+        } else {
+            Self::Service
+        }
+    }
+
+    const fn is_in(self, scope: Scope) -> bool {
+        matches!(
+            (self, scope),
+            (Self::Any, _)
+                | (_, Scope::Everything)
+                | (Self::Key, Scope::Kms | Scope::Keys)
+                | (Self::Service, Scope::Kms)
+                | (Self::Bucket, Scope::Buckets)
+        )
+    }
+}
+
+/// Checks a statement.
+pub(super) fn statement(statement: &Statement) -> Result<(), String> {
+    let given = statement.resource.as_deref();
+    let resources = given.unwrap_or_default();
+    if statement.action.is_empty() || given.is_some_and(<[String]>::is_empty) {
+        return Err("its `Action` or `Resource` is empty".to_owned());
+    }
+    let is_too_long = |pattern: &String| pattern.len() > MAX_PATTERN_BYTES;
+    if statement.action.len().max(resources.len()) > MAX_ENTRIES
+        || statement.action.iter().chain(resources).any(is_too_long)
+    {
+        return Err(format!(
+            "has more than {MAX_ENTRIES} entries, or one longer than {MAX_PATTERN_BYTES} bytes"
+        ));
+    }
+    let mut named = Vec::new();
+    for (number, pattern) in (1..).zip(&statement.action) {
+        let subjects = subjects(pattern);
+        if subjects.is_empty() {
+            return Err(format!(
+                "Action {number} is no action, and no pattern of one: they are `kms:Decrypt` and the like, `s3:ListBucket`, `admin:ServerInfo`"
+            ));
+        }
+        named.push(subjects);
+    }
+    let mut scopes = Vec::new();
+    for (number, resource) in (1..).zip(resources) {
+        let scope = scope(resource).map_err(|why| format!("Resource {number} {why}"))?;
+        scopes.push(scope);
+    }
+    if given.is_none() {
+        scopes.push(Scope::Everything);
+    }
+    let meets = |subjects: &[Subject], scope: Scope| subjects.iter().any(|one| one.is_in(scope));
+    match statement.effect {
+        // An entry that allows nothing beside others that do is how a policy is limited to some keys.
+        Effect::Allow => {
+            let is_met = |&scope: &Scope| named.iter().any(|subjects| meets(subjects, scope));
+            match scopes.iter().any(is_met) {
+                true => Ok(()),
+                false => Err("none of its actions is about one of its resources".to_owned()),
+            }
+        }
+        Effect::Deny => {
+            for (number, subjects) in (1..).zip(&named) {
+                if !scopes.iter().any(|&scope| meets(subjects, scope)) {
+                    return Err(format!(
+                        "denies nothing by Action {number}, which is about none of its resources: those of keys are `arn:aws:kms:::key/ID`, those of buckets `arn:aws:s3:::NAME`, and the service's `*` or `arn:aws:kms:::*`"
+                    ));
+                }
+            }
+            for (number, &scope) in (1..).zip(&scopes) {
+                if !named.iter().any(|subjects| meets(subjects, scope)) {
+                    return Err(format!(
+                        "denies nothing on Resource {number}, which none of its actions is about"
+                    ));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What the actions of a pattern are about; nothing when it names none.
+fn subjects(pattern: &str) -> Vec<Subject> {
+    let is_named = |name: &&str| glob::matches_ignoring_case(pattern, name);
+    let mut found = Vec::new();
+    for action in Action::ALL {
+        let subject = Subject::of(action);
+        if !found.contains(&subject) && action.denied_names().iter().any(is_named) {
+            found.push(subject);
+        }
+    }
+    if UMBRELLA.iter().any(is_named) {
+        found.push(Subject::Any);
+    }
+    found
+}
+
+/// What a resource names, if it can name anything.
+fn scope(resource: &str) -> Result<Scope, &'static str> {
+    if resource == "*" {
+        return Ok(Scope::Everything);
+    }
+    if resource == "arn:aws:kms:::*" {
+        return Ok(Scope::Kms);
+    }
+    if let Some(pattern) = resource.strip_prefix(KEY_RESOURCE) {
+        let is_id = |text: &str| KeyId::parse("key_id", text).is_ok();
+        return match can_match(pattern, is_id) {
+            true => Ok(Scope::Keys),
+            false => Err(
+                "can be no key's: `arn:aws:kms:::key/` must be followed by an id, or a pattern of ids with `*` and `?`, of A-Z, a-z, 0-9, `.`, `_`, `-`",
+            ),
+        };
+    }
+    if resource.starts_with("arn:aws:kms:::") {
+        return Err(
+            "can be no key's: `arn:aws:kms:::` must be followed by `key/` and an id or a pattern of ids, or by `*`",
+        );
+    }
+    if let Some(pattern) = resource.strip_prefix(BUCKET_RESOURCE) {
+        let is_name = |text: &str| BucketName::parse(text).is_ok();
+        return match can_match(pattern, is_name) {
+            true => Ok(Scope::Buckets),
+            false => Err(
+                "can be no bucket's: `arn:aws:s3:::` must be followed by a bucket's name, or a pattern of names with `*` and `?`; objects are not governed here",
+            ),
+        };
+    }
+    Err("is neither `*` nor an `arn:aws:kms:::` or `arn:aws:s3:::` name")
+}
+
+/// Whether some name that is fit matches the pattern. Tried with what wildcards can stand for: a pattern that only some
+/// odder text would match is refused, which costs nobody a key.
+fn can_match(pattern: &str, is_fit: impl Fn(&str) -> bool) -> bool {
+    ["", "a", "aaa"]
+        .iter()
+        .any(|star| is_fit(&pattern.replace('*', star).replace('?', "a")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_can_match_an_id_or_a_name_are_told_from_others() {
+        for (resource, is_scope) in [
+            ("*", true),
+            ("arn:aws:kms:::*", true),
+            ("arn:aws:kms:::key/*", true),
+            ("arn:aws:kms:::key/?", true),
+            ("arn:aws:kms:::key/*.x-_?", true),
+            ("arn:aws:kms:::key/a", true),
+            ("arn:aws:kms:::key/-a", false),
+            ("arn:aws:kms:::key/.*", false),
+            ("arn:aws:kms:::key/", false),
+            ("arn:aws:kms:::key/é", false),
+            ("arn:aws:kms:::?ey/x", false),
+            ("arn:aws:kms:::key*", false),
+            ("arn:aws:kms:::", false),
+            ("arn:aws:kms::*", false),
+            ("arn:aws:*", false),
+            ("arn:aws:s3:::*", true),
+            ("arn:aws:s3:::a*", true),
+            ("arn:aws:s3:::?-?", true),
+            ("arn:aws:s3:::logs-*-eu", true),
+            ("arn:aws:s3:::Logs", false),
+            ("arn:aws:s3:::ab", false),
+            ("arn:aws:s3:::b/*", false),
+            ("arn:aws:s3:::-*", false),
+            ("arn:aws:s3:::", false),
+        ] {
+            assert_eq!(scope(resource).is_ok(), is_scope, "{resource}");
+        }
+        let long = format!("arn:aws:kms:::key/{}*", "x".repeat(129));
+        assert!(scope(&long).is_err());
+    }
+}

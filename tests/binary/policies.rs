@@ -1,0 +1,208 @@
+//! `keyway policy check`.
+
+use std::fs;
+
+use keyway_tests::ServerOptions;
+use serde_json::{Value, json};
+
+use crate::folder;
+
+async fn check(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let all = [&["policy", "check"], arguments].concat();
+    ServerOptions::default().run(&all).await
+}
+
+#[tokio::test]
+async fn a_decision_is_explained_by_the_statement_that_makes_it() {
+    let folder = folder();
+    let path = folder.path().join("policy.json");
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "kms:*", "Resource": "arn:aws:kms:::key/reports-*"},
+        {"Sid": "NotThatOne", "Effect": "Deny", "Action": ["kms:Decrypt"], "Resource": "arn:aws:kms:::key/reports-secret"},
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::logs-*"},
+    ]});
+    fs::write(&path, policy.to_string()).unwrap();
+    let file = path.to_str().unwrap();
+    let (code, stdout, _) = check(&["--policy", file]).await;
+    assert_eq!((code, stdout.as_str()), (Some(0), "valid: 3 statements\n"));
+    for (policy, action, resource, allowed, statement, sid) in [
+        (
+            file,
+            "kms:Decrypt",
+            "reports-1",
+            true,
+            json!(1),
+            Value::Null,
+        ),
+        (
+            file,
+            "KMS:decrypt",
+            "arn:aws:kms:::key/reports-1",
+            true,
+            json!(1),
+            Value::Null,
+        ),
+        (
+            file,
+            "kms:Decrypt",
+            "reports-secret",
+            false,
+            json!(2),
+            json!("NotThatOne"),
+        ),
+        (
+            file,
+            "kms:Decrypt",
+            "other",
+            false,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            file,
+            "s3:ListBucket",
+            "logs-eu",
+            true,
+            json!(3),
+            Value::Null,
+        ),
+        (
+            file,
+            "s3:ListBucket",
+            "arn:aws:s3:::logs-eu",
+            true,
+            json!(3),
+            Value::Null,
+        ),
+        (file, "kms:Configure", "*", false, Value::Null, Value::Null),
+        (
+            "kms-admin",
+            "kms:Configure",
+            "*",
+            true,
+            json!(1),
+            Value::Null,
+        ),
+        (
+            "kms-key-user",
+            "kms:RotateKey",
+            "k",
+            false,
+            Value::Null,
+            Value::Null,
+        ),
+    ] {
+        let asked = [
+            "--policy",
+            policy,
+            "--action",
+            action,
+            "--resource",
+            resource,
+        ];
+        let (code, stdout, stderr) = check(&asked).await;
+        assert_eq!(
+            code,
+            Some(i32::from(!allowed)),
+            "{asked:?}: {stdout}{stderr}"
+        );
+        let word = if allowed { "allowed" } else { "denied" };
+        assert!(stdout.starts_with(word), "{stdout}");
+        let asked = [&asked[..], &["--output", "json"]].concat();
+        let (_, stdout, _) = check(&asked).await;
+        let told: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(told["valid"], true);
+        let decision = &told["decision"];
+        assert_eq!(decision["allowed"], allowed, "{told}");
+        assert_eq!(
+            (&decision["statement"], &decision["sid"]),
+            (&statement, &sid),
+            "{told}"
+        );
+    }
+    // Whether there is any key on which it is allowed.
+    let (code, _, _) = check(&["--policy", file, "--action", "kms:Decrypt"]).await;
+    assert_eq!(code, Some(0));
+    let (code, _, _) = check(&["--policy", file, "--action", "s3:CreateBucket"]).await;
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test]
+async fn a_policy_that_is_not_valid_is_told_where_and_why() {
+    let folder = folder();
+    let path = folder.path().join("policy.json");
+    let file = path.to_str().unwrap();
+    let deny = |resource: &str| {
+        json!({"Statement": [
+            {"Effect": "Allow", "Action": "kms:*"},
+            {"Effect": "Deny", "Action": "kms:*", "Resource": ["*", resource]},
+        ]})
+    };
+    for resource in [
+        "arn:aws:kms:::reports",
+        "arn:aws:kms:::key/",
+        "arn:aws:kms:::key:x",
+        "arn:aws:kms:::keys/x",
+        "arn:aws:kms:::Key/x",
+        "arn:aws:kms:::key/x ",
+        "arn:aws:kms:::key/x/",
+        "arn:aws:kms:::alias/x",
+        "arn:aws:kms:::key/${aws:username}",
+        "arn:aws:s3:::bucket/*",
+    ] {
+        fs::write(&path, deny(resource).to_string()).unwrap();
+        let (code, stdout, _) = check(&["--policy", file]).await;
+        assert_eq!(code, Some(1), "{resource}");
+        assert!(
+            stdout.starts_with("invalid: policy: statement 2: Resource 2 "),
+            "{stdout}"
+        );
+        let (code, stdout, _) = check(&["--policy", file, "--output", "json"]).await;
+        assert_eq!(code, Some(1), "{resource}");
+        let told: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(told["valid"], false);
+        assert!(
+            told["reason"].as_str().unwrap().contains("statement 2"),
+            "{told}"
+        );
+    }
+    for (asked, words) in [
+        (
+            &["--policy", "kms-admin", "--action", "kms:Fly"][..],
+            "no such action",
+        ),
+        (
+            &["--policy", "kms-admin", "--action", "kms:*"],
+            "no such action",
+        ),
+        (
+            &[
+                "--policy",
+                "kms-admin",
+                "--action",
+                "kms:Decrypt",
+                "--resource",
+                "a/b",
+            ],
+            "resource:",
+        ),
+        (
+            &[
+                "--policy",
+                "kms-admin",
+                "--action",
+                "kms:Configure",
+                "--resource",
+                "k",
+            ],
+            "resource:",
+        ),
+        (&["--policy", "kms-nobody"], "`kms-nobody` is neither"),
+    ] {
+        let (code, _, stderr) = check(asked).await;
+        assert_eq!(code, Some(1), "{asked:?}");
+        assert!(stderr.contains(words), "{asked:?}: {stderr}");
+    }
+    let (code, _, _) = check(&["--policy", "kms-admin", "--resource", "k"]).await;
+    assert_eq!(code, Some(2));
+}

@@ -1,0 +1,459 @@
+//! Files and variables that hold secrets, malformed in every way: no reader of one repeats what it read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use keyway_domain::ports::Kind;
+use keyway_tests::{Server, ServerOptions};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use crate::secrets_at_rest::{Scanner, Secrets};
+use crate::{eventually, folder, logged};
+
+const CANARY: &str = "kwCaNaRy0f5eA9b7c3D1x2Q8";
+
+/// What a file of secrets may be by mistake.
+fn shapes() -> Vec<(&'static str, Vec<u8>)> {
+    let text = |text: &str| text.replace("CANARY", CANARY).into_bytes();
+    let pem = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
+    let utf16 = pem.replace("CANARY", CANARY);
+    let utf16 = utf16.encode_utf16().flat_map(u16::to_le_bytes);
+    vec![
+        ("alone", text("CANARY\n")),
+        (
+            "line breaks lost",
+            text("-----BEGIN PRIVATE KEY-----CANARY-----END PRIVATE KEY-----"),
+        ),
+        (
+            "line breaks escaped",
+            text(r"-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n"),
+        ),
+        ("carriage returns", text(&pem.replace('\n', "\r\n"))),
+        ("BOM before PEM", text(&format!("\u{feff}{pem}"))),
+        (
+            "BOM before JSON",
+            text("\u{feff}{\"format\":1,\"value\":\"CANARY\"}"),
+        ),
+        ("truncated", text("-----BEGIN CERTIFICATE-----\nCANARY")),
+        (
+            "no base64",
+            text(
+                "-----BEGIN PRIVATE KEY-----\n!CANARY!\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\n!CANARY!\n-----END CERTIFICATE-----\n",
+            ),
+        ),
+        (
+            "wrong label",
+            text("-----BEGIN CANARY-----\nAAAA\n-----END CANARY-----\n"),
+        ),
+        (
+            "label without its end",
+            text("-----BEGIN PRIVATE KEY CANARY\n-----BEGIN CERTIFICATE CANARY\n"),
+        ),
+        (
+            "DER that is none",
+            text(
+                "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n",
+            ),
+        ),
+        (
+            "empty sections",
+            text(
+                "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\nCANARY",
+            ),
+        ),
+        (
+            "an unknown field",
+            text(
+                r#"{"format":1,"version":"1.0","bytes":"","CANARY":1,"Statement":[{"CANARY":1}]}"#,
+            ),
+        ),
+        (
+            "values of another type",
+            text(
+                r#"{"format":"CANARY","bytes":["CANARY"],"Statement":"CANARY","root":["CANARY"],"policy":"CANARY"}"#,
+            ),
+        ),
+        (
+            "values that are none",
+            text(
+                r#"{"format":1,"version":"CANARY","value":"CANARY!","bytes":"CANARY!","algorithm":"CANARY","Id":["CANARY"],"Statement":[{"Effect":"CANARY","Action":"CANARY"}]}"#,
+            ),
+        ),
+        (
+            "policy entries that are none",
+            text(
+                r#"{"Statement":[{"Effect":"Deny","Action":["kms:Decrypt"],"Resource":["arn:aws:kms:::CANARY"]}]}"#,
+            ),
+        ),
+        (
+            "YAML cut off",
+            text("policy:\n  p:\n    allow: [ \"CANARY\n"),
+        ),
+        (
+            "YAML of another type",
+            text("root: {CANARY: CANARY}\npolicy:\n  - CANARY\n"),
+        ),
+        (
+            "an API key in place of an identity",
+            text(
+                "admin:\n  identity: kes:v1:CANARY\npolicy:\n  p:\n    deny: [\"CANARY[\"]\n    allow: [\"v1/CANARY\"]\n",
+            ),
+        ),
+        ("an API key", text("kes:v1:CANARY\n")),
+        ("a name and a key", text("my-key:CANARY=\n")),
+        ("a key and a name", text("CANARY=:my-key\n")),
+        ("NUL bytes", text("\0CANARY\0\0")),
+        ("UTF-16", [b"\xFF\xFE".to_vec(), utf16.collect()].concat()),
+        ("a very long line", text(&"CANARY".repeat(20_000))),
+    ]
+}
+
+fn scanner() -> Scanner {
+    let reversed: Vec<u8> = CANARY.bytes().rev().collect();
+    // UTF-16 as it would be told byte by byte.
+    let wide: Vec<u8> = CANARY.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let secrets: Secrets = vec![
+        ("the canary".to_owned(), CANARY.as_bytes().to_vec()),
+        ("half of it".to_owned(), CANARY.as_bytes()[..12].to_vec()),
+        (
+            "its other half".to_owned(),
+            CANARY.as_bytes()[12..].to_vec(),
+        ),
+        ("the canary, backwards".to_owned(), reversed),
+        ("the canary, wide".to_owned(), wide),
+    ];
+    Scanner::new(&secrets)
+}
+
+#[track_caller]
+fn has_none(scanner: &Scanner, what: &str, content: &[u8]) {
+    let found = scanner.find(content);
+    assert!(
+        found.is_empty(),
+        "{found:?} of {what}: {}",
+        content.escape_ascii()
+    );
+}
+
+/// A deployment with a keyring, and a certificate with its key beside it.
+struct Ground {
+    folder: TempDir,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let folder = folder();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
+        fs::write(folder.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+        let ground = Self { folder };
+        let server = ServerOptions::default().start(&ground.path("data")).await;
+        let (code, _, stderr) = server.stop().await;
+        assert_eq!(code, Some(0), "{stderr}");
+        ground
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Another folder with the same deployment, whose keyring is this.
+    fn with_keyring(&self, number: usize, keyring: &[u8]) -> String {
+        let copy = self.path(&format!("copy-{number}"));
+        for folder in [copy.clone(), copy.join("secrets")] {
+            fs::create_dir(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        for file in ["keyway.db", "keyway.db-wal"] {
+            if self.path("data").join(file).exists() {
+                fs::copy(self.path("data").join(file), copy.join(file)).unwrap();
+            }
+        }
+        let kept = copy.join("secrets/root-keyring.secret");
+        fs::write(&kept, keyring).unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+        copy.to_str().unwrap().to_owned()
+    }
+}
+
+/// One reader, given one shape.
+struct Reading {
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    /// Whether every shape is refused.
+    refuses: bool,
+}
+
+fn reading(arguments: &[&str]) -> Reading {
+    Reading {
+        arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+        variables: Vec::new(),
+        refuses: true,
+    }
+}
+
+impl Reading {
+    fn may_take_it(mut self) -> Self {
+        self.refuses = false;
+        self
+    }
+
+    fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
+}
+
+/// Every reader of a file or variable that holds secrets, and of files that are easily taken for one.
+fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
+    let (data, file) = (ground.file("data"), ground.file(&format!("shape-{number}")));
+    let (cert, key) = (ground.file("cert.pem"), ground.file("key.pem"));
+    fs::write(&file, shape).unwrap();
+    let kept = ground.path(&format!("kes-{number}"));
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("some-key"), shape).unwrap();
+    let kept = kept.to_str().unwrap();
+    let copy = ground.with_keyring(number, shape);
+    // None of them comes to serve: a certificate that is not there ends it after everything else was read.
+    let serve = &["serve", "--listen", "127.0.0.1:0", "--data-dir"];
+    let at = |more: &[&str]| {
+        let all = [&serve[..], &[data.as_str()], more].concat();
+        reading(&all)
+    };
+    let missing = ["--tls-cert", "/nothing/here", "--tls-key", "/nothing/here"];
+    let tool = |arguments: &[&str]| reading(&[arguments, &["--data-dir", data.as_str()]].concat());
+    let mut all = vec![
+        at(&["--tls-cert", &cert, "--tls-key", &file]),
+        at(&["--tls-cert", &file, "--tls-key", &key]),
+        at(&[
+            "--kes-listen",
+            "127.0.0.1:0",
+            "--kes-cert",
+            &cert,
+            "--kes-key",
+            &file,
+        ]),
+        at(&[
+            "--kes-listen",
+            "127.0.0.1:0",
+            "--kes-cert",
+            &file,
+            "--kes-key",
+            &key,
+        ]),
+        at(&["--kes-listen", "127.0.0.1:0", "--kes-client-ca", &file]),
+        at(&["--passphrase-file", &file]),
+        at(&missing).with("KEYWAY_VAULT_CA_FILE", &file),
+        reading(&[&serve[..], &[copy.as_str()]].concat()),
+        tool(&["access-key", "create", "--policy", &file]),
+        reading(&["policy", "check", "--policy", &file]),
+        reading(&["policy", "check", "--policy", &file, "--output", "json"]),
+        tool(&["import", "kes", "--from-dir", kept]),
+        tool(&["import", "minio-static", "--file", &file]),
+        tool(&["import", "kes-config", &file, "--dry-run"]).may_take_it(),
+        tool(&["change-passphrase", "--remove", "--passphrase-file", &file]),
+        reading(&["identity", "of", &file]),
+    ];
+    // A variable holds no NUL.
+    if let Ok(text) = std::str::from_utf8(shape)
+        && !text.contains('\0')
+        && text.len() < 100_000
+    {
+        all.extend([
+            at(&missing)
+                .with("KEYWAY_ROOT_ACCESS_KEY", text)
+                .with("KEYWAY_ROOT_SECRET_KEY", text),
+            at(&missing).with("KEYWAY_ROOT_SECRET_KEY", text),
+            at(&missing).with("KEYWAY_PASSPHRASE", text),
+            at(&[&missing[..], &["--s3-endpoint", "http://127.0.0.1:1"]].concat())
+                .with("KEYWAY_S3_ACCESS_KEY_ID", text)
+                .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
+                .with("KEYWAY_S3_SESSION_TOKEN", text),
+            at(&missing)
+                .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
+                .with("KEYWAY_S3_ENDPOINT", "aws"),
+            tool(&["import", "minio-static"]).with("MINIO_KMS_SECRET_KEY", text),
+            reading(&["identity", "of"]).with("KEYWAY_API_KEY", text),
+            tool(&["change-passphrase"])
+                .with("KEYWAY_PASSPHRASE", text)
+                .with("KEYWAY_NEW_PASSPHRASE", "x"),
+        ]);
+    }
+    all
+}
+
+#[tokio::test]
+async fn readers_of_secret_files_repeat_nothing_of_them() {
+    let scanner = scanner();
+    assert_eq!(
+        scanner.find(CANARY.as_bytes()).len(),
+        3,
+        "it would be found"
+    );
+    assert!(shapes().len() >= 12);
+    for (name, shape) in shapes() {
+        assert!(!scanner.find(&shape).is_empty(), "{name} holds it");
+    }
+    let ground = Ground::new().await;
+    let mut waiting = Vec::new();
+    for (number, (name, shape)) in shapes().into_iter().enumerate() {
+        for reading in readings(&ground, number, &shape) {
+            waiting.push((name, reading));
+        }
+    }
+    assert!(waiting.len() > 400, "{}", waiting.len());
+    let mut running = JoinSet::new();
+    let mut done = 0;
+    loop {
+        while running.len() < 3 {
+            let Some((name, reading)) = waiting.pop() else {
+                break;
+            };
+            running.spawn(async move {
+                let mut options = ServerOptions::default().without_root();
+                for (variable, value) in &reading.variables {
+                    options = options.variable(variable, value);
+                }
+                let arguments: Vec<_> = reading.arguments.iter().map(String::as_str).collect();
+                let (code, stdout, stderr) = options.run(&arguments).await;
+                (name, reading, code, stdout, stderr)
+            });
+        }
+        let Some(ended) = running.join_next().await else {
+            break;
+        };
+        let (name, reading, code, stdout, stderr) = ended.unwrap();
+        let variables: Vec<_> = reading.variables.iter().map(|(name, _)| name).collect();
+        let what = format!("{name}, by {:?} with {variables:?}", reading.arguments);
+        has_none(&scanner, &format!("stdout of {what}"), stdout.as_bytes());
+        has_none(&scanner, &format!("stderr of {what}"), stderr.as_bytes());
+        if reading.refuses {
+            assert_eq!(code, Some(1), "{what}: {stdout}{stderr}");
+        }
+        done += 1;
+    }
+    assert!(done > 400, "{done}");
+    for file in crate::secrets_at_rest::files(&ground.path("data")) {
+        has_none(&scanner, &file.0.display().to_string(), &file.1);
+    }
+}
+
+/// Waits until the server has logged so many lines that say this.
+async fn logs(server: &Server, what: &str, times: usize) {
+    eventually(what, async || {
+        (server.log().matches(what).count() >= times).then_some(())
+    })
+    .await;
+}
+
+/// Follows KES's error stream as the admin whose key and certificate are in these files.
+fn follow(server: &Server, folder: &Path) -> tokio::process::Child {
+    Command::new("curl")
+        .args(["--key", "admin.key", "--cert", "admin.cert", "-k"])
+        .args(["--silent", "--no-buffer", "--max-time", "120"])
+        .arg(format!("https://{}/v1/log/error", server.kes()))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(
+            fs::File::create(folder.join("stream")).unwrap(),
+        ))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_to_anything_is_told_without_its_content() {
+    let scanner = scanner();
+    let ground = Ground::new().await;
+    let (cert, key) = (ground.file("admin.cert"), ground.file("admin.key"));
+    let (code, made, stderr) = ServerOptions::default()
+        .run(&[
+            "identity", "new", "--kind", "ecdsa", "--cert", &cert, "--key", &key, "--output",
+            "json",
+        ])
+        .await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    fs::create_dir(ground.path("tokens")).unwrap();
+    let server = ServerOptions::default()
+        .argument("--kes-listen")
+        .argument("127.0.0.1:0")
+        .argument("--kes-admin-identity")
+        .argument(made["identity"].as_str().unwrap())
+        .argument("--kes-cert")
+        .argument(&ground.file("cert.pem"))
+        .argument("--kes-key")
+        .argument(&ground.file("key.pem"))
+        .variable("KEYWAY_VAULT_TOKEN_DIR", &ground.file("tokens"))
+        .start(&ground.path("data"))
+        .await;
+    let mut followed = follow(&server, ground.folder.path());
+    let told = "the one before stays";
+    let (cert, key) = (
+        fs::read(ground.path("cert.pem")).unwrap(),
+        fs::read(ground.path("key.pem")).unwrap(),
+    );
+    let mut times = 0;
+    for (_, shape) in shapes() {
+        for (changed, before) in [("cert.pem", &cert), ("key.pem", &key)] {
+            fs::write(ground.path(changed), &shape).unwrap();
+            server.signal("HUP");
+            times += 1;
+            logs(&server, told, times).await;
+            fs::write(ground.path(changed), before).unwrap();
+        }
+    }
+    // A token file, too: of a Vault that is not there, so whatever is sent is sent to nobody.
+    for (name, shape) in shapes() {
+        fs::write(ground.path("tokens/token"), &shape).unwrap();
+        let body = json!({
+            "backend_type": "vault",
+            "address": "http://127.0.0.1:1",
+            "timeout_seconds": 1,
+            "retry_attempts": 0,
+            "auth_method": {"TokenFile": {"path": ground.file("tokens/token")}},
+        });
+        let answer = server
+            .call("POST", "/kms/reconfigure", &body.to_string())
+            .await;
+        // The canary alone has the form of a token; the address is tried with it.
+        let status = if name == "alone" { 503 } else { 400 };
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+        has_none(&scanner, name, &answer.body);
+    }
+    eventually("it is in KES's error stream", async || {
+        let stream = fs::read_to_string(ground.path("stream")).unwrap();
+        stream.contains(told).then_some(())
+    })
+    .await;
+    followed.kill().await.unwrap();
+    has_none(
+        &scanner,
+        "KES's error stream",
+        &fs::read(ground.path("stream")).unwrap(),
+    );
+    let (code, log, stderr) = server.stop().await;
+    assert_eq!(code, Some(0), "{stderr}");
+    has_none(&scanner, "the log", log.as_bytes());
+    has_none(&scanner, "stderr", stderr.as_bytes());
+    let errors = logged(&ground.path("data"), Kind::ErrorLog).concat();
+    assert!(errors.contains(told), "{errors}");
+    has_none(&scanner, "the table's error log", errors.as_bytes());
+    let audit = logged(&ground.path("data"), Kind::Audit).concat();
+    has_none(&scanner, "the table's audit log", audit.as_bytes());
+    for (path, content) in crate::secrets_at_rest::files(&ground.path("data")) {
+        has_none(&scanner, &path.display().to_string(), &content);
+    }
+}
