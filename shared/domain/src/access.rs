@@ -102,6 +102,15 @@ impl Caller {
         }
     }
 
+    /// The same caller, for one of several things that a request asks for: what is noted of it is that item's alone.
+    #[must_use]
+    pub fn for_item(&self) -> Self {
+        Self {
+            trail: self.trail.next_item(),
+            ..self.clone()
+        }
+    }
+
     /// Whether the deployment knows the principal, or has only proof that it is one.
     pub fn is_known(&self) -> bool {
         self.is_known
