@@ -431,6 +431,8 @@ async fn a_key_that_the_janitor_destroys_is_told_of() {
     let body = r#"{"key_id":"due"}"#;
     site.call("DELETE", "/kms/keys/delete", body).await.ok();
     site.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(site.sweep().await.awaiting.len(), 1);
+    site.clock.advance(Duration::from_secs(3600));
     let mut log = Log::of(&site);
     assert_eq!(site.sweep().await.destroyed.len(), 1);
     let event = log.one();

@@ -327,7 +327,8 @@ impl Function {
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
             self.audit()?.deeds(),
-        ))
+        )
+        .remembering_in_table())
     }
 
     /// What the mount answers; more can be mounted beside it. Every request is audited.
