@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{Event, EventItem};
 use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
+use keyway_domain::service::{Degraded, HealthCheck};
 use keyway_http::{Answered, Class, Context, Item, Stopwatch, Unwitnessed, Witness};
 use tokio::sync::{Notify, broadcast};
 
@@ -621,6 +623,27 @@ fn shortened(text: &str) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
+}
+
+#[async_trait]
+impl HealthCheck for Journal {
+    async fn degraded(&self) -> Vec<Degraded> {
+        // Where nothing is refused for it, the error log says that it fails.
+        if self.settings.strictness == Strictness::BestEffort {
+            return Vec::new();
+        }
+        let has_failed = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if has_failed(&self.output_failed)
+            || has_failed(&self.table_failed)
+            || !has_failed(&self.is_proven)
+        {
+            // As before a mutation. Whether it failed is in the flags.
+            self.prove().await.ok();
+        }
+        let output = has_failed(&self.output_failed).then_some(Degraded::AuditOutput);
+        let table = has_failed(&self.table_failed).then_some(Degraded::AuditTable);
+        output.into_iter().chain(table).collect()
+    }
 }
 
 /// A request that has begun, until it is answered or nobody waits for that.

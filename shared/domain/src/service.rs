@@ -2,10 +2,11 @@
 
 mod changes;
 mod control;
+mod health;
 mod status;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::{revision, uuid_v4};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
+pub use health::{Degraded, HealthCheck, WatchedTable};
 pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";
@@ -218,6 +220,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     cache: Cache<(), ServiceConfig>,
+    checks: RwLock<Vec<Arc<dyn HealthCheck>>>,
 }
 
 impl Service {
@@ -228,6 +231,7 @@ impl Service {
             clock,
             state_ttl,
             cache: Cache::new(NonZeroUsize::MIN),
+            checks: RwLock::default(),
         }
     }
 

@@ -206,8 +206,11 @@ impl Function {
             &self.random,
             Some(&self.metrics),
         )?;
+        let (ports, table_health) = ports.watched();
         let server = ports.reading().server(&arguments.settings, self.proof()?);
         server.measured_by(&self.metrics);
+        server.service.check_also(table_health);
+        self.audit()?.checked_by(&server.service);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
         if arguments.start
