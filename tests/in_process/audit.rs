@@ -529,8 +529,9 @@ async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
     }
 }
 
-/// What every route of every dialect does: whoever changes that changes this.
-const CLASSES: &str = "";
+/// What every route of every dialect does: `data_key` where a key's material is used, `mutation` where something is
+/// otherwise afterwards. Whoever changes that changes this.
+const CLASSES: &str = include_str!("route-classes.txt");
 
 #[tokio::test]
 async fn every_route_has_the_class_of_what_it_does() {
@@ -566,7 +567,7 @@ async fn every_route_has_the_class_of_what_it_does() {
         }
         routes
     };
-    let mut said = String::new();
+    let mut said: Vec<String> = Vec::new();
     for (dialect, method, route) in routes {
         let site = MemorySite::running().await;
         for name in ["k", "photos"] {
@@ -579,7 +580,9 @@ async fn every_route_has_the_class_of_what_it_does() {
             match dialect {
                 "rustfs" => site.call(&method, &path, "{}").await,
                 "minio" => {
-                    let path = format!("/minio/kms/v1{path}?key-id=k");
+                    let takes_key = ["/key/create", "/key/status"].contains(&path.as_str());
+                    let query = if takes_key { "?key-id=k" } else { "" };
+                    let path = format!("/minio/kms/v1{path}{query}");
                     site.send(site.root_request(&method, &path, b"")).await
                 }
                 "kes" => site.kes(&method, &path, "{}").await,
@@ -612,9 +615,15 @@ async fn every_route_has_the_class_of_what_it_does() {
             "{dialect} {method} {route}: {answer:?}"
         );
         assert!(!ready || answer.status == 504);
-        said.push_str(&format!("{dialect} {method} {route} {class}\n"));
+        // KES's routes have their names after a slash, or lack both.
+        let short = route.trim_end_matches("{*name}").trim_end_matches('/');
+        let line = format!("{dialect} {method} {short} {class}");
+        if !said.contains(&line) {
+            said.push(line);
+        }
     }
-    assert_eq!(said.trim(), CLASSES.trim());
+    let expected: Vec<&str> = CLASSES.lines().collect();
+    assert_eq!(said, expected);
 }
 
 /// A body of items that each move a ciphertext.
