@@ -11,8 +11,28 @@ use keyway_store_dynamodb::DynamoTable;
 use keyway_tests::{Aws, Function};
 use serde_json::{Value, json};
 
-/// Moves the deletion dates of these keys into the past: nobody can wait for seven days.
+/// Moves the deletion dates of these keys into the past, and when they were found due: nobody can wait for seven days, nor
+/// for an hour.
 async fn make_due(table: &SignedTable<DynamoTable>, ids: &[String]) {
+    make(table, ids, |state| {
+        assert!(state["at"].is_string(), "{state}");
+        state["at"] = "2026-01-01T00:00:00Z".into();
+    })
+    .await;
+}
+
+async fn make_found_due(table: &SignedTable<DynamoTable>, ids: &[String]) {
+    make(table, ids, |state| {
+        assert!(
+            state["found_due"].is_string(),
+            "a sweep has found it due: {state}"
+        );
+        state["found_due"] = "2026-01-01T00:00:00Z".into();
+    })
+    .await;
+}
+
+async fn make(table: &SignedTable<DynamoTable>, ids: &[String], change: impl Fn(&mut Value)) {
     for id in ids {
         let seen = table
             .get(Kind::Key, id, Consistency::Strong)
@@ -20,9 +40,7 @@ async fn make_due(table: &SignedTable<DynamoTable>, ids: &[String]) {
             .unwrap()
             .unwrap();
         let mut key: Value = serde_json::from_slice(&seen.value).unwrap();
-        let at = &mut key["state"]["pending_deletion"]["at"];
-        assert!(at.is_string(), "{key}");
-        *at = "2026-01-01T00:00:00Z".into();
+        change(&mut key["state"]["pending_deletion"]);
         let mut revision = [0; 16];
         SystemRandom::default().fill(&mut revision).unwrap();
         let due = Record {
@@ -70,6 +88,10 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
     );
     assert_eq!(sweep(&a).await, 0, "none is due yet");
     make_due(&table, &ids).await;
+    for janitor in [&a, &b] {
+        assert_eq!(sweep(janitor).await, 0, "an hour has not passed");
+    }
+    make_found_due(&table, &ids).await;
 
     let spare = {
         let (keys, ids) = (Arc::clone(&keys), ids.clone());

@@ -431,6 +431,8 @@ async fn a_key_that_the_janitor_destroys_is_told_of() {
     let body = r#"{"key_id":"due"}"#;
     site.call("DELETE", "/kms/keys/delete", body).await.ok();
     site.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(site.sweep().await.awaiting.len(), 1);
+    site.clock.advance(Duration::from_secs(3600));
     let mut log = Log::of(&site);
     assert_eq!(site.sweep().await.destroyed.len(), 1);
     let event = log.one();
@@ -525,4 +527,336 @@ async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
             403
         );
     }
+}
+
+/// What every route of every dialect does: `data_key` where a key's material is used, `mutation` where something is
+/// otherwise afterwards. Whoever changes that changes this.
+const CLASSES: &str = include_str!("route-classes.txt");
+
+#[tokio::test]
+async fn every_route_has_the_class_of_what_it_does() {
+    let kinds = [
+        Kind::Key,
+        Kind::AccessKey,
+        Kind::Config,
+        Kind::Bucket,
+        Kind::Policy,
+        Kind::Identity,
+    ];
+    let routes = {
+        let site = MemorySite::running().await;
+        let owned = |dialect: &'static str, (method, route): &(String, String)| {
+            (dialect, method.clone(), route.clone())
+        };
+        let of = |dialect: &'static str, routes: &[(&'static str, String, String)]| {
+            let routes = routes.iter();
+            let route =
+                |(_, method, path): &(_, String, String)| (dialect, method.clone(), path.clone());
+            routes.map(route).collect::<Vec<_>>()
+        };
+        let mut routes: Vec<_> = (site.routes().iter())
+            .map(|it| owned("rustfs", it))
+            .collect();
+        routes.extend(of("minio", site.minio_routes()));
+        routes.extend(of("kes", site.kes_routes()));
+        for (method, route) in site.s3_routes() {
+            routes.push(("s3", method.clone(), route.clone()));
+            if route.contains("bucket") {
+                routes.push(("s3", method.clone(), format!("{route}?encryption")));
+            }
+        }
+        routes
+    };
+    let mut said: Vec<String> = Vec::new();
+    for (dialect, method, route) in routes {
+        let site = MemorySite::running().await;
+        for name in ["k", "photos"] {
+            site.call("POST", "/kms/keys", &json!({ "key_id": name }).to_string())
+                .await
+                .ok();
+        }
+        let call = async || {
+            let path = path(&route);
+            match dialect {
+                "rustfs" => site.call(&method, &path, "{}").await,
+                "minio" => {
+                    let takes_key = ["/key/create", "/key/status"].contains(&path.as_str());
+                    let query = if takes_key { "?key-id=k" } else { "" };
+                    let path = format!("/minio/kms/v1{path}{query}");
+                    site.send(site.root_request(&method, &path, b"")).await
+                }
+                "kes" => site.kes(&method, &path, "{}").await,
+                _ => site.s3(&method, &path, "").await,
+            }
+        };
+        let snapshot = async || {
+            let mut all = Vec::new();
+            for kind in kinds {
+                all.extend(site.records(kind).await);
+            }
+            all
+        };
+        let before = snapshot().await;
+        let mut log = Log::of(&site);
+        call().await;
+        let class = log.one()["class"].as_str().unwrap().to_owned();
+        let is_read = class == "read";
+        if is_read {
+            assert_eq!(snapshot().await, before, "{dialect} {method} {route}");
+        }
+        // Reads go on while the log cannot be written; nothing else does.
+        site.fail_output(true);
+        call().await;
+        let answer = call().await;
+        let ready = route == "/v1/ready";
+        assert_eq!(
+            answer.status == 503,
+            !is_read,
+            "{dialect} {method} {route}: {answer:?}"
+        );
+        assert!(!ready || answer.status == 504);
+        // KES's routes have their names after a slash, or lack both.
+        let short = route.trim_end_matches("{*name}").trim_end_matches('/');
+        let line = format!("{dialect} {method} {short} {class}");
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    let expected: Vec<&str> = CLASSES.lines().collect();
+    assert_eq!(said, expected);
+}
+
+/// A body of items that each move a ciphertext.
+fn rewrap(items: &[Value]) -> String {
+    json!({ "items": items }).to_string()
+}
+
+#[tokio::test]
+async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
+    let site = MemorySite::running().await;
+    for key in ["a", "b", "c"] {
+        site.call("POST", "/kms/keys", &json!({ "key_id": key }).to_string())
+            .await
+            .ok();
+    }
+    site.call("POST", "/kms/keys/rotate", r#"{"key_id":"b"}"#)
+        .await
+        .ok();
+    let context = json!({ "bucket": "canary-value", "tenant": "t" });
+    let mut blobs = Vec::new();
+    for key in ["a", "b", "c"] {
+        let body = json!({ "key_id": key, "encryption_context": context });
+        let made = site
+            .call("POST", "/kms/generate-data-key", &body.to_string())
+            .await
+            .ok();
+        blobs.push(made["ciphertext_blob"].clone());
+    }
+    let item = |blob: &Value, to: Option<&str>| json!({ "ciphertext_blob": blob, "destination_key_id": to, "encryption_context": context });
+    let limited = r#"{"Statement":{"Effect":"Allow","Action":"kms:Rewrap","Resource":["arn:aws:kms:::key/a","arn:aws:kms:::key/b"]}}"#;
+    let limited = site.signer(limited).await;
+    let mut log = Log::of(&site);
+
+    // All of it well: no refusal.
+    let body = rewrap(&[item(&blobs[0], Some("b")), item(&blobs[1], None)]);
+    site.call_as(&limited, "POST", "/kms/rewrap", &body)
+        .await
+        .ok();
+    let event = log.one();
+    assert!(
+        event.get("error").is_none() && event.get("key_id").is_none(),
+        "{event}"
+    );
+    assert_eq!(event["status"], 200);
+    let names = json!(["bucket", "tenant"]);
+    assert_eq!(
+        event["items"],
+        json!([
+            {"key_id": "b", "key_version": 2, "source_key_id": "a", "source_key_version": 1, "context": names},
+            {"key_id": "b", "key_version": 2, "source_key_id": "b", "source_key_version": 2, "context": names},
+        ])
+    );
+    assert_eq!(
+        (&event["first_item"], &event["item_count"]),
+        (&json!(0), &json!(2))
+    );
+
+    // Each refusal says of what it was, wherever it stands, and the last item is well.
+    let body = rewrap(&[
+        item(&blobs[0], Some("b")),
+        item(&blobs[2], Some("b")),
+        item(&blobs[0], Some("c")),
+        json!({ "ciphertext_blob": blobs[0], "destination_key_id": "b" }),
+        json!({ "ciphertext_blob": "!", "destination_key_id": "b" }),
+        item(&blobs[1], Some("a")),
+    ]);
+    let answer = site.call_as(&limited, "POST", "/kms/rewrap", &body).await;
+    assert_eq!(answer.status, 200);
+    let event = log.one();
+    assert_eq!(event["error"], "not_permitted");
+    assert_eq!(event["status"], 200);
+    assert_eq!(
+        event["items"],
+        json!([
+            {"key_id": "b", "key_version": 2, "source_key_id": "a", "source_key_version": 1, "context": names},
+            {"key_id": "b", "source_key_id": "c", "source_key_version": 1, "context": names, "error": "not_permitted"},
+            {"key_id": "c", "context": names, "error": "not_permitted"},
+            {"key_id": "b", "source_key_id": "a", "source_key_version": 1, "error": "decryption_failed"},
+            {"error": "invalid"},
+            {"key_id": "a", "key_version": 1, "source_key_id": "b", "source_key_version": 2, "context": names},
+        ])
+    );
+    assert!(!event.to_string().contains("canary-value"));
+    // It is a refusal: in the table by the time of the answer, for those who ask about any of the keys.
+    for key in ["a", "b", "c"] {
+        let asked = site
+            .call("GET", &format!("/kms/audit?key_id={key}"), "")
+            .await
+            .ok();
+        let found = asked["events"].as_array().unwrap();
+        assert!(found.contains(&event), "{key}");
+        log.next();
+    }
+    // A single one that is refused names both keys as well.
+    site.call_as(
+        &limited,
+        "POST",
+        "/kms/rewrap",
+        &item(&blobs[2], Some("b")).to_string(),
+    )
+    .await;
+    let event = log.one();
+    assert_eq!(event["error"], "not_permitted");
+    assert_eq!(
+        (
+            &event["key_id"],
+            &event["source_key_id"],
+            &event["source_key_version"]
+        ),
+        (&json!("b"), &json!("c"), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_long_batch_is_told_whole_before_its_answer() {
+    let site = MemorySite::running().await;
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    let made = site
+        .call("POST", "/kms/generate-data-key", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    let good = json!({ "ciphertext_blob": made["ciphertext_blob"] });
+    let mut items = vec![good; 999];
+    items.push(json!({ "ciphertext_blob": made["ciphertext_blob"], "destination_key_id": "none" }));
+    let (_, stream) = site.kes_stream("/v1/log/audit").await;
+    let mut stream = stream.unwrap();
+    let mut log = Log::of(&site);
+    site.call("POST", "/kms/rewrap", &rewrap(&items)).await.ok();
+    let events = log.next();
+    assert!(events.len() > 1);
+    let mut told = 0;
+    for event in &events {
+        assert_eq!(event["request_id"], events[0]["request_id"]);
+        assert_eq!(event["error"], "key_not_found");
+        assert_eq!(
+            (&event["first_item"], &event["item_count"]),
+            (&json!(told), &json!(1000))
+        );
+        told += event["items"].as_array().unwrap().len();
+    }
+    assert_eq!(told, 1000);
+    assert_eq!(
+        events.last().unwrap()["items"]
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()["key_id"],
+        "none"
+    );
+    let kept: usize = (site.records(Kind::Audit).await.iter())
+        .map(|record| keyway_audit::text(record).matches("\"items\":").count())
+        .sum();
+    assert_eq!(kept, events.len(), "the table has all of them");
+    // KES tells of it once.
+    site.kes("GET", "/v1/key/describe/k", "").await;
+    let first = next(&mut stream).await;
+    assert!(
+        first["request"]["path"]
+            .as_str()
+            .unwrap()
+            .ends_with("/kms/rewrap")
+    );
+    let second = next(&mut stream).await;
+    assert_eq!(second["request"]["path"], "/v1/key/describe/k");
+}
+
+#[tokio::test]
+async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
+    let site = MemorySite::running().await;
+    for key in ["k", "other"] {
+        site.kes("PUT", &format!("/v1/key/create/{key}"), "").await;
+    }
+    let mut sealed = Vec::new();
+    for (key, context) in [("k", r#"{"bucket":"b"}"#), ("k", "opaque"), ("other", "")] {
+        let context = STANDARD.encode(context);
+        let body = json!({ "plaintext": STANDARD.encode("p"), "context": context });
+        let made = site
+            .kes("PUT", &format!("/v1/key/encrypt/{key}"), &body.to_string())
+            .await
+            .json();
+        sealed.push(json!({ "ciphertext": made["ciphertext"], "context": context }));
+    }
+    let mut log = Log::of(&site);
+    let body = json!([sealed[0], sealed[1]]).to_string();
+    assert_eq!(
+        site.kes("PUT", "/v1/key/bulk/decrypt/k", &body)
+            .await
+            .status,
+        200
+    );
+    let event = log.one();
+    assert!(event.get("error").is_none(), "{event}");
+    let first = json!({"key_id": "k", "key_version": 1, "context": ["bucket"]});
+    assert_eq!(
+        event["items"],
+        json!([first, {"key_id": "k", "key_version": 1, "context_bytes": 6}])
+    );
+    let body = json!([sealed[0], sealed[2], sealed[1]]).to_string();
+    assert_eq!(
+        site.kes("PUT", "/v1/key/bulk/decrypt/k", &body)
+            .await
+            .status,
+        400
+    );
+    let event = log.one();
+    assert_eq!(event["error"], "decryption_failed");
+    assert_eq!(
+        event["items"],
+        json!([first, {"key_id": "k", "error": "decryption_failed"}])
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_fails_its_trial_is_a_refusal() {
+    let site = MemorySite::running().await;
+    let mut log = Log::of(&site);
+    site.send(site.root_request("GET", "/minio/kms/v1/key/status?key-id=none", b""))
+        .await;
+    let event = log.one();
+    assert_eq!(
+        (
+            &event["class"],
+            &event["status"],
+            &event["error"],
+            &event["key_id"]
+        ),
+        (
+            &json!("data_key"),
+            &json!(200),
+            &json!("key_not_found"),
+            &json!("none")
+        )
+    );
 }

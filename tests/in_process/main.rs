@@ -11,6 +11,7 @@ mod bad_input;
 mod buckets;
 mod cors;
 mod golden;
+mod health;
 mod house;
 mod kes;
 mod minio;

@@ -1,5 +1,6 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
@@ -48,6 +49,7 @@ pub struct MemorySite {
     /// The clock, to be set.
     pub clock: Arc<FixedClock>,
     table: Arc<SignedTable<MemoryTable>>,
+    stored: Arc<MemoryTable>,
     wrapper: Arc<dyn KeyWrapper>,
     random: Arc<dyn Random>,
     service: Arc<Service>,
@@ -73,11 +75,17 @@ pub struct MemorySite {
 
 /// Standard output, as far as the audit log is concerned.
 #[derive(Clone, Default)]
-struct Audited(Arc<Mutex<Vec<u8>>>);
+struct Audited {
+    text: Arc<Mutex<Vec<u8>>>,
+    fails: Arc<AtomicBool>,
+}
 
 impl Write for Audited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.text
             .lock()
             .expect("nobody panicked")
             .extend_from_slice(bytes);
@@ -195,7 +203,7 @@ impl MemorySite {
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
             table: table.clone(),
-            stored,
+            stored: stored.clone(),
             keyring,
             wrapper: wrapper.clone(),
             vaults: Arc::new(MemoryVaults::new(vault.clone())),
@@ -203,6 +211,7 @@ impl MemorySite {
             clock: port,
             random: random.clone(),
         };
+        let (ports, table_health) = ports.watched();
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
         let audited = Audited::default();
@@ -215,12 +224,14 @@ impl MemorySite {
         // With a generator of its own: what the site makes does not depend on who watches.
         let journal = Journal::new(
             Box::new(audited.clone()),
-            AuditTable::new(table.clone()),
+            AuditTable::new(ports.table.clone()),
             ports.clock.clone(),
             Arc::new(SeededRandom::new(2)),
             how,
         );
         let journal = Arc::new(journal.expect("a journal"));
+        server.service.check_also(journal.clone());
+        server.service.check_also(table_health);
         let janitor = Janitor::new(
             table.clone(),
             Arc::clone(&server.service),
@@ -353,6 +364,7 @@ impl MemorySite {
             of_errors,
             clock,
             table,
+            stored,
             wrapper,
             random,
             service,
@@ -449,9 +461,19 @@ impl MemorySite {
         swept.expect("memory does not fail")
     }
 
+    /// Has standard output take nothing more, or take it again.
+    pub fn fail_output(&self, fails: bool) {
+        self.audited.fails.store(fails, Ordering::Relaxed);
+    }
+
+    /// Has the table take nothing more, or take it again.
+    pub fn fail_table(&self, fails: bool) {
+        self.stored.fail_writes(fails);
+    }
+
     /// Every event of the audit log so far.
     pub fn audited(&self) -> Vec<Value> {
-        let text = self.audited.0.lock().expect("nobody panicked");
+        let text = self.audited.text.lock().expect("nobody panicked");
         let lines = text
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty());

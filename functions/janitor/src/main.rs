@@ -22,5 +22,5 @@ async fn sweep(janitor: Arc<Janitor>) -> anyhow::Result<Value> {
         .map_err(|error| anyhow!("keys that are due could not be destroyed: {error:?}"))?;
     swept.log();
     let count = (swept.destroyed.len(), swept.referenced.len());
-    Ok(json!({"destroyed": count.0, "referenced": count.1}))
+    Ok(json!({"destroyed": count.0, "referenced": count.1, "awaiting": swept.awaiting.len()}))
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use keyway_audit::{TableLog, Verifier};
+use keyway_audit::{Finding, TableLog, Verifier};
 use keyway_domain::audit::Event;
 use keyway_domain::ports::{Kind, Record};
 use serde_json::json;
@@ -44,7 +44,8 @@ pub(crate) struct Verify {
     #[command(flatten)]
     span: Span,
 
-    /// Verify this file of events instead of the table, or what comes on standard input (-); other lines are passed over
+    /// Verify this file of events instead of the table, or what comes on standard input (-), as it was printed or as a log
+    /// driver keeps it (Docker, Kubernetes, journald and others); other lines are passed over
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     file: Option<PathBuf>,
 
@@ -55,6 +56,10 @@ pub(crate) struct Verify {
     /// The log may begin in the middle of a writer's events, as a log does whose beginning has expired
     #[arg(long)]
     midway: bool,
+
+    /// A log without any event is well too
+    #[arg(long)]
+    allow_empty: bool,
 
     /// How to print what was found
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -109,25 +114,36 @@ impl Span {
 async fn run_verify(verify: Verify) -> anyhow::Result<()> {
     let midway = verify.midway || verify.span.since.is_some();
     let mut verifier = Verifier::new(midway);
+    if verify.file.is_none() {
+        verifier = verifier.in_any_order();
+    }
     for Known { writer, seq, hash } in verify.expect {
         verifier.expect(writer, seq, hash);
     }
     match &verify.file {
         None => verify.span.lines(|line| verifier.line(line)).await?,
         Some(path) if path.as_os_str() == "-" => {
-            for line in io::stdin().lines() {
-                verifier.line(&line.context("standard input")?);
-            }
+            read_kept(io::stdin().lock(), &mut verifier).context("standard input")?;
         }
         Some(path) => {
-            let file = File::open(path).with_context(|| path.display().to_string())?;
-            for line in BufReader::new(file).lines() {
-                verifier.line(&line.with_context(|| path.display().to_string())?);
-            }
+            let read =
+                File::open(path).and_then(|file| read_kept(BufReader::new(file), &mut verifier));
+            read.with_context(|| path.display().to_string())?;
         }
     }
     let verified = verifier.finish();
     let events: u64 = verified.writers.iter().map(|writer| writer.count).sum();
+    let mut findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
+    if events == 0 && !verify.allow_empty {
+        let place = match &verify.file {
+            None => "the table".to_owned(),
+            Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+            Some(path) => path.display().to_string(),
+        };
+        findings.push(format!("no audit events found in {place}"));
+    }
+    let lacks_beginning = (verified.findings.iter())
+        .any(|finding| matches!(finding, Finding::Missing { first: 0, .. }));
     match verify.output {
         Output::Json => {
             let writers = verified.writers.iter().map(|writer| {
@@ -136,13 +152,12 @@ async fn run_verify(verify: Verify) -> anyhow::Result<()> {
                     "count": writer.count, "lost": writer.lost, "hash": writer.hash,
                 })
             });
-            let findings = verified.findings.iter().map(ToString::to_string);
             print(
                 &json!({
-                    "ok": verified.findings.is_empty(),
+                    "ok": findings.is_empty(),
                     "events": events,
                     "writers": writers.collect::<Vec<_>>(),
-                    "findings": findings.collect::<Vec<_>>(),
+                    "findings": findings,
                 })
                 .to_string(),
             );
@@ -160,17 +175,35 @@ async fn run_verify(verify: Verify) -> anyhow::Result<()> {
                     ));
                 }
             }
-            if verified.findings.is_empty() {
+            if findings.is_empty() {
                 let writers = verified.writers.len();
                 print(&format!("OK: {events} events of {writers} writers"));
             }
-            for finding in &verified.findings {
-                tell(&finding.to_string());
+            for finding in &findings {
+                tell(finding);
+            }
+            if lacks_beginning && !midway {
+                tell(
+                    "where the beginning has expired or was rotated away, --midway verifies what is left",
+                );
             }
         }
     }
-    if !verified.findings.is_empty() {
+    if events == 0 && !findings.is_empty() {
+        bail!("there is nothing to verify; --allow-empty accepts that");
+    }
+    if !findings.is_empty() {
         bail!("the audit log is not as it was written");
+    }
+    Ok(())
+}
+
+/// Reads a log line by line. What is no UTF-8 is of other lines, or was altered.
+fn read_kept(mut log: impl BufRead, verifier: &mut Verifier) -> io::Result<()> {
+    let mut line = Vec::new();
+    while log.read_until(b'\n', &mut line)? > 0 {
+        verifier.kept_line(&String::from_utf8_lossy(&line));
+        line.clear();
     }
     Ok(())
 }

@@ -124,6 +124,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let metrics = metrics(&machine)?;
     let (ports, kept) = serve.deployment.open(&metrics).await?;
+    let (ports, table_health) = ports.watched();
     let root = match kept {
         Some(kept) => kept,
         None => root_access_key()?,
@@ -148,6 +149,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     }
     let errors = Arc::new(keyway_runtime_hyper::errors);
     let audit = ports.audit(&serve.settings.audit, errors)?;
+    server.service.check_also(table_health);
+    audit.checked_by(&server.service);
     let config = server
         .service
         .config()

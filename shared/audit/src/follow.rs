@@ -1,6 +1,6 @@
 //! Following the logs as they are written, here and elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,9 +20,12 @@ use crate::table::id_time;
 
 /// Other processes' lines are looked for this often, while somebody follows.
 const POLL_EVERY: Duration = Duration::from_millis(400);
-/// A record may come this long after its first line was written.
+/// A record may come this long after its first line was written, and clocks of others may be that much ahead.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(10);
 const RECORDS: usize = 100;
+/// So many records are known to have been told of. That is an hour of a busy process: as long as a clock may go back
+/// without that what was told is told again.
+const MOST_KNOWN: usize = 16_384;
 
 /// The error log of this process, to be followed.
 pub type ErrorLines = Arc<dyn Fn() -> Receiver<Arc<str>> + Send + Sync>;
@@ -125,12 +128,16 @@ impl Others {
     /// Tells of what others write, until nobody follows.
     async fn poll(self: Arc<Self>) {
         // What is there already is the past.
-        let mut known: Option<BTreeSet<String>> = None;
+        let mut known: Option<Known> = None;
+        let mut clock = SteadyClock::begin(self.clock.as_ref());
         let mut has_failed = false;
         loop {
-            match self.look(known.as_ref()).await {
+            match self
+                .look(known.as_ref(), clock.times(self.clock.as_ref()))
+                .await
+            {
                 Ok(found) => {
-                    known = Some(found);
+                    known.get_or_insert_default().add(found);
                     has_failed = false;
                 }
                 Err(error) if !has_failed => {
@@ -152,40 +159,99 @@ impl Others {
         }
     }
 
-    /// The ids of the records that are not old, once those that are new have been told of.
-    async fn look(&self, known: Option<&BTreeSet<String>>) -> Result<BTreeSet<String>, StoreError> {
-        let now = self.clock.now();
-        let begin = now.saturating_sub(LOOK_BACK).unwrap_or(now);
-        let mut found = BTreeSet::new();
-        let mut parts: Vec<String> = [begin, now].map(part).into();
-        // Another process's clock may be in the next hour.
-        parts.extend(now.saturating_add(LOOK_BACK).ok().map(part));
-        parts.dedup();
-        for part in parts {
-            let mut after = after(begin, &part);
-            loop {
-                let page = self
-                    .table
-                    .page(self.kind, &part, after.as_deref(), RECORDS)
-                    .await?;
-                for record in &page.records {
-                    let is_own = record.id.split('.').nth(2) == Some(self.own.as_str());
-                    let is_new = known.is_some_and(|known| !known.contains(&record.id));
-                    if is_new && !is_own {
-                        for line in text(record).lines() {
-                            // Nobody may be left to hear it.
-                            self.lines.send(line.into()).ok();
+    /// The ids of the records that were written about these times, once those that are new have been told of.
+    async fn look(
+        &self,
+        known: Option<&Known>,
+        times: impl IntoIterator<Item = Timestamp>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        for time in times {
+            let begin = time.saturating_sub(LOOK_BACK).unwrap_or(time);
+            let end = time.saturating_add(LOOK_BACK).unwrap_or(time);
+            // Both may be in different hours.
+            let mut parts: Vec<String> = [begin, time, end].map(part).into();
+            parts.dedup();
+            for part in parts {
+                let mut after = after(begin, &part);
+                loop {
+                    let page = self
+                        .table
+                        .page(self.kind, &part, after.as_deref(), RECORDS)
+                        .await?;
+                    for record in &page.records {
+                        let is_own = record.id.split('.').nth(2) == Some(self.own.as_str());
+                        let is_new = known.is_some_and(|known| !known.has(&record.id))
+                            && !found.contains(&record.id);
+                        if is_new && !is_own {
+                            for line in text(record).lines() {
+                                // Nobody may be left to hear it.
+                                self.lines.send(line.into()).ok();
+                            }
                         }
+                        found.push(record.id.clone());
                     }
-                    found.insert(record.id.clone());
-                }
-                after = page.records.last().map(|record| record.id.clone());
-                if !page.more {
-                    break;
+                    after = page.records.last().map(|record| record.id.clone());
+                    if !page.more {
+                        break;
+                    }
                 }
             }
         }
         Ok(found)
+    }
+}
+
+/// Records that were told of, or are the past: the newest of them.
+#[derive(Default)]
+struct Known {
+    ids: BTreeSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Known {
+    fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    fn add(&mut self, found: Vec<String>) {
+        for id in found {
+            if self.ids.insert(id.clone()) {
+                self.order.push_back(id);
+            }
+        }
+        while self.order.len() > MOST_KNOWN {
+            if let Some(oldest) = self.order.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The time as it is now, and as it would be if the clock had never gone back: other processes may go by either.
+struct SteadyClock {
+    time: Timestamp,
+    at: Duration,
+}
+
+impl SteadyClock {
+    fn begin(clock: &dyn Clock) -> Self {
+        Self {
+            time: clock.now(),
+            at: clock.monotonic(),
+        }
+    }
+
+    fn times(&mut self, clock: &dyn Clock) -> impl Iterator<Item = Timestamp> + use<> {
+        let (now, at) = (clock.now(), clock.monotonic());
+        let passed = SignedDuration::try_from(at.saturating_sub(self.at));
+        let passed = passed.unwrap_or(SignedDuration::ZERO);
+        let steady = self.time.saturating_add(passed).unwrap_or(now).max(now);
+        (self.time, self.at) = (steady, at);
+        let is_apart = steady.duration_since(now) > LOOK_BACK;
+        [Some(now), is_apart.then_some(steady)]
+            .into_iter()
+            .flatten()
     }
 }
 

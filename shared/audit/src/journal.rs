@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
-use keyway_domain::audit::Event;
+use keyway_domain::audit::{Event, EventItem};
 use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
-use keyway_http::{Answered, Class, Context, Stopwatch, Unwitnessed, Witness};
+use keyway_domain::service::{Degraded, HealthCheck};
+use keyway_http::{Answered, Class, Context, Item, Stopwatch, Unwitnessed, Witness};
 use tokio::sync::{Notify, broadcast};
 
 use crate::chain::unplaced;
@@ -68,6 +70,9 @@ const BATCH_AGE: Duration = Duration::from_millis(250);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// So often it is tried to write without waiting for others who do.
 const TRIES: usize = 8;
+/// The items of one event have no more bytes than this, unless one alone has more: log drivers cut lines that are longer
+/// than 16 KiB.
+const ITEMS_BYTES: usize = 12 << 10;
 /// Paths come from the client and may be long.
 const LONGEST_PATH: usize = 300;
 /// So many events may be read late by one who follows; later ones push out the oldest.
@@ -119,6 +124,14 @@ struct Batch {
     record: Record,
     /// When the table has it, it has all events to this one.
     event: u64,
+}
+
+/// What is told of an encryption context.
+#[derive(Default)]
+struct ToldContext<'a> {
+    names: Option<Vec<Cow<'a, str>>>,
+    values: Option<BTreeMap<String, String>>,
+    bytes: Option<usize>,
 }
 
 /// An event that was said, by its number from 1. `None` when it could not be made a line.
@@ -221,11 +234,70 @@ impl Journal {
         !lines.waiting.is_empty() || !lines.counted.is_empty()
     }
 
-    /// Says the event of a request.
+    /// Says the event of a request, or its events where it asked for so much that one would be too long. Gives the last.
     fn note(&self, told: &Answered<'_>) -> Said {
         let outcome = told.error.unwrap_or("answered");
         let stranger = (!told.subject.is_known).then_some(outcome);
-        self.add(self.event(told), stranger)
+        let items = &told.subject.items;
+        if items.is_empty() {
+            return self.add(self.event(told), stranger);
+        }
+        let mut said = None;
+        let mut first = 0;
+        while let Some(rest) = items.get(first..).filter(|rest| !rest.is_empty()) {
+            let (mut bytes, mut some) = (0, Vec::new());
+            for item in rest {
+                let item = self.item(item);
+                bytes += serde_json::to_string(&item).map_or(0, |text| text.len());
+                if bytes > ITEMS_BYTES && !some.is_empty() {
+                    break;
+                }
+                some.push(item);
+            }
+            let next = first + some.len();
+            let number = |index| u64::try_from(index).unwrap_or(u64::MAX);
+            let event = Event {
+                items: Some(some),
+                first_item: Some(number(first)),
+                item_count: Some(number(items.len())),
+                ..self.event(told)
+            };
+            // One that cannot be made a line is not told, and no later one makes up for that.
+            said = Some(self.add(event, stranger)?);
+            first = next;
+        }
+        said
+    }
+
+    fn item<'a>(&self, item: &'a Item) -> EventItem<'a> {
+        let context = self.context(item.context.as_ref());
+        EventItem {
+            key_id: item.key_id.as_deref().map(Cow::Borrowed),
+            key_version: item.key_version,
+            source_key_id: (item.source_key.as_ref()).map(|(key, _)| Cow::Borrowed(key.as_str())),
+            source_key_version: (item.source_key.as_ref()).and_then(|(_, version)| *version),
+            context: context.names,
+            context_values: context.values,
+            context_bytes: context.bytes,
+            error: item.error.map(Cow::Borrowed),
+        }
+    }
+
+    /// What is told of an encryption context.
+    fn context<'a>(&self, context: Option<&'a Context>) -> ToldContext<'a> {
+        match context {
+            Some(Context::Pairs(pairs)) => ToldContext {
+                names: Some(pairs.iter().map(|(name, _)| name.into()).collect()),
+                values: (self.settings.contexts == Contexts::Values)
+                    .then(|| pairs.iter().cloned().collect()),
+                bytes: None,
+            },
+            Some(Context::Opaque(bytes)) => ToldContext {
+                bytes: Some(*bytes),
+                ..ToldContext::default()
+            },
+            None => ToldContext::default(),
+        }
     }
 
     fn add(&self, event: Event<'_>, stranger: Option<&'static str>) -> Said {
@@ -467,17 +539,7 @@ impl Journal {
 
     fn event<'a>(&self, told: &'a Answered<'a>) -> Event<'a> {
         let subject = told.subject;
-        let (mut names, mut values, mut length) = (None, None, None);
-        match &subject.context {
-            Some(Context::Pairs(pairs)) => {
-                names = Some(pairs.iter().map(|(name, _)| name.into()).collect());
-                if self.settings.contexts == Contexts::Values {
-                    values = Some(pairs.iter().cloned().collect());
-                }
-            }
-            Some(Context::Opaque(bytes)) => length = Some(*bytes),
-            None => {}
-        }
+        let context = self.context(subject.context.as_ref());
         let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
         Event {
             request_id: Some(Cow::Borrowed(told.request_id)),
@@ -494,11 +556,11 @@ impl Journal {
                 .source_key
                 .as_ref()
                 .map(|(key, _)| Cow::Borrowed(key.as_str())),
-            source_key_version: subject.source_key.as_ref().map(|(_, version)| *version),
+            source_key_version: (subject.source_key.as_ref()).and_then(|(_, version)| *version),
             resource: borrowed(&subject.resource),
-            context: names,
-            context_values: values,
-            context_bytes: length,
+            context: context.names,
+            context_values: context.values,
+            context_bytes: context.bytes,
             address: Some(Cow::Owned(told.address.to_string())),
             status: Some(told.status.as_u16()),
             duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
@@ -561,6 +623,27 @@ fn shortened(text: &str) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
+}
+
+#[async_trait]
+impl HealthCheck for Journal {
+    async fn degraded(&self) -> Vec<Degraded> {
+        // Where nothing is refused for it, the error log says that it fails.
+        if self.settings.strictness == Strictness::BestEffort {
+            return Vec::new();
+        }
+        let has_failed = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if has_failed(&self.output_failed)
+            || has_failed(&self.table_failed)
+            || !has_failed(&self.is_proven)
+        {
+            // As before a mutation. Whether it failed is in the flags.
+            self.prove().await.ok();
+        }
+        let output = has_failed(&self.output_failed).then_some(Degraded::AuditOutput);
+        let table = has_failed(&self.table_failed).then_some(Degraded::AuditTable);
+        output.into_iter().chain(table).collect()
+    }
 }
 
 /// A request that has begun, until it is answered or nobody waits for that.

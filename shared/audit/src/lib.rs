@@ -17,6 +17,7 @@ mod packed;
 mod reading;
 mod table;
 mod verify;
+mod wrapped;
 
 pub use chain::FIRST_PREV;
 pub use errors::ErrorLog;

@@ -10,7 +10,8 @@ use crate::chain::Chain;
 /// A record of the table holds no more events than this, and not many more bytes than that.
 const BATCH_EVENTS: usize = 400;
 const BATCH_BYTES: usize = 256 << 10;
-/// A record's last event is no later than this after its first, so that whoever looks for an event knows where.
+/// A record's events are no later than this after its first, and none is earlier, so that whoever looks for an event knows
+/// where.
 pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
 /// So many events wait for a table that fails. Later ones are not in it, and it is said which.
 const MOST_WAITING: usize = 16_384;
@@ -122,11 +123,14 @@ impl Waiting {
     pub(crate) fn take(&mut self, now: Duration) -> Option<Taken> {
         let (first, mut bytes) = self.places.pop_front()?;
         let (mut next, mut event, mut count) = (first.seq + 1, first.event, 1);
+        let span = SignedDuration::ZERO..=BATCH_SPAN;
         while count < BATCH_EVENTS
-            && bytes < BATCH_BYTES
-            // Events that were lost in between begin a record of their own.
-            && let Some((place, length)) = self.places.pop_front_if(|(place, _)| {
-                place.seq == next && place.time.duration_since(first.time) <= BATCH_SPAN
+            // Events that were lost in between begin a record of their own, and so do those that are earlier, because the
+            // clock went back.
+            && let Some((place, length)) = self.places.pop_front_if(|(place, length)| {
+                place.seq == next
+                    && bytes + *length <= BATCH_BYTES
+                    && span.contains(&place.time.duration_since(first.time))
             })
         {
             (next, event, count) = (place.seq + 1, place.event, count + 1);

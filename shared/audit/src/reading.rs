@@ -17,8 +17,11 @@ use crate::table::id_time;
 const MOST_HOURS: usize = 400;
 /// Records that are read at once. They may be large.
 const RECORDS: usize = 16;
-/// Other processes' clocks may be ahead of this one's.
-const AHEAD: SignedDuration = SignedDuration::from_mins(1);
+/// Clocks of other processes may be ahead of this one's, and this one's may have been an hour ahead before it was set.
+const AHEAD: SignedDuration = SignedDuration::from_hours(2);
+/// Whoever wants a log whole looks so far beyond both ends: a writer's events go on there when its clock was set, and all
+/// of them are needed to see that none is missing.
+const MARGIN: SignedDuration = SignedDuration::from_hours(25);
 /// How far back a log goes that is kept for ever, unless a query says so.
 const FOR_EVER_DAYS: u32 = 366;
 /// How far back a page goes when nothing is said.
@@ -75,8 +78,9 @@ impl TableLog {
         }
     }
 
-    /// Gives every record of the kind that can hold events since then and before `until` to `each`, in the order of their
-    /// ids.
+    /// Gives every record of the kind that can hold events since then and before `until` to `each`, and those that were
+    /// written about a day before and after; in the order of their ids. Without both, a store that is one piece gives all
+    /// that it has, whatever their times.
     ///
     /// # Errors
     /// When the table fails.
@@ -87,25 +91,45 @@ impl TableLog {
         until: Option<Timestamp>,
         mut each: impl FnMut(Record) + Send,
     ) -> Result<(), StoreError> {
-        let mut hour = hour_of(self.start(since));
-        let end = self.end(until);
+        if since.is_none() && until.is_none() && self.part(kind, "", &mut each).await? {
+            return Ok(());
+        }
+        let mut hour = hour_of(earlier(self.start(since), MARGIN));
+        let end = self.clock.now().saturating_add(MARGIN);
+        let end = end.unwrap_or(Timestamp::MAX);
+        let end = until.map_or(end, |until| {
+            until
+                .saturating_add(MARGIN)
+                .map_or(end, |until| until.min(end))
+        });
         while hour < end {
-            let part = part(hour);
-            let mut after: Option<String> = None;
-            loop {
-                let page = self
-                    .table
-                    .page(kind, &part, after.as_deref(), RECORDS)
-                    .await?;
-                after = page.records.last().map(|record| record.id.clone());
-                page.records.into_iter().for_each(&mut each);
-                if !page.more {
-                    break;
-                }
-            }
+            self.part(kind, &part(hour), &mut each).await?;
             hour = hour.saturating_add(HOUR).unwrap_or(end);
         }
         Ok(())
+    }
+
+    /// Gives every record whose id begins so. Whether there is any.
+    async fn part(
+        &self,
+        kind: Kind,
+        part: &str,
+        each: &mut (impl FnMut(Record) + Send),
+    ) -> Result<bool, StoreError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .table
+                .page(kind, part, after.as_deref(), RECORDS)
+                .await?;
+            if let Some(last) = page.records.last() {
+                after = Some(last.id.clone());
+            }
+            page.records.into_iter().for_each(&mut *each);
+            if !page.more {
+                return Ok(after.is_some());
+            }
+        }
     }
 
     fn start(&self, since: Option<Timestamp>) -> Timestamp {

@@ -9,6 +9,7 @@ use std::fmt;
 use keyway_domain::audit::Event;
 
 use crate::chain::{FIRST_PREV, hash_of};
+use crate::wrapped::Unwrapping;
 
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,21 +116,35 @@ pub struct Verified {
 }
 
 /// Verifies a log, line by line.
+///
+/// A writer's events are held together by their numbers and hashes, never by their times: a clock may go back.
 #[derive(Default)]
 pub struct Verifier {
     lines: u64,
     begins_midway: bool,
+    is_in_any_order: bool,
+    unwrapping: Unwrapping,
     expected: Vec<(String, u64, String)>,
     writers: BTreeMap<String, Seen>,
     findings: BTreeSet<Finding>,
 }
 
+#[derive(Default)]
 struct Seen {
-    report: WriterReport,
-    next: u64,
+    count: u64,
+    /// Events that follow one another, by the number of the first. What is between two of them is missing.
+    runs: BTreeMap<u64, Run>,
+    /// What the writer says itself that the table did not get.
+    told_lost: BTreeSet<(u64, u64)>,
+}
+
+/// Events that follow one another.
+struct Run {
+    last: u64,
+    /// What the first names as the one before.
+    prev: String,
+    /// The last one's hash.
     hash: String,
-    /// Ranges of numbers, both ends included.
-    missing: Vec<(u64, u64)>,
 }
 
 impl Verifier {
@@ -141,23 +156,44 @@ impl Verifier {
         }
     }
 
+    /// For a table, whose records are in the order of their times, which is not that of the writer where its clock went
+    /// back. Lines of a file stand as they were written.
+    #[must_use]
+    pub fn in_any_order(mut self) -> Self {
+        self.is_in_any_order = true;
+        self
+    }
+
     /// What is known of a writer from elsewhere: an event's number and hash.
     pub fn expect(&mut self, writer: String, seq: u64, hash: String) {
         self.expected.push((writer, seq, hash));
     }
 
-    /// The next line of a log. One that is no event's, as those of the ordinary log are, is passed over.
+    /// The next line of a log as it was written. One that is no event's, as those of the ordinary log are, is passed over.
     pub fn line(&mut self, line: &str) {
         self.lines += 1;
-        if !line.starts_with("{\"audit\":") {
-            return;
+        if line.starts_with("{\"audit\":") {
+            self.text(line);
         }
-        let Ok(event) = serde_json::from_str::<Event<'_>>(line) else {
-            self.findings
-                .insert(Finding::Unreadable { line: self.lines });
-            return;
-        };
-        self.event(&event);
+    }
+
+    /// The next line of a log as a log driver or a collector keeps it: after a prefix, inside of JSON, in parts, or with its
+    /// fields in another order. One that holds no event is passed over.
+    pub fn kept_line(&mut self, line: &str) {
+        self.lines += 1;
+        let mut unwrapping = std::mem::take(&mut self.unwrapping);
+        unwrapping.line(line, &mut |text| self.text(text));
+        self.unwrapping = unwrapping;
+    }
+
+    fn text(&mut self, text: &str) {
+        match serde_json::from_str::<Event<'_>>(text) {
+            Ok(event) => self.event(&event),
+            Err(_) => {
+                self.findings
+                    .insert(Finding::Unreadable { line: self.lines });
+            }
+        }
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -167,58 +203,51 @@ impl Verifier {
             .find(|(name, number, _)| *name == writer && *number == seq)
             .is_none_or(|(_, _, expected)| *expected == hash);
         let mut is_altered = !expected || !hash_of(event).is_ok_and(|computed| computed == hash);
-        let begins_midway = self.begins_midway;
-        let seen = self.writers.entry(writer.clone()).or_insert_with(|| Seen {
-            report: WriterReport {
-                writer: writer.clone(),
-                first: seq,
-                last: seq,
-                count: 0,
-                lost: 0,
-                hash: String::new(),
-            },
-            next: if begins_midway { seq } else { 0 },
-            hash: match seq {
-                0 => FIRST_PREV.to_owned(),
-                _ if begins_midway => event.prev.to_string(),
-                _ => String::new(),
-            },
-            missing: Vec::new(),
-        });
-        seen.report.count += 1;
-        if seq < seen.next {
-            let was_missing =
-                (seen.missing.iter()).position(|&(first, last)| (first..=last).contains(&seq));
-            let finding = match was_missing {
-                Some(at) => {
-                    let (first, last) = seen.missing.swap_remove(at);
-                    if first < seq {
-                        seen.missing.push((first, seq - 1));
-                    }
-                    if seq < last {
-                        seen.missing.push((seq + 1, last));
-                    }
-                    Finding::Reordered {
+        let seen = self.writers.entry(writer.clone()).or_default();
+        seen.count += 1;
+        let is_last = seen.runs.range(seq..).next().is_none();
+        let before = match seen.runs.range(..=seq).next_back() {
+            Some((_, run)) if run.last >= seq => {
+                if is_altered {
+                    self.findings.insert(Finding::Altered {
                         writer: writer.clone(),
                         seq,
-                    }
+                    });
                 }
-                None => Finding::Repeated {
-                    writer: writer.clone(),
-                    seq,
-                },
-            };
-            self.findings.insert(finding);
-        } else {
-            if seq > seen.next {
-                seen.missing.push((seen.next, seq - 1));
-            } else if event.prev != seen.hash {
-                is_altered = true;
+                self.findings.insert(Finding::Repeated { writer, seq });
+                return;
             }
-            seen.next = seq + 1;
-            seen.hash.clone_from(&hash);
-            seen.report.last = seq;
-            seen.report.hash = hash;
+            Some((&first, run)) if run.last.saturating_add(1) == seq => {
+                is_altered |= run.hash != event.prev;
+                Some(first)
+            }
+            _ => None,
+        };
+        is_altered |= seq == 0 && event.prev != FIRST_PREV;
+        if !is_last && !self.is_in_any_order {
+            self.findings.insert(Finding::Reordered {
+                writer: writer.clone(),
+                seq,
+            });
+        }
+        let mut run = Run {
+            last: seq,
+            prev: event.prev.to_string(),
+            hash,
+        };
+        let after = seq.saturating_add(1);
+        if let Some(next) = seen.runs.remove(&after) {
+            if next.prev != run.hash {
+                self.findings.insert(Finding::Altered {
+                    writer: writer.clone(),
+                    seq: after,
+                });
+            }
+            (run.last, run.hash) = (next.last, next.hash);
+        }
+        match before.and_then(|first| seen.runs.get_mut(&first)) {
+            Some(before) => (before.last, before.hash) = (run.last, run.hash),
+            None => drop(seen.runs.insert(seq, run)),
         }
         if is_altered {
             self.findings.insert(Finding::Altered { writer, seq });
@@ -226,36 +255,52 @@ impl Verifier {
             && let Some(counts) = &event.counts
             && let (Some(&first), Some(&last)) = (counts.get("first_seq"), counts.get("last_seq"))
         {
-            // The chain says itself what is not in the table, and that cannot be said later.
-            seen.missing.retain(|gap| {
-                let is_told = *gap == (first, last);
-                if is_told {
-                    seen.report.lost += last - first + 1;
-                }
-                !is_told
-            });
+            // The chain says itself what is not in the table.
+            seen.told_lost.insert((first, last));
         }
     }
 
     /// What came of it.
     pub fn finish(mut self) -> Verified {
-        for seen in self.writers.values() {
-            for &(first, last) in &seen.missing {
-                self.findings.insert(Finding::Missing {
-                    writer: seen.report.writer.clone(),
-                    first,
-                    last,
-                });
+        let mut unwrapping = std::mem::take(&mut self.unwrapping);
+        unwrapping.finish(&mut |text| self.text(text));
+        let mut writers = Vec::with_capacity(self.writers.len());
+        for (writer, seen) in self.writers {
+            let mut report = WriterReport {
+                writer,
+                first: seen.runs.keys().next().copied().unwrap_or_default(),
+                last: 0,
+                count: seen.count,
+                lost: 0,
+                hash: String::new(),
+            };
+            let mut next = if self.begins_midway { report.first } else { 0 };
+            for (first, run) in seen.runs {
+                if first > next {
+                    let last = first - 1;
+                    if seen.told_lost.contains(&(next, last)) {
+                        report.lost += first - next;
+                    } else {
+                        self.findings.insert(Finding::Missing {
+                            writer: report.writer.clone(),
+                            first: next,
+                            last,
+                        });
+                    }
+                }
+                next = run.last.saturating_add(1);
+                (report.last, report.hash) = (run.last, run.hash);
             }
+            writers.push(report);
         }
         for (writer, seq, _) in self.expected {
-            let has = (self.writers.get(&writer)).is_some_and(|seen| seen.report.last >= seq);
+            let has = (writers.iter()).any(|seen| seen.writer == writer && seen.last >= seq);
             if !has {
                 self.findings.insert(Finding::CutOff { writer, seq });
             }
         }
         Verified {
-            writers: self.writers.into_values().map(|seen| seen.report).collect(),
+            writers,
             findings: self.findings.into_iter().collect(),
         }
     }

@@ -19,9 +19,9 @@ use keyway_audit::{
     Verified, Verifier,
 };
 use keyway_domain::audit::{AuditLog, Event, EventQuery};
-use keyway_domain::ports::{Kind, Record};
+use keyway_domain::ports::{Clock as _, Kind, Record};
 use keyway_http::{
-    Answered, Class, Context, Operation, Subject, TraceHeaders, Unwitnessed, Witness,
+    Answered, Class, Context, Item, Operation, Subject, TraceHeaders, Unwitnessed, Witness,
 };
 use keyway_testkit::{FixedClock, SeededRandom};
 use weather::Weather;
@@ -53,7 +53,7 @@ impl Output {
     /// Whether one of the last lines has this.
     fn has(&self, wanted: &str) -> bool {
         let text = self.text.lock().unwrap();
-        let last = text.get(text.len().saturating_sub(64 << 10)..).unwrap();
+        let last = text.get(text.len().saturating_sub(512 << 10)..).unwrap();
         String::from_utf8_lossy(last).contains(wanted)
     }
 }
@@ -703,6 +703,166 @@ async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
     let mut verifier = Verifier::new(true);
     whole[5..].iter().for_each(|line| verifier.line(line));
     assert_eq!(verifier.finish().findings, []);
+}
+
+/// A log of which the clock was set back by so much in the middle.
+async fn set_back(by: Duration) -> Scene {
+    let scene = scene(SETTINGS);
+    let setting = [7, 12];
+    for n in 0..20 {
+        if setting.contains(&n) {
+            scene.clock.set(scene.clock.now() - by);
+        }
+        let class = if n % 5 == 4 { CHANGE } else { KEY };
+        scene.tell(class, &known("k"), 200).await.unwrap();
+        scene.clock.advance(Duration::from_millis(100));
+    }
+    scene.journal.finish().await;
+    scene
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_is_no_finding_and_hides_none() {
+    for by in [1, 2, 3600, 2 * 3600 + 1, 26 * 3600, 400 * 24 * 3600] {
+        let scene = set_back(Duration::from_secs(by)).await;
+        let kept = scene.kept().await;
+        assert_eq!(kept.len(), 20, "{by}");
+        let verify = |lines: &[String]| {
+            let mut verifier = Verifier::new(false).in_any_order();
+            lines.iter().for_each(|line| verifier.line(line));
+            verifier.finish()
+        };
+        let Verified { writers, findings } = verify(&kept);
+        assert_eq!(findings, [], "{by}");
+        assert_eq!((writers[0].first, writers[0].last), (0, 19));
+        // Standard output has them as they were written.
+        assert_eq!(verified(&scene.printed()).findings, []);
+        for cut in 0..19 {
+            let mut lines = kept.clone();
+            lines.retain(|line| event(line).seq != cut);
+            assert!(
+                matches!(verify(&lines).findings[..], [Finding::Missing { first, last, .. }] if first == cut && last == cut),
+                "{by} {cut}"
+            );
+            let mut lines = kept.clone();
+            for line in &mut lines {
+                if event(line).seq == cut {
+                    *line = line.replace("alice", "mallory");
+                }
+            }
+            assert!(
+                matches!(verify(&lines).findings[..], [Finding::Altered { seq, .. }] if seq == cut),
+                "{by} {cut}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_hides_no_event_from_pages() {
+    for by in [2, 3600] {
+        let scene = set_back(Duration::from_secs(by)).await;
+        let times: Vec<Timestamp> = (scene.printed().iter())
+            .map(|line| event(line).time.parse().unwrap())
+            .collect();
+        let log = TableLog::new(scene.table.clone(), scene.clock.clone(), 90);
+        let (first, last) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
+        for (since, until) in [
+            (Some(first), None),
+            (Some(first), Some(last)),
+            (Some(times[7]), Some(times[9])),
+            (Some(times[12]), Some(times[3])),
+            (Some(times[5]), Some(last)),
+        ] {
+            let mut found = Vec::new();
+            let mut marker = None;
+            loop {
+                let query = EventQuery {
+                    since,
+                    until,
+                    marker,
+                    limit: 3,
+                    ..EventQuery::default()
+                };
+                let page = log.page(&query).await.unwrap();
+                found.extend(page.events.iter().map(|line| event(line).seq));
+                marker = page.next;
+                if marker.is_none() {
+                    break;
+                }
+            }
+            found.sort_unstable();
+            let expected: Vec<u64> = (0_u64..)
+                .zip(&times)
+                .filter(|(_, time)| {
+                    since.is_none_or(|since| **time >= since)
+                        && until.is_none_or(|until| **time < until)
+                })
+                .map(|(seq, _)| seq)
+                .collect();
+            assert_eq!(found, expected, "{by} {since:?} {until:?}");
+        }
+    }
+}
+
+fn item(key: &str, error: Option<&'static str>) -> Item {
+    Item {
+        key_id: Some(key.to_owned()),
+        key_version: Some(3),
+        source_key: Some(("old".to_owned(), Some(1))),
+        context: Some(Context::Pairs(vec![(
+            "tenant".to_owned(),
+            "canary-value".to_owned(),
+        )])),
+        error,
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_many_things_is_told_whole_in_events_that_no_driver_cuts() {
+    let scene = scene(SETTINGS);
+    let items: Vec<Item> = (0..1000)
+        .map(|n| item(&format!("{n:03}-{}", "k".repeat(100)), None))
+        .collect();
+    let subject = Subject {
+        items: items.clone(),
+        ..known("k")
+    };
+    scene.tell(KEY, &subject, 200).await.unwrap();
+    let printed = scene.printed();
+    assert!(printed.len() > 10 && printed.iter().all(|line| line.len() < 16 << 10));
+    let mut told = Vec::new();
+    for line in &printed {
+        let event = event(line);
+        assert_eq!(event.first_item, Some(told.len() as u64));
+        assert_eq!(event.item_count, Some(1000));
+        assert_eq!(event.goes_on(), !told.is_empty());
+        for item in event.items.unwrap() {
+            assert_eq!(item.source_key_id.as_deref(), Some("old"));
+            assert_eq!(
+                (item.key_version, item.source_key_version),
+                (Some(3), Some(1))
+            );
+            assert_eq!(item.context.as_deref(), Some(&["tenant".into()][..]));
+            assert!(item.context_values.is_none());
+            told.push(item.key_id.unwrap().into_owned());
+        }
+    }
+    let expected: Vec<String> = items
+        .iter()
+        .filter_map(|item| item.key_id.clone())
+        .collect();
+    assert_eq!(told, expected);
+    assert_eq!(verified(&printed).findings, []);
+    scene.journal.finish().await;
+    assert_eq!(scene.kept().await, printed);
+    assert!(
+        scene
+            .records()
+            .await
+            .iter()
+            .all(|record| record.value.len() <= 300 << 10)
+    );
 }
 
 #[tokio::test]

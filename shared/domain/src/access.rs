@@ -20,6 +20,7 @@ use crate::policy::{Action, Policy, Target};
 use crate::ports::{
     Clock, Consistency, Kind, Random, Record, SecretStore, StoreError, TableReader, TableWriter,
 };
+use crate::ranges::NameRange;
 use crate::revision;
 use crate::trail::Trail;
 
@@ -103,6 +104,15 @@ impl Caller {
         }
     }
 
+    /// The same caller, for one of several things that a request asks for: what is noted of it is that item's alone.
+    #[must_use]
+    pub fn for_item(&self) -> Self {
+        Self {
+            trail: self.trail.next_item(),
+            ..self.clone()
+        }
+    }
+
     /// Whether the deployment knows the principal, or has only proof that it is one.
     pub fn is_known(&self) -> bool {
         self.is_known
@@ -142,6 +152,18 @@ impl Caller {
             self.trail.key(key);
         }
         self.judge(action, Some(Target::Key(key.as_str())))
+    }
+
+    /// What every key or bucket is called on which the caller may be permitted this, in order: a listing reads no others.
+    /// Each is to be asked about all the same.
+    pub(crate) fn may_be_permitted(&self, action: Action) -> Vec<NameRange> {
+        match self.grant.as_ref() {
+            Grant::Owner => NameRange::all(),
+            Grant::Policy(policy) => policy.allowed_names(action),
+            // The path had the names that it asks for, and was judged with them.
+            Grant::Call(call) if call.action == action => NameRange::all(),
+            Grant::Call(_) | Grant::Paths(_) => Vec::new(),
+        }
     }
 
     /// Whether the caller may do this to what has this name and is no key.

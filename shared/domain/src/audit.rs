@@ -86,6 +86,16 @@ pub struct Event<'a> {
     /// The length of an encryption context that has no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_bytes: Option<usize>,
+    /// Of a request that asks for several things, each of them in its order, or some of them: see `first_item`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<EventItem<'a>>>,
+    /// Where one event would be too long, a request has several, of the same request id: the number of the first item in
+    /// this one, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_item: Option<u64>,
+    /// How many items the whole request has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_count: Option<u64>,
     /// The client's address.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Text<'a>>,
@@ -106,10 +116,45 @@ pub struct Event<'a> {
     pub hash: Option<Text<'a>>,
 }
 
+/// One of several things that a request asks for. Its fields are those of [`Event`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventItem<'a> {
+    /// The key.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<Text<'a>>,
+    /// The key's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_version: Option<u32>,
+    /// Of a ciphertext that was moved, the key before.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub source_key_id: Option<Text<'a>>,
+    /// And its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_key_version: Option<u32>,
+    /// The names of the encryption context.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Vec<Text<'a>>>,
+    /// The whole encryption context, where the operator wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_values: Option<BTreeMap<String, String>>,
+    /// The length of an encryption context that has no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_bytes: Option<usize>,
+    /// Why it was refused, in a word.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Text<'a>>,
+}
+
 impl Event<'_> {
     /// Whether it is of a request, and not something that the log says of itself.
     pub fn is_of_request(&self) -> bool {
         self.request_id.is_some()
+    }
+
+    /// Whether it only goes on with what an earlier event of the same request began to say.
+    pub fn goes_on(&self) -> bool {
+        self.first_item.is_some_and(|first| first > 0)
     }
 }
 
@@ -138,8 +183,10 @@ impl EventQuery {
                 .as_ref()
                 .is_none_or(|wanted| found.iter().any(|found| found.as_deref() == Some(wanted)))
         };
-        is(&self.key_id, &[&event.key_id, &event.source_key_id])
-            && is(&self.principal, &[&event.principal])
+        let of_key = is(&self.key_id, &[&event.key_id, &event.source_key_id])
+            || (event.items.iter().flatten())
+                .any(|item| is(&self.key_id, &[&item.key_id, &item.source_key_id]));
+        of_key && is(&self.principal, &[&event.principal])
     }
 }
 

@@ -219,6 +219,8 @@ impl DataKeys {
         destination: Option<KeyId>,
         destination_context: Option<&EncryptionContext>,
     ) -> Result<Sealed, KmsError> {
+        // Also of what is refused: which context it was about.
+        caller.trail().context(context);
         if let Some(destination) = &destination {
             caller.may(Action::Rewrap, destination)?;
         }
@@ -226,8 +228,10 @@ impl DataKeys {
         let named = destination.as_ref().filter(|_| foreign);
         let opened = self
             .open(caller, Action::Rewrap, named, blob, context)
-            .await?;
-        caller.trail().source(&opened.key_id, opened.key_version);
+            .await;
+        // Opening noted the key that it was about, whether it succeeded or not.
+        caller.trail().moves_to(destination.as_ref());
+        let opened = opened?;
         let serving = self
             .key(
                 caller,
@@ -291,13 +295,14 @@ impl DataKeys {
         };
         let sealed_by =
             KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
-        caller.may(action, &sealed_by)?;
+        let key_version = parsed.key_version();
+        let permitted = caller.may(action, &sealed_by);
+        caller.trail().version(key_version);
+        permitted?;
         let config = self.service.running().await?;
         if key_id.is_some_and(|wanted| *wanted != sealed_by) {
             return Err(KmsError::DecryptionFailed);
         }
-        let key_version = parsed.key_version();
-        caller.trail().version(key_version);
         let mut key = self
             .keys
             .find(&sealed_by)

@@ -1,11 +1,19 @@
 //! Destroys keys whose deletion date has passed.
+//!
+//! **Invariant:** one look at a clock destroys nothing. A clock that is ahead when a machine starts, and is set a moment
+//! later, would else destroy keys before their time. So a key goes when two sweeps that are an hour apart have found it due.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::DeedLog;
+use crate::encoding;
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyState, decode};
-use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
+use crate::keys::{KeyId, KeyState, MasterKey, decode};
+use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
 use crate::revision;
 use crate::service::Service;
 use crate::wrappers::Wrappers;
@@ -17,6 +25,11 @@ pub struct Swept {
     pub destroyed: Vec<KeyId>,
     /// Keys whose date has passed, but which something still names: they stay until nothing does.
     pub referenced: Vec<KeyId>,
+    /// Keys whose date has passed by the clock, which a later sweep is to find as well.
+    pub awaiting: Vec<KeyId>,
+    /// A key with a date that is still to come: either the clock was ahead when that was written, or it is behind now.
+    /// Nothing is destroyed meanwhile.
+    pub doubted: Option<(KeyId, Timestamp)>,
     /// How many keys there were, before this.
     pub keys: KeyCounts,
 }
@@ -52,8 +65,44 @@ impl Swept {
         for key_id in &self.referenced {
             tracing::warn!(%key_id, "a key is due to be destroyed and stays, for something still names it");
         }
+        for key_id in &self.awaiting {
+            tracing::info!(%key_id, "a key is due to be destroyed, and will be when a sweep an hour later finds so too");
+        }
+        if let Some((key_id, date)) = &self.doubted {
+            tracing::warn!(
+                %key_id, %date,
+                "a key has a date that is still to come, so this clock or an earlier one is wrong: keys that are due stay"
+            );
+        }
     }
 }
+
+/// How a janitor knows that an earlier sweep found a key due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirming {
+    /// It lives long and remembers, by a time that no setting of a clock changes.
+    ByMemory,
+    /// It may live for one sweep alone: the key's record says when another one found it due.
+    ByRecord,
+}
+
+/// What a janitor remembers of earlier sweeps.
+#[derive(Default)]
+struct Remembered {
+    /// When the last one was.
+    last: Option<(Timestamp, Duration)>,
+    /// The keys that were due, by which date, and since when by the monotonic clock they have been found so.
+    due: BTreeMap<KeyId, (Timestamp, Duration)>,
+}
+
+/// Two sweeps that find a key due are so far apart.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(3600);
+/// Of two that are hours apart by a schedule, the second may begin a little earlier within its hour.
+const CONFIRMED_AFTER_BY_RECORD: SignedDuration = SignedDuration::from_mins(55);
+/// A clock that ran so much faster or slower than the monotonic one was set meanwhile.
+const CLOCK_WAS_SET: SignedDuration = SignedDuration::from_mins(5);
+/// Clocks of processes over one table may differ by so much.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Destroys keys whose deletion date has passed. Any number may run over one table at once.
 pub struct Janitor {
@@ -63,6 +112,8 @@ pub struct Janitor {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     log: Option<Arc<dyn DeedLog>>,
+    confirming: Confirming,
+    remembered: Mutex<Remembered>,
 }
 
 const PAGE: usize = 500;
@@ -107,7 +158,17 @@ impl Janitor {
             clock,
             random,
             log,
+            confirming: Confirming::ByMemory,
+            remembered: Mutex::default(),
         }
+    }
+
+    /// For a janitor that lives for one sweep: that a key was found due is kept in its record. A later sweep, by whichever
+    /// janitor, takes that for the first one.
+    #[must_use]
+    pub fn remembering_in_table(mut self) -> Self {
+        self.confirming = Confirming::ByRecord;
+        self
     }
 
     /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
@@ -135,7 +196,7 @@ impl Janitor {
         Ok(removed?)
     }
 
-    /// Looks at every key once, and destroys those that are due.
+    /// Looks at every key once, and destroys those that are due and were due an hour ago.
     ///
     /// A key is removed as it was seen or not at all, so one whose deletion is cancelled in the same instant
     /// either stays whole or its cancellation finds no key.
@@ -143,7 +204,59 @@ impl Janitor {
     /// # Errors
     /// When the table fails, or the log; what was destroyed until then stays so. While the log cannot be told, nothing is.
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
+        let now = self.clock.now();
         let mut swept = Swept::default();
+        let due = self.look(now, &mut swept).await?;
+        if swept.doubted.is_some() {
+            self.forget();
+            return Ok(swept);
+        }
+        let remembered = self.remember(now, &due);
+        for id in due.into_keys() {
+            let Some((record, key)) = self.still_due(&id, now).await? else {
+                continue;
+            };
+            if !self.service.references(&id).await?.is_empty() {
+                swept.referenced.push(id);
+                continue;
+            }
+            let is_confirmed = match self.confirming {
+                Confirming::ByMemory => remembered.contains(&id),
+                Confirming::ByRecord => is_confirmed_by_record(&key, now),
+            };
+            if !is_confirmed {
+                if self.confirming == Confirming::ByRecord && !is_found_due(&key, now) {
+                    self.mark(&record, key, Some(now)).await?;
+                }
+                swept.awaiting.push(id);
+                continue;
+            }
+            if let Some(log) = &self.log {
+                log.may_proceed().await?;
+            }
+            let outcome = match self.destroy(&record).await {
+                Ok(()) => Ok(()),
+                Err(Destroying::Failed(error)) => Err(error),
+                // Somebody changed it meanwhile, or another janitor has it; the next sweep looks again.
+                Err(Destroying::Conflict) => continue,
+            };
+            if let Some(log) = &self.log {
+                let error = outcome.as_ref().err().map(KmsError::class);
+                log.destroyed(&id, error).await?;
+            }
+            outcome?;
+            swept.destroyed.push(id);
+        }
+        Ok(swept)
+    }
+
+    /// Reads every key once, counts them, and gives those whose date has passed.
+    async fn look(
+        &self,
+        now: Timestamp,
+        swept: &mut Swept,
+    ) -> Result<BTreeMap<KeyId, Timestamp>, KmsError> {
+        let mut due = BTreeMap::new();
         let mut after: Option<String> = None;
         loop {
             let page = self
@@ -153,36 +266,116 @@ impl Janitor {
             for record in &page.records {
                 let key = decode(record)?;
                 swept.keys.count(key.state);
-                if key
-                    .deletion_date()
-                    .is_none_or(|date| date > self.clock.now())
+                let touched = key.touched_at();
+                if touched.duration_since(now) > CLOCKS_DIFFER
+                    && swept
+                        .doubted
+                        .as_ref()
+                        .is_none_or(|(_, date)| *date < touched)
                 {
-                    continue;
+                    swept.doubted = Some((key.id.clone(), touched));
                 }
-                if !self.service.references(&key.id).await?.is_empty() {
-                    swept.referenced.push(key.id);
-                    continue;
+                match key.deletion_date() {
+                    Some(date) if date <= now => drop(due.insert(key.id, date)),
+                    // Whoever found it due had a clock that was ahead.
+                    Some(_) if found_due(&key).is_some() => self.mark(record, key, None).await?,
+                    _ => {}
                 }
-                if let Some(log) = &self.log {
-                    log.may_proceed().await?;
-                }
-                let outcome = match self.destroy(record).await {
-                    Ok(()) => Ok(()),
-                    Err(Destroying::Failed(error)) => Err(error),
-                    // Somebody changed it since the page was read, or another janitor has it; the next sweep looks again.
-                    Err(Destroying::Conflict) => continue,
-                };
-                if let Some(log) = &self.log {
-                    let error = outcome.as_ref().err().map(KmsError::class);
-                    log.destroyed(&key.id, error).await?;
-                }
-                outcome?;
-                swept.destroyed.push(key.id);
             }
             after = page.records.into_iter().next_back().map(|record| record.id);
             if !page.more {
-                return Ok(swept);
+                return Ok(due);
             }
         }
     }
+
+    /// Takes down what is due now, and gives what of it has been for long enough. A clock that was set has it begin anew.
+    fn remember(&self, now: Timestamp, due: &BTreeMap<KeyId, Timestamp>) -> BTreeSet<KeyId> {
+        let at = self.clock.monotonic();
+        let mut remembered = self.remembered();
+        if let Some((last, last_at)) = remembered.last {
+            let passed = SignedDuration::try_from(at.saturating_sub(last_at));
+            let off = now.duration_since(last) - passed.unwrap_or(SignedDuration::ZERO);
+            if off.abs() > CLOCK_WAS_SET {
+                remembered.due.clear();
+            }
+        }
+        remembered.last = Some((now, at));
+        remembered
+            .due
+            .retain(|id, (date, _)| due.get(id) == Some(date));
+        for (id, date) in due {
+            remembered.due.entry(id.clone()).or_insert((*date, at));
+        }
+        let is_confirmed = |since: Duration| at.saturating_sub(since) >= CONFIRMED_AFTER;
+        (remembered.due.iter())
+            .filter(|(_, (_, since))| is_confirmed(*since))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    fn forget(&self) {
+        *self.remembered() = Remembered::default();
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key as it is by now, if its date has passed as before.
+    async fn still_due(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+    ) -> Result<Option<(Record, MasterKey)>, KmsError> {
+        let record = self
+            .table
+            .get(Kind::Key, id.as_str(), Consistency::Strong)
+            .await?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let key = decode(&record)?;
+        let is_due = key.deletion_date().is_some_and(|date| date <= now);
+        Ok(is_due.then_some((record, key)))
+    }
+
+    /// Has the key's record say when it was found due, or that it was not. Somebody who changes it meanwhile goes first.
+    async fn mark(
+        &self,
+        seen: &Record,
+        mut key: MasterKey,
+        when: Option<Timestamp>,
+    ) -> Result<(), KmsError> {
+        if let KeyState::PendingDeletion { found_due, .. } = &mut key.state {
+            *found_due = when;
+        }
+        let marked = Record {
+            revision: revision(self.random.as_ref())?,
+            value: encoding::encode(&key)?,
+            ..seen.clone()
+        };
+        match self.table.replace(&marked, seen.revision).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn found_due(key: &MasterKey) -> Option<Timestamp> {
+    match key.state {
+        KeyState::PendingDeletion { found_due, .. } => found_due,
+        KeyState::Enabled | KeyState::Disabled => None,
+    }
+}
+
+/// Whether the record says that an earlier sweep found it due. A date that is still to come is of a clock that was ahead.
+fn is_found_due(key: &MasterKey, now: Timestamp) -> bool {
+    found_due(key).is_some_and(|found| found <= now)
+}
+
+fn is_confirmed_by_record(key: &MasterKey, now: Timestamp) -> bool {
+    found_due(key).is_some_and(|found| now.duration_since(found) >= CONFIRMED_AFTER_BY_RECORD)
 }

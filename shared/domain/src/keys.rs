@@ -189,6 +189,9 @@ pub enum KeyState {
         at: Timestamp,
         /// Whether it was enabled, and will be when the deletion is cancelled.
         was_enabled: bool,
+        /// When a janitor that remembers nothing itself first found that the moment had passed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_due: Option<Timestamp>,
     },
 }
 
@@ -283,6 +286,15 @@ impl MasterKey {
             KeyState::PendingDeletion { at, .. } => Some(at),
             KeyState::Enabled | KeyState::Disabled => None,
         }
+    }
+
+    /// When somebody last did something with it that left a date, or somewhat earlier: the clock said so then.
+    pub(crate) fn touched_at(&self) -> Timestamp {
+        let scheduled = (self.deletion_date())
+            .and_then(|date| date.checked_sub(DeletionWindow::LONGEST.duration()).ok());
+        let versions = self.versions.iter().map(|version| version.created_at);
+        let others = versions.chain(scheduled);
+        others.fold(self.created_at, Timestamp::max)
     }
 
     /// Whether it serves cryptography.
@@ -494,6 +506,8 @@ pub struct DeletionWindow(u8);
 impl DeletionWindow {
     /// When none is given.
     pub const DEFAULT: Self = Self(7);
+    /// The longest.
+    const LONGEST: Self = Self(30);
 
     /// Parses a number of days.
     ///

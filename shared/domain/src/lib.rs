@@ -18,6 +18,7 @@ pub mod moving;
 pub mod paths;
 pub mod policy;
 pub mod ports;
+pub mod ranges;
 pub mod records;
 pub mod service;
 pub mod trail;

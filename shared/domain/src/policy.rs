@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::KmsError;
 use crate::glob;
 use crate::keys::KeyId;
+use crate::ranges::{NameRange, in_order};
 
 pub use decision::{Asked, Decision, Decisive};
 use document::{one_or_many, some_one_or_many};
@@ -428,14 +429,53 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// What every key or bucket is called that the action may be allowed on; it may yet be denied on some. In order.
+    pub(crate) fn allowed_names(&self, action: Action) -> Vec<NameRange> {
+        let start = match action.resources() {
+            BUCKET_RESOURCE => BUCKET_RESOURCE,
+            _ => KEY_RESOURCE,
+        };
+        let allowing = self.statement.iter().filter(|statement| {
+            statement.effect == Effect::Allow
+                && (statement.names(&action.names()) || statement.names(&UMBRELLA))
+        });
+        let mut ranges = Vec::new();
+        for statement in allowing {
+            match &statement.resource {
+                None => ranges.extend(NameRange::all()),
+                Some(resources) => {
+                    ranges.extend(resources.iter().filter_map(|name| named(name, start)));
+                }
+            }
+        }
+        in_order(ranges)
+    }
+}
+
+/// The names that a resource can stand for, of those that begin with `start`.
+fn named(resource: &str, start: &str) -> Option<NameRange> {
+    let literal = glob::literal_prefix(resource);
+    match literal.strip_prefix(start) {
+        Some(name) if literal.len() == resource.len() => Some(NameRange::One(name.to_owned())),
+        Some(beginning) => Some(NameRange::Beginning(beginning.to_owned())),
+        // The first wildcard stands before the name.
+        None => (literal.len() < resource.len() && start.starts_with(literal))
+            .then(|| NameRange::Beginning(String::new())),
+    }
+}
+
 impl Statement {
-    fn covers(&self, names: &[&str], target: Target<'_>) -> bool {
-        let named = self.action.iter().any(|pattern| {
+    fn names(&self, names: &[&str]) -> bool {
+        self.action.iter().any(|pattern| {
             names
                 .iter()
                 .any(|name| glob::matches_ignoring_case(pattern, name))
-        });
-        named
+        })
+    }
+
+    fn covers(&self, names: &[&str], target: Target<'_>) -> bool {
+        self.names(names)
             && self.resource.as_ref().is_none_or(|resources| {
                 resources
                     .iter()

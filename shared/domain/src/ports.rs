@@ -12,6 +12,7 @@ use keyway_crypto::SecretBytes;
 
 use crate::buckets::{Bucket, BucketName, DefaultEncryption};
 use crate::error::KmsError;
+use crate::ranges::NameRange;
 use crate::records::Forgery;
 
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
@@ -279,6 +280,16 @@ pub trait Buckets: Send + Sync {
     /// # Errors
     /// [`BucketError::Store`].
     async fn list(&self) -> Result<Vec<Bucket>, BucketError>;
+
+    /// Every bucket whose name is in one of these ranges, in the byte order of their names. What can read these alone does.
+    ///
+    /// # Errors
+    /// [`BucketError::Store`].
+    async fn list_within(&self, ranges: &[NameRange]) -> Result<Vec<Bucket>, BucketError> {
+        let mut buckets = self.list().await?;
+        buckets.retain(|bucket| ranges.iter().any(|range| range.has(bucket.name.as_str())));
+        Ok(buckets)
+    }
 
     /// Makes a bucket. Of several at once under one name, at most one succeeds.
     ///

@@ -2,11 +2,12 @@
 
 mod changes;
 mod control;
+mod health;
 mod status;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::{revision, uuid_v4};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
+pub use health::{Degraded, HealthCheck, WatchedTable};
 pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";
@@ -228,6 +230,7 @@ pub struct Service {
     cache: Cache<(), ServiceConfig>,
     /// The highest epoch of a configuration that this process has seen: each change raises it.
     epoch: AtomicU64,
+    checks: RwLock<Vec<Arc<dyn HealthCheck>>>,
 }
 
 impl Service {
@@ -239,6 +242,7 @@ impl Service {
             state_ttl,
             cache: Cache::new(NonZeroUsize::MIN),
             epoch: AtomicU64::new(0),
+            checks: RwLock::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_crypto::EncryptionContext;
 
@@ -11,7 +11,12 @@ use crate::keys::KeyId;
 /// What one request was about, noted on the way by the operations, which all have the caller. It outlives them, however
 /// they end: a refusal says what was refused.
 #[derive(Default)]
-pub struct Trail(Mutex<Noted>);
+pub struct Trail {
+    noted: Mutex<Noted>,
+    /// One for each item of a request that asks for several things. An item is here before it is worked on, so a request
+    /// that is dropped midway says how far it came.
+    items: Mutex<Vec<Arc<Trail>>>,
+}
 
 /// What was noted of one request.
 #[derive(Clone, Default)]
@@ -20,12 +25,16 @@ pub struct Noted {
     pub key: Option<KeyId>,
     /// The version of the key that was used, or made.
     pub key_version: Option<u32>,
-    /// Of a ciphertext that was moved, the key and version that it was under before.
-    pub source: Option<(KeyId, u32)>,
+    /// Of a ciphertext that was to be moved, the key and version that it is under.
+    pub source: Option<(KeyId, Option<u32>)>,
     /// What it was about that is no key: a bucket, a policy, an identity.
     pub resource: Option<String>,
     /// The encryption context; `None` where there was none.
     pub context: Option<NotedContext>,
+    /// Why it was refused, where the answer as a whole is no refusal: a word such as `not_permitted`.
+    pub refusal: Option<&'static str>,
+    /// Of a request that asks for several things, each of them.
+    pub items: Vec<Noted>,
 }
 
 /// An encryption context, for those who tell of its names. Its values are secrets to some.
@@ -43,7 +52,24 @@ const LONGEST_PARSED: usize = 16 << 10;
 impl Trail {
     /// What was noted so far.
     pub fn noted(&self) -> Noted {
-        self.lock().clone()
+        let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        Noted {
+            items: items.iter().map(|item| item.noted()).collect(),
+            ..self.lock().clone()
+        }
+    }
+
+    /// Notes why this was refused, for a request whose answer as a whole is no refusal.
+    pub fn refused(&self, why: &'static str) {
+        self.lock().refusal = Some(why);
+    }
+
+    /// The trail of the next item.
+    pub(crate) fn next_item(&self) -> Arc<Self> {
+        let item = Arc::new(Self::default());
+        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        items.push(Arc::clone(&item));
+        item
     }
 
     pub(crate) fn key(&self, id: &KeyId) {
@@ -58,8 +84,16 @@ impl Trail {
         self.lock().key_version = Some(version);
     }
 
-    pub(crate) fn source(&self, id: &KeyId, version: u32) {
-        self.lock().source = Some((id.clone(), version));
+    /// What was noted as the key is the source of what is moved under `destination`, or under that same key again.
+    pub(crate) fn moves_to(&self, destination: Option<&KeyId>) {
+        let mut noted = self.lock();
+        let Some(key) = noted.key.take() else {
+            noted.key = destination.cloned();
+            return;
+        };
+        noted.key = Some(destination.unwrap_or(&key).clone());
+        let version = noted.key_version.take();
+        noted.source = Some((key, version));
     }
 
     pub(crate) fn resource(&self, name: &str) {
@@ -79,7 +113,7 @@ impl Trail {
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
         // Each note is one assignment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,5 +168,27 @@ mod tests {
         assert_eq!(trail.noted().key_version, Some(3));
         trail.key(&id("b"));
         assert_eq!(trail.noted().key_version, None);
+    }
+
+    #[test]
+    fn an_item_is_noted_apart_from_the_request_and_from_other_items() {
+        let id = |text| KeyId::parse("key_id", text).unwrap();
+        let trail = Trail::default();
+        let first = trail.next_item();
+        first.key(&id("a"));
+        first.version(1);
+        first.moves_to(Some(&id("b")));
+        let second = trail.next_item();
+        second.key(&id("c"));
+        second.refused("not_permitted");
+        let noted = trail.noted();
+        assert!(noted.key.is_none() && noted.refusal.is_none());
+        let [first, second] = noted.items.as_slice() else {
+            panic!("two items")
+        };
+        assert_eq!(first.source, Some((id("a"), Some(1))));
+        assert_eq!((&first.key, first.key_version), (&Some(id("b")), None));
+        assert_eq!(second.refusal, Some("not_permitted"));
+        assert_eq!(second.key, Some(id("c")));
     }
 }

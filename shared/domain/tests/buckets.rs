@@ -413,6 +413,7 @@ async fn a_key_in_use_is_named_and_not_destroyed() {
             .unwrap();
         buckets.clear_encryption(&root(), &one).await.unwrap();
         assert_eq!(process.keys.references(&used).await.unwrap(), []);
+        house.clock.advance(std::time::Duration::from_secs(3600));
         let swept = janitor.sweep().await.unwrap();
         assert_eq!((swept.destroyed, swept.referenced), (vec![used], vec![]));
     }

@@ -12,6 +12,7 @@ use house::{House, id, move_to, named, root};
 use keyway_domain::audit::DeedLog;
 use keyway_domain::janitor::{Janitor, KeyCounts, Swept};
 use keyway_domain::keys::{DeletionWindow, KeyId};
+use keyway_domain::ports::Clock as _;
 use keyway_domain::service::BackendType;
 use keyway_domain::{Fault, KmsError};
 
@@ -33,6 +34,15 @@ fn janitor_with(house: &House, log: Option<Arc<dyn DeedLog>>) -> Janitor {
     )
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a second sweep does, an hour after one that finds what is due.
+async fn confirmed(house: &House, janitor: &Janitor) -> Swept {
+    janitor.sweep().await.unwrap();
+    house.clock.advance(HOUR);
+    janitor.sweep().await.unwrap()
+}
+
 #[tokio::test]
 async fn keys_go_when_their_date_has_passed_and_not_before() {
     let house = House::build().await;
@@ -51,6 +61,7 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
                 .unwrap();
         }
     }
+    let janitor = janitor(&house);
     house.clock.advance(7 * DAY - Duration::from_millis(1));
     let nothing = |enabled, pending_deletion| Swept {
         keys: KeyCounts {
@@ -60,23 +71,28 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
         },
         ..Swept::default()
     };
-    assert_eq!(janitor(&house).sweep().await.unwrap(), nothing(1, 3));
-    keys.cancel_deletion(&root(), &id("spared")).await.unwrap();
+    assert_eq!(janitor.sweep().await.unwrap(), nothing(1, 3));
     house.clock.advance(Duration::from_millis(1));
     assert_eq!(
-        janitor(&house).sweep().await.unwrap().destroyed,
-        [id("soon")]
+        janitor.sweep().await.unwrap().awaiting,
+        [id("soon"), id("spared")]
     );
-    assert_eq!(janitor(&house).sweep().await.unwrap(), nothing(2, 1));
+    keys.cancel_deletion(&root(), &id("spared")).await.unwrap();
+    house.clock.advance(HOUR - Duration::from_millis(1));
+    let swept = janitor.sweep().await.unwrap();
+    assert_eq!(
+        (swept.destroyed, swept.awaiting),
+        (vec![], vec![id("soon")])
+    );
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("soon")]);
+    assert_eq!(janitor.sweep().await.unwrap(), nothing(2, 1));
     assert!(matches!(
         keys.describe(&root(), &id("soon")).await,
         Err(KmsError::KeyNotFound(_))
     ));
     house.clock.advance(23 * DAY);
-    assert_eq!(
-        janitor(&house).sweep().await.unwrap().destroyed,
-        [id("later")]
-    );
+    assert_eq!(confirmed(&house, &janitor).await.destroyed, [id("later")]);
     for name in ["spared", "kept"] {
         keys.describe(&root(), &id(name)).await.unwrap();
     }
@@ -126,11 +142,13 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
             .unwrap();
     }
     house.clock.advance(7 * DAY);
-    let sweeps: Vec<_> = (0..3)
-        .map(|_| {
-            let house = house.clone();
-            tokio::spawn(async move { janitor(&house).sweep().await.unwrap() })
-        })
+    let janitors: Vec<_> = (0..3).map(|_| Arc::new(janitor(&house))).collect();
+    for janitor in &janitors {
+        assert_eq!(janitor.sweep().await.unwrap().awaiting.len(), 50);
+    }
+    house.clock.advance(HOUR);
+    let sweeps: Vec<_> = (janitors.into_iter())
+        .map(|janitor| tokio::spawn(async move { janitor.sweep().await.unwrap() }))
         .collect();
     let mut spared = Vec::new();
     let mut destroyed = Vec::new();
@@ -192,6 +210,8 @@ async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
     house.clock.advance(30 * DAY);
     let log = Arc::new(Log::default());
     let janitor = janitor_with(&house, Some(log.clone()));
+    assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
+    house.clock.advance(HOUR);
     log.fails.store(true, Ordering::Relaxed);
     assert!(matches!(
         janitor.sweep().await,
@@ -219,6 +239,8 @@ async fn a_key_that_could_not_be_destroyed_is_told_of() {
     house.clock.advance(30 * DAY);
     let log = Arc::new(Log::default());
     let janitor = janitor_with(&house, Some(log.clone()));
+    assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
+    house.clock.advance(HOUR);
     // Its copy cannot be removed, which comes first.
     house.vault.set_down(true);
     janitor.sweep().await.unwrap_err();
@@ -227,4 +249,163 @@ async fn a_key_that_could_not_be_destroyed_is_told_of() {
     let told = log.told.lock().unwrap().clone();
     let due = |error| ("due".to_owned(), error);
     assert_eq!(told, [due(Some("unavailable")), due(None)]);
+}
+
+/// A running house with a key that is due in seven days.
+async fn with_pending_key() -> House {
+    let house = House::build().await;
+    let keys = house.running().await.keys;
+    keys.create(&root(), named("due")).await.unwrap();
+    keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
+        .await
+        .unwrap();
+    house
+}
+
+async fn exists(house: &House, key: &str) -> bool {
+    let keys = house.process(false).keys;
+    keys.describe(&root(), &id(key)).await.is_ok()
+}
+
+fn in_table(house: &House) -> Janitor {
+    janitor(house).remembering_in_table()
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
+    for remembers in [false, true] {
+        let house = with_pending_key().await;
+        let right = house.clock.now();
+        let janitor = || {
+            if remembers {
+                in_table(&house)
+            } else {
+                janitor(&house)
+            }
+        };
+        let standing = janitor();
+        let sweep = async || match remembers {
+            // Each lives for one sweep.
+            true => janitor().sweep().await.unwrap(),
+            false => standing.sweep().await.unwrap(),
+        };
+        let year = right + 365 * DAY;
+        house.clock.set(year);
+        for _ in 0..5 {
+            assert_eq!(sweep().await.awaiting, [id("due")]);
+            house.clock.advance(HOUR / 6);
+        }
+        // It is set, and for the rest of the seven days nothing happens.
+        house.clock.set(right);
+        for _ in 0..20 {
+            let swept = sweep().await;
+            assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
+            house.clock.advance(HOUR / 6);
+        }
+        // Nor does the hour go on when the clock is ahead once more.
+        house.clock.set(year + DAY);
+        for _ in 0..5 {
+            assert_eq!(sweep().await.awaiting, [id("due")]);
+            house.clock.advance(HOUR / 6);
+        }
+        house.clock.set(right + DAY);
+        sweep().await;
+        assert!(exists(&house, "due").await);
+        house.clock.set(right);
+        house.clock.advance(7 * DAY);
+        assert_eq!(sweep().await.awaiting, [id("due")]);
+        house.clock.advance(HOUR);
+        assert_eq!(sweep().await.destroyed, [id("due")]);
+    }
+}
+
+#[tokio::test]
+async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
+    let house = with_pending_key().await;
+    let janitor = janitor(&house);
+    house.clock.advance(7 * DAY);
+    janitor.sweep().await.unwrap();
+    // Only the monotonic clock counts, and a clock that was set has the hour begin anew.
+    house.clock.set(house.clock.now() + 2 * HOUR);
+    assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
+    house.clock.advance(HOUR - Duration::from_secs(1));
+    assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
+    house.clock.advance(Duration::from_secs(1));
+    assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("due")]);
+}
+
+#[tokio::test]
+async fn a_process_that_starts_anew_waits_its_own_hour() {
+    let house = with_pending_key().await;
+    house.clock.advance(8 * DAY);
+    for _ in 0..10 {
+        // Neither what another process found nor a mark in the record counts for one that remembers by itself.
+        assert_eq!(in_table(&house).sweep().await.unwrap().destroyed, []);
+        let janitor = janitor(&house);
+        assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
+        house.clock.advance(Duration::from_secs(300));
+    }
+    assert!(exists(&house, "due").await);
+}
+
+#[tokio::test]
+async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written() {
+    let house = with_pending_key().await;
+    house.clock.advance(7 * DAY);
+    assert_eq!(
+        in_table(&house).sweep().await.unwrap().awaiting,
+        [id("due")]
+    );
+    // As when a failed invocation is repeated.
+    house.clock.advance(Duration::from_secs(54 * 60));
+    assert_eq!(
+        in_table(&house).sweep().await.unwrap().awaiting,
+        [id("due")]
+    );
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(
+        in_table(&house).sweep().await.unwrap().destroyed,
+        [id("due")]
+    );
+    assert!(!exists(&house, "due").await);
+}
+
+#[tokio::test]
+async fn a_mark_goes_with_the_deletion_that_it_was_of() {
+    let house = with_pending_key().await;
+    let keys = house.process(false).keys;
+    house.clock.advance(8 * DAY);
+    in_table(&house).sweep().await.unwrap();
+    keys.cancel_deletion(&root(), &id("due")).await.unwrap();
+    keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
+        .await
+        .unwrap();
+    house.clock.advance(8 * DAY);
+    assert_eq!(
+        in_table(&house).sweep().await.unwrap().awaiting,
+        [id("due")]
+    );
+    assert!(exists(&house, "due").await);
+}
+
+#[tokio::test]
+async fn nothing_is_destroyed_while_a_date_says_that_the_clock_is_wrong() {
+    let house = with_pending_key().await;
+    let keys = house.process(false).keys;
+    let right = house.clock.now();
+    let janitors = [janitor(&house), in_table(&house)];
+    house.clock.set(right + 40 * DAY);
+    keys.create(&root(), named("later")).await.unwrap();
+    house.clock.set(right);
+    house.clock.advance(8 * DAY);
+    for _ in 0..3 {
+        for janitor in &janitors {
+            let swept = janitor.sweep().await.unwrap();
+            assert_eq!(swept.doubted.map(|(key, _)| key), Some(id("later")));
+            assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
+        }
+        house.clock.advance(HOUR);
+    }
+    house.clock.advance(32 * DAY);
+    assert_eq!(confirmed(&house, &janitors[0]).await.destroyed, [id("due")]);
 }

@@ -3,13 +3,19 @@
 mod house;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use house::{House, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::keys::{
-    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, NewKey, Reference, Tags,
+    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, NewKey, Reference,
+    Tags,
 };
+use keyway_domain::ports::{
+    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+};
+use keyway_testkit::MemoryTable;
 use proptest::prelude::*;
 
 fn query(limit: usize) -> KeyQuery {
@@ -429,6 +435,152 @@ async fn lists_show_what_the_caller_may_list() {
     );
 }
 
+/// A table that knows which keys were read of it.
+struct Watched {
+    table: Arc<MemoryTable>,
+    read: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl TableReader for Watched {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        if kind == Kind::Key {
+            self.read.lock().unwrap().push(id.to_owned());
+        }
+        self.table.get(kind, id, consistency).await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.table.count(kind, prefix).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let page = self.table.page(kind, prefix, after, limit).await?;
+        let ids = page.records.iter().map(|record| record.id.clone());
+        self.read.lock().unwrap().extend(ids);
+        Ok(page)
+    }
+}
+
+#[async_trait]
+impl TableWriter for Watched {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.table.put_new(record).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.table.replace(record, seen).await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.table.remove(kind, id, seen).await
+    }
+}
+
+#[tokio::test]
+async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let hidden = ["secret", "app", "app.x", "appx", "b", "zz-9", "one-more"];
+    let shown = ["app-1", "app-2", "app-3", "db-1", "one"];
+    for name in hidden.iter().chain(&shown) {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    // A record that cannot be decoded: nobody gets that far who may not list the key.
+    let damaged = Record {
+        kind: Kind::Key,
+        id: "app-2-denied".to_owned(),
+        revision: Revision([9; 16]),
+        value: b"{".to_vec(),
+        expires_at: None,
+    };
+    house.table.put_new(&damaged).await.unwrap();
+    let watched = Arc::new(Watched {
+        table: house.table.clone(),
+        read: Mutex::default(),
+    });
+    let keys = Keys::new(
+        watched.clone(),
+        process.reader.clone(),
+        process.service.clone(),
+        process.wrappers.clone(),
+        house.clock.clone(),
+        house.random.clone(),
+        false,
+    );
+    let caller = with_policy(
+        r#"{"Statement":[
+            {"Effect":"Allow","Action":"kms:List*","Resource":["arn:aws:kms:::key/app-*","arn:aws:kms:::key/one"]},
+            {"Effect":"Allow","Action":"*","Resource":"arn:aws:kms:::key/db-?"},
+            {"Effect":"Allow","Action":"kms:DescribeKey"},
+            {"Effect":"Deny","Action":"kms:ListKeys","Resource":"arn:aws:kms:::key/app-2-*"}]}"#,
+    );
+    for limit in 1..=6 {
+        let mut found = Vec::new();
+        let mut marker = None;
+        loop {
+            let query = KeyQuery {
+                marker,
+                ..query(limit)
+            };
+            let page = keys.list(&caller, &query).await.unwrap();
+            assert!(page.keys.len() <= limit);
+            found.extend(page.keys.iter().map(|key| key.id.to_string()));
+            marker = page.next_marker;
+            if marker.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, shown, "{limit}");
+    }
+    let mut ids = Vec::new();
+    loop {
+        let after = ids.last().cloned();
+        let page = keys
+            .ids(&caller, "", after.as_deref(), 2, |_| true)
+            .await
+            .unwrap();
+        ids.extend(page.ids);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(ids, shown);
+    for (prefix, pattern, expected) in [
+        (Some("app-2"), None, &["app-2"][..]),
+        (Some("a"), None, &["app-1", "app-2", "app-3"]),
+        (None, Some("*-1"), &["app-1", "db-1"]),
+        (Some("secret"), None, &[]),
+        (Some("one-"), None, &[]),
+        (None, Some("z*"), &[]),
+    ] {
+        let query = KeyQuery {
+            prefix: prefix.map(str::to_owned),
+            pattern: pattern.map(str::to_owned),
+            ..query(10)
+        };
+        let page = keys.list(&caller, &query).await.unwrap();
+        let found: Vec<&str> = page.keys.iter().map(|key| key.id.as_str()).collect();
+        assert_eq!(found, expected, "{prefix:?} {pattern:?}");
+    }
+    let read = watched.read.lock().unwrap().clone();
+    for name in hidden {
+        assert!(!read.iter().any(|read| read == name), "{name} was read");
+    }
+    assert!(read.iter().any(|read| read == "app-1"));
+}
+
 #[tokio::test]
 async fn nothing_is_done_while_the_service_does_not_run() {
     let house = House::build().await;
@@ -457,7 +609,6 @@ async fn nothing_is_done_while_the_service_does_not_run() {
 
 #[tokio::test]
 async fn a_record_in_another_ones_place_is_not_served() {
-    use keyway_domain::ports::{Consistency, Kind, TableReader, TableWriter};
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("a")).await.unwrap();

@@ -440,7 +440,7 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
         house.clock.advance(Duration::from_secs(30));
         decrypt(&process, &blob).await.unwrap();
         let status = process.control.status(&root(), "r").await.unwrap();
-        assert!(!status.configured.unwrap().healthy);
+        assert!(!status.configured.unwrap().is_healthy());
         house.clock.advance(Duration::from_secs(30));
         assert!(matches!(
             decrypt(&process, &blob).await,
@@ -466,7 +466,7 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
                 .unwrap()
                 .configured
                 .unwrap()
-                .healthy
+                .is_healthy()
         );
         house.clock.advance(Duration::from_secs(60));
     }

@@ -16,6 +16,6 @@ pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{Params, Route, RouteError};
 pub use tail::Tail;
 pub use witness::{
-    Answered, Class, Context, Operation, Stopwatch, Subject, Trace, TraceHeaders, Unwitnessed,
-    Witness, class_of,
+    Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
+    Unwitnessed, Witness, class_of,
 };

@@ -433,7 +433,9 @@ impl<'a> Telling<'a> {
             return true;
         }
         let subject = self.subject();
-        let (mut status, mut error, mut may_leave) = (status, error, true);
+        // What was refused of a part is a refusal, whatever the answer's status.
+        let (mut status, mut error, mut may_leave) =
+            (status, error.or_else(|| subject.refused()), true);
         for witness in self.begun.witnesses.iter() {
             self.told += 1;
             let told = self.answered(&subject, status, error);

@@ -88,11 +88,42 @@ pub struct Subject {
     /// Its version.
     pub key_version: Option<u32>,
     /// Of a ciphertext that was moved, the key and version before.
-    pub source_key: Option<(String, u32)>,
+    pub source_key: Option<(String, Option<u32>)>,
     /// What it was about that is no key.
     pub resource: Option<String>,
     /// The encryption context.
     pub context: Option<Context>,
+    /// A word for why it was refused, where the answer as a whole is no refusal.
+    pub refusal: Option<&'static str>,
+    /// Of a request that asks for several things, each of them.
+    pub items: Vec<Item>,
+}
+
+impl Subject {
+    /// A word for why it, or one of its items, was refused: the first that was not permitted, else the first of all.
+    pub fn refused(&self) -> Option<&'static str> {
+        let not_permitted = class_of(StatusCode::FORBIDDEN);
+        let all =
+            || (self.refusal.into_iter()).chain(self.items.iter().filter_map(|item| item.error));
+        all()
+            .find(|error| *error == not_permitted)
+            .or_else(|| all().next())
+    }
+}
+
+/// One of several things that a request asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Item {
+    /// The key.
+    pub key_id: Option<String>,
+    /// Its version.
+    pub key_version: Option<u32>,
+    /// Of a ciphertext that was moved, the key and version before.
+    pub source_key: Option<(String, Option<u32>)>,
+    /// The encryption context.
+    pub context: Option<Context>,
+    /// A word for why it was refused.
+    pub error: Option<&'static str>,
 }
 
 /// What remains of a caller once the handler has them: tells, in the end, who they were and what they did.
@@ -135,7 +166,7 @@ pub struct Answered<'a> {
     pub elapsed: Duration,
     /// Who acted, and on what.
     pub subject: &'a Subject,
-    /// A word for why it was refused; one of a few.
+    /// A word for why it was refused, or a part of it; one of a few.
     pub error: Option<&'static str>,
 }
 

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use keyway_domain::ports::{
 pub struct MemoryTable {
     records: Mutex<BTreeMap<(Kind, String), Record>>,
     clock: Arc<dyn Clock>,
+    writes_fail: AtomicBool,
 }
 
 impl MemoryTable {
@@ -21,7 +23,23 @@ impl MemoryTable {
         Self {
             records: Mutex::default(),
             clock,
+            writes_fail: AtomicBool::new(false),
         }
+    }
+
+    /// Has every write fail, as on a full disk, or work again.
+    pub fn fail_writes(&self, fail: bool) {
+        self.writes_fail.store(fail, Ordering::Relaxed);
+    }
+
+    fn may_write(&self) -> Result<(), StoreError> {
+        if self.writes_fail.load(Ordering::Relaxed) {
+            return Err(StoreError::Failed {
+                what: "write",
+                source: "the disk is full".into(),
+            });
+        }
+        Ok(())
     }
 
     fn live(&self, record: &Record) -> bool {
@@ -85,6 +103,7 @@ impl TableReader for MemoryTable {
 #[async_trait]
 impl TableWriter for MemoryTable {
     async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.may_write()?;
         let mut records = lock(&self.records);
         let key = (record.kind, record.id.clone());
         match records.get(&key).filter(|current| self.live(current)) {
@@ -96,6 +115,7 @@ impl TableWriter for MemoryTable {
     }
 
     async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.may_write()?;
         let mut records = lock(&self.records);
         match records
             .get_mut(&(record.kind, record.id.clone()))
@@ -109,6 +129,7 @@ impl TableWriter for MemoryTable {
     }
 
     async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.may_write()?;
         let mut records = lock(&self.records);
         let key = (kind, id.to_owned());
         match records.get(&key).filter(|current| self.live(current)) {

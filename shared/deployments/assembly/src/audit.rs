@@ -10,6 +10,7 @@ use keyway_audit::{
 };
 use keyway_domain::audit::{AuditReading, DeedLog, LogFollowing};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_domain::service::Service;
 use keyway_http::Site;
 use keyway_metrics::{AuditFigures, Metrics};
 use tokio::sync::oneshot;
@@ -159,6 +160,13 @@ impl Audit {
         let journal = Arc::clone(&logs.journal);
         let following = Following::new(journal, table, clock, logs.errors.clone());
         Some(Arc::new(following))
+    }
+
+    /// Has whoever asks how the service does hear when the log cannot be written.
+    pub fn checked_by(&self, service: &Service) {
+        if let Some(logs) = &self.0 {
+            service.check_also(Arc::clone(&logs.journal) as _);
+        }
     }
 
     /// What is told of what is done without a request.

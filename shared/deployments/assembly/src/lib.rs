@@ -28,7 +28,7 @@ use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
-use keyway_domain::service::{Service, ServiceControl, ServiceState};
+use keyway_domain::service::{HealthCheck, Service, ServiceControl, ServiceState, WatchedTable};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
@@ -215,6 +215,14 @@ impl Writing {
         self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
         self.count_rest(metrics);
         self
+    }
+
+    /// The same ports, and what knows whether the table's last write failed.
+    #[must_use]
+    pub fn watched(mut self) -> (Self, Arc<dyn HealthCheck>) {
+        let watched = Arc::new(WatchedTable::new(self.table));
+        self.table = Arc::clone(&watched) as _;
+        (self, watched)
     }
 
     /// The same ports without the privilege to write.

@@ -220,8 +220,11 @@ impl Function {
             Some(&self.metrics),
         )?;
         self.keyring.get_or_init(|| Arc::clone(&keyring));
+        let (ports, table_health) = ports.watched();
         let server = ports.reading().server(&arguments.settings, self.proof()?);
         server.measured_by(&self.metrics);
+        server.service.check_also(table_health);
+        self.audit()?.checked_by(&server.service);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
         if arguments.start
@@ -367,7 +370,8 @@ impl Function {
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
             self.audit()?.deeds(),
-        ))
+        )
+        .remembering_in_table())
     }
 
     /// What the mount answers; more can be mounted beside it. Every request is audited.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use keyway_domain::access::Caller;
 use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::Call;
 use serde::Serialize;
@@ -133,6 +135,20 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 /// How many ciphertexts one request may have.
 const MAX_BULK: usize = 1000;
 
+async fn decrypt_one(
+    on: &OnDataKeys,
+    caller: &Caller,
+    key: KeyId,
+    item: Body,
+) -> Result<SecretBytes, Refusal> {
+    let context = context(item.context)?;
+    let opened = on
+        .data_keys
+        .decrypt_under(caller, key, item.ciphertext.as_slice(), &context)
+        .await?;
+    Ok(opened.plaintext)
+}
+
 /// All of them or none.
 pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
     let key = names::key(call.params.get("name"))?;
@@ -142,19 +158,16 @@ pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer
         return Err(Refusal::bad("too many ciphertexts"));
     }
     let mut opened = Vec::with_capacity(items.len());
+    let asking = call.caller.caller()?;
     for Object(item) in items {
-        let context = context(item.context)?;
-        let plaintext = on
-            .data_keys
-            .decrypt_under(
-                call.caller.caller()?,
-                key.clone(),
-                item.ciphertext.as_slice(),
-                &context,
-            )
-            .await?
-            .plaintext;
-        opened.push(Decrypted::from(&plaintext));
+        let caller = asking.for_item();
+        match decrypt_one(&on, &caller, key.clone(), item).await {
+            Ok(plaintext) => opened.push(Decrypted::from(&plaintext)),
+            Err(refusal) => {
+                caller.trail().refused(refusal.class());
+                return Err(refusal);
+            }
+        }
     }
     wire::ok(&opened)
 }

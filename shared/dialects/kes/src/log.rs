@@ -53,6 +53,10 @@ const UNTOLD: [&str; 3] = ["/v1/log/", "/v1/metrics", "/v1/ready"];
 fn told(line: &str) -> Option<String> {
     let event: Event<'_> = serde_json::from_str(line).ok()?;
     let (path, code) = (event.path.as_deref()?, event.status?);
+    // KES tells of a call once.
+    if event.goes_on() {
+        return None;
+    }
     if event.dialect == Kes::WORD && UNTOLD.iter().any(|untold| path.starts_with(untold)) {
         return None;
     }

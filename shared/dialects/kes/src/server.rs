@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
-use keyway_domain::KmsError;
 use keyway_domain::machine::COMMIT;
+use keyway_domain::service::Degraded;
+use keyway_domain::{Fault, KmsError};
 use keyway_http::Call;
 use serde::Serialize;
 
@@ -31,9 +32,14 @@ pub(crate) async fn version(_: Arc<OnServer>, call: Call<Kes>) -> Answer {
     Ok(without_body_for_head(&call, answer))
 }
 
-/// Asks the table itself: what is cached says nothing of now.
+/// Asks the table itself: what is cached says nothing of now. A process that would refuse mutations and data keys is not
+/// ready for them.
 pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
     on.service.probe().await.map_err(Refusal::unreachable)?;
+    if let Some(reason) = on.service.degraded().await.first() {
+        let fault = Fault::plain(reason.text());
+        return Err(Refusal::unreachable(KmsError::Unavailable(fault)));
+    }
     Ok(wire::empty())
 }
 
@@ -60,6 +66,9 @@ struct Status {
     keystore_unreachable: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     keystore_unavailable: bool,
+    /// Why, where that is not the store itself. KES has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[expect(
@@ -75,7 +84,8 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
     let probed = on.service.probe().await;
     let now = on.clock.monotonic();
     let machine = on.machine.facts();
-    let unreachable = probed.is_err();
+    let degraded = on.service.degraded().await;
+    let unreachable = probed.is_err() || !degraded.is_empty();
     let answer = wire::ok(&Status {
         version: VERSION,
         os: machine.os,
@@ -92,6 +102,7 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
         },
         keystore_unreachable: unreachable,
         keystore_unavailable: unreachable,
+        error: Degraded::texts(&degraded),
     })?;
     Ok(without_body_for_head(&call, answer))
 }

@@ -11,10 +11,13 @@ use serde::Serialize;
 use crate::wire::{self, Answer};
 use crate::{Minio, Refusal, route};
 
+/// The path of the route that tries a key out.
+pub(crate) const STATUS: &str = "/key/status";
+
 pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
     vec![route(
         Method::GET,
-        "/key/status",
+        STATUS,
         Action::DescribeKey,
         data_keys,
         status,
@@ -36,7 +39,11 @@ pub(crate) struct KeyStatus<'a> {
 async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> Answer {
     let key_id = wire::key_id(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
-    let text = |error| Refusal::from(error).into_text(&call.request_id);
+    let text = |error| {
+        let refusal = Refusal::from(error);
+        call.caller.trail().refused(refusal.class());
+        refusal.into_text(&call.request_id)
+    };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
         Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),

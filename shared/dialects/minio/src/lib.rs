@@ -63,14 +63,14 @@ impl Dialect for Minio {
 
     fn operation(route: &Route<Self>, _: &str) -> Operation {
         let operation = operation(route.action);
-        // What asks for the service's state needs the permission to change it.
-        if route.method == Method::GET {
-            return Operation {
-                class: Class::Read,
-                ..operation
-            };
-        }
-        operation
+        let class = match route.path {
+            // It makes a data key and opens it again.
+            datakey::STATUS => Class::DataKey,
+            // What asks for the service's state needs the permission to change it.
+            _ if route.method == Method::GET => Class::Read,
+            _ => operation.class,
+        };
+        Operation { class, ..operation }
     }
 
     fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {

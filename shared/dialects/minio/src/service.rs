@@ -10,7 +10,7 @@ use keyway_domain::KmsError;
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
-use keyway_domain::service::{BackendType, Configured, ServiceControl, ServiceState};
+use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
 use keyway_http::{Call, Request, Route};
 use serde::Serialize;
 
@@ -47,6 +47,9 @@ pub(crate) struct StatusAnswer<'a> {
     default_key_id: &'a str,
     endpoints: BTreeMap<String, &'static str>,
     state: State,
+    /// Why keys cannot be used, where they cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// The names are those of Go's fields. Durations are nanoseconds.
@@ -77,8 +80,8 @@ impl State {
         Self {
             version: VERSION,
             key_store_latency: nanoseconds(configured.latency),
-            key_store_reachable: configured.healthy,
-            keystore_available: configured.healthy,
+            key_store_reachable: configured.has_backend(),
+            keystore_available: configured.is_healthy(),
             os: machine.os,
             arch: machine.architecture,
             up_time: nanoseconds(machine.up),
@@ -106,6 +109,7 @@ async fn status(facing: Arc<Facing>, call: Call<Minio>) -> Answer {
         default_key_id: default_key_id.map_or("", KeyId::as_str),
         endpoints: endpoints(&call.request, &configured),
         state: State::of(&configured, &facing.machine.facts()),
+        error: Degraded::texts(&configured.degraded),
     })
 }
 
@@ -124,12 +128,12 @@ fn endpoints(request: &Request, configured: &Configured) -> BTreeMap<String, &'s
         } else {
             "http"
         };
-        let serves = config.state == ServiceState::Running && configured.healthy;
+        let serves = config.state == ServiceState::Running && configured.is_healthy();
         endpoints.insert(format!("{scheme}://{host}"), state(serves));
     }
     if let (BackendType::Vault, Some(vault)) = (config.backend_type, &config.vault) {
         let address = vault.settings.address.as_str().to_owned();
-        endpoints.insert(address, state(configured.healthy));
+        endpoints.insert(address, state(configured.has_backend()));
     }
     endpoints
 }

@@ -256,9 +256,11 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             }
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
-                outcomes.push(match rewrap_one(&data_keys, &call.caller, item).await {
+                let caller = call.caller.for_item();
+                outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
+                        caller.trail().refused(refusal.class());
                         let (code, message) = refusal.into_item(&call.request_id);
                         RewrapOutcome::Refused { code, message }
                     }

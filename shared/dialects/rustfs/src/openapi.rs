@@ -221,7 +221,12 @@ fn refusal(status: u16, first: bool) -> Answer {
         503 => (
             ["Unavailable", "UnavailableFirst"],
             "The service is not configured or not running, or a backend cannot be reached.",
-            &["ServiceNotConfigured", "ServiceNotRunning", "BackendError"],
+            &[
+                "ServiceNotConfigured",
+                "ServiceNotRunning",
+                "BackendError",
+                "AuditUnavailable",
+            ],
         ),
         _ => (
             ["Failed", "FailedFirst"],

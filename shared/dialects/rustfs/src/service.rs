@@ -11,8 +11,8 @@ use keyway_domain::SecretBytes;
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
 use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Configured, NewAuth, ServiceConfig, ServiceControl,
-    ServiceState, Started,
+    BackendType, Change, ConfigChanges, Configured, Degraded, NewAuth, ServiceConfig,
+    ServiceControl, ServiceState, Started,
 };
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
@@ -519,6 +519,11 @@ struct StatusAnswer<'a> {
     backend_type: Option<&'static str>,
     backend_status: Option<&'static str>,
     healthy: Option<bool>,
+    /// Why it is not healthy: words, and the same in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    degraded: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     cache_enabled: Option<bool>,
     cache_stats: Option<CacheOut>,
     default_key_id: Option<&'a str>,
@@ -544,6 +549,8 @@ struct FirstStatus<'a> {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct FirstStatusAnswer<'a> {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     #[serde(flatten)]
     first: FirstStatus<'a>,
 }
@@ -706,12 +713,13 @@ async fn status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     wire::ok(&FirstStatusAnswer {
         status: match configured {
             None => "not_configured",
-            Some(configured) => match (configured.config.state, configured.healthy) {
+            Some(configured) => match (configured.config.state, configured.is_healthy()) {
                 (ServiceState::Configured, _) => "stopped",
                 (ServiceState::Running, true) => "connected",
                 (ServiceState::Running, false) => "disconnected",
             },
         },
+        error: configured.and_then(|configured| Degraded::texts(&configured.degraded)),
         first: configured.map(FirstStatus::of).unwrap_or_default(),
     })
 }
@@ -728,18 +736,25 @@ async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Ans
     };
     let Configured {
         config,
-        healthy,
+        degraded,
         cache,
         ..
     } = configured;
+    let healthy = configured.is_healthy();
     wire::ok(&StatusAnswer {
         status: match (config.state, healthy) {
             (ServiceState::Running, false) => "Error",
             (other, _) => state(other),
         },
         backend_type: Some(backend(config.backend_type)),
-        backend_status: Some(if *healthy { "healthy" } else { "unhealthy" }),
-        healthy: Some(*healthy),
+        backend_status: Some(if configured.has_backend() {
+            "healthy"
+        } else {
+            "unhealthy"
+        }),
+        healthy: Some(healthy),
+        degraded: degraded.iter().map(|reason| reason.as_str()).collect(),
+        error: Degraded::texts(degraded),
         cache_enabled: Some(config.cache.enabled),
         cache_stats: config.cache.enabled.then_some(CacheOut {
             hit_count: cache.hits,

@@ -34,7 +34,11 @@ impl BucketOperations {
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Bucket>, KmsError> {
         let action = Action::ListAllMyBuckets;
         caller.may_ever(action)?;
-        let mut buckets = match self.buckets.list().await {
+        let mut buckets = match self
+            .buckets
+            .list_within(&caller.may_be_permitted(action))
+            .await
+        {
             Ok(buckets) => buckets,
             Err(BucketError::Store(error)) => return Err(error.into()),
             Err(BucketError::NoSuchBucket | BucketError::Exists) => Vec::new(),

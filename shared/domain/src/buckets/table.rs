@@ -15,6 +15,7 @@ use crate::ports::{
     BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
     TableReader, TableWriter,
 };
+use crate::ranges::{NameRange, RangedReader};
 use crate::revision;
 
 /// The record of one bucket's name. Whichever way the buckets of a deployment are held, its other half stays as it is.
@@ -50,20 +51,24 @@ const PAGE: usize = 1000;
 
 /// Every record of a bucket's name, with the name.
 async fn all(table: &dyn TableReader) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
+    within(table, &NameRange::all()).await
+}
+
+/// Those whose names are in the ranges, which are in order.
+async fn within(
+    table: &dyn TableReader,
+    ranges: &[NameRange],
+) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
     let mut found = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = table.page(Kind::Bucket, "", after.as_deref(), PAGE).await?;
-        for record in &page.records {
+    let mut reader = RangedReader::new(table, Kind::Bucket, ranges.to_vec(), "", None);
+    while let Some(records) = reader.page(PAGE).await? {
+        for record in &records {
             let name = BucketName::parse(&record.id)
                 .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
             found.push((name, encoding::decode(&record.value)?));
         }
-        after = page.records.into_iter().next_back().map(|record| record.id);
-        if !page.more {
-            return Ok(found);
-        }
     }
+    Ok(found)
 }
 
 /// The buckets whose default encryption uses the key.
@@ -197,8 +202,12 @@ impl TableBuckets {
 #[async_trait]
 impl Buckets for TableBuckets {
     async fn list(&self) -> Result<Vec<Bucket>, BucketError> {
-        let all = all(self.records.table.as_ref()).await;
-        let all = all.map_err(|error| match error {
+        self.list_within(&NameRange::all()).await
+    }
+
+    async fn list_within(&self, ranges: &[NameRange]) -> Result<Vec<Bucket>, BucketError> {
+        let found = within(self.records.table.as_ref(), ranges).await;
+        let found = found.map_err(|error| match error {
             KmsError::Throttled => StoreError::Throttled,
             error => failed("list buckets", &error),
         })?;
@@ -208,7 +217,7 @@ impl Buckets for TableBuckets {
                 created_at: held.created_at,
             })
         };
-        Ok(all.into_iter().filter_map(bucket).collect())
+        Ok(found.into_iter().filter_map(bucket).collect())
     }
 
     async fn create(&self, name: &BucketName) -> Result<(), BucketError> {

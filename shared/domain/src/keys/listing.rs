@@ -10,6 +10,7 @@ use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
 use crate::ports::{Kind, Record};
+use crate::ranges::RangedReader;
 use crate::service::ServiceConfig;
 
 /// Which keys to list.
@@ -45,7 +46,7 @@ impl Keys {
         caller.may_ever(Action::ListKeys)?;
         let config = self.service.running().await?;
         let limit = query.limit.clamp(1, 1000);
-        let mut after = query
+        let after = query
             .marker
             .as_deref()
             .map(|marker| read_marker(&config, marker))
@@ -54,28 +55,30 @@ impl Keys {
             query.prefix.as_deref(),
             query.pattern.as_deref().map(glob::literal_prefix),
         );
+        let mut keys: Vec<MasterKey> = Vec::new();
         let Some(prefix) = prefix else {
             return Ok(KeyPage {
-                keys: Vec::new(),
+                keys,
                 next_marker: None,
             });
         };
-        let mut keys: Vec<MasterKey> = Vec::new();
-        loop {
-            // One more than is wanted tells whether the page is the last.
-            let page = self
-                .table
-                .page(Kind::Key, prefix, after.as_deref(), (limit + 1).min(1000))
-                .await?;
-            for record in &page.records {
-                let key = decode(record)?;
+        let mut reader = self.listed(caller, prefix, after);
+        // One more than is wanted tells whether the page is the last.
+        while let Some(records) = reader.page((limit + 1).min(PAGE)).await? {
+            for record in &records {
                 let wanted = query
                     .pattern
                     .as_deref()
-                    .is_none_or(|pattern| glob::matches(pattern, &record.id))
-                    && query.status.is_none_or(|status| status == key.state.into())
-                    && caller.may(Action::ListKeys, &key.id).is_ok();
-                if !wanted {
+                    .is_none_or(|pattern| glob::matches(pattern, &record.id));
+                // What the caller may not see is not even decoded.
+                if !wanted || !may_list(caller, &record.id) {
+                    continue;
+                }
+                let key = decode(record)?;
+                if query
+                    .status
+                    .is_some_and(|status| status != key.state.into())
+                {
                     continue;
                 }
                 if keys.len() == limit {
@@ -87,15 +90,22 @@ impl Keys {
                 }
                 keys.push(key);
             }
-            if !page.more {
-                return Ok(KeyPage {
-                    keys,
-                    next_marker: None,
-                });
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
         }
+        Ok(KeyPage {
+            keys,
+            next_marker: None,
+        })
     }
+
+    /// Reads the keys that begin with `prefix` and sort after `after`, of those that the caller may be permitted to list.
+    fn listed(&self, caller: &Caller, prefix: &str, after: Option<String>) -> RangedReader<'_> {
+        let ranges = caller.may_be_permitted(Action::ListKeys);
+        RangedReader::new(self.table.as_ref(), Kind::Key, ranges, prefix, after)
+    }
+}
+
+fn may_list(caller: &Caller, id: &str) -> bool {
+    KeyId::parse("key_id", id).is_ok_and(|id| caller.may(Action::ListKeys, &id).is_ok())
 }
 
 /// A page of the ids of keys, in byte order.
@@ -124,18 +134,10 @@ impl Keys {
         caller.may_ever(Action::ListKeys)?;
         self.service.running().await?;
         let mut ids: Vec<String> = Vec::new();
-        let mut after = after.map(str::to_owned);
-        loop {
-            let page = self
-                .table
-                .page(Kind::Key, prefix, after.as_deref(), PAGE)
-                .await?;
-            after = page.records.last().map(|record| record.id.clone());
-            for Record { id, .. } in page.records {
-                let listed = wanted(&id)
-                    && KeyId::parse("key_id", &id)
-                        .is_ok_and(|id| caller.may(Action::ListKeys, &id).is_ok());
-                if !listed {
+        let mut reader = self.listed(caller, prefix, after.map(str::to_owned));
+        while let Some(records) = reader.page(PAGE).await? {
+            for Record { id, .. } in records {
+                if !wanted(&id) || !may_list(caller, &id) {
                     continue;
                 }
                 if ids.len() == limit {
@@ -143,10 +145,8 @@ impl Keys {
                 }
                 ids.push(id);
             }
-            if !page.more {
-                return Ok(IdPage { ids, more: false });
-            }
         }
+        Ok(IdPage { ids, more: false })
     }
 }
 

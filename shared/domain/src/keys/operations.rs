@@ -272,6 +272,7 @@ impl Keys {
             key.state = KeyState::PendingDeletion {
                 at,
                 was_enabled: key.state == KeyState::Enabled,
+                found_due: None,
             };
             Ok(())
         })
@@ -332,6 +333,7 @@ impl Keys {
             claimed.state = KeyState::PendingDeletion {
                 at: self.now()?,
                 was_enabled: key.state == KeyState::Enabled,
+                found_due: None,
             };
             let claim = self.record(&claimed)?;
             let result = match self.table.replace(&claim, seen).await {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ServiceConfig, ServiceControl};
+use super::{Degraded, ServiceConfig, ServiceControl};
 use crate::access::Caller;
 use crate::cache::CacheStats;
 use crate::error::KmsError;
@@ -23,14 +23,26 @@ pub struct Status {
 pub struct Configured {
     /// Its configuration.
     pub config: ServiceConfig,
-    /// Whether its backend works at this moment.
-    pub healthy: bool,
+    /// Why it cannot do what it should at this moment; nothing where it can.
+    pub degraded: Vec<Degraded>,
     /// How long it took to find that out.
     pub latency: Duration,
     /// How many keys there are.
     pub key_count: u64,
     /// What the cache of this process did.
     pub cache: CacheStats,
+}
+
+impl Configured {
+    /// Whether it can do what it should at this moment.
+    pub fn is_healthy(&self) -> bool {
+        self.degraded.is_empty()
+    }
+
+    /// Whether its backend works at this moment.
+    pub fn has_backend(&self) -> bool {
+        !self.degraded.contains(&Degraded::Backend)
+    }
 }
 
 impl ServiceControl {
@@ -49,20 +61,22 @@ impl ServiceControl {
         };
         let clock = &self.service.clock;
         let begun = clock.monotonic();
-        let healthy = match self.wrappers.check(&config).await {
-            Ok(()) => true,
+        let mut degraded = Vec::new();
+        match self.wrappers.check(&config).await {
+            Ok(()) => {}
             Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
                 fault.log(request_id);
-                false
+                degraded.push(Degraded::Backend);
             }
             Err(error) => return Err(error),
-        };
+        }
         let latency = clock.monotonic().saturating_sub(begun);
+        degraded.extend(self.service.degraded().await);
         let key_count = self.table.count(Kind::Key, "").await?;
         Ok(Status {
             configured: Some(Configured {
                 config,
-                healthy,
+                degraded,
                 latency,
                 key_count,
                 cache: self.reader.stats(),

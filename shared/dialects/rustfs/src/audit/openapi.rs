@@ -36,6 +36,21 @@ fn events() -> Schema {
     let number = || json!({"type": "integer", "minimum": 0});
     let hash = || json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
     let counts = json!({"type": "object", "additionalProperties": number()});
+    let key = || {
+        json!({
+            "key_id": text(), "key_version": number(),
+            "source_key_id": text(), "source_key_version": number(),
+            "context": {"type": "array", "items": text(), "description": "The names of the encryption context."},
+            "context_values": {"type": "object", "additionalProperties": text()},
+            "context_bytes": number(),
+            "error": text(),
+        })
+    };
+    let items = json!({
+        "type": "array",
+        "description": "Of a request that asks for several things, each of them, or those from `first_item` on.",
+        "items": {"type": "object", "additionalProperties": false, "properties": key()},
+    });
     let event = json!({
         "type": "object",
         "description": "A request and what came of it, or something that the log says of itself. The `hash` is over the event \
@@ -55,6 +70,7 @@ fn events() -> Schema {
             "context": {"type": "array", "items": text(), "description": "The names of the encryption context."},
             "context_values": {"type": "object", "additionalProperties": text()},
             "context_bytes": number(),
+            "items": items, "first_item": number(), "item_count": number(),
             "address": text(), "status": number(), "duration_us": number(), "error": text(),
             "counts": counts,
             "hash": hash(),

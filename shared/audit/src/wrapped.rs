@@ -1,0 +1,219 @@
+//! Events inside of what log drivers and collectors make of lines: prefixes, JSON around them, and long lines cut in parts.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// What stands before an event is no longer, in bytes.
+const LONGEST_PREFIX: usize = 512;
+/// Lines are put together again up to this length, in bytes.
+const LONGEST_LINE: usize = 8 << 20;
+/// Wrappings inside of one another, such as Kubernetes' around a collector's.
+const MOST_WRAPPINGS: usize = 4;
+/// What the events of this log begin with.
+const BEGIN: &str = "{\"audit\":";
+/// Fields in which collectors keep a line.
+const LINE_FIELDS: [&str; 6] = ["message", "@message", "textPayload", "line", "body", "msg"];
+/// Fields in which collectors keep what a line was parsed to.
+const OBJECT_FIELDS: [&str; 3] = ["jsonPayload", "log", "log_processed"];
+
+/// Finds events in a log, line by line.
+#[derive(Default)]
+pub(crate) struct Unwrapping {
+    /// The beginnings of lines that were cut, by the stream that they are of.
+    parts: BTreeMap<String, String>,
+    /// An object that is written over several lines, as `jq` does.
+    spread: Option<String>,
+}
+
+impl Unwrapping {
+    /// Gives the events that end with this line to `each`: as JSON, or as what is left of it.
+    pub(crate) fn line(&mut self, line: &str, each: &mut dyn FnMut(&str)) {
+        let line = line.trim_end_matches(['\r', '\n']);
+        if let Some(spread) = &mut self.spread {
+            spread.push_str(line);
+            spread.push('\n');
+            if line == "}" || spread.len() > LONGEST_LINE {
+                let whole = std::mem::take(spread);
+                self.spread = None;
+                self.text(&whole, 0, each);
+            }
+            return;
+        }
+        if line == "{" {
+            self.spread = Some("{\n".to_owned());
+            return;
+        }
+        self.text(line.trim_start_matches('\u{feff}'), 0, each);
+    }
+
+    /// Gives what is left of events that do not end.
+    pub(crate) fn finish(&mut self, each: &mut dyn FnMut(&str)) {
+        let parts = std::mem::take(&mut self.parts);
+        let rest = parts.into_values().chain(self.spread.take());
+        for part in rest.filter(|part| is_of_event(part)) {
+            each(&part);
+        }
+    }
+
+    fn text(&mut self, text: &str, depth: usize, each: &mut dyn FnMut(&str)) {
+        if text.starts_with(BEGIN) {
+            each(text);
+            return;
+        }
+        if depth > MOST_WRAPPINGS {
+            return;
+        }
+        if let Some(cri) = Cri::parse(text) {
+            if let Some(whole) = self.joined(cri.stream, cri.text, cri.is_whole) {
+                self.text(&whole, depth + 1, each);
+            }
+            return;
+        }
+        let Some(begin) = text.find('{') else {
+            return;
+        };
+        let (prefix, rest) = text.split_at(begin);
+        // What the ordinary log says of a request is no prefix.
+        if prefix.len() > LONGEST_PREFIX || prefix.contains(['"', '=']) {
+            return;
+        }
+        let rest = rest.trim_end().trim_end_matches("\u{1b}[0m");
+        if rest.starts_with(BEGIN) {
+            each(rest);
+            return;
+        }
+        match serde_json::from_str::<Map<String, Value>>(rest) {
+            Ok(object) => self.object(object, rest, depth, each),
+            Err(_) => match rest.find(BEGIN) {
+                Some(begin) => each(rest.get(begin..).unwrap_or_default()),
+                None if is_of_event(rest) => each(rest),
+                None => {}
+            },
+        }
+    }
+
+    fn object(
+        &mut self,
+        mut object: Map<String, Value>,
+        text: &str,
+        depth: usize,
+        each: &mut dyn FnMut(&str),
+    ) {
+        if is_event(&object) {
+            each(text);
+            return;
+        }
+        // Docker's json-file, and collectors that have its shape.
+        if let Some(Value::String(log)) = object.get("log") {
+            let stream = object.get("stream").and_then(Value::as_str);
+            let stream = format!("log/{}", stream.unwrap_or_default());
+            if let Some(whole) = self.joined(&stream, log, log.ends_with('\n')) {
+                self.text(whole.trim_end(), depth + 1, each);
+            }
+            return;
+        }
+        // The journal's JSON: text that it takes for binary is an array of bytes.
+        if let Some(message) = object.get("MESSAGE").and_then(of_journal) {
+            let of = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
+            let stream = format!("journal/{}/{}", of("_STREAM_ID"), of("_PID"));
+            let is_whole = of("_LINE_BREAK") != "line-max";
+            if let Some(whole) = self.joined(&stream, &message, is_whole) {
+                self.text(&whole, depth + 1, each);
+            }
+            return;
+        }
+        for field in OBJECT_FIELDS {
+            if let Some(Value::Object(inner)) = object.get(field)
+                && is_event(inner)
+                && let Ok(text) = serde_json::to_string(inner)
+            {
+                each(&text);
+                return;
+            }
+        }
+        for field in LINE_FIELDS {
+            if let Some(Value::String(line)) = object.remove(field)
+                && line.contains('{')
+            {
+                self.text(&line, depth + 1, each);
+                return;
+            }
+        }
+    }
+
+    /// The text with what was cut off before it; nothing while more is to come. Some collectors leave the end of a line
+    /// out: then it is whole when its JSON is.
+    fn joined(&mut self, stream: &str, text: &str, is_whole: bool) -> Option<String> {
+        let before = self.parts.remove(stream);
+        let is_json = |text: &str| {
+            text.find('{')
+                .and_then(|begin| text.get(begin..))
+                .is_some_and(|json| serde_json::from_str::<Value>(json).is_ok())
+        };
+        if is_whole {
+            return Some(before.unwrap_or_default() + text);
+        }
+        if is_json(text) {
+            return Some(text.to_owned());
+        }
+        let whole = before.unwrap_or_default() + text;
+        if is_json(&whole) {
+            return Some(whole);
+        }
+        if whole.contains('{') && whole.len() <= LONGEST_LINE {
+            self.parts.insert(stream.to_owned(), whole);
+        }
+        None
+    }
+}
+
+/// A line of the container runtime interface: `TIME STREAM F|P TEXT`, where `P` is a part of a line and not its last.
+struct Cri<'a> {
+    stream: &'a str,
+    is_whole: bool,
+    text: &'a str,
+}
+
+impl<'a> Cri<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (time, rest) = line.split_once(' ')?;
+        let (stream, rest) = rest.split_once(' ')?;
+        let (tags, text) = rest.split_once(' ')?;
+        let tag = tags.split(':').next()?;
+        let is_cri = time.starts_with(|first: char| first.is_ascii_digit())
+            && time.contains('T')
+            && matches!(stream, "stdout" | "stderr")
+            && matches!(tag, "F" | "P");
+        is_cri.then_some(Self {
+            stream,
+            is_whole: tag == "F",
+            text,
+        })
+    }
+}
+
+fn of_journal(message: &Value) -> Option<String> {
+    match message {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(bytes) => {
+            let bytes: Option<Vec<u8>> = bytes
+                .iter()
+                .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+                .collect();
+            Some(String::from_utf8_lossy(&bytes?).into_owned())
+        }
+        _ => None,
+    }
+}
+
+fn is_event(object: &Map<String, Value>) -> bool {
+    ["audit", "writer", "seq"]
+        .iter()
+        .all(|field| object.contains_key(*field))
+}
+
+/// Whether the text is what is left of an event.
+fn is_of_event(text: &str) -> bool {
+    text.contains("\"audit\":") && text.contains("\"writer\":")
+}

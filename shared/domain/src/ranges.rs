@@ -1,0 +1,187 @@
+//! Which names a caller may see, so that a listing reads these and no others: what is read takes time, and time tells.
+
+use crate::ports::{Consistency, Kind, Record, StoreError, TableReader};
+
+/// Some names of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameRange {
+    /// This one.
+    One(String),
+    /// All that begin so.
+    Beginning(String),
+}
+
+impl NameRange {
+    /// Every name.
+    pub(crate) fn all() -> Vec<Self> {
+        vec![Self::Beginning(String::new())]
+    }
+
+    fn start(&self) -> &str {
+        match self {
+            Self::One(name) | Self::Beginning(name) => name,
+        }
+    }
+
+    /// Whether the name is in the range.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Beginning(beginning) => name.starts_with(beginning),
+        }
+    }
+
+    /// The names of the range that begin so; `None` when there can be none.
+    fn narrowed(self, prefix: &str) -> Option<Self> {
+        match self {
+            Self::Beginning(beginning) if prefix.starts_with(&beginning) => {
+                Some(Self::Beginning(prefix.to_owned()))
+            }
+            range => range.start().starts_with(prefix).then_some(range),
+        }
+    }
+
+    /// Whether all of its names sort before `name`, or are it.
+    fn is_before(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one.as_str() <= name,
+            Self::Beginning(beginning) => {
+                beginning.as_str() <= name && !name.starts_with(beginning)
+            }
+        }
+    }
+}
+
+/// The ranges in the order of their names, none of which is in another.
+pub(crate) fn in_order(mut ranges: Vec<NameRange>) -> Vec<NameRange> {
+    // Of two that start alike, a beginning has the other in it.
+    ranges.sort_by(|a, b| {
+        let is_one = |range: &NameRange| matches!(range, NameRange::One(_));
+        (a.start(), is_one(a)).cmp(&(b.start(), is_one(b)))
+    });
+    let mut kept: Vec<NameRange> = Vec::new();
+    for range in ranges {
+        if !kept.last().is_some_and(|last| last.has(range.start())) {
+            kept.push(range);
+        }
+    }
+    kept
+}
+
+/// Reads the records whose names are in some ranges, page by page in the order of their names.
+pub(crate) struct RangedReader<'a> {
+    table: &'a dyn TableReader,
+    kind: Kind,
+    /// The last comes first.
+    ranges: Vec<NameRange>,
+    after: Option<String>,
+}
+
+impl<'a> RangedReader<'a> {
+    /// Those of the ranges, which are [in order](in_order), that begin with `prefix` and sort after `after`.
+    pub(crate) fn new(
+        table: &'a dyn TableReader,
+        kind: Kind,
+        ranges: Vec<NameRange>,
+        prefix: &str,
+        after: Option<String>,
+    ) -> Self {
+        let mut ranges: Vec<NameRange> = (ranges.into_iter())
+            .filter_map(|range| range.narrowed(prefix))
+            .filter(|range| !after.as_ref().is_some_and(|after| range.is_before(after)))
+            .collect();
+        ranges.reverse();
+        Self {
+            table,
+            kind,
+            ranges,
+            after,
+        }
+    }
+
+    /// Up to `limit` (1 to 1000) records, of one range; `None` when there are no more ranges.
+    pub(crate) async fn page(&mut self, limit: usize) -> Result<Option<Vec<Record>>, StoreError> {
+        let Some(range) = self.ranges.last() else {
+            return Ok(None);
+        };
+        let (records, more) = match range {
+            NameRange::One(name) => {
+                let found = self.table.get(self.kind, name, Consistency::Strong).await?;
+                (found.into_iter().collect(), false)
+            }
+            NameRange::Beginning(beginning) => {
+                let after = self.after.as_deref();
+                let page = self.table.page(self.kind, beginning, after, limit).await?;
+                (page.records, page.more)
+            }
+        };
+        if more {
+            self.after = records.last().map(|record| record.id.clone());
+        } else {
+            self.ranges.pop();
+            self.after = None;
+        }
+        Ok(Some(records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str) -> NameRange {
+        NameRange::One(name.to_owned())
+    }
+
+    fn beginning(name: &str) -> NameRange {
+        NameRange::Beginning(name.to_owned())
+    }
+
+    #[test]
+    fn ranges_within_others_are_left_out() {
+        let ranges = vec![
+            one("b"),
+            beginning("app-"),
+            one("app-x"),
+            one("app"),
+            beginning("app-old-"),
+            beginning("b"),
+            one("app"),
+        ];
+        assert_eq!(
+            in_order(ranges),
+            [one("app"), beginning("app-"), beginning("b")]
+        );
+        assert_eq!(in_order(vec![one("z"), beginning("")]), [beginning("")]);
+    }
+
+    #[test]
+    fn a_range_is_narrowed_to_what_begins_so() {
+        for (range, prefix, expected) in [
+            (beginning("app-"), "", Some(beginning("app-"))),
+            (beginning("app-"), "app", Some(beginning("app-"))),
+            (beginning("app-"), "app-x", Some(beginning("app-x"))),
+            (beginning("app-"), "b", None),
+            (one("app"), "ap", Some(one("app"))),
+            (one("app"), "app-", None),
+        ] {
+            assert_eq!(range.narrowed(prefix), expected, "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_before_a_name_when_none_of_its_names_sorts_after_it() {
+        for (range, name, expected) in [
+            (one("b"), "a", false),
+            (one("b"), "b", true),
+            (one("b"), "ba", true),
+            (beginning("b"), "a", false),
+            (beginning("b"), "b", false),
+            (beginning("b"), "bz", false),
+            (beginning("b"), "c", true),
+            (beginning(""), "z", false),
+        ] {
+            assert_eq!(range.is_before(name), expected, "{range:?} {name}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Why the service refuses what it should do, although it runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+
+use super::Service;
+use crate::ports::{
+    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+};
+
+/// Why mutations or data keys are refused, or fail, although the service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Degraded {
+    /// The backend that wraps master keys does not work.
+    Backend,
+    /// The audit log cannot be written to standard output.
+    AuditOutput,
+    /// The audit log cannot be written to the table.
+    AuditTable,
+    /// The table's last write failed.
+    TableWrite,
+}
+
+impl Degraded {
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::AuditOutput => "audit_output",
+            Self::AuditTable => "audit_table",
+            Self::TableWrite => "table_write",
+        }
+    }
+
+    /// It in a sentence, for whoever operates the service.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Backend => "the backend does not work",
+            Self::AuditOutput => {
+                "the audit log cannot be written to standard output, so mutations and data keys are refused"
+            }
+            Self::AuditTable => {
+                "the audit log cannot be written to the table, so mutations and data keys are refused"
+            }
+            Self::TableWrite => {
+                "the last write to the table failed, so mutations fail; its disk may be full"
+            }
+        }
+    }
+
+    /// Several in one text; `None` for none.
+    pub fn texts(reasons: &[Self]) -> Option<String> {
+        let texts: Vec<&str> = reasons.iter().map(|reason| reason.text()).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+}
+
+/// Knows of a part of the process whether it works.
+#[async_trait]
+pub trait HealthCheck: Send + Sync {
+    /// What does not work. Something that has failed may be tried again for this; what works is left alone.
+    async fn degraded(&self) -> Vec<Degraded>;
+}
+
+impl Service {
+    /// Has this be asked too by whoever asks how the service does.
+    pub fn check_also(&self, check: Arc<dyn HealthCheck>) {
+        let mut checks = self.checks.write().unwrap_or_else(PoisonError::into_inner);
+        checks.push(check);
+    }
+
+    /// What does not work at this moment, as far as this process knows: each reason once, in their order. The backend is
+    /// not asked.
+    pub async fn degraded(&self) -> Vec<Degraded> {
+        let checks = {
+            let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner);
+            checks.clone()
+        };
+        let mut reasons = Vec::new();
+        for check in checks {
+            reasons.extend(check.degraded().await);
+        }
+        reasons.sort_unstable();
+        reasons.dedup();
+        reasons
+    }
+}
+
+/// A table that knows whether its last write failed. One that another writer won, or that was throttled, says nothing.
+pub struct WatchedTable {
+    table: Arc<dyn TableWriter>,
+    failed: AtomicBool,
+}
+
+impl WatchedTable {
+    /// This table.
+    pub fn new(table: Arc<dyn TableWriter>) -> Self {
+        Self {
+            table,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, written: Result<(), StoreError>) -> Result<(), StoreError> {
+        match &written {
+            Ok(()) => self.failed.store(false, Ordering::Relaxed),
+            Err(StoreError::Failed { .. }) => self.failed.store(true, Ordering::Relaxed),
+            Err(
+                StoreError::Conflict
+                | StoreError::Throttled
+                | StoreError::Refused { .. }
+                | StoreError::Unavailable(_),
+            ) => {}
+        }
+        written
+    }
+}
+
+#[async_trait]
+impl HealthCheck for WatchedTable {
+    async fn degraded(&self) -> Vec<Degraded> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        failed.then_some(Degraded::TableWrite).into_iter().collect()
+    }
+}
+
+#[async_trait]
+impl TableReader for WatchedTable {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        self.table.get(kind, id, consistency).await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.table.count(kind, prefix).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.table.page(kind, prefix, after, limit).await
+    }
+}
+
+#[async_trait]
+impl TableWriter for WatchedTable {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.note(self.table.put_new(record).await)
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.note(self.table.replace(record, seen).await)
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.note(self.table.remove(kind, id, seen).await)
+    }
+}

@@ -1,0 +1,115 @@
+//! Whoever asks how the service does hears when it would refuse what it should do, and why; in every dialect.
+
+use std::time::Duration;
+
+use keyway_tests::MemorySite;
+use serde_json::{Value, json};
+
+async fn minio(site: &MemorySite) -> Value {
+    site.send(site.root_request("GET", "/minio/kms/v1/status", b""))
+        .await
+        .ok()
+}
+
+async fn first_generation(site: &MemorySite) -> Value {
+    let path = "/minio/admin/v3/kms/status";
+    site.call_at(site.root(), "GET", path, "").await.ok()
+}
+
+async fn assert_healthy(site: &MemorySite) {
+    let status = site.call("GET", "/kms/service-status", "").await.ok();
+    assert_eq!(
+        (&status["status"], &status["healthy"]),
+        (&json!("Running"), &json!(true))
+    );
+    assert!(status.get("error").is_none() && status.get("degraded").is_none());
+    assert_eq!(first_generation(site).await["status"], "connected");
+    let status = minio(site).await;
+    assert_eq!(status["state"]["KeystoreAvailable"], true);
+    assert!(status.get("error").is_none());
+    assert_eq!(site.kes("GET", "/v1/ready", "").await.status, 200);
+    let status = site.kes("GET", "/v1/status", "").await.json();
+    assert!(status.get("keystore_unreachable").is_none() && status.get("error").is_none());
+}
+
+async fn assert_degraded(site: &MemorySite, reason: &str, text: &str) {
+    let status = site.call("GET", "/kms/service-status", "").await.ok();
+    assert_eq!(
+        (&status["status"], &status["healthy"]),
+        (&json!("Error"), &json!(false))
+    );
+    assert_eq!(status["backend_status"], "healthy");
+    let reasons = status["degraded"].as_array().unwrap();
+    assert!(reasons.contains(&json!(reason)), "{status}");
+    assert!(status["error"].as_str().unwrap().contains(text), "{status}");
+    let status = first_generation(site).await;
+    assert_eq!(status["status"], "disconnected");
+    assert!(status["error"].as_str().unwrap().contains(text), "{status}");
+    let status = minio(site).await;
+    assert_eq!(status["state"]["KeyStoreReachable"], true);
+    assert_eq!(status["state"]["KeystoreAvailable"], false);
+    assert_eq!(status["endpoints"]["http://keyway.test"], "offline");
+    assert!(status["error"].as_str().unwrap().contains(text), "{status}");
+    assert_eq!(site.kes("GET", "/v1/ready", "").await.status, 504);
+    let status = site.kes("GET", "/v1/status", "").await.json();
+    assert_eq!(
+        (
+            &status["keystore_unreachable"],
+            &status["keystore_unavailable"]
+        ),
+        (&json!(true), &json!(true))
+    );
+    assert!(status["error"].as_str().unwrap().contains(text), "{status}");
+}
+
+#[tokio::test]
+async fn a_status_says_that_the_audit_log_cannot_be_written_and_when_it_can_again() {
+    for (fail, reason, text) in [
+        (
+            MemorySite::fail_output as fn(&MemorySite, bool),
+            "audit_output",
+            "standard output",
+        ),
+        (MemorySite::fail_table, "audit_table", "to the table"),
+    ] {
+        let site = MemorySite::running().await;
+        site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+            .await
+            .ok();
+        assert_healthy(&site).await;
+        fail(&site, true);
+        let refused = site.call("POST", "/kms/keys", r#"{"key_id":"l"}"#).await;
+        assert_eq!(refused.status, 503);
+        assert_degraded(&site, reason, text).await;
+        // It is tried again for whoever asks, and not more than once a second.
+        fail(&site, false);
+        site.clock.advance(Duration::from_secs(1));
+        assert_healthy(&site).await;
+        site.call("POST", "/kms/keys", r#"{"key_id":"m"}"#)
+            .await
+            .ok();
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_a_process_that_wrote_nothing_yet_tells_too() {
+    let site = MemorySite::running().await;
+    site.fail_table(true);
+    assert_degraded(&site, "audit_table", "to the table").await;
+}
+
+#[tokio::test]
+async fn a_status_says_that_writes_of_the_table_fail() {
+    let site = MemorySite::running().await;
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    site.fail_table(true);
+    // Its event is what fails first.
+    site.call("POST", "/kms/keys/disable", r#"{"key_id":"k"}"#)
+        .await;
+    assert_degraded(&site, "table_write", "the last write to the table failed").await;
+    site.fail_table(false);
+    site.clock.advance(Duration::from_secs(1));
+    assert_healthy(&site).await;
+}
