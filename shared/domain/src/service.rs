@@ -2,6 +2,7 @@
 
 mod changes;
 mod control;
+mod folder;
 mod status;
 
 use std::num::NonZeroUsize;
@@ -24,6 +25,7 @@ use crate::{revision, uuid_v4};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
+pub use folder::{KeyringFile, keep_keyring};
 pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";

@@ -22,7 +22,7 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
         Ok(_) => "ok",
         Err(StoreError::Conflict) => "conflict",
         Err(StoreError::Throttled) => "throttled",
-        Err(StoreError::Failed { .. }) => "failed",
+        Err(StoreError::Failed { .. } | StoreError::Gone(_)) => "failed",
     }
 }
 

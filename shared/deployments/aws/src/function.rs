@@ -83,6 +83,11 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
+    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    accept_empty_table: bool,
+
     /// Loopback address to listen on where there is no Lambda
     #[arg(
         long,
@@ -200,7 +205,9 @@ impl Function {
         let arguments = &self.arguments;
         let (ports, keyring) = place::open(
             &arguments.place,
-            FirstUse::Makes,
+            FirstUse::Makes {
+                accept_empty_table: arguments.accept_empty_table,
+            },
             &self.aws,
             &self.clock,
             &self.random,

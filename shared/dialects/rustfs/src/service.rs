@@ -503,6 +503,8 @@ struct StatusAnswer<'a> {
     backend_type: Option<&'static str>,
     backend_status: Option<&'static str>,
     healthy: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     cache_enabled: Option<bool>,
     cache_stats: Option<CacheOut>,
     default_key_id: Option<&'a str>,
@@ -713,6 +715,7 @@ async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Ans
     let Configured {
         config,
         healthy,
+        reason,
         cache,
         ..
     } = configured;
@@ -724,6 +727,7 @@ async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Ans
         backend_type: Some(backend(config.backend_type)),
         backend_status: Some(if *healthy { "healthy" } else { "unhealthy" }),
         healthy: Some(*healthy),
+        reason: *reason,
         cache_enabled: Some(config.cache.enabled),
         cache_stats: config.cache.enabled.then_some(CacheOut {
             hit_count: cache.hits,

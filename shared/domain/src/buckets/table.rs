@@ -200,6 +200,7 @@ impl Buckets for TableBuckets {
         let all = all(self.records.table.as_ref()).await;
         let all = all.map_err(|error| match error {
             KmsError::Throttled => StoreError::Throttled,
+            KmsError::Unavailable(fault) => StoreError::Gone(format!("{fault:?}")),
             error => failed("list buckets", &error),
         })?;
         let bucket = |(name, stored): (BucketName, StoredBucket)| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::folder::{KeyringFile, keep_keyring};
 use super::{ServiceConfig, ServiceControl};
 use crate::access::Caller;
 use crate::cache::CacheStats;
@@ -23,8 +24,10 @@ pub struct Status {
 pub struct Configured {
     /// Its configuration.
     pub config: ServiceConfig,
-    /// Whether its backend works at this moment.
+    /// Whether its backend works at this moment, and the root keyring is where it is looked for.
     pub healthy: bool,
+    /// What is wrong, where that can be told to whoever may ask.
+    pub reason: Option<&'static str>,
     /// How long it took to find that out.
     pub latency: Duration,
     /// How many keys there are.
@@ -49,7 +52,7 @@ impl ServiceControl {
         };
         let clock = &self.service.clock;
         let begun = clock.monotonic();
-        let healthy = match self.wrappers.check(&config).await {
+        let works = match self.wrappers.check(&config).await {
             Ok(()) => true,
             Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
                 fault.log(request_id);
@@ -57,12 +60,28 @@ impl ServiceControl {
             }
             Err(error) => return Err(error),
         };
+        let reason = match &self.folder {
+            None => None,
+            Some(folder) => match keep_keyring(folder.as_ref(), self.table.as_ref()).await {
+                Ok(KeyringFile::InPlace) => None,
+                Ok(KeyringFile::Restored) => Some(
+                    "the root keyring's file was gone and has been written again; find out what removed it",
+                ),
+                Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
+                    fault.log(request_id);
+                    Some("the root keyring's file is missing or cannot be used; the log says why")
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let healthy = works && reason.is_none();
         let latency = clock.monotonic().saturating_sub(begun);
         let key_count = self.table.count(Kind::Key, "").await?;
         Ok(Status {
             configured: Some(Configured {
                 config,
                 healthy,
+                reason,
                 latency,
                 key_count,
                 cache: self.reader.stats(),

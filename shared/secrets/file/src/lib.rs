@@ -9,6 +9,7 @@
 
 mod folder;
 mod format;
+mod kept;
 mod moving;
 mod protection;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use keyway_crypto::{ContextError, PassphraseError, SealError, SecretBytes};
@@ -24,7 +25,8 @@ use keyway_domain::ports::{Random, RandomError, SecretStore, SecretVersion, Stor
 use tokio::task;
 
 use crate::folder::Folder;
-pub use crate::moving::{copy_secret, remove_secret};
+pub use crate::kept::{KeptSecret, LockedFolder, moved_away};
+pub use crate::moving::{Left, SecretMove};
 use crate::protection::{Opened, Protection};
 
 /// The largest secret.
@@ -177,7 +179,7 @@ impl Inner {
     ) -> Result<SecretVersion, StoreError> {
         let path = self.folder.path_of(name);
         // Writing a new file would say so too, but only after a key was derived for it.
-        if current.is_none() && fs::symlink_metadata(&path).is_ok() {
+        if current.is_none() && self.folder.has(name) {
             return Err(StoreError::Conflict);
         }
         let next = self.version_after(current, &path)?;
@@ -333,6 +335,12 @@ pub enum FileError {
     /// There is no such secret.
     #[error("{} does not exist", path.display())]
     Absent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is another file than the one that is moved.
+    #[error("{} is not the file that was moved", path.display())]
+    Other {
         /// The file.
         path: PathBuf,
     },

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod moves;
+pub(crate) use moves::kill_point;
+
 const SECRET: &[u8] = b"the secret that nobody may find!";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,7 @@ fn status_answer() -> Schema {
         .fact("backend_type", json!({"enum": ["local", "vault"]}))
         .fact("backend_status", json!({"enum": ["healthy", "unhealthy"]}))
         .fact("kmsType", json!({"enum": ["local", "vault"]}))
+        .fact("reason", json!({"description": "What is wrong, where the root keyring's file is missing or cannot be used."}))
         .fact("state_ttl_seconds", json!({"description": "For how long a process may act on a state that another has changed."}))
 }
 
