@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buckets::BucketName;
 use crate::cache::Cache;
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::identity::PathRules;
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
@@ -292,6 +292,18 @@ pub struct AccessKeySummary {
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+}
+
+impl AccessKeySummary {
+    fn read(record: &Record) -> Result<Self, KmsError> {
+        let stored: StoredAccessKey = encoding::decode(&record.value)?;
+        Ok(Self {
+            id: AccessKeyId::parse(&record.id)?,
+            grant: stored.grant,
+            created_at: stored.created_at,
+            expires_at: stored.expires_at,
+        })
+    }
 }
 
 /// A credential that a presented signature is checked against.
@@ -716,7 +728,7 @@ impl AccessKeys {
         })
     }
 
-    /// Every access key that has not expired, in the order of their ids.
+    /// Every access key that has not expired, in the order of their ids. One whose record does not decode is left out.
     ///
     /// # Errors
     /// When the table fails.
@@ -729,13 +741,7 @@ impl AccessKeys {
                 .page(Kind::AccessKey, "", after.as_deref(), 1000)
                 .await?;
             for record in &page.records {
-                let stored: StoredAccessKey = encoding::decode(&record.value)?;
-                keys.push(AccessKeySummary {
-                    id: AccessKeyId::parse(&record.id)?,
-                    grant: stored.grant,
-                    created_at: stored.created_at,
-                    expires_at: stored.expires_at,
-                });
+                keys.extend(if_readable(record, AccessKeySummary::read(record)));
             }
             after = page.records.into_iter().next_back().map(|record| record.id);
             if !page.more {

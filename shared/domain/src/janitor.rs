@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::DeedLog;
+use crate::encoding::if_readable;
 use crate::error::KmsError;
 use crate::keys::{KeyId, KeyState, decode};
 use crate::ports::{Clock, Kind, Random, Record, StoreError, TableWriter};
@@ -135,7 +136,7 @@ impl Janitor {
         Ok(removed?)
     }
 
-    /// Looks at every key once, and destroys those that are due.
+    /// Looks at every key once, and destroys those that are due. A record that does not decode is left as it is.
     ///
     /// A key is removed as it was seen or not at all, so one whose deletion is cancelled in the same instant
     /// either stays whole or its cancellation finds no key.
@@ -151,7 +152,9 @@ impl Janitor {
                 .page(Kind::Key, "", after.as_deref(), PAGE)
                 .await?;
             for record in &page.records {
-                let key = decode(record)?;
+                let Some(key) = if_readable(record, decode(record)) else {
+                    continue;
+                };
                 swept.keys.count(key.state);
                 if key
                     .deletion_date()

@@ -4,6 +4,7 @@
 //! understand the same settings and the same folder.
 
 mod folder;
+mod lock;
 mod settings;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use keyway_secrets_file::{FileSecrets, moved_away};
 use keyway_store_sqlite::SqliteTable;
 
 use folder::DataFolder;
+pub use lock::lock_file;
 pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
@@ -179,7 +181,7 @@ fn secrets(
     random: &Arc<dyn Random>,
 ) -> anyhow::Result<FileSecrets> {
     let folder = configured.map_or_else(|| own_folder(operator), PathBuf::from);
-    FileSecrets::open(&folder, operator.passphrase()?, Arc::clone(random))
+    FileSecrets::open_under(&folder, operator.passphrase()?, Arc::clone(random))
         .context("the root keyring's folder")
 }
 

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Bucket, BucketName, DefaultEncryption};
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::keys::{KeyId, Reference};
 use crate::ports::{
-    BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
+    BucketError, Buckets, Clock, Consistency, Kind, Page, Random, Record, Revision, StoreError,
     TableReader, TableWriter,
 };
 use crate::revision;
@@ -48,34 +48,64 @@ impl StoredBucket {
 
 const PAGE: usize = 1000;
 
-/// Every record of a bucket's name, with the name.
-async fn all(table: &dyn TableReader) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
-    let mut found = Vec::new();
+/// What is known of every bucket's name.
+struct AllBuckets {
+    /// In the order of their names.
+    readable: Vec<(BucketName, StoredBucket)>,
+    /// Records that do not decode.
+    unreadable: Vec<Record>,
+}
+
+/// Every record of a bucket's name.
+async fn all(table: &dyn TableReader) -> Result<AllBuckets, KmsError> {
+    let mut found = AllBuckets {
+        readable: Vec::new(),
+        unreadable: Vec::new(),
+    };
     let mut after: Option<String> = None;
     loop {
         let page = table.page(Kind::Bucket, "", after.as_deref(), PAGE).await?;
-        for record in &page.records {
-            let name = BucketName::parse(&record.id)
-                .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
-            found.push((name, encoding::decode(&record.value)?));
+        let Page { records, more } = page;
+        after = records.last().map(|record| record.id.clone());
+        for record in records {
+            match if_readable(&record, read(&record)) {
+                Some(bucket) => found.readable.push(bucket),
+                None => found.unreadable.push(record),
+            }
         }
-        after = page.records.into_iter().next_back().map(|record| record.id);
-        if !page.more {
+        if !more {
             return Ok(found);
         }
     }
 }
 
-/// The buckets whose default encryption uses the key.
+fn read(record: &Record) -> Result<(BucketName, StoredBucket), KmsError> {
+    let name = BucketName::parse(&record.id)
+        .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
+    Ok((name, encoding::decode(&record.value)?))
+}
+
+/// The buckets whose default encryption uses the key. A record that does not decode counts where the key's id is
+/// anywhere in it, so that no key is destroyed for its being unreadable.
 pub(crate) async fn references(
     table: &dyn TableReader,
     key: &KeyId,
 ) -> Result<Vec<Reference>, KmsError> {
-    let buckets = all(table).await?.into_iter();
-    Ok(buckets
+    let AllBuckets {
+        readable,
+        unreadable,
+    } = all(table).await?;
+    let id = key.as_str().as_bytes();
+    let names_key = |record: &Record| record.value.windows(id.len()).any(|text| text == id);
+    let used = readable
+        .into_iter()
         .filter(|(_, stored)| stored.uses(key))
-        .map(|(name, _)| Reference::Bucket(name))
-        .collect())
+        .map(|(name, _)| name);
+    let maybe_used = unreadable
+        .into_iter()
+        .filter(names_key)
+        .filter_map(|record| BucketName::parse(&record.id).ok());
+    Ok(used.chain(maybe_used).map(Reference::Bucket).collect())
 }
 
 /// How often a change is tried again when other writers were faster.
@@ -209,7 +239,7 @@ impl Buckets for TableBuckets {
                 created_at: held.created_at,
             })
         };
-        Ok(all.into_iter().filter_map(bucket).collect())
+        Ok(all.readable.into_iter().filter_map(bucket).collect())
     }
 
     async fn create(&self, name: &BucketName) -> Result<(), BucketError> {

@@ -6,6 +6,7 @@ use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
 use super::{KeyId, KeyStatus, Keys, MasterKey, decode};
 use crate::access::Caller;
+use crate::encoding::if_readable;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
@@ -37,7 +38,7 @@ pub struct KeyPage {
 }
 
 impl Keys {
-    /// A page of the keys that the caller may list.
+    /// A page of the keys that the caller may list. One whose record does not decode is left out.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for a marker that was never given out.
@@ -68,7 +69,9 @@ impl Keys {
                 .page(Kind::Key, prefix, after.as_deref(), (limit + 1).min(1000))
                 .await?;
             for record in &page.records {
-                let key = decode(record)?;
+                let Some(key) = if_readable(record, decode(record)) else {
+                    continue;
+                };
                 let wanted = query
                     .pattern
                     .as_deref()

@@ -9,6 +9,7 @@ use super::{
     config_id, key_directory, stored,
 };
 use crate::access::Caller;
+use crate::encoding::if_readable;
 use crate::error::KmsError;
 use crate::keyring::{Binding, Wrapped};
 use crate::keys::{KeyReader, decode};
@@ -383,7 +384,7 @@ impl ServiceControl {
         Wrapped::seal(self.wrappers.root().as_ref(), &CREDENTIAL, secret.expose()).await
     }
 
-    /// Whether there is a key that only Vault can unwrap.
+    /// Whether there is a key that only Vault can unwrap. One whose record does not decode may be such a key.
     async fn keys_in_vault(&self) -> Result<bool, KmsError> {
         let mut after: Option<String> = None;
         loop {
@@ -392,8 +393,9 @@ impl ServiceControl {
                 .page(Kind::Key, "", after.as_deref(), PAGE)
                 .await?;
             for record in &page.records {
-                if decode(record)?.is_wrapped_by(VAULT_WRAPPER) {
-                    return Ok(true);
+                match if_readable(record, decode(record)) {
+                    Some(key) if !key.is_wrapped_by(VAULT_WRAPPER) => {}
+                    Some(_) | None => return Ok(true),
                 }
             }
             if !page.more {

@@ -11,6 +11,7 @@ mod folder;
 mod format;
 mod kept;
 mod moving;
+mod passphrase;
 mod protection;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use tokio::task;
 use crate::folder::Folder;
 pub use crate::kept::{KeptSecret, LockedFolder, moved_away};
 pub use crate::moving::{Left, SecretMove};
+pub use crate::passphrase::Passphrase;
 use crate::protection::{Opened, Protection};
 
 /// The largest secret.
@@ -57,7 +59,19 @@ impl FileSecrets {
         passphrase: Option<SecretBytes>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        if passphrase.as_ref().is_some_and(SecretBytes::is_empty) {
+        Self::open_under(folder, passphrase.map(Passphrase::from), random)
+    }
+
+    /// As [`FileSecrets::open`], with a passphrase as an operator gave it.
+    ///
+    /// # Errors
+    /// As [`FileSecrets::open`].
+    pub fn open_under(
+        folder: &Path,
+        passphrase: Option<Passphrase>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        if passphrase.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(OpenError::EmptyPassphrase);
         }
         let inner = Inner {
@@ -79,9 +93,9 @@ impl FileSecrets {
     pub async fn change_passphrase(
         &self,
         name: &str,
-        new: Option<SecretBytes>,
+        new: Option<Passphrase>,
     ) -> Result<SecretVersion, StoreError> {
-        if new.as_ref().is_some_and(SecretBytes::is_empty) {
+        if new.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(FileError::Passphrase(PassphraseError::Empty).into());
         }
         let name = checked(name)?;
@@ -332,6 +346,12 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// A new passphrase has a control character.
+    #[error(
+        "the passphrase has a control character, such as a tab or a line break in the middle; choose one without (a single \
+         line break at its end does no harm)"
+    )]
+    ControlCharacter,
     /// There is no such secret.
     #[error("{} does not exist", path.display())]
     Absent {
