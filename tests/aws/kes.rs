@@ -94,18 +94,17 @@ impl Functions {
             ("KEYWAY_STATE_TTL_SECONDS", "0"),
             ("KEYWAY_KES_ADMIN", &admin.identity),
         ];
-        let without_secrets = [
+        let of_access = [
             ("KEYWAY_EVENT_SOURCE", "rest-api"),
             ("KEYWAY_STATE_TTL_SECONDS", "0"),
             ("KEYWAY_KES_ADMIN", &admin.identity),
-            ("KEYWAY_ROOT_KEYRING_SECRET", ""),
             ("KEYWAY_ROOT_ACCESS_KEY_SECRET", ""),
         ];
         Self {
             keys: Function::start("keyway-fn-keys", deployment, &more).await,
             datakey: Function::start("keyway-fn-datakey", deployment, &more).await,
             service: Function::start("keyway-fn-service", deployment, &more).await,
-            access: Function::start("keyway-fn-access", deployment, &without_secrets).await,
+            access: Function::start("keyway-fn-access", deployment, &of_access).await,
         }
     }
 

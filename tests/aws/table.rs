@@ -114,7 +114,11 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
         match table.replace(&next, current.revision).await {
             Ok(()) => return,
             Err(StoreError::Conflict | StoreError::Throttled) => {}
-            Err(error @ (StoreError::Refused { .. } | StoreError::Unavailable(_))) => {
+            Err(
+                error @ (StoreError::Refused { .. }
+                | StoreError::Unavailable(_)
+                | StoreError::Gone(_)),
+            ) => {
                 panic!("{error}")
             }
             Err(StoreError::Failed { what, .. }) => {

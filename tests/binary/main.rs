@@ -20,6 +20,7 @@ mod import;
 mod kes;
 mod kes_config;
 mod kes_documents;
+mod keyring_file;
 mod metrics;
 mod minio;
 mod openapi;

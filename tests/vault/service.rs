@@ -109,8 +109,8 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
     let wrong = format!("{token}WRONG");
     for change in [
         json!({"auth_method": {"token": wrong}}),
-        json!({"mount_path": "nothing-here"}),
-        json!({"address": "http://127.0.0.1:1"}),
+        json!({"mount_path": "nothing-here", "auth_method": {"token": token}}),
+        json!({"address": "http://127.0.0.1:1", "auth_method": {"token": token}}),
     ] {
         let answer = post(&server, "/kms/reconfigure", &change).await;
         assert_eq!(
@@ -120,6 +120,17 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
         );
         assert!(!has(&answer.body, &token));
         decrypt(&server, &blob).await.ok();
+    }
+    // Another place needs it again, and nothing is sent there.
+    for change in [
+        json!({"mount_path": "nothing-here"}),
+        json!({"address": "http://127.0.0.1:1"}),
+        json!({"namespace": "team", "auth_method": {"Token": {"token": ""}}}),
+    ] {
+        let answer = post(&server, "/kms/reconfigure", &change).await;
+        let (status, code) = answer.refusal();
+        assert_eq!((status, code.as_str()), (400, "InvalidRequest"), "{change}");
+        assert!(answer.message().contains("auth_method"), "{change}");
     }
     // A blank token keeps the stored one.
     let blank = json!({"auth_method": {"Token": {"token": ""}}, "cache_ttl_seconds": 60});

@@ -1,6 +1,5 @@
 //! The listener of KES's server API: TLS, with clients known by their certificates.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
 use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
+use keyway_deployment_embedded::lock_file;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
@@ -115,7 +115,7 @@ fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, 
         Some((certificate, key)) => {
             // Servers that start at once over one folder make one certificate.
             let lock = key.with_extension("lock");
-            let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+            let lock = lock_file(&lock)?;
             lock.lock()?;
             if !certificate.exists() {
                 let (made, pair) = certificate_for_loopback()?;

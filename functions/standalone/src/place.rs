@@ -8,7 +8,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::{VaultFiles, Writing};
 use keyway_deployment_aws::{FirstUse, ObjectStore, Place};
-use keyway_deployment_embedded::{self as embedded, Operator};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::ports::Buckets;
 use keyway_metrics::{CountedSecrets, Metrics};
@@ -34,12 +34,20 @@ impl Deployment {
     pub(crate) async fn open(
         &self,
         metrics: &Arc<Metrics>,
+        accept_empty_table: bool,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
         let (ports, root) = if self.aws.name().is_some() {
-            on_aws(&self.aws, &self.vault, FirstUse::Makes, None, Some(metrics)).await?
+            let first_use = FirstUse::Makes { accept_empty_table };
+            on_aws(&self.aws, &self.vault, first_use, None, Some(metrics)).await?
         } else {
             let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
-            let ports = embedded::open_with(&self.operator, &self.vault, counted).await?;
+            let empty_table = if accept_empty_table {
+                EmptyTable::IsAccepted
+            } else {
+                EmptyTable::IsRefused
+            };
+            let ports =
+                embedded::open_with(&self.operator, &self.vault, empty_table, counted).await?;
             (ports.counted(metrics), None)
         };
         Ok((ports, root))
@@ -117,7 +125,7 @@ async fn on_aws(
     metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
     let (region, credentials) = aws(region).await?;
-    keyway_deployment_aws::writing(place, vault, first_use, &region, credentials, metrics)
+    keyway_deployment_aws::writing(place, vault, first_use, &region, credentials, metrics).await
 }
 
 /// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.

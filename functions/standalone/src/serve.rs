@@ -69,6 +69,11 @@ pub(crate) struct Serve {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
+    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    accept_empty_table: bool,
+
     /// Serve TLS with this certificate, and its chain after it, in PEM; read again when it changes
     #[arg(
         long,
@@ -123,7 +128,10 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let metrics = metrics(&machine)?;
-    let (ports, kept) = serve.deployment.open(&metrics).await?;
+    let (ports, kept) = serve
+        .deployment
+        .open(&metrics, serve.accept_empty_table)
+        .await?;
     let (ports, table_health) = ports.watched();
     let root = match kept {
         Some(kept) => kept,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buckets::BucketName;
 use crate::cache::Cache;
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::identity::PathRules;
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
@@ -317,6 +317,23 @@ pub struct AccessKeySummary {
     pub expires_at: Option<Timestamp>,
     /// Why its policy is not obeyed, and allows nothing: see [`Policy::fault`].
     pub fault: Option<String>,
+}
+
+impl AccessKeySummary {
+    fn read(record: &Record) -> Result<Self, KmsError> {
+        let stored: StoredAccessKey = encoding::decode(&record.value)?;
+        let fault = match &stored.grant {
+            Grant::Policy(policy) => policy.fault(),
+            Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
+        };
+        Ok(Self {
+            id: AccessKeyId::parse(&record.id)?,
+            fault,
+            grant: stored.grant,
+            created_at: stored.created_at,
+            expires_at: stored.expires_at,
+        })
+    }
 }
 
 /// A credential that a presented signature is checked against.
@@ -765,7 +782,7 @@ impl AccessKeys {
         })
     }
 
-    /// Every access key that has not expired, in the order of their ids.
+    /// Every access key that has not expired, in the order of their ids. One whose record does not decode is left out.
     ///
     /// # Errors
     /// When the table fails.
@@ -778,18 +795,7 @@ impl AccessKeys {
                 .page(Kind::AccessKey, "", after.as_deref(), 1000)
                 .await?;
             for record in &page.records {
-                let stored: StoredAccessKey = encoding::decode(&record.value)?;
-                let fault = match &stored.grant {
-                    Grant::Policy(policy) => policy.fault(),
-                    Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
-                };
-                keys.push(AccessKeySummary {
-                    id: AccessKeyId::parse(&record.id)?,
-                    fault,
-                    grant: stored.grant,
-                    created_at: stored.created_at,
-                    expires_at: stored.expires_at,
-                });
+                keys.extend(if_readable(record, AccessKeySummary::read(record)));
             }
             after = page.records.into_iter().next_back().map(|record| record.id);
             if !page.more {

@@ -155,6 +155,7 @@ impl From<StoreError> for KmsError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Throttled => Self::Throttled,
+            StoreError::Gone(what) => Self::Unavailable(Fault::new("the table", what)),
             // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
             StoreError::Conflict => {
                 Self::Backend(Fault::plain("a write met an unforeseen conflict"))
@@ -192,6 +193,12 @@ pub enum OpenError {
          restore the keyring, or start with an empty table"
     )]
     KeyringMissing,
+    /// There is a root keyring, but the table holds no deployment: it was lost, or is another one.
+    #[error(
+        "the root keyring is there, but the table is empty or gone: restore the table from a backup. If everything in it \
+         is meant to be lost, start once with --accept-empty-table (KEYWAY_ACCEPT_EMPTY_TABLE=true)"
+    )]
+    TableEmpty,
     /// The table holds no deployment yet, and whoever asks may not make one.
     #[error(
         "the table holds no deployment yet; the process that may write keys makes it when it starts"

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Grant};
 use crate::cache::Cache;
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::paths::PathSet;
 use crate::policy::Action;
@@ -453,14 +453,25 @@ impl Identities {
         read: impl Fn(&Record) -> Result<T, KmsError> + Send,
     ) -> Result<NamesPage<T>, KmsError> {
         let limit = query.limit.clamp(1, PAGE);
-        let page = self
-            .table
-            .page(kind, query.prefix, query.after, limit)
-            .await?;
-        Ok(NamesPage {
-            items: page.records.iter().map(read).collect::<Result<_, _>>()?,
-            more: page.more,
-        })
+        let mut items = Vec::new();
+        let mut after = query.after.map(str::to_owned);
+        // Whoever pages goes on behind the last item, so a page is not cut short by what is left out of it.
+        loop {
+            let left = limit.saturating_sub(items.len());
+            let page = self
+                .table
+                .page(kind, query.prefix, after.as_deref(), left)
+                .await?;
+            let readable = |record| if_readable(record, read(record));
+            items.extend(page.records.iter().filter_map(readable));
+            if !page.more || items.len() >= limit {
+                return Ok(NamesPage {
+                    items,
+                    more: page.more,
+                });
+            }
+            after = page.records.into_iter().next_back().map(|record| record.id);
+        }
     }
 
     fn the_admin(&self, identity: &Identity) -> KnownIdentity {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::DeedLog;
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::KmsError;
 use crate::keys::{KeyId, KeyState, MasterKey, decode};
 use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
@@ -196,7 +196,8 @@ impl Janitor {
         Ok(removed?)
     }
 
-    /// Looks at every key once, and destroys those that are due and were due an hour ago.
+    /// Looks at every key once, and destroys those that are due and were due an hour ago. A record that does not decode is
+    /// left as it is.
     ///
     /// A key is removed as it was seen or not at all, so one whose deletion is cancelled in the same instant
     /// either stays whole or its cancellation finds no key.
@@ -264,7 +265,9 @@ impl Janitor {
                 .page(Kind::Key, "", after.as_deref(), PAGE)
                 .await?;
             for record in &page.records {
-                let key = decode(record)?;
+                let Some(key) = if_readable(record, decode(record)) else {
+                    continue;
+                };
                 swept.keys.count(key.state);
                 let touched = key.touched_at();
                 if touched.duration_since(now) > CLOCKS_DIFFER

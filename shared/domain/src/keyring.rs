@@ -14,8 +14,8 @@ use zeroize::Zeroize;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError, OpenError};
 use crate::ports::{
-    Clock, Consistency, Kind, Random, RandomError, Record, SecretStore, StoreError, TableReader,
-    TableWriter,
+    Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
+    TableReader, TableWriter,
 };
 use crate::records::record_key;
 use crate::{revision, uuid_v4};
@@ -176,6 +176,7 @@ pub struct KeyringOnDemand {
     /// Held while the keyring is opened, so that those who need it at the same time read it once.
     opening: AsyncMutex<()>,
     is_own: OnceLock<()>,
+    accepts_empty_table: bool,
     failed_at: Mutex<Option<Duration>>,
     signed: Mutex<SignedMark>,
     refused: AtomicU64,
@@ -200,6 +201,16 @@ const MARK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How often the mark is tried again when other writers were faster.
 const MARK_ATTEMPTS: usize = 8;
+
+impl TableAccess {
+    fn reader(&self) -> Option<&dyn TableReader> {
+        match self {
+            Self::Read(table) => Some(table.as_ref()),
+            Self::Write(table) => Some(table.as_ref()),
+            Self::Unknown => None,
+        }
+    }
+}
 
 /// How long a keyring that could not be opened is not asked for again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -263,10 +274,37 @@ impl KeyringOnDemand {
             opened: OnceLock::new(),
             opening: AsyncMutex::new(()),
             is_own: OnceLock::new(),
+            accepts_empty_table: false,
             failed_at: Mutex::new(None),
             signed: Mutex::default(),
             refused: AtomicU64::new(0),
         }
+    }
+
+    /// With the operator's consent to a table that is empty although the keyring is there; see
+    /// [`RootKeyring::adopt_empty_table`].
+    #[must_use]
+    pub const fn accepting_empty_table(mut self, accepts: bool) -> Self {
+        self.accepts_empty_table = accepts;
+        self
+    }
+
+    /// Opens the keyring and asks the table whether it is its deployment's, for a process that would rather not start
+    /// than refuse requests.
+    ///
+    /// # Errors
+    /// As [`RootKeyring::establish`] or [`RootKeyring::open`].
+    pub async fn must_be_own(&self) -> Result<(), OpenError> {
+        let keyring = match self.opened.get() {
+            Some(keyring) => keyring,
+            None => {
+                let keyring = self.open().await?;
+                self.opened.get_or_init(|| keyring)
+            }
+        };
+        self.compare(keyring).await?;
+        self.is_own.get_or_init(|| ());
+        Ok(())
     }
 
     /// The keyring, opened now if it was not before. A failure goes to the log.
@@ -385,17 +423,21 @@ impl KeyringOnDemand {
     }
 
     async fn compare(&self, keyring: &RootKeyring) -> Result<(), OpenError> {
-        let deployment = match &self.table {
-            TableAccess::Unknown => return Ok(()),
-            TableAccess::Read(table) => deployment_of(table.as_ref())
-                .await?
-                .ok_or(OpenError::NotEstablished)?,
-            TableAccess::Write(table) => match deployment_of(table.as_ref()).await? {
-                Some(deployment) => deployment,
-                None => keyring.mark(table.as_ref(), self.clock.as_ref()).await?,
-            },
+        let Some(table) = self.table.reader() else {
+            return Ok(());
         };
-        keyring.must_be_of(&deployment)
+        let mut marked = marked(table).await?;
+        if let TableAccess::Write(table) = &self.table {
+            if marked.is_none() && self.accepts_empty_table {
+                keyring.adopt(table.as_ref(), self.clock.as_ref()).await?;
+                marked = self::marked(table.as_ref()).await?;
+            }
+            if let Some(marked) = &marked {
+                keyring.must_be_of(marked)?;
+                marked.finish(table.as_ref(), &*self.random).await?;
+            }
+        }
+        keyring.must_be_of(&marked.ok_or(OpenError::TableEmpty)?)
     }
 
     /// Does it, unless the last attempt failed a moment ago.
@@ -456,6 +498,35 @@ struct Deployment {
     format: u8,
     deployment: String,
     created_at: Timestamp,
+    /// The first start is under way or was cut off: there may be no keyring yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    establishing: bool,
+}
+
+/// The deployment's record as it was read.
+struct Marked {
+    deployment: Deployment,
+    revision: Revision,
+}
+
+impl Marked {
+    /// Notes that there is a keyring. Somebody else who notes it first does the same.
+    async fn finish(&self, table: &dyn TableWriter, random: &dyn Random) -> Result<(), OpenError> {
+        let Deployment {
+            deployment,
+            created_at,
+            establishing,
+            ..
+        } = &self.deployment;
+        if !establishing {
+            return Ok(());
+        }
+        let record = deployment_record(deployment, *created_at, false, random)?;
+        match table.replace(&record, self.revision).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The keyring as it is kept in the secret store.
@@ -509,8 +580,11 @@ impl RootKeyring {
     /// Opens the deployment's keyring; on the very first start, makes it and marks the table as this deployment's.
     /// Of several processes that start at once, one makes it and all hold the same.
     ///
+    /// The table is marked first, so that a keyring without a marked table means that the table was lost.
+    ///
     /// # Errors
     /// [`OpenError::KeyringMissing`] rather than a new keyring when the table already holds a deployment;
+    /// [`OpenError::TableEmpty`] when there is a keyring and the table holds no deployment;
     /// [`OpenError::KeyringForeign`] when the two do not belong together.
     pub async fn establish(
         table: &dyn TableWriter,
@@ -518,47 +592,63 @@ impl RootKeyring {
         clock: &dyn Clock,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        let keyring = match look(table, secrets, &random).await? {
-            (Some(keyring), Some(deployment)) => return keyring.of(&deployment),
-            (None, Some(_)) => return Err(OpenError::KeyringMissing),
-            (Some(keyring), None) => keyring,
-            (None, None) => {
-                let fresh = new_keyring(clock, random.as_ref())?;
-                match secrets.put(KEYRING_SECRET, &fresh, None).await {
-                    Ok(_) => Self::parse(&fresh, random)?,
-                    Err(StoreError::Conflict) => {
-                        let (value, _) = secrets
-                            .get(KEYRING_SECRET)
-                            .await?
-                            .ok_or(OpenError::KeyringMissing)?;
-                        Self::parse(&value, random)?
-                    }
+        let (keyring, marked) = match look(table, secrets, &random).await? {
+            (Some(keyring), Some(marked)) => (keyring, marked),
+            (Some(_), None) => return Err(OpenError::TableEmpty),
+            (None, Some(marked)) if !marked.deployment.establishing => {
+                return Err(OpenError::KeyringMissing);
+            }
+            (None, marked) => {
+                let marked = match marked {
+                    Some(marked) => marked,
+                    None => mark(table, clock, random.as_ref()).await?,
+                };
+                let id = &marked.deployment.deployment;
+                let fresh = new_keyring(id, clock, random.as_ref())?;
+                let keyring = match secrets.put(KEYRING_SECRET, &fresh, None).await {
+                    Ok(_) => Self::parse(&fresh, Arc::clone(&random))?,
+                    Err(StoreError::Conflict) => kept(secrets, &random)
+                        .await?
+                        .ok_or(OpenError::KeyringMissing)?,
                     Err(error) => return Err(error.into()),
-                }
+                };
+                (keyring, marked)
             }
         };
-        let deployment = keyring.mark(table, clock).await?;
-        keyring.of(&deployment)
+        keyring.must_be_of(&marked)?;
+        marked.finish(table, random.as_ref()).await?;
+        Ok(keyring)
     }
 
-    /// Marks the table as this keyring's deployment's, unless it is marked already. Gives the table's deployment.
-    async fn mark(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<String, OpenError> {
-        let record = Record {
-            kind: Kind::Config,
-            id: DEPLOYMENT_RECORD.to_owned(),
-            revision: revision(self.random.as_ref())?,
-            value: encoding::encode(&Deployment {
-                format: encoding::FORMAT,
-                deployment: self.deployment.clone(),
-                created_at: clock.now(),
-            })
-            .map_err(OpenError::Operation)?,
-            expires_at: None,
-        };
+    /// Marks a table that holds no deployment as this keyring's deployment's: for the operator who knows that what was
+    /// in it is lost, and wants to begin anew with the same keyring. Does nothing where there is no keyring, or the
+    /// table holds a deployment.
+    ///
+    /// # Errors
+    /// When the table or the secret store fails.
+    pub async fn adopt_empty_table(
+        table: &dyn TableWriter,
+        secrets: &dyn SecretStore,
+        clock: &dyn Clock,
+        random: Arc<dyn Random>,
+    ) -> Result<(), OpenError> {
+        match look(table, secrets, &random).await? {
+            (Some(keyring), None) => keyring.adopt(table, clock).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn adopt(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<(), OpenError> {
+        let random = self.random.as_ref();
+        let record = deployment_record(&self.deployment, clock.now(), false, random)?;
         match table.put_new(&record).await {
-            Ok(()) | Err(StoreError::Conflict) => {
-                deployment_of(table).await?.ok_or(OpenError::NotEstablished)
+            Ok(()) => {
+                tracing::warn!(
+                    "the table held no deployment and is taken as an empty one of this root keyring, as it was asked for"
+                );
+                Ok(())
             }
+            Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -566,25 +656,24 @@ impl RootKeyring {
     /// Opens the keyring of a deployment that exists.
     ///
     /// # Errors
-    /// As [`RootKeyring::establish`]; [`OpenError::NotEstablished`] when the table holds no deployment.
+    /// As [`RootKeyring::establish`]; [`OpenError::NotEstablished`] when there is neither a keyring nor a deployment.
     pub async fn open(
         table: &dyn TableReader,
         secrets: &dyn SecretStore,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
         match look(table, secrets, &random).await? {
-            (Some(keyring), Some(deployment)) => keyring.of(&deployment),
-            (None, Some(_)) => Err(OpenError::KeyringMissing),
-            (_, None) => Err(OpenError::NotEstablished),
+            (Some(keyring), Some(marked)) => keyring.must_be_of(&marked).map(|()| keyring),
+            (Some(_), None) => Err(OpenError::TableEmpty),
+            (None, Some(marked)) if !marked.deployment.establishing => {
+                Err(OpenError::KeyringMissing)
+            }
+            (None, _) => Err(OpenError::NotEstablished),
         }
     }
 
-    fn of(self, deployment: &str) -> Result<Self, OpenError> {
-        self.must_be_of(deployment).map(|()| self)
-    }
-
-    fn must_be_of(&self, deployment: &str) -> Result<(), OpenError> {
-        if self.deployment == deployment {
+    fn must_be_of(&self, marked: &Marked) -> Result<(), OpenError> {
+        if self.deployment == marked.deployment.deployment {
             Ok(())
         } else {
             Err(OpenError::KeyringForeign)
@@ -685,34 +774,95 @@ async fn look(
     table: &dyn TableReader,
     secrets: &dyn SecretStore,
     random: &Arc<dyn Random>,
-) -> Result<(Option<RootKeyring>, Option<String>), OpenError> {
-    let (kept, deployment) =
-        futures_util::future::join(secrets.get(KEYRING_SECRET), deployment_of(table)).await;
-    let keyring = kept?
-        .map(|(value, _)| RootKeyring::parse(&value, Arc::clone(random)))
-        .transpose()?;
-    Ok((keyring, deployment?))
+) -> Result<(Option<RootKeyring>, Option<Marked>), OpenError> {
+    let (keyring, marked) = futures_util::future::join(kept(secrets, random), marked(table)).await;
+    let (keyring, marked) = (keyring?, marked?);
+    // One without the other may only mean that a first start was at work between the two answers.
+    match (keyring, marked) {
+        (Some(keyring), None) => Ok((Some(keyring), self::marked(table).await?)),
+        (None, Some(marked)) if !marked.deployment.establishing => {
+            Ok((kept(secrets, random).await?, Some(marked)))
+        }
+        found => Ok(found),
+    }
 }
 
-async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
+async fn kept(
+    secrets: &dyn SecretStore,
+    random: &Arc<dyn Random>,
+) -> Result<Option<RootKeyring>, OpenError> {
+    let kept = secrets.get(KEYRING_SECRET).await?;
+    kept.map(|(value, _)| RootKeyring::parse(&value, Arc::clone(random)))
+        .transpose()
+}
+
+async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
     let Some(record) = table
         .get(Kind::Config, DEPLOYMENT_RECORD, Consistency::Strong)
         .await?
     else {
         return Ok(None);
     };
-    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
-    Ok(Some(deployment.deployment))
+    Ok(Some(Marked {
+        deployment: encoding::decode(&record.value).map_err(OpenError::Operation)?,
+        revision: record.revision,
+    }))
 }
 
-fn new_keyring(clock: &dyn Clock, random: &dyn Random) -> Result<SecretBytes, OpenError> {
+/// Whether the table holds a deployment, or the beginning of one.
+///
+/// # Errors
+/// When the table fails, or its record does not decode.
+pub async fn holds_deployment(table: &dyn TableReader) -> Result<bool, OpenError> {
+    Ok(marked(table).await?.is_some())
+}
+
+/// Marks the table as a new deployment's whose keyring is about to be made. Of several at once one wins.
+async fn mark(
+    table: &dyn TableWriter,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Result<Marked, OpenError> {
     let mut id = [0; 16];
     random.fill(&mut id)?;
+    let record = deployment_record(&uuid_v4(id), clock.now(), true, random)?;
+    match table.put_new(&record).await {
+        Ok(()) | Err(StoreError::Conflict) => marked(table).await?.ok_or(OpenError::NotEstablished),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn deployment_record(
+    deployment: &str,
+    created_at: Timestamp,
+    establishing: bool,
+    random: &dyn Random,
+) -> Result<Record, OpenError> {
+    Ok(Record {
+        kind: Kind::Config,
+        id: DEPLOYMENT_RECORD.to_owned(),
+        revision: revision(random)?,
+        value: encoding::encode(&Deployment {
+            format: encoding::FORMAT,
+            deployment: deployment.to_owned(),
+            created_at,
+            establishing,
+        })
+        .map_err(OpenError::Operation)?,
+        expires_at: None,
+    })
+}
+
+fn new_keyring(
+    deployment: &str,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Result<SecretBytes, OpenError> {
     let mut key = vec![0; 32];
     random.fill(&mut key)?;
     let keyring = StoredKeyring {
         format: encoding::FORMAT,
-        deployment: uuid_v4(id),
+        deployment: deployment.to_owned(),
         roots: vec![StoredRoot {
             id: "r1".to_owned(),
             created_at: clock.now(),

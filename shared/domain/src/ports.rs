@@ -119,8 +119,9 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Whether more records of the asked range follow.
     pub more: bool,
-    /// The ids of records that are in the range and were refused, because nobody who may have written them did.
-    pub refused: Vec<String>,
+    /// Records of the range that were refused, because nobody who may have written them did: as they are stored, and not
+    /// to be obeyed.
+    pub refused: Vec<Record>,
 }
 
 /// A store did not do what was asked.
@@ -145,6 +146,10 @@ pub enum StoreError {
     /// What signs and verifies records cannot be had at present. Nothing was changed.
     #[error("records cannot be verified at present")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// What the store keeps its records in was removed or replaced after it was opened. Nothing is read from what is
+    /// left of it, and whether a write took place is unknown. Says what and where, for the log.
+    #[error("{0}")]
+    Gone(String),
     /// The store failed or could not be reached; whether a write took place is unknown.
     #[error("the store failed: {what}")]
     Failed {
@@ -242,19 +247,52 @@ pub trait SecretStore: Send + Sync {
 }
 
 /// The folder of the root keyring's file, on a deployment that keeps it in one. `None` is the deployment's own folder.
+/// Texts that name the same folder in different ways mean the same folder.
 #[async_trait]
 pub trait KeyringFolder: Send + Sync {
-    /// Has the folder `to` hold the root keyring as `from` does. It is made, for its owner alone, if it is missing.
+    /// Locks both folders and has `to` hold the root keyring as `from` does. It is made, for its owner alone, if it is
+    /// missing. `None`: both are the same folder, and nothing is to be moved.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] naming `key_directory` when the folder is not fit for it, or holds another keyring.
-    async fn copy(&self, from: Option<&str>, to: Option<&str>) -> Result<(), KmsError>;
+    async fn begin_move(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Option<Box<dyn KeyringMove>>, KmsError>;
 
-    /// Removes the root keyring from a folder where it is no longer looked for.
+    /// Whether the folder holds the root keyring's file. What it holds is kept in memory, for [`LockedKeyring::restore`].
     ///
     /// # Errors
-    /// When it cannot be removed.
-    async fn leave(&self, folder: Option<&str>) -> Result<(), KmsError>;
+    /// [`KmsError::Unavailable`] when there is a file that cannot be used.
+    async fn holds(&self, folder: Option<&str>) -> Result<bool, KmsError>;
+
+    /// Locks the folder against moves, until what this gives is dropped.
+    ///
+    /// # Errors
+    /// [`KmsError::Unavailable`] when it cannot be locked.
+    async fn lock(&self, folder: Option<&str>) -> Result<Box<dyn LockedKeyring>, KmsError>;
+}
+
+/// A root keyring that two folders hold. Both are locked until this is dropped.
+#[async_trait]
+pub trait KeyringMove: Send + Sync {
+    /// Puts the file aside in the folder that the move comes from, if `named`, where the root keyring is looked for now,
+    /// is another folder and holds the very same file. It is renamed and never removed.
+    ///
+    /// # Errors
+    /// When `named` does not hold it, or it cannot be renamed. It is then as it was.
+    async fn leave(&self, named: Option<&str>) -> Result<(), KmsError>;
+}
+
+/// A folder from which and to which no root keyring moves at present.
+#[async_trait]
+pub trait LockedKeyring: Send + Sync {
+    /// Writes the root keyring's file as this process last saw it, if there is none. It is written over no other.
+    ///
+    /// # Errors
+    /// [`KmsError::Unavailable`] when it cannot be written.
+    async fn restore(&self) -> Result<(), KmsError>;
 }
 
 /// Buckets did not do what was asked.

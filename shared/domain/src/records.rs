@@ -223,35 +223,31 @@ impl<T: ?Sized> SignedTable<T> {
         Self { table, keyring }
     }
 
-    async fn verified(&self, record: Record) -> Result<Record, StoreError> {
+    /// Where in its value the content of a true record begins.
+    async fn verified(&self, record: &Record) -> Result<usize, StoreError> {
         if !is_signed(record.kind, &record.id) {
-            return Ok(record);
+            return Ok(0);
         }
         let keyring = self.keyring.keyring().await.map_err(unavailable)?;
-        let why = match keyring.verdict(&record) {
-            Verdict::True(content) => {
-                let start = record.value.len() - content.len();
-                return Ok(stripped(record, start));
+        let why = match keyring.verdict(record) {
+            Verdict::True(content) => return Ok(record.value.len() - content.len()),
+            Verdict::Unsigned if !self.keyring.all_are_signed().await.map_err(unavailable)? => {
+                return Ok(0);
             }
-            Verdict::Unsigned => {
-                if !self.keyring.all_are_signed().await.map_err(unavailable)? {
-                    return Ok(record);
-                }
-                Forgery::Unsigned
-            }
+            Verdict::Unsigned => Forgery::Unsigned,
             Verdict::Forged(why) => why,
         };
         self.keyring.count_refused();
         Err(StoreError::Refused {
             kind: record.kind,
-            id: record.id,
+            id: record.id.clone(),
             why,
         })
     }
 }
 
-fn stripped(mut record: Record, start: usize) -> Record {
-    record.value.drain(..start);
+fn stripped(mut record: Record, content: usize) -> Record {
+    record.value.drain(..content);
     record
 }
 
@@ -268,7 +264,10 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
         match self.table.get(kind, id, consistency).await? {
-            Some(record) => self.verified(record).await.map(Some),
+            Some(record) => {
+                let content = self.verified(&record).await?;
+                Ok(Some(stripped(record, content)))
+            }
             None => Ok(None),
         }
     }
@@ -294,13 +293,11 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
             after = page.records.last().map(|record| record.id.clone());
             whole.more = page.more;
             for record in page.records {
-                match self.verified(record).await {
-                    Ok(record) => whole.records.push(record),
+                match self.verified(&record).await {
+                    Ok(content) => whole.records.push(stripped(record, content)),
                     Err(error @ StoreError::Refused { .. }) => {
                         tracing::error!("{error}");
-                        if let StoreError::Refused { id, .. } = error {
-                            whole.refused.push(id);
-                        }
+                        whole.refused.push(record);
                     }
                     Err(error) => return Err(error),
                 }

@@ -2,12 +2,13 @@
 
 mod changes;
 mod control;
+mod folder;
 mod health;
 mod status;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use crate::{revision, uuid_v4};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
+pub use folder::{KeyringFile, keep_keyring};
 pub use health::{Degraded, HealthCheck, WatchedTable};
 pub use status::{Configured, Status};
 
@@ -230,7 +232,16 @@ pub struct Service {
     cache: Cache<(), ServiceConfig>,
     /// The highest epoch of a configuration that this process has seen: each change raises it.
     epoch: AtomicU64,
+    /// How a service that was never configured is started by whoever asks.
+    starts: OnceLock<Starts>,
     checks: RwLock<Vec<Arc<dyn HealthCheck>>>,
+}
+
+/// What a service is started with when it was never configured.
+struct Starts {
+    table: Arc<dyn TableWriter>,
+    random: Arc<dyn Random>,
+    default_key_id: Option<KeyId>,
 }
 
 impl Service {
@@ -242,6 +253,7 @@ impl Service {
             state_ttl,
             cache: Cache::new(NonZeroUsize::MIN),
             epoch: AtomicU64::new(0),
+            starts: OnceLock::new(),
             checks: RwLock::default(),
         }
     }
@@ -272,6 +284,19 @@ impl Service {
     /// # Errors
     /// When the table fails.
     pub async fn config(&self) -> Result<Option<Arc<ServiceConfig>>, KmsError> {
+        let config = self.known_config().await?;
+        match (config, self.starts.get()) {
+            (None, Some(starts)) => {
+                let (table, random) = (starts.table.as_ref(), starts.random.as_ref());
+                self.start_if_new(table, random, starts.default_key_id.clone())
+                    .await?;
+                self.known_config().await
+            }
+            (config, _) => Ok(config),
+        }
+    }
+
+    async fn known_config(&self) -> Result<Option<Arc<ServiceConfig>>, KmsError> {
         let now = self.clock.monotonic();
         if let Some(config) = self.cache.get(&(), now, self.state_ttl) {
             return Ok(Some(config));
@@ -284,6 +309,21 @@ impl Service {
         self.cache
             .insert(ticket, (), Arc::clone(&config), self.state_ttl);
         Ok(Some(config))
+    }
+
+    /// Has whoever finds the service never configured configure and start it, as [`Service::start_if_new`] does: for a
+    /// process that cannot wait at its start until the table and the keyring can be had.
+    pub fn start_when_asked(
+        &self,
+        table: Arc<dyn TableWriter>,
+        random: Arc<dyn Random>,
+        default_key_id: Option<KeyId>,
+    ) {
+        self.starts.get_or_init(|| Starts {
+            table,
+            random,
+            default_key_id,
+        });
     }
 
     /// Asks the table itself whether the service runs, for whoever asks how it is.
@@ -349,7 +389,7 @@ impl Service {
             Err(error) => return Err(error.into()),
         }
         self.forget();
-        match self.config().await? {
+        match self.known_config().await? {
             Some(_) => Ok(()),
             None => Err(KmsError::Backend(Fault::plain(
                 "the configuration vanished as it was written",

@@ -3,11 +3,19 @@
 mod house;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use house::House;
-use keyway_domain::keyring::{Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, WrapError};
-use keyway_domain::ports::{Consistency, Kind, SecretStore, TableReader, TableWriter};
+use keyway_domain::keyring::{
+    Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError,
+};
+use keyway_domain::ports::{
+    Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError, TableReader,
+    TableWriter,
+};
+use keyway_domain::{OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
 const BINDING: Binding<'_> = Binding {
@@ -163,13 +171,281 @@ async fn who_only_unwraps_does_not_ask_the_table() {
     );
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
 
-    // A first start that was cut off before the table knew of the keyring is completed before anything is wrapped.
+    // Nor does the table become this keyring's because somebody may write it.
     let writer = elsewhere.establishing();
     writer.unwrap(&BINDING, &wrapped).await.unwrap();
+    assert!(unavailable(&writer.wrap(&BINDING, b"secret").await));
     let marked = || nothing.get(Kind::Config, "deployment", Consistency::Strong);
+    assert!(marked().await.unwrap().is_none());
+    // But it does with the operator's consent, which asks for no more than the first wrap.
+    let writer = elsewhere.establishing().accepting_empty_table(true);
+    writer.unwrap(&BINDING, &wrapped).await.unwrap();
     assert!(marked().await.unwrap().is_none());
     writer.wrap(&BINDING, b"secret").await.unwrap();
     assert!(marked().await.unwrap().is_some());
     let refused = writer.unwrap(&other, &wrapped).await;
     assert!(matches!(refused, Err(WrapError::NotAuthentic)));
+}
+
+impl Empty {
+    async fn establish(&self) -> Result<RootKeyring, OpenError> {
+        let random = self.house.random.clone();
+        let clock = self.house.clock.as_ref();
+        RootKeyring::establish(self.table.as_ref(), self.secrets.as_ref(), clock, random).await
+    }
+
+    /// The same keyring over another table, which is empty.
+    fn over_nothing(&self) -> Self {
+        Self {
+            table: Arc::new(MemoryTable::new(self.house.clock.clone())),
+            secrets: self.secrets.clone(),
+            house: House {
+                table: self.house.table.clone(),
+                secrets: self.house.secrets.clone(),
+                wrapper: self.house.wrapper.clone(),
+                vault: self.house.vault.clone(),
+                vaults: self.house.vaults.clone(),
+                clock: self.house.clock.clone(),
+                random: self.house.random.clone(),
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
+    let empty = Empty::build().await;
+    let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
+    let wrapped = wrapped.unwrap();
+    let lost = empty.over_nothing();
+    for _ in 0..2 {
+        assert!(matches!(lost.establish().await, Err(OpenError::TableEmpty)));
+        for keyring in [lost.opening(), lost.establishing()] {
+            let asked = keyring.must_be_own().await;
+            assert!(matches!(asked, Err(OpenError::TableEmpty)));
+            assert!(unavailable(&keyring.wrap(&BINDING, b"secret").await));
+        }
+        assert_eq!(lost.table.count(Kind::Config, "").await.unwrap(), 0);
+    }
+    let adopt = async |of: &Empty| {
+        let (clock, random) = (of.house.clock.as_ref(), of.house.random.clone());
+        RootKeyring::adopt_empty_table(of.table.as_ref(), of.secrets.as_ref(), clock, random)
+            .await
+            .unwrap();
+    };
+    adopt(&lost).await;
+    for keyring in [lost.opening(), lost.establishing()] {
+        keyring.must_be_own().await.unwrap();
+        let unwrapped = keyring.unwrap(&BINDING, &wrapped).await.unwrap();
+        assert_eq!(unwrapped.expose(), b"secret");
+    }
+    // Consent makes no keyring, and takes no other deployment's table.
+    let nothing = Empty::build().await;
+    adopt(&nothing).await;
+    assert_eq!(nothing.table.count(Kind::Config, "").await.unwrap(), 0);
+    nothing.house.random.fill(&mut [0; 5]).unwrap();
+    nothing
+        .establishing()
+        .wrap(&BINDING, b"secret")
+        .await
+        .unwrap();
+    let foreign = Empty {
+        table: nothing.table.clone(),
+        ..empty.over_nothing()
+    };
+    adopt(&foreign).await;
+    let keyring = foreign.establishing().accepting_empty_table(true);
+    assert!(matches!(
+        keyring.must_be_own().await,
+        Err(OpenError::KeyringForeign)
+    ));
+    assert!(matches!(
+        foreign.establish().await,
+        Err(OpenError::KeyringForeign)
+    ));
+}
+
+/// Both stores as a process sees them that is killed at one of its calls: before it does anything, or before it is
+/// answered. Nothing is done afterwards.
+struct Dying<'a> {
+    of: &'a Empty,
+    calls_left: AtomicUsize,
+    answered: bool,
+}
+
+impl Dying<'_> {
+    async fn call<T>(
+        &self,
+        done: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let dead = || StoreError::Failed {
+            what: "live",
+            source: "the process was killed".into(),
+        };
+        let take = |left: usize| left.checked_sub(1);
+        let left = self
+            .calls_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .map_err(|_| dead())?;
+        match left {
+            1 if self.answered => {
+                done.await?;
+                Err(dead())
+            }
+            1 => Err(dead()),
+            _ => done.await,
+        }
+    }
+}
+
+#[async_trait]
+impl TableReader for Dying<'_> {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        self.call(self.of.table.get(kind, id, consistency)).await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.call(self.of.table.count(kind, prefix)).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.call(self.of.table.page(kind, prefix, after, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl TableWriter for Dying<'_> {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.call(self.of.table.put_new(record)).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.call(self.of.table.replace(record, seen)).await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.call(self.of.table.remove(kind, id, seen)).await
+    }
+}
+
+#[async_trait]
+impl SecretStore for Dying<'_> {
+    async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
+        self.call(self.of.secrets.get(name)).await
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        seen: Option<&SecretVersion>,
+    ) -> Result<SecretVersion, StoreError> {
+        self.call(self.of.secrets.put(name, value, seen)).await
+    }
+}
+
+#[tokio::test]
+async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
+    let mut killed = 0;
+    for call in 1..=20 {
+        let mut survived = false;
+        for answered in [false, true] {
+            let empty = Empty::build().await;
+            let dying = Dying {
+                of: &empty,
+                calls_left: AtomicUsize::new(call),
+                answered,
+            };
+            let (clock, random) = (empty.house.clock.as_ref(), empty.house.random.clone());
+            let first = RootKeyring::establish(&dying, &dying, clock, random).await;
+            survived = first.is_ok();
+            killed += usize::from(!survived);
+            let kept = empty.secrets.get(KEYRING_SECRET).await.unwrap();
+            // Whichever kind of process comes next.
+            if call % 2 == 0 {
+                empty.establish().await.unwrap();
+            }
+            let keyring = empty.establishing();
+            keyring.must_be_own().await.unwrap();
+            let wrapped = keyring.wrap(&BINDING, b"secret").await.unwrap();
+            let reader = empty.opening();
+            reader.must_be_own().await.unwrap();
+            assert_eq!(
+                reader.unwrap(&BINDING, &wrapped).await.unwrap().expose(),
+                b"secret"
+            );
+            // A keyring that was made is the one that stays.
+            if let Some((_, version)) = kept {
+                let now = empty.secrets.get(KEYRING_SECRET).await.unwrap();
+                assert_eq!(now.unwrap().1, version);
+            }
+            // From here on a keyring that is missing is missed.
+            let record = empty
+                .table
+                .get(Kind::Config, "deployment", Consistency::Strong)
+                .await;
+            let text = String::from_utf8(record.unwrap().unwrap().value).unwrap();
+            assert!(!text.contains("establishing"), "{text}");
+        }
+        if survived {
+            assert!(killed >= 10, "{killed} calls were killed");
+            return;
+        }
+    }
+    panic!("it never survived");
+}
+
+#[tokio::test]
+async fn first_starts_at_once_all_open_one_keyring() {
+    for _ in 0..50 {
+        let empty = Arc::new(Empty::build().await);
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let empty = Arc::clone(&empty);
+                tokio::spawn(async move { empty.establish().await.unwrap() })
+            })
+            .collect();
+        let mut wrapped: Option<Vec<u8>> = None;
+        for start in starts {
+            let keyring = start.await.unwrap();
+            if let Some(wrapped) = &wrapped {
+                keyring.unwrap(&BINDING, wrapped).await.unwrap();
+            }
+            wrapped = Some(keyring.wrap(&BINDING, b"secret").await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn deployment_record_of_an_earlier_release_is_an_established_one() {
+    let empty = Empty::build().await;
+    let record = Record {
+        kind: Kind::Config,
+        id: "deployment".to_owned(),
+        revision: Revision([1; 16]),
+        value: br#"{"format":1,"deployment":"d","created_at":"2026-01-02T03:04:05Z"}"#.to_vec(),
+        expires_at: None,
+    };
+    empty.table.put_new(&record).await.unwrap();
+    assert!(matches!(
+        empty.establish().await,
+        Err(OpenError::KeyringMissing)
+    ));
+    let found = empty
+        .table
+        .get(Kind::Config, "deployment", Consistency::Strong)
+        .await;
+    assert_eq!(found.unwrap().unwrap(), record);
 }

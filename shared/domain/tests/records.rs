@@ -309,7 +309,7 @@ async fn page_with_refused_records_lists_the_others() {
         let page = page.await.unwrap();
         after = page.records.last().map(|record| record.id.clone());
         listed.extend(page.records.into_iter().map(|record| record.id));
-        refused.extend(page.refused);
+        refused.extend(page.refused.into_iter().map(|record| record.id));
         if !page.more {
             break;
         }

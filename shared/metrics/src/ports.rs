@@ -23,7 +23,9 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
         Err(StoreError::Conflict) => "conflict",
         Err(StoreError::Throttled) => "throttled",
         Err(StoreError::Refused { .. }) => "refused",
-        Err(StoreError::Failed { .. } | StoreError::Unavailable(_)) => "failed",
+        Err(StoreError::Failed { .. } | StoreError::Unavailable(_) | StoreError::Gone(_)) => {
+            "failed"
+        }
     }
 }
 

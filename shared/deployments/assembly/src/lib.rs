@@ -28,7 +28,9 @@ use keyway_domain::moving::Moving;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
-use keyway_domain::service::{HealthCheck, Service, ServiceControl, ServiceState, WatchedTable};
+use keyway_domain::service::{
+    HealthCheck, Service, ServiceControl, ServiceState, WatchedTable, keep_keyring,
+};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
@@ -88,6 +90,8 @@ pub struct Server {
     pub identities: Arc<Identities>,
     wrappers: Arc<Wrappers>,
     reader: Arc<KeyReader>,
+    table: Arc<dyn TableReader>,
+    folder: Option<Arc<dyn KeyringFolder>>,
 }
 
 impl Server {
@@ -159,6 +163,8 @@ impl Reading {
             )),
             wrappers,
             reader,
+            table: Arc::clone(table),
+            folder: self.folder.clone(),
         }
     }
 }
@@ -189,11 +195,25 @@ impl<T: ?Sized> Ports<T> {
 
 impl Server {
     /// What must be done now and then in a process that lives long: what is cached is let go when its time has come or
-    /// the service is stopped, and the login to Vault is renewed.
+    /// the service is stopped, the login to Vault is renewed, and a root keyring's file that is gone is written again.
     ///
     /// # Errors
-    /// When the table or Vault fails.
+    /// When the table or Vault fails, or the root keyring's file cannot be used.
     pub async fn upkeep(&self) -> Result<(), KmsError> {
+        let kept = self.keep_keyring().await;
+        self.keep_up().await.and(kept)
+    }
+
+    async fn keep_keyring(&self) -> Result<(), KmsError> {
+        match &self.folder {
+            Some(folder) => keep_keyring(folder.as_ref(), self.table.as_ref())
+                .await
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn keep_up(&self) -> Result<(), KmsError> {
         match self.service.config().await? {
             Some(config) if config.state == ServiceState::Running => {
                 self.reader.obey(&config);

@@ -86,6 +86,11 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
+    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
+          value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    accept_empty_table: bool,
+
     /// Loopback address to listen on where there is no Lambda
     #[arg(
         long,
@@ -213,7 +218,9 @@ impl Function {
         let (ports, keyring) = place::open(
             &arguments.place,
             &arguments.vault,
-            FirstUse::Makes,
+            FirstUse::Makes {
+                accept_empty_table: arguments.accept_empty_table,
+            },
             &self.aws,
             &self.clock,
             &self.random,
@@ -225,14 +232,14 @@ impl Function {
         server.measured_by(&self.metrics);
         server.service.check_also(table_health);
         self.audit()?.checked_by(&server.service);
-        let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
-        if arguments.start
-            && !configured
-            && let Err(error) = ports.start_if_new(&server.service, default_key_id).await
-        {
-            tracing::error!(?error, "the service could not be started");
+        if arguments.start {
+            let (table, random) = (Arc::clone(&ports.table), Arc::clone(&ports.random));
+            server
+                .service
+                .start_when_asked(table, random, default_key_id);
         }
+        warm(&keyring, &server).await;
         Ok((server, ports))
     }
 
@@ -513,9 +520,8 @@ impl Function {
     }
 }
 
-/// Opens connections and reads what the first request would wait for, all at the same time. Tells whether the
-/// service is configured.
-async fn warm(keyring: &KeyringOnDemand, server: &Server) -> bool {
+/// Opens connections and reads what the first request would wait for, all at the same time.
+async fn warm(keyring: &KeyringOnDemand, server: &Server) {
     // The keyring logs its own failure, and the authenticator too: here nobody waits for them.
     let (_, (), config) = join3(
         keyring.keyring(),
@@ -523,12 +529,8 @@ async fn warm(keyring: &KeyringOnDemand, server: &Server) -> bool {
         server.service.config(),
     )
     .await;
-    match config {
-        Ok(config) => config.is_some(),
-        Err(error) => {
-            tracing::error!(?error, "the service's configuration could not be read");
-            false
-        }
+    if let Err(error) = config {
+        tracing::error!(?error, "the service's configuration could not be read");
     }
 }
 

@@ -11,6 +11,7 @@ use clap::Args;
 use keyway_deployment_assembly::{
     SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
 };
+use keyway_domain::OpenError;
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
@@ -116,9 +117,12 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 /// The ports of a process that writes the deployment's table, reached in this region with these credentials; and the
 /// root access key, if `place` says that a secret holds it. With `metrics`, what is asked of all of them is counted.
 ///
+/// A process that may make the deployment looks at once whether the root keyring and the table belong together.
+///
 /// # Errors
-/// When `place` does not say where the deployment is.
-pub fn writing(
+/// When `place` does not say where the deployment is; when there is a root keyring and the table is empty or another
+/// deployment's. A store that cannot be reached at present is no error: requests are refused while it lasts.
+pub async fn writing(
     place: &Place,
     vault: &VaultFiles,
     first_use: FirstUse,
@@ -130,7 +134,16 @@ pub fn writing(
     let config = keyway_aws::config(region, endpoint, credentials);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let (ports, _) = open(place, vault, first_use, &config, &clock, &random, metrics)?;
+    let (ports, keyring) = open(place, vault, first_use, &config, &clock, &random, metrics)?;
+    if let FirstUse::Makes { .. } = first_use {
+        match keyring.must_be_own().await {
+            Ok(()) => {}
+            Err(OpenError::Store(error)) => {
+                tracing::error!("no key can be used until the root keyring can: {error:?}");
+            }
+            Err(error) => return Err(error).context("the root keyring"),
+        }
+    }
     Ok((ports, place.root_access_key(&config)?))
 }
 
@@ -155,7 +168,10 @@ pub(crate) const VAULT_PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstUse {
     /// It is made.
-    Makes,
+    Makes {
+        /// A keyring that is there is taken for an empty table's: the operator knows that everything in it is lost.
+        accept_empty_table: bool,
+    },
     /// It is refused: an operator who mistypes a name must not make a new one.
     IsRefused,
 }
@@ -174,12 +190,13 @@ pub(crate) fn open(
     let secrets = counted(place.secrets(config)?, metrics);
     let (clock_of_keyring, random_of_keyring) = (Arc::clone(clock), Arc::clone(random));
     let keyring = Arc::new(match first_use {
-        FirstUse::Makes => KeyringOnDemand::establishing(
+        FirstUse::Makes { accept_empty_table } => KeyringOnDemand::establishing(
             Arc::clone(&table) as _,
             secrets,
             clock_of_keyring,
             random_of_keyring,
-        ),
+        )
+        .accepting_empty_table(accept_empty_table),
         FirstUse::IsRefused => KeyringOnDemand::opening(
             Arc::clone(&table) as _,
             secrets,

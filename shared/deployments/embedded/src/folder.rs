@@ -1,68 +1,151 @@
 //! Where the root keyring's file is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyway_domain::keyring::KEYRING_SECRET;
-use keyway_domain::ports::{KeyringFolder, Random, StoreError};
+use keyway_domain::ports::{Clock, KeyringFolder, KeyringMove, LockedKeyring, Random, StoreError};
 use keyway_domain::{Fault, KmsError};
-use keyway_secrets_file::{FileError, copy_secret, remove_secret};
+use keyway_secrets_file::{FileError, KeptSecret, Left, LockedFolder, SecretMove};
 use tokio::task;
-
-use crate::{Operator, SECRETS_FOLDER};
 
 /// The deployment's own folder, and those that the service's configuration names instead.
 pub(crate) struct DataFolder {
     own: PathBuf,
+    kept: Arc<KeptSecret>,
+    clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl DataFolder {
-    pub(crate) fn new(operator: &Operator, random: Arc<dyn Random>) -> Self {
-        Self {
-            own: operator.data_dir.join(SECRETS_FOLDER),
+    /// `own` is where the root keyring is where the configuration names no folder.
+    pub(crate) fn new(
+        own: PathBuf,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, FileError> {
+        Ok(Self {
+            own,
+            kept: Arc::new(KeptSecret::new(KEYRING_SECRET)?),
+            clock,
             random,
-        }
+        })
     }
 
     fn path(&self, folder: Option<&str>) -> PathBuf {
-        folder.map_or_else(|| self.own.clone(), PathBuf::from)
+        path(&self.own, folder)
     }
+}
+
+fn path(own: &Path, folder: Option<&str>) -> PathBuf {
+    folder.map_or_else(|| own.to_owned(), PathBuf::from)
 }
 
 #[async_trait]
 impl KeyringFolder for DataFolder {
-    async fn copy(&self, from: Option<&str>, to: Option<&str>) -> Result<(), KmsError> {
+    async fn begin_move(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Option<Box<dyn KeyringMove>>, KmsError> {
         let (from, to) = (self.path(from), self.path(to));
         let random = Arc::clone(&self.random);
-        blocking(move || copy_secret(KEYRING_SECRET, &from, &to, random.as_ref())).await
+        let begun =
+            blocking(move || SecretMove::begin(KEYRING_SECRET, &from, &to, random.as_ref()));
+        let Some(begun) = begun.await?.map_err(refused)? else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(Moving {
+            own: self.own.clone(),
+            begun: Arc::new(begun),
+            clock: Arc::clone(&self.clock),
+        })))
     }
 
-    async fn leave(&self, folder: Option<&str>) -> Result<(), KmsError> {
+    async fn holds(&self, folder: Option<&str>) -> Result<bool, KmsError> {
+        let (kept, folder) = (Arc::clone(&self.kept), self.path(folder));
+        blocking(move || kept.look(&folder))
+            .await?
+            .map_err(|error| unavailable(error.into()))
+    }
+
+    async fn lock(&self, folder: Option<&str>) -> Result<Box<dyn LockedKeyring>, KmsError> {
+        // Another folder that is gone may be a disk that is not there: a keyring does not belong below its place.
+        let make = folder.is_none();
         let folder = self.path(folder);
-        blocking(move || remove_secret(KEYRING_SECRET, &folder)).await
+        let locked = blocking(move || KeptSecret::lock(&folder, make)).await?;
+        Ok(Box::new(Locked {
+            kept: Arc::clone(&self.kept),
+            folder: Arc::new(locked.map_err(|error| unavailable(error.into()))?),
+            random: Arc::clone(&self.random),
+        }))
     }
 }
 
+struct Moving {
+    own: PathBuf,
+    begun: Arc<SecretMove>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl KeyringMove for Moving {
+    async fn leave(&self, named: Option<&str>) -> Result<(), KmsError> {
+        let named = path(&self.own, named);
+        let (begun, clock) = (Arc::clone(&self.begun), Arc::clone(&self.clock));
+        let left = blocking(move || begun.leave(&named, clock.as_ref())).await?;
+        if let Left::Renamed(path) = left? {
+            tracing::info!(path = %path.display(), "the root keyring has moved, and its old file has this name");
+        }
+        Ok(())
+    }
+}
+
+struct Locked {
+    kept: Arc<KeptSecret>,
+    folder: Arc<LockedFolder>,
+    random: Arc<dyn Random>,
+}
+
+#[async_trait]
+impl LockedKeyring for Locked {
+    async fn restore(&self) -> Result<(), KmsError> {
+        let (kept, folder) = (Arc::clone(&self.kept), Arc::clone(&self.folder));
+        let random = Arc::clone(&self.random);
+        blocking(move || kept.restore(&folder, random.as_ref()))
+            .await?
+            .map(drop)
+            .map_err(unavailable)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, KmsError> {
+    task::spawn_blocking(work)
+        .await
+        .map_err(|error| Fault::new("looking after the root keyring", error).into())
+}
+
 /// Whoever names a folder is told what is wrong with it: nothing of a file's content is in these texts.
-async fn blocking(
-    work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
-) -> Result<(), KmsError> {
+fn refused(error: StoreError) -> KmsError {
     let invalid = |reason: String| KmsError::Invalid {
         field: "key_directory",
         reason,
     };
-    match task::spawn_blocking(work).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(StoreError::Conflict)) => Err(invalid(
-            "holds another deployment's root keyring".to_owned(),
-        )),
-        Ok(Err(StoreError::Failed { what, source })) => match source.downcast::<FileError>() {
-            Ok(error) => Err(invalid(format!("cannot keep the root keyring: {error}"))),
-            Err(source) => Err(StoreError::Failed { what, source }.into()),
+    match error {
+        StoreError::Conflict => invalid(
+            "holds another root keyring: one of another deployment, or this one under another passphrase".to_owned(),
+        ),
+        StoreError::Failed { what, source } => match source.downcast::<FileError>() {
+            Ok(error) => invalid(format!("cannot keep the root keyring: {error}")),
+            Err(source) => StoreError::Failed { what, source }.into(),
         },
-        Ok(Err(error)) => Err(error.into()),
-        Err(error) => Err(Fault::new("moving the root keyring", error).into()),
+        error => error.into(),
     }
+}
+
+fn unavailable(error: StoreError) -> KmsError {
+    KmsError::Unavailable(Fault::new("the root keyring's file", error))
 }

@@ -4,21 +4,25 @@
 //! understand the same settings and the same folder.
 
 mod folder;
+mod lock;
 mod settings;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, VaultFiles, Writing, vaults};
-use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring};
+use keyway_domain::OpenError;
+use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
 use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_domain::records::SignedTable;
-use keyway_domain::service::key_directory;
-use keyway_secrets_file::FileSecrets;
+use keyway_domain::service::{keep_keyring, key_directory};
+use keyway_secrets_file::{FileSecrets, moved_away};
 use keyway_store_sqlite::SqliteTable;
 
 use folder::DataFolder;
+pub use lock::lock_file;
 pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
@@ -27,6 +31,8 @@ const TABLE_FILE: &str = "keyway.db";
 const KEYRING_FILE: &str = "root-keyring.secret";
 /// A request waits for a Vault as long as the service's configuration says, and it may say this much.
 const VAULT_PATIENCE: Duration = Duration::from_secs(300);
+/// How many moves of the root keyring a start gives way to.
+const MOVES_MET: u32 = 8;
 /// The folder that holds the root keyring.
 const SECRETS_FOLDER: &str = "secrets";
 
@@ -39,6 +45,9 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = operator.data_dir.display();
+    if own_folder(operator).exists() {
+        bail!("{folder} has secrets, but its table {TABLE_FILE} is gone: restore it from a backup");
+    }
     bail!("there is no deployment in {folder}; `keyway serve --data-dir {folder}` makes one")
 }
 
@@ -47,7 +56,16 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
 /// # Errors
 /// When the folder, the table or the root keyring is not fit to be used; the text says what to do.
 pub async fn open(operator: &Operator, files: &VaultFiles) -> anyhow::Result<Writing> {
-    open_with(operator, files, |secrets| secrets).await
+    open_with(operator, files, EmptyTable::IsRefused, |secrets| secrets).await
+}
+
+/// What happens where there is a root keyring, and the table holds no deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyTable {
+    /// The start is refused: the table was lost, and old names would be given new keys.
+    IsRefused,
+    /// The operator knows that everything in it is lost.
+    IsAccepted,
 }
 
 /// As [`open`], with the store of secrets as `around` makes it of the one that there is.
@@ -57,7 +75,8 @@ pub async fn open(operator: &Operator, files: &VaultFiles) -> anyhow::Result<Wri
 pub async fn open_with(
     operator: &Operator,
     files: &VaultFiles,
-    around: impl FnOnce(Arc<dyn SecretStore>) -> Arc<dyn SecretStore>,
+    empty_table: EmptyTable,
+    around: impl Fn(Arc<dyn SecretStore>) -> Arc<dyn SecretStore>,
 ) -> anyhow::Result<Writing> {
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -65,11 +84,39 @@ pub async fn open_with(
     // The table first: it makes the data folder, or refuses one that others may enter.
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
         .context("the table")?;
-    let secrets = around(Arc::new(secrets(operator, &table, &random).await?));
-    let (keeper, random_of_keyring) = (secrets.as_ref(), Arc::clone(&random));
-    let keyring = RootKeyring::establish(&table, keeper, clock.as_ref(), random_of_keyring)
-        .await
-        .context("the root keyring")?;
+    let mut attempts = 0;
+    let (keyring, secrets) = loop {
+        let named = configured_folder(&table).await?;
+        let secrets = around(Arc::new(secrets(operator, named.as_deref(), &random)?));
+        let (keeper, random) = (secrets.as_ref(), Arc::clone(&random));
+        if named.is_none() {
+            must_not_have_moved(operator, &table, keeper).await?;
+        }
+        if empty_table == EmptyTable::IsAccepted {
+            let random = Arc::clone(&random);
+            RootKeyring::adopt_empty_table(&table, keeper, clock.as_ref(), random)
+                .await
+                .context("the root keyring")?;
+        }
+        match RootKeyring::establish(&table, keeper, clock.as_ref(), random).await {
+            // It moved between the look at the configuration and the look into the folder.
+            Err(OpenError::KeyringMissing)
+                if attempts < MOVES_MET && configured_folder(&table).await? != named =>
+            {
+                attempts += 1;
+            }
+            opened => break (opened.context("the root keyring")?, secrets),
+        }
+    };
+    let folder = DataFolder::new(
+        own_folder(operator),
+        Arc::clone(&clock),
+        Arc::clone(&random),
+    )?;
+    // From here on the file can be written again if somebody removes it.
+    if let Err(error) = keep_keyring(&folder, &table).await {
+        bail!("the root keyring: {error:?}");
+    }
     // The keyring's folder is known by its file: the configuration may name another one at any time.
     let token_folders = files
         .token_folders()
@@ -90,10 +137,34 @@ pub async fn open_with(
         wrapper: Arc::clone(&keyring) as _,
         keyring,
         vaults: vaults(&clock, VAULT_PATIENCE, token_folders)?,
-        folder: Some(Arc::new(DataFolder::new(operator, Arc::clone(&random)))),
+        folder: Some(Arc::new(folder)),
         clock,
         random,
     })
+}
+
+/// An empty table does not say that the root keyring is elsewhere; the file that a move left behind does.
+async fn must_not_have_moved(
+    operator: &Operator,
+    table: &SqliteTable,
+    secrets: &dyn SecretStore,
+) -> anyhow::Result<()> {
+    let folder = own_folder(operator);
+    let Some(aside) = moved_away(KEYRING_SECRET, &folder).context("the root keyring's folder")?
+    else {
+        return Ok(());
+    };
+    let established = holds_deployment(table).await.context("the table")?;
+    if established || secrets.get(KEYRING_SECRET).await?.is_some() {
+        return Ok(());
+    }
+    bail!(
+        "the table is empty or gone, and the root keyring was moved to another folder before, as {} tells: restore the \
+         table from a backup. If everything in it is meant to be lost, put the root keyring back into {} and start once \
+         with --accept-empty-table (KEYWAY_ACCEPT_EMPTY_TABLE=true)",
+        aside.display(),
+        folder.display()
+    )
 }
 
 /// Puts the root keyring under another passphrase, or under none. Servers that run keep what they hold;
@@ -107,28 +178,33 @@ pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyh
     let new = new.passphrase()?;
     let table =
         SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
-    secrets(operator, &table, &random)
-        .await?
+    let configured = configured_folder(&table).await?;
+    secrets(operator, configured.as_deref(), &random)?
         .change_passphrase(KEYRING_SECRET, new)
         .await
         .context("the root keyring")?;
     Ok(())
 }
 
+/// The folder of the root keyring, if the service's configuration names one.
+async fn configured_folder(table: &SqliteTable) -> anyhow::Result<Option<String>> {
+    match key_directory(table).await {
+        Ok(configured) => Ok(configured),
+        Err(error) => bail!("the service's configuration: {error:?}"),
+    }
+}
+
 /// The secrets of the folder that the service's configuration names, or of the deployment's own.
-async fn secrets(
+fn secrets(
     operator: &Operator,
-    table: &SqliteTable,
+    configured: Option<&str>,
     random: &Arc<dyn Random>,
 ) -> anyhow::Result<FileSecrets> {
-    let configured = match key_directory(table).await {
-        Ok(configured) => configured,
-        Err(error) => bail!("the service's configuration: {error:?}"),
-    };
-    let folder = match configured {
-        Some(folder) => folder.into(),
-        None => operator.data_dir.join(SECRETS_FOLDER),
-    };
-    FileSecrets::open(&folder, operator.passphrase()?, Arc::clone(random))
+    let folder = configured.map_or_else(|| own_folder(operator), PathBuf::from);
+    FileSecrets::open_under(&folder, operator.passphrase()?, Arc::clone(random))
         .context("the root keyring's folder")
+}
+
+fn own_folder(operator: &Operator) -> PathBuf {
+    operator.data_dir.join(SECRETS_FOLDER)
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use keyway_crypto::SecretBytes;
 use keyway_deployment_assembly::environment;
+use keyway_secrets_file::Passphrase;
 use zeroize::Zeroizing;
 
 /// Where the deployment is, and how its root keyring opens.
@@ -27,7 +27,7 @@ pub struct Operator {
 
 impl Operator {
     /// The passphrase of the root keyring.
-    pub(crate) fn passphrase(&self) -> anyhow::Result<Option<SecretBytes>> {
+    pub(crate) fn passphrase(&self) -> anyhow::Result<Option<Passphrase>> {
         passphrase("KEYWAY_PASSPHRASE", self.passphrase_file.as_deref())
     }
 }
@@ -45,7 +45,7 @@ pub struct NewPassphrase {
 }
 
 impl NewPassphrase {
-    pub(crate) fn passphrase(&self) -> anyhow::Result<Option<SecretBytes>> {
+    pub(crate) fn passphrase(&self) -> anyhow::Result<Option<Passphrase>> {
         match (
             passphrase("KEYWAY_NEW_PASSPHRASE", self.new_passphrase_file.as_deref())?,
             self.remove,
@@ -62,10 +62,10 @@ impl NewPassphrase {
 }
 
 /// A passphrase from the variable or the file's first line.
-fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<SecretBytes>> {
+fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<Passphrase>> {
     let from_environment = environment(variable)?;
     let Some(file) = file else {
-        return Ok(from_environment.map(|text| secret(&text)));
+        return Ok(from_environment.map(|text| Passphrase::read(&text)));
     };
     if from_environment.is_some() {
         bail!("both {variable} and a file are given; give one of them");
@@ -75,11 +75,7 @@ fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Opt
             .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
     );
     match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Some(secret(line))),
+        Some(line) if !line.is_empty() => Ok(Some(Passphrase::read(line))),
         _ => bail!("the passphrase file {} is empty", file.display()),
     }
-}
-
-fn secret(text: &str) -> SecretBytes {
-    SecretBytes::from(text.as_bytes().to_vec())
 }

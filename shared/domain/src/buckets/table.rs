@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Bucket, BucketName, DefaultEncryption};
-use crate::encoding;
+use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::keys::{KeyId, Reference};
 use crate::ports::{
@@ -49,12 +49,37 @@ impl StoredBucket {
 
 const PAGE: usize = 1000;
 
-/// Every record of a bucket's name, with the name.
-async fn all(table: &dyn TableReader) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
-    within(table, &NameRange::all()).await
+/// What is known of every bucket's name.
+struct AllBuckets {
+    readable: Vec<(BucketName, StoredBucket)>,
+    /// Records that do not decode, or do not verify.
+    unreadable: Vec<Record>,
 }
 
-/// Those whose names are in the ranges, which are in order.
+/// Every record of a bucket's name.
+async fn all(table: &dyn TableReader) -> Result<AllBuckets, KmsError> {
+    let mut found = AllBuckets {
+        readable: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    let mut after: Option<String> = None;
+    loop {
+        let page = table.page(Kind::Bucket, "", after.as_deref(), PAGE).await?;
+        after = page.records.last().map(|record| record.id.clone());
+        found.unreadable.extend(page.refused);
+        for record in page.records {
+            match if_readable(&record, read(&record)) {
+                Some(bucket) => found.readable.push(bucket),
+                None => found.unreadable.push(record),
+            }
+        }
+        if !page.more {
+            return Ok(found);
+        }
+    }
+}
+
+/// The buckets whose names are in the ranges, which are in order. Records that do not decode are left out.
 async fn within(
     table: &dyn TableReader,
     ranges: &[NameRange],
@@ -62,25 +87,41 @@ async fn within(
     let mut found = Vec::new();
     let mut reader = RangedReader::new(table, Kind::Bucket, ranges.to_vec(), "", None);
     while let Some(records) = reader.page(PAGE).await? {
-        for record in &records {
-            let name = BucketName::parse(&record.id)
-                .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
-            found.push((name, encoding::decode(&record.value)?));
-        }
+        let readable = records
+            .iter()
+            .filter_map(|record| if_readable(record, read(record)));
+        found.extend(readable);
     }
     Ok(found)
 }
 
-/// The buckets whose default encryption uses the key.
+fn read(record: &Record) -> Result<(BucketName, StoredBucket), KmsError> {
+    let name = BucketName::parse(&record.id)
+        .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
+    Ok((name, encoding::decode(&record.value)?))
+}
+
+/// The buckets whose default encryption uses the key. A record that does not decode counts where the key's id is
+/// anywhere in it, so that no key is destroyed for its being unreadable.
 pub(crate) async fn references(
     table: &dyn TableReader,
     key: &KeyId,
 ) -> Result<Vec<Reference>, KmsError> {
-    let buckets = all(table).await?.into_iter();
-    Ok(buckets
+    let AllBuckets {
+        readable,
+        unreadable,
+    } = all(table).await?;
+    let id = key.as_str().as_bytes();
+    let names_key = |record: &Record| record.value.windows(id.len()).any(|text| text == id);
+    let used = readable
+        .into_iter()
         .filter(|(_, stored)| stored.uses(key))
-        .map(|(name, _)| Reference::Bucket(name))
-        .collect())
+        .map(|(name, _)| name);
+    let maybe_used = unreadable
+        .into_iter()
+        .filter(names_key)
+        .filter_map(|record| BucketName::parse(&record.id).ok());
+    Ok(used.chain(maybe_used).map(Reference::Bucket).collect())
 }
 
 /// How often a change is tried again when other writers were faster.
@@ -209,6 +250,7 @@ impl Buckets for TableBuckets {
         let found = within(self.records.table.as_ref(), ranges).await;
         let found = found.map_err(|error| match error {
             KmsError::Throttled => StoreError::Throttled,
+            KmsError::Unavailable(fault) => StoreError::Gone(format!("{fault:?}")),
             error => failed("list buckets", &error),
         })?;
         let bucket = |(name, stored): (BucketName, StoredBucket)| {

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{Identities, Identity, PAGE, PolicyName, Rules, StoredIdentity, StoredPolicy};
 use crate::access::Caller;
+use crate::encoding::{self, if_readable};
 use crate::error::KmsError;
 use crate::policy::Action;
 use crate::ports::{Kind, Random, Record, Revision, StoreError, TableWriter};
-use crate::{encoding, revision, uuid_v4};
+use crate::{revision, uuid_v4};
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,8 +186,8 @@ impl IdentityControl {
                 .page(Kind::Identity, "", after.as_deref(), PAGE)
                 .await?;
             for record in &page.records {
-                let stored: StoredIdentity = encoding::decode(&record.value)?;
-                if stored.generation == generation {
+                let read = encoding::decode::<StoredIdentity>(&record.value);
+                if if_readable(record, read).is_some_and(|stored| stored.generation == generation) {
                     // One that was changed meanwhile has another policy now.
                     self.remove(&Identity(record.id.as_str().into()), record.revision)
                         .await?;

@@ -6,6 +6,7 @@ use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
 use super::{KeyId, KeyStatus, Keys, MasterKey, decode};
 use crate::access::Caller;
+use crate::encoding::if_readable;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
@@ -38,7 +39,7 @@ pub struct KeyPage {
 }
 
 impl Keys {
-    /// A page of the keys that the caller may list.
+    /// A page of the keys that the caller may list. One whose record does not decode is left out.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for a marker that was never given out.
@@ -74,7 +75,9 @@ impl Keys {
                 if !wanted || !may_list(caller, &record.id) {
                     continue;
                 }
-                let key = decode(record)?;
+                let Some(key) = if_readable(record, decode(record)) else {
+                    continue;
+                };
                 if query
                     .status
                     .is_some_and(|status| status != key.state.into())

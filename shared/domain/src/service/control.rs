@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{
     BackendType, Change, ConfigChanges, Service, ServiceConfig, ServiceState, VaultConfig,
-    config_id,
+    config_id, key_directory,
 };
 use crate::access::Caller;
+use crate::encoding::if_readable;
 use crate::error::KmsError;
 use crate::keyring::{Binding, Wrapped};
 use crate::keys::{KeyReader, decode};
 use crate::policy::Action;
-use crate::ports::{KeyringFolder, Kind, Random, Revision, StoreError, TableWriter};
+use crate::ports::{KeyringFolder, KeyringMove, Kind, Random, Revision, StoreError, TableWriter};
 use crate::vault::{TransitKey, VAULT_WRAPPER, VaultAuth};
 use crate::wrappers::Wrappers;
 
@@ -21,7 +22,7 @@ pub struct ServiceControl {
     pub(super) service: Arc<Service>,
     pub(super) reader: Arc<KeyReader>,
     pub(super) wrappers: Arc<Wrappers>,
-    folder: Option<Arc<dyn KeyringFolder>>,
+    pub(super) folder: Option<Arc<dyn KeyringFolder>>,
     random: Arc<dyn Random>,
 }
 
@@ -200,22 +201,29 @@ impl ServiceControl {
             self.work(before, &config).await?;
             let was = before.and_then(|before| before.key_directory.as_deref());
             let is = config.key_directory.as_deref();
-            let moving = self.folder.as_ref().filter(|_| was != is);
-            if let Some(folder) = moving {
-                folder.copy(was, is).await?;
-            }
+            // Both folders are locked until the record is written and the old one is left.
+            let moving = match &self.folder {
+                Some(folder) if was != is => match folder.begin_move(was, is).await {
+                    Ok(moving) => moving,
+                    Err(error) => {
+                        let now = self.stored().await?;
+                        let revision = |(_, seen): &(_, Revision)| *seen;
+                        if now.as_ref().map(revision) == stored.as_ref().map(revision) {
+                            return Err(error);
+                        }
+                        // It moved meanwhile: what it was to be moved from is another folder now.
+                        continue;
+                    }
+                },
+                _ => None,
+            };
             let written = match &stored {
                 Some((_, seen)) => self.replaced(&config, *seen).await,
                 None => self.made(&config).await,
             };
             if let Ok(true) = written {
-                if let Some(folder) = moving
-                    && let Err(error) = folder.leave(was).await
-                {
-                    tracing::warn!(
-                        ?error,
-                        "the root keyring is also where it was before, and should be removed there"
-                    );
+                if let Some(moving) = moving {
+                    self.leave(moving.as_ref()).await;
                 }
                 return Ok(Arc::new(config));
             }
@@ -223,6 +231,20 @@ impl ServiceControl {
             written?;
         }
         Err(CONTENDED)
+    }
+
+    /// Leaves the folder that the root keyring was moved from. A failure leaves the keyring in both folders.
+    async fn leave(&self, moving: &dyn KeyringMove) {
+        let left = match key_directory(self.table.as_ref()).await {
+            Ok(named) => moving.leave(named.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = left {
+            tracing::warn!(
+                ?error,
+                "the root keyring is also where it was before, and should be put aside there"
+            );
+        }
     }
 
     /// The configuration that the changes make of the one before.
@@ -370,7 +392,7 @@ impl ServiceControl {
         self.wrappers.check(config).await
     }
 
-    /// Whether there is a key that only Vault can unwrap.
+    /// Whether there is a key that only Vault can unwrap. One whose record does not decode may be such a key.
     async fn keys_in_vault(&self) -> Result<bool, KmsError> {
         let mut after: Option<String> = None;
         loop {
@@ -383,8 +405,9 @@ impl ServiceControl {
                 return Ok(true);
             }
             for record in &page.records {
-                if decode(record)?.is_wrapped_by(VAULT_WRAPPER) {
-                    return Ok(true);
+                match if_readable(record, decode(record)) {
+                    Some(key) if !key.is_wrapped_by(VAULT_WRAPPER) => {}
+                    Some(_) | None => return Ok(true),
                 }
             }
             if !page.more {

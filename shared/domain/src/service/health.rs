@@ -15,6 +15,10 @@ use crate::ports::{
 pub enum Degraded {
     /// The backend that wraps master keys does not work.
     Backend,
+    /// The root keyring's file is missing or cannot be used.
+    KeyringFile,
+    /// The root keyring's file was gone, and has just been written again.
+    KeyringRestored,
     /// The audit log cannot be written to standard output.
     AuditOutput,
     /// The audit log cannot be written to the table.
@@ -28,6 +32,8 @@ impl Degraded {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "backend",
+            Self::KeyringFile => "keyring_file",
+            Self::KeyringRestored => "keyring_restored",
             Self::AuditOutput => "audit_output",
             Self::AuditTable => "audit_table",
             Self::TableWrite => "table_write",
@@ -38,6 +44,12 @@ impl Degraded {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Backend => "the backend does not work",
+            Self::KeyringFile => {
+                "the root keyring's file is missing or cannot be used; the log says why"
+            }
+            Self::KeyringRestored => {
+                "the root keyring's file was gone and has been written again; find out what removed it"
+            }
             Self::AuditOutput => {
                 "the audit log cannot be written to standard output, so mutations and data keys are refused"
             }
@@ -113,6 +125,7 @@ impl WatchedTable {
                 | StoreError::Refused { .. }
                 | StoreError::Unavailable(_),
             ) => {}
+            Err(StoreError::Gone(_)) => self.failed.store(true, Ordering::Relaxed),
         }
         written
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::folder::{KeyringFile, keep_keyring};
 use super::{Degraded, ServiceConfig, ServiceControl};
 use crate::access::Caller;
 use crate::cache::CacheStats;
@@ -69,6 +70,17 @@ impl ServiceControl {
                 degraded.push(Degraded::Backend);
             }
             Err(error) => return Err(error),
+        }
+        if let Some(folder) = &self.folder {
+            match keep_keyring(folder.as_ref(), self.table.as_ref()).await {
+                Ok(KeyringFile::InPlace) => {}
+                Ok(KeyringFile::Restored) => degraded.push(Degraded::KeyringRestored),
+                Err(KmsError::Unavailable(fault) | KmsError::Backend(fault)) => {
+                    fault.log(request_id);
+                    degraded.push(Degraded::KeyringFile);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let latency = clock.monotonic().saturating_sub(begun);
         degraded.extend(self.service.degraded().await);

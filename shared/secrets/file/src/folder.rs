@@ -1,13 +1,18 @@
 //! The folder and its files: who may use them, and writing them whole.
+//!
+//! A folder is opened once, and its files are reached through the open folder: a path that names another folder in
+//! the meantime changes nothing.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use keyway_domain::ports::{Random, StoreError};
+use keyway_domain::ports::{Clock, Random, StoreError};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::{FileError, random_digits};
@@ -18,11 +23,23 @@ pub(crate) const FOLDER_MODE: u32 = 0o700;
 /// Room for the largest secret, sealed and in base64.
 pub(crate) const MAX_FILE_BYTES: usize = 96 * 1024;
 
+const LOCK: &str = ".lock";
 const LOCK_ATTEMPTS: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How many files may be set aside within one second.
+const ASIDE_ATTEMPTS: u32 = 100;
 
 pub(crate) struct Folder {
     path: PathBuf,
+    opened: File,
+    identity: Identity,
+}
+
+/// Tells folders apart, however they are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
 }
 
 /// Held while a file is written; let go when dropped, or when the process ends in any way.
@@ -31,24 +48,53 @@ pub(crate) struct Lock {
 }
 
 impl Folder {
+    /// Opens the folder, which is made if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
-        // Without a slash at its end, which would have a symbolic link followed.
-        let path: PathBuf = path.components().collect();
+        let path = plain(path);
+        make_folder(&path).map_err(|source| FileError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        Self::open_plain(path)
+    }
+
+    /// Opens a folder that exists.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, FileError> {
+        Self::open_plain(plain(path))
+    }
+
+    fn open_plain(path: PathBuf) -> Result<Self, FileError> {
         let failed = |source| FileError::Io {
             path: path.clone(),
             source,
         };
-        make_folder(&path).map_err(failed)?;
+        let not_plain = || FileError::NotPlain {
+            path: path.clone(),
+            wanted: "folder",
+        };
+        // Of another user's folder, opening it would only say that this is not permitted.
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
         if !metadata.is_dir() {
-            return Err(FileError::NotPlain {
-                path,
-                wanted: "folder",
-            });
+            return Err(not_plain());
         }
-        check(&path, &metadata, FOLDER_MODE)?;
-
-        let folder = Self { path };
+        check(&path, metadata.uid(), metadata.mode(), FOLDER_MODE)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Ok(opened) => File::from(opened),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_plain()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let metadata = opened.metadata().map_err(failed)?;
+        check(&path, metadata.uid(), metadata.mode(), FOLDER_MODE)?;
+        let identity = Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        };
+        let folder = Self {
+            path,
+            opened,
+            identity,
+        };
         // Whoever holds the lock now is alive, and what a dead process left can wait for the next start.
         if let Some(_lock) = folder.try_lock()? {
             folder.remove_leftovers()?;
@@ -60,8 +106,12 @@ impl Folder {
         &self.path
     }
 
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.secret"))
+        self.path.join(file_of(name))
     }
 
     /// Waits until no other writer, in this process or another, is at work.
@@ -73,62 +123,87 @@ impl Folder {
             thread::sleep(LOCK_PAUSE);
         }
         Err(FileError::Locked {
-            path: self.lock_path(),
+            path: self.path.join(LOCK),
         })
     }
 
     fn try_lock(&self) -> Result<Option<Lock>, FileError> {
-        let path = self.lock_path();
-        let failed = |source| FileError::Io {
-            path: path.clone(),
-            source,
-        };
         // Opened anew each time: the lock belongs to the open file, so threads exclude each other too.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(&path)
-            .map_err(failed)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
+        let file = self.open_file(LOCK, flags)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+            Err(TryLockError::Error(source)) => Err(self.failed(LOCK, source)),
         }
     }
 
-    fn lock_path(&self) -> PathBuf {
-        self.path.join(".lock")
+    /// Opens a plain file of the folder that is its owner's alone. It is never truncated, and no link is followed.
+    fn open_file(&self, file: &str, flags: OFlags) -> Result<File, FileError> {
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = || self.path.join(file);
+        let not_plain = || FileError::NotPlain {
+            path: path(),
+            wanted: "file",
+        };
+        let opened = match rustix::fs::openat(&self.opened, file, flags, mode) {
+            Ok(opened) => File::from(opened),
+            Err(Errno::LOOP) => return Err(not_plain()),
+            Err(error) => return Err(self.failed(file, error.into())),
+        };
+        let metadata = opened
+            .metadata()
+            .map_err(|source| self.failed(file, source))?;
+        if !metadata.is_file() {
+            return Err(not_plain());
+        }
+        check(&path(), metadata.uid(), metadata.mode(), FILE_MODE)?;
+        Ok(opened)
+    }
+
+    fn failed(&self, file: &str, source: io::Error) -> FileError {
+        FileError::Io {
+            path: self.path.join(file),
+            source,
+        }
+    }
+
+    /// Whether anything has the name of this secret's file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.opened, file_of(name), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// The whole file of this secret, if there is one.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
-        let path = self.path_of(name);
-        let failed = |source| FileError::Io {
-            path: path.clone(),
-            source,
-        };
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => {
-                return Err(FileError::NotPlain {
-                    path,
-                    wanted: "file",
-                });
+        let file = file_of(name);
+        let path = self.path.join(&file);
+        match rustix::fs::statat(&self.opened, &file, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => {
+                if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_file() {
+                    return Err(FileError::NotPlain {
+                        path,
+                        wanted: "file",
+                    });
+                }
+                #[cfg_attr(
+                    target_os = "linux",
+                    expect(clippy::useless_conversion, reason = "16 bits on macOS")
+                )]
+                check(&path, found.st_uid, found.st_mode.into(), FILE_MODE)?;
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.failed(&file, error.into())),
         }
-        let file = File::open(&path).map_err(failed)?;
-        check(&path, &file.metadata().map_err(failed)?, FILE_MODE)?;
+        let opened = self.open_file(&file, OFlags::RDONLY | OFlags::NONBLOCK)?;
 
         // Room for all of it from the start: a buffer that grows leaves copies behind.
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 64));
         let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
-        file.take(limit.saturating_add(1))
+        opened
+            .take(limit.saturating_add(1))
             .read_to_end(&mut text)
-            .map_err(failed)?;
+            .map_err(|source| self.failed(&file, source))?;
         if text.len() > MAX_FILE_BYTES {
             return Err(FileError::Garbled {
                 path,
@@ -146,38 +221,118 @@ impl Folder {
         replace: bool,
         random: &dyn Random,
     ) -> Result<(), StoreError> {
-        let path = self.path_of(name);
-        let failed = |source| FileError::Io {
-            path: path.clone(),
-            source,
-        };
+        let file = file_of(name);
         // No secret's name begins with a dot.
-        let temporary = self.path.join(format!(
+        let temporary = format!(
             ".{name}.{}.tmp",
             random_digits(random).map_err(FileError::from)?
-        ));
-        let named = write_new(&temporary, text).and_then(|()| {
+        );
+        let folder = &self.opened;
+        let named = self.write_new(&temporary, text).and_then(|()| {
+            kill_point("the temporary file is written");
             if replace {
-                fs::rename(&temporary, &path)
+                rustix::fs::renameat(folder, &temporary, folder, &file)?;
             } else {
-                fs::hard_link(&temporary, &path)
+                rustix::fs::linkat(folder, &temporary, folder, &file, AtFlags::empty())?;
             }
+            kill_point("the file has its name");
+            Ok(())
         });
         // A rename that took place left nothing to remove.
         if (!replace || named.is_err())
-            && let Err(error) = fs::remove_file(&temporary)
-            && error.kind() != ErrorKind::NotFound
+            && let Err(error) = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty())
+            && error != Errno::NOENT
         {
-            tracing::warn!(path = %temporary.display(), error = %error, "not removed; the next start will");
+            let path = self.path.join(&temporary);
+            tracing::warn!(path = %path.display(), error = %error, "not removed; the next start will");
         }
         match named {
             Ok(()) => {}
             Err(error) if !replace && error.kind() == ErrorKind::AlreadyExists => {
                 return Err(StoreError::Conflict);
             }
-            Err(error) => return Err(failed(error).into()),
+            Err(error) => return Err(self.failed(&file, error).into()),
         }
-        Ok(sync(&self.path).map_err(failed)?)
+        kill_point("the temporary file is removed");
+        Ok(self.flush()?)
+    }
+
+    fn write_new(&self, file: &str, text: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        let mut file = File::from(rustix::fs::openat(&self.opened, file, flags, mode)?);
+        file.write_all(text)?;
+        file.sync_all()
+    }
+
+    /// Makes the names in the folder durable.
+    pub(crate) fn flush(&self) -> Result<(), FileError> {
+        self.opened.sync_all().map_err(|source| FileError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Renames the secret's file so that nobody looks for it any more, durably, and never onto another file. The
+    /// caller holds the lock. Gives the new path, or `None` where there is no such file.
+    pub(crate) fn set_aside(
+        &self,
+        name: &str,
+        clock: &dyn Clock,
+    ) -> Result<Option<PathBuf>, FileError> {
+        let (file, folder) = (file_of(name), &self.opened);
+        let stamp = clock.now().strftime("%Y%m%dT%H%M%SZ");
+        for attempt in 0..ASIDE_ATTEMPTS {
+            let aside = match attempt {
+                0 => format!("{file}{MOVED}{stamp}"),
+                attempt => format!("{file}{MOVED}{stamp}-{attempt}"),
+            };
+            let renamed =
+                rustix::fs::renameat_with(folder, &file, folder, &aside, RenameFlags::NOREPLACE);
+            let renamed = match renamed {
+                // The file system cannot promise it. Nobody else takes such a name while the folder is locked.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)
+                    if matches!(
+                        rustix::fs::statat(folder, &aside, AtFlags::SYMLINK_NOFOLLOW),
+                        Err(Errno::NOENT)
+                    ) =>
+                {
+                    rustix::fs::renameat(folder, &file, folder, &aside)
+                }
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(Errno::EXIST),
+                renamed => renamed,
+            };
+            match renamed {
+                Ok(()) => {
+                    kill_point("the file is renamed");
+                    self.flush()?;
+                    return Ok(Some(self.path.join(aside)));
+                }
+                Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(self.failed(&file, error.into())),
+            }
+        }
+        Err(self.failed(&file, Errno::EXIST.into()))
+    }
+
+    /// A file that [`Folder::set_aside`] renamed, if there is one for this secret.
+    pub(crate) fn aside(&self, name: &str) -> Result<Option<PathBuf>, FileError> {
+        let begins = format!("{}{MOVED}", file_of(name));
+        let failed = |source| FileError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let found = entry.map_err(failed)?.file_name();
+            if found
+                .to_str()
+                .is_some_and(|found| found.starts_with(&begins))
+            {
+                return Ok(Some(self.path.join(found)));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes what processes that died in the middle of a write left behind; the caller holds the lock.
@@ -192,11 +347,35 @@ impl Folder {
                 .to_str()
                 .is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"))
             {
-                fs::remove_file(self.path.join(name)).map_err(failed)?;
+                match rustix::fs::unlinkat(&self.opened, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(failed(error.into())),
+                }
             }
         }
         Ok(())
     }
+}
+
+/// What follows the name of a file that was set aside, before the time.
+const MOVED: &str = ".moved-";
+
+fn file_of(name: &str) -> String {
+    format!("{name}.secret")
+}
+
+/// The path without a slash at its end, which would have a symbolic link followed.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// The identity of what the path names, through links; `None` where there is nothing.
+pub(crate) fn identity_of(path: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Identity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
 }
 
 /// Makes the folder and those above it that are missing, each flushed into the one above.
@@ -212,26 +391,12 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     make_folder(above)?;
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => sync(above),
+        _ => File::open(above)?.sync_all(),
     }
 }
 
-fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-pub(crate) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), FileError> {
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+fn check(path: &Path, owner: u32, mode: u32, wanted: u32) -> Result<(), FileError> {
+    let user = rustix::process::geteuid().as_raw();
     if owner != user {
         return Err(FileError::Owner {
             path: path.to_owned(),
@@ -239,7 +404,7 @@ fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), FileError>
             user,
         });
     }
-    let mode = metadata.mode() & 0o7777;
+    let mode = mode & 0o7777;
     if mode & 0o777 & !wanted != 0 {
         return Err(FileError::Loose {
             path: path.to_owned(),
@@ -249,3 +414,9 @@ fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), FileError>
     }
     Ok(())
 }
+
+/// A moment between two steps, at which tests kill the process.
+#[cfg(not(test))]
+pub(crate) const fn kill_point(_: &'static str) {}
+#[cfg(test)]
+pub(crate) use crate::tests::kill_point;

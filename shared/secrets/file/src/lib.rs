@@ -9,14 +9,16 @@
 
 mod folder;
 mod format;
+mod kept;
 mod moving;
+mod passphrase;
 mod protection;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use keyway_crypto::{ContextError, PassphraseError, SealError, SecretBytes};
@@ -24,7 +26,9 @@ use keyway_domain::ports::{Random, RandomError, SecretStore, SecretVersion, Stor
 use tokio::task;
 
 use crate::folder::Folder;
-pub use crate::moving::{copy_secret, remove_secret};
+pub use crate::kept::{KeptSecret, LockedFolder, moved_away};
+pub use crate::moving::{Left, SecretMove};
+pub use crate::passphrase::Passphrase;
 use crate::protection::{Opened, Protection};
 
 /// The largest secret.
@@ -55,7 +59,19 @@ impl FileSecrets {
         passphrase: Option<SecretBytes>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        if passphrase.as_ref().is_some_and(SecretBytes::is_empty) {
+        Self::open_under(folder, passphrase.map(Passphrase::from), random)
+    }
+
+    /// As [`FileSecrets::open`], with a passphrase as an operator gave it.
+    ///
+    /// # Errors
+    /// As [`FileSecrets::open`].
+    pub fn open_under(
+        folder: &Path,
+        passphrase: Option<Passphrase>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        if passphrase.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(OpenError::EmptyPassphrase);
         }
         let inner = Inner {
@@ -77,9 +93,9 @@ impl FileSecrets {
     pub async fn change_passphrase(
         &self,
         name: &str,
-        new: Option<SecretBytes>,
+        new: Option<Passphrase>,
     ) -> Result<SecretVersion, StoreError> {
-        if new.as_ref().is_some_and(SecretBytes::is_empty) {
+        if new.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(FileError::Passphrase(PassphraseError::Empty).into());
         }
         let name = checked(name)?;
@@ -177,7 +193,7 @@ impl Inner {
     ) -> Result<SecretVersion, StoreError> {
         let path = self.folder.path_of(name);
         // Writing a new file would say so too, but only after a key was derived for it.
-        if current.is_none() && fs::symlink_metadata(&path).is_ok() {
+        if current.is_none() && self.folder.has(name) {
             return Err(StoreError::Conflict);
         }
         let next = self.version_after(current, &path)?;
@@ -330,9 +346,21 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// A new passphrase has a control character.
+    #[error(
+        "the passphrase has a control character, such as a tab or a line break in the middle; choose one without (a single \
+         line break at its end does no harm)"
+    )]
+    ControlCharacter,
     /// There is no such secret.
     #[error("{} does not exist", path.display())]
     Absent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is another file than the one that is moved.
+    #[error("{} is not the file that was moved", path.display())]
+    Other {
         /// The file.
         path: PathBuf,
     },

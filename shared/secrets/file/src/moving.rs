@@ -1,44 +1,131 @@
-//! A secret's file in another folder: copied as it is, so that no passphrase is needed.
+//! A secret's file on its way to another folder: copied as it is, so that no passphrase is needed.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use keyway_domain::ports::{Random, StoreError};
+use keyway_domain::ports::{Clock, Random, StoreError};
+use zeroize::Zeroizing;
 
-use crate::folder::{FOLDER_MODE, Folder, sync};
+use crate::folder::{FOLDER_MODE, Folder, Lock, identity_of, kill_point};
+use crate::format::Content;
 use crate::{FileError, checked};
 
-/// Has the folder `to` hold the secret's file as `from` does. The folder is made with mode 0700 if it is missing; an
-/// empty one is given that mode. Durable once it returns.
-///
-/// This blocks.
-///
-/// # Errors
-/// [`StoreError::Conflict`] when `to` holds another secret of that name; [`StoreError::Failed`] with a [`FileError`]
-/// when a folder is not fit to keep secrets, or the secret is absent.
-pub fn copy_secret(
-    name: &str,
-    from: &Path,
-    to: &Path,
-    random: &dyn Random,
-) -> Result<(), StoreError> {
-    let name = checked(name)?;
-    let source = Folder::open(from)?;
-    let text = source.read(&name)?.ok_or_else(|| FileError::Absent {
-        path: source.path_of(&name),
-    })?;
-    tighten(to).map_err(|source| FileError::Io {
-        path: to.to_owned(),
-        source,
-    })?;
-    let target = Folder::open(to)?;
-    let _lock = target.lock()?;
-    match target.read(&name)? {
-        Some(kept) if *kept == *text => Ok(()),
-        Some(_) => Err(StoreError::Conflict),
-        None => target.write(&name, &text, false, random),
+/// A secret's file that two folders hold, on its way from one to the other. Both folders are locked until this is
+/// dropped, so that of several moves between the same folders one comes after the other.
+pub struct SecretMove {
+    name: String,
+    from: Folder,
+    text: Zeroizing<Vec<u8>>,
+    _locks: [Lock; 2],
+}
+
+/// What became of the file in the folder that a move comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It has this path now, where nobody looks for it.
+    Renamed(PathBuf),
+    /// It stays, for it is looked for there.
+    StillNamed,
+    /// It was gone already.
+    Absent,
+}
+
+impl SecretMove {
+    /// Locks both folders and has `to` hold the secret's file as `from` does; durable once it returns. `None`: both paths
+    /// name the same folder, whatever they look like, and nothing moves.
+    ///
+    /// The folder `to` is made with mode 0700 if it is missing; an empty one is given that mode.
+    ///
+    /// This blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when `to` holds another secret of that name; [`StoreError::Failed`] with a [`FileError`]
+    /// when a folder is not fit to keep secrets, or the secret is absent.
+    pub fn begin(
+        name: &str,
+        from: &Path,
+        to: &Path,
+        random: &dyn Random,
+    ) -> Result<Option<Self>, StoreError> {
+        let name = checked(name)?;
+        let source = Folder::open(from)?;
+        let absent = || FileError::Absent {
+            path: source.path_of(&name),
+        };
+        if !source.has(&name) {
+            // Before anything is made.
+            return match identity_of(to) {
+                Some(found) if found == source.identity() => Ok(None),
+                _ => Err(absent().into()),
+            };
+        }
+        tighten(to).map_err(|source| FileError::Io {
+            path: to.to_owned(),
+            source,
+        })?;
+        let target = Folder::open(to)?;
+        if target.identity() == source.identity() {
+            return Ok(None);
+        }
+        kill_point("the folder is made");
+        // In one order for everybody, so that two moves in opposite directions do not wait for each other.
+        let (first, second) = if source.identity() < target.identity() {
+            (&source, &target)
+        } else {
+            (&target, &source)
+        };
+        let locks = [first.lock()?, second.lock()?];
+        kill_point("the folders are locked");
+        let text = source.read(&name)?.ok_or_else(absent)?;
+        Content::parse(&text, &source.path_of(&name))?;
+        match target.read(&name)? {
+            // A crash may have left it there before its name was durable.
+            Some(kept) if *kept == *text => target.flush()?,
+            Some(_) => return Err(StoreError::Conflict),
+            None => target.write(&name, &text, false, random)?,
+        }
+        kill_point("the folder holds the file");
+        Ok(Some(Self {
+            name,
+            from: source,
+            text,
+            _locks: locks,
+        }))
+    }
+
+    /// Renames the file in the folder that the move comes from, if `named`, where the secret is looked for from now on,
+    /// is another folder and holds the very same file. Durable once it returns.
+    ///
+    /// This blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when `named` does not hold the file, or it cannot be renamed; it is then as it was.
+    pub fn leave(&self, named: &Path, clock: &dyn Clock) -> Result<Left, StoreError> {
+        let name = &self.name;
+        let named = Folder::open_existing(named)?;
+        if named.identity() == self.from.identity() {
+            return Ok(Left::StillNamed);
+        }
+        for folder in [&named, &self.from] {
+            let path = folder.path_of(name);
+            let Some(kept) = folder.read(name)? else {
+                if folder.identity() == self.from.identity() {
+                    return Ok(Left::Absent);
+                }
+                return Err(FileError::Absent { path }.into());
+            };
+            Content::parse(&kept, &path)?;
+            if *kept != *self.text {
+                return Err(FileError::Other { path }.into());
+            }
+        }
+        kill_point("the file was read back");
+        Ok(match self.from.set_aside(name, clock)? {
+            Some(path) => Left::Renamed(path),
+            None => Left::Absent,
+        })
     }
 }
 
@@ -50,22 +137,4 @@ fn tighten(folder: &Path) -> io::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Removes the secret's file from the folder; one that is absent counts as removed.
-///
-/// This blocks.
-///
-/// # Errors
-/// [`StoreError::Failed`] when it cannot be removed.
-pub fn remove_secret(name: &str, folder: &Path) -> Result<(), StoreError> {
-    let name = checked(name)?;
-    let folder = Folder::open(folder)?;
-    let _lock = folder.lock()?;
-    let path = folder.path_of(&name);
-    let removed = match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => sync(folder.path()),
-    };
-    Ok(removed.map_err(|source| FileError::Io { path, source })?)
 }

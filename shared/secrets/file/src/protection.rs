@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::FileError;
 use crate::format::{Body, Content, Settings, encode};
+use crate::passphrase::Passphrase;
 
 /// Names the key inside a sealed value, for whoever looks at one. What the value is bound to is its context.
 const KEY_ID: &str = "passphrase";
@@ -21,10 +22,19 @@ const KEY_VERSION: u32 = 1;
 const MAX_KEYS: usize = 16;
 
 pub(crate) struct Protection {
-    passphrase: Option<SecretBytes>,
+    passphrase: Option<Passphrase>,
     /// Keys that were derived before. Locked while one is derived, so that tasks which need the same one wait for
     /// it rather than each take the time and memory.
-    keys: Mutex<Vec<(Settings, Arc<Key256>)>>,
+    keys: Mutex<Vec<(Reading, Settings, Arc<Key256>)>>,
+}
+
+/// How the passphrase is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Without what is no part of it.
+    Usable,
+    /// As it was given.
+    Exact,
 }
 
 /// A secret as its file held it.
@@ -36,7 +46,7 @@ pub(crate) struct Opened {
 }
 
 impl Protection {
-    pub(crate) fn new(passphrase: Option<SecretBytes>) -> Self {
+    pub(crate) fn new(passphrase: Option<Passphrase>) -> Self {
         Self {
             passphrase,
             keys: Mutex::default(),
@@ -50,15 +60,14 @@ impl Protection {
         let (value, settings) = match (body, &self.passphrase) {
             (Body::Clear(value), None) => (SecretBytes::from(value), None),
             (Body::Sealed(settings, sealed), Some(passphrase)) => {
-                let key = self.key(passphrase, &settings)?;
                 let context =
                     context(name, version, &settings).map_err(|_| FileError::Garbled {
                         path: path(),
                         what: "its version is too long",
                     })?;
-                let value = Blob::parse(Purpose::Passphrase, &sealed)
-                    .and_then(|blob| blob.open(&key, &context))
-                    .map_err(|_| FileError::DoesNotOpen { path: path() })?;
+                let value = self
+                    .unseal(passphrase, &settings, &sealed, &context)?
+                    .ok_or_else(|| FileError::DoesNotOpen { path: path() })?;
                 (value, Some(settings))
             }
             (Body::Clear(_), Some(_)) => return Err(FileError::InTheClear { path: path() }),
@@ -69,6 +78,37 @@ impl Protection {
             version: version.to_owned(),
             settings,
         })
+    }
+
+    /// What is sealed under the passphrase; else under the text as it was given, which earlier releases took for it.
+    fn unseal(
+        &self,
+        passphrase: &Passphrase,
+        settings: &Settings,
+        sealed: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Option<SecretBytes>, FileError> {
+        let readings = [
+            (Reading::Usable, passphrase.usable()),
+            (Reading::Exact, passphrase.exact()),
+        ];
+        for (reading, text) in readings {
+            let Some(text) = text else { continue };
+            let key = self.key(reading, text, settings)?;
+            let opened =
+                Blob::parse(Purpose::Passphrase, sealed).and_then(|blob| blob.open(&key, context));
+            if let Ok(value) = opened {
+                if reading == Reading::Exact {
+                    tracing::warn!(
+                        "the passphrase opens only with the line break, byte order mark or control character that it was \
+                         first given with, and only where it is given so; put the secret under a new one with \
+                         `keyway change-passphrase`"
+                    );
+                }
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     /// The text of the secret's file, under the key of `settings` if that is no weaker than a new one.
@@ -91,7 +131,8 @@ impl Protection {
                         salt: fresh(random)?,
                     },
                 };
-                let key = self.key(passphrase, &settings)?;
+                let text = passphrase.usable().ok_or(FileError::ControlCharacter)?;
+                let key = self.key(Reading::Usable, text, &settings)?;
                 let context = context(name, version, &settings)?;
                 let sealed = seal(
                     Purpose::Passphrase,
@@ -108,21 +149,25 @@ impl Protection {
         Ok(Content { version, body }.text()?)
     }
 
-    fn key(&self, passphrase: &SecretBytes, settings: &Settings) -> Result<Arc<Key256>, FileError> {
+    fn key(
+        &self,
+        reading: Reading,
+        text: &SecretBytes,
+        settings: &Settings,
+    ) -> Result<Arc<Key256>, FileError> {
         // Every change to the list is one push or one clear.
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, key)) = keys.iter().find(|(known, _)| known == settings) {
+        let known = keys
+            .iter()
+            .find(|(how, known, _)| *how == reading && known == settings);
+        if let Some((.., key)) = known {
             return Ok(Arc::clone(key));
         }
-        let key = Arc::new(derive(
-            passphrase.expose(),
-            &settings.salt,
-            &settings.params,
-        )?);
+        let key = Arc::new(derive(text.expose(), &settings.salt, &settings.params)?);
         if keys.len() >= MAX_KEYS {
             keys.clear();
         }
-        keys.push((*settings, Arc::clone(&key)));
+        keys.push((reading, *settings, Arc::clone(&key)));
         Ok(key)
     }
 }

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod moves;
+pub(crate) use moves::kill_point;
+
 const SECRET: &[u8] = b"the secret that nobody may find!";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +235,7 @@ async fn a_passphrase_that_is_wrong_missing_or_too_much_is_refused() {
             ),
             failure(
                 store
-                    .change_passphrase(name, Some(secret("new")))
+                    .change_passphrase(name, Some(secret("new").into()))
                     .await
                     .map(drop),
             ),
@@ -265,7 +268,7 @@ async fn the_passphrase_can_change() {
     ] {
         let store = open(&folder, old);
         let changed = store
-            .change_passphrase("root", new.map(secret))
+            .change_passphrase("root", new.map(|new| secret(new).into()))
             .await
             .unwrap();
         assert_ne!(changed, version);
@@ -284,10 +287,120 @@ async fn the_passphrase_can_change() {
     );
     failure(
         open(&folder, None)
-            .change_passphrase("root", Some(secret("")))
+            .change_passphrase("root", Some(secret("").into()))
             .await
             .map(drop),
     );
+}
+
+fn under(folder: &TempDir, given: &str) -> FileSecrets {
+    FileSecrets::open_under(folder.path(), Some(Passphrase::read(given)), seeded(7)).unwrap()
+}
+
+#[tokio::test]
+async fn passphrase_with_a_line_break_at_its_end_or_a_byte_order_mark_is_the_one_without() {
+    let read = |given: &str| {
+        let passphrase = Passphrase::read(given);
+        let usable = passphrase.usable().map(|text| text.expose().to_vec());
+        usable.map(|text| String::from_utf8(text).unwrap())
+    };
+    for given in ["p", "p\n", "p\r\n", "\u{feff}p", "\u{feff}p\r\n"] {
+        assert_eq!(read(given).as_deref(), Some("p"), "{given:?}");
+        assert_eq!(Passphrase::read(given).exact().is_some(), given != "p");
+    }
+    for (given, text) in [
+        ("p ", "p "),
+        (" p", " p"),
+        ("\u{feff}\u{feff}p", "\u{feff}p"),
+        ("p\u{feff}", "p\u{feff}"),
+    ] {
+        assert_eq!(read(given).as_deref(), Some(text), "{given:?}");
+    }
+    for nothing in ["", "\n", "\r\n", "\u{feff}", "\u{feff}\n"] {
+        let folder = private_folder();
+        let opened =
+            FileSecrets::open_under(folder.path(), Some(Passphrase::read(nothing)), seeded(7));
+        assert!(
+            matches!(opened, Err(OpenError::EmptyPassphrase)),
+            "{nothing:?}"
+        );
+    }
+    let folder = private_folder();
+    let first = under(&folder, "\u{feff}p\r\n");
+    first.put("root", &secret("kept"), None).await.unwrap();
+    let (value, _) = under(&folder, "p\n").get("root").await.unwrap().unwrap();
+    assert!(value.ct_eq(b"kept"));
+    let text = failure(under(&folder, "p \n").get("root").await.map(drop));
+    assert!(text.contains("the passphrase is wrong"), "{text}");
+}
+
+#[tokio::test]
+async fn passphrase_with_another_control_character_is_refused_and_not_shown() {
+    for given in [
+        "canary\tcanary",
+        "canary\r",
+        "\rcanary",
+        "canary\n\n",
+        "canary\ncanary",
+        "canary\0",
+        "\u{7f}canary",
+        "canary\u{85}",
+    ] {
+        assert!(Passphrase::read(given).usable().is_none(), "{given:?}");
+        let folder = private_folder();
+        let store = under(&folder, given);
+        let text = failure(store.put("root", &secret("kept"), None).await.map(drop));
+        assert!(
+            text.contains("control character") && !text.contains("canary"),
+            "{text}"
+        );
+        assert!(store.get("root").await.unwrap().is_none());
+        let plain = open(&folder, None);
+        plain.put("root", &secret("kept"), None).await.unwrap();
+        let changed = plain
+            .change_passphrase("root", Some(Passphrase::read(given)))
+            .await;
+        assert_eq!(failure(changed.map(drop)), text);
+        assert!(plain.get("root").await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn secret_sealed_under_a_passphrase_as_it_was_given_still_opens_and_moves_on() {
+    for given in ["p\n", "p\tp"] {
+        let folder = private_folder();
+        // As earlier releases read it: every byte.
+        let exact = || open(&folder, Some(given));
+        let version = exact().put("root", &secret("kept"), None).await.unwrap();
+        let store = under(&folder, given);
+        for _ in 0..2 {
+            let (value, _) = store.get("root").await.unwrap().unwrap();
+            assert!(value.ct_eq(b"kept"), "{given:?}");
+        }
+        // Written again, it is under what the passphrase is now, or not written.
+        let written = store.put("root", &secret("new"), Some(&version)).await;
+        if given.contains('\t') {
+            assert!(failure(written.map(drop)).contains("control character"));
+            assert!(exact().get("root").await.unwrap().is_some());
+            store
+                .change_passphrase("root", Some(Passphrase::read("q\n")))
+                .await
+                .unwrap();
+            assert!(
+                open(&folder, Some("q"))
+                    .get("root")
+                    .await
+                    .unwrap()
+                    .is_some()
+            );
+        } else {
+            written.unwrap();
+            let (value, _) = open(&folder, Some("p")).get("root").await.unwrap().unwrap();
+            assert!(value.ct_eq(b"new"));
+            assert!(store.get("root").await.unwrap().is_some());
+            failure(exact().get("root").await.map(drop));
+        }
+    }
 }
 
 #[tokio::test]

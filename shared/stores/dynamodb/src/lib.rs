@@ -200,9 +200,21 @@ impl TableReader for DynamoTable {
                 .await
                 .map_err(|error| failed("read a page", &error))?;
             for item in output.items.unwrap_or_default() {
-                let found = Found::parse(&item)?;
-                if !found.expired(self.clock.now()) {
-                    records.push(item::record(kind, item, &found)?);
+                let id = item.get(item::ID).and_then(|id| id.as_s().ok()).cloned();
+                let read = Found::parse(&item).and_then(|found| {
+                    let expired = found.expired(self.clock.now());
+                    let record = item::record(kind, item, &found)?;
+                    Ok((!expired).then_some(record))
+                });
+                match read {
+                    Ok(record) => records.extend(record),
+                    // What is wrong with one item must not hide all the others.
+                    Err(error) => tracing::error!(
+                        kind = kind.as_str(),
+                        id,
+                        ?error,
+                        "an item of the table is not one that keyway writes and is left out"
+                    ),
                 }
             }
             start = output.last_evaluated_key.filter(|key| !key.is_empty());

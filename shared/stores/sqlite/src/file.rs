@@ -1,12 +1,13 @@
 //! The file before SQLite opens it: it exists, it is plain, and only its owner may use it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::OpenError;
+use crate::watch::{BESIDE, Identity, beside};
 
 /// SQLite gives its log and index the mode of the database, so this one decides for all three.
 const FILE_MODE: u32 = 0o600;
@@ -18,8 +19,9 @@ const SMALLEST_DATABASE: u64 = 512;
 /// SQLite's included, so nobody in this process may open the file before the handle that made it closed.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// Makes the file and its folder if they are missing and checks their modes; gives the file's full path.
-pub(crate) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
+/// Makes the file and its folder if they are missing and checks their owners and modes; gives the file's full path, and
+/// which file it is.
+pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
@@ -34,14 +36,8 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
     make_folder(folder).map_err(failed(folder))?;
     // A full path is never one of the names that mean something else to SQLite, such as ":memory:".
     let folder = folder.canonicalize().map_err(failed(folder))?;
-    check_mode(
-        &folder,
-        fs::metadata(&folder)
-            .map_err(failed(&folder))?
-            .permissions()
-            .mode(),
-        FOLDER_MODE,
-    )?;
+    let metadata = fs::metadata(&folder).map_err(failed(&folder))?;
+    check(&folder, &metadata, FOLDER_MODE)?;
 
     let path = folder.join(name);
     make(&path, &folder).map_err(failed(&path))?;
@@ -49,12 +45,21 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
     if !metadata.is_file() {
         return Err(OpenError::NotAFile { path });
     }
-    check_mode(&path, metadata.permissions().mode(), FILE_MODE)?;
+    check(&path, &metadata, FILE_MODE)?;
+    for ending in BESIDE {
+        let beside = beside(&path, ending);
+        match fs::symlink_metadata(&beside) {
+            Ok(metadata) if metadata.is_file() => check(&beside, &metadata, FILE_MODE)?,
+            Ok(_) => return Err(OpenError::NotAFile { path: beside }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&beside)(error)),
+        }
+    }
     // SQLite would take so short a file for an empty database and overwrite it.
     if (1..SMALLEST_DATABASE).contains(&metadata.len()) {
         return Err(OpenError::NotOurs { path });
     }
-    Ok(path)
+    Ok((path, Identity::of(&metadata)))
 }
 
 /// Makes the folder and those above it that are missing, each flushed into the one above.
@@ -89,8 +94,16 @@ fn make(path: &Path, folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn check_mode(path: &Path, mode: u32, wanted: u32) -> Result<(), OpenError> {
-    let mode = mode & 0o7777;
+fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), OpenError> {
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(OpenError::Owner {
+            path: path.to_owned(),
+            owner,
+            user,
+        });
+    }
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o777 & !wanted != 0 {
         return Err(OpenError::Loose {
             path: path.to_owned(),

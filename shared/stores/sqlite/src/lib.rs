@@ -6,6 +6,9 @@
 //! **Invariant:** a write is answered with success only after the `COMMIT` that holds it returned,
 //! and with `synchronous=FULL` that is after its flush.
 //!
+//! **Gone:** before each read, and around each commit, the file's names are looked up: once one of them is gone or names
+//! another file, everything is refused with [`StoreError::Gone`].
+//!
 //! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
 //! then answers [`StoreError::Throttled`]: nothing was changed, and trying again later is right.
 
@@ -15,6 +18,7 @@ mod records;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod writer;
 
 use std::error::Error;
@@ -29,6 +33,7 @@ use keyway_domain::ports::{
 use rusqlite::ErrorCode;
 
 use crate::readers::Readers;
+use crate::watch::Watch;
 use crate::writer::{Write, Writer};
 
 /// The table in one SQLite file.
@@ -49,16 +54,18 @@ impl SqliteTable {
     /// # Errors
     /// [`OpenError`]; its text is for the operator and says what to do.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let path = file::prepare(path)?;
+        let (path, identity) = file::prepare(path)?;
         let connection = schema::open(&path)?;
-        let writer =
-            Writer::start(connection, Arc::clone(&clock)).map_err(|source| OpenError::Io {
+        let watch = Arc::new(Watch::start(&path, identity)?);
+        let writer = Writer::start(connection, Arc::clone(&clock), Arc::clone(&watch)).map_err(
+            |source| OpenError::Io {
                 path: path.clone(),
                 source,
-            })?;
+            },
+        )?;
         Ok(Self {
             writer,
-            readers: Arc::new(Readers::new(path)),
+            readers: Arc::new(Readers::new(path, watch)),
             clock,
         })
     }
@@ -163,6 +170,19 @@ pub enum OpenError {
         mode: u32,
         /// The mode that it should have.
         wanted: u32,
+    },
+    /// Another user owns the file or its folder.
+    #[error(
+        "{} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{}'",
+        path.display(), path.display()
+    )]
+    Owner {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its owner's number.
+        owner: u32,
+        /// The number of the user that runs this process.
+        user: u32,
     },
     /// The file holds something else; it was left as it is.
     #[error("{} is not a Keyway table; it was left as it is; name another file", path.display())]

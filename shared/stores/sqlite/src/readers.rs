@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::task;
 
+use crate::watch::Watch;
 use crate::{failed, schema, store_error};
 
 /// Reads mostly find their pages in memory; more connections than this only wait for the processor.
@@ -15,14 +16,16 @@ const CONNECTIONS: usize = 4;
 
 pub(crate) struct Readers {
     path: PathBuf,
+    watch: Arc<Watch>,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf, watch: Arc<Watch>) -> Self {
         Self {
             path,
+            watch,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
@@ -46,15 +49,15 @@ impl Readers {
         let read = task::spawn_blocking(move || {
             // Held until the connection is back, even if the caller no longer waits.
             let _permit = permit;
-            let connection = readers.connection()?;
-            let found = query(&connection)?;
+            readers.watch.check()?;
+            let failed = |error| store_error(what, &Arc::new(error));
+            let connection = readers.connection().map_err(failed)?;
+            let found = query(&connection).map_err(failed)?;
             // A connection that failed is not used again.
             readers.idle().push(connection);
             Ok(found)
         });
-        read.await
-            .map_err(|error| failed(what, error))?
-            .map_err(|error: rusqlite::Error| store_error(what, &Arc::new(error)))
+        read.await.map_err(|error| failed(what, error))?
     }
 
     fn connection(&self) -> rusqlite::Result<Connection> {
@@ -69,5 +72,13 @@ impl Readers {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         // Pushing and popping leave nothing half-done.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        if !self.watch.may_close() {
+            self.idle().drain(..).for_each(std::mem::forget);
+        }
     }
 }

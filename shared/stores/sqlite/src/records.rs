@@ -75,25 +75,33 @@ pub(crate) fn page(
     now: Timestamp,
 ) -> rusqlite::Result<Page> {
     let limit = limit.clamp(1, 1000);
-    // One more than asked for tells whether more follow.
-    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT id, revision, expires_at, value FROM {}
          WHERE kind = ?1 AND id >= ?2 AND id < ?3 AND (expires_at IS NULL OR expires_at > ?4)
-         ORDER BY id LIMIT ?5",
+         ORDER BY id",
         table(kind)
     ))?;
     let rows = statement.query_map(
-        params![
-            kind.as_str(),
-            range.first,
-            range.end,
-            now.as_microsecond(),
-            fetched
-        ],
-        |row| record(kind, row),
+        params![kind.as_str(), range.first, range.end, now.as_microsecond()],
+        |row| Ok(record(kind, row)),
     )?;
-    let mut records = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut records = Vec::new();
+    for row in rows {
+        match row? {
+            Ok(record) => records.push(record),
+            // What is wrong with one row must not hide all the others.
+            Err(error) => tracing::error!(
+                kind = kind.as_str(),
+                %error,
+                after = records.last().map(|record: &Record| record.id.as_str()),
+                "a row of the table is not one that keyway writes and is left out"
+            ),
+        }
+        // One more than asked for tells whether more follow.
+        if records.len() > limit {
+            break;
+        }
+    }
     let more = records.len() > limit;
     records.truncate(limit);
     Ok(Page {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write as _};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -29,6 +29,174 @@ async fn keeps_the_contract() {
         &SeededRandom::new(2),
     )
     .await;
+}
+
+#[tokio::test]
+async fn rows_that_do_not_decode_are_left_out_of_pages_and_refused_by_themselves() {
+    let folder = private_folder();
+    let table = open(&folder);
+    for id in ["a", "b", "c", "d", "e"] {
+        table.put_new(&record(id, 1)).await.unwrap();
+    }
+    let raw = Connection::open(folder.path().join("table")).unwrap();
+    let set = |sql: &str| raw.execute(sql, []).unwrap();
+    set("UPDATE records SET revision = x'01' WHERE id = x'61'");
+    set("UPDATE records SET expires_at = 9223372036854775807 WHERE id = x'63'");
+    set("UPDATE records SET id = x'64ff' WHERE id = x'64'");
+    for limit in 1..=5 {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..5 {
+            let page = table
+                .page(Kind::Key, "", after.as_deref(), limit)
+                .await
+                .unwrap();
+            found.extend(page.records.iter().map(|record| record.id.clone()));
+            after = found.last().cloned();
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(found, ["b", "e"], "{limit}");
+    }
+    for id in ["a", "c"] {
+        let read = table.get(Kind::Key, id, Consistency::Strong).await;
+        assert!(matches!(read, Err(StoreError::Failed { .. })), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn file_that_is_deleted_moved_or_replaced_is_noticed_by_the_next_call() {
+    for what in [
+        "deleted",
+        "moved",
+        "replaced",
+        "log deleted",
+        "log replaced",
+    ] {
+        let folder = private_folder();
+        let table = open(&folder);
+        let kept = record("kept", 1);
+        table.put_new(&kept).await.unwrap();
+        let path = folder.path().join("table");
+        let (log, aside) = (folder.path().join("table-wal"), folder.path().join("aside"));
+        let get = || table.get(Kind::Key, "kept", Consistency::Strong);
+        get().await.unwrap().unwrap();
+        match what {
+            "deleted" => fs::remove_file(&path).unwrap(),
+            "moved" => fs::rename(&path, &aside).unwrap(),
+            "replaced" => {
+                let other = private_folder();
+                drop(open(&other));
+                fs::rename(&path, &aside).unwrap();
+                fs::copy(other.path().join("table"), &path).unwrap();
+            }
+            "log deleted" => fs::remove_file(&log).unwrap(),
+            _ => {
+                fs::rename(&log, &aside).unwrap();
+                fs::write(&log, "").unwrap();
+            }
+        }
+        let refused = |result: Result<(), StoreError>| {
+            let Err(StoreError::Gone(text)) = result else {
+                panic!("{what}: {result:?}");
+            };
+            let named = if what.starts_with("log") { &log } else { &path };
+            assert!(text.starts_with(&format!("{} ", named.display())), "{text}");
+        };
+        for _ in 0..2 {
+            refused(get().await.map(drop));
+            refused(table.count(Kind::Key, "").await.map(drop));
+            refused(table.page(Kind::Key, "", None, 1).await.map(drop));
+            refused(table.put_new(&record("new", 2)).await);
+            refused(table.replace(&record("kept", 2), kept.revision).await);
+            refused(table.remove(Kind::Key, "kept", kept.revision).await);
+        }
+        if what == "moved" {
+            fs::rename(&aside, &path).unwrap();
+            assert_eq!(get().await.unwrap(), Some(kept.clone()));
+            table.put_new(&record("new", 2)).await.unwrap();
+        }
+        if what == "replaced" {
+            // The one that took its place is left alone, to its log.
+            fs::write(&log, "of another").unwrap();
+            let before = fs::read(&path).unwrap();
+            drop(table);
+            assert_eq!(fs::read(&log).unwrap(), b"of another");
+            assert_eq!(fs::read(&path).unwrap(), before);
+        } else if what == "log deleted" {
+            // What is only in the log that has no name any more is folded into the table.
+            drop(table);
+            let again = open(&folder);
+            let found = again.get(Kind::Key, "kept", Consistency::Strong).await;
+            assert_eq!(found.unwrap(), Some(kept));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_that_other_processes_open_and_close_is_never_taken_for_gone() {
+    let folder = private_folder();
+    let table = open(&folder);
+    for number in 0..20 {
+        let other = open(&folder);
+        let id = format!("id-{number}");
+        other.put_new(&record(&id, number)).await.unwrap();
+        drop(other);
+        let found = table.get(Kind::Key, &id, Consistency::Strong).await;
+        assert!(found.unwrap().is_some());
+        table
+            .put_new(&record(&format!("own-{number}"), number))
+            .await
+            .unwrap();
+    }
+}
+
+#[test]
+fn files_of_another_user_are_refused_with_the_remedy() {
+    let folder = private_folder();
+    let clock = || Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let path = folder.path().join("table");
+    drop(SqliteTable::open(&path, clock()).unwrap());
+    let beside = ["table-wal", "table-shm"].map(|name| folder.path().join(name));
+    for path in &beside {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let own = fs::metadata(&path).unwrap().uid();
+    for victim in [folder.path(), &path, &beside[0], &beside[1]] {
+        // Only root may give files away.
+        if chown(victim, Some(12_345), None).is_err() {
+            return;
+        }
+        let refused = SqliteTable::open(&path, clock()).unwrap_err().to_string();
+        let remedy = format!("run: chown {own} '{}'", victim.display());
+        assert!(
+            refused.contains("belongs to user 12345") && refused.contains(&remedy),
+            "{refused}"
+        );
+        chown(victim, Some(own), None).unwrap();
+    }
+    drop(SqliteTable::open(&path, clock()).unwrap());
+}
+
+#[test]
+fn links_beside_the_table_are_refused_and_what_they_name_stays() {
+    let folder = private_folder();
+    let clock = || Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let path = folder.path().join("table");
+    drop(SqliteTable::open(&path, clock()).unwrap());
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "as it was").unwrap();
+    fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+    for ending in ["-wal", "-shm"] {
+        let link = folder.path().join(format!("table{ending}"));
+        symlink(&victim, &link).unwrap();
+        let refused = SqliteTable::open(&path, clock()).unwrap_err().to_string();
+        assert!(refused.contains("is not a plain file"), "{refused}");
+        assert_eq!(fs::read(&victim).unwrap(), b"as it was");
+        fs::remove_file(&link).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -520,8 +688,9 @@ async fn a_lock_that_stays_taken_is_throttling() {
 #[tokio::test]
 async fn a_full_disk_fails_the_write_and_nothing_else() {
     let folder = private_folder();
-    let path = file::prepare(&folder.path().join("table")).unwrap();
+    let (path, identity) = file::prepare(&folder.path().join("table")).unwrap();
     let connection = schema::open(&path).unwrap();
+    let watch = Arc::new(Watch::start(&path, identity).unwrap());
     let pages: i64 = connection
         .pragma_query_value(None, "page_count", |row| row.get(0))
         .unwrap();
@@ -529,8 +698,8 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
         .pragma_update(None, "max_page_count", pages + 8)
         .unwrap();
     let table = SqliteTable {
-        writer: Writer::start(connection, clock()).unwrap(),
-        readers: Arc::new(Readers::new(path)),
+        writer: Writer::start(connection, clock(), Arc::clone(&watch)).unwrap(),
+        readers: Arc::new(Readers::new(path, watch)),
         clock: clock(),
     };
     table.put_new(&record("small", 1)).await.unwrap();

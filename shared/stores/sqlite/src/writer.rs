@@ -11,6 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::records::{self, Outcome};
+use crate::watch::Watch;
 use crate::{failed, store_error};
 
 /// How many writes may wait, and how many one transaction takes. With values of 300 KiB the queue and
@@ -40,11 +41,15 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub(crate) fn start(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        watch: Arc<Watch>,
+    ) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || write_all(connection, jobs, &*clock))?;
+            .spawn(move || write_all(connection, jobs, &*clock, &watch))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
@@ -79,16 +84,42 @@ fn stopped() -> StoreError {
     failed(WHAT, "the writer has stopped")
 }
 
-fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Job>, clock: &dyn Clock) {
+fn write_all(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<Job>,
+    clock: &dyn Clock,
+    watch: &Watch,
+) {
     let mut jobs = Vec::with_capacity(QUEUE);
     while queue.blocking_recv_many(&mut jobs, QUEUE) > 0 {
         let jobs = mem::take(&mut jobs);
+        if watch.check().is_err() {
+            refuse(jobs, watch);
+            continue;
+        }
         let outcomes = commit(&mut connection, &jobs, clock.now());
-        answer(jobs, outcomes);
+        // What was committed to a file that nobody finds any more is lost.
+        if watch.check().is_err() {
+            refuse(jobs, watch);
+        } else {
+            answer(jobs, outcomes);
+        }
+    }
+    if !watch.may_close() {
+        mem::forget(connection);
+        return;
     }
     // The table is closing: leave one complete file behind. SQLite tries the same when the last process closes.
     if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(error = %error, "the write-ahead log could not be folded into the table; the next start will");
+    }
+}
+
+/// Answers each write with what is gone; one whose file is back in the meantime may be tried again.
+fn refuse(jobs: Vec<Job>, watch: &Watch) {
+    for job in jobs {
+        let gone = watch.check().err().unwrap_or(StoreError::Throttled);
+        job.answer.send(Err(gone)).ok();
     }
 }
 

@@ -1,0 +1,36 @@
+//! Locks in the data folder.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Opens a file that is there to be locked, made with mode 0600 if there is none. It is never truncated, no link is
+/// followed, and one of another user is refused.
+///
+/// # Errors
+/// When it cannot be opened, or is not fit; the text says what to do.
+pub fn lock_file(path: &Path) -> anyhow::Result<File> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let shown = path.display();
+    let opened = match rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600)) {
+        Ok(opened) => File::from(opened),
+        Err(Errno::LOOP) => bail!("{shown} is a symbolic link; remove it"),
+        Err(error) => return Err(error).with_context(|| shown.to_string()),
+    };
+    let metadata = opened.metadata().with_context(|| shown.to_string())?;
+    if !metadata.is_file() {
+        bail!("{shown} is not a plain file; remove it");
+    }
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        bail!(
+            "{shown} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{shown}'"
+        );
+    }
+    Ok(opened)
+}

@@ -1,0 +1,52 @@
+//! The root keyring's file, looked after while the service runs.
+
+use super::key_directory;
+use crate::error::{Fault, KmsError};
+use crate::ports::{KeyringFolder, TableReader};
+
+const ATTEMPTS: usize = 8;
+
+/// What [`keep_keyring`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyringFile {
+    /// The file is in the folder that the configuration names.
+    InPlace,
+    /// It was gone, and was written again.
+    Restored,
+}
+
+/// Looks for the root keyring's file where the configuration has it, and writes it again as this process last saw it
+/// if it is gone.
+///
+/// # Errors
+/// [`KmsError::Unavailable`] when the file cannot be used, or not be written again; or the table failed.
+pub async fn keep_keyring(
+    folder: &dyn KeyringFolder,
+    table: &dyn TableReader,
+) -> Result<KeyringFile, KmsError> {
+    let mut named = key_directory(table).await?;
+    for _ in 0..ATTEMPTS {
+        if folder.holds(named.as_deref()).await? {
+            return Ok(KeyringFile::InPlace);
+        }
+        // While this is held nothing moves: if the configuration still names the folder, the file is lost.
+        let locked = folder.lock(named.as_deref()).await?;
+        let named_now = key_directory(table).await?;
+        if named_now != named {
+            named = named_now;
+            continue;
+        }
+        if folder.holds(named.as_deref()).await? {
+            return Ok(KeyringFile::InPlace);
+        }
+        locked.restore().await?;
+        tracing::warn!(
+            folder = named.as_deref().unwrap_or("the deployment's own"),
+            "the root keyring's file was gone and has been written again; find out what removed it"
+        );
+        return Ok(KeyringFile::Restored);
+    }
+    Err(KmsError::Unavailable(Fault::plain(
+        "the root keyring's file was moved again and again while it was looked for",
+    )))
+}

@@ -1,0 +1,127 @@
+//! Whether the open files are still those that have the table's names.
+//!
+//! A file that is deleted or replaced stays as it was for whoever has it open, and what is written to it then is lost.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keyway_domain::ports::StoreError;
+
+use crate::OpenError;
+
+/// What follows the table's name in the names of its write-ahead log and that log's index.
+pub(crate) const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// Tells files apart, whatever their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+pub(crate) struct Watch {
+    files: Vec<(PathBuf, Identity)>,
+    told: AtomicBool,
+}
+
+enum Found {
+    Same,
+    Nothing,
+    Another,
+}
+
+impl Watch {
+    /// Over the table's file, which was this one before it was opened, and what SQLite keeps beside it.
+    pub(crate) fn start(path: &Path, before: Identity) -> Result<Self, OpenError> {
+        let mut files = vec![(path.to_owned(), before)];
+        for ending in BESIDE {
+            let path = beside(path, ending);
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) => files.push((path, Identity::of(&metadata))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(OpenError::Io { path, source }),
+            }
+        }
+        let watch = Self {
+            files,
+            told: AtomicBool::new(false),
+        };
+        match watch.first_gone() {
+            None => Ok(watch),
+            Some((path, _)) => Err(OpenError::Io {
+                path: path.to_owned(),
+                source: io::Error::other("it was replaced while it was opened; start again"),
+            }),
+        }
+    }
+
+    /// Refuses once a file is no longer what was opened. One that is put back is taken again.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let Some((path, found)) = self.first_gone() else {
+            if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
+                tracing::warn!("the table's files are back where they were");
+            }
+            return Ok(());
+        };
+        let done = match found {
+            Found::Another => "was replaced",
+            Found::Nothing | Found::Same => "was deleted or moved",
+        };
+        let text = format!(
+            "{} {done} while this process had it open; put it back, or restart this process",
+            path.display()
+        );
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!("no request is served from the table: {text}");
+        }
+        Err(StoreError::Gone(text))
+    }
+
+    /// Whether SQLite may close its files: it removes its log by its name, which may be another table's by now.
+    pub(crate) fn may_close(&self) -> bool {
+        self.files
+            .iter()
+            .enumerate()
+            .all(|(position, (path, opened))| match found(path, *opened) {
+                Found::Same => true,
+                // A log that is gone can still be folded into the table.
+                Found::Nothing => position > 0,
+                Found::Another => false,
+            })
+    }
+
+    fn first_gone(&self) -> Option<(&Path, Found)> {
+        self.files
+            .iter()
+            .map(|(path, opened)| (path.as_path(), found(path, *opened)))
+            .find(|(_, found)| !matches!(found, Found::Same))
+    }
+}
+
+/// The path of what SQLite keeps beside the table.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn found(path: &Path, opened: Identity) -> Found {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if Identity::of(&metadata) == opened => Found::Same,
+        Ok(_) => Found::Another,
+        Err(_) => Found::Nothing,
+    }
+}
