@@ -121,3 +121,13 @@ async fn secrets(
     FileSecrets::open(&folder, operator.passphrase()?, Arc::clone(random))
         .context("the root keyring's folder")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyring_file_is_the_one_that_token_files_are_kept_away_from() {
+        assert_eq!(format!("{KEYRING_SECRET}.secret"), KEYRING_FILE);
+    }
+}
