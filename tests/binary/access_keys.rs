@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use keyway_deployment_assembly::VaultFiles;
+use keyway_deployment_embedded::{self as embedded, Operator};
+use keyway_domain::policy::Policy;
 use keyway_tests::{Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 
@@ -261,6 +264,47 @@ async fn listing_shows_no_secret_and_revoking_ends_a_key() {
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0]["access_key_id"], brief["access_key_id"]);
     assert_eq!(listed[0]["owner"], false);
+}
+
+/// Makes an access key with a policy as an earlier release accepted it.
+async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
+    let operator = Operator {
+        data_dir: data_dir.to_owned(),
+        passphrase_file: None,
+    };
+    let policy: Policy = serde_json::from_value(policy.clone()).unwrap();
+    let deployment = embedded::open(&operator, &VaultFiles::default()).await;
+    let keys = deployment.unwrap().access_keys();
+    let made = keys.create(policy, None).await.unwrap();
+    let secret = std::str::from_utf8(made.secret.expose()).unwrap();
+    Signer::new(made.id.as_str(), secret)
+}
+
+#[tokio::test]
+async fn an_access_key_whose_stored_deny_denies_nothing_may_do_nothing_and_is_listed_as_invalid() {
+    let folder = folder();
+    let options = ServerOptions::default().variable("KEYWAY_STATE_TTL_SECONDS", "0");
+    let server = options.start(folder.path()).await;
+    create(&server, "k").await;
+    let policy = json!({"Statement": [
+        {"Effect": "Allow", "Action": ["kms:*"]},
+        {"Effect": "Deny", "Action": ["kms:*"], "Resource": ["arn:aws:kms:::reports"]},
+    ]});
+    let key = made_before(folder.path(), &policy).await;
+    for _ in 0..3 {
+        assert_eq!(generates(&server, &key, "k").await, 403);
+    }
+    let listed = list(folder.path()).await;
+    let invalid = listed[0]["invalid"].as_str().unwrap();
+    assert!(invalid.contains("statement 2: Resource 1"), "{invalid}");
+    let (_, text, _) = tool(folder.path(), &["list"]).await;
+    assert!(text.contains("invalid, and allows nothing"), "{text}");
+    let (_, log, _) = server.stop().await;
+    assert_eq!(
+        log.matches("has a Deny that denies nothing").count(),
+        1,
+        "{log}"
+    );
 }
 
 #[tokio::test]

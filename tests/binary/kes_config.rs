@@ -64,3 +64,37 @@ async fn a_configuration_is_taken_over_once_and_may_be_again() {
     );
     server.stop().await;
 }
+
+#[tokio::test]
+async fn deny_patterns_that_match_no_path_are_named_and_taken() {
+    let folder = folder();
+    let data_dir = folder.path().join("data");
+    let server = crate::kes::options().start(&data_dir).await;
+    let file = folder.path().join("server-config.yaml");
+    let text = "policy:\n  p:\n    allow: [/v1/key/create/a]\n    deny: [v1/key/delete/*, \"/v1/key/delete/a \", /v1/key/x]\n";
+    fs::write(&file, text).unwrap();
+    let (file, data) = (file.to_str().unwrap(), data_dir.to_str().unwrap());
+    let (code, _, stderr) = ServerOptions::default()
+        .run(&["import", "kes-config", file, "--data-dir", data])
+        .await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains("policy p: deny pattern 1 denies nothing"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("denies nothing").count(), 1, "{stderr}");
+
+    // Over the API, the log says so.
+    let admin = crate::kes::admin(&server, &data_dir);
+    for deny in ["/v1/key/delete/*", "v1/key/delete/*"] {
+        let policy = json!({"allow": {"/v1/key/*": {}}, "deny": {deny: {}}});
+        let answer = admin.call("POST", "/v1/policy/write/of-test", Some(&policy));
+        assert_eq!(answer.await.status, 200);
+    }
+    let (_, log, _) = server.stop().await;
+    assert_eq!(
+        log.matches("match no path, and deny nothing").count(),
+        1,
+        "{log}"
+    );
+}

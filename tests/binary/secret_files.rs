@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::secrets_at_rest::{Scanner, Secrets};
-use crate::{eventually, folder, logged};
+use crate::{eventually, folder, is_set, logged};
 
 const CANARY: &str = "kwCaNaRy0f5eA9b7c3D1x2Q8";
 
@@ -232,6 +232,14 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
         reading(&all)
     };
     let missing = ["--tls-cert", "/nothing/here", "--tls-key", "/nothing/here"];
+    // AWS's own tools keep credentials in files, which are read where no others are given.
+    let on_aws = |reading: Reading| {
+        reading
+            .with("AWS_SHARED_CREDENTIALS_FILE", &file)
+            .with("AWS_CONFIG_FILE", &file)
+            .with("AWS_EC2_METADATA_DISABLED", "true")
+            .with("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    };
     let tool = |arguments: &[&str]| reading(&[arguments, &["--data-dir", data.as_str()]].concat());
     let mut all = vec![
         at(&["--tls-cert", &cert, "--tls-key", &file]),
@@ -263,6 +271,21 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
         tool(&["import", "minio-static", "--file", &file]),
         tool(&["import", "kes-config", &file, "--dry-run"]).may_take_it(),
         tool(&["change-passphrase", "--remove", "--passphrase-file", &file]),
+        on_aws(at(&[
+            &missing[..],
+            &["--s3-endpoint", "http://127.0.0.1:1"],
+        ]
+        .concat())),
+        on_aws(reading(&[
+            "access-key",
+            "list",
+            "--table",
+            "t",
+            "--root-keyring-secret",
+            "s",
+            "--region",
+            "us-east-1",
+        ])),
         reading(&["identity", "of", &file]),
     ];
     // A variable holds no NUL.
@@ -308,11 +331,15 @@ async fn readers_of_secret_files_repeat_nothing_of_them() {
     let ground = Ground::new().await;
     let mut waiting = Vec::new();
     for (number, (name, shape)) in shapes().into_iter().enumerate() {
-        for reading in readings(&ground, number, &shape) {
-            waiting.push((name, reading));
+        for (place, reading) in readings(&ground, number, &shape).into_iter().enumerate() {
+            // Half of them: each reader gets twelve shapes.
+            if is_set("KEYWAY_TORTURE") || (number + place) % 2 == 0 {
+                waiting.push((name, reading));
+            }
         }
     }
-    assert!(waiting.len() > 400, "{}", waiting.len());
+    let all = waiting.len();
+    assert!(all > 250, "{all}");
     let mut running = JoinSet::new();
     let mut done = 0;
     loop {
@@ -343,7 +370,7 @@ async fn readers_of_secret_files_repeat_nothing_of_them() {
         }
         done += 1;
     }
-    assert!(done > 400, "{done}");
+    assert_eq!(done, all);
     for file in crate::secrets_at_rest::files(&ground.path("data")) {
         has_none(&scanner, &file.0.display().to_string(), &file.1);
     }

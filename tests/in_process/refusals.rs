@@ -44,7 +44,7 @@ async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_t
         .ok();
     let before = site.records(Kind::Key).await;
     let nobody = site
-        .signer(r#"{"Statement":{"Effect":"Allow","Action":"s3:GetObject"}}"#)
+        .signer(r#"{"Statement":{"Effect":"Allow","Action":"s3:DeleteBucketEncryption"}}"#)
         .await;
     let denied = site
         .signer(

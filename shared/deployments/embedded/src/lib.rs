@@ -208,3 +208,13 @@ fn secrets(
 fn own_folder(operator: &Operator) -> PathBuf {
     operator.data_dir.join(SECRETS_FOLDER)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyring_file_is_the_one_that_token_files_are_kept_away_from() {
+        assert_eq!(format!("{KEYRING_SECRET}.secret"), KEYRING_FILE);
+    }
+}

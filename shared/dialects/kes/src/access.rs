@@ -444,3 +444,34 @@ pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_no_path_can_match_are_told_from_others() {
+        for (pattern, matches_none) in [
+            ("/v1/key/*", false),
+            ("/v1/key/create/my-key", false),
+            ("/v1/*/x", false),
+            ("/version", false),
+            ("/v*", false),
+            ("/*", false),
+            ("*", false),
+            ("?v1/key/[a-z]*", false),
+            ("[/]v1/status", false),
+            ("v1/key/*", true),
+            ("/v1/key/* ", true),
+            (" /v1/key/*", true),
+            ("/v1/key/[", true),
+            ("/v2/key/*", true),
+            ("/V1/key/*", true),
+            ("/v1", true),
+            ("key/*", true),
+            ("", true),
+        ] {
+            assert_eq!(matches_no_path(pattern), matches_none, "{pattern:?}");
+        }
+    }
+}

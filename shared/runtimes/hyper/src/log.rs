@@ -78,6 +78,9 @@ impl Visit for Text {
     }
 }
 
+/// What reads files of credentials and quotes them in its warnings. That there are no credentials is said where they are needed.
+const QUOTING: [&str; 1] = ["aws_runtime::env_config"];
+
 /// Starts the log of this process. `filter` is a level, or `target=level` pairs joined by commas.
 ///
 /// What is finer than `info` comes from Keyway's own crates only: at those levels the libraries below them log requests
@@ -94,7 +97,9 @@ pub fn start_log(
         .with_max_level(Level::TRACE)
         .with_target(false);
     let own = filter_fn(|metadata| {
-        *metadata.level() <= Level::INFO || metadata.target().starts_with("keyway")
+        let target = metadata.target();
+        let is_quoting = QUOTING.iter().any(|quoting| target.starts_with(quoting));
+        (*metadata.level() <= Level::INFO || target.starts_with("keyway")) && !is_quoting
     });
     match format {
         LogFormat::Json => builder

@@ -15,6 +15,8 @@ use crate::failure::Failure;
 use crate::http::{Answer, Call, Http, Limits, body};
 use crate::token_file::TokenFolders;
 
+/// The longest token of a login, in bytes.
+const LONGEST_OF_LOGIN: usize = 4096;
 /// After what time a token file is read again, and a token that could not be looked up is looked up again.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// What follows a login or renewal that was refused. Twice as long each time: Vault locks out who asks too often.
@@ -433,7 +435,9 @@ async fn look_up(http: &Http, limits: Limits, token: &Token) -> Result<Answer, F
 fn lease(answer: &Answer, what: &'static str) -> Result<Lease, Failure> {
     let lease = answer.json::<WithAuth>(what)?.auth;
     let lease = lease.ok_or(Failure::Garbled(what))?;
-    match is_token(lease.client_token.as_bytes()) {
+    // Batch tokens hold what they may do, and are longer than those that an operator is given.
+    let token = lease.client_token.as_bytes();
+    match (1..=LONGEST_OF_LOGIN).contains(&token.len()) && token.chunks(512).all(is_token) {
         true => Ok(lease),
         false => Err(Failure::Garbled(what)),
     }
