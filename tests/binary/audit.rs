@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -187,6 +187,183 @@ async fn verifying_a_file_finds_what_was_done_to_it() {
     let (code, _, stderr) = verify_file(&file, cut, &expect).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("missing at the end"), "{stderr}");
+}
+
+/// The lines as a driver keeps them. With `jq`, where it is there, as that writes them.
+fn kept(lines: &[String]) -> Vec<(&'static str, Vec<String>)> {
+    let each = |wrap: &dyn Fn(&String) -> String| lines.iter().map(wrap).collect();
+    let mut kept: Vec<(_, Vec<String>)> = vec![
+        (
+            "docker json-file",
+            each(&|line| {
+                serde_json::json!({"log": format!("{line}\n"), "stream": "stdout", "time": "t"})
+                    .to_string()
+            }),
+        ),
+        (
+            "cri",
+            each(&|line| format!("2026-11-22T12:00:00.1Z stdout F {line}")),
+        ),
+        ("compose", each(&|line| format!("keyway-1  | {line}"))),
+        (
+            "journald",
+            each(&|line| format!("Nov 22 12:00:00 host keyway[7]: {line}")),
+        ),
+        (
+            "journald json",
+            each(&|line| serde_json::json!({"MESSAGE": line, "_PID": "7"}).to_string()),
+        ),
+        ("ts", each(&|line| format!("Nov 22 12:00:00 {line}"))),
+    ];
+    for options in ["-S", "-cS", "-cSa"] {
+        let jq = Command::new("jq")
+            .args([options, "."])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut jq) = jq else { continue };
+        let mut input = jq.stdin.take().unwrap();
+        let text = lines.join("\n");
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()).unwrap());
+        let output = jq.wait_with_output().unwrap();
+        writer.join().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        kept.push((options, text.lines().map(str::to_owned).collect()));
+    }
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_finds_events_as_log_drivers_keep_them_and_what_was_cut_out() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    some_log(&server).await;
+    let (_, log, _) = server.stop().await;
+    let lines: Vec<String> = log.lines().map(str::to_owned).collect();
+    let mut cut = lines.clone();
+    cut.retain(|line| !line.contains("\"seq\":3,"));
+    assert_ne!(cut, lines);
+    let file = folder.path().join("copied.log");
+    let count = events(&log).len();
+    for (name, lines) in kept(&lines) {
+        let (code, stdout, stderr) = verify_file(&file, &lines, &[]).await;
+        assert_eq!(code, Some(0), "{name}: {stderr}");
+        assert!(
+            stdout.contains(&format!("OK: {count} events")),
+            "{name}: {stdout}"
+        );
+    }
+    for (name, lines) in kept(&cut) {
+        let (code, _, stderr) = verify_file(&file, &lines, &[]).await;
+        assert_eq!(code, Some(1), "{name}");
+        assert!(stderr.contains("event 3 of writer"), "{name}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
+    let folder = folder();
+    let file = folder.path().join("some.log");
+    let name = file.to_str().unwrap();
+    for lines in [
+        &[][..],
+        &["some other log".to_owned(), "{\"a\":1}".to_owned()],
+    ] {
+        let (code, stdout, stderr) = verify_file(&file, lines, &[]).await;
+        assert_eq!(code, Some(1));
+        let said = format!("no audit events found in {name}");
+        assert!(
+            stderr.contains(&said) && !stdout.contains("OK"),
+            "{stdout}{stderr}"
+        );
+        let (code, stdout, _) = verify_file(&file, lines, &["--output", "json"]).await;
+        assert_eq!(code, Some(1));
+        let verified: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(
+            (&verified["ok"], &verified["events"]),
+            (&false.into(), &0.into())
+        );
+        assert_eq!(verified["findings"], serde_json::json!([said]));
+        assert_eq!(
+            verify_file(&file, lines, &["--allow-empty"]).await.0,
+            Some(0)
+        );
+    }
+    // A table of which all was deleted, or has expired.
+    let off = ServerOptions::default().variable("KEYWAY_AUDIT", "off");
+    off.start(folder.path()).await.stop().await;
+    let (code, _, stderr) = audit(folder.path(), &["verify"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("no audit events found in the table"),
+        "{stderr}"
+    );
+    assert_eq!(
+        audit(folder.path(), &["verify", "--midway"]).await.0,
+        Some(1)
+    );
+    assert_eq!(
+        audit(folder.path(), &["verify", "--allow-empty"]).await.0,
+        Some(0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beginning_that_has_expired_is_said_and_is_well_when_that_is_asked_for() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    some_log(&server).await;
+    server.stop().await;
+    let database = rusqlite::Connection::open(folder.path().join("keyway.db")).unwrap();
+    let gone = database
+        .execute("DELETE FROM logs WHERE kind = 'audit' AND id = (SELECT min(id) FROM logs WHERE kind = 'audit')", [])
+        .unwrap();
+    assert_eq!(gone, 1);
+    let (code, _, stderr) = audit(folder.path(), &["verify"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("missing") && stderr.contains("--midway"),
+        "{stderr}"
+    );
+    let (code, stdout, stderr) = audit(folder.path(), &["verify", "--midway"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("OK: "), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_by_every_status() {
+    let folder = folder();
+    // The log of writes is about to be as long as a file may be.
+    let options = ServerOptions::default().largest_file(1024);
+    let server = options.start(folder.path()).await;
+    let status = async || server.call("GET", "/kms/service-status", "").await.json();
+    assert_eq!(status().await["healthy"], true);
+    let tags = serde_json::json!({ "filler": "x".repeat(256) });
+    let mut refused = None;
+    for n in 0..2000 {
+        let body = serde_json::json!({ "key_id": format!("k{n}"), "tags": tags });
+        let answer = server.call("POST", "/kms/keys", &body.to_string()).await;
+        if answer.status != 200 {
+            refused = Some(answer.status.as_u16());
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(500 | 502 | 503)), "{refused:?}");
+    let degraded = eventually("it says so", async || {
+        let status = status().await;
+        (status["healthy"] == false).then_some(status)
+    })
+    .await;
+    assert_eq!(degraded["status"], "Error");
+    let said = degraded["error"].as_str().unwrap();
+    assert!(said.contains("table"), "{said}");
+    let answer = server
+        .call("POST", "/kms/keys", r#"{"key_id":"more"}"#)
+        .await;
+    assert_ne!(answer.status, 200);
+    assert_eq!(status().await["healthy"], false);
+    server.signal("KILL");
+    server.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

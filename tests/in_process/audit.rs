@@ -421,6 +421,51 @@ async fn what_another_process_writes_is_followed_too() {
     assert!(again.is_err(), "{again:?}");
 }
 
+/// A record of another process, of one event.
+fn elsewhere(time: &str, path: &str) -> Record {
+    let id = format!(
+        "{}.000000Z.{}.000000000000",
+        time.replace(['-', ':'], "").trim_end_matches('Z'),
+        path.replace('/', "")
+    );
+    let line = json!({
+        "audit": 1, "time": time, "writer": "elsewhere", "seq": 0, "prev": "", "request_id": "r",
+        "dialect": "rustfs", "operation": "kms:CreateKey", "path": path, "status": 200, "duration_us": 5,
+    });
+    Record {
+        kind: Kind::Audit,
+        id,
+        revision: Revision([7; 16]),
+        value: format!("{line}\n").into_bytes(),
+        expires_at: None,
+    }
+}
+
+#[tokio::test]
+async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_back() {
+    let site = MemorySite::running().await;
+    let table = site.table();
+    let past = elsewhere("2026-01-02T02:04:00Z", "/past");
+    table.put_new(&past).await.unwrap();
+    let (_, stream) = site.kes_stream("/v1/log/audit").await;
+    let mut stream = stream.unwrap();
+    // By then what the table holds was looked at.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut heard = async |record: Record, path: &str| {
+        table.put_new(&record).await.unwrap();
+        assert_eq!(next(&mut stream).await["request"]["path"], path);
+    };
+    heard(elsewhere("2026-01-02T03:04:03Z", "/before"), "/before").await;
+    site.clock.set("2026-01-02T02:10:00Z".parse().unwrap());
+    // Whether it is this clock that is right by now, or those of the others, they are heard.
+    heard(elsewhere("2026-01-02T02:10:01Z", "/here"), "/here").await;
+    heard(elsewhere("2026-01-02T03:04:06Z", "/there"), "/there").await;
+    site.clock.set("2026-01-02T03:04:07Z".parse().unwrap());
+    heard(elsewhere("2026-01-02T03:04:07Z", "/after"), "/after").await;
+    let again = tokio::time::timeout(Duration::from_millis(1000), stream.next()).await;
+    assert!(again.is_err(), "{again:?}");
+}
+
 #[tokio::test]
 async fn a_key_that_the_janitor_destroys_is_told_of() {
     let site = MemorySite::running().await;

@@ -93,7 +93,8 @@ pub struct ServerOptions {
     program: Program,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
-    umask: Option<&'static str>,
+    /// What a shell does before it becomes the program.
+    prelude: Option<String>,
 }
 
 impl Default for ServerOptions {
@@ -103,7 +104,7 @@ impl Default for ServerOptions {
             program: Program::Binary("keyway"),
             arguments: vec!["serve".to_owned(), "--start".to_owned()],
             variables: root_variables(),
-            umask: None,
+            prelude: None,
         }
     }
 }
@@ -176,7 +177,14 @@ impl ServerOptions {
     /// Under this umask.
     #[must_use]
     pub fn umask(mut self, umask: &'static str) -> Self {
-        self.umask = Some(umask);
+        self.prelude = Some(format!("umask {umask}"));
+        self
+    }
+
+    /// Where no file can grow beyond so many blocks of 512 bytes, as on a disk that is full.
+    #[must_use]
+    pub fn largest_file(mut self, blocks: u32) -> Self {
+        self.prelude = Some(format!("trap '' XFSZ; ulimit -f {blocks}"));
         self
     }
 
@@ -186,10 +194,10 @@ impl ServerOptions {
             Program::Binary(name) => binary(name),
             Program::Example(name) => example(name),
         };
-        let mut command = match self.umask {
+        let mut command = match &self.prelude {
             None => Command::new(program),
-            Some(umask) => {
-                let script = format!(r#"umask {umask}; exec "$0" "$@""#);
+            Some(prelude) => {
+                let script = format!(r#"{prelude}; exec "$0" "$@""#);
                 let mut command = Command::new("sh");
                 command.args(["-c", &script]).arg(program);
                 command
