@@ -236,7 +236,9 @@ impl Plan {
                 if let Some(other) = holders.insert(identity.clone(), name.to_string())
                     && other != name.as_str()
                 {
-                    bail!("{identity} cannot have both of the policies {other} and {name}");
+                    bail!(
+                        "identity {number} of policy {name} cannot have the policy {other} as well"
+                    );
                 }
                 identities.push(identity);
             }

@@ -243,6 +243,12 @@ mod tests {
         }
         fs::write(&path, "x".repeat(512)).unwrap();
         assert_eq!(read(&folders, &path).len(), 512);
+        // Only root may give a file away.
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+            let text = refusal(&folders, &path);
+            assert!(text.contains("belongs to user 12345"), "{text}");
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
         fs::hard_link(&path, folder.path().join("other")).unwrap();
         assert!(refusal(&folders, &path).contains("more than one name"));
     }

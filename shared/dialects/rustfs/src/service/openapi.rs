@@ -129,7 +129,7 @@ fn address() -> Value {
 }
 
 fn secret(text: &str) -> Value {
-    json!({"description": text, "writeOnly": true})
+    json!({"description": text, "writeOnly": true, "maxLength": 512})
 }
 
 fn settings(name: &'static str) -> Schema {
@@ -154,7 +154,7 @@ fn settings(name: &'static str) -> Schema {
         .fact("auth_method.token", secret("A token."))
         .fact("auth_method.Token.token", secret("A token."))
         .fact("auth_method.AppRole.secret_id", secret("The role's secret."))
-        .fact("auth_method.TokenFile.path", json!({"description": "A file that holds a token.", "pattern": "^/", "maxLength": 4096}))
+        .fact("auth_method.TokenFile.path", json!({"description": "A file that holds a token, below a folder that the operator allows.", "pattern": "^/", "maxLength": 4096}))
         .fact("namespace", path_or_empty("Vault's namespace."))
         .fact("mount_path", path("Where the transit engine is; `transit` when nothing is said."))
         .fact("kv_mount", path("Where the KV v2 engine is; `secret` when nothing is said."))
