@@ -884,6 +884,34 @@ async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
 }
 
 #[tokio::test]
+async fn what_is_about_two_things_names_both() {
+    let site = MemorySite::running_with(Some("default"), false).await;
+    site.call("POST", "/kms/keys", r#"{"key_id":"default"}"#)
+        .await
+        .ok();
+    site.s3("PUT", "/photos", "").await;
+    let identity = "cd".repeat(32);
+    let mut log = Log::of(&site);
+    let assign = json!({ "identity": identity, "policy": "p" }).to_string();
+    for path in [
+        "/v1/policy/assign/p".to_owned(),
+        format!("/v1/identity/assign/p/{identity}"),
+    ] {
+        site.kes("PUT", &path, &assign).await;
+        assert_eq!(log.one()["resource"], format!("p/{identity}"), "{path}");
+    }
+    let body = r#"{"sse_algorithm":"aws:kms"}"#;
+    site.call("PUT", "/api/v1/bucket-encryption/photos", body)
+        .await;
+    let event = log.one();
+    assert_eq!(
+        (&event["resource"], &event["key_id"], &event["status"]),
+        (&json!("photos"), &json!("default"), &json!(200)),
+        "{event}"
+    );
+}
+
+#[tokio::test]
 async fn a_key_that_fails_its_trial_is_a_refusal() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);

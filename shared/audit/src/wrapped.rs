@@ -30,15 +30,19 @@ impl Unwrapping {
     /// Gives the events that end with this line to `each`: as JSON, or as what is left of it.
     pub(crate) fn line(&mut self, line: &str, each: &mut dyn FnMut(&str)) {
         let line = line.trim_end_matches(['\r', '\n']);
-        if let Some(spread) = &mut self.spread {
-            spread.push_str(line);
-            spread.push('\n');
-            if line == "}" || spread.len() > LONGEST_LINE {
-                let whole = std::mem::take(spread);
-                self.spread = None;
-                self.text(&whole, 0, each);
+        if let Some(mut spread) = self.spread.take() {
+            let is_end = line == "}";
+            // Its lines are indented. Another line at the margin says that it was something else.
+            if is_end || line.starts_with([' ', '\t']) && spread.len() <= LONGEST_LINE {
+                spread.push_str(line);
+                spread.push('\n');
+                if is_end {
+                    self.text(&spread, 0, each);
+                } else {
+                    self.spread = Some(spread);
+                }
+                return;
             }
-            return;
         }
         if line == "{" {
             self.spread = Some("{\n".to_owned());
@@ -146,20 +150,20 @@ impl Unwrapping {
     /// out: then it is whole when its JSON is.
     fn joined(&mut self, stream: &str, text: &str, is_whole: bool) -> Option<String> {
         let before = self.parts.remove(stream);
-        let is_json = |text: &str| {
-            text.find('{')
-                .and_then(|begin| text.get(begin..))
-                .is_some_and(|json| serde_json::from_str::<Value>(json).is_ok())
-        };
-        if is_whole {
-            return Some(before.unwrap_or_default() + text);
-        }
-        if is_json(text) {
-            return Some(text.to_owned());
-        }
         let whole = before.unwrap_or_default() + text;
-        if is_json(&whole) {
+        let is_json = |text: &str| {
+            text.trim_end().ends_with('}')
+                && text
+                    .find('{')
+                    .and_then(|begin| text.get(begin..))
+                    .is_some_and(|json| serde_json::from_str::<Value>(json).is_ok())
+        };
+        if is_whole || is_json(&whole) {
             return Some(whole);
+        }
+        // What came before was no beginning of it.
+        if text.starts_with('{') && is_json(text) {
+            return Some(text.to_owned());
         }
         if whole.contains('{') && whole.len() <= LONGEST_LINE {
             self.parts.insert(stream.to_owned(), whole);

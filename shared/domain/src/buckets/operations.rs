@@ -114,10 +114,11 @@ impl BucketOperations {
             }
             Under::DefaultKey => {
                 let config = self.service.running().await?;
-                let default = config.default_key_id.clone();
-                Some(default.ok_or_else(|| {
+                let default = config.default_key_id.clone().ok_or_else(|| {
                     KmsError::invalid(KEY_FIELD, "is required: the service has no default key")
-                })?)
+                })?;
+                caller.trail().key(&default);
+                Some(default)
             }
         };
         let encryption = |algorithm| DefaultEncryption {

@@ -119,9 +119,12 @@ impl IdentityControl {
         name: &PolicyName,
         identity: &Identity,
     ) -> Result<Written, KmsError> {
-        caller
+        let permitted = caller
             .may_on_name(Action::ManageAccess, name.as_str())
-            .or_else(|_| caller.may_on_name(Action::ManageAccess, identity.as_str()))?;
+            .or_else(|_| caller.may_on_name(Action::ManageAccess, identity.as_str()));
+        // It is about both, whichever of them the path named.
+        caller.trail().resource(&format!("{name}/{identity}"));
+        permitted?;
         if self.identities.is_admin(identity) {
             return Err(KmsError::IdentityIsAdmin);
         }

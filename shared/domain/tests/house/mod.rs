@@ -6,9 +6,10 @@
     reason = "each test binary uses another part; a test that cannot go on must stop"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::{Caller, Grant};
@@ -16,7 +17,9 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
+use keyway_domain::ports::{
+    Clock, Consistency, Kind, Page, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
 use keyway_domain::service::{
     BackendType, Change, ConfigChanges, NewAuth, Service, ServiceControl,
 };
@@ -163,4 +166,76 @@ pub(crate) async fn move_to(process: &Process, backend: BackendType) {
         .reconfigure(&root(), &changes)
         .await
         .unwrap();
+}
+
+/// A table that knows which records of a kind were read of it.
+pub(crate) struct Watched {
+    table: Arc<MemoryTable>,
+    kind: Kind,
+    read: Mutex<Vec<String>>,
+}
+
+impl Watched {
+    /// The table of the house.
+    pub(crate) fn new(house: &House, kind: Kind) -> Self {
+        Self {
+            table: house.table.clone(),
+            kind,
+            read: Mutex::default(),
+        }
+    }
+
+    /// The ids of what was read.
+    pub(crate) fn read(&self) -> Vec<String> {
+        self.read.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl TableReader for Watched {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        if kind == self.kind {
+            self.read.lock().unwrap().push(id.to_owned());
+        }
+        self.table.get(kind, id, consistency).await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.table.count(kind, prefix).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let page = self.table.page(kind, prefix, after, limit).await?;
+        if kind == self.kind {
+            let ids = page.records.iter().map(|record| record.id.clone());
+            self.read.lock().unwrap().extend(ids);
+        }
+        Ok(page)
+    }
+}
+
+#[async_trait]
+impl TableWriter for Watched {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.table.put_new(record).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.table.replace(record, seen).await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.table.remove(kind, id, seen).await
+    }
 }
