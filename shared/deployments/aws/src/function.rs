@@ -33,7 +33,7 @@ use keyway_runtime_lambda::{EventSource, Front};
 use keyway_store_dynamodb::DynamoTable;
 
 use crate::object_store::ObjectStore;
-use crate::place::{self, FirstUse, Place, VAULT_PATIENCE, counted};
+use crate::place::{self, FirstUse, Place, VAULT_PATIENCE, counted, fits};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
@@ -217,11 +217,19 @@ impl Function {
         server.measured_by(&self.metrics);
         let configured = warm(&keyring, &server).await;
         let default_key_id = default_key_id(arguments.default_key_id.as_deref())?;
-        if arguments.start
-            && !configured
-            && let Err(error) = ports.start_if_new(&server.service, default_key_id).await
-        {
-            tracing::error!(?error, "the service could not be started");
+        if arguments.start && !configured {
+            // A table that was lost is not begun anew by itself.
+            match fits(&keyring).await {
+                Ok(()) => {
+                    let started = ports.start_if_new(&server.service, default_key_id).await;
+                    if let Err(error) = started {
+                        tracing::error!(?error, "the service could not be started");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("no key can be used until the root keyring can: {error}")
+                }
+            }
         }
         Ok((server, ports))
     }
