@@ -11,6 +11,13 @@ fn on_table(deployment: &Deployment) -> ServerOptions {
     options
 }
 
+/// The same root keyring beside another table.
+fn with_table(deployment: &Deployment, table: String) -> Deployment {
+    let mut other = deployment.clone();
+    other.table = table;
+    other
+}
+
 fn on(id: &str) -> String {
     json!({ "key_id": id }).to_string()
 }
@@ -26,14 +33,8 @@ async fn empty_or_foreign_table_is_refused_at_the_start_and_by_functions_until_t
         server.call("POST", "/kms/keys", &on("k")).await.ok();
         server.stop().await;
     }
-    let empty = Deployment {
-        table: aws.table().await,
-        ..deployment.clone()
-    };
-    let foreign = Deployment {
-        table: other.table.clone(),
-        ..deployment.clone()
-    };
+    let empty = with_table(&deployment, aws.table().await);
+    let foreign = with_table(&deployment, other.table.clone());
     let lost = "the table is empty or gone";
     for (place, words) in [(&empty, lost), (&foreign, "belongs to another deployment")] {
         let (code, stderr) = on_table(place).fail(folder.path()).await;
@@ -62,10 +63,7 @@ async fn empty_or_foreign_table_is_refused_at_the_start_and_by_functions_until_t
     server.call("GET", "/kms/keys/new", "").await.ok();
     server.stop().await;
 
-    let empty = Deployment {
-        table: aws.table().await,
-        ..deployment
-    };
+    let empty = with_table(&deployment, aws.table().await);
     let options = on_table(&empty).argument("--accept-empty-table");
     let server = options.start(folder.path()).await;
     server.call("POST", "/kms/keys", &on("new")).await.ok();

@@ -114,6 +114,7 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
         match table.replace(&next, current.revision).await {
             Ok(()) => return,
             Err(StoreError::Conflict | StoreError::Throttled) => {}
+            Err(error @ StoreError::Gone(_)) => panic!("{error:?}"),
             Err(StoreError::Failed { what, .. }) => {
                 // The rest are requests that failed as often as the SDK was ready to try.
                 if what == "tell whether a write took place" {
