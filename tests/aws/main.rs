@@ -12,6 +12,7 @@ mod functions;
 mod import;
 mod janitor;
 mod kes;
+mod lost_table;
 mod secrets;
 mod table;
 mod tools;

@@ -21,6 +21,7 @@ mod kes;
 mod kes_config;
 mod kes_documents;
 mod keyring_file;
+mod lost_data;
 mod metrics;
 mod minio;
 mod openapi;

@@ -1,6 +1,10 @@
 //! What the service asks of the folder of the root keyring, and in which order.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
 
 mod house;
 
@@ -190,7 +194,7 @@ async fn service() -> (House, Fake, ServiceControl) {
         house.table.clone(),
         process.service.clone(),
         process.reader.clone(),
-        process.wrappers.clone(),
+        process.wrappers,
         Some(Arc::new(fake.clone())),
         house.random.clone(),
     );

@@ -136,13 +136,7 @@ pub async fn writing(
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let (ports, keyring) = open(place, vault, first_use, &config, &clock, &random, metrics)?;
     if let FirstUse::Makes { .. } = first_use {
-        match keyring.must_be_own().await {
-            Ok(()) => {}
-            Err(OpenError::Store(error)) => {
-                tracing::error!("no key can be used until the root keyring can: {error:?}");
-            }
-            Err(error) => return Err(error).context("the root keyring"),
-        }
+        fits(&keyring).await.context("the root keyring")?;
     }
     Ok((ports, place.root_access_key(&config)?))
 }
@@ -219,6 +213,17 @@ pub(crate) fn open(
         None => ports,
     };
     Ok((ports, keyring))
+}
+
+/// Refuses a root keyring and a table that do not belong together. What cannot be read at present goes to the log.
+pub(crate) async fn fits(keyring: &KeyringOnDemand) -> Result<(), OpenError> {
+    match keyring.must_be_own().await {
+        Err(OpenError::Store(error)) => {
+            tracing::error!("no key can be used until the root keyring can: {error:?}");
+            Ok(())
+        }
+        judged => judged,
+    }
 }
 
 /// The store of secrets, counting where there is something to count with.

@@ -38,10 +38,12 @@ impl KeptSecret {
 
     /// Looks at the secret's file in the folder and keeps what is in it. `false`: there is none, or no such folder.
     ///
+    /// A file that differs from the one before is kept if its version is a later one, as after a change of passphrase.
+    ///
     /// This blocks.
     ///
     /// # Errors
-    /// When the folder or the file is not fit to be used, or is not a secret's file.
+    /// When the folder or the file is not fit to be used, is not a secret's file, or is another one.
     pub fn look(&self, folder: &Path) -> Result<bool, FileError> {
         if is_absent(folder) {
             return Ok(false);
@@ -50,8 +52,16 @@ impl KeptSecret {
         let Some(text) = folder.read(&self.name)? else {
             return Ok(false);
         };
-        Content::parse(&text, &folder.path_of(&self.name))?;
-        *self.seen() = Some(text);
+        let path = folder.path_of(&self.name);
+        let found = count(&Content::parse(&text, &path)?);
+        let mut seen = self.seen();
+        if let Some(seen) = seen.as_deref()
+            && *seen != *text
+            && found <= count(&Content::parse(seen, &path)?)
+        {
+            return Err(FileError::Other { path });
+        }
+        *seen = Some(text);
         Ok(true)
     }
 
@@ -119,6 +129,11 @@ pub fn moved_away(name: &str, folder: &Path) -> Result<Option<PathBuf>, FileErro
         return Ok(None);
     }
     Folder::open_existing(folder)?.aside(&name)
+}
+
+/// How often the secret was written.
+fn count(content: &Content<'_>) -> Option<u64> {
+    content.version.split('.').next()?.parse().ok()
 }
 
 fn is_absent(folder: &Path) -> bool {

@@ -358,8 +358,8 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is another file than the one that is moved.
-    #[error("{} is not the file that was moved", path.display())]
+    /// It is another file than the one that this process opened or moved.
+    #[error("{} is another file than the one that this process has used; put that one back, or restart", path.display())]
     Other {
         /// The file.
         path: PathBuf,

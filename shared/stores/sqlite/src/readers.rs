@@ -49,9 +49,17 @@ impl Readers {
         let read = task::spawn_blocking(move || {
             // Held until the connection is back, even if the caller no longer waits.
             let _permit = permit;
-            readers.watch.check()?;
+            readers.watch.check_for_read()?;
             let failed = |error| store_error(what, &Arc::new(error));
-            let connection = readers.connection().map_err(failed)?;
+            let connection = match readers.idle().pop() {
+                Some(connection) => connection,
+                None => {
+                    let connection = readers.connect().map_err(failed)?;
+                    // It was opened by name.
+                    readers.watch.check_for_read()?;
+                    connection
+                }
+            };
             let found = query(&connection).map_err(failed)?;
             // A connection that failed is not used again.
             readers.idle().push(connection);
@@ -60,10 +68,7 @@ impl Readers {
         read.await.map_err(|error| failed(what, error))?
     }
 
-    fn connection(&self) -> rusqlite::Result<Connection> {
-        if let Some(connection) = self.idle().pop() {
-            return Ok(connection);
-        }
+    fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = schema::connect(&self.path)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)

@@ -59,7 +59,7 @@ impl Watch {
             files,
             told: AtomicBool::new(false),
         };
-        match watch.first_gone() {
+        match watch.first_gone(watch.files.len()) {
             None => Ok(watch),
             Some((path, _)) => Err(OpenError::Io {
                 path: path.to_owned(),
@@ -68,9 +68,18 @@ impl Watch {
         }
     }
 
-    /// Refuses once a file is no longer what was opened. One that is put back is taken again.
+    /// Refuses once the table or its log is no longer what was opened. One that is put back is taken again.
+    pub(crate) fn check_for_read(&self) -> Result<(), StoreError> {
+        self.check_first(2)
+    }
+
+    /// As [`Watch::check_for_read`], and looks at the log's index as well.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        let Some((path, found)) = self.first_gone() else {
+        self.check_first(self.files.len())
+    }
+
+    fn check_first(&self, files: usize) -> Result<(), StoreError> {
+        let Some((path, found)) = self.first_gone(files) else {
             if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
                 tracing::warn!("the table's files are back where they were");
             }
@@ -103,9 +112,10 @@ impl Watch {
             })
     }
 
-    fn first_gone(&self) -> Option<(&Path, Found)> {
+    fn first_gone(&self, files: usize) -> Option<(&Path, Found)> {
         self.files
             .iter()
+            .take(files)
             .map(|(path, opened)| (path.as_path(), found(path, *opened)))
             .find(|(_, found)| !matches!(found, Found::Same))
     }
