@@ -7,6 +7,7 @@ mod audit;
 mod kes;
 mod machine;
 mod output;
+mod process;
 mod settings;
 mod system;
 
@@ -37,6 +38,7 @@ use keyway_secrets_vault::VaultsOverHttp;
 pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use machine::SystemMachine;
+pub use process::{conceal_memory, places, raise_open_files};
 pub use settings::{Settings, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 
