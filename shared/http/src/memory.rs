@@ -1,8 +1,12 @@
 //! The memory that bodies may take while they are read and handled.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
 
 /// A number of bytes that is shared out and given back.
 #[derive(Debug)]
@@ -31,9 +35,12 @@ impl Budget {
 }
 
 /// How much memory the bodies of one process may take at once. What is beyond is refused, to be tried again.
+///
+/// Bodies of callers who are not proven make way for newer ones: a body that is sent to fill the memory is there for long, and
+/// an honest one for a moment.
 #[derive(Debug)]
 pub struct BodyMemory {
-    unproven: Budget,
+    unproven: Mutex<Unproven>,
     all: Budget,
 }
 
@@ -46,15 +53,73 @@ impl BodyMemory {
     /// With these numbers of bytes.
     pub const fn new(unproven: usize, all: usize) -> Self {
         Self {
-            unproven: Budget::new(unproven),
+            unproven: Mutex::new(Unproven {
+                free: unproven,
+                next: 0,
+                bodies: BTreeMap::new(),
+            }),
             all: Budget::new(all),
         }
+    }
+
+    fn unproven(&self) -> MutexGuard<'_, Unproven> {
+        // Nothing that can panic runs under the lock.
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for BodyMemory {
     fn default() -> Self {
         Self::new(Self::UNPROVEN, Self::ALL)
+    }
+}
+
+/// The bodies of callers who are not proven.
+#[derive(Debug)]
+struct Unproven {
+    free: usize,
+    next: u64,
+    /// By number: a later one has a higher number. With the bytes that each takes.
+    bodies: BTreeMap<u64, (usize, Arc<Evictable>)>,
+}
+
+impl Unproven {
+    /// Takes so many bytes more for a body, from the oldest others where none are free.
+    fn take(&mut self, number: u64, more: usize) -> bool {
+        while self.free < more {
+            let oldest = self.bodies.keys().find(|other| **other != number).copied();
+            let Some((bytes, body)) = oldest.and_then(|oldest| self.bodies.remove(&oldest)) else {
+                return false;
+            };
+            self.free += bytes;
+            body.evict();
+        }
+        let Some((bytes, _)) = self.bodies.get_mut(&number) else {
+            return false;
+        };
+        *bytes += more;
+        self.free -= more;
+        true
+    }
+
+    fn give_back(&mut self, number: u64) {
+        if let Some((bytes, _)) = self.bodies.remove(&number) {
+            self.free += bytes;
+        }
+    }
+}
+
+/// A body that may have to make way for others.
+#[derive(Debug, Default)]
+struct Evictable {
+    is_evicted: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Evictable {
+    fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Release);
+        self.reader.wake();
     }
 }
 
@@ -125,26 +190,36 @@ impl Eq for Connection {}
 /// The memory that one body takes; given back when this is dropped.
 pub(crate) struct Room<'m> {
     memory: &'m BodyMemory,
-    /// While the caller is not proven; with the connection, if its limit applies.
-    unproven: Option<Option<Arc<Shared>>>,
     bytes: usize,
+    unproven: Option<Doubtful>,
+}
+
+/// What a body of a caller who is not proven has besides.
+struct Doubtful {
+    /// The connection, if its limit applies.
+    connection: Option<Arc<Shared>>,
+    /// Once it has taken something.
+    taken: Option<(u64, Arc<Evictable>)>,
 }
 
 impl<'m> Room<'m> {
     pub(crate) fn of_proven(memory: &'m BodyMemory) -> Self {
         Self {
             memory,
-            unproven: None,
             bytes: 0,
+            unproven: None,
         }
     }
 
     pub(crate) fn of_unproven(memory: &'m BodyMemory, connection: &Connection) -> Self {
-        let limited = !connection.is_proven();
+        let is_limited = !connection.is_proven();
         Self {
             memory,
-            unproven: Some(connection.0.clone().filter(|_| limited)),
             bytes: 0,
+            unproven: Some(Doubtful {
+                connection: connection.0.clone().filter(|_| is_limited),
+                taken: None,
+            }),
         }
     }
 
@@ -157,31 +232,66 @@ impl<'m> Room<'m> {
         if !self.memory.all.take(more) {
             return false;
         }
-        if let Some(connection) = &self.unproven {
-            if !self.memory.unproven.take(more) {
-                self.memory.all.give_back(more);
-                return false;
-            }
-            if connection
-                .as_ref()
-                .is_some_and(|shared| !shared.unproven.take(more))
-            {
-                self.memory.unproven.give_back(more);
-                self.memory.all.give_back(more);
-                return false;
-            }
+        if !self.grow_unproven(more) {
+            self.memory.all.give_back(more);
+            return false;
         }
         self.bytes += more;
         true
     }
 
+    fn grow_unproven(&mut self, more: usize) -> bool {
+        let Some(doubtful) = &mut self.unproven else {
+            return true;
+        };
+        let connection = doubtful.connection.as_ref();
+        if connection.is_some_and(|shared| !shared.unproven.take(more)) {
+            return false;
+        }
+        let mut unproven = self.memory.unproven();
+        let number = match &doubtful.taken {
+            Some((number, _)) => *number,
+            None => {
+                let number = unproven.next;
+                unproven.next += 1;
+                let body = Arc::new(Evictable::default());
+                unproven.bodies.insert(number, (0, Arc::clone(&body)));
+                doubtful.taken = Some((number, body));
+                number
+            }
+        };
+        let is_taken = unproven.take(number, more);
+        drop(unproven);
+        if !is_taken && let Some(shared) = connection {
+            shared.unproven.give_back(more);
+        }
+        is_taken
+    }
+
+    /// Ready when the body had to make way for another.
+    pub(crate) fn poll_evicted(&self, context: &mut Context<'_>) -> Poll<()> {
+        let taken = self.unproven.as_ref().and_then(|it| it.taken.as_ref());
+        let Some((_, body)) = taken else {
+            return Poll::Pending;
+        };
+        body.reader.register(context.waker());
+        if body.is_evicted.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
     /// The caller is proven: the body no longer counts as that of one who is not.
     pub(crate) fn prove(&mut self) {
-        if let Some(connection) = self.unproven.take() {
-            self.memory.unproven.give_back(self.bytes);
-            if let Some(shared) = connection {
-                shared.unproven.give_back(self.bytes);
-            }
+        let Some(doubtful) = self.unproven.take() else {
+            return;
+        };
+        if let Some((number, _)) = doubtful.taken {
+            self.memory.unproven().give_back(number);
+        }
+        if let Some(shared) = doubtful.connection {
+            shared.unproven.give_back(self.bytes);
         }
     }
 }

@@ -1,16 +1,16 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
-use http_body_util::BodyExt;
 use tracing::Instrument;
 
 use crate::cors::Cors;
@@ -535,8 +535,10 @@ const GONE: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::REQUEST_TIMEOUT,
 };
 
-/// So much memory is taken at first for a body whose sender is not proven, whatever length it declares.
-const FIRST_PART: usize = 16 << 10;
+/// So much memory is taken at first for a body, whatever length it declares; the rest as it comes.
+const FIRST_PART: usize = 64 << 10;
+/// The same of a sender who is not proven.
+const FIRST_PART_UNPROVEN: usize = 16 << 10;
 
 /// The length that the head declares; 0 where it declares none.
 fn declared(body: &Body) -> usize {
@@ -553,18 +555,27 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
         return Err(Refused::BodyTooLarge { limit });
     }
     let mut whole = Vec::new();
-    let mut taken = if room.is_proven() {
-        declared
+    let mut taken = declared.min(if room.is_proven() {
+        FIRST_PART
     } else {
-        declared.min(FIRST_PART)
-    };
+        FIRST_PART_UNPROVEN
+    });
     if taken > 0 {
         if !room.grow(taken) {
             return Err(Refused::Overloaded);
         }
         whole.reserve_exact(taken);
     }
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = poll_fn(|context| {
+            if room.poll_evicted(context).is_ready() {
+                return Poll::Ready(Err(Refused::Overloaded));
+            }
+            body.as_mut().poll_frame(context).map(Ok)
+        });
+        let Some(frame) = frame.await? else {
+            return Ok(whole.into());
+        };
         let frame = frame.map_err(|_| Refused::BodyBroken)?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -574,7 +585,8 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
             return Err(Refused::BodyTooLarge { limit });
         }
         if length > taken {
-            let more = length.max(taken.saturating_mul(2).min(limit)) - taken;
+            let doubled = taken.saturating_mul(2).min(limit);
+            let more = length.max(doubled) - taken;
             if !room.grow(more) {
                 return Err(Refused::Overloaded);
             }
@@ -583,7 +595,6 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.into())
 }
 
 /// A mount without its types.
