@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
 /// A number of bytes that is shared out and given back.
@@ -109,17 +110,31 @@ impl Unproven {
     }
 }
 
-/// A body that may have to make way for others.
-#[derive(Debug, Default)]
+/// What has come of a body that may have to make way for others.
+#[derive(Default)]
 struct Evictable {
-    is_evicted: AtomicBool,
+    /// `None` when it had to.
+    read: Mutex<Option<Vec<u8>>>,
     reader: AtomicWaker,
 }
 
 impl Evictable {
+    fn read(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        // Nothing that can panic runs under the lock.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory is free when this returns, and not only when whoever reads has been told: that may take a while on a
+    /// machine that is busy with a flood.
     fn evict(&self) {
-        self.is_evicted.store(true, Ordering::Release);
+        drop(self.read().take());
         self.reader.wake();
+    }
+}
+
+impl fmt::Debug for Evictable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Evictable").finish_non_exhaustive()
     }
 }
 
@@ -187,10 +202,13 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
-/// The memory that one body takes; given back when this is dropped.
+/// A body as far as it has come, and the memory that it takes; which is given back when this is dropped.
 pub(crate) struct Room<'m> {
     memory: &'m BodyMemory,
+    /// How much is taken.
     bytes: usize,
+    /// Of a caller who is proven.
+    read: Vec<u8>,
     unproven: Option<Doubtful>,
 }
 
@@ -198,8 +216,9 @@ pub(crate) struct Room<'m> {
 struct Doubtful {
     /// The connection, if its limit applies.
     connection: Option<Arc<Shared>>,
-    /// Once it has taken something.
-    taken: Option<(u64, Arc<Evictable>)>,
+    number: u64,
+    /// Where its bytes are, and not in the room itself.
+    body: Arc<Evictable>,
 }
 
 impl<'m> Room<'m> {
@@ -207,18 +226,30 @@ impl<'m> Room<'m> {
         Self {
             memory,
             bytes: 0,
+            read: Vec::new(),
             unproven: None,
         }
     }
 
     pub(crate) fn of_unproven(memory: &'m BodyMemory, connection: &Connection) -> Self {
         let is_limited = !connection.is_proven();
+        let body = Arc::new(Evictable {
+            read: Mutex::new(Some(Vec::new())),
+            reader: AtomicWaker::new(),
+        });
+        let mut unproven = memory.unproven();
+        let number = unproven.next;
+        unproven.next += 1;
+        unproven.bodies.insert(number, (0, Arc::clone(&body)));
+        drop(unproven);
         Self {
             memory,
             bytes: 0,
+            read: Vec::new(),
             unproven: Some(Doubtful {
                 connection: connection.0.clone().filter(|_| is_limited),
-                taken: None,
+                number,
+                body,
             }),
         }
     }
@@ -228,6 +259,7 @@ impl<'m> Room<'m> {
     }
 
     /// Takes so many bytes more, or none.
+    #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         if !self.memory.all.take(more) {
             return false;
@@ -237,45 +269,57 @@ impl<'m> Room<'m> {
             return false;
         }
         self.bytes += more;
-        true
+        let bytes = self.bytes;
+        self.with(|read| read.reserve_exact(bytes - read.len()))
     }
 
-    fn grow_unproven(&mut self, more: usize) -> bool {
-        let Some(doubtful) = &mut self.unproven else {
+    fn grow_unproven(&self, more: usize) -> bool {
+        let Some(doubtful) = &self.unproven else {
             return true;
         };
         let connection = doubtful.connection.as_ref();
         if connection.is_some_and(|shared| !shared.unproven.take(more)) {
             return false;
         }
-        let mut unproven = self.memory.unproven();
-        let number = match &doubtful.taken {
-            Some((number, _)) => *number,
-            None => {
-                let number = unproven.next;
-                unproven.next += 1;
-                let body = Arc::new(Evictable::default());
-                unproven.bodies.insert(number, (0, Arc::clone(&body)));
-                doubtful.taken = Some((number, body));
-                number
-            }
-        };
-        let is_taken = unproven.take(number, more);
-        drop(unproven);
+        let is_taken = self.memory.unproven().take(doubtful.number, more);
         if !is_taken && let Some(shared) = connection {
             shared.unproven.give_back(more);
         }
         is_taken
     }
 
+    /// Does something with the bytes, unless they had to make way.
+    fn with(&mut self, act: impl FnOnce(&mut Vec<u8>)) -> bool {
+        match &self.unproven {
+            None => act(&mut self.read),
+            Some(doubtful) => match doubtful.body.read().as_mut() {
+                Some(read) => act(read),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Adds bytes, for which there must be room.
+    #[must_use]
+    pub(crate) fn push(&mut self, data: &[u8]) -> bool {
+        self.with(|read| read.extend_from_slice(data))
+    }
+
+    /// The whole, unless it had to make way. The room stays taken.
+    pub(crate) fn whole(&mut self) -> Option<Bytes> {
+        let mut whole = Vec::new();
+        self.with(|read| whole = std::mem::take(read))
+            .then(|| whole.into())
+    }
+
     /// Ready when the body had to make way for another.
     pub(crate) fn poll_evicted(&self, context: &mut Context<'_>) -> Poll<()> {
-        let taken = self.unproven.as_ref().and_then(|it| it.taken.as_ref());
-        let Some((_, body)) = taken else {
+        let Some(doubtful) = &self.unproven else {
             return Poll::Pending;
         };
-        body.reader.register(context.waker());
-        if body.is_evicted.load(Ordering::Acquire) {
+        doubtful.body.reader.register(context.waker());
+        if doubtful.body.read().is_none() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -287,9 +331,7 @@ impl<'m> Room<'m> {
         let Some(doubtful) = self.unproven.take() else {
             return;
         };
-        if let Some((number, _)) = doubtful.taken {
-            self.memory.unproven().give_back(number);
-        }
+        self.memory.unproven().give_back(doubtful.number);
         if let Some(shared) = doubtful.connection {
             shared.unproven.give_back(self.bytes);
         }

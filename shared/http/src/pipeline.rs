@@ -554,18 +554,15 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
     if declared > limit {
         return Err(Refused::BodyTooLarge { limit });
     }
-    let mut whole = Vec::new();
-    let mut taken = declared.min(if room.is_proven() {
+    let first = declared.min(if room.is_proven() {
         FIRST_PART
     } else {
         FIRST_PART_UNPROVEN
     });
-    if taken > 0 {
-        if !room.grow(taken) {
-            return Err(Refused::Overloaded);
-        }
-        whole.reserve_exact(taken);
+    if !room.grow(first) {
+        return Err(Refused::Overloaded);
     }
+    let (mut taken, mut length) = (first, 0_usize);
     loop {
         let frame = poll_fn(|context| {
             if room.poll_evicted(context).is_ready() {
@@ -574,13 +571,13 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
             body.as_mut().poll_frame(context).map(Ok)
         });
         let Some(frame) = frame.await? else {
-            return Ok(whole.into());
+            return room.whole().ok_or(Refused::Overloaded);
         };
         let frame = frame.map_err(|_| Refused::BodyBroken)?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let length = whole.len().saturating_add(data.len());
+        length = length.saturating_add(data.len());
         if length > limit {
             return Err(Refused::BodyTooLarge { limit });
         }
@@ -591,9 +588,10 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
                 return Err(Refused::Overloaded);
             }
             taken += more;
-            whole.reserve_exact(taken - whole.len());
         }
-        whole.extend_from_slice(&data);
+        if !room.push(&data) {
+            return Err(Refused::Overloaded);
+        }
     }
 }
 

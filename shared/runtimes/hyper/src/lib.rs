@@ -48,7 +48,8 @@ pub use tls::{Clients, Tls, TlsError};
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// How much of the bodies on one connection of HTTP/2 may come before somebody reads it, in bytes.
-const WINDOW: u32 = 256 << 10;
+/// Every connection may have as much in memory, whoever it is.
+const WINDOW: u32 = 64 << 10;
 /// How much of each answer HTTP/2 takes over before it can be sent, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
 
