@@ -37,6 +37,8 @@ struct Target {
     tls: Arc<ClientConfig>,
     /// A head whose signature only the body could prove, and does not.
     unprovable: String,
+    /// Requests at once on a connection of HTTP/2.
+    streams: usize,
     over: AtomicBool,
     /// How many hostile connections were made, by kind.
     made: [AtomicUsize; KINDS.len()],
@@ -73,8 +75,7 @@ const KINDS: [Kind; 8] = [
     Kind::Idle,
 ];
 
-/// Many streams at once of bodies that come as fast as they are taken and never end.
-const STREAMS: usize = 64;
+/// How much is sent of each body; it never ends.
 const BODY: usize = 900 << 10;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -115,7 +116,7 @@ impl Target {
             Kind::Bodies => {
                 let request = Request::post("http://localhost/rustfs/admin/v3/kms/encrypt");
                 let stream = self.connect(from, self.plain).await?;
-                flood(Box::new(stream), &request.body(()).unwrap()).await
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
             }
             Kind::UnprovableBodies => {
                 let mut lines = self.unprovable.lines();
@@ -127,12 +128,12 @@ impl Target {
                     }
                 }
                 let stream = self.connect(from, self.plain).await?;
-                flood(Box::new(stream), &request.body(()).unwrap()).await
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
             }
             Kind::KesBodies => {
                 let request = Request::put("https://localhost/v1/key/encrypt/k");
                 let stream = self.connect_tls(from).await?;
-                flood(Box::new(stream), &request.body(()).unwrap()).await
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
             }
             Kind::DripsHead => {
                 let stream = self.connect(from, self.plain).await?;
@@ -165,13 +166,13 @@ impl Target {
     }
 }
 
-async fn flood(stream: Box<dyn Stream>, like: &Request<()>) -> std::io::Result<()> {
+async fn flood(stream: Box<dyn Stream>, like: &Request<()>, streams: usize) -> std::io::Result<()> {
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (mut send, connection) = connected.map_err(std::io::Error::other)?;
     let driver = tokio::spawn(connection);
     let answers = async {
         let mut answers = JoinSet::new();
-        for _ in 0..STREAMS {
+        for _ in 0..streams {
             let chunk = Bytes::from_static(&[b' '; 16 << 10]);
             let chunks = stream::repeat(chunk).take(BODY / (16 << 10));
             let body = chunks
@@ -215,7 +216,12 @@ fn memory(server: &Server, figure: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answered() {
     let is_long = is_set("KEYWAY_TORTURE");
-    let (of_each, rounds) = if is_long { (1000, 600) } else { (100, 60) };
+    // A build for debugging on a machine that has much else to do is easily busy.
+    let (of_each, rounds, streams, rest) = if is_long {
+        (1000, 600, 64, Duration::from_millis(500))
+    } else {
+        (100, 20, 16, Duration::from_secs(5))
+    };
     let open_files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
     let of_each = of_each.min(open_files.saturating_sub(200) / KINDS.len());
     let folder = folder();
@@ -241,6 +247,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
         kes: server.kes(),
         tls: Arc::new(tls),
         unprovable: head(&unprovable, ""),
+        streams,
         over: AtomicBool::new(false),
         made: std::array::from_fn(|_| AtomicUsize::new(0)),
     });
@@ -268,7 +275,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
                     target.made[kind_number].fetch_add(1, Ordering::Relaxed);
                     // Whatever becomes of it, it comes again.
                     target.attack(kind, from).await.ok();
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(rest).await;
                 }
             });
         }

@@ -114,12 +114,47 @@ impl Unproven {
 #[derive(Default)]
 struct Evictable {
     /// `None` when it had to.
-    read: Mutex<Option<Vec<u8>>>,
+    read: Mutex<Option<Pieces>>,
     reader: AtomicWaker,
 }
 
+/// Bytes in pieces of one length, so that what one body gives back is what another needs: memory that is given back in
+/// other sizes than it is asked for in stays with the process.
+#[derive(Default)]
+struct Pieces(Vec<Vec<u8>>);
+
+impl Pieces {
+    fn push(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let room = self.0.last().map_or(0, |last| last.capacity() - last.len());
+            if room == 0 {
+                // One that is short when the body is.
+                let length = if self.0.is_empty() { data.len() } else { PIECE };
+                self.0.push(Vec::with_capacity(length.min(PIECE)));
+                continue;
+            }
+            let (fits, rest) = data.split_at(room.min(data.len()));
+            if let Some(last) = self.0.last_mut() {
+                last.extend_from_slice(fits);
+            }
+            data = rest;
+        }
+    }
+
+    fn whole(self) -> Bytes {
+        let mut pieces = self.0;
+        if pieces.len() <= 1 {
+            return pieces.pop().unwrap_or_default().into();
+        }
+        pieces.concat().into()
+    }
+}
+
+/// The length of a piece, in bytes.
+pub(crate) const PIECE: usize = 16 << 10;
+
 impl Evictable {
-    fn read(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+    fn read(&self) -> MutexGuard<'_, Option<Pieces>> {
         // Nothing that can panic runs under the lock.
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +269,7 @@ impl<'m> Room<'m> {
     pub(crate) fn of_unproven(memory: &'m BodyMemory, connection: &Connection) -> Self {
         let is_limited = !connection.is_proven();
         let body = Arc::new(Evictable {
-            read: Mutex::new(Some(Vec::new())),
+            read: Mutex::new(Some(Pieces::default())),
             reader: AtomicWaker::new(),
         });
         let mut unproven = memory.unproven();
@@ -269,8 +304,10 @@ impl<'m> Room<'m> {
             return false;
         }
         self.bytes += more;
-        let bytes = self.bytes;
-        self.with(|read| read.reserve_exact(bytes - read.len()))
+        if self.is_proven() {
+            self.read.reserve_exact(self.bytes - self.read.len());
+        }
+        true
     }
 
     fn grow_unproven(&self, more: usize) -> bool {
@@ -288,29 +325,25 @@ impl<'m> Room<'m> {
         is_taken
     }
 
-    /// Does something with the bytes, unless they had to make way.
-    fn with(&mut self, act: impl FnOnce(&mut Vec<u8>)) -> bool {
+    /// Adds bytes, for which there must be room, unless the body had to make way.
+    #[must_use]
+    pub(crate) fn push(&mut self, data: &[u8]) -> bool {
         match &self.unproven {
-            None => act(&mut self.read),
+            None => self.read.extend_from_slice(data),
             Some(doubtful) => match doubtful.body.read().as_mut() {
-                Some(read) => act(read),
+                Some(read) => read.push(data),
                 None => return false,
             },
         }
         true
     }
 
-    /// Adds bytes, for which there must be room.
-    #[must_use]
-    pub(crate) fn push(&mut self, data: &[u8]) -> bool {
-        self.with(|read| read.extend_from_slice(data))
-    }
-
     /// The whole, unless it had to make way. The room stays taken.
     pub(crate) fn whole(&mut self) -> Option<Bytes> {
-        let mut whole = Vec::new();
-        self.with(|read| whole = std::mem::take(read))
-            .then(|| whole.into())
+        match &self.unproven {
+            None => Some(std::mem::take(&mut self.read).into()),
+            Some(doubtful) => doubtful.body.read().take().map(Pieces::whole),
+        }
     }
 
     /// Ready when the body had to make way for another.

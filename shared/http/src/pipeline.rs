@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use tracing::Instrument;
 
 use crate::cors::Cors;
-use crate::memory::{BodyMemory, Room};
+use crate::memory::{BodyMemory, PIECE, Room};
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
@@ -537,8 +537,6 @@ const GONE: StatusCode = match StatusCode::from_u16(499) {
 
 /// So much memory is taken at first for a body, whatever length it declares; the rest as it comes.
 const FIRST_PART: usize = 64 << 10;
-/// The same of a sender who is not proven.
-const FIRST_PART_UNPROVEN: usize = 16 << 10;
 
 /// The length that the head declares; 0 where it declares none.
 fn declared(body: &Body) -> usize {
@@ -554,11 +552,7 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
     if declared > limit {
         return Err(Refused::BodyTooLarge { limit });
     }
-    let first = declared.min(if room.is_proven() {
-        FIRST_PART
-    } else {
-        FIRST_PART_UNPROVEN
-    });
+    let first = declared.min(if room.is_proven() { FIRST_PART } else { PIECE });
     if !room.grow(first) {
         return Err(Refused::Overloaded);
     }
@@ -582,8 +576,13 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
             return Err(Refused::BodyTooLarge { limit });
         }
         if length > taken {
-            let doubled = taken.saturating_mul(2).min(limit);
-            let more = length.max(doubled) - taken;
+            // Of one who is not proven no more than has come, in whole pieces.
+            let wanted = if room.is_proven() {
+                taken.saturating_mul(2).min(limit)
+            } else {
+                length.next_multiple_of(PIECE)
+            };
+            let more = length.max(wanted) - taken;
             if !room.grow(more) {
                 return Err(Refused::Overloaded);
             }
