@@ -15,6 +15,7 @@ mod clients;
 mod documents;
 mod durability;
 mod folder;
+mod hostile;
 mod identity;
 mod import;
 mod kes;

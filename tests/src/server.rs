@@ -95,6 +95,7 @@ pub struct ServerOptions {
     variables: Vec<(String, String)>,
     /// What a shell does before it becomes the program.
     prelude: Option<String>,
+    user: Option<(u32, PathBuf)>,
 }
 
 impl Default for ServerOptions {
@@ -105,6 +106,7 @@ impl Default for ServerOptions {
             arguments: vec!["serve".to_owned(), "--start".to_owned()],
             variables: root_variables(),
             prelude: None,
+            user: None,
         }
     }
 }
@@ -188,6 +190,13 @@ impl ServerOptions {
         self
     }
 
+    /// As this user, to whom the folder is given. For tests that run as root.
+    #[must_use]
+    pub fn as_user(mut self, user: u32, folder: &Path) -> Self {
+        self.user = Some((user, folder.to_owned()));
+        self
+    }
+
     /// The program with these options' arguments and variables, and none of the test's own.
     fn command(&self) -> Command {
         let program = match self.program {
@@ -195,7 +204,10 @@ impl ServerOptions {
             Program::Example(name) => example(name),
         };
         let mut command = match &self.prelude {
-            None => Command::new(program),
+            None => match &self.user {
+                None => Command::new(program),
+                Some((user, folder)) => command_as(*user, folder, &program),
+            },
             Some(prelude) => {
                 let script = format!(r#"{prelude}; exec "$0" "$@""#);
                 let mut command = Command::new("sh");
@@ -284,6 +296,19 @@ impl ServerOptions {
             root: Signer::new("test-root", "test-root-secret"),
         }
     }
+}
+
+/// A command that runs a copy of the program as this user, whose the folder is from now on.
+fn command_as(user: u32, folder: &Path, program: &Path) -> Command {
+    // Below a target folder of root's nobody else may look.
+    let copy = folder.join("program");
+    std::fs::copy(program, &copy).expect("the program is there");
+    for path in [folder, &copy] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("it runs as root");
+    }
+    let mut command = Command::new(copy);
+    command.uid(user).gid(user);
+    command
 }
 
 async fn output(mut command: Command) -> (Option<i32>, String, String) {
@@ -465,6 +490,11 @@ impl Server {
     /// The signer of the root access key that [`ServerOptions::default`] sets.
     pub fn root(&self) -> &Signer {
         &self.root
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Kills it without warning.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, default_key_id, instance, metrics, root_access_key,
+    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, instance, metrics,
+    places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
@@ -23,10 +24,11 @@ use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
-use keyway_http::{Mount, Site, Stopwatch};
+use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Bounds, Clients, LogFormat, Tls, listen, listen_tls, serve_all, start_log, stop_signal,
+    Bounds, Clients, Crowded, LogFormat, Tls, listen, listen_tls, open_connections, serve_all,
+    start_log, stop_signal,
 };
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -124,6 +126,11 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     start_log(serve.log_format, &serve.log)
         .map_err(anyhow::Error::from_boxed)
         .context("--log")?;
+    // Before anything secret is read.
+    if let Err(error) = conceal_memory() {
+        tracing::warn!(%error, "memory may end up in a core file: turn core files off");
+    }
+    let open_files = raise_open_files();
     let stop = stop_signal()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
     let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
@@ -215,6 +222,13 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
     metrics.look_at(|metrics| metrics.error_events(keyway_runtime_hyper::error_count()));
+    metrics.look_at(|metrics| {
+        let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.connections(open_connections(), crowded);
+    });
+    // One memory for the bodies of both listeners.
+    let body_memory = Arc::new(BodyMemory::default());
+    let site = site.with_body_memory(&body_memory);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
     let tls = match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => Some(
@@ -249,7 +263,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             &metrics,
             kes::log_routes(&log, following.as_ref()),
         )?;
-        let site = Site::new(instance(ports.random.as_ref())?, mount);
+        let site =
+            Site::new(instance(ports.random.as_ref())?, mount).with_body_memory(&body_memory);
         listeners.push((listener, Arc::new(watched(site))));
     }
     let (stop_sweeping, stopped) = oneshot::channel();
@@ -269,7 +284,11 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         "keyway is serving"
     );
     let upkeep = tokio::spawn(keep_up(server));
-    serve_all(listeners, &Bounds::default(), stop).await;
+    let bounds = Bounds {
+        connections: places(open_files, listeners.len()),
+        ..Bounds::default()
+    };
+    serve_all(listeners, &bounds, stop).await;
     upkeep.abort();
     // Nobody hears it only if a sweep has panicked.
     stop_sweeping.send(()).ok();

@@ -7,9 +7,9 @@ use keyway_domain::KmsError;
 use keyway_domain::access::{Caller, Credentials, Grant};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::Clock;
-use keyway_http::Request;
+use keyway_http::{Proof, Request};
 
-use crate::sigv4::{Denied, Presented, Rules, SigningKeys};
+use crate::sigv4::{Denied, Presented, Remainder, Rules, SigningKeys};
 
 /// One per access key, day, region and service in use.
 const SIGNING_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -28,7 +28,7 @@ struct Signatures {
     credentials: Credentials,
     clock: Arc<dyn Clock>,
     rules: Rules,
-    signing_keys: SigningKeys,
+    signing_keys: Arc<SigningKeys>,
 }
 
 /// Why nobody was found behind a request.
@@ -69,7 +69,7 @@ impl Authenticator {
             credentials,
             clock,
             rules,
-            signing_keys: SigningKeys::new(SIGNING_KEYS),
+            signing_keys: Arc::new(SigningKeys::new(SIGNING_KEYS)),
         })))
     }
 
@@ -86,16 +86,22 @@ impl Authenticator {
         }
     }
 
-    /// The caller that the request's signature proves.
+    /// The caller that the request's signature proves, as far as the request's head tells; its body is not looked at.
     ///
     /// # Errors
     /// [`AuthError::Denied`] when it proves nobody. An access key that comes with the wrong session token
     /// is the same as a wrong signature; one that does not exist or has expired reads the same.
-    pub async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
+    pub async fn authenticate<E: From<AuthError> + 'static>(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Caller, E>, AuthError> {
         match &self.0 {
             Source::Signature(signatures) => signatures.authenticate(request).await,
             Source::Gateway(grant) => match &request.peer.iam_caller {
-                Some(caller) => Ok(Caller::new(caller.arn.as_str(), Arc::clone(grant))),
+                Some(caller) => Ok(Proof::Proven(Caller::new(
+                    caller.arn.as_str(),
+                    Arc::clone(grant),
+                ))),
                 None => Err(Denied::NoVerifiedCaller.into()),
             },
         }
@@ -103,14 +109,17 @@ impl Authenticator {
 }
 
 impl Signatures {
-    async fn authenticate(&self, request: &Request) -> Result<Caller, AuthError> {
+    async fn authenticate<E: From<AuthError> + 'static>(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Caller, E>, AuthError> {
         let presented = Presented::parse(request, &self.rules)?;
         let credential = self
             .credentials
             .find(presented.access_key_id())
             .await?
             .ok_or(Denied::UnknownAccessKey)?;
-        presented.verify(
+        let remainder = presented.verify_head(
             credential.secret.expose(),
             self.clock.now(),
             &self.signing_keys,
@@ -120,10 +129,24 @@ impl Signatures {
             (Some(expected), Some(given)) => expected.ct_eq(given.as_bytes()),
             (Some(_), None) | (None, Some(_)) => false,
         };
-        if token_matches {
-            Ok(credential.caller.of_new_request())
-        } else {
-            Err(Denied::SignatureMismatch.into())
+        if !token_matches {
+            return Err(Denied::SignatureMismatch.into());
         }
+        let caller = credential.caller.of_new_request();
+        let signing_keys = Arc::clone(&self.signing_keys);
+        let verify = move |remainder: Remainder, body: &[u8]| {
+            let verified = remainder.verify(body, &signing_keys);
+            verified.map_err(|denied| E::from(AuthError::Denied(denied)))
+        };
+        Ok(match remainder {
+            Remainder::Nothing => Proof::Proven(caller),
+            remainder @ Remainder::Payload(_) => {
+                Proof::Signed(caller, Box::new(move |body| verify(remainder, body)))
+            }
+            remainder @ Remainder::Signature(_) => Proof::Unproven(Box::new(move |body| {
+                verify(remainder, body)?;
+                Ok(caller)
+            })),
+        })
     }
 }

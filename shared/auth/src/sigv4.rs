@@ -1,7 +1,8 @@
 //! Verification of AWS Signature Version 4, as a header or as a presigned query.
 //!
 //! Two steps, because the secret is looked up between them: [`Presented::parse`] reads what a request
-//! claims, [`Presented::verify`] proves it against a secret. Nothing that `parse` returns is proven.
+//! claims, [`Presented::verify_head`] proves it against a secret. Nothing that `parse` returns is proven.
+//! What only the body can prove comes back as a [`Remainder`], so that no body is read for a head that is refused.
 //!
 //! ```text
 //! CanonicalRequest = Method \n CanonicalPath \n CanonicalQuery \n CanonicalHeaders \n SignedHeaders \n PayloadHash
@@ -20,7 +21,7 @@ mod stamp;
 use std::time::Duration;
 
 pub use denied::{Denied, StatusClass};
-pub use presented::Presented;
+pub use presented::{Presented, Remainder, Unfinished};
 pub use signing_keys::SigningKeys;
 
 /// The one algorithm that is spoken here.

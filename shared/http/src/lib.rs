@@ -2,6 +2,7 @@
 //! in which every request is judged. Nothing here knows a path, a field or an error text of any dialect.
 
 mod cors;
+mod memory;
 mod pipeline;
 mod query;
 mod request;
@@ -10,10 +11,11 @@ mod tail;
 mod witness;
 
 pub use cors::{Cors, NotAnOrigin};
-pub use pipeline::{Body, Call, Dialect, Handler, Mount, Place, Refused, Site};
+pub use memory::{BodyMemory, Connection};
+pub use pipeline::{Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Site};
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{Params, Route, RouteError};
+pub use route::{NO_BODY, Params, Route, RouteError};
 pub use tail::Tail;
 pub use witness::{
     Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,

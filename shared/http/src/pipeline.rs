@@ -1,19 +1,20 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::ALLOW;
+use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
-use http_body_util::BodyExt;
 use tracing::Instrument;
 
 use crate::cors::Cors;
+use crate::memory::{BodyMemory, PIECE, Room};
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
@@ -61,11 +62,14 @@ pub trait Dialect: Send + Sync + 'static {
     /// Why a handler or the gate refused.
     type Error: Send;
 
-    /// Who sent this request.
+    /// Who sent this request, as far as its head tells: the body is not read yet, and `request` has an empty one.
     fn authenticate(
         &self,
         request: &Request,
-    ) -> impl Future<Output = Result<Self::Caller, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Proof<Self::Caller, Self::Error>, Self::Error>> + Send;
+
+    /// Whether the deployment knows this caller. Anybody can prove to be nobody in particular.
+    fn is_known(caller: &Self::Caller) -> bool;
 
     /// Whether the caller can be permitted this at all. What comes back is whom the handler acts for, which may be
     /// less than who asked. `path` is the one that the route was found by: below the mount's prefix, as sent.
@@ -94,6 +98,19 @@ pub trait Dialect: Send + Sync + 'static {
     fn refuse(&self, refused: Refused<Self::Error>, place: &Place<'_>) -> Response<Bytes>;
 }
 
+/// Looks at a body, once it is there.
+pub type BodyCheck<T, E> = Box<dyn FnOnce(&[u8]) -> Result<T, E> + Send>;
+
+/// How far a request's head proves who sent it.
+pub enum Proof<C, E> {
+    /// It does, whatever the body is.
+    Proven(C),
+    /// It does, and says which body belongs to it. Permissions are asked before that body is read and checked.
+    Signed(C, BodyCheck<(), E>),
+    /// It does not: the proof covers a body of which the head says nothing.
+    Unproven(BodyCheck<C, E>),
+}
+
 /// Why a request was refused.
 #[derive(Debug)]
 pub enum Refused<E> {
@@ -108,6 +125,8 @@ pub enum Refused<E> {
     },
     /// The body broke off.
     BodyBroken,
+    /// There is no memory for the body now; there may be soon.
+    Overloaded,
     /// The path or the query is not percent-encoded UTF-8, or has too many parameters.
     Malformed {
         /// `path` or `query`.
@@ -143,6 +162,11 @@ impl<E> Refused<E> {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken | Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overloaded => {
+                let shortly = HeaderValue::from_static("1");
+                response.headers_mut().insert(RETRY_AFTER, shortly);
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
             Self::By(error) => return Err(error),
         };
@@ -157,6 +181,7 @@ impl<E> Refused<E> {
             Self::OtherMethods(_) => "other_method",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
+            Self::Overloaded => "overloaded",
             Self::Malformed { .. } => "malformed",
             Self::Panicked => "panicked",
             Self::Unwitnessed => UNWITNESSED,
@@ -210,8 +235,9 @@ impl<D: Dialect> Mount<D> {
         self.router.routes()
     }
 
-    /// The one order in which a request is judged:
-    /// route, limit, authenticate, authorize, then the handler, which decodes, operates and encodes.
+    /// The one order in which a request is judged: route, declared length, authenticate, authorize; then the body is
+    /// read and checked; then the handler, which decodes, operates and encodes. A body is read before a caller is proven
+    /// only where the proof covers it and the head does not say its hash.
     async fn judge(
         &self,
         parts: request::Parts,
@@ -257,27 +283,52 @@ impl<D: Dialect> Mount<D> {
         path: &str,
         telling: &mut Telling<'_>,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
-        let body = read(body, route.body_limit).await?;
-        let request = Request {
+        let limit = route.body_limit;
+        if limit > 0 && declared(&body) > limit {
+            return Err(Refused::BodyTooLarge { limit });
+        }
+        let mut request = Request {
             raw_path: parts.uri.path().to_owned(),
             raw_query: parts.uri.query().unwrap_or_default().to_owned(),
             method: parts.method,
             headers: parts.headers,
-            body,
+            body: Bytes::new(),
             peer,
         };
-        let caller = self
+        let proof = self
             .dialect
             .authenticate(&request)
             .await
             .map_err(Refused::By)?;
-        if telling.begun.witnesses.are_there() {
-            telling.trace = self.dialect.trace(&caller);
-        }
-        let caller = self
-            .dialect
-            .authorize(caller, route.action, path)
-            .map_err(Refused::By)?;
+        let memory = telling.begun.memory;
+        // Held until the handler has ended, as the body is.
+        let mut room = Room::of_proven(memory);
+        let caller = match proof {
+            Proof::Proven(caller) => {
+                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                if limit > 0 {
+                    request.body = read(body, limit, &mut room).await?;
+                }
+                caller
+            }
+            Proof::Signed(caller, check) => {
+                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                request.body = read(body, limit, &mut room).await?;
+                if let Err(error) = check(&request.body) {
+                    // Somebody signed this head, but nobody this request.
+                    telling.trace = None;
+                    return Err(Refused::By(error));
+                }
+                caller
+            }
+            Proof::Unproven(check) => {
+                room = Room::of_unproven(memory, &request.peer.connection);
+                request.body = read(body, limit, &mut room).await?;
+                let caller = check(&request.body).map_err(Refused::By)?;
+                room.prove();
+                self.admit(caller, route, path, &request.peer, telling)?
+            }
+        };
         let params = params.map_err(|error| Refused::Malformed {
             part: "path",
             error,
@@ -302,6 +353,26 @@ impl<D: Dialect> Mount<D> {
         })
         .await
         .map_err(Refused::By)
+    }
+
+    /// Notes who is proven, and asks whether they may.
+    fn admit(
+        &self,
+        caller: D::Caller,
+        route: &Route<D>,
+        path: &str,
+        peer: &Peer,
+        telling: &mut Telling<'_>,
+    ) -> Result<D::Caller, Refused<D::Error>> {
+        if D::is_known(&caller) {
+            peer.connection.prove();
+        }
+        if telling.begun.witnesses.are_there() {
+            telling.trace = self.dialect.trace(&caller);
+        }
+        self.dialect
+            .authorize(caller, route.action, path)
+            .map_err(Refused::By)
     }
 }
 
@@ -351,6 +422,7 @@ fn is_trace(value: &HeaderValue) -> bool {
 struct Begun<'a> {
     request_id: &'a str,
     witnesses: &'a Witnesses,
+    memory: &'a BodyMemory,
     /// By the stopwatch.
     at: Duration,
 }
@@ -465,30 +537,62 @@ const GONE: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::REQUEST_TIMEOUT,
 };
 
-/// Past its limit a body is still read to about this length and thrown away, so that a client
-/// that sends before it listens gets to read the refusal instead of a broken connection.
-const DRAIN_LIMIT: usize = 8 << 20;
+/// So much memory is taken at first for a body, whatever length it declares; the rest as it comes.
+const FIRST_PART: usize = 64 << 10;
 
-async fn read<E>(mut body: Body, limit: usize) -> Result<Bytes, Refused<E>> {
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut whole = BytesMut::with_capacity(declared.min(limit));
-    let mut seen = 0_usize;
-    while let Some(frame) = body.frame().await {
+/// The length that the head declares; 0 where it declares none.
+fn declared(body: &Body) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
+}
+
+/// Reads a body whole. One that is too long, or has no room, is left where it is: the runtime says what becomes of the rest.
+async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<Bytes, Refused<E>> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let declared = declared(&body);
+    if declared > limit {
+        return Err(Refused::BodyTooLarge { limit });
+    }
+    let first = declared.min(if room.is_proven() { FIRST_PART } else { PIECE });
+    if !room.grow(first) {
+        return Err(Refused::Overloaded);
+    }
+    let (mut taken, mut length) = (first, 0_usize);
+    loop {
+        let frame = poll_fn(|context| {
+            if room.poll_evicted(context).is_ready() {
+                return Poll::Ready(Err(Refused::Overloaded));
+            }
+            body.as_mut().poll_frame(context).map(Ok)
+        });
+        let Some(frame) = frame.await? else {
+            return room.whole().ok_or(Refused::Overloaded);
+        };
         let frame = frame.map_err(|_| Refused::BodyBroken)?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        seen = seen.saturating_add(data.len());
-        if seen <= limit {
-            whole.extend_from_slice(&data);
-        } else if seen > DRAIN_LIMIT {
-            break;
+        length = length.saturating_add(data.len());
+        if length > limit {
+            return Err(Refused::BodyTooLarge { limit });
         }
-    }
-    if seen <= limit {
-        Ok(whole.freeze())
-    } else {
-        Err(Refused::BodyTooLarge { limit })
+        if length > taken {
+            // Of one who is not proven no more than has come, in whole pieces.
+            let wanted = if room.is_proven() {
+                taken.saturating_mul(2).min(limit)
+            } else {
+                length.next_multiple_of(PIECE)
+            };
+            let more = length.max(wanted) - taken;
+            if !room.grow(more) {
+                return Err(Refused::Overloaded);
+            }
+            taken += more;
+        }
+        if !room.push(&data) {
+            return Err(Refused::Overloaded);
+        }
     }
 }
 
@@ -558,6 +662,7 @@ pub struct Site {
     others: Vec<Box<dyn Front>>,
     cors: Cors,
     witnesses: Witnesses,
+    memory: Arc<BodyMemory>,
     instance: u64,
     served: AtomicU64,
 }
@@ -582,6 +687,7 @@ impl Site {
             others: Vec::new(),
             cors: Cors::Off,
             witnesses: Witnesses::default(),
+            memory: Arc::default(),
             instance,
             served: AtomicU64::new(0),
         }
@@ -601,6 +707,13 @@ impl Site {
         self
     }
 
+    /// With this memory for bodies, which the sites of one process share.
+    #[must_use]
+    pub fn with_body_memory(mut self, memory: &Arc<BodyMemory>) -> Self {
+        self.memory = Arc::clone(memory);
+        self
+    }
+
     /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
     #[must_use]
     pub fn witnessed_by(mut self, witness: Arc<dyn Witness>, stopwatch: Stopwatch) -> Self {
@@ -616,6 +729,7 @@ impl Site {
         let begun = Begun {
             request_id: &request_id,
             witnesses: &self.witnesses,
+            memory: &self.memory,
             at,
         };
         let (parts, body) = request.into_parts();

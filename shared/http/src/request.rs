@@ -4,8 +4,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-/// One request, its body read whole (within the route's limit), its path and query exactly as they
-/// stood on the wire: signatures are over those bytes, so nothing may be decoded or normalised before.
+use crate::memory::Connection;
+
+/// One request, its path and query exactly as they stood on the wire: signatures are over those bytes, so nothing may be
+/// decoded or normalised before.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The method.
@@ -16,7 +18,7 @@ pub struct Request {
     pub raw_query: String,
     /// Every header, repeated ones included.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The whole body, within the route's limit; empty until the caller is authenticated.
     pub body: Bytes,
     /// What the runtime knows of the other end.
     pub peer: Peer,
@@ -33,6 +35,8 @@ pub struct Peer {
     pub client_certificate: Option<ClientCertificate>,
     /// The IAM caller whom a gateway has verified.
     pub iam_caller: Option<IamCaller>,
+    /// What it shares with the other requests of its connection.
+    pub connection: Connection,
 }
 
 /// The certificates that a client showed, its own first. Possession of that one's key was proven, to this process or
@@ -74,6 +78,7 @@ impl Peer {
             encrypted,
             client_certificate: None,
             iam_caller: None,
+            connection: Connection::NONE,
         }
     }
 

@@ -13,13 +13,17 @@ pub struct Route<D: Dialect> {
     pub method: Method,
     /// The path below the mount's prefix; a segment `{name}` is a parameter.
     pub path: &'static str,
-    /// The longest body that is read, in bytes.
+    /// The longest body that is read, in bytes. With 0 none is read, and what a client sends all the same is ignored.
     pub body_limit: usize,
     /// What the caller must be permitted before the body is looked at.
     pub action: D::Action,
     /// What answers.
     pub run: Handler<D>,
 }
+
+/// The body limit, in bytes, of a route that takes no body but whose callers sign one: some clients send `{}` with
+/// everything, and their signature covers it.
+pub const NO_BODY: usize = 1024;
 
 impl<D: Dialect> Route<D> {
     /// A route whose handler runs `run` on `operations`.
@@ -43,6 +47,13 @@ impl<D: Dialect> Route<D> {
             action,
             run: Box::new(move |call| Box::pin(run(Arc::clone(&operations), call))),
         }
+    }
+
+    /// The route, which takes no body.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body_limit = NO_BODY;
+        self
     }
 }
 

@@ -17,8 +17,8 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use keyway_http::{
-    Answered, Class, Cors, Dialect, Mount, Operation, Peer, Place, Refused, Request, Route, Site,
-    Subject, Trace, Unwitnessed, Witness,
+    Answered, Class, Cors, Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route,
+    Site, Subject, Trace, Unwitnessed, Witness,
 };
 
 struct Words;
@@ -44,10 +44,17 @@ impl Dialect for Words {
     type Action = May;
     type Error = StatusCode;
 
-    async fn authenticate(&self, request: &Request) -> Result<String, StatusCode> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<String, StatusCode>, StatusCode> {
         let name = request.headers.get(AUTHORIZATION);
         let name = name.ok_or(StatusCode::UNAUTHORIZED)?;
-        Ok(name.to_str().unwrap().to_owned())
+        Ok(Proof::Proven(name.to_str().unwrap().to_owned()))
+    }
+
+    fn is_known(_: &String) -> bool {
+        true
     }
 
     fn authorize(&self, caller: String, _: May, _: &str) -> Result<String, StatusCode> {

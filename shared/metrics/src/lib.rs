@@ -72,6 +72,8 @@ pub struct Metrics {
     audit_events: IntCounter,
     audit_pending: IntGauge,
     audit_dropped: IntCounter,
+    connections: IntGauge,
+    connections_crowded: IntCounterVec,
     up_seconds: Gauge,
     memory: IntGauge,
     machine: Arc<dyn Machine>,
@@ -207,6 +209,12 @@ impl Metrics {
                 "keyway_audit_stream_dropped_total",
                 "Audit events that a stream's reader was too slow for.",
             )?,
+            connections: gauge("keyway_connections", "Connections that are open.")?,
+            connections_crowded: counters(
+                "keyway_connections_crowded_total",
+                "Connections that were closed for others, or had to wait, because there were too many.",
+                &["reason"],
+            )?,
             up_seconds: added(
                 &ours,
                 Gauge::new("keyway_up_seconds", "For how long this process has run."),
@@ -256,6 +264,18 @@ impl Metrics {
     /// Tells how many lines the error log has had.
     pub fn error_events(&self, events: u64) {
         catch_up(&self.of_kes.error_events, events);
+    }
+
+    /// Tells how many connections are open, and how often there were too many, by reason.
+    pub fn connections(&self, open: usize, crowded: impl IntoIterator<Item = (&'static str, u64)>) {
+        self.connections
+            .set(i64::try_from(open).unwrap_or(i64::MAX));
+        for (reason, count) in crowded {
+            catch_up(
+                &self.connections_crowded.with_label_values(&[reason]),
+                count,
+            );
+        }
     }
 
     /// Tells how many keys there are.

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_domain::Fault;
 use keyway_http::{
-    Class, Dialect, Mount, Operation, Place, Refused, Request, Route, RouteError, Trace,
+    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Trace,
 };
 
 use crate::Metrics;
@@ -51,13 +51,17 @@ impl Dialect for Page {
         }
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<(), No> {
+    async fn authenticate(&self, request: &Request) -> Result<Proof<(), No>, No> {
         match self.0 {
-            Open::ToEverybody => Ok(()),
-            Open::ToLoopback if request.peer.address.is_loopback() => Ok(()),
+            Open::ToEverybody => Ok(Proof::Proven(())),
+            Open::ToLoopback if request.peer.address.is_loopback() => Ok(Proof::Proven(())),
             // As if there were no such page.
             Open::ToLoopback => Err(No::NotHere),
         }
+    }
+
+    fn is_known((): &()) -> bool {
+        false
     }
 
     fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
@@ -99,7 +103,7 @@ pub fn mount(metrics: &Arc<Metrics>, open: Open) -> Result<Mount<Page>, RouteErr
     let route = Route {
         method: Method::GET,
         path: "",
-        body_limit: 1024,
+        body_limit: 0,
         action: (),
         run: Box::new(move |_| {
             let answer = answer(&metrics);

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use keyway_http::{
-    Call, Class, Dialect, Mount, Operation, Place, Refused, Request, Route, RouteError, Trace,
+    Call, Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError,
+    Trace,
 };
 
 use crate::{DOCUMENT, PATH};
@@ -21,8 +22,12 @@ impl Dialect for OpenApi {
     type Action = ();
     type Error = Untold;
 
-    async fn authenticate(&self, _: &Request) -> Result<(), Untold> {
-        Ok(())
+    async fn authenticate(&self, _: &Request) -> Result<Proof<(), Untold>, Untold> {
+        Ok(Proof::Proven(()))
+    }
+
+    fn is_known((): &()) -> bool {
+        false
     }
 
     fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
@@ -65,8 +70,7 @@ fn route(method: Method) -> Route<OpenApi> {
     Route {
         method,
         path: "",
-        // Some clients send a body of two bytes with everything.
-        body_limit: 1024,
+        body_limit: 0,
         action: (),
         run: Box::new(|call| Box::pin(async move { Ok(answer(&call)) })),
     }

@@ -154,15 +154,30 @@ impl<'r> Presented<'r> {
         self.session_token.as_deref()
     }
 
-    /// Proves that a holder of `secret` signed this request, and that the signature is valid at `now`.
+    /// Proves that a holder of `secret` signed this request, its body included, and that the signature is valid at `now`.
     ///
-    /// A body whose hash was declared is hashed last, so that only a proven caller can have us hash it.
+    /// # Errors
+    /// [`Denied`] when that is not so.
     pub fn verify(
         &self,
         secret: &[u8],
         now: Timestamp,
         signing_keys: &SigningKeys,
     ) -> Result<(), Denied> {
+        self.verify_head(secret, now, signing_keys)?
+            .verify(&self.request.body, signing_keys)
+    }
+
+    /// Proves as much as the head alone can prove; the body is not looked at. What comes back is what the body must prove.
+    ///
+    /// # Errors
+    /// [`Denied`] when the head already shows that nobody with `secret` signed it, or that it is not valid at `now`.
+    pub fn verify_head(
+        &self,
+        secret: &[u8],
+        now: Timestamp,
+        signing_keys: &SigningKeys,
+    ) -> Result<Remainder, Denied> {
         self.check_time(now)?;
         // An account without a secret is one that nobody can sign for, rather than everybody.
         if secret.is_empty() {
@@ -170,22 +185,31 @@ impl<'r> Presented<'r> {
         }
         let fingerprint = Fingerprint::of(secret);
         let known = signing_keys.find(self.credential.text(), &fingerprint);
-        if let Some(key) = known {
-            self.check_signature(&key)?;
-        } else {
-            let key = signing_keys::derive(secret, self.credential.scope())
-                .ok_or(Denied::SignatureMismatch)?;
-            self.check_signature(&key)?;
-            signing_keys.keep(self.credential.text(), fingerprint, Arc::new(key));
-        }
-        match &self.payload {
-            Payload::Declared { digest, .. }
-                if !is_equal(sha256(&self.request.body).as_ref(), digest) =>
-            {
-                Err(Denied::PayloadMismatch)
+        let (key, new) = match known {
+            Some(key) => (key, None),
+            None => {
+                let key = signing_keys::derive(secret, self.credential.scope())
+                    .ok_or(Denied::SignatureMismatch)?;
+                (Arc::new(key), Some(fingerprint))
             }
-            Payload::Declared { .. } | Payload::Unsigned | Payload::Computed => Ok(()),
+        };
+        let remainder = match &self.payload {
+            Payload::Declared { text, digest } => {
+                self.check_signature(&key, text)?;
+                Remainder::Payload(*digest)
+            }
+            Payload::Unsigned => {
+                self.check_signature(&key, UNSIGNED_PAYLOAD)?;
+                Remainder::Nothing
+            }
+            Payload::Computed => {
+                return Ok(Remainder::Signature(self.unfinished(key, new)));
+            }
+        };
+        if let Some(fingerprint) = new {
+            signing_keys.keep(self.credential.text(), fingerprint, key);
         }
+        Ok(remainder)
     }
 
     fn check_time(&self, now: Timestamp) -> Result<(), Denied> {
@@ -198,47 +222,149 @@ impl<'r> Presented<'r> {
         }
     }
 
-    fn check_signature(&self, key: &hmac::Key) -> Result<(), Denied> {
+    fn check_signature(&self, key: &hmac::Key, payload: &str) -> Result<(), Denied> {
         let tail = self.canonical_request_tail();
-        let candidates = self
-            .paths
-            .iter()
-            .flat_map(|path| self.queries.iter().map(move |query| (path, query)));
-        for (path, query) in candidates {
-            let mut canonical_request =
-                Vec::with_capacity(32 + path.len() + query.len() + tail.len());
-            push_lines(
-                &mut canonical_request,
-                [self.request.method.as_str(), path, query],
-            );
-            canonical_request.extend_from_slice(&tail);
-
-            let mut to_sign = Vec::with_capacity(192);
-            push_lines(
-                &mut to_sign,
-                [ALGORITHM, self.stamp.text(), self.credential.scope()],
-            );
-            canonical::push_hex(&mut to_sign, sha256(&canonical_request).as_ref());
-            // Constant in time, as aws-lc promises of `verify`.
-            if hmac::verify(key, &to_sign, &self.signature).is_ok() {
-                return Ok(());
-            }
+        let to_sign = self.to_sign();
+        let is_signed = self.forms().any(|(path, query)| {
+            let length = 32 + path.len() + query.len() + tail.len() + payload.len();
+            let mut canonical_request = Vec::with_capacity(length);
+            self.push_form(&mut canonical_request, path, query, &tail);
+            canonical_request.extend_from_slice(payload.as_bytes());
+            is_signature(key, &to_sign, &canonical_request, &self.signature)
+        });
+        if is_signed {
+            Ok(())
+        } else {
+            Err(Denied::SignatureMismatch)
         }
-        Err(Denied::SignatureMismatch)
     }
 
-    /// `CanonicalHeaders \n SignedHeaders \n PayloadHash`
+    fn unfinished(&self, key: Arc<hmac::Key>, new: Option<Fingerprint>) -> Unfinished {
+        let tail = self.canonical_request_tail();
+        let forms = self.forms().map(|(path, query)| {
+            let length = 96 + path.len() + query.len() + tail.len();
+            let mut canonical_request = Vec::with_capacity(length);
+            self.push_form(&mut canonical_request, path, query, &tail);
+            canonical_request
+        });
+        Unfinished {
+            forms: forms.collect(),
+            to_sign: self.to_sign(),
+            signature: self.signature,
+            key,
+            new: new.map(|fingerprint| (self.credential.text().into(), fingerprint)),
+        }
+    }
+
+    /// The paths and queries that may have been signed.
+    fn forms(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.paths.iter().flat_map(|path| {
+            let queries = self.queries.iter();
+            queries.map(move |query| (path.as_str(), query.as_str()))
+        })
+    }
+
+    fn push_form(&self, out: &mut Vec<u8>, path: &str, query: &str, tail: &[u8]) {
+        push_lines(out, [self.request.method.as_str(), path, query]);
+        out.extend_from_slice(tail);
+    }
+
+    /// The string to sign, but for the canonical request's hash.
+    fn to_sign(&self) -> Vec<u8> {
+        let mut to_sign = Vec::with_capacity(192);
+        push_lines(
+            &mut to_sign,
+            [ALGORITHM, self.stamp.text(), self.credential.scope()],
+        );
+        to_sign
+    }
+
+    /// `CanonicalHeaders \n SignedHeaders \n`
     fn canonical_request_tail(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers);
         push_lines(&mut out, ["", &self.signed_headers]);
-        match &self.payload {
-            Payload::Declared { text, .. } => out.extend_from_slice(text.as_bytes()),
-            Payload::Unsigned => out.extend_from_slice(UNSIGNED_PAYLOAD.as_bytes()),
-            Payload::Computed => canonical::push_hex(&mut out, sha256(&self.request.body).as_ref()),
-        }
         out
     }
+}
+
+/// What a request's body must prove once its head is verified.
+#[derive(Debug)]
+pub enum Remainder {
+    /// Nothing: the signature is proven, and does not cover the body.
+    Nothing,
+    /// The signature is proven, and covers a body with this SHA-256.
+    Payload([u8; 32]),
+    /// The signature, which is over the body's hash.
+    Signature(Unfinished),
+}
+
+impl Remainder {
+    /// Proves the rest.
+    ///
+    /// # Errors
+    /// [`Denied`] when the body is not the one that was signed.
+    pub fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), Denied> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Payload(digest) if is_equal(sha256(body).as_ref(), &digest) => Ok(()),
+            Self::Payload(_) => Err(Denied::PayloadMismatch),
+            Self::Signature(unfinished) => unfinished.verify(body, signing_keys),
+        }
+    }
+}
+
+/// A signature that can be verified as soon as the body is there. It has all that it needs of the head.
+pub struct Unfinished {
+    /// The canonical requests that may have been signed, but for the body's hash.
+    forms: Vec<Vec<u8>>,
+    to_sign: Vec<u8>,
+    signature: [u8; 32],
+    key: Arc<hmac::Key>,
+    /// With what the key is kept, unless it is.
+    new: Option<(Box<str>, Fingerprint)>,
+}
+
+impl Unfinished {
+    fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), Denied> {
+        let mut payload = Vec::with_capacity(64);
+        canonical::push_hex(&mut payload, sha256(body).as_ref());
+        let is_signed = self.forms.into_iter().any(|mut canonical_request| {
+            canonical_request.extend_from_slice(&payload);
+            is_signature(
+                &self.key,
+                &self.to_sign,
+                &canonical_request,
+                &self.signature,
+            )
+        });
+        if !is_signed {
+            return Err(Denied::SignatureMismatch);
+        }
+        if let Some((credential, fingerprint)) = self.new {
+            signing_keys.keep(&credential, fingerprint, self.key);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unfinished").finish_non_exhaustive()
+    }
+}
+
+fn is_signature(
+    key: &hmac::Key,
+    to_sign: &[u8],
+    canonical_request: &[u8],
+    signature: &[u8],
+) -> bool {
+    let mut to_sign = to_sign.to_vec();
+    to_sign.reserve(64);
+    canonical::push_hex(&mut to_sign, sha256(canonical_request).as_ref());
+    // Constant in time, as aws-lc promises of `verify`.
+    hmac::verify(key, &to_sign, signature).is_ok()
 }
 
 impl fmt::Debug for Presented<'_> {

@@ -7,6 +7,7 @@ mod audit;
 mod kes;
 mod machine;
 mod output;
+mod process;
 mod settings;
 mod system;
 
@@ -41,6 +42,7 @@ pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
+pub use process::{conceal_memory, places, raise_open_files};
 pub use settings::{Settings, VaultFiles, default_key_id, environment, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 

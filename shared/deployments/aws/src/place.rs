@@ -216,7 +216,7 @@ pub(crate) fn open(
 }
 
 /// Refuses a root keyring and a table that do not belong together. What cannot be read at present goes to the log.
-pub(crate) async fn fits(keyring: &KeyringOnDemand) -> Result<(), OpenError> {
+async fn fits(keyring: &KeyringOnDemand) -> Result<(), OpenError> {
     match keyring.must_be_own().await {
         Err(OpenError::Store(error)) => {
             tracing::error!("no key can be used until the root keyring can: {error:?}");

@@ -454,7 +454,7 @@ fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
                 routes.push(Route {
                     method: method.clone(),
                     path,
-                    body_limit: BODY_LIMIT,
+                    body_limit: endpoint.max_body,
                     action: Needs {
                         permission: endpoint.permission,
                         lacks_slash: takes_name && !path.ends_with(['/', '}']),

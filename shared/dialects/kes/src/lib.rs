@@ -29,7 +29,7 @@ use keyway_domain::access::Caller;
 use keyway_domain::identity::Identities;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Class, Dialect, Operation, Place, Refused, Request, Route, Trace, percent_decode,
+    Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Trace, percent_decode,
 };
 
 pub use access::matches_no_path;
@@ -42,7 +42,7 @@ pub use sender::{IdentityOf, Proven, Sender};
 /// What stands before the paths.
 pub const PREFIXES: [&str; 1] = [""];
 
-/// The longest body of any route, in bytes.
+/// The longest body of a route that takes one, in bytes. Other routes read none, as KES does.
 const BODY_LIMIT: usize = 1_000_000;
 
 /// Paths that may be called without a certificate and without permission.
@@ -123,20 +123,30 @@ impl Dialect for Kes {
     type Action = Needs;
     type Error = Refusal;
 
-    /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known.
-    async fn authenticate(&self, request: &Request) -> Result<Sender, Refusal> {
+    /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known. No body
+    /// is needed to prove who has a certificate's key.
+    async fn authenticate(&self, request: &Request) -> Result<Proof<Sender, Refusal>, Refusal> {
         let identity = match self.identity_of.identity(request) {
             Ok(identity) => identity,
             // Without encryption there could be no certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
-                return Ok(Sender::Nobody(Refusal::not_encrypted()));
+                return Ok(Proof::Proven(Sender::Nobody(Refusal::not_encrypted())));
             }
-            Err(why) => return Ok(Sender::Nobody(why.into())),
+            Err(why) => return Ok(Proof::Proven(Sender::Nobody(why.into()))),
         };
-        Ok(match self.identities.caller(&identity).await {
-            Ok(caller) => Sender::Known(identity, caller),
-            Err(error) => Sender::Nobody(error.into()),
-        })
+        Ok(Proof::Proven(
+            match self.identities.caller(&identity).await {
+                Ok(caller) => Sender::Known(identity, caller),
+                Err(error) => Sender::Nobody(error.into()),
+            },
+        ))
+    }
+
+    fn is_known(sender: &Sender) -> bool {
+        match sender {
+            Sender::Known(_, caller) => caller.is_known(),
+            Sender::Nobody(_) => false,
+        }
     }
 
     fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, Refusal> {

@@ -129,6 +129,10 @@ impl Refusal {
             }
             Refused::BodyTooLarge { .. } | Refused::BodyBroken => Self::invalid_body(),
             Refused::Malformed { part, error } => Self::bad(format!("the {part} {error}")),
+            Refused::Overloaded => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large requests: try again later",
+            ),
             Refused::Unwitnessed => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "audit log is not available",

@@ -22,7 +22,9 @@ use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Class, Dialect, Operation, Place, Refused, Request, Route, Trace};
+use keyway_http::{
+    Call, Class, Dialect, NO_BODY, Operation, Place, Proof, Refused, Request, Route, Trace,
+};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -30,9 +32,6 @@ pub use refusal::Refusal;
 
 /// Where this API lives.
 pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
-
-/// No route takes a body; what a client sends all the same is read up to this length, in bytes, and not looked at.
-const BODY_LIMIT: usize = 64 << 10;
 
 /// The dialect: how this API tells callers apart, and how it says no.
 pub struct Minio {
@@ -52,8 +51,12 @@ impl Dialect for Minio {
     type Action = Action;
     type Error = Refusal;
 
-    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn is_known(caller: &Caller) -> bool {
+        caller.is_known()
     }
 
     fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
@@ -116,5 +119,6 @@ where
     O: Send + Sync + 'static,
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
 {
-    Route::over(method, path, BODY_LIMIT, action, operations, run)
+    // No route takes a body.
+    Route::over(method, path, NO_BODY, action, operations, run)
 }

@@ -310,6 +310,12 @@ impl From<Refused<Self>> for Refusal {
                 "the body broke off",
             ),
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
+            Refused::Overloaded => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SlowDown",
+                "Please reduce your request rate",
+            )
+            .later(),
             Refused::Unwitnessed => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "kms:AuditUnavailable",

@@ -44,7 +44,8 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
             Action::PutEncryptionConfiguration,
             buckets,
             delete,
-        ),
+        )
+        .without_body(),
     ]
 }
 

@@ -50,7 +50,8 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
             disable,
         ));
     }
-    routes
+    // All is in the query.
+    routes.into_iter().map(Route::without_body).collect()
 }
 
 /// Whether the path is one of these routes, or would be if there were such a route.

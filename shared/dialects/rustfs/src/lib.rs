@@ -27,7 +27,7 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Class, Dialect, Operation, Place, Refused, Request, Route, Trace};
+use keyway_http::{Call, Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Trace};
 
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
@@ -39,7 +39,7 @@ pub const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
 /// Where the routes of buckets live: they have paths of their own as well.
 pub const BUCKET_PREFIXES: [&str; 3] = ["", PREFIXES[0], PREFIXES[1]];
 
-/// The longest body of any route, in bytes.
+/// The longest body of a route that takes one, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
 /// The dialect: how this API tells callers apart, and how it says no.
@@ -60,8 +60,12 @@ impl Dialect for RustFs {
     type Action = Action;
     type Error = Refusal;
 
-    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn is_known(caller: &Caller) -> bool {
+        caller.is_known()
     }
 
     fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
@@ -133,5 +137,7 @@ where
     O: Send + Sync + 'static,
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
 {
-    Route::over(method, path, BODY_LIMIT, action, operations, run)
+    let is_get = method == Method::GET;
+    let route = Route::over(method, path, BODY_LIMIT, action, operations, run);
+    if is_get { route.without_body() } else { route }
 }

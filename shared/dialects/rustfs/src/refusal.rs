@@ -329,6 +329,12 @@ impl From<Refused<Self>> for Refusal {
             ),
             Refused::BodyBroken => Self::invalid("the body broke off"),
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
+            Refused::Overloaded => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServerBusy",
+                "too many large requests at once; try again later",
+            )
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
             Refused::Unwitnessed => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "AuditUnavailable",

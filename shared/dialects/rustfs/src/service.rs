@@ -45,10 +45,10 @@ pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
             reconfigure,
         ),
         route(Method::POST, "/kms/start", service, control, start),
-        route(Method::POST, "/kms/stop", service, control, stop),
+        route(Method::POST, "/kms/stop", service, control, stop).without_body(),
         route(Method::GET, STATUS, service, control, status),
         // As `mc admin kms` of old asks.
-        route(Method::POST, STATUS, service, control, status),
+        route(Method::POST, STATUS, service, control, status).without_body(),
         route(
             Method::GET,
             "/kms/service-status",
@@ -69,7 +69,8 @@ pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
             Action::ClearCache,
             control,
             clear_cache,
-        ),
+        )
+        .without_body(),
     ]
 }
 

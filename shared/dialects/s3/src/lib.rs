@@ -20,7 +20,9 @@ use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::buckets::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Dialect, Operation, Place, Query, Refused, Request, Route, Trace};
+use keyway_http::{
+    Call, Dialect, NO_BODY, Operation, Place, Proof, Query, Refused, Request, Route, Trace,
+};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -29,7 +31,7 @@ pub use refusal::Refusal;
 /// Where S3 lives: at the root. Other dialects' paths are their own, which is why this mount comes last.
 pub const PREFIXES: [&str; 1] = [""];
 
-/// The longest body of any route, in bytes.
+/// The longest body of a route that takes one, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -53,8 +55,12 @@ impl Dialect for S3 {
     type Action = ();
     type Error = Refusal;
 
-    async fn authenticate(&self, request: &Request) -> Result<Caller, Refusal> {
+    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
+    }
+
+    fn is_known(caller: &Caller) -> bool {
+        caller.is_known()
     }
 
     fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, Refusal> {
@@ -124,10 +130,11 @@ where
             })
         },
     );
+    let takes_body = method == Method::PUT;
     Route {
         method,
         path,
-        body_limit: BODY_LIMIT,
+        body_limit: if takes_body { BODY_LIMIT } else { NO_BODY },
         action: (),
         run,
     }

@@ -292,6 +292,7 @@ impl From<Refused<Self>> for Refusal {
             Refused::Malformed { part, error } => {
                 Self::bad("InvalidURI", format!("the {part} {error}"))
             }
+            Refused::Overloaded => Self::later("SlowDown", "Please reduce your request rate"),
             Refused::Unwitnessed => {
                 Self::later("ServiceUnavailable", "The audit log is not available")
             }

@@ -2,15 +2,18 @@
 
 mod bounds;
 mod log;
-mod opening;
 mod patience;
+mod places;
 mod span_fields;
+mod timed;
 mod tls;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,31 +21,37 @@ use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONNECTION, EXPECT, HOST};
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::{Either, Full, StreamBody};
-use hyper::body::Frame;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use keyway_http::{Body, Peer, Site, Tail};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use opening::Opening;
-use patience::Patience;
+use patience::{Pace, Patience, Rest};
+use places::{Held, Open, Place, Places};
+use timed::Timed;
 
 pub use bounds::Bounds;
 pub use log::{LogFormat, error_count, errors, start_log};
+pub use places::{Crowded, open_connections};
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How much of the bodies on one connection of HTTP/2 may come before somebody reads it, in bytes.
+/// Every connection may have as much in memory, whoever it is.
+const WINDOW: u32 = 64 << 10;
+/// How much of each answer HTTP/2 takes over before it can be sent, in bytes.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// A socket that listens, and how it is spoken on.
 pub struct Listener {
@@ -131,21 +140,22 @@ async fn serve_one(
     server: Arc<Server>,
     stop: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
     let (in_flight, _) = watch::channel(());
-    let places = Arc::new(Semaphore::new(server.bounds.connections));
-    let mut stop = std::pin::pin!(stop);
+    let places = Places::new(&server.bounds);
+    let mut stop = pin!(stop);
     let (tls, hangup) = tls.unzip();
-    let mut keeping_up = std::pin::pin!(async {
+    let mut keeping_up = pin!(async {
         match tls.as_ref().zip(hangup) {
             Some((tls, hangup)) => tls.keep_up(server.bounds.reload, hangup).await,
             None => std::future::pending().await,
         }
     });
+    let mut watching = pin!(places.watch());
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             () = &mut keeping_up => continue,
+            () = &mut watching => continue,
             accepted = accept(&socket, &places) => accepted,
         };
         let (stream, address, place) = match accepted {
@@ -158,27 +168,26 @@ async fn serve_one(
             }
         };
         let tls = tls.as_ref().map(Tls::current);
-        let watcher = graceful.watcher();
-        let (server, in_flight) = (Arc::clone(&server), in_flight.clone());
-        tokio::spawn(async move {
+        let (server, in_flight, number) = (Arc::clone(&server), in_flight.clone(), place.number());
+        let task = tokio::spawn(async move {
             let ended = server
-                .connection(stream, address, tls, watcher, in_flight)
+                .connection(stream, address, tls, &place, in_flight)
                 .await;
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
         });
+        places.runs_as(number, task.abort_handle());
     }
     drop(socket);
-    let connections = graceful.shutdown();
+    places.end_all();
     // A connection on which half a request's head has come is no request: it is not waited for.
     let requests = async {
         in_flight.closed().await;
         tokio::time::sleep(FLUSH).await;
     };
     tokio::select! {
-        () = connections => {}
+        () = places.emptied() => {}
         () = requests => {}
         () = tokio::time::sleep(server.bounds.grace) => tracing::warn!("requests were still in flight when the grace period ended"),
     }
@@ -189,10 +198,36 @@ struct Server {
     site: Arc<Site>,
     http: auto::Builder<TokioExecutor>,
     bounds: Bounds,
+    /// Of bodies and answers.
+    pace: Pace,
 }
 
 /// An answer's body: whole, or one that goes on.
-type Answer = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
+struct Answer {
+    body: Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>,
+    /// The request, until this is dropped.
+    _open: Open,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -202,16 +237,25 @@ impl Server {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.head)
+            .max_buf_size(bounds.head_size as usize)
             .max_headers(128);
         http.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(bounds.streams)
             .keep_alive_interval(Some(bounds.head))
-            .max_header_list_size(64 << 10);
+            .max_header_list_size(bounds.head_size)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(SEND_BUFFER);
         Self {
             site,
             http,
             bounds: bounds.clone(),
+            pace: Pace {
+                pause: bounds.pause,
+                whole: bounds.whole,
+                rate: bounds.rate,
+            },
         }
     }
 
@@ -220,14 +264,16 @@ impl Server {
         stream: TcpStream,
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
-        watcher: Watcher,
+        place: &Place,
         in_flight: watch::Sender<()>,
     ) -> Ended {
+        let held = Arc::clone(place.held());
         let mut peer = Peer::new(address.ip(), tls.is_some());
+        peer.connection = held.connection().clone();
         // What each step of a connection takes is on the heap for as long as that step: one future would have room for
         // all of them, and thousands of connections lie idle in the last.
         let Some(config) = tls else {
-            return Box::pin(self.requests(stream, peer, watcher, in_flight)).await;
+            return Box::pin(self.requests(stream, peer, held, in_flight)).await;
         };
         let shaken = Box::pin(tokio::time::timeout(
             self.bounds.handshake,
@@ -237,37 +283,47 @@ impl Server {
             return Ok(());
         };
         peer.client_certificate = tls::shown(stream.get_ref().1);
-        Box::pin(self.requests(Box::new(stream), peer, watcher, in_flight)).await
+        Box::pin(self.requests(Box::new(stream), peer, held, in_flight)).await
     }
 
-    fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    async fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         self: Arc<Self>,
         stream: S,
         peer: Peer,
-        watcher: Watcher,
+        held: Arc<Held>,
         in_flight: watch::Sender<()>,
-    ) -> impl Future<Output = Ended> {
-        let server = Arc::clone(&self);
-        let service = service_fn(move |request| {
-            let server = Arc::clone(&server);
+    ) -> Ended {
+        held.opened();
+        let service = service_fn(|request| {
+            let server = Arc::clone(&self);
             let peer = peer.clone();
             let counted = in_flight.subscribe();
+            let held = Arc::clone(&held);
             // On the heap, or every connection would have room for one all the time.
             Box::pin(async move {
-                let response = server.respond(request, peer).await;
+                let response = server.respond(request, peer, &held).await;
                 drop(counted);
                 Ok::<_, Infallible>(response)
             })
         });
-        let stream = Opening::new(stream, self.bounds.head);
-        let connection = self
-            .http
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        watcher.watch(connection)
+        let stream = Timed::new(stream, self.bounds.head, self.pace);
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = held.ends() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        held: &Arc<Held>,
+    ) -> Response<Answer> {
+        let mut open = held.begin_request();
         let (mut parts, body) = request.into_parts();
         // HTTP/2 carries the host in the target; signatures are over the header.
         if !parts.headers.contains_key(HOST)
@@ -276,33 +332,44 @@ impl Server {
         {
             parts.headers.insert(HOST, host);
         }
-        let body: Body = Box::pin(Patience::new(body, self.bounds.body_pause));
+        let rest = match parts.version {
+            Version::HTTP_2 => Rest::Reset,
+            _ if parts.headers.contains_key(EXPECT) => Rest::Unasked(Arc::clone(held)),
+            _ => Rest::Drain(Arc::clone(held)),
+        };
+        let body: Body = Box::pin(Patience::new(body, self.pace, rest));
         let mut response = self
             .site
             .respond(Request::from_parts(parts, body), peer)
-            .await
-            .map(Full::new)
-            .map(Either::Left);
-        if let Some(tail) = response.extensions_mut().remove::<Tail>()
-            && let Some(stream) = tail.take()
-        {
-            *response.body_mut() = Either::Right(StreamBody::new(
-                stream.map(|data| Ok(Frame::data(data))).boxed(),
-            ));
+            .await;
+        if held.was_left_unread() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
-        response
+        let tail = response.extensions_mut().remove::<Tail>();
+        let tail = tail.and_then(|tail| tail.take());
+        if tail.is_none() {
+            open.answer();
+        }
+        response.map(|whole| Answer {
+            body: match tail {
+                None => Either::Left(Full::new(whole)),
+                Some(stream) => Either::Right(StreamBody::new(
+                    stream.map(|data| Ok(Frame::data(data))).boxed(),
+                )),
+            },
+            _open: open,
+        })
     }
 }
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    places: &Arc<Places>,
+) -> io::Result<(TcpStream, SocketAddr, Place)> {
     let (stream, address) = listener.accept().await?;
+    places.available().await;
+    let place = places.take(address.ip());
     // An answer is one small write: waiting for more to send would only delay it.
     stream.set_nodelay(true)?;
     Ok((stream, address, place))

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode};
-use keyway_http::{Call, Dialect, Mount, Operation, Place, Refused, Request, Route, Site, Trace};
+use keyway_http::{
+    Call, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, Site, Trace,
+};
 use serde_json::{Value, json};
 
 /// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`; and where there is no route, one
@@ -19,8 +21,12 @@ impl Dialect for Echo {
     type Action = ();
     type Error = Infallible;
 
-    async fn authenticate(&self, _: &Request) -> Result<(), Infallible> {
-        Ok(())
+    async fn authenticate(&self, _: &Request) -> Result<Proof<(), Infallible>, Infallible> {
+        Ok(Proof::Proven(()))
+    }
+
+    fn is_known((): &()) -> bool {
+        true
     }
 
     fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Infallible> {
@@ -47,7 +53,7 @@ impl Dialect for Echo {
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
             Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Unwitnessed | Refused::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Refused::By(never) => match never {},
         };
         answer(status, &json!({ "path": place.raw_path }))

@@ -1,5 +1,5 @@
 use http::header::COOKIE;
-use keyway_http::{ClientCertificate, Peer};
+use keyway_http::{ClientCertificate, Connection, Peer};
 use serde::Deserialize;
 
 use crate::event::{Facts, Pairs, Refusal, address, headers, iam_caller, parse, push_header};
@@ -110,6 +110,7 @@ pub(crate) fn read(event: &str, source: EventSource) -> Result<Facts, Refusal> {
             iam_caller: authorizer
                 .and_then(|authorizer| authorizer.iam)
                 .and_then(|iam| iam_caller(iam.user_arn, iam.account_id, iam.access_key)),
+            connection: Connection::NONE,
         },
     })
 }

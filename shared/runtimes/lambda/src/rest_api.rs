@@ -1,4 +1,4 @@
-use keyway_http::Peer;
+use keyway_http::{Connection, Peer};
 use serde::Deserialize;
 
 use crate::event::{
@@ -69,6 +69,7 @@ pub(crate) fn read(event: &str) -> Result<Facts, Refusal> {
             encrypted: true,
             client_certificate: identity.client_cert.and_then(ClientCert::shown),
             iam_caller: iam_caller(identity.user_arn, identity.account_id, identity.access_key),
+            connection: Connection::NONE,
         },
     })
 }

@@ -1,11 +1,19 @@
 //! Clients that are slow, silent or many.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use keyway_runtime_hyper::{Bounds, Clients};
+use http::Request;
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use keyway_runtime_hyper::{Bounds, Clients, Crowded};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::Server;
 use crate::certificates::credentials;
@@ -80,27 +88,68 @@ async fn who_is_slow_is_hung_up_on() {
     server.stop().await;
 }
 
+/// A connection of HTTP/1.1 on which the client has proven who it is.
+async fn proven(client: &Client, address: SocketAddr) -> TlsStream<TcpStream> {
+    let mut stream = client.connect(address).await.unwrap();
+    ask_again(&mut stream).await.unwrap();
+    stream
+}
+
+/// Asks over a connection that stays, until the end of the answer: an identity.
+async fn ask_again(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    stream
+        .write_all(b"POST /whoami HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        .await?;
+    let mut answer = Vec::new();
+    let end = |answer: &[u8]| {
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        head.is_some_and(|head| answer.len() == head + 4 + 64)
+    };
+    while !end(&answer) {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server has hung up on this connection, or does within half a minute.
+async fn is_dropped(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
+    let mut byte = [0];
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut byte)).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+async fn is_open(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
+    let mut byte = [0];
+    let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut byte)).await;
+    read.is_err()
+}
+
 #[tokio::test]
-async fn no_more_connections_are_served_than_there_are_places() {
+async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
     let bounds = Bounds {
-        connections: 3,
+        connections: 4,
         handshake: Duration::from_secs(60),
         ..Bounds::default()
     };
     let server = Server::start(Clients::Asked, bounds).await;
-    let client = Client::new(&server.authority, None);
-    let mut held = vec![client.connect(server.tls).await.unwrap()];
-    held.push(client.connect(server.tls).await.unwrap());
-    // One that has not come to its handshake has a place as well.
-    let silent = TcpStream::connect(server.tls).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let waiting = tokio::spawn({
-        let (client, address) = (client.clone(), server.tls);
-        async move { client.whoami(address).await.unwrap() }
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!waiting.is_finished(), "there is no place for it");
-    // Nor does the other listener wait for this one.
+    let known = Client::new(&server.authority, Some(&credentials()[0].1)).alpn(&["http/1.1"]);
+    let mut held = proven(&known, server.tls).await;
+    // Three quarters of the places are for those on whom nothing is known. One that has not come to its handshake has one
+    // as well.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(server.tls).await.unwrap());
+    }
+    let before = Crowded::Unproven.count();
+    let stranger = Client::new(&server.authority, None);
+    assert_eq!(stranger.whoami(server.tls).await.unwrap(), "By(Missing)");
+    assert!(is_dropped(&mut silent[0]).await, "the oldest made way");
+    assert!(Crowded::Unproven.count() > before, "and was counted");
+    assert!(is_open(&mut silent[2]).await);
+    ask_again(&mut held).await.unwrap();
+    // Nor does the other listener have fewer places for it.
     let mut plain = TcpStream::connect(server.plain).await.unwrap();
     plain
         .write_all(b"POST /encrypted HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -110,8 +159,175 @@ async fn no_more_connections_are_served_than_there_are_places() {
     plain.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("false"), "{answer}");
     drop(silent);
-    assert_eq!(waiting.await.unwrap(), "By(Missing)");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_full_of_proven_connections_has_the_next_one_wait() {
+    let bounds = Bounds {
+        connections: 3,
+        ..Bounds::default()
+    };
+    let server = Server::start(Clients::Asked, bounds).await;
+    let credential = &credentials()[0].1;
+    let known = Client::new(&server.authority, Some(credential)).alpn(&["http/1.1"]);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(proven(&known, server.tls).await);
+    }
+    let before = Crowded::Full.count();
+    let waiting = tokio::spawn({
+        let (client, address) = (known.clone(), server.tls);
+        async move { client.whoami(address).await.unwrap() }
+    });
+    while Crowded::Full.count() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!waiting.is_finished(), "there is no place for it");
+    for stream in &mut held {
+        ask_again(stream).await.unwrap();
+    }
+    held.pop();
+    assert_eq!(waiting.await.unwrap(), credential.identity());
     drop(held);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_keeps_so_many_unproven_connections_and_others_are_not_touched() {
+    let bounds = Bounds {
+        unproven_of_address: 8,
+        ..Bounds::default()
+    };
+    let server = Server::start(Clients::Asked, bounds).await;
+    let known = Client::new(&server.authority, Some(&credentials()[0].1)).alpn(&["http/1.1"]);
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(proven(&known, server.tls).await);
+    }
+    let from = async |address: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        let address = SocketAddr::new(address.parse().unwrap(), 0);
+        socket.bind(address).unwrap();
+        socket.connect(server.tls).await.unwrap()
+    };
+    let mut other = from("127.0.0.2").await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(from("127.0.0.3").await);
+    }
+    for stream in &mut silent[..12] {
+        assert!(is_dropped(stream).await);
+    }
+    for stream in &mut silent[12..] {
+        assert!(is_open(stream).await);
+    }
+    assert!(is_open(&mut other).await);
+    for stream in &mut held {
+        ask_again(stream).await.unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_ends_and_one_with_a_request_does_not() {
+    let server = Server::start(Clients::Asked, impatient()).await;
+    let connect = async || {
+        let stream = TcpStream::connect(server.plain).await.unwrap();
+        let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (send, connection) = connected.unwrap();
+        (send, tokio::spawn(connection))
+    };
+    let (mut used, idle) = connect().await;
+    let request = |path: &str| {
+        let request = Request::post(format!("http://localhost{path}"));
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    used.send_request(request("/encrypted")).await.unwrap();
+    let (_silent, unused) = connect().await;
+    let (mut busy, going_on) = connect().await;
+    let answer = busy.send_request(request("/tail")).await.unwrap();
+    for idle in [idle, unused] {
+        tokio::time::timeout(Duration::from_secs(60), idle)
+            .await
+            .expect("it is told to end")
+            .unwrap()
+            .unwrap();
+    }
+    assert!(!going_on.is_finished());
+    drop(answer);
+    drop(busy);
+    drop(server.stop);
+}
+
+/// Bodies that never end, each in its own way; what comes of them.
+#[tokio::test]
+async fn a_body_that_drips_is_broken_off() {
+    let bounds = Bounds {
+        pause: Duration::from_secs(2),
+        ..Bounds::default()
+    };
+    let server = Server::start(Clients::Asked, bounds).await;
+    let head = b"POST /encrypted HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n";
+    let stream = TcpStream::connect(server.plain).await.unwrap();
+    // Each byte comes well before the longest pause.
+    tokio::time::timeout(Duration::from_secs(60), drip(stream, head, b"x"))
+        .await
+        .expect("it is hung up on");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
+    let bounds = Bounds {
+        pause: Duration::from_secs(2),
+        ..Bounds::default()
+    };
+    let server = Server::start(Clients::Asked, bounds).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(server.plain).await.unwrap();
+    let request = b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".repeat(64);
+    // It may hang up while this is written.
+    let sent = tokio::time::timeout(Duration::from_secs(30), stream.write_all(&request)).await;
+    drop(sent);
+    let gone = async {
+        // Without reading: only the error of the connection is looked at.
+        while stream.write_all(b"\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone)
+        .await
+        .expect("the server hangs up");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
+    let server = Server::start(Clients::Asked, Bounds::default()).await;
+    let value = |length: usize| "x".repeat(length);
+    for (length, status) in [(30 << 10, 200), (33 << 10, 431)] {
+        let mut stream = TcpStream::connect(server.plain).await.unwrap();
+        let value = value(length);
+        let request = format!(
+            "POST /encrypted HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\nx-long: {value}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *format!("HTTP/1.1 {status}").as_bytes());
+
+        let stream = TcpStream::connect(server.plain).await.unwrap();
+        let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut send, connection) = connected.unwrap();
+        let driver = tokio::spawn(connection);
+        let request = Request::post("http://localhost/encrypted").header("x-long", value);
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let answer = send.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        driver.abort();
+    }
     server.stop().await;
 }
 

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use http::{Method, Response, StatusCode};
 use keyway_auth::certificate::{Identity, Unidentified};
 use keyway_http::{
-    Dialect, Mount, Operation, Peer, Place, Refused, Request, Route, Site, Tail, Trace,
+    Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route, Site, Tail, Trace,
 };
 
 struct Echo;
@@ -18,8 +18,16 @@ impl Dialect for Echo {
     type Action = ();
     type Error = Unidentified;
 
-    async fn authenticate(&self, request: &Request) -> Result<Peer, Unidentified> {
-        Ok(request.peer.clone())
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Peer, Unidentified>, Unidentified> {
+        Ok(Proof::Proven(request.peer.clone()))
+    }
+
+    /// Whoever shows a certificate is.
+    fn is_known(peer: &Peer) -> bool {
+        peer.client_certificate.is_some()
     }
 
     fn authorize(&self, peer: Peer, (): (), _: &str) -> Result<Peer, Unidentified> {
@@ -45,7 +53,7 @@ impl Dialect for Echo {
     }
 }
 
-/// `/whoami` answers an identity or why there is none, `/encrypted` whether the connection is.
+/// `/whoami` answers an identity or why there is none, `/encrypted` whether the connection is, `/large` four megabytes.
 pub(crate) fn site() -> Arc<Site> {
     let route = |path, answer: fn(&Peer) -> Result<String, Unidentified>| Route {
         method: Method::POST,
@@ -73,6 +81,8 @@ pub(crate) fn site() -> Arc<Site> {
     let routes = vec![
         tail,
         route("/whoami", |peer| Ok(Identity::of_peer(peer)?.to_string())),
+        // No socket's buffers have room for a few of these.
+        route("/large", |_| Ok("x".repeat(4 << 20))),
         route("/encrypted", |peer| Ok(peer.encrypted.to_string())),
     ];
     Arc::new(Site::new(7, Mount::new(Echo, vec![""], routes).unwrap()))

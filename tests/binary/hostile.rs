@@ -1,0 +1,461 @@
+//! Clients that are out for memory, connections or the process, and honest callers in the midst of them.
+
+use std::convert::Infallible;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use http::Request;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use keyway_deployment_assembly::raise_open_files;
+use keyway_tests::{KesClient, KesIdentity, Server, ServerOptions};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::raw::{Connection, head, signed};
+use crate::{create, data_dir, folder, is_set, kes, now, on, wall_clock};
+
+/// The most memory that the server may have had, in KiB.
+const MOST_MEMORY: u64 = 150 << 10;
+
+/// What a hostile client needs to know.
+struct Target {
+    plain: SocketAddr,
+    kes: SocketAddr,
+    tls: Arc<ClientConfig>,
+    /// A head whose signature only the body could prove, and does not.
+    unprovable: String,
+    /// Requests at once on a connection of HTTP/2.
+    streams: usize,
+    over: AtomicBool,
+    /// How many hostile connections were made, by kind.
+    made: [AtomicUsize; KINDS.len()],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Large bodies over HTTP/2, without a signature.
+    Bodies,
+    /// Large bodies over HTTP/2 and TLS, without a certificate.
+    KesBodies,
+    /// Large bodies over HTTP/2, with a signature that only the body could prove.
+    UnprovableBodies,
+    /// A head, byte by byte.
+    DripsHead,
+    /// A body, byte by byte.
+    DripsBody,
+    /// A connection to a listener of TLS, and nothing on it.
+    Silent,
+    /// Asks, and reads no answer.
+    NeverReads,
+    /// HTTP/2 without a request.
+    Idle,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind::Bodies,
+    Kind::KesBodies,
+    Kind::UnprovableBodies,
+    Kind::DripsHead,
+    Kind::DripsBody,
+    Kind::Silent,
+    Kind::NeverReads,
+    Kind::Idle,
+];
+
+/// How much is sent of each body; it never ends.
+const BODY: usize = 900 << 10;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Target {
+    async fn connect(&self, from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.bind(SocketAddr::new(from, 0))?;
+        socket.connect(to).await
+    }
+
+    async fn connect_tls(&self, from: IpAddr) -> std::io::Result<impl Stream + 'static> {
+        let stream = self.connect(from, self.kes).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, stream)
+            .await
+    }
+
+    /// Goes on until it is hung up on or all is over.
+    async fn attack(&self, kind: Kind, from: IpAddr) -> std::io::Result<()> {
+        let over = async {
+            while !self.over.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = self.attack_on(kind, from) => ended,
+            ended = over => ended,
+        }
+    }
+
+    async fn attack_on(&self, kind: Kind, from: IpAddr) -> std::io::Result<()> {
+        match kind {
+            Kind::Bodies => {
+                let request = Request::post("http://localhost/rustfs/admin/v3/kms/encrypt");
+                let stream = self.connect(from, self.plain).await?;
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
+            }
+            Kind::UnprovableBodies => {
+                let mut lines = self.unprovable.lines();
+                let path = lines.next().and_then(|line| line.split(' ').nth(1));
+                let mut request = Request::post(format!("http://localhost{}", path.unwrap()));
+                for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+                    if !["host", "content-length"].contains(&name) {
+                        request = request.header(name, value);
+                    }
+                }
+                let stream = self.connect(from, self.plain).await?;
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
+            }
+            Kind::KesBodies => {
+                let request = Request::put("https://localhost/v1/key/encrypt/k");
+                let stream = self.connect_tls(from).await?;
+                flood(Box::new(stream), &request.body(()).unwrap(), self.streams).await
+            }
+            Kind::DripsHead => {
+                let stream = self.connect(from, self.plain).await?;
+                drip(stream, b"GET /rustfs/admin/v3/kms/keys HTTP/1.1\r\nx: ").await
+            }
+            Kind::DripsBody => {
+                let stream = self.connect(from, self.plain).await?;
+                drip(stream, self.unprovable.as_bytes()).await
+            }
+            Kind::Silent => {
+                let mut stream = self.connect(from, self.kes).await?;
+                stream.read_u8().await.map(drop)
+            }
+            Kind::NeverReads => {
+                let mut stream = self.connect(from, self.plain).await?;
+                let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(16);
+                loop {
+                    stream.write_all(&request).await?;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+            Kind::Idle => {
+                let stream = self.connect(from, self.plain).await?;
+                let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+                let (_send, connection): (http2::SendRequest<http_body_util::Empty<Bytes>>, _) =
+                    connected.map_err(std::io::Error::other)?;
+                connection.await.map_err(std::io::Error::other)
+            }
+        }
+    }
+}
+
+async fn flood(stream: Box<dyn Stream>, like: &Request<()>, streams: usize) -> std::io::Result<()> {
+    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut send, connection) = connected.map_err(std::io::Error::other)?;
+    let driver = tokio::spawn(connection);
+    let answers = async {
+        let mut answers = JoinSet::new();
+        for _ in 0..streams {
+            let chunk = Bytes::from_static(&[b' '; 16 << 10]);
+            let chunks = stream::repeat(chunk).take(BODY / (16 << 10));
+            let body = chunks
+                .chain(stream::pending())
+                .map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+            let request = like.clone().map(|()| StreamBody::new(body.boxed()));
+            if send.ready().await.is_err() {
+                break;
+            }
+            answers.spawn(send.send_request(request));
+        }
+        while answers.join_next().await.is_some() {}
+    };
+    answers.await;
+    driver.abort();
+    Ok(())
+}
+
+async fn drip(mut stream: TcpStream, begin: &[u8]) -> std::io::Result<()> {
+    stream.write_all(begin).await?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stream.write_all(b"x").await?;
+    }
+}
+
+fn certificate(data_dir: &std::path::Path) -> CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_file(data_dir.join("kes-listener.crt")).unwrap()
+}
+
+/// A figure of a process's status, in KiB.
+fn memory(server: &Server, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(figure));
+    let number = line.unwrap().split_whitespace().nth(1).unwrap();
+    number.parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answered() {
+    let is_long = is_set("KEYWAY_TORTURE");
+    // A build for debugging on a machine that has much else to do is easily busy.
+    let (of_each, rounds, streams, rest) = if is_long {
+        (1000, 600, 64, Duration::from_millis(500))
+    } else {
+        (100, 20, 16, Duration::from_secs(5))
+    };
+    let open_files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
+    let of_each = of_each.min(open_files.saturating_sub(200) / KINDS.len());
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = kes::options().start(&data_dir).await;
+    create(&server, "k").await;
+    let certificate = certificate(&data_dir);
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    // Signed for another body than the one that will come.
+    let other = " ".repeat(1_000_000);
+    let unprovable = signed(&server, "POST", "/kms/encrypt", &other);
+    assert!(!unprovable.headers().contains_key("x-amz-content-sha256"));
+    let target = Arc::new(Target {
+        plain: server.address.parse().unwrap(),
+        kes: server.kes(),
+        tls: Arc::new(tls),
+        unprovable: head(&unprovable, ""),
+        streams,
+        over: AtomicBool::new(false),
+        made: std::array::from_fn(|_| AtomicUsize::new(0)),
+    });
+    let before = memory(&server, "VmRSS:");
+    let mut hostile = JoinSet::new();
+    for (kind_number, kind) in KINDS.into_iter().enumerate() {
+        if let Some(x) = std::env::var_os("HOSTILE_DEBUG") {
+            if !x
+                .to_str()
+                .unwrap()
+                .split(',')
+                .any(|k| k == format!("{kind:?}"))
+            {
+                continue;
+            }
+        }
+        for number in 0..of_each {
+            let target = Arc::clone(&target);
+            // No address has so many that this alone would bound them.
+            let subnet = u8::try_from(1 + kind_number).unwrap();
+            let last = u8::try_from(1 + number / 50).unwrap();
+            let from = IpAddr::V4(Ipv4Addr::new(127, 0, subnet, last));
+            hostile.spawn(async move {
+                while !target.over.load(Ordering::Relaxed) {
+                    target.made[kind_number].fetch_add(1, Ordering::Relaxed);
+                    // Whatever becomes of it, it comes again.
+                    target.attack(kind, from).await.ok();
+                    tokio::time::sleep(rest).await;
+                }
+            });
+        }
+    }
+    let admin = KesIdentity::of_api_key(kes::ADMIN_KEY);
+    let mut took = Vec::new();
+    for round in 0..rounds {
+        let begun = now();
+        // Each over a connection of its own, so that there has to be a place for it.
+        let request = signed(&server, "POST", "/kms/generate-data-key", &on("k"));
+        let mut connection = Connection::open(&server).await;
+        connection
+            .send(head(&request, "connection: close\r\n"))
+            .await;
+        connection.send(request.body()).await;
+        let answer = connection.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{round}: {answer}");
+        took.push(begun.elapsed());
+        if round % 10 == 0 {
+            let client = KesClient::new(target.kes, certificate.clone(), &admin);
+            let answer = client.call("GET", "/v1/key/describe/k", None).await;
+            assert_eq!(answer.status, 200, "{round}: {answer:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let resident = memory(&server, "VmRSS:");
+        if let Some(x) = std::env::var_os("HOSTILE_DEBUG") {
+            eprintln!("{x:?} {round} {resident}");
+        }
+        assert!(resident < MOST_MEMORY, "{resident} KiB in round {round}");
+    }
+    let made = target
+        .made
+        .each_ref()
+        .map(|made| made.load(Ordering::Relaxed));
+    target.over.store(true, Ordering::Relaxed);
+    while hostile.join_next().await.is_some() {}
+    let most = memory(&server, "VmHWM:");
+    took.sort();
+    let p99 = took[took.len() * 99 / 100];
+    eprintln!(
+        "{of_each} connections of each kind (made: {made:?}): {before} KiB before, {most} KiB at most; honest callers: p50 {:?}, p99 {p99:?}",
+        took[took.len() / 2]
+    );
+    assert!(most < MOST_MEMORY, "{most} KiB");
+    assert!(made.iter().all(|made| *made >= of_each), "{made:?}");
+    if is_long {
+        assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    }
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn thousands_of_dripping_connections_of_one_address_lock_nobody_out() {
+    let count = if is_set("KEYWAY_TORTURE") { 4096 } else { 600 };
+    let open_files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
+    let count = count.min(open_files.saturating_sub(300));
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let connected = (0..count).map(async |_| {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        // It may be hung up on by then.
+        stream.write_all(b"GET / HT").await.ok();
+        stream
+    });
+    let mut dripping = join_all(connected).await;
+    // A client that was there before, and one that comes now; both from the same address.
+    for _ in 0..20 {
+        create_anew(&server).await;
+        for stream in &mut dripping {
+            stream.write_all(b"x").await.ok();
+        }
+    }
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+async fn create_anew(server: &Server) {
+    crate::generate(server, "k").await.ok();
+    let request = signed(server, "POST", "/kms/generate-data-key", &on("k"));
+    let mut connection = Connection::open(server).await;
+    connection
+        .send(head(&request, "connection: close\r\n"))
+        .await;
+    connection.send(request.body()).await;
+    let answer = connection.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_head_is_answered_before_its_body_comes() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = kes::options().start(&data_dir).await;
+    let path = "/rustfs/admin/v3/kms/encrypt";
+    let mut declared = keyway_tests::Signer::new("test-root", "another-secret").declared_request(
+        "POST",
+        &server.address,
+        path,
+        b"",
+        Some(&"0".repeat(64)),
+        wall_clock(),
+    );
+    *declared.body_mut() = Bytes::from_static(&[b' '; 1000]);
+    for (request, status) in [
+        ("POST /rustfs/admin/v3/kms/encrypt HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".to_owned(), 401),
+        (head(&declared, ""), 401),
+        ("PUT /photos?encryption HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".to_owned(), 403),
+        ("POST /minio/kms/v1/key/create?key-id=k HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".to_owned(), 403),
+        ("GET /openapi.json HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n".to_owned(), 200),
+    ] {
+        let mut connection = Connection::open(&server).await;
+        // No byte of the body is sent.
+        connection.send(&request).await;
+        let answer = connection.read_until("\r\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}{answer}");
+    }
+    // Nor does KES's API need one to say who may not.
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&data_dir)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.kes()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connected = TlsConnector::from(Arc::new(tls))
+        .connect(name, stream)
+        .await;
+    let mut stream = connected.unwrap();
+    let request = b"PUT /v1/key/encrypt/k HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = [0; 12];
+    tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut answer))
+        .await
+        .expect("it is answered without a body")
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    server.stop().await;
+}
+
+/// As whom a process of the tests runs, it can only be seen of a process that is not root's.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_leaves_no_core_file_and_its_memory_is_not_its_users_to_read() {
+    use std::os::unix::fs::MetadataExt;
+
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let options = if is_root {
+        // The folder is the other user's, and the binary is where that user can read it.
+        ServerOptions::default().as_user(65534, folder.path())
+    } else {
+        ServerOptions::default()
+    };
+    let server = options.start(&data_dir).await;
+    let pid = server.pid();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let of = |name: &str| -> Vec<String> {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let numbers = line.trim_start_matches(name).split_whitespace();
+        numbers.take(2).map(str::to_owned).collect()
+    };
+    assert_eq!(of("Max core file size"), ["0", "0"]);
+    let open_files = of("Max open files");
+    assert_eq!(open_files[0], open_files[1], "raised as far as it goes");
+    // What belongs to root alone cannot be attached to by others of the process's user.
+    let owner = fs::metadata(format!("/proc/{pid}/status")).unwrap().uid();
+    assert_eq!(owner, 0, "it can be dumped");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let user = status
+        .lines()
+        .find(|line| line.starts_with("Uid:"))
+        .unwrap();
+    assert!(!user.split_whitespace().any(|id| id == "0"), "{user}");
+    // Its log goes on all the same, of which the pipe is opened anew.
+    create(&server, "k").await;
+    let (code, log, stderr) = server.stop().await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(log.contains("kms:CreateKey"), "{log}");
+}
