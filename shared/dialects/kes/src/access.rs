@@ -63,7 +63,10 @@ pub fn matches_no_path(pattern: &str) -> bool {
     let parsed = PathPattern::parse(pattern);
     let start = parsed.literal_prefix();
     let known = ["/v1/", "/version"];
-    let may_begin = |path: &&str| start.starts_with(path) || path.starts_with(&start);
+    let may_begin = |path: &&str| match parsed.kind() {
+        PatternKind::Exact => start.starts_with(path),
+        _ => start.starts_with(path) || path.starts_with(&start),
+    };
     parsed.kind() == PatternKind::Malformed
         || pattern.is_empty()
         || pattern.contains(char::is_whitespace)
