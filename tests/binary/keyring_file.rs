@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -280,4 +281,64 @@ async fn keyring_file_that_is_removed_is_written_again_without_anybody_asking() 
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn saved_copy_of_the_keyring_is_the_same_file_and_takes_its_place() {
+    for options in protections() {
+        let root = folder();
+        let (data, copies) = (data_dir(&root), root.path().join("copies/of/keyring"));
+        let server = options.start(&data).await;
+        create(&server, "k").await;
+        let blob = generate(&server, "k").await.text("ciphertext_blob");
+        let keys = root.path().join("keys");
+        let body = json!({"key_directory": keys});
+        post(&server, "/kms/reconfigure", &body).await.ok();
+        let text = fs::read(keys.join(FILE)).unwrap();
+        // No passphrase is asked for: the file is copied as it is, also from where it was moved.
+        let plain = ServerOptions::default();
+        let save = async |to: &Path| {
+            let to = to.to_str().unwrap();
+            let arguments = [
+                "root",
+                "save",
+                "--data-dir",
+                data.to_str().unwrap(),
+                "--to",
+                to,
+            ];
+            plain.run(&arguments).await
+        };
+        for _ in 0..2 {
+            let (code, stdout, stderr) = save(&copies).await;
+            assert_eq!(code, Some(0), "{stderr}");
+            let copy = copies.join(FILE);
+            assert_eq!(stdout.trim_end(), copy.to_str().unwrap());
+            assert_eq!(fs::read(&copy).unwrap(), text);
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!((mode(&copy), mode(&copies)), (0o600, 0o700));
+        }
+        fs::write(copies.join(FILE), "another").unwrap();
+        for to in [&copies, &keys] {
+            let (code, _, stderr) = save(to).await;
+            assert_eq!(code, Some(1), "{stderr}");
+            assert!(stderr.contains("name another folder"), "{stderr}");
+        }
+        assert_eq!(fs::read(copies.join(FILE)).unwrap(), b"another");
+        assert_eq!(fs::read(keys.join(FILE)).unwrap(), text);
+        fs::remove_file(copies.join(FILE)).unwrap();
+        save(&copies).await;
+        server.signal("KILL");
+        server.ended().await;
+
+        fs::rename(copies.join(FILE), keys.join(FILE)).unwrap();
+        let server = options.start(&data).await;
+        decrypt(&server, &blob).await.ok();
+        fs::remove_file(keys.join(FILE)).unwrap();
+        server.signal("KILL");
+        server.ended().await;
+        let (code, _, stderr) = save(&copies).await;
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains("does not exist"), "{stderr}");
+    }
 }

@@ -7,7 +7,7 @@ mod folder;
 mod lock;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, VaultFiles, Writing, vaults};
 use keyway_domain::OpenError;
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
-use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_domain::ports::{Clock, Random, SecretStore, StoreError};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::{keep_keyring, key_directory};
-use keyway_secrets_file::{FileSecrets, moved_away};
+use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
 use keyway_store_sqlite::SqliteTable;
 
 use folder::DataFolder;
@@ -184,6 +184,28 @@ pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyh
         .await
         .context("the root keyring")?;
     Ok(())
+}
+
+/// Writes another copy of the root keyring's file into the folder `to`, as it is: under the same passphrase, if it has
+/// one, which is not asked for. Gives the copy's path.
+///
+/// # Errors
+/// When there is no root keyring's file, or the folder is not fit for it or holds another one; the text says what to do.
+pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<PathBuf> {
+    let random = SystemRandom::default();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let table =
+        SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
+    let configured = configured_folder(&table).await?;
+    let from = configured.map_or_else(|| own_folder(operator), PathBuf::from);
+    match save_secret(KEYRING_SECRET, &from, to, &random) {
+        Ok(path) => Ok(path),
+        Err(StoreError::Conflict) => bail!(
+            "{} is the root keyring's own folder or holds another root keyring; name another folder",
+            to.display()
+        ),
+        Err(error) => Err(anyhow::Error::from(error).context("the root keyring")),
+    }
 }
 
 /// The folder of the root keyring, if the service's configuration names one.

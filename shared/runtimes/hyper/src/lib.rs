@@ -202,9 +202,12 @@ struct Server {
     pace: Pace,
 }
 
+/// An answer that goes on.
+type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
+
 /// An answer's body: whole, or one that goes on.
 struct Answer {
-    body: Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>,
+    body: Either<Full<Bytes>, StreamBody<Frames>>,
     /// The request, until this is dropped.
     _open: Open,
 }

@@ -27,7 +27,7 @@ use tokio::task;
 
 use crate::folder::Folder;
 pub use crate::kept::{KeptSecret, LockedFolder, moved_away};
-pub use crate::moving::{Left, SecretMove};
+pub use crate::moving::{Left, SecretMove, save_secret};
 pub use crate::passphrase::Passphrase;
 use crate::protection::{Opened, Protection};
 

@@ -129,6 +129,40 @@ impl SecretMove {
     }
 }
 
+/// Writes another copy of the secret's file, as it is, into the folder `to`, which is made with mode 0700 if it is
+/// missing. One that is there already counts as written. Durable once it returns; gives the copy's path.
+///
+/// This blocks.
+///
+/// # Errors
+/// [`StoreError::Conflict`] when `to` is the same folder, or holds another secret of that name; [`StoreError::Failed`]
+/// with a [`FileError`] when a folder is not fit to keep secrets, or the secret is absent.
+pub fn save_secret(
+    name: &str,
+    from: &Path,
+    to: &Path,
+    random: &dyn Random,
+) -> Result<PathBuf, StoreError> {
+    let name = checked(name)?;
+    let source = Folder::open_existing(from)?;
+    let path = source.path_of(&name);
+    let Some(text) = source.read(&name)? else {
+        return Err(FileError::Absent { path }.into());
+    };
+    Content::parse(&text, &path)?;
+    let target = Folder::open(to)?;
+    if target.identity() == source.identity() {
+        return Err(StoreError::Conflict);
+    }
+    let _lock = target.lock()?;
+    match target.read(&name)? {
+        Some(kept) if *kept == *text => target.flush()?,
+        Some(_) => return Err(StoreError::Conflict),
+        None => target.write(&name, &text, false, random)?,
+    }
+    Ok(target.path_of(&name))
+}
+
 /// Takes an empty folder away from everybody but its owner. What is in a folder that is not empty may need it as it is.
 fn tighten(folder: &Path) -> io::Result<()> {
     match fs::symlink_metadata(folder) {
