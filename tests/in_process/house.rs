@@ -96,6 +96,7 @@ fn arrows_point_one_way() {
                 "domain",
                 "testkit",
                 "stores",
+                "secrets",
                 "deployments",
             ],
         ),
