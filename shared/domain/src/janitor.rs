@@ -336,11 +336,15 @@ impl Janitor {
         let record = self
             .table
             .get(Kind::Key, id.as_str(), Consistency::Strong)
-            .await?;
-        let Some(record) = record else {
+            .await;
+        let record = match record {
+            Ok(Some(record)) => record,
+            Ok(None) | Err(StoreError::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(key) = if_readable(&record, decode(&record)) else {
             return Ok(None);
         };
-        let key = decode(&record)?;
         let is_due = key.deletion_date().is_some_and(|date| date <= now);
         Ok(is_due.then_some((record, key)))
     }

@@ -599,7 +599,7 @@ async fn a_lost_or_foreign_keyring_stops_the_start() {
             .await
             .is_none()
     );
-    // An empty table beside a keyring is one that was lost.
+    // The table is marked before the keyring is made, so a blank one is one that was lost.
     let blank = Arc::new(MemoryTable::new(house.clock.clone()));
     assert!(matches!(
         establish(blank, house.secrets.clone()).await,
