@@ -202,9 +202,12 @@ struct Server {
     pace: Pace,
 }
 
-/// An answer's body: whole, or one that goes on.
+/// An answer's body that goes on.
+type GoesOn = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+/// An answer's body.
 struct Answer {
-    body: Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>,
+    body: Either<Full<Bytes>, GoesOn>,
     /// The request, until this is dropped.
     _open: Open,
 }
