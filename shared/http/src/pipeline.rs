@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use tracing::Instrument;
 
 use crate::cors::Cors;
-use crate::memory::{BodyMemory, PIECE, Room};
+use crate::memory::{BodyMemory, OVERHEAD, PIECE, Room};
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
@@ -554,8 +554,12 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
     if declared > limit {
         return Err(Refused::BodyTooLarge { limit });
     }
-    let first = declared.min(if room.is_proven() { FIRST_PART } else { PIECE });
-    if !room.grow(first) {
+    let (first, besides) = if room.is_proven() {
+        (declared.min(FIRST_PART), 0)
+    } else {
+        (declared.min(PIECE), OVERHEAD)
+    };
+    if !room.grow(first + besides) {
         return Err(Refused::Overloaded);
     }
     let (mut taken, mut length) = (first, 0_usize);

@@ -202,12 +202,12 @@ struct Server {
     pace: Pace,
 }
 
-/// An answer that goes on.
-type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
+/// An answer's body that goes on.
+type GoesOn = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-/// An answer's body: whole, or one that goes on.
+/// An answer's body.
 struct Answer {
-    body: Either<Full<Bytes>, StreamBody<Frames>>,
+    body: Either<Full<Bytes>, GoesOn>,
     /// The request, until this is dropped.
     _open: Open,
 }

@@ -304,6 +304,32 @@ async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn an_answer_for_which_http_2_has_no_window_ends_its_connection() {
+    let bounds = Bounds {
+        whole: Duration::from_secs(2),
+        ..Bounds::default()
+    };
+    let server = Server::start(Clients::Asked, bounds).await;
+    let stream = TcpStream::connect(server.plain).await.unwrap();
+    let (mut send, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1024)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    let request = Request::post("http://localhost/large").body(Full::<Bytes>::default());
+    // Its head is taken, and none of the rest. Frames that the client sends meanwhile are no sign that it reads.
+    let answer = send.send_request(request.unwrap()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), driver)
+        .await
+        .expect("the server hangs up")
+        .unwrap()
+        .ok();
+    drop(answer);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
     let server = Server::start(Clients::Asked, Bounds::default()).await;
     let value = |length: usize| "x".repeat(length);
