@@ -191,7 +191,7 @@ async fn move_from_both(data: &Path, keys: &Path, blob: &str, kill: Option<u32>)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyring() {
-    let rounds = if is_set("KEYWAY_TORTURE") { 60 } else { 4 };
+    let rounds = if is_set("KEYWAY_TORTURE") { 300 } else { 6 };
     let root = folder();
     let (data, keys) = (data_dir(&root), root.path().join("keys"));
     let server = ServerOptions::default().start(&data).await;
@@ -208,6 +208,14 @@ async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyri
         }
         assert!(found.iter().any(Option::is_some));
     }
+    let moved: usize = [&data.join("secrets"), &keys]
+        .map(|folder| names(folder).len())
+        .iter()
+        .sum();
+    assert!(
+        moved > usize::try_from(rounds).unwrap(),
+        "{moved} files: it hardly moved"
+    );
 }
 
 #[tokio::test]
