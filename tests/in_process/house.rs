@@ -259,3 +259,29 @@ fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
         assert!(!asked.contains(banned), "{banned} came in");
     }
 }
+
+#[test]
+fn every_claim_of_the_security_page_names_tests_that_there_are() {
+    let root = workspace().workspace_root;
+    let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, table) = page.split_once("| Claim | Test |").unwrap();
+    let mut named = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let tests: Vec<&str> = row.split('`').filter(|text| text.contains("::")).collect();
+        assert!(!tests.is_empty(), "no test shows it: {row}");
+        for test in tests {
+            let (file, name) = test.split_once("::").unwrap();
+            let source = std::fs::read_to_string(root.join(file));
+            let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
+            let function = source.split_once(&format!("fn {name}("));
+            let (before, _) = function.unwrap_or_else(|| panic!("there is no test {test}"));
+            let attributes = before.rsplit_once("\n\n").map_or(before, |(_, last)| last);
+            assert!(
+                attributes.contains("test") && !attributes.contains("#[ignore"),
+                "{test} is run by nobody"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named}");
+}
