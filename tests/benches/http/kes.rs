@@ -38,7 +38,7 @@ use crate::report::Report;
 use crate::{Fallible, ROUNDS, median};
 
 const ADMIN_KEY: &str = "kes:v1:AD9E7FSYWrMD+VjhI6q545cYT9YOyFxZb7UnjEepYDRc";
-const ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
+pub(crate) const ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const CONNECTIONS: [usize; 2] = [1, 32];
 const PROTOCOLS: [&str; 2] = ["h1", "h2"];
 /// Different contexts, so that nothing is answered from a cache that a real caller would not hit.
@@ -136,7 +136,7 @@ fn start(data_dir: &Path) -> Fallible<(Server, SocketAddr)> {
     Ok((keyway, address))
 }
 
-fn path_text(path: &Path) -> Fallible<&str> {
+pub(crate) fn path_text(path: &Path) -> Fallible<&str> {
     path.to_str().ok_or_else(|| "a path is not UTF-8".into())
 }
 

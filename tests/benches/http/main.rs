@@ -13,6 +13,7 @@
     reason = "measures real time, with settings from the environment"
 )]
 
+mod before;
 mod client;
 mod kes;
 mod load;
@@ -74,6 +75,11 @@ fn measure() -> Fallible<()> {
     let wants = |name: &str| wanted.is_empty() || wanted == name;
     if wants("speed") {
         speed::measure(&mut report, turn)?;
+    }
+    if let Some(before) = std::env::var_os("KEYWAY_BENCH_BEFORE")
+        && wants("before")
+    {
+        before::measure(&mut report, turn, before.as_ref())?;
     }
     if wants("kes") {
         kes::measure(&mut report, turn)?;

@@ -192,7 +192,8 @@ impl Keyway {
         }
     }
 
-    fn binary() -> Fallible<PathBuf> {
+    /// The release binary of this build.
+    pub(crate) fn binary() -> Fallible<PathBuf> {
         // .../target/release/deps/this -> .../target/release/keyway
         let this = std::env::current_exe()?;
         let folder = this
@@ -209,7 +210,17 @@ impl Keyway {
 
     /// As [`Keyway::start`], with more arguments.
     pub(crate) fn start_with(data_dir: &Path, more: &[&str], log: Log) -> Fallible<Server> {
-        let mut command = Command::new(Self::binary()?);
+        Self::start_build(&Self::binary()?, data_dir, more, log)
+    }
+
+    /// As [`Keyway::start_with`], of this build of it.
+    pub(crate) fn start_build(
+        program: &Path,
+        data_dir: &Path,
+        more: &[&str],
+        log: Log,
+    ) -> Fallible<Server> {
+        let mut command = Command::new(program);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
         {

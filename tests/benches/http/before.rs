@@ -1,0 +1,150 @@
+//! This build beside an older one, which `KEYWAY_BENCH_BEFORE` names: whether something has become slower.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::{call, signed};
+use crate::kes::{ADMIN, path_text};
+use crate::load::{Load, Until, load, run_loader, write_requests};
+use crate::process::{Keyway, Log, Server};
+use crate::report::Report;
+use crate::speed::line;
+use crate::{Fallible, ROUNDS, median};
+
+const CONNECTIONS: [usize; 2] = [1, 32];
+const REQUESTS: usize = 64;
+/// Nothing may become slower by more than three of a hundred.
+const TARGET: f64 = 0.97;
+/// As many short turns as tell a difference of a few of a hundred from what a shared machine does.
+const TURNS: u32 = 25;
+
+/// A build, with a key and an audit log in a file.
+struct Side {
+    server: Server,
+    folder: PathBuf,
+    data_dir: PathBuf,
+    decrypt: Vec<Value>,
+}
+
+fn generate(n: usize) -> Value {
+    let context = json!({"bucket": "backups", "object": format!("2026/03/{n:04}")});
+    json!({"key_id": "bench", "key_spec": "AES_256", "encryption_context": context})
+}
+
+impl Side {
+    fn start(program: &Path, folder: PathBuf) -> Fallible<Self> {
+        std::fs::create_dir(&folder)?;
+        let data_dir = folder.join("data");
+        let kes = ["--kes-listen", "127.0.0.1:0", "--kes-admin-identity", ADMIN];
+        let server = Keyway::start_build(program, &data_dir, &kes, Log::File)?;
+        call(&server.address, "POST", "/keys", r#"{"key_id":"bench"}"#)?;
+        let mut decrypt = Vec::new();
+        for request in (0..REQUESTS).map(generate) {
+            let text = request.to_string();
+            let made = call(&server.address, "POST", "/generate-data-key", &text)?;
+            decrypt.push(json!({
+                "ciphertext_blob": made.get("ciphertext_blob"),
+                "encryption_context": request.get("encryption_context"),
+            }));
+        }
+        Ok(Self {
+            server,
+            folder,
+            data_dir,
+            decrypt,
+        })
+    }
+
+    /// Signs the requests anew, for a signature is good for minutes only.
+    fn prepare(&self, operation: &str) -> Fallible<()> {
+        let bodies: Vec<Value> = match operation {
+            "decrypt" => self.decrypt.clone(),
+            _ => (0..REQUESTS).map(generate).collect(),
+        };
+        let path = format!("/{operation}");
+        let requests = bodies
+            .iter()
+            .map(|body| signed(&self.server.address, "POST", &path, &body.to_string()))
+            .collect::<Fallible<Vec<_>>>()?;
+        write_requests(&self.folder.join("requests"), &requests)?;
+        let kes = br#"/v1/key/generate/bench
+{"context":"eyJhIjoiYiJ9"}"#;
+        write_requests(&self.folder.join("kes"), &[kes.to_vec()])
+    }
+
+    fn load(&self, how: How, connections: usize, until: Until) -> Fallible<Load> {
+        let pid = self.server.pid();
+        let done = match how {
+            How::Signed => {
+                let requests = self.folder.join("requests");
+                load(&self.server.address, pid, connections, until, &requests)?
+            }
+            How::Kes(protocol) => {
+                let how = ["load-tls", protocol, path_text(&self.data_dir)?];
+                let address = self.server.said("kes")?;
+                let requests = self.folder.join("kes");
+                run_loader(&how, &address, pid, connections, until, &requests)?
+            }
+        };
+        self.server.forget_log()?;
+        Ok(done)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Signed,
+    Kes(&'static str),
+}
+
+pub(crate) fn measure(report: &mut Report, turn: Duration, before: &Path) -> Fallible<()> {
+    let turn = turn * ROUNDS / TURNS;
+    let folder = tempfile::tempdir()?;
+    let old = Side::start(before, folder.path().join("before"))?;
+    let new = Side::start(&Keyway::binary()?, folder.path().join("now"))?;
+    println!(
+        "\nThis build and {}, in turns: medians of {TURNS} turns of {turn:?}.",
+        before.display()
+    );
+    for (what, operation, how) in [
+        ("generate-data-key", "generate-data-key", How::Signed),
+        ("decrypt", "decrypt", How::Signed),
+        ("KES generate, h1", "", How::Kes("h1")),
+        ("KES generate, h2", "", How::Kes("h2")),
+    ] {
+        for connections in CONNECTIONS {
+            for side in [&old, &new] {
+                side.prepare(operation)?;
+                side.load(how, connections, Until::Passed(turn))?;
+            }
+            let (mut was, mut is) = (Vec::new(), Vec::new());
+            for _ in 0..TURNS {
+                was.push(old.load(how, connections, Until::Passed(turn))?);
+                is.push(new.load(how, connections, Until::Passed(turn))?);
+            }
+            println!("\n{what}, connections: {connections}");
+            println!(
+                "{:<12}{:>14}{:>12}{:>12}{:>18}",
+                "", "requests/s", "p50 ms", "p99 ms", "server CPU us"
+            );
+            line("before", &was)?;
+            line("now", &is)?;
+            let pairs = was.iter().zip(&is);
+            let ratio = median(
+                pairs
+                    .map(|(was, is)| is.per_second / was.per_second)
+                    .collect(),
+            )?;
+            println!("ratio of requests/s {ratio:.3} (target >= {TARGET})");
+            report.at_least(
+                format!("{what}, connections {connections}: now to before"),
+                ratio,
+                TARGET,
+            );
+        }
+    }
+    old.server.stop()?;
+    new.server.stop()
+}
