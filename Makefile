@@ -63,7 +63,9 @@ bench: tools ## Measure speed, memory and start against references, ratios in on
 torture: tools ## What takes longer: long fuzzing, more kills, more keys
 	scripts/fuzz 600
 	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-secrets-file --lib
-	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-tests -p keyway-secrets-file -- --nocapture
+	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-tests -- --nocapture
+	$(CARGO) build --locked --release -p keyway
+	KEYWAY_TORTURE=1 KEYWAY_TEST_KEYWAY=$(RELEASE) $(CARGO) test --locked -p keyway-tests --test binary -- --nocapture hostile::
 
 lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over local stand-ins for AWS
 	@scripts/lambda

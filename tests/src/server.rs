@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::{Answer, Signer, Target};
 
 /// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_FUNCTIONS` names
-/// the folder where SAM has built the functions, which are then those.
+/// the folder where SAM has built the functions, which are then those; `KEYWAY_TEST_KEYWAY` names a `keyway` of a release.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(folder) = crate::aws::variable("KEYWAY_TEST_FUNCTIONS")
@@ -29,6 +29,13 @@ pub fn binary(name: &str) -> PathBuf {
             .join("bootstrap");
         assert!(bootstrap.exists(), "there is no {}", bootstrap.display());
         return bootstrap;
+    }
+    if let Some(release) = crate::aws::variable("KEYWAY_TEST_KEYWAY")
+        && name == "keyway"
+    {
+        let release = crate::project().join(release);
+        assert!(release.exists(), "there is no {}", release.display());
+        return release;
     }
     let folder = BUILT.get_or_init(|| {
         let cargo = option_env!("CARGO").unwrap_or("cargo");

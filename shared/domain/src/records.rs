@@ -237,6 +237,8 @@ impl<T: ?Sized> SignedTable<T> {
             Verdict::Unsigned => Forgery::Unsigned,
             Verdict::Forged(why) => why,
         };
+        // By another deployment's keyring nothing verifies, and then that is what its operator has to be told.
+        self.keyring.own_keyring().await.map_err(unavailable)?;
         self.keyring.count_refused();
         Err(StoreError::Refused {
             kind: record.kind,

@@ -152,7 +152,7 @@ impl Pieces {
 
 /// What a body that is waited for takes besides its bytes: the request's head, what is to become of it, and what the
 /// connection has for it.
-pub(crate) const OVERHEAD: usize = 16 << 10;
+pub(crate) const OVERHEAD: usize = 32 << 10;
 /// The length of a piece, in bytes.
 pub(crate) const PIECE: usize = 16 << 10;
 
