@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use tracing::Instrument;
 
 use crate::cors::Cors;
-use crate::memory::{BodyMemory, OVERHEAD, PIECE, Room};
+use crate::memory::{BodyMemory, Connection, OVERHEAD, PIECE, Room};
 use crate::query::{Query, QueryError};
 use crate::request::{BasePath, Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
@@ -301,32 +301,36 @@ impl<D: Dialect> Mount<D> {
             .await
             .map_err(Refused::By)?;
         let memory = telling.begun.memory;
-        // Held until the handler has ended, as the body is.
-        let mut room = Room::of_proven(memory);
-        let caller = match proof {
+        // The room is held until the handler has ended, as the body is.
+        let (caller, _room) = match proof {
             Proof::Proven(caller) => {
                 let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                let mut room = None;
                 if limit > 0 {
-                    request.body = read(body, limit, &mut room).await?;
+                    let (whole, taken) = read(body, limit, memory, None).await?;
+                    (request.body, room) = (whole, Some(taken));
                 }
-                caller
+                (caller, room)
             }
             Proof::Signed(caller, check) => {
                 let caller = self.admit(caller, route, path, &request.peer, telling)?;
-                request.body = read(body, limit, &mut room).await?;
+                let (whole, room) = read(body, limit, memory, None).await?;
+                request.body = whole;
                 if let Err(error) = check(&request.body) {
                     // Somebody signed this head, but nobody this request.
                     telling.trace = None;
                     return Err(Refused::By(error));
                 }
-                caller
+                (caller, Some(room))
             }
             Proof::Unproven(check) => {
-                room = Room::of_unproven(memory, &request.peer.connection);
-                request.body = read(body, limit, &mut room).await?;
+                let connection = Some(&request.peer.connection);
+                let (whole, mut room) = read(body, limit, memory, connection).await?;
+                request.body = whole;
                 let caller = check(&request.body).map_err(Refused::By)?;
                 room.prove();
-                self.admit(caller, route, path, &request.peer, telling)?
+                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                (caller, Some(room))
             }
         };
         let params = params.map_err(|error| Refused::Malformed {
@@ -546,13 +550,40 @@ fn declared(body: &Body) -> usize {
 }
 
 /// Reads a body whole. One that is too long, or has no room, is left where it is: the runtime says what becomes of the rest.
-async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<Bytes, Refused<E>> {
+async fn read<'m, E>(
+    mut body: Body,
+    limit: usize,
+    memory: &'m BodyMemory,
+    unproven: Option<&Connection>,
+) -> Result<(Bytes, Room<'m>), Refused<E>> {
+    let mut room = Room::of_proven(memory);
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), room));
     }
     let declared = declared(&body);
     if declared > limit {
         return Err(Refused::BodyTooLarge { limit });
+    }
+    // Most bodies come whole with their head. Nobody waits for such a one, so it need not be able to make way for others.
+    let mut here = None;
+    match poll_fn(|context| Poll::Ready(body.as_mut().poll_frame(context))).await {
+        Poll::Ready(None) => return Ok((Bytes::new(), room)),
+        Poll::Ready(Some(Err(_))) => return Err(Refused::BodyBroken),
+        Poll::Ready(Some(Ok(frame))) => here = frame.into_data().ok(),
+        Poll::Pending => {}
+    }
+    if let Some(whole) = here.as_ref().filter(|_| body.is_end_stream()) {
+        if whole.len() > limit {
+            return Err(Refused::BodyTooLarge { limit });
+        }
+        if !room.grow(whole.len()) || !room.push(whole) {
+            return Err(Refused::Overloaded);
+        }
+        let whole = room.whole().ok_or(Refused::Overloaded)?;
+        return Ok((whole, room));
+    }
+    if let Some(connection) = unproven {
+        room = Room::of_unproven(memory, connection);
     }
     let (first, besides) = if room.is_proven() {
         (declared.min(FIRST_PART), 0)
@@ -564,18 +595,24 @@ async fn read<E>(mut body: Body, limit: usize, room: &mut Room<'_>) -> Result<By
     }
     let (mut taken, mut length) = (first, 0_usize);
     loop {
-        let frame = poll_fn(|context| {
-            if room.poll_evicted(context).is_ready() {
-                return Poll::Ready(Err(Refused::Overloaded));
-            }
-            body.as_mut().poll_frame(context).map(Ok)
-        });
-        let Some(frame) = frame.await? else {
-            return room.whole().ok_or(Refused::Overloaded);
-        };
-        let frame = frame.map_err(|_| Refused::BodyBroken)?;
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let data = if let Some(here) = here.take() {
+            here
+        } else {
+            let frame = poll_fn(|context| {
+                if room.poll_evicted(context).is_ready() {
+                    return Poll::Ready(Err(Refused::Overloaded));
+                }
+                body.as_mut().poll_frame(context).map(Ok)
+            });
+            let Some(frame) = frame.await? else {
+                let whole = room.whole().ok_or(Refused::Overloaded)?;
+                return Ok((whole, room));
+            };
+            let frame = frame.map_err(|_| Refused::BodyBroken)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            data
         };
         length = length.saturating_add(data.len());
         if length > limit {

@@ -313,6 +313,8 @@ impl Server {
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
+            // In this order, which needs no random number for each of a connection's polls.
+            biased;
             ended = connection.as_mut() => return ended,
             () = held.ends() => {}
         }
