@@ -37,7 +37,7 @@ pub(crate) struct Sign {
     #[arg(long)]
     dry_run: bool,
 
-    /// In a table whose records are all signed: sign this record as it is now, although it has no signature
+    /// In a table whose records are all signed: sign this record as it is now, although it has no signature; KIND/* for all of a kind
     #[arg(long, value_name = "KIND/ID", value_parser = record)]
     accept: Vec<(Kind, String)>,
 

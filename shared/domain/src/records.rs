@@ -357,6 +357,8 @@ const SIGNED_KINDS: [Kind; 6] = [
     Kind::Key,
 ];
 const PAGE: usize = 500;
+/// In place of an id: every record of the kind. No id has this character.
+pub const EVERY_ID: &str = "*";
 /// How often a record is tried again when other writers were faster.
 const ATTEMPTS: usize = 8;
 
@@ -412,8 +414,8 @@ impl SignedRecords {
     }
 
     /// Signs the records that an older release wrote, and then has the keyring say that all are signed: from then on one
-    /// without a signature is refused, and never signed but by its name in `accept`. Servers may run; it can be stopped
-    /// and run again.
+    /// without a signature is refused, and never signed but by its name in `accept`, where [`EVERY_ID`] stands for all of
+    /// a kind. Servers may run; it can be stopped and run again.
     ///
     /// # Errors
     /// As [`SignedRecords::verify`].
@@ -468,15 +470,10 @@ impl SignedRecords {
         sign: Option<&[(Kind, String)]>,
         found: &mut RecordsFound,
     ) -> Result<(), KmsError> {
-        let may_sign = |record: &Record| {
-            sign.is_some_and(|accept| {
-                !found.marked
-                    || accept
-                        .iter()
-                        .any(|(kind, id)| *kind == record.kind && *id == record.id)
-            })
+        let is_named = |(kind, id): &(Kind, String)| {
+            *kind == record.kind && (*id == record.id || id == EVERY_ID)
         };
-        let may_sign = may_sign(&record);
+        let may_sign = sign.is_some_and(|accept| !found.marked || accept.iter().any(is_named));
         let mut current = Some(record);
         for _ in 0..ATTEMPTS {
             let Some(record) = current else {

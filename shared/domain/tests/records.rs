@@ -622,9 +622,17 @@ async fn table_of_an_older_release_is_obeyed_until_it_is_signed() {
     let found = process.records.sign(&[]).await.unwrap();
     assert_eq!(found.unsigned, [(Kind::Key, "b".to_owned())]);
     assert!(!found.is_clean());
-    let accept = [(Kind::Key, "b".to_owned())];
-    let found = process.records.sign(&accept).await.unwrap();
-    assert_eq!((found.signed, found.is_clean()), (1, true));
+    for (accept, signed) in [
+        ((Kind::Key, "c"), 0),
+        ((Kind::Bucket, "*"), 0),
+        ((Kind::Key, "b"), 1),
+        ((Kind::Key, "*"), 1),
+    ] {
+        deployment.put_in_place(&forged).await;
+        let accept = [(accept.0, accept.1.to_owned())];
+        let found = process.records.sign(&accept).await.unwrap();
+        assert_eq!((found.signed, found.is_clean()), (signed, signed == 1));
+    }
     process.keys.describe(&root(), &id("b")).await.unwrap();
 }
 
