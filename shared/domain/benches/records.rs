@@ -41,13 +41,11 @@ fn main() {
     };
     // Another row, which is read as it is stored.
     let plain = record("plain");
-    stored.put_new(&plain).now_or_never().expect("memory").ok();
+    let put = stored.put_new(&plain).now_or_never();
+    put.expect("memory does not wait").expect("it takes all");
     let true_one = record("signed");
-    signed
-        .put_new(&true_one)
-        .now_or_never()
-        .expect("memory")
-        .ok();
+    let put = signed.put_new(&true_one).now_or_never();
+    put.expect("memory does not wait").expect("it takes all");
     let read = |table: &dyn TableReader, id: &str| {
         let read = table.get(Kind::Key, id, Consistency::Strong);
         black_box(read.now_or_never().expect("memory does not wait").is_ok());

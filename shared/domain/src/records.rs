@@ -347,15 +347,6 @@ impl<T: ?Sized> SignedTable<T> {
     }
 }
 
-/// The kinds whose records are signed.
-const SIGNED_KINDS: [Kind; 6] = [
-    Kind::Config,
-    Kind::AccessKey,
-    Kind::Policy,
-    Kind::Identity,
-    Kind::Bucket,
-    Kind::Key,
-];
 const PAGE: usize = 500;
 /// In place of an id: every record of the kind. No id has this character.
 pub const EVERY_ID: &str = "*";
@@ -445,7 +436,7 @@ impl SignedRecords {
             marked: self.keyring.all_are_signed().await.map_err(unavailable)?,
             ..RecordsFound::default()
         };
-        for kind in SIGNED_KINDS {
+        for kind in Kind::ALL.into_iter().filter(|kind| is_signed(*kind, "")) {
             let mut after: Option<String> = None;
             loop {
                 let page = self.table.page(kind, "", after.as_deref(), PAGE).await?;

@@ -79,11 +79,6 @@ impl Wrappers {
         }
     }
 
-    /// The root keyring: it wraps what is not a master key as well.
-    pub fn root(&self) -> &Arc<dyn KeyWrapper> {
-        &self.root
-    }
-
     /// What wraps new material.
     pub(crate) async fn current(
         &self,
