@@ -28,15 +28,13 @@ pub use reading::TableLog;
 pub use table::AuditTable;
 pub use verify::{Finding, Verified, Verifier, WriterReport};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 /// The bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    let mut text = String::with_capacity(bytes.len() * 2);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    let mut text = Vec::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+        text.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -26,8 +26,8 @@ pub fn trace(caller: &Caller) -> Option<Box<dyn Trace>> {
 }
 
 impl Trace for Traced {
-    fn subject(&self) -> Subject {
-        let noted = self.0.trail().noted();
+    fn subject(self: Box<Self>) -> Subject {
+        let noted = self.0.trail().take();
         Subject {
             principal: Some(self.0.shared_principal()),
             is_known: self.0.is_known(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_crypto::EncryptionContext;
@@ -50,12 +51,12 @@ pub enum NotedContext {
 const LONGEST_PARSED: usize = 16 << 10;
 
 impl Trail {
-    /// What was noted so far.
-    pub fn noted(&self) -> Noted {
+    /// Takes what was noted so far.
+    pub fn take(&self) -> Noted {
         let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         Noted {
-            items: items.iter().map(|item| item.noted()).collect(),
-            ..self.lock().clone()
+            items: items.iter().map(|item| item.take()).collect(),
+            ..mem::take(&mut *self.lock())
         }
     }
 
@@ -141,7 +142,7 @@ mod tests {
     fn context(context: &EncryptionContext) -> Option<NotedContext> {
         let trail = Trail::default();
         trail.context(context);
-        trail.noted().context
+        trail.take().context
     }
 
     #[test]
@@ -165,9 +166,9 @@ mod tests {
         trail.key(&id("a"));
         trail.version(3);
         trail.key(&id("a"));
-        assert_eq!(trail.noted().key_version, Some(3));
+        assert_eq!(trail.lock().key_version, Some(3));
         trail.key(&id("b"));
-        assert_eq!(trail.noted().key_version, None);
+        assert_eq!(trail.take().key_version, None);
     }
 
     #[test]
@@ -181,7 +182,7 @@ mod tests {
         let second = trail.next_item();
         second.key(&id("c"));
         second.refused("not_permitted");
-        let noted = trail.noted();
+        let noted = trail.take();
         assert!(noted.key.is_none() && noted.refusal.is_none());
         let [first, second] = noted.items.as_slice() else {
             panic!("two items")

@@ -443,6 +443,8 @@ struct Telling<'a> {
     route: Option<&'static str>,
     operation: Operation,
     trace: Option<Box<dyn Trace>>,
+    /// What the trace told, once it was asked.
+    subject: Subject,
     /// How many of the witnesses know, or are just being told.
     told: usize,
 }
@@ -462,6 +464,7 @@ impl<'a> Telling<'a> {
             route: None,
             operation: Operation::NONE,
             trace: None,
+            subject: Subject::default(),
             told: 0,
         }
     }
@@ -474,19 +477,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn subject(&self) -> Subject {
-        self.trace
-            .as_ref()
-            .map(|trace| trace.subject())
-            .unwrap_or_default()
-    }
-
-    fn answered<'t>(
-        &'t self,
-        subject: &'t Subject,
-        status: StatusCode,
-        error: Option<&'static str>,
-    ) -> Answered<'t> {
+    fn answered(&self, status: StatusCode, error: Option<&'static str>) -> Answered<'_> {
         Answered {
             request_id: self.begun.request_id,
             dialect: self.dialect,
@@ -498,8 +489,15 @@ impl<'a> Telling<'a> {
             traces: self.traces.told(),
             status,
             elapsed: self.begun.witnesses.now().saturating_sub(self.begun.at),
-            subject,
+            subject: &self.subject,
             error,
+        }
+    }
+
+    /// Nothing more is noted once the handler has ended.
+    fn ask_trace(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            self.subject = trace.subject();
         }
     }
 
@@ -508,13 +506,13 @@ impl<'a> Telling<'a> {
         if !self.begun.witnesses.are_there() {
             return true;
         }
-        let subject = self.subject();
+        self.ask_trace();
         // What was refused of a part is a refusal, whatever the answer's status.
         let (mut status, mut error, mut may_leave) =
-            (status, error.or_else(|| subject.refused()), true);
+            (status, error.or_else(|| self.subject.refused()), true);
         for witness in self.begun.witnesses.iter() {
             self.told += 1;
-            let told = self.answered(&subject, status, error);
+            let told = self.answered(status, error);
             if witness.answered(&told).await.is_err() && self.operation.class.must_be_told() {
                 (status, error) = (StatusCode::SERVICE_UNAVAILABLE, Some(UNWITNESSED));
                 may_leave = false;
@@ -526,10 +524,12 @@ impl<'a> Telling<'a> {
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
+        if self.told < self.begun.witnesses.iter().count() {
+            self.ask_trace();
+        }
         let mut others = self.begun.witnesses.iter().skip(self.told).peekable();
         if others.peek().is_some() {
-            let subject = self.subject();
-            let told = self.answered(&subject, GONE, Some(Answered::ABANDONED));
+            let told = self.answered(GONE, Some(Answered::ABANDONED));
             others.for_each(|witness| witness.abandoned(&told));
         }
     }
@@ -699,12 +699,14 @@ impl<D: Dialect> Front for Mount<D> {
 
 /// Everything that one process answers.
 pub struct Site {
-    first: Box<dyn Front>,
-    others: Vec<Box<dyn Front>>,
+    first: Arc<dyn Front>,
+    /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
+    claims: Vec<(&'static str, Arc<dyn Front>)>,
     cors: Cors,
     witnesses: Witnesses,
     memory: Arc<BodyMemory>,
-    instance: u64,
+    /// The first half of each request's id.
+    instance: String,
     served: AtomicU64,
 }
 
@@ -723,22 +725,33 @@ impl Site {
     /// A site whose first mount also answers what lies below no mount's prefix.
     /// `instance`: random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
+        let first: Arc<dyn Front> = Arc::new(first);
         Self {
-            first: Box::new(first),
-            others: Vec::new(),
+            first: Arc::clone(&first),
+            claims: Vec::new(),
             cors: Cors::Off,
             witnesses: Witnesses::default(),
             memory: Arc::default(),
-            instance,
+            instance: format!("{instance:016x}"),
             served: AtomicU64::new(0),
         }
+        .claimed_by(first)
+    }
+
+    fn claimed_by(mut self, front: Arc<dyn Front>) -> Self {
+        for prefix in front.prefixes() {
+            self.claims.push((prefix, Arc::clone(&front)));
+        }
+        // Stable: equally long ones stay in order.
+        self.claims
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        self
     }
 
     /// With another dialect's mount.
     #[must_use]
-    pub fn with<D: Dialect>(mut self, mount: Mount<D>) -> Self {
-        self.others.push(Box::new(mount));
-        self
+    pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
+        self.claimed_by(Arc::new(mount))
     }
 
     /// Which other origins' pages may read answers.
@@ -766,7 +779,7 @@ impl Site {
     pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
         let at = self.witnesses.now();
         let number = self.served.fetch_add(1, Ordering::Relaxed);
-        let request_id = format!("{:016x}{number:016x}", self.instance);
+        let request_id = format!("{}{number:016x}", self.instance);
         let begun = Begun {
             request_id: &request_id,
             witnesses: &self.witnesses,
@@ -823,29 +836,21 @@ impl Site {
     /// the first. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
     /// but the root, the first of all.
     fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
-        let below = |prefix: &str| {
-            path.strip_prefix(prefix)
-                .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let rank = |(front, prefix): &(&dyn Front, &'static str)| {
-            let knows = below(prefix).is_some_and(|rest| front.knows(rest));
-            (knows, prefix.len())
-        };
-        std::iter::once(&self.first)
-            .chain(&self.others)
-            .flat_map(|front| {
-                front
-                    .prefixes()
-                    .iter()
-                    .map(move |&prefix| (front.as_ref(), prefix))
-            })
-            .filter(|(_, prefix)| below(prefix).is_some())
-            .map(|candidate| (rank(&candidate), candidate))
-            .filter(|(rank, _)| *rank > (false, 0))
-            // Of equals the first, where `max_by_key` would take the last.
-            .reduce(|best, other| if other.0 > best.0 { other } else { best })
-            .map_or((self.first.as_ref(), None), |(_, (front, prefix))| {
-                (front, Some(prefix))
-            })
+        let mut nearest = None;
+        for (prefix, front) in &self.claims {
+            let below = path
+                .strip_prefix(prefix)
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+            let Some(rest) = below else { continue };
+            if front.knows(rest) {
+                return (front.as_ref(), Some(prefix));
+            }
+            if nearest.is_none() && !prefix.is_empty() {
+                nearest = Some((front, *prefix));
+            }
+        }
+        nearest.map_or((self.first.as_ref(), None), |(front, prefix)| {
+            (front.as_ref(), Some(prefix))
+        })
     }
 }

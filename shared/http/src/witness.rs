@@ -128,8 +128,8 @@ pub struct Item {
 
 /// What remains of a caller once the handler has them: tells, in the end, who they were and what they did.
 pub trait Trace: Send + Sync {
-    /// Who acted, and on what, as far as it has come.
-    fn subject(&self) -> Subject;
+    /// Who acted, and on what, as far as it has come. What was noted is given away, for nothing is noted afterwards.
+    fn subject(self: Box<Self>) -> Subject;
 }
 
 /// Of which trace a request is a part, by the headers of whoever sent it on. What does not look like a trace is left out.

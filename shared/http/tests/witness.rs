@@ -29,7 +29,7 @@ struct May(Class);
 struct Known(String);
 
 impl Trace for Known {
-    fn subject(&self) -> Subject {
+    fn subject(self: Box<Self>) -> Subject {
         Subject {
             principal: Some(self.0.as_str().into()),
             is_known: true,

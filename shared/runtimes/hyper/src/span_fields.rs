@@ -66,8 +66,10 @@ impl<'w> Object<'w> {
         let writer = &mut self.writer;
         self.written = self.written.and_then(|()| {
             writer.write_str(self.separator)?;
-            text(writer, field.name())?;
-            writer.write_char(':')?;
+            // A name is written in the source: it has nothing to escape.
+            writer.write_str("\"")?;
+            writer.write_str(field.name())?;
+            writer.write_str("\":")?;
             value(writer)
         });
         self.separator = ",";
@@ -77,10 +79,10 @@ impl<'w> Object<'w> {
 /// Writes a string of JSON. Most have nothing to escape.
 fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
-        writer.write_char('"')?;
+    if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        writer.write_str("\"")?;
         writer.write_str(text)?;
-        return writer.write_char('"');
+        return writer.write_str("\"");
     }
     writer.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
