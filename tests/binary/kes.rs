@@ -44,6 +44,12 @@ pub(crate) fn admin(server: &Server, data_dir: &Path) -> KesClient {
     client(server, data_dir, &KesIdentity::of_api_key(ADMIN_KEY))
 }
 
+/// Why a key cannot be used, in the field that KES's clients ignore.
+fn kes_reason(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    body["reason"].as_str().unwrap_or_default().to_owned()
+}
+
 fn said(status: u16, message: &str) -> (u16, String) {
     (status, message.to_owned())
 }
@@ -171,8 +177,9 @@ async fn minio_starts_and_keeps_objects() {
     let refused = admin.call("POST", "/v1/key/generate/minio-h1", None).await;
     assert_eq!(
         kes_error(&refused),
-        said(403, "not authorized: key is disabled")
+        said(403, "not authorized: insufficient permissions")
     );
+    assert_eq!(kes_reason(&refused), "key is disabled");
     // Nothing of it is served where RustFS's API is, and nothing of that here.
     let elsewhere = admin.call("GET", "/rustfs/admin/v3/kms/status", None).await;
     assert_eq!(elsewhere.status, 404);
@@ -430,8 +437,9 @@ async fn deleting_can_mean_to_schedule() {
     let refused = admin.call("POST", "/v1/key/generate/k", None).await;
     assert_eq!(
         kes_error(&refused),
-        said(403, "not authorized: key is pending deletion")
+        said(403, "not authorized: insufficient permissions")
     );
+    assert_eq!(kes_reason(&refused), "key is pending deletion");
     let cancelled = server
         .call("POST", "/kms/keys/cancel-deletion", &on("k"))
         .await;

@@ -67,6 +67,8 @@ struct Endpoint<S> {
     /// In seconds.
     timeout: u64,
     permission: Permission,
+    /// Whether only older generations of KES have it: it is served, and `/v1/api` does not tell of it.
+    is_older: bool,
     /// What is said when the table fails.
     failing: &'static str,
     handler: fn(Arc<S>) -> Handler<Kes>,
@@ -125,6 +127,7 @@ impl<S> Endpoint<S> {
             max_body: 0,
             timeout: 15,
             permission,
+            is_older: false,
             failing,
             handler,
         }
@@ -142,7 +145,15 @@ impl<S> Endpoint<S> {
         self
     }
 
+    const fn of_older_generations(mut self) -> Self {
+        self.is_older = true;
+        self
+    }
+
     fn api(&self) -> Option<Api> {
+        if self.is_older {
+            return None;
+        }
         Some(Api {
             method: match *self.methods.first()? {
                 Method::PUT => "PUT",
@@ -246,7 +257,8 @@ fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
             READ_KEY,
             handler!(datakey::bulk_decrypt),
         )
-        .with_body(),
+        .with_body()
+        .of_older_generations(),
     ]
 }
 
@@ -304,7 +316,8 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_POLICY,
             handler!(access::write_policy),
         )
-        .with_body(),
+        .with_body()
+        .of_older_generations(),
         Endpoint::new(
             PUT,
             named!("/v1/policy/assign"),
@@ -312,35 +325,40 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_POLICY,
             handler!(access::assign_policy),
         )
-        .with_body(),
+        .with_body()
+        .of_older_generations(),
         Endpoint::new(
             DELETE,
             named!("/v1/policy/delete"),
             manage,
             ACCESS_POLICY,
             handler!(access::delete_policy),
-        ),
+        )
+        .of_older_generations(),
         Endpoint::new(
             PUT,
             named!("/v1/identity/assign"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::assign_identity),
-        ),
+        )
+        .of_older_generations(),
         Endpoint::new(
             DELETE,
             named!("/v1/identity/forget"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
-        ),
+        )
+        .of_older_generations(),
         Endpoint::new(
             DELETE,
             named!("/v1/identity/delete"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
-        ),
+        )
+        .of_older_generations(),
     ]
 }
 
@@ -380,7 +398,7 @@ fn of_log() -> Vec<Endpoint<OnLog>> {
     ]
 }
 
-/// Everything that `/v1/api` tells of, whichever process serves it.
+/// Everything that `/v1/api` tells of, whichever process serves it: the 22 routes of KES's latest generation.
 pub(crate) fn apis() -> Vec<Api> {
     let mut apis: Vec<Api> = of_server().iter().filter_map(Endpoint::api).collect();
     apis.extend(of_keys().iter().filter_map(Endpoint::api));

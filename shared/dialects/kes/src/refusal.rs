@@ -20,6 +20,8 @@ pub struct Refusal {
     /// A word for those who count.
     class: &'static str,
     message: Cow<'static, str>,
+    /// Why, in a second field that KES does not have and its clients ignore.
+    reason: Option<&'static str>,
     /// The method that a path takes, in the header where KES has it.
     accept: Option<&'static str>,
     /// Go's words for a path that nobody serves: text, no JSON.
@@ -48,9 +50,27 @@ impl Refusal {
             status,
             class: keyway_http::class_of(status),
             message: message.into(),
+            reason: None,
             accept: None,
             is_text: false,
             fault: None,
+        }
+    }
+
+    /// 403 with the exact text by which clients know it. A MinIO server tells its own clients of an internal error, and
+    /// tries again, for every other text.
+    fn not_permitted() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "not authorized: insufficient permissions",
+        )
+    }
+
+    /// The same for a key that nobody may use so, with the reason.
+    fn not_for_anybody(reason: &'static str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::not_permitted()
         }
     }
 
@@ -150,7 +170,9 @@ impl Refusal {
         let body = if self.is_text {
             format!("{}\n", self.message)
         } else {
-            format!("{{\"message\":{}\n}}", go_string(&self.message))
+            let reason = self.reason.map(go_string);
+            let reason = reason.map_or_else(String::new, |text| format!(",\"reason\":{text}"));
+            format!("{{\"message\":{}{reason}\n}}", go_string(&self.message))
         };
         let length = body.len();
         let is_head = place.method == Method::HEAD;
@@ -201,10 +223,7 @@ impl Refusal {
     fn of_kms(error: KmsError) -> Self {
         match error {
             KmsError::Invalid { field, reason } => Self::bad(format!("{field} {reason}")),
-            KmsError::NotPermitted => Self::new(
-                StatusCode::FORBIDDEN,
-                "not authorized: insufficient permissions",
-            ),
+            KmsError::NotPermitted => Self::not_permitted(),
             KmsError::Forbidden(why) => {
                 Self::new(StatusCode::FORBIDDEN, format!("not authorized: {why}"))
             }
@@ -224,22 +243,13 @@ impl Refusal {
                 "identity cannot assign policy to itself",
             ),
             KmsError::KeyExists(_) => Self::bad("key already exists"),
-            KmsError::KeyState { state, .. } => Self::new(
-                StatusCode::FORBIDDEN,
-                match state {
-                    KeyState::Enabled => "not authorized: key is enabled",
-                    KeyState::Disabled => "not authorized: key is disabled",
-                    KeyState::PendingDeletion { .. } => "not authorized: key is pending deletion",
-                },
-            ),
-            KmsError::TooManyVersions(_) => Self::new(
-                StatusCode::FORBIDDEN,
-                "not authorized: key has too many versions",
-            ),
-            KmsError::StillReferenced(..) => Self::new(
-                StatusCode::FORBIDDEN,
-                "not authorized: key is still referenced",
-            ),
+            KmsError::KeyState { state, .. } => Self::not_for_anybody(match state {
+                KeyState::Enabled => "key is enabled",
+                KeyState::Disabled => "key is disabled",
+                KeyState::PendingDeletion { .. } => "key is pending deletion",
+            }),
+            KmsError::TooManyVersions(_) => Self::not_for_anybody("key has too many versions"),
+            KmsError::StillReferenced(..) => Self::not_for_anybody("key is still referenced"),
             KmsError::NoHmacKey(_) => Self::new(StatusCode::CONFLICT, "key does not support HMAC"),
             KmsError::BucketNotFound(_) => Self::bad("bucket does not exist"),
             KmsError::BucketExists(_) => Self::bad("bucket already exists"),
