@@ -103,15 +103,17 @@ impl Cors {
     }
 }
 
-/// The origin as browsers write it; `None` when it is none.
+/// The origin as browsers write it: in lower case, without the scheme's default port. `None` when it is none.
 fn origin(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/').to_ascii_lowercase();
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"))?;
+    let (scheme, authority, default_port) = match text.strip_prefix("https://") {
+        Some(authority) => ("https", authority, ":443"),
+        None => ("http", text.strip_prefix("http://")?, ":80"),
+    };
+    let host = authority.strip_suffix(default_port).unwrap_or(authority);
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
-    (!host.is_empty() && host.bytes().all(plain)).then_some(text)
+    (!host.is_empty() && host.bytes().all(plain)).then(|| format!("{scheme}://{host}"))
 }
 
 #[cfg(test)]
@@ -126,18 +128,15 @@ mod tests {
         assert_eq!(
             Cors::parse("https://A.example/,http://localhost:3000,http://[::1]:80"),
             Ok(Cors::Origins(
-                [
-                    "https://a.example",
-                    "http://localhost:3000",
-                    "http://[::1]:80"
-                ]
-                .map(str::to_owned)
-                .to_vec()
+                ["https://a.example", "http://localhost:3000", "http://[::1]"]
+                    .map(str::to_owned)
+                    .to_vec()
             ))
         );
         for bad in [
             "a.example",
             "https://",
+            "https://:443",
             "https://a/b",
             "ftp://a",
             "null",
@@ -145,6 +144,34 @@ mod tests {
             "https://*.example",
         ] {
             assert!(Cors::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origin_with_its_default_port_equals_the_origin_without() {
+        for (given, sent) in [
+            ("https://x:443", "https://x"),
+            (
+                "HTTPS://Console.Example.com:443/",
+                "https://console.example.com",
+            ),
+            ("http://x:80", "http://x"),
+            ("http://[::1]:80", "http://[::1]"),
+            // The other scheme's port is no default.
+            ("https://x:80", "https://x:80"),
+            ("http://x:443", "http://x:443"),
+            ("https://x:8443", "https://x:8443"),
+        ] {
+            let cors = Cors::parse(given).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(ORIGIN, sent.parse().unwrap());
+            assert!(cors.admitted(&headers).is_some(), "{given}: {sent}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_static("https://x"));
+        for other in ["http://x", "https://x:80", "https://x:4430"] {
+            let cors = Cors::parse(other).unwrap();
+            assert!(cors.admitted(&headers).is_none(), "{other}");
         }
     }
 }
