@@ -153,6 +153,10 @@ fn print(text: &str) {
 }
 
 /// What went wrong, for the person at the terminal.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what an error is mapped by gets the error itself"
+)]
 fn explain(error: KmsError) -> anyhow::Error {
     anyhow!(error.for_operator())
 }
