@@ -21,12 +21,14 @@ async fn answering(status: &'static str, content_type: &'static str, body: &'sta
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let mut request = [0; 8192];
-            let _ = socket.read(&mut request).await;
+            if socket.read(&mut request).await.is_err() {
+                continue;
+            }
             let answer = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                 body.len()
             );
-            let _ = socket.write_all(answer.as_bytes()).await;
+            socket.write_all(answer.as_bytes()).await.ok();
         }
     });
     endpoint
