@@ -286,12 +286,13 @@ async fn throttling_and_failures_of_the_table_are_told_apart() {
     let before = keys.call("GET", "/kms/keys/k", "").await.ok();
     for (fate, status, code) in [
         (Fate::Throttle, 429, "Throttled"),
-        (Fate::Fail, 500, "BackendError"),
-        (Fate::LoseRequest, 500, "BackendError"),
+        (Fate::Fail, 503, "BackendError"),
+        (Fate::LoseRequest, 503, "BackendError"),
     ] {
         proxy.judge(move |_, _| fate);
         let answer = keys.call("POST", "/kms/keys/rotate", &on("k")).await;
         assert_eq!(answer.refusal(), (status, code.to_owned()));
+        assert_eq!(answer.header("retry-after"), Some("1"));
         proxy.judge(|_, _| Fate::Pass);
         assert_eq!(keys.call("GET", "/kms/keys/k", "").await.ok(), before);
     }

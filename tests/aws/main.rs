@@ -13,6 +13,7 @@ mod import;
 mod janitor;
 mod kes;
 mod lost_table;
+mod messages;
 mod secrets;
 mod table;
 mod tools;

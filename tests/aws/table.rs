@@ -106,7 +106,9 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
     loop {
         let current = match table.get(Kind::Key, "words", Consistency::Strong).await {
             Ok(current) => current.unwrap(),
-            Err(StoreError::Throttled | StoreError::Failed { .. }) => continue,
+            Err(StoreError::Throttled | StoreError::Failed { .. } | StoreError::Away(_)) => {
+                continue;
+            }
             Err(error) => panic!("{error:?}"),
         };
         let text = String::from_utf8(current.value.clone()).unwrap();
@@ -114,16 +116,13 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
         match table.replace(&next, current.revision).await {
             Ok(()) => return,
             Err(StoreError::Conflict | StoreError::Throttled) => {}
-            Err(
-                error @ (StoreError::Refused { .. }
-                | StoreError::Unavailable(_)
-                | StoreError::Gone(_)),
-            ) => {
+            Err(error @ (StoreError::Refused { .. } | StoreError::Unavailable(_))) => {
                 panic!("{error}")
             }
-            Err(StoreError::Failed { what, .. }) => {
+            Err(error @ (StoreError::Failed { .. } | StoreError::Away(_))) => {
                 // The rest are requests that failed as often as the SDK was ready to try.
-                if what == "tell whether a write took place" {
+                if matches!(error, StoreError::Failed { what, .. } if what == "tell whether a write took place")
+                {
                     unknown.fetch_add(1, Ordering::Relaxed);
                 }
                 loop {
@@ -247,10 +246,7 @@ async fn a_table_that_does_not_answer_is_given_up_in_time() {
     let read = silent.get(Kind::Key, "words", Consistency::Strong);
     let patience = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
     let outcome = tokio::time::timeout(patience, read).await.unwrap();
-    assert!(
-        matches!(outcome, Err(StoreError::Failed { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::Away(_))), "{outcome:?}");
 }
 
 /// Pages are whole however DynamoDB cuts them: it ends a page of its own at one megabyte.

@@ -88,6 +88,59 @@ async fn what_others_may_use_is_refused_with_the_remedy() {
     options.start(&data_dir).await.stop().await;
 }
 
+/// As Kubernetes leaves a volume with fsGroup each time that it mounts it: everything is the group's too.
+fn mount_with_group(folder: &Path) {
+    for (path, (mode, _)) in everything(folder) {
+        let group = if path.is_dir() { 0o2070 } else { 0o060 };
+        set_mode(&path, mode | group);
+    }
+}
+
+#[tokio::test]
+async fn volume_with_fs_group_starts_again_and_stays_as_it_is() {
+    let folder = folder();
+    let data_dir = folder.path().join("volume");
+    fs::create_dir(&data_dir).unwrap();
+    set_mode(&data_dir, 0o2770);
+    let options = ServerOptions::default();
+    let server = options.start(&data_dir).await;
+    create(&server, "k").await;
+    let blob = generate(&server, "k").await.text("ciphertext_blob");
+    server.stop().await;
+    for mount in 0..2 {
+        mount_with_group(&data_dir);
+        let keyring = data_dir.join(KEYRING);
+        assert_eq!(everything(&data_dir)[&keyring].0, 0o660, "mount {mount}");
+        let server = options.start(&data_dir).await;
+        decrypt(&server, &blob).await.ok();
+        generate(&server, "k").await.ok();
+        server.stop().await;
+        assert_eq!(everything(&data_dir)[&keyring].0, 0o660, "mount {mount}");
+    }
+
+    for (name, mode, right) in [
+        (KEYRING, 0o664, 0o600),
+        ("keyway.db", 0o662, 0o600),
+        ("secrets", 0o2775, 0o700),
+        ("", 0o2777, 0o700),
+    ] {
+        let path: PathBuf = data_dir.join(name).components().collect();
+        let before = everything(&data_dir)[&path].0;
+        set_mode(&path, mode);
+        let (code, stderr) = options.fail(&data_dir).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        let told: String = stderr.chars().filter(|&c| c != '\'').collect();
+        let remedy = format!("chmod {right:o} {}", path.display());
+        assert!(told.contains(&remedy), "no {remedy:?} in {stderr}");
+        set_mode(&path, before);
+    }
+    // Without set-group-ID it is no such volume, and the group's use of it an oversight.
+    set_mode(&data_dir, 0o770);
+    let (code, stderr) = options.fail(&data_dir).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("chmod 700"), "{stderr}");
+}
+
 #[tokio::test]
 async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_never_replaced() {
     let folder = folder();

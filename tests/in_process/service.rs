@@ -275,9 +275,29 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
             json!({"auth_method": {"token": "a", "Token": {"token": "b"}}}),
         ),
         (
-            "auth_method",
-            json!({"auth_method": {"Kubernetes": {"role": "r"}}}),
+            "auth_method.Kubernetes",
+            json!({"auth_method": {"Kubernetes": {"role": "r", "mount": "k", "jwt_path": "/t"}}}),
         ),
+        (
+            "auth_method.AppRole.secret_id_file",
+            json!({"auth_method": {"AppRole": {"role_id": "r", "secret_id_file": "/s"}}}),
+        ),
+        (
+            "auth_method.AppRole.refresh_safety_window_secs",
+            json!({"auth_method": {"AppRole": {
+                "role_id": "r", "secret_id": TOKEN, "refresh_safety_window_secs": 30
+            }}}),
+        ),
+        (
+            "auth_method.TokenFile.poll_interval_secs",
+            json!({"auth_method": {"TokenFile": {"path": "/t", "poll_interval_secs": 59}}}),
+        ),
+        ("tls", json!({"tls": {"ca_path": "/ca.pem"}})),
+        ("backend_type", json!({"backend_type": "AWS"})),
+        ("backend_type", json!({"backend_type": "AwsKms"})),
+        ("backend_type", json!({"backend_type": "VaultKV2"})),
+        ("backend_type", json!({"backend_type": "vault_kv2"})),
+        ("backend_type", json!({"backend_type": "Static"})),
         ("auth_method", json!({"auth_method": "token"})),
         (
             "auth_method.token",
@@ -370,5 +390,41 @@ async fn two_reconfigurations_at_once_are_both_kept() {
     assert_eq!(
         (&summary["timeout_seconds"], &summary["retry_attempts"]),
         (&json!(9), &json!(9))
+    );
+}
+
+#[tokio::test]
+async fn configuration_in_newer_spellings_is_used_where_it_has_a_meaning() {
+    let site = MemorySite::not_configured(false).await;
+    let mut body = vault();
+    let fields = body.as_object_mut().unwrap();
+    fields.insert("backend_type".to_owned(), json!("VaultTransit"));
+    fields.insert("tls".to_owned(), Value::Null);
+    fields.remove("kv_mount");
+    fields.insert("metadata_kv_mount".to_owned(), json!("copies"));
+    fields.insert(
+        "auth_method".to_owned(),
+        json!({"AppRole": {
+            "role_id": "r", "secret_id": TOKEN, "secret_id_file": null, "mount": "roles", "refresh_safety_window_secs": null
+        }}),
+    );
+    post(&site, "/kms/configure", &body).await.ok();
+    let stored = site.records(Kind::Config).await;
+    let text = format!("{stored:?}");
+    assert!(!text.contains("CANARY"), "{text}");
+    let refused = post(
+        &site,
+        "/kms/reconfigure",
+        &json!({"kv_mount": "a", "metadata_kv_mount": "b"}),
+    )
+    .await;
+    assert_eq!(refused.refusal(), (400, "InvalidRequest".to_owned()));
+    let first = json!({"kms_type": "VaultKV2", "vault_address": "https://vault.example.com:8200"});
+    let refused = post(&site, "/kms/configure", &first).await;
+    assert_eq!(refused.refusal(), (400, "InvalidRequest".to_owned()));
+    assert!(
+        refused.message().contains("`kms_type`"),
+        "{}",
+        refused.message()
     );
 }

@@ -1,6 +1,7 @@
 //! Policies and identities of KES's API as a function. It writes those and nothing else, and signs them by the root
 //! keyring; no other record that the keyring opens can it read.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,7 +10,11 @@ use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (identities, control) = function.access()?;
     let open = OpenPaths::parse(&function.settings().kes.open).context("KEYWAY_KES_OPEN")?;

@@ -1,5 +1,6 @@
 //! Every route as one function, for a function URL, the cheapest front, or a load balancer.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,7 +16,11 @@ use keyway_dialect_s3::{self as s3, S3};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());

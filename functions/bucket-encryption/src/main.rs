@@ -1,6 +1,7 @@
 //! The routes of buckets' encryption as a function, in JSON and in S3's own protocol. Of the table it writes the records
 //! of buckets and nothing else.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
@@ -9,7 +10,11 @@ use keyway_dialect_s3::{self as s3, S3};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let server = function.reading().await?;
     let buckets = function.buckets(&server)?;

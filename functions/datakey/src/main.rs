@@ -1,5 +1,6 @@
 //! The data-key routes as a function, and the one that tries a key out. Of the table it writes the audit log alone.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,7 +11,11 @@ use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let server = function.reading().await?;
     let data_keys = &server.data_keys;

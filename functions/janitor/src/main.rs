@@ -1,5 +1,6 @@
 //! Destroys keys whose deletion date has passed, each time that its schedule says so.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -8,7 +9,11 @@ use keyway_domain::janitor::Janitor;
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let janitor = Arc::new(function.janitor()?);
     let job = move || sweep(Arc::clone(&janitor));
@@ -16,10 +21,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn sweep(janitor: Arc<Janitor>) -> anyhow::Result<Value> {
-    let swept = janitor
-        .sweep()
-        .await
-        .map_err(|error| anyhow!("keys that are due could not be destroyed: {error:?}"))?;
+    let swept = janitor.sweep().await.map_err(|error| {
+        anyhow!(
+            "keys that are due could not be destroyed: {}",
+            error.for_operator()
+        )
+    })?;
     swept.log();
     let count = (swept.destroyed.len(), swept.referenced.len());
     Ok(json!({"destroyed": count.0, "referenced": count.1, "awaiting": swept.awaiting.len()}))

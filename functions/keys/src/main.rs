@@ -1,5 +1,6 @@
 //! The master-key routes as a function. It is the one that makes the deployment on its very first start.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,7 +11,11 @@ use keyway_dialect_rustfs::{PREFIXES, RustFs, key_routes};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());

@@ -1,5 +1,6 @@
 //! The routes of the service itself as a function: configure, start, stop, status, and the audit log; KES's only read.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,7 +12,11 @@ use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    keyway_deployment_aws::ended(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let control = ports.control(&server);

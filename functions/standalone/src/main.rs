@@ -25,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use keyway_deployment_embedded::{
     NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
 };
-use keyway_domain::KmsError;
+use keyway_domain::{KmsError, one_line};
 
 /// A key management service for object stores
 #[derive(Parser)]
@@ -134,7 +134,7 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("keyway: {error:#}"));
+            tell(&format!("keyway: {}", one_line(error.as_ref())));
             ExitCode::FAILURE
         }
     }
@@ -153,14 +153,10 @@ fn print(text: &str) {
 }
 
 /// What went wrong, for the person at the terminal.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what an error is mapped by gets the error itself"
+)]
 fn explain(error: KmsError) -> anyhow::Error {
-    match error {
-        KmsError::Invalid { field, reason } => anyhow!("{field}: {reason}"),
-        KmsError::KeyExists(id) => anyhow!("a key {id} exists already"),
-        KmsError::AccessKeyNotFound(id) => anyhow!("there is no access key {id}"),
-        KmsError::NotConfigured => anyhow!("the service is not configured"),
-        KmsError::Conflict(why) => anyhow!(why),
-        KmsError::Unavailable(fault) | KmsError::Backend(fault) => anyhow!("{fault:?}"),
-        other => anyhow!("{other:?}"),
-    }
+    anyhow!(error.for_operator())
 }

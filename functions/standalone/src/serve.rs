@@ -150,8 +150,12 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .server(&serve.settings, Proof::Signature(root));
     if generated {
         let made = ports.access_keys().create_root_if_new().await;
-        let made =
-            made.map_err(|error| anyhow!("the root access key could not be made: {error:?}"))?;
+        let made = made.map_err(|error| {
+            anyhow!(
+                "the root access key could not be made: {}",
+                error.for_operator()
+            )
+        })?;
         if let Some(key) = made {
             tell_root_access_key(&key);
         }
@@ -160,7 +164,12 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         ports
             .start_if_new(&server.service, default_key_id)
             .await
-            .map_err(|error| anyhow!("the service could not be configured: {error:?}"))?;
+            .map_err(|error| {
+                anyhow!(
+                    "the service could not be configured: {}",
+                    error.for_operator()
+                )
+            })?;
     }
     let errors = Arc::new(keyway_runtime_hyper::errors);
     let audit = ports.audit(&serve.settings.audit, errors)?;
@@ -170,7 +179,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         .service
         .config()
         .await
-        .map_err(|error| anyhow!("the configuration: {error:?}"))?;
+        .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
     let status = match config.map(|config| config.state) {
         None => "NotConfigured",
         Some(ServiceState::Configured) => "Configured",
@@ -319,7 +328,7 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
                 swept.log();
             }
             Err(error) => tracing::error!(
-                ?error,
+                error = error.for_operator(),
                 "keys that are due could not be destroyed; the next sweep tries again"
             ),
         }
@@ -339,7 +348,10 @@ async fn keep_up(server: Server) {
         if let Err(error) = &done
             && !failed
         {
-            tracing::warn!(?error, "upkeep failed; it is tried again every ten seconds");
+            tracing::warn!(
+                error = error.for_operator(),
+                "upkeep failed; it is tried again every ten seconds"
+            );
         }
         failed = done.is_err();
     }

@@ -14,6 +14,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -113,42 +114,109 @@ const THROTTLED: [&str; 6] = [
     "TooManyRequestsException",
 ];
 
-/// What the domain's ports answer for a failure of a service, or of the way there.
-pub fn failed<E, R>(what: &'static str, error: &SdkError<E, R>) -> StoreError
-where
-    E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug,
-{
-    if error.code().is_some_and(|code| THROTTLED.contains(&code)) {
-        return StoreError::Throttled;
+/// What is asked, and where: for the log. Such as "DynamoDB's table `keys` at http://127.0.0.1:8000".
+#[derive(Debug, Clone)]
+pub struct Service(String);
+
+impl Service {
+    /// This service, reached as `config` says.
+    pub fn new(what: &str, config: &SdkConfig) -> Self {
+        let region = config.region().map_or("", Region::as_ref);
+        Self(match config.endpoint_url() {
+            Some(endpoint) => format!("{what} at {endpoint} (region {region})"),
+            None => format!("{what} in region {region}"),
+        })
     }
-    StoreError::Failed {
-        what,
-        source: Box::new(Failure(told(error))),
+
+    /// What the domain's ports answer for a failure of the service, or of the way there.
+    pub fn failed<E>(&self, what: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        if error.code().is_some_and(|code| THROTTLED.contains(&code)) {
+            return StoreError::Throttled;
+        }
+        let Self(service) = self;
+        let told = told(error);
+        match is_away(error) {
+            true => StoreError::Away(format!("could not {what}: {service}: {told}")),
+            false => StoreError::Failed {
+                what,
+                source: format!("{service}: {told}").into(),
+            },
+        }
     }
 }
 
-/// An SDK error as text for the log. The SDK's own `Debug` would show the answer's body, which can hold a secret.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Failure(String);
+/// Whether the service did not answer, or answered that it cannot for now: another attempt may end otherwise.
+fn is_away<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    match error {
+        SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => true,
+        SdkError::ConstructionFailure(_) => false,
+        // What is not of the service comes from a proxy or another server in its place.
+        SdkError::ResponseError(_) => true,
+        other => other
+            .raw_response()
+            .is_some_and(|answer| answer.status().is_server_error()),
+    }
+}
 
-fn told<E, R>(error: &SdkError<E, R>) -> String
+/// What came back, in one sentence, with what to do about it. The SDK's own `Debug` would show the answer's body, which
+/// can hold a secret, and its `Display` names every layer of the SDK before the cause.
+fn told<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug,
 {
     if let Some(code) = error.code() {
-        return format!("{code}: {}", error.message().unwrap_or("without a message"));
+        let message = error.message().unwrap_or("without a message");
+        return format!("{code}: {message}{}", advice(code));
     }
-    let mut text = error.to_string();
-    let mut cause = match error {
-        SdkError::ServiceError(context) => context.err().source(),
-        other => other.source(),
+    if let Some(answer) = error.raw_response() {
+        return format!(
+            "the answer, of status {}, is not one of this service: a proxy or another server gave it; check the endpoint",
+            answer.status().as_u16()
+        );
+    }
+    let cause = match error {
+        SdkError::TimeoutError(_) => {
+            let seconds = OPERATION_TIMEOUT.as_secs();
+            return format!("no answer within {seconds} seconds");
+        }
+        error => root_cause(error),
     };
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    match error {
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            format!("no answer in time ({cause}); check the endpoint and the network")
+        }
+        SdkError::DispatchFailure(failure) if failure.is_io() => {
+            format!("no connection: {cause}; check the endpoint and the network")
+        }
+        _ => cause,
     }
-    text
+}
+
+/// What an operator can do about an error of AWS's.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => "; check the name, the region and the account",
+        "AccessDeniedException" | "AccessDenied" => {
+            "; give the credentials the permission that the message names"
+        }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "IncompleteSignature"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch" => "; check the credentials and the region",
+        "ExpiredTokenException" | "ExpiredToken" => "; get new credentials",
+        _ => "",
+    }
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

@@ -46,7 +46,7 @@ pub(crate) fn if_readable<T>(record: &Record, read: Result<T, KmsError>) -> Opti
         tracing::error!(
             kind = record.kind.as_str(),
             id = record.id,
-            ?error,
+            error = error.for_operator(),
             "a record does not decode and is left out; restore it from a backup or remove it"
         );
     })

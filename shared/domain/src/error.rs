@@ -105,6 +105,24 @@ impl KmsError {
         }
     }
 
+    /// What went wrong, in one line, for the log and the operator; never for a client.
+    pub fn for_operator(&self) -> String {
+        match self {
+            Self::Invalid { field, reason } => format!("{field}: {reason}"),
+            Self::KeyExists(id) => format!("a key {id} exists already"),
+            Self::KeyNotFound(id) => format!("there is no key {id}"),
+            Self::AccessKeyNotFound(id) => format!("there is no access key {id}"),
+            Self::NotConfigured => "the service is not configured".to_owned(),
+            Self::NotRunning => "the service is not running".to_owned(),
+            Self::Throttled => {
+                "the table or the secret store asks for fewer requests; try again later".to_owned()
+            }
+            Self::Forbidden(why) | Self::Conflict(why) => (*why).to_owned(),
+            Self::Unavailable(fault) | Self::Backend(fault) => format!("{fault:?}"),
+            other => other.class().replace('_', " "),
+        }
+    }
+
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid {
             field,
@@ -142,20 +160,35 @@ impl Fault {
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what)?;
-        let mut cause = self.source.as_deref().map(|source| source as &dyn Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        match &self.source {
+            Some(source) => write!(f, ": {}", one_line(source.as_ref())),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// An error and its causes in one line, for the log and the operator. Many errors have their cause in their own text as
+/// well: it is told once.
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    let words: Vec<&str> = line.lines().map(str::trim).collect();
+    words.join(" ")
 }
 
 impl From<StoreError> for KmsError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Throttled => Self::Throttled,
-            StoreError::Gone(what) => Self::Unavailable(Fault::new("the table", what)),
+            StoreError::Away(what) => Self::Unavailable(Fault::new("a store cannot be used", what)),
             // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
             StoreError::Conflict => {
                 Self::Backend(Fault::plain("a write met an unforeseen conflict"))
@@ -219,6 +252,41 @@ pub enum OpenError {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// An operation failed.
-    #[error("{0:?}")]
+    #[error("{}", .0.for_operator())]
     Operation(KmsError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn chain_of_errors_is_one_line_that_tells_each_cause_once() {
+        let cause = Layer {
+            text: "no such file",
+            source: None,
+        };
+        let middle = Layer {
+            text: "a/b: no such file",
+            source: Some(Box::new(cause)),
+        };
+        let top = Layer {
+            text: "could not\n  read",
+            source: Some(Box::new(middle)),
+        };
+        assert_eq!(one_line(&top), "could not read: a/b: no such file");
+        let fault = Fault::new("a task", top);
+        let error = KmsError::Unavailable(fault);
+        assert_eq!(
+            error.for_operator(),
+            "a task: could not read: a/b: no such file"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::encoding::{self, base64_bytes};
-use crate::error::{Fault, KmsError, OpenError};
+use crate::error::{Fault, KmsError, OpenError, one_line};
 use crate::ports::{
     Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
     TableReader, TableWriter,
@@ -46,13 +46,13 @@ pub enum WrapError {
     #[error("the wrapped secret names a root that the keyring does not hold")]
     UnknownRoot,
     /// The wrapper itself cannot be had at present.
-    #[error("the wrapper cannot be had: {0}")]
+    #[error("{}", one_line(.0.as_ref()))]
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// The generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// Wrapping itself failed.
-    #[error("wrapping failed: {0}")]
+    #[error("wrapping failed: {}", one_line(.0.as_ref()))]
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -26,7 +26,7 @@ pub mod vault;
 pub mod wrappers;
 
 pub use cache::CacheStats;
-pub use error::{Fault, KmsError, OpenError};
+pub use error::{Fault, KmsError, OpenError, one_line};
 pub use keyway_crypto::foreign::Algorithm;
 pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
 

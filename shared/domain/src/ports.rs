@@ -146,12 +146,12 @@ pub enum StoreError {
     /// What signs and verifies records cannot be had at present. Nothing was changed.
     #[error("records cannot be verified at present")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// What the store keeps its records in was removed or replaced after it was opened. Nothing is read from what is
-    /// left of it, and whether a write took place is unknown. Says what and where, for the log.
+    /// The store cannot be used at present: it could not be reached, did not answer, or what it keeps its records in was
+    /// removed or replaced. Whether a write took place is unknown. Says what, where and why, for the log.
     #[error("{0}")]
-    Gone(String),
-    /// The store failed or could not be reached; whether a write took place is unknown.
-    #[error("the store failed: {what}")]
+    Away(String),
+    /// The store refused or failed; whether a write took place is unknown.
+    #[error("could not {what}")]
     Failed {
         /// What was attempted; for the log, never for a client.
         what: &'static str,

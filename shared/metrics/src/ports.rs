@@ -23,7 +23,7 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
         Err(StoreError::Conflict) => "conflict",
         Err(StoreError::Throttled) => "throttled",
         Err(StoreError::Refused { .. }) => "refused",
-        Err(StoreError::Failed { .. } | StoreError::Unavailable(_) | StoreError::Gone(_)) => {
+        Err(StoreError::Failed { .. } | StoreError::Unavailable(_) | StoreError::Away(_)) => {
             "failed"
         }
     }

@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{
 use aws_smithy_types::error::operation::BuildError;
 use aws_types::SdkConfig;
 use jiff::Timestamp;
-use keyway_aws::failed;
+use keyway_aws::Service;
 use keyway_domain::buckets::{Algorithm, Bucket, BucketName, DefaultEncryption};
 use keyway_domain::ports::{BucketError, Buckets, StoreError};
 
@@ -25,6 +25,7 @@ const HOME_REGION: &str = "us-east-1";
 /// Buckets behind an S3 endpoint.
 pub struct S3Buckets {
     client: Client,
+    service: Service,
     region: Option<String>,
 }
 
@@ -34,6 +35,7 @@ impl S3Buckets {
     pub fn new(config: &SdkConfig) -> Self {
         let is_aws = config.endpoint_url().is_none();
         let region = config.region().map(ToString::to_string);
+        let service = Service::new("S3", config);
         let config = Builder::from(config)
             .force_path_style(!is_aws)
             .retry_partition(keyway_aws::retry_partition("s3"))
@@ -41,24 +43,25 @@ impl S3Buckets {
             .build();
         Self {
             client: Client::from_conf(config),
+            service,
             region: region.filter(|region| region != HOME_REGION),
         }
     }
-}
 
-/// What a failure means, where it may be one of S3's own refusals.
-fn refused<E>(what: &'static str, error: &SdkError<E, HttpResponse>) -> BucketError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    // What has no body says by its status alone to come back later.
-    if status(error).is_some_and(|status| matches!(status, 429 | 503)) {
-        return StoreError::Throttled.into();
-    }
-    match error.code() {
-        Some("NoSuchBucket") => BucketError::NoSuchBucket,
-        Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => BucketError::Exists,
-        _ => failed(what, error).into(),
+    /// What a failure means, where it may be one of S3's own refusals.
+    fn refused<E>(&self, what: &'static str, error: &SdkError<E, HttpResponse>) -> BucketError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        // What has no body says by its status alone to come back later.
+        if status(error).is_some_and(|status| matches!(status, 429 | 503)) {
+            return StoreError::Throttled.into();
+        }
+        match error.code() {
+            Some("NoSuchBucket") => BucketError::NoSuchBucket,
+            Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => BucketError::Exists,
+            _ => self.service.failed(what, error).into(),
+        }
     }
 }
 
@@ -89,7 +92,7 @@ impl Buckets for S3Buckets {
         let mut found = Vec::new();
         let mut pages = self.client.list_buckets().into_paginator().send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| refused(what, &error))?;
+            let page = page.map_err(|error| self.refused(what, &error))?;
             for bucket in page.buckets.unwrap_or_default() {
                 // One with a name from before today's rules could not be asked for here, so it is not shown either.
                 let name = BucketName::parse(bucket.name.as_deref().unwrap_or_default());
@@ -121,7 +124,7 @@ impl Buckets for S3Buckets {
             .set_create_bucket_configuration(place)
             .send()
             .await
-            .map_err(|error| refused("create a bucket", &error))?;
+            .map_err(|error| self.refused("create a bucket", &error))?;
         Ok(())
     }
 
@@ -131,7 +134,7 @@ impl Buckets for S3Buckets {
             // An answer to HEAD has no body, so no code either.
             Err(error) => match status(&error) {
                 Some(404) => Ok(false),
-                _ => Err(refused("look for a bucket", &error)),
+                _ => Err(self.refused("look for a bucket", &error)),
             },
         }
     }
@@ -147,7 +150,7 @@ impl Buckets for S3Buckets {
             Err(error) => {
                 return match error.code() {
                     Some("ServerSideEncryptionConfigurationNotFoundError") => Ok(None),
-                    _ => Err(refused(what, &error)),
+                    _ => Err(self.refused(what, &error)),
                 };
             }
         };
@@ -193,7 +196,7 @@ impl Buckets for S3Buckets {
             .server_side_encryption_configuration(rules)
             .send()
             .await
-            .map_err(|error| refused("set a bucket's encryption", &error))?;
+            .map_err(|error| self.refused("set a bucket's encryption", &error))?;
         Ok(())
     }
 
@@ -203,7 +206,7 @@ impl Buckets for S3Buckets {
             .bucket(name.as_str())
             .send()
             .await
-            .map_err(|error| refused("remove a bucket's encryption", &error))?;
+            .map_err(|error| self.refused("remove a bucket's encryption", &error))?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
@@ -21,6 +22,7 @@ use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
 use keyway_domain::machine::Machine;
+use keyway_domain::one_line;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_domain::records::SignedTable;
@@ -520,6 +522,18 @@ impl Function {
     }
 }
 
+/// How a function's process ends. What ended it is told in one line, for `main`'s own report of an error has several.
+#[expect(clippy::print_stderr, reason = "the log may not be set up yet")]
+pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keyway: {}", one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Opens connections and reads what the first request would wait for, all at the same time.
 async fn warm(keyring: &KeyringOnDemand, server: &Server) {
     // The keyring logs its own failure, and the authenticator too: here nobody waits for them.
@@ -530,7 +544,10 @@ async fn warm(keyring: &KeyringOnDemand, server: &Server) {
     )
     .await;
     if let Err(error) = config {
-        tracing::error!(?error, "the service's configuration could not be read");
+        tracing::error!(
+            error = error.for_operator(),
+            "the service's configuration could not be read"
+        );
     }
 }
 

@@ -7,6 +7,6 @@ mod function;
 mod object_store;
 mod place;
 
-pub use function::Function;
+pub use function::{Function, ended};
 pub use object_store::ObjectStore;
 pub use place::{FirstUse, Place, account_secrets, writing};

@@ -11,11 +11,11 @@ use clap::Args;
 use keyway_deployment_assembly::{
     SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
 };
-use keyway_domain::OpenError;
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_domain::records::SignedTable;
+use keyway_domain::{OpenError, one_line};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
@@ -219,7 +219,10 @@ pub(crate) fn open(
 async fn fits(keyring: &KeyringOnDemand) -> Result<(), OpenError> {
     match keyring.must_be_own().await {
         Err(OpenError::Store(error)) => {
-            tracing::error!("no key can be used until the root keyring can: {error:?}");
+            tracing::error!(
+                "no key can be used until the root keyring can: {}",
+                one_line(&error)
+            );
             Ok(())
         }
         judged => judged,

@@ -115,7 +115,7 @@ pub async fn open_with(
     )?;
     // From here on the file can be written again if somebody removes it.
     if let Err(error) = keep_keyring(&folder, &table).await {
-        bail!("the root keyring: {error:?}");
+        bail!("the root keyring: {}", error.for_operator());
     }
     // The keyring's folder is known by its file: the configuration may name another one at any time.
     let token_folders = files
@@ -212,7 +212,7 @@ pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<Path
 async fn configured_folder(table: &SqliteTable) -> anyhow::Result<Option<String>> {
     match key_directory(table).await {
         Ok(configured) => Ok(configured),
-        Err(error) => bail!("the service's configuration: {error:?}"),
+        Err(error) => bail!("the service's configuration: {}", error.for_operator()),
     }
 }
 

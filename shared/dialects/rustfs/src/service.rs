@@ -112,13 +112,15 @@ struct ConfigBody {
     namespace: Change<String>,
     #[serde(default, deserialize_with = "change")]
     mount_path: Change<String>,
-    #[serde(default, deserialize_with = "change")]
+    /// RustFS's backend over the transit engine has another word for the same mount.
+    #[serde(default, alias = "metadata_kv_mount", deserialize_with = "change")]
     kv_mount: Change<String>,
     #[serde(default, deserialize_with = "change")]
     key_path_prefix: Change<String>,
     /// The console sends these. Files are the owner's alone and TLS is verified, whatever they say.
     file_permissions: Option<u32>,
     skip_tls_verify: Option<bool>,
+    tls: Option<IgnoredAny>,
     #[expect(
         dead_code,
         reason = "known, and without effect: nothing here is insecure for developers"
@@ -143,14 +145,40 @@ enum Backend {
         alias = "VaultTransit"
     )]
     Vault,
+    /// Known, to say what to do instead.
+    #[serde(rename = "vault-kv2", alias = "vault_kv2", alias = "VaultKV2")]
+    VaultKv2,
+    #[serde(
+        rename = "aws",
+        alias = "AWS",
+        alias = "AwsKms",
+        alias = "aws-kms",
+        alias = "aws_kms"
+    )]
+    Aws,
+    #[serde(rename = "static", alias = "Static")]
+    Static,
 }
 
-impl From<Backend> for BackendType {
-    fn from(backend: Backend) -> Self {
-        match backend {
-            Backend::Local => Self::Local,
-            Backend::Vault => Self::Vault,
-        }
+impl Backend {
+    fn parse(self, field: &'static str) -> Result<BackendType, Refusal> {
+        let instead = match self {
+            Self::Local => return Ok(BackendType::Local),
+            Self::Vault => return Ok(BackendType::Vault),
+            Self::VaultKv2 => {
+                "must be `local` or `vault`: Keyway keeps no key in Vault's KV engine in the clear; use `vault`, which wraps \
+                 keys by the transit engine and keeps sealed copies below `kv_mount`"
+            }
+            Self::Aws => {
+                "must be `local` or `vault`: Keyway does not wrap keys by AWS KMS; on AWS use `local`, whose root keyring is in \
+                 Secrets Manager"
+            }
+            Self::Static => {
+                "must be `local` or `vault`: Keyway takes no key of the configuration; use `local`, and bring the key here with \
+                 `keyway import`"
+            }
+        };
+        Err(Refusal::invalid_field(field, instead))
     }
 }
 
@@ -165,6 +193,9 @@ struct AuthMethod {
     app_role: Option<AppRoleObject>,
     #[serde(rename = "TokenFile", alias = "token_file")]
     token_file: Option<TokenFileObject>,
+    /// Known, to say what to do instead.
+    #[serde(rename = "Kubernetes", alias = "kubernetes")]
+    kubernetes: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -179,13 +210,19 @@ struct AppRoleObject {
     role_id: String,
     secret_id: Option<Zeroizing<String>>,
     mount: Option<String>,
+    secret_id_file: Option<IgnoredAny>,
+    refresh_safety_window_secs: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFileObject {
     path: String,
+    poll_interval_secs: Option<u64>,
 }
+
+/// A token file is read again after this time at the latest.
+const TOKEN_FILE_SECONDS: u64 = 60;
 
 impl AuthMethod {
     fn parse(self) -> Result<NewAuth, Refusal> {
@@ -195,6 +232,12 @@ impl AuthMethod {
                 "must be one of `token`, `Token`, `AppRole`, `TokenFile`",
             )
         };
+        if self.kubernetes.is_some() {
+            return Err(Refusal::invalid_field(
+                "auth_method.Kubernetes",
+                "is not supported: have Vault's agent log in by Kubernetes and keep the token in a file, and use `TokenFile`",
+            ));
+        }
         let token = match (self.token, self.token_object) {
             (Some(_), Some(_)) => return Err(one()),
             (token, object) => token.or(object.map(|object| object.token)),
@@ -204,6 +247,19 @@ impl AuthMethod {
                 Ok(NewAuth::Token(given_token("auth_method.token", &token)?))
             }
             (None, Some(role), None) => {
+                if role.secret_id_file.is_some() {
+                    return Err(Refusal::invalid_field(
+                        "auth_method.AppRole.secret_id_file",
+                        "is not supported: give the secret id itself as `secret_id`, which is stored wrapped; or have Vault's \
+                         agent keep a token in a file, and use `TokenFile`",
+                    ));
+                }
+                if role.refresh_safety_window_secs.is_some() {
+                    return Err(Refusal::invalid_field(
+                        "auth_method.AppRole.refresh_safety_window_secs",
+                        "must be left out: a token is renewed when two thirds of its life are over",
+                    ));
+                }
                 let fit = (1..=256).contains(&role.role_id.len())
                     && role.role_id.bytes().all(|byte| byte.is_ascii_graphic());
                 if !fit {
@@ -227,10 +283,22 @@ impl AuthMethod {
                     )?,
                 })
             }
-            (None, None, Some(file)) => Ok(NewAuth::TokenFile(absolute_path(
-                "auth_method.TokenFile.path",
-                &file.path,
-            )?)),
+            (None, None, Some(file)) => {
+                if file
+                    .poll_interval_secs
+                    .is_some_and(|seconds| seconds < TOKEN_FILE_SECONDS)
+                {
+                    return Err(Refusal::invalid_field(
+                        "auth_method.TokenFile.poll_interval_secs",
+                        "must be 60 or more, or left out: the file is read again when Vault refuses the token, and after a minute \
+                         at the latest",
+                    ));
+                }
+                Ok(NewAuth::TokenFile(absolute_path(
+                    "auth_method.TokenFile.path",
+                    &file.path,
+                )?))
+            }
             _ => Err(one()),
         }
     }
@@ -294,11 +362,21 @@ impl ConfigBody {
                 "must be false: Vault's certificate is always verified",
             ));
         }
+        if self.tls.is_some() {
+            return Err(Refusal::invalid_field(
+                "tls",
+                "must be left out: Vault's certificate is verified by the authorities of this machine; add yours there, or name \
+                 its file in SSL_CERT_FILE",
+            ));
+        }
         let path = |field: &'static str| {
             move |text: String| Ok::<_, Refusal>(VaultPath::parse(field, &text)?)
         };
         Ok(ConfigChanges {
-            backend_type: self.backend_type.map(BackendType::from),
+            backend_type: self
+                .backend_type
+                .map(|backend| backend.parse("backend_type"))
+                .transpose()?,
             key_directory: parsed(self.key_directory, |text| {
                 Ok(absolute_path("key_directory", &text)?)
             })?,
@@ -358,7 +436,7 @@ impl FirstBody {
             .map(|id| KeyId::parse("default_key_id", &id))
             .transpose()?;
         Ok(ConfigChanges {
-            backend_type: Some(self.kms_type.into()),
+            backend_type: Some(self.kms_type.parse("kms_type")?),
             address: address.map_or(Change::Keep, Change::Set),
             auth,
             namespace: set(self.vault_namespace, "vault_namespace")?,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bucket, BucketName, DefaultEncryption};
 use crate::encoding::{self, if_readable};
-use crate::error::{Fault, KmsError};
+use crate::error::{Fault, KmsError, one_line};
 use crate::keys::{KeyId, Reference};
 use crate::ports::{
     BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
@@ -199,7 +199,7 @@ impl Records {
 fn failed(what: &'static str, error: &KmsError) -> StoreError {
     StoreError::Failed {
         what,
-        source: format!("{error:?}").into(),
+        source: error.for_operator().into(),
     }
 }
 
@@ -250,7 +250,7 @@ impl Buckets for TableBuckets {
         let found = within(self.records.table.as_ref(), ranges).await;
         let found = found.map_err(|error| match error {
             KmsError::Throttled => StoreError::Throttled,
-            KmsError::Unavailable(fault) => StoreError::Gone(format!("{fault:?}")),
+            KmsError::Unavailable(fault) => StoreError::Away(format!("{fault:?}")),
             error => failed("list buckets", &error),
         })?;
         let bucket = |(name, stored): (BucketName, StoredBucket)| {
@@ -347,7 +347,7 @@ impl<B: Buckets> Noted<B> {
         outcome: Result<(), BucketError>,
     ) -> Result<(), BucketError> {
         if let Err(error) = self.settle(name).await {
-            tracing::warn!(bucket = %name, ?error, "the note of the keys that a bucket uses may name one too many");
+            tracing::warn!(bucket = %name, error = one_line(&error), "the note of the keys that a bucket uses may name one too many");
         }
         outcome
     }

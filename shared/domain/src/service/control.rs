@@ -241,7 +241,7 @@ impl ServiceControl {
         };
         if let Err(error) = left {
             tracing::warn!(
-                ?error,
+                error = error.for_operator(),
                 "the root keyring is also where it was before, and should be put aside there"
             );
         }

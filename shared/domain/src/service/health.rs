@@ -125,7 +125,7 @@ impl WatchedTable {
                 | StoreError::Refused { .. }
                 | StoreError::Unavailable(_),
             ) => {}
-            Err(StoreError::Gone(_)) => self.failed.store(true, Ordering::Relaxed),
+            Err(StoreError::Away(_)) => self.failed.store(true, Ordering::Relaxed),
         }
         written
     }

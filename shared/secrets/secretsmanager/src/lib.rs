@@ -20,7 +20,7 @@ use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType};
 use aws_types::SdkConfig;
-use keyway_aws::failed;
+use keyway_aws::Service;
 use keyway_crypto::{SecretBytes, sha256};
 use keyway_domain::ports::{SecretStore, SecretVersion, StoreError};
 
@@ -30,18 +30,21 @@ const STEPS: u32 = 16;
 /// Secrets in AWS Secrets Manager.
 pub struct SecretsManager {
     client: Client,
+    service: Service,
     ids: BTreeMap<String, String>,
 }
 
 impl SecretsManager {
     /// Reached as `config` says. Where its secrets are is said by [`SecretsManager::with`].
     pub fn new(config: &SdkConfig) -> Self {
+        let service = Service::new("Secrets Manager", config);
         let config = Builder::from(config)
             .retry_partition(keyway_aws::retry_partition("secretsmanager"))
             .interceptor(keyway_aws::CountRetries)
             .build();
         Self {
             client: Client::from_conf(config),
+            service,
             ids: BTreeMap::new(),
         }
     }
@@ -76,7 +79,7 @@ impl SecretsManager {
                 .set_next_token(next)
                 .send()
                 .await
-                .map_err(|error| failed("list secrets", &error))?;
+                .map_err(|error| self.service.failed("list secrets", &error))?;
             let found = page.secret_list.unwrap_or_default();
             names.extend(found.into_iter().filter_map(|secret| secret.name));
             next = page.next_token.filter(|token| !token.is_empty());
@@ -105,7 +108,7 @@ impl SecretsManager {
             Err(error) => match error.as_service_error() {
                 // The secret is absent, or has no version yet.
                 Some(GetSecretValueError::ResourceNotFoundException(_)) => return Ok(None),
-                _ => return Err(failed("read a secret", &error)),
+                _ => return Err(self.service.failed("read a secret", &error)),
             },
         };
         let value = match (output.secret_binary, output.secret_string) {
@@ -132,7 +135,7 @@ impl SecretsManager {
             Ok(_) => Ok(Put::Done),
             Err(error) => match error.as_service_error() {
                 Some(CreateSecretError::ResourceExistsException(_)) => Ok(Put::Taken),
-                _ => Err(failed("create a secret", &error)),
+                _ => Err(self.service.failed("create a secret", &error)),
             },
         }
     }
@@ -156,7 +159,7 @@ impl SecretsManager {
             Err(error) => match error.as_service_error() {
                 Some(PutSecretValueError::ResourceExistsException(_)) => Ok(Put::Taken),
                 Some(PutSecretValueError::ResourceNotFoundException(_)) => Ok(Put::NoSecret),
-                _ => Err(failed("write a secret", &error)),
+                _ => Err(self.service.failed("write a secret", &error)),
             },
         }
     }

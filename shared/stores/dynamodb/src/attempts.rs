@@ -1,13 +1,14 @@
 //! What is known of the attempts that the SDK made of one write.
 
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
+use keyway_aws::Service;
 use keyway_domain::ports::StoreError;
 
 /// Watches whether each attempt was answered by DynamoDB. One that was not may have taken place all the same.
@@ -24,12 +25,16 @@ impl Attempts {
 
     /// The port's error for a write that ended so. Throttling says that nothing was changed, so it is only
     /// answered where that is certain.
-    pub(crate) fn failed<E, R>(&self, what: &'static str, error: &SdkError<E, R>) -> StoreError
+    pub(crate) fn failed<E>(
+        &self,
+        service: &Service,
+        what: &'static str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> StoreError
     where
         E: ProvideErrorMetadata + Error + 'static,
-        R: fmt::Debug,
     {
-        match keyway_aws::failed(what, error) {
+        match service.failed(what, error) {
             StoreError::Throttled if !self.all_answered() => StoreError::Failed {
                 what: "tell whether a write took place",
                 source: "its answer was lost, and then DynamoDB throttled".into(),

@@ -25,7 +25,8 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, Select};
 use aws_types::SdkConfig;
-use keyway_aws::failed;
+use keyway_aws::Service;
+use keyway_domain::one_line;
 use keyway_domain::ports::{
     Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
@@ -37,19 +38,23 @@ use crate::item::{Found, Item, key};
 pub struct DynamoTable {
     client: Client,
     name: String,
+    service: Service,
     clock: Arc<dyn Clock>,
 }
 
 impl DynamoTable {
     /// The table of this name, reached as `config` says.
     pub fn new(config: &SdkConfig, name: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        let name = name.into();
+        let service = Service::new(&format!("DynamoDB's table `{name}`"), config);
         let config = Builder::from(config)
             .retry_partition(keyway_aws::retry_partition("dynamodb"))
             .interceptor(keyway_aws::CountRetries)
             .build();
         Self {
             client: Client::from_conf(config),
-            name: name.into(),
+            name,
+            service,
             clock,
         }
     }
@@ -70,7 +75,7 @@ impl DynamoTable {
             .await;
         match read {
             Ok(output) => output.item.map(|item| Found::parse(&item)).transpose(),
-            Err(error) => Err(failed("read a record", &error)),
+            Err(error) => Err(self.service.failed("read a record", &error)),
         }
     }
 
@@ -141,7 +146,7 @@ impl TableReader for DynamoTable {
             .consistent_read(consistency == Consistency::Strong)
             .send()
             .await
-            .map_err(|error| failed("read a record", &error))?;
+            .map_err(|error| self.service.failed("read a record", &error))?;
         let Some(item) = output.item else {
             return Ok(None);
         };
@@ -164,7 +169,7 @@ impl TableReader for DynamoTable {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| failed("count records", &error))?;
+                .map_err(|error| self.service.failed("count records", &error))?;
             counted = counted.saturating_add(u64::from(output.count.unsigned_abs()));
             start = output.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
@@ -198,7 +203,7 @@ impl TableReader for DynamoTable {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| failed("read a page", &error))?;
+                .map_err(|error| self.service.failed("read a page", &error))?;
             for item in output.items.unwrap_or_default() {
                 let id = item.get(item::ID).and_then(|id| id.as_s().ok()).cloned();
                 let read = Found::parse(&item).and_then(|found| {
@@ -212,7 +217,7 @@ impl TableReader for DynamoTable {
                     Err(error) => tracing::error!(
                         kind = kind.as_str(),
                         id,
-                        ?error,
+                        error = one_line(&error),
                         "an item of the table is not one that keyway writes and is left out"
                     ),
                 }
@@ -257,7 +262,7 @@ impl TableWriter for DynamoTable {
                 let reported = conflict.item().cloned();
                 self.after_conflict(record, None, reported, &attempts).await
             }
-            _ => Err(attempts.failed("make a record", &error)),
+            _ => Err(attempts.failed(&self.service, "make a record", &error)),
         }
     }
 
@@ -288,7 +293,7 @@ impl TableWriter for DynamoTable {
                 self.after_conflict(record, Some(seen), reported, &attempts)
                     .await
             }
-            _ => Err(attempts.failed("replace a record", &error)),
+            _ => Err(attempts.failed(&self.service, "replace a record", &error)),
         }
     }
 
@@ -321,7 +326,7 @@ impl TableWriter for DynamoTable {
             // Also where an earlier sending of this removal had won and the name was given again since:
             // the record that is there now is another.
             Some(DeleteItemError::ConditionalCheckFailedException(_)) => Err(StoreError::Conflict),
-            _ => Err(attempts.failed("remove a record", &error)),
+            _ => Err(attempts.failed(&self.service, "remove a record", &error)),
         }
     }
 }

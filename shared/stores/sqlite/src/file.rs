@@ -1,4 +1,4 @@
-//! The file before SQLite opens it: it exists, it is plain, and only its owner may use it.
+//! The file before SQLite opens it: it exists, it is plain, and only its owner may use it, or the group of a volume with fsGroup.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -12,6 +12,8 @@ use crate::watch::{BESIDE, Identity, beside};
 /// SQLite gives its log and index the mode of the database, so this one decides for all three.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
+/// A folder's files get the group of the folder.
+const SET_GROUP_ID: u32 = 0o2000;
 /// One page of the smallest size that SQLite knows.
 const SMALLEST_DATABASE: u64 = 512;
 
@@ -37,7 +39,7 @@ pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
     // A full path is never one of the names that mean something else to SQLite, such as ":memory:".
     let folder = folder.canonicalize().map_err(failed(folder))?;
     let metadata = fs::metadata(&folder).map_err(failed(&folder))?;
-    check(&folder, &metadata, FOLDER_MODE)?;
+    let volume = check_folder(&folder, &metadata)?;
 
     let path = folder.join(name);
     make(&path, &folder).map_err(failed(&path))?;
@@ -45,11 +47,11 @@ pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
     if !metadata.is_file() {
         return Err(OpenError::NotAFile { path });
     }
-    check(&path, &metadata, FILE_MODE)?;
+    check_file(&path, &metadata, volume)?;
     for ending in BESIDE {
         let beside = beside(&path, ending);
         match fs::symlink_metadata(&beside) {
-            Ok(metadata) if metadata.is_file() => check(&beside, &metadata, FILE_MODE)?,
+            Ok(metadata) if metadata.is_file() => check_file(&beside, &metadata, volume)?,
             Ok(_) => return Err(OpenError::NotAFile { path: beside }),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(&beside)(error)),
@@ -94,15 +96,33 @@ fn make(path: &Path, folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), OpenError> {
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        return Err(OpenError::Owner {
-            path: path.to_owned(),
-            owner,
-            user,
-        });
+/// Checks the folder; gives its group where that group may use it.
+///
+/// Its owner alone may use a folder, with one exception: a volume with Kubernetes's fsGroup, which is its group's (set-group-ID,
+/// mode 2770) and root's or ours. The operator gave it to that group, of which this process is.
+fn check_folder(path: &Path, metadata: &Metadata) -> Result<Option<u32>, OpenError> {
+    let mode = metadata.mode();
+    let is_volume = mode & SET_GROUP_ID != 0
+        && mode & 0o070 != 0
+        && mode & 0o007 == 0
+        && (metadata.uid() == 0 || metadata.uid() == user())
+        && is_our_group(metadata.gid());
+    if is_volume {
+        return Ok(Some(metadata.gid()));
     }
+    check(path, metadata, FOLDER_MODE).map(|()| None)
+}
+
+/// Checks a file. On a volume, Kubernetes lets the volume's group use every file whenever it mounts it.
+fn check_file(path: &Path, metadata: &Metadata, volume: Option<u32>) -> Result<(), OpenError> {
+    match volume == Some(metadata.gid()) && metadata.mode() & 0o117 == 0 {
+        true => check_owner(path, metadata),
+        false => check(path, metadata, FILE_MODE),
+    }
+}
+
+fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), OpenError> {
+    check_owner(path, metadata)?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o777 & !wanted != 0 {
         return Err(OpenError::Loose {
@@ -112,4 +132,27 @@ fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), OpenError>
         });
     }
     Ok(())
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), OpenError> {
+    let (owner, user) = (metadata.uid(), user());
+    if owner != user {
+        return Err(OpenError::Owner {
+            path: path.to_owned(),
+            owner,
+            user,
+        });
+    }
+    Ok(())
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether this process is of the group. Groups that cannot be asked for are none of ours.
+fn is_our_group(group: u32) -> bool {
+    let others = rustix::process::getgroups().unwrap_or_default();
+    group == rustix::process::getegid().as_raw()
+        || others.iter().any(|other| other.as_raw() == group)
 }

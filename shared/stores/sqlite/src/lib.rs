@@ -7,7 +7,7 @@
 //! and with `synchronous=FULL` that is after its flush.
 //!
 //! **Gone:** before each read, and around each commit, the file's names are looked up: once one of them is gone or names
-//! another file, everything is refused with [`StoreError::Gone`].
+//! another file, everything is refused with [`StoreError::Away`].
 //!
 //! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
 //! then answers [`StoreError::Throttled`]: nothing was changed, and trying again later is right.
@@ -204,13 +204,12 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite failed, or another process kept the file locked.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), told(error))]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// The cause.
-        #[source]
-        source: rusqlite::Error,
+        error: rusqlite::Error,
     },
 }
 
@@ -220,7 +219,39 @@ pub enum OpenError {
 fn store_error(what: &'static str, error: &Arc<rusqlite::Error>) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy) => StoreError::Throttled,
-        _ => failed(what, Arc::clone(error)),
+        _ => failed(what, format!("the table: {}", told(error))),
+    }
+}
+
+/// What SQLite met and what to do about it. Its own texts are for programmers, and some of its errors have a number alone.
+fn told(error: &rusqlite::Error) -> String {
+    let (code, text) = match error {
+        rusqlite::Error::SqliteFailure(code, text) => (code, text.as_deref()),
+        other => return other.to_string(),
+    };
+    let told = match code.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            "another process keeps it locked; see which one has the file open"
+        }
+        ErrorCode::ReadOnly => {
+            "it cannot be written; make the file and its file system writable for this process"
+        }
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            "it is damaged; restore it from a backup"
+        }
+        ErrorCode::DiskFull => "the disk is full; make room on it",
+        ErrorCode::CannotOpen => {
+            "it cannot be opened; see that this process may use the file and its folder"
+        }
+        ErrorCode::SystemIoFailure => {
+            "it cannot be read or written; see whether the disk is full or fails"
+        }
+        _ => return error.to_string(),
+    };
+    // A text of ours says more than SQLite's own for the same code.
+    match text {
+        Some(text) if text.contains(';') => text.to_owned(),
+        _ => format!("{told} (SQLite's code {})", code.extended_code),
     }
 }
 

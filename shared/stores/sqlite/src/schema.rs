@@ -56,9 +56,9 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
             found,
             known,
         },
-        Refusal::Sqlite(source) => OpenError::Sqlite {
+        Refusal::Sqlite(error) => OpenError::Sqlite {
             path: path.to_owned(),
-            source,
+            error,
         },
     })
 }

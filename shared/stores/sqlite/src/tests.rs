@@ -98,7 +98,7 @@ async fn file_that_is_deleted_moved_or_replaced_is_noticed_by_the_next_call() {
             }
         }
         let refused = |result: Result<(), StoreError>| {
-            let Err(StoreError::Gone(text)) = result else {
+            let Err(StoreError::Away(text)) = result else {
                 panic!("{what}: {result:?}");
             };
             let named = if what.starts_with("log") { &log } else { &path };
@@ -864,4 +864,51 @@ fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn failure_of_sqlite_says_what_to_do_and_its_code() {
+    let failure = |code, text: Option<&str>| {
+        told(&rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(code),
+            text.map(ToOwned::to_owned),
+        ))
+    };
+    for (code, words) in [
+        (
+            4874,
+            "see whether the disk is full or fails (SQLite's code 4874)",
+        ),
+        (5, "another process keeps it locked"),
+        (8, "cannot be written"),
+        (1032, "cannot be written"),
+        (11, "restore it from a backup"),
+        (13, "the disk is full"),
+        (14, "cannot be opened"),
+    ] {
+        for text in [None, Some("disk I/O error")] {
+            let told = failure(code, text);
+            assert!(
+                told.contains(words) && !told.contains("Error code"),
+                "{told}"
+            );
+        }
+    }
+    let own = "the file system has no shared memory; use a local disk";
+    assert_eq!(failure(10, Some(own)), own);
+}
+
+#[test]
+fn damaged_table_is_refused_in_one_line_and_left_as_it_is() {
+    let folder = private_folder();
+    drop(open(&folder));
+    let path = folder.path().join("table");
+    let mut content = fs::read(&path).unwrap();
+    content[100..].fill(0xA5);
+    fs::write(&path, &content).unwrap();
+    let error = SqliteTable::open(&path, clock()).unwrap_err();
+    let text = keyway_domain::one_line(&error);
+    assert!(text.contains("restore it from a backup"), "{text}");
+    assert!(text.matches("damaged").count() == 1, "{text}");
+    assert_eq!(fs::read(&path).unwrap(), content);
 }

@@ -96,7 +96,7 @@ impl Watch {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::error!("no request is served from the table: {text}");
         }
-        Err(StoreError::Gone(text))
+        Err(StoreError::Away(text))
     }
 
     /// Whether SQLite may close its files: it removes its log by its name, which may be another table's by now.

@@ -134,7 +134,7 @@ fn secret(text: &str) -> Value {
 
 fn settings(name: &'static str) -> Schema {
     Schema::decoded::<ConfigBody>(name)
-        .fact("backend_type", json!({"description": "What wraps master keys: the deployment's root keyring, or Vault's transit engine."}))
+        .fact("backend_type", json!({"description": "What wraps master keys: the deployment's root keyring, or Vault's transit engine.", "enum": ["local", "Local", "vault", "Vault", "vault-transit", "vault_transit", "VaultTransit"]}))
         .fact("key_directory", json!({
             "description": "The folder of the root keyring's file, on one machine: absolute, without `.` and `..`.",
             "pattern": "^/",
@@ -159,6 +159,11 @@ fn settings(name: &'static str) -> Schema {
         .fact("mount_path", path("Where the transit engine is; `transit` when nothing is said."))
         .fact("kv_mount", path("Where the KV v2 engine is; `secret` when nothing is said."))
         .fact("key_path_prefix", path("Below what the sealed copies of keys are."))
+        .fact("tls", json!({"description": "Refused: Vault's certificate is verified by the machine's authorities.", "enum": [null]}))
+        .fact("auth_method.Kubernetes", json!({"description": "Refused: have Vault's agent log in, and use `TokenFile`.", "enum": [null]}))
+        .fact("auth_method.AppRole.secret_id_file", json!({"description": "Refused: give `secret_id`.", "enum": [null]}))
+        .fact("auth_method.AppRole.refresh_safety_window_secs", json!({"description": "Refused: tokens are renewed when two thirds of their life are over.", "enum": [null]}))
+        .fact("auth_method.TokenFile.poll_interval_secs", json!({"description": "The file is read again after a minute at the latest.", "minimum": 60}))
         .fact("file_permissions", json!({"description": "0600: files are their owner's alone.", "enum": [384]}))
         .fact("skip_tls_verify", json!({"description": "Certificates are always verified.", "enum": [false]}))
         .fact("allow_insecure_dev_defaults", json!({"description": "Without effect."}))
@@ -167,6 +172,7 @@ fn settings(name: &'static str) -> Schema {
 
 fn first_body() -> Schema {
     Schema::decoded::<FirstBody>("FirstSettings")
+        .fact("kms_type", json!({"enum": ["local", "Local", "vault", "Vault", "vault-transit", "vault_transit", "VaultTransit"]}))
         .fact("vault_address", address())
         .fact("vault_token", secret("A token."))
         .fact("vault_namespace", path_or_empty("Vault's namespace."))

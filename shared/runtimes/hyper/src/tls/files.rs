@@ -55,6 +55,12 @@ impl Files {
     pub(super) fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate)?;
         let text = read(&self.key)?;
+        if is_encrypted(&text) {
+            return Err(unusable(
+                &self.key,
+                "holds a key under a passphrase, and none can be given: decrypt it, such as by `openssl pkey -in FILE -out NEW`",
+            ));
+        }
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
             pem::Error::NoItemsFound => unusable(&self.key, "there is no key in it in PEM"),
             error => unusable(&self.key, kind(&error)),
@@ -92,6 +98,12 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
         return Err(unusable(path, "is longer than 4 MiB"));
     }
     Ok(text)
+}
+
+/// Whether the key is under a passphrase, in either way that PEM knows.
+fn is_encrypted(text: &[u8]) -> bool {
+    let has = |words: &[u8]| text.windows(words.len()).any(|found| found == words);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"\nProc-Type: 4,ENCRYPTED")
 }
 
 /// What is wrong with a PEM file, and nothing of what it holds.

@@ -141,6 +141,19 @@ async fn a_pair_that_cannot_be_used_is_refused() {
         (&good.0, &folder.path().join("nowhere.pem"), "nowhere.pem"),
         (&folder.path().join("nowhere.pem"), &good.1, "nowhere.pem"),
         (&file("empty.pem", ""), &good.1, "empty.pem"),
+        (
+            &good.0,
+            &file("e.pem", &key.replace(" PRIVATE", " ENCRYPTED PRIVATE")),
+            "under a passphrase",
+        ),
+        (
+            &good.0,
+            &file(
+                "p.pem",
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+            ),
+            "under a passphrase",
+        ),
     ] {
         let error: TlsError = Tls::from_files(certificate, key, Clients::Asked)
             .err()
