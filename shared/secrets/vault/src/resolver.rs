@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::vec;
 
 use hyper_util::client::legacy::connect::dns::Name;
-use keyway_domain::vault::is_forbidden;
+use keyway_domain::vault::{is_forbidden, is_loopback};
 use tower_service::Service;
 
 /// A resolver that keeps back addresses at which nobody's Vault can be.
@@ -50,7 +50,7 @@ where
             let found = resolving.await.map_err(io::Error::other)?;
             let allowed: Vec<_> = found
                 .filter(|address| {
-                    !is_forbidden(address.ip()) && (!loopback_only || address.ip().is_loopback())
+                    !is_forbidden(address.ip()) && (!loopback_only || is_loopback(address.ip()))
                 })
                 .collect();
             if allowed.is_empty() {
