@@ -8,6 +8,7 @@ mod places;
 mod span_fields;
 mod timed;
 mod tls;
+mod unreadable;
 
 use std::convert::Infallible;
 use std::io;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use patience::{Pace, Patience, Rest};
 use places::{Held, Open, Place, Places};
 use timed::Timed;
+use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
@@ -317,6 +319,7 @@ impl Server {
             })
         });
         let stream = Timed::new(stream, self.bounds.head, self.pace);
+        let stream = Explained::new(stream, Arc::clone(&self.site));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
