@@ -185,7 +185,7 @@ async fn log_level_that_is_unknown_is_refused_with_the_known_ones() {
     let (code, _, stderr) = function.run(&[]).await;
     assert_eq!(code, Some(1), "{stderr}");
     assert!(
-        stderr.contains("KEYWAY_LOG: `verbose` is no level"),
+        stderr.contains("KEYWAY_LOG") && stderr.contains("`verbose` is no level"),
         "{stderr}"
     );
 }

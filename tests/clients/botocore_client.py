@@ -152,7 +152,7 @@ def odd(way):
 
 def as_it_stands(way):
     """Queries that botocore signs as they stand, or puts into a normal form when it presigns."""
-    pieces = ["limit=5", "prefix=", "marker=/", "&", "=", "*", ":", "@(a)", "a", "%2A", "%c3%bc", "'!$,;", "?", "~", "-._"]
+    pieces = ["limit=5", "prefix=", "marker=/", "&", "=", "*", ":", "@(a)", "a", "%2A", "%C3%BC", "'!$,;", "?", "~", "-._"]
     generator = random.Random(20260304)
     queries = ["limit=5&", "&limit=5", "&=&", "=", "prefix=a:b/c@d*(e)&limit=5", "a-b=1&a=2"]
     queries += ["".join(generator.choices(pieces, k=generator.randint(1, 9))) for _ in range(200)]

@@ -77,7 +77,6 @@ async fn byte_order_mark_before_json_is_skipped() {
     let body = format!(r#"{BOM}{{"key_id":"a"}}"#);
     site.call("POST", "/kms/keys", &body).await.ok();
     site.call("GET", "/kms/keys/a", "").await.ok();
-    site.call("POST", "/kms/keys", BOM).await.ok();
     let twice = format!("{BOM}{body}");
     let answer = site.call("POST", "/kms/keys", &twice).await;
     assert_eq!(answer.refusal(), (400, "InvalidRequest".to_owned()));

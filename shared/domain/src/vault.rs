@@ -346,3 +346,21 @@ pub trait Vaults: Send + Sync {
         patience: VaultPatience,
     ) -> Result<Arc<dyn Vault>, Fault>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::VaultAddress;
+
+    #[test]
+    fn ipv4_mapped_address_is_judged_as_its_ipv4_address() {
+        for (address, is_taken) in [
+            ("http://[::ffff:127.0.0.1]:8200", true),
+            ("http://[::ffff:10.0.0.1]:8200", false),
+            ("https://[::ffff:10.0.0.1]:8200", true),
+            ("https://[::ffff:169.254.169.254]", false),
+        ] {
+            let parsed = VaultAddress::parse("address", address);
+            assert_eq!(parsed.is_ok(), is_taken, "{address}");
+        }
+    }
+}

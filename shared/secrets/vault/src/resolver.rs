@@ -136,6 +136,8 @@ mod tests {
     async fn without_tls_only_loopback_is_given_out() {
         let all = ["10.0.0.1", "127.0.0.1", "2001:db8::1", "::1"];
         assert_eq!(resolved(&all, true).await, ["127.0.0.1", "::1"]);
+        let mapped = ["::ffff:127.0.0.1", "::ffff:10.0.0.1"];
+        assert_eq!(resolved(&mapped, true).await, ["::ffff:127.0.0.1"]);
         assert!(resolved(&["10.0.0.1"], true).await.is_empty());
     }
 
