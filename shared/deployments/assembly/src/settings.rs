@@ -111,7 +111,7 @@ pub fn arguments<A: Parser>() -> A {
 
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |argument: &Arg| {
-        let said = argument.get_env().and_then(|name| variable(name));
+        let said = argument.get_env().and_then(variable);
         said.is_some_and(|said| said.is_empty())
     };
     command
