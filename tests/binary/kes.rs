@@ -9,11 +9,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keyway_tests::{Answer, KesClient, KesIdentity, Server, ServerOptions, kes_error};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use crate::{create, data_dir, eventually, folder, generate, on};
 
@@ -48,6 +51,19 @@ pub(crate) fn admin(server: &Server, data_dir: &Path) -> KesClient {
 fn kes_reason(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     body["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The answer to these bytes, which are sent through TLS, until the server closes the connection.
+pub(crate) async fn raw(server: &Server, data_dir: &Path, bytes: &[u8]) -> String {
+    let tls = KesIdentity::of_api_key(ADMIN_KEY).tls(made_certificate(data_dir));
+    let socket = TcpStream::connect(server.kes()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connecting = TlsConnector::from(Arc::new(tls)).connect(name, socket);
+    let mut stream = connecting.await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 fn said(status: u16, message: &str) -> (u16, String) {

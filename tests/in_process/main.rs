@@ -8,6 +8,7 @@
 
 mod audit;
 mod bad_input;
+mod bodies;
 mod buckets;
 mod cors;
 mod golden;

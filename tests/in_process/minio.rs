@@ -125,7 +125,7 @@ async fn every_route_refuses_whom_it_must() {
             (Signer::new("nobody", "root-secret"), "InvalidAccessKeyId"),
             (
                 Signer::new("root", "root-secret").with_token("t"),
-                "SignatureDoesNotMatch",
+                "AccessDenied",
             ),
             (
                 Signer::new("root", "root-secret").for_service("ec2"),

@@ -138,7 +138,12 @@ async fn main() {
     let site = audit.witness(site);
     let clock = Arc::clone(&ports.clock);
     let site = site.witnessed_by(metrics, Arc::new(move || clock.monotonic()));
-    let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let listener = listen(
+        "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
+        false,
+    )
+    .await
+    .unwrap();
     tracing::info!(listen = %listener.local_addr().unwrap(), "serving");
     serve(listener, Arc::new(site), stop).await;
     audit.finish().await;

@@ -79,7 +79,10 @@ impl Target for Socket {
 async fn both_runtimes_answer_with_the_same_bytes() {
     let site = site().await;
     let now = SystemTime::from(site.clock.now());
-    let listener = keyway_runtime_hyper::listen("127.0.0.1:0".parse().unwrap(), false);
+    let listener = keyway_runtime_hyper::listen(
+        "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
+        false,
+    );
     let listener = listener.await.unwrap();
     let socket = Socket {
         address: listener.local_addr().unwrap().to_string(),

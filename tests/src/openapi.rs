@@ -189,7 +189,8 @@ impl Described {
         if body.is_empty() || content["application/json"].is_null() {
             return Ok(());
         }
-        let body = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let body = serde_json::from_slice(keyway_http::without_bom(body))
+            .map_err(|error| error.to_string())?;
         let at = format!("{operation_at}/requestBody/content/application~1json/schema");
         self.valid(&at, &body)
             .map_err(|said| format!("the body that was taken: {said}"))

@@ -127,6 +127,8 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     };
     print(&match arguments.output {
         Output::Text => lines(""),
+        // One that is left of a temporary key would be sent along with this one.
+        Output::Env if token.is_none() => lines("export ") + "\nunset AWS_SESSION_TOKEN",
         Output::Env => lines("export "),
         Output::Json => serde_json::to_string(&Created {
             access_key_id: id.as_str(),

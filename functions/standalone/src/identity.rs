@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_auth::certificate::{ApiKey, Identity};
-use keyway_deployment_assembly::{SystemRandom, environment};
+use keyway_deployment_assembly::{SystemRandom, secret};
 use keyway_domain::ports::Random;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use serde::Serialize;
@@ -162,7 +162,7 @@ const LONGEST_INPUT: u64 = 1 << 20;
 
 fn of(arguments: &Of) -> anyhow::Result<()> {
     let text = match &arguments.certificate {
-        None => environment("KEYWAY_API_KEY")?
+        None => secret("KEYWAY_API_KEY")?
             .context("say which certificate, or - for standard input, or set KEYWAY_API_KEY")?,
         Some(path) if path.as_os_str() == "-" => read(std::io::stdin().lock(), "standard input")?,
         // It is in the machine's list of processes by now, and should not be in a log too.

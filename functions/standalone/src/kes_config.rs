@@ -130,6 +130,8 @@ impl Plan {
         text: &str,
         variable: impl Fn(&str) -> anyhow::Result<Option<String>>,
     ) -> anyhow::Result<Self> {
+        // Some editors put a byte order mark before the text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // The parser's own texts show the lines around what is wrong; a configuration holds credentials.
         let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location();
@@ -455,6 +457,8 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(old.admin.as_ref().unwrap().as_str(), B);
+        let marked = plan(&format!("\u{feff}root: {B}\n")).unwrap();
+        assert_eq!(marked.admin.as_ref().unwrap().as_str(), B);
         let minio = &old.policies[0];
         assert_eq!(minio.identities, [Identity::parse(A).unwrap()]);
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The listener of KES's server API: TLS, with clients known by their certificates.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_http::{Mount, Route};
 use keyway_metrics::Metrics;
-use keyway_runtime_hyper::{Clients, Listener, Tls, listen_tls};
+use keyway_runtime_hyper::{Address, Clients, Listener, Tls, listen_tls};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -35,7 +35,7 @@ pub(crate) struct KesListener {
         num_args = 0..=1,
         default_missing_value = "127.0.0.1:7373"
     )]
-    kes_listen: Option<SocketAddr>,
+    kes_listen: Option<Address>,
 
     /// The certificate of KES's listener, and its chain after it, in PEM; read again when it changes. Without it, one is
     /// made for loopback
@@ -81,7 +81,7 @@ impl KesListener {
         &self,
         folder: Option<&Path>,
     ) -> anyhow::Result<Option<(Listener, Option<Made>)>> {
-        let Some(address) = self.kes_listen else {
+        let Some(address) = &self.kes_listen else {
             return Ok(None);
         };
         let clients = match &self.kes_client_ca {
@@ -94,7 +94,7 @@ impl KesListener {
                     .context("--kes-cert, --kes-key and --kes-client-ca")?;
                 (tls, None)
             }
-            _ if !address.ip().is_loopback() => bail!(
+            _ if !address.resolve().await?.is_loopback() => bail!(
                 "--kes-listen {address} is not loopback: pass the certificate that its clients know, with --kes-cert and --kes-key"
             ),
             _ => {
@@ -102,7 +102,7 @@ impl KesListener {
                 (tls, Some(made))
             }
         };
-        let listener = listen_tls(address, tls).await;
+        let listener = listen_tls(address.clone(), tls).await;
         let listener = listener.with_context(|| format!("--kes-listen {address}"))?;
         Ok(Some((listener, made)))
     }

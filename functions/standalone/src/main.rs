@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
+use keyway_deployment_assembly::arguments;
 use keyway_deployment_embedded::{
     NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
 };
@@ -32,7 +33,7 @@ use keyway_domain::{KmsError, one_line};
 #[command(
     name = "keyway",
     version,
-    after_help = "Settings can also be given as the KEYWAY_* variable named beside them."
+    after_help = "Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -109,7 +110,8 @@ struct ChangePassphrase {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments: Arguments = arguments();
+    let result = match arguments.command {
         Command::Serve(serve) => serve::run(*serve).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {

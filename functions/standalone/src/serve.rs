@@ -1,6 +1,5 @@
 //! `keyway serve`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +26,8 @@ use keyway_domain::service::ServiceState;
 use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Bounds, Clients, Crowded, LogFormat, Tls, listen, listen_tls, open_connections, serve_all,
-    start_log, stop_signal,
+    Address, Bounds, Clients, Crowded, LogFormat, Tls, listen, listen_tls, open_connections,
+    serve_all, start_log, stop_signal,
 };
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -53,14 +52,14 @@ pub(crate) struct Serve {
     #[command(flatten)]
     kes: KesListener,
 
-    /// Address to listen on; port 0 takes a free one and the log says which
+    /// Address to listen on; :9000 is every address of this machine; port 0 takes a free one and the log says which
     #[arg(
         long,
         env = "KEYWAY_LISTEN",
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:9000"
     )]
-    listen: SocketAddr,
+    listen: Address,
 
     /// Configure the local backend with its defaults and start it, if nothing is configured yet
     #[arg(long, env = "KEYWAY_START", value_name = "BOOL", default_value_t = false,
@@ -125,7 +124,7 @@ enum Metering {
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     start_log(serve.log_format, &serve.log)
         .map_err(anyhow::Error::from_boxed)
-        .context("--log")?;
+        .context("--log (KEYWAY_LOG)")?;
     // Before anything secret is read.
     if let Err(error) = conceal_memory() {
         tracing::warn!(%error, "memory may end up in a core file: turn core files off");
@@ -248,8 +247,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     let encrypted = tls.is_some();
     let listener = match tls {
-        Some(tls) => listen_tls(serve.listen, tls).await,
-        None => listen(serve.listen, serve.insecure_http).await,
+        Some(tls) => listen_tls(serve.listen.clone(), tls).await,
+        None => listen(serve.listen.clone(), serve.insecure_http).await,
     };
     let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
     let address = listener.local_addr()?;

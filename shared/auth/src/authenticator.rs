@@ -90,7 +90,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`AuthError::Denied`] when it proves nobody. An access key that comes with the wrong session token
-    /// is the same as a wrong signature; one that does not exist or has expired reads the same.
+    /// is the same as a wrong signature; one that does not exist or has expired reads the same. A session token that
+    /// a permanent key does not have is refused by its name, once the signature is proven.
     pub async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
@@ -124,13 +125,18 @@ impl Signatures {
             self.clock.now(),
             &self.signing_keys,
         )?;
-        let token_matches = match (&credential.session_token, presented.session_token()) {
-            (None, None) => true,
-            (Some(expected), Some(given)) => expected.ct_eq(given.as_bytes()),
-            (Some(_), None) | (None, Some(_)) => false,
+        let (matches, is_needless) = match (&credential.session_token, presented.session_token()) {
+            (None, None) => (true, false),
+            (Some(expected), Some(given)) => (expected.ct_eq(given.as_bytes()), false),
+            (Some(_), None) => (false, false),
+            // Only who has proven to hold the secret is told that the key is permanent.
+            (None, Some(_)) => (true, true),
         };
-        if !token_matches {
+        if !matches {
             return Err(Denied::SignatureMismatch.into());
+        }
+        if is_needless && !matches!(remainder, Remainder::Signature(_)) {
+            return Err(Denied::SessionTokenNotNeeded.into());
         }
         let caller = credential.caller.of_new_request();
         let signing_keys = Arc::clone(&self.signing_keys);
@@ -145,6 +151,9 @@ impl Signatures {
             }
             remainder @ Remainder::Signature(_) => Proof::Unproven(Box::new(move |body| {
                 verify(remainder, body)?;
+                if is_needless {
+                    return Err(E::from(Denied::SessionTokenNotNeeded.into()));
+                }
                 Ok(caller)
             })),
         })

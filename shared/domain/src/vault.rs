@@ -52,8 +52,8 @@ impl VaultAddress {
         }
         let (loopback, forbidden) = match url.host() {
             Some(Host::Domain(name)) => (name == "localhost", false),
-            Some(Host::Ipv4(ip)) => (ip.is_loopback(), is_forbidden(ip.into())),
-            Some(Host::Ipv6(ip)) => (ip.is_loopback(), is_forbidden(ip.into())),
+            Some(Host::Ipv4(ip)) => (is_loopback(ip.into()), is_forbidden(ip.into())),
+            Some(Host::Ipv6(ip)) => (is_loopback(ip.into()), is_forbidden(ip.into())),
             None => return Err(invalid("must name a host")),
         };
         if forbidden {
@@ -78,6 +78,11 @@ impl<'de> Deserialize<'de> for VaultAddress {
         let text = String::deserialize(deserializer)?;
         Self::parse("address", &text).map_err(|_| de::Error::custom("not an address of Vault"))
     }
+}
+
+/// Whether the address is this machine's own, also as an IPv4-mapped one.
+pub fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// Whether nobody's Vault can be at this address: link-local (where clouds answer with a machine's credentials),
@@ -340,4 +345,22 @@ pub trait Vaults: Send + Sync {
         credential: Option<&SecretBytes>,
         patience: VaultPatience,
     ) -> Result<Arc<dyn Vault>, Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VaultAddress;
+
+    #[test]
+    fn ipv4_mapped_address_is_judged_as_its_ipv4_address() {
+        for (address, is_taken) in [
+            ("http://[::ffff:127.0.0.1]:8200", true),
+            ("http://[::ffff:10.0.0.1]:8200", false),
+            ("https://[::ffff:10.0.0.1]:8200", true),
+            ("https://[::ffff:169.254.169.254]", false),
+        ] {
+            let parsed = VaultAddress::parse("address", address);
+            assert_eq!(parsed.is_ok(), is_taken, "{address}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The one request pipeline: a request read whole and still raw, routes as values, and the order
 //! in which every request is judged. Nothing here knows a path, a field or an error text of any dialect.
 
+mod bom;
 mod cors;
 mod memory;
 mod pipeline;
@@ -10,9 +11,12 @@ mod route;
 mod tail;
 mod witness;
 
+pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
 pub use memory::{BodyMemory, Connection};
-pub use pipeline::{Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Site};
+pub use pipeline::{
+    Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Site, Unreadable,
+};
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{NO_BODY, Params, Route, RouteError};

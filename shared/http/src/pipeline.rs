@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
 use tracing::Instrument;
 
@@ -111,6 +111,25 @@ pub enum Proof<C, E> {
     Unproven(BodyCheck<C, E>),
 }
 
+/// A head that could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What the runtime answers: 400, 414 or 431.
+    pub status: StatusCode,
+}
+
+impl Unreadable {
+    /// What is wrong, as an answer says it.
+    pub fn reason(self) -> &'static str {
+        match self.status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+                "the request line and the headers are too long"
+            }
+            _ => "the request line or a header is not as HTTP/1.1 has it",
+        }
+    }
+}
+
 /// Why a request was refused.
 #[derive(Debug)]
 pub enum Refused<E> {
@@ -125,6 +144,10 @@ pub enum Refused<E> {
     },
     /// The body broke off.
     BodyBroken,
+    /// The body is compressed, or otherwise not as it is meant.
+    BodyEncoded,
+    /// The head is not HTTP/1.1, or too long. No route was looked for.
+    Unreadable(Unreadable),
     /// There is no memory for the body now; there may be soon.
     Overloaded,
     /// The path or the query is not percent-encoded UTF-8, or has too many parameters.
@@ -161,6 +184,8 @@ impl<E> Refused<E> {
             }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken | Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unreadable(unreadable) => unreadable.status,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded => {
                 let shortly = HeaderValue::from_static("1");
@@ -181,6 +206,8 @@ impl<E> Refused<E> {
             Self::OtherMethods(_) => "other_method",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
+            Self::BodyEncoded => "body_encoded",
+            Self::Unreadable(_) => "unreadable",
             Self::Overloaded => "overloaded",
             Self::Malformed { .. } => "malformed",
             Self::Panicked => "panicked",
@@ -333,6 +360,9 @@ impl<D: Dialect> Mount<D> {
                 (caller, Some(room))
             }
         };
+        if !request.body.is_empty() && is_encoded(&request.headers) {
+            return Err(Refused::BodyEncoded);
+        }
         let params = params.map_err(|error| Refused::Malformed {
             part: "path",
             error,
@@ -541,6 +571,16 @@ const GONE: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::REQUEST_TIMEOUT,
 };
 
+/// Whether the body must be decoded before it is what was meant, which nobody does here. The signature covers it as it came.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| {
+        let codings = value.as_bytes().split(|byte| *byte == b',');
+        codings
+            .map(<[u8]>::trim_ascii)
+            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+    })
+}
+
 /// So much memory is taken at first for a body, whatever length it declares; the rest as it comes.
 const FIRST_PART: usize = 64 << 10;
 
@@ -644,6 +684,12 @@ trait Front: Send + Sync {
     /// Whether a route has this path below a prefix, by whatever method.
     fn knows(&self, path: &str) -> bool;
 
+    /// Whether a route has this path below a prefix by this method.
+    fn takes(&self, method: &Method, path: &str) -> bool;
+
+    /// The answer to what could not be read.
+    fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes>;
+
     fn respond<'a>(
         &'a self,
         parts: request::Parts,
@@ -661,6 +707,19 @@ impl<D: Dialect> Front for Mount<D> {
 
     fn knows(&self, path: &str) -> bool {
         self.router.knows(path)
+    }
+
+    fn takes(&self, method: &Method, path: &str) -> bool {
+        matches!(self.router.find(method, path), Found::Route(..))
+    }
+
+    fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes> {
+        let place = Place {
+            request_id,
+            method: &Method::GET,
+            raw_path: "",
+        };
+        self.dialect.refuse(Refused::Unreadable(unreadable), &place)
     }
 
     fn respond<'a>(
@@ -775,11 +834,26 @@ impl Site {
         self
     }
 
+    /// The answer to a head that the runtime could not read, in the words of the first mount. No witness is told: nothing
+    /// was asked for.
+    pub fn refuse_unreadable(&self, unreadable: Unreadable) -> Response<Bytes> {
+        let request_id = self.next_id();
+        let mut response = self.first.refuse_unreadable(unreadable, &request_id);
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    fn next_id(&self) -> String {
+        let number = self.served.fetch_add(1, Ordering::Relaxed);
+        format!("{}{number:016x}", self.instance)
+    }
+
     /// Answers one request.
     pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
         let at = self.witnesses.now();
-        let number = self.served.fetch_add(1, Ordering::Relaxed);
-        let request_id = format!("{}{number:016x}", self.instance);
+        let request_id = self.next_id();
         let begun = Begun {
             request_id: &request_id,
             witnesses: &self.witnesses,
@@ -823,7 +897,7 @@ impl Site {
             .map_or("", |base| base.0.as_str())
             .to_owned();
         let (front, prefix) = match parts.uri.path().strip_prefix(&base) {
-            Some(path) => self.find(path),
+            Some(path) => self.find(&parts.method, path),
             None => (self.first.as_ref(), None),
         };
         let below = prefix.map(|prefix| base + prefix);
@@ -832,25 +906,31 @@ impl Site {
             .await
     }
 
-    /// The mount that has a route of this path, the one with the longest prefix where there are several, and of those
-    /// the first. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
+    /// The mount that has a route of this path by this method, else by another; the one with the longest prefix where
+    /// there are several, and of those the first. So a bucket that would be named like another mount's page is refused by
+    /// S3's mount. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
     /// but the root, the first of all.
-    fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
-        let mut nearest = None;
+    fn find(&self, method: &Method, path: &str) -> (&dyn Front, Option<&'static str>) {
+        let (mut knowing, mut nearest) = (None, None);
         for (prefix, front) in &self.claims {
             let below = path
                 .strip_prefix(prefix)
                 .filter(|rest| rest.is_empty() || rest.starts_with('/'));
             let Some(rest) = below else { continue };
-            if front.knows(rest) {
+            if front.takes(method, rest) {
                 return (front.as_ref(), Some(prefix));
+            }
+            if knowing.is_none() && front.knows(rest) {
+                knowing = Some((front, *prefix));
             }
             if nearest.is_none() && !prefix.is_empty() {
                 nearest = Some((front, *prefix));
             }
         }
-        nearest.map_or((self.first.as_ref(), None), |(front, prefix)| {
-            (front.as_ref(), Some(prefix))
-        })
+        knowing
+            .or(nearest)
+            .map_or((self.first.as_ref(), None), |(front, prefix)| {
+                (front.as_ref(), Some(prefix))
+            })
     }
 }

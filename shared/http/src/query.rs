@@ -21,13 +21,13 @@ pub enum QueryError {
 const MAX_PAIRS: usize = 256;
 
 impl Query {
-    /// Decodes a raw query.
+    /// Decodes a raw query. Pairs without name and value are none.
     ///
     /// # Errors
     /// [`QueryError::Encoding`]; [`QueryError::Repeated`] when there are more than 256 pairs.
     pub fn parse(raw: &str) -> Result<Self, QueryError> {
         let mut pairs = Vec::new();
-        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+        for pair in raw.split('&').filter(|pair| !matches!(*pair, "" | "=")) {
             if pairs.len() == MAX_PAIRS {
                 return Err(QueryError::Repeated);
             }

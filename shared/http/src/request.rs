@@ -27,7 +27,7 @@ pub struct Request {
 /// What a runtime knows of the connection's other end. None of it comes from what the client may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The address of the other end.
+    /// The address of the other end, never an IPv4-mapped one.
     pub address: IpAddr,
     /// Whether the connection is encrypted up to this process, or up to a gateway that vouches for it.
     pub encrypted: bool,
@@ -71,10 +71,11 @@ pub struct IamCaller {
 }
 
 impl Peer {
-    /// A peer of whom no more is known than its address.
+    /// A peer of whom no more is known than its address. An IPv4-mapped IPv6 address, as a socket for both families tells
+    /// it, is its IPv4 address here and for all who ask this peer: whether it is loopback, a trusted proxy, what is audited.
     pub const fn new(address: IpAddr, encrypted: bool) -> Self {
         Self {
-            address,
+            address: address.to_canonical(),
             encrypted,
             client_certificate: None,
             iam_caller: None,

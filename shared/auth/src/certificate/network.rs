@@ -9,7 +9,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the address is one of these. An IPv4 address is the same in IPv6's clothes.
+    /// Whether the address is one of these. An IPv4-mapped IPv6 address is its IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
@@ -38,6 +38,13 @@ impl FromStr for Network {
         let bits = match bits {
             None => all,
             Some(bits) => bits.parse().map_err(|_| ())?,
+        };
+        // `::ffff:10.0.0.0/104` is `10.0.0.0/8`. A shorter prefix reaches beyond the mapped addresses and stays what it is.
+        let (first, bits, all) = match first.to_canonical() {
+            IpAddr::V4(mapped) if first.is_ipv6() && (96..=128).contains(&bits) => {
+                (IpAddr::V4(mapped), bits - 96, 32)
+            }
+            _ => (first, bits, all),
         };
         let network = Self { first, bits };
         // With bits beyond the prefix it is not clear what is meant.

@@ -1,3 +1,4 @@
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 
@@ -164,6 +165,67 @@ impl Query {
     }
 }
 
+/// The queries that a client may have signed in the Authorization header for the query that arrived, likeliest first.
+///
+/// S3 and the SDKs decode the query, encode it in one way and sort it ([`Query::signed`]). Not every client does:
+///
+/// - botocore sorts the pairs as they stand: `*:/@()` stay as they are, and the empty pairs of `?limit=5&` are kept and
+///   signed as `=`;
+/// - curl 7.88 signs the query byte for byte: unsorted, and `?encryption` without the `=` that belongs there.
+///
+/// Why trying these is safe: each form says which pairs arrived, and one signed text never stands for two sets of pairs.
+/// A pair holds no `&` and its name no `=`, so the text of botocore's form splits into the very pairs that arrived, with
+/// nothing decoded on the way; only their order and the `=` of an empty value are lost, and nobody reads either: a name that
+/// is given twice is refused where it counts. Empty pieces and empty names are parameters of no route. Text that is signed in one form and read in another still names the same
+/// pairs, because the first form's text is its own image in the two others: it holds no bare `+`, and every percent sign
+/// in it begins an encoded byte.
+pub(super) fn queries(query: &Query, raw: &str) -> Vec<String> {
+    let mut distinct = vec![query.signed()];
+    for candidate in [sorted_as_it_stands(raw), raw.to_owned()] {
+        if !distinct.contains(&candidate) {
+            distinct.push(candidate);
+        }
+    }
+    distinct
+}
+
+/// Botocore's form: the raw pairs, each with an `=`, sorted by name and then by value.
+fn sorted_as_it_stands(raw: &str) -> String {
+    if raw.is_empty() {
+        return String::new();
+    }
+    let mut pairs: Vec<_> = raw
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
+    pairs.sort_unstable();
+    let mut out = String::with_capacity(raw.len() + pairs.len());
+    for (at, (name, value)) in pairs.into_iter().enumerate() {
+        if at > 0 {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        out.push_str(value);
+    }
+    out
+}
+
+/// The same host with the other spelling of its default port: clients sign `h` and send `h:443`, or the other way round,
+/// and proxies add the port or remove it. Over the same scheme the two are one authority, so no signature stands for two.
+pub(super) fn other_host(host: &str, over_tls: bool) -> Option<String> {
+    let port = if over_tls { ":443" } else { ":80" };
+    // The colons within the brackets of an IPv6 address begin no port.
+    let has_port = |host: &str| host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    match host.strip_suffix(port) {
+        Some("") => None,
+        Some(name) if !has_port(name) => Some(name.to_owned()),
+        Some(_) => None,
+        None if host.is_empty() || has_port(host) => None,
+        None => Some(format!("{host}{port}")),
+    }
+}
+
 fn recode(out: &mut String, component: &str) {
     // The plus first: what decodes to a plus is one.
     for (at, part) in component.split('+').enumerate() {
@@ -174,10 +236,22 @@ fn recode(out: &mut String, component: &str) {
     }
 }
 
-/// `name:value\n` for every signed header, which must all be there, in the list's order.
-pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap, signed: &str) {
+/// `name:value\n` for every signed header, which must all be there, in the list's order; `host` in place of the Host
+/// header's value, if there is one.
+pub(super) fn push_headers(
+    out: &mut Vec<u8>,
+    headers: &HeaderMap,
+    signed: &str,
+    host: Option<&str>,
+) {
     for name in signed.split(';') {
         out.extend_from_slice(name.as_bytes());
+        if let Some(host) = host.filter(|_| name == HOST.as_str()) {
+            out.push(b':');
+            out.extend_from_slice(host.as_bytes());
+            out.push(b'\n');
+            continue;
+        }
         for (at, value) in headers.get_all(name).iter().enumerate() {
             out.push(if at == 0 { b':' } else { b',' });
             push_value(out, value);

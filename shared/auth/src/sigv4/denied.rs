@@ -23,6 +23,16 @@ pub enum Denied {
     /// Another scheme or algorithm.
     #[error("only AWS4-HMAC-SHA256 signatures are accepted")]
     Algorithm,
+    /// Signature Version 2, in the header or the query.
+    #[error(
+        "Signature Version 2 is not accepted: sign with Signature Version 4 (AWS4-HMAC-SHA256), which clients call s3v4 or v4"
+    )]
+    Version2,
+    /// A permanent access key came with a session token.
+    #[error(
+        "the access key is permanent and has no session token: send none, for example by unsetting AWS_SESSION_TOKEN"
+    )]
+    SessionTokenNotNeeded,
     /// Something that must be there once is there more often.
     #[error("{0} is given more than once")]
     Repeated(&'static str),
@@ -145,6 +155,8 @@ impl Denied {
             | Self::NoVerifiedCaller
             | Self::BothForms
             | Self::Algorithm
+            | Self::Version2
+            | Self::SessionTokenNotNeeded
             | Self::Repeated(_)
             | Self::Absent(_)
             | Self::Malformed { .. }

@@ -25,6 +25,7 @@ const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// CloudFront adds it between the signer and us, and nothing here reads it.
@@ -43,6 +44,8 @@ pub struct Presented<'r> {
     max_skew: SignedDuration,
     paths: Vec<String>,
     queries: Vec<String>,
+    /// The host with the other spelling of its default port.
+    other_host: Option<String>,
     payload: Payload<'r>,
 }
 
@@ -91,6 +94,7 @@ impl<'r> Presented<'r> {
             (Some(_), true) => return Err(Denied::BothForms),
             (Some(authorization), false) => Parts::of_header(&request.headers, authorization)?,
             (None, true) => Parts::of_query(&request.headers, &query)?,
+            (None, false) if is_version_2(&query) => return Err(Denied::Version2),
             (None, false) => return Err(Denied::Missing),
         };
         let credential = Credential::parse(parts.credential, rules)?;
@@ -122,16 +126,17 @@ impl<'r> Presented<'r> {
             parts.content_sha256,
             is_presigned && credential.is_s3(),
         )?;
-        let mut queries = vec![query.signed()];
-        // curl 7.88 signs the query byte for byte: unsorted, and `?encryption` without the `=`
-        // that belongs there. Those very bytes arrived, so nothing but them can be meant.
-        if !is_presigned && queries.first() != Some(&request.raw_query) {
-            queries.push(request.raw_query.clone());
-        }
+        let queries = if is_presigned {
+            vec![query.signed()]
+        } else {
+            canonical::queries(&query, &request.raw_query)
+        };
+        let host = single(&request.headers, HOST.as_str(), "the Host header")?;
         Ok(Self {
             request,
             paths: canonical::paths(&request.raw_path, credential.is_s3())?,
             queries,
+            other_host: host.and_then(|host| canonical::other_host(host, is_over_tls(request))),
             credential,
             session_token: parts.session_token,
             signed_headers: parts.signed_headers,
@@ -223,15 +228,10 @@ impl<'r> Presented<'r> {
     }
 
     fn check_signature(&self, key: &hmac::Key, payload: &str) -> Result<(), Denied> {
-        let tail = self.canonical_request_tail();
         let to_sign = self.to_sign();
-        let is_signed = self.forms().any(|(path, query)| {
-            let length = 32 + path.len() + query.len() + tail.len() + payload.len();
-            let mut canonical_request = Vec::with_capacity(length);
-            self.push_form(&mut canonical_request, path, query, &tail);
-            canonical_request.extend_from_slice(payload.as_bytes());
-            is_signature(key, &to_sign, &canonical_request, &self.signature)
-        });
+        let is_signed = self
+            .forms()
+            .any(|form| is_signature(key, &to_sign, form, payload.as_bytes(), &self.signature));
         if is_signed {
             Ok(())
         } else {
@@ -240,15 +240,8 @@ impl<'r> Presented<'r> {
     }
 
     fn unfinished(&self, key: Arc<hmac::Key>, new: Option<Fingerprint>) -> Unfinished {
-        let tail = self.canonical_request_tail();
-        let forms = self.forms().map(|(path, query)| {
-            let length = 96 + path.len() + query.len() + tail.len();
-            let mut canonical_request = Vec::with_capacity(length);
-            self.push_form(&mut canonical_request, path, query, &tail);
-            canonical_request
-        });
         Unfinished {
-            forms: forms.collect(),
+            forms: self.forms().collect(),
             to_sign: self.to_sign(),
             signature: self.signature,
             key,
@@ -256,17 +249,26 @@ impl<'r> Presented<'r> {
         }
     }
 
-    /// The paths and queries that may have been signed.
-    fn forms(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.paths.iter().flat_map(|path| {
-            let queries = self.queries.iter();
-            queries.map(move |query| (path.as_str(), query.as_str()))
+    /// The hashes of the canonical requests that may have been signed, likeliest first, each up to the payload's hash. At
+    /// most three paths, three queries and two hosts; hashes, because texts of that many would be much for a request that
+    /// waits for its body.
+    fn forms(&self) -> impl Iterator<Item = digest::Context> {
+        let hosts = std::iter::once(None).chain(self.other_host.as_deref().map(Some));
+        hosts.flat_map(move |host| {
+            let tail = self.canonical_request_tail(host);
+            self.paths.iter().flat_map(move |path| {
+                let tail = tail.clone();
+                self.queries.iter().map(move |query| {
+                    let mut form = digest::Context::new(&digest::SHA256);
+                    for line in [self.request.method.as_str(), path, query] {
+                        form.update(line.as_bytes());
+                        form.update(b"\n");
+                    }
+                    form.update(&tail);
+                    form
+                })
+            })
         })
-    }
-
-    fn push_form(&self, out: &mut Vec<u8>, path: &str, query: &str, tail: &[u8]) {
-        push_lines(out, [self.request.method.as_str(), path, query]);
-        out.extend_from_slice(tail);
     }
 
     /// The string to sign, but for the canonical request's hash.
@@ -280,9 +282,9 @@ impl<'r> Presented<'r> {
     }
 
     /// `CanonicalHeaders \n SignedHeaders \n`
-    fn canonical_request_tail(&self) -> Vec<u8> {
+    fn canonical_request_tail(&self, host: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
-        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers);
+        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers, host);
         push_lines(&mut out, ["", &self.signed_headers]);
         out
     }
@@ -316,8 +318,8 @@ impl Remainder {
 
 /// A signature that can be verified as soon as the body is there. It has all that it needs of the head.
 pub struct Unfinished {
-    /// The canonical requests that may have been signed, but for the body's hash.
-    forms: Vec<Vec<u8>>,
+    /// The hashes of the canonical requests that may have been signed, up to the body's hash.
+    forms: Vec<digest::Context>,
     to_sign: Vec<u8>,
     signature: [u8; 32],
     key: Arc<hmac::Key>,
@@ -329,15 +331,10 @@ impl Unfinished {
     fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), Denied> {
         let mut payload = Vec::with_capacity(64);
         canonical::push_hex(&mut payload, sha256(body).as_ref());
-        let is_signed = self.forms.into_iter().any(|mut canonical_request| {
-            canonical_request.extend_from_slice(&payload);
-            is_signature(
-                &self.key,
-                &self.to_sign,
-                &canonical_request,
-                &self.signature,
-            )
-        });
+        let is_signed = self
+            .forms
+            .into_iter()
+            .any(|form| is_signature(&self.key, &self.to_sign, form, &payload, &self.signature));
         if !is_signed {
             return Err(Denied::SignatureMismatch);
         }
@@ -357,12 +354,14 @@ impl fmt::Debug for Unfinished {
 fn is_signature(
     key: &hmac::Key,
     to_sign: &[u8],
-    canonical_request: &[u8],
+    mut canonical_request: digest::Context,
+    payload: &[u8],
     signature: &[u8],
 ) -> bool {
+    canonical_request.update(payload);
     let mut to_sign = to_sign.to_vec();
     to_sign.reserve(64);
-    canonical::push_hex(&mut to_sign, sha256(canonical_request).as_ref());
+    canonical::push_hex(&mut to_sign, canonical_request.finish().as_ref());
     // Constant in time, as aws-lc promises of `verify`.
     hmac::verify(key, &to_sign, signature).is_ok()
 }
@@ -390,6 +389,9 @@ impl<'r> Parts<'r> {
             });
         }
         let (algorithm, rest) = authorization.split_once(' ').unwrap_or((authorization, ""));
+        if algorithm == "AWS" {
+            return Err(Denied::Version2);
+        }
         if algorithm != ALGORITHM {
             return Err(Denied::Algorithm);
         }
@@ -554,6 +556,22 @@ impl<'r> Payload<'r> {
             }
         }
     }
+}
+
+/// Whether the query is presigned by Signature Version 2.
+fn is_version_2(query: &Query) -> bool {
+    let has = |wanted: &str| query.pairs().any(|(name, _)| name == wanted);
+    has("AWSAccessKeyId") && has("Signature")
+}
+
+/// Whether the client speaks TLS, to us or to what stands in front. On this machine that is a proxy that is believed
+/// about it; anybody else could write the header. Nothing but the default port depends on it.
+fn is_over_tls(request: &Request) -> bool {
+    let by_proxy = || {
+        let scheme = single(&request.headers, X_FORWARDED_PROTO, X_FORWARDED_PROTO);
+        matches!(scheme, Ok(Some(scheme)) if scheme.eq_ignore_ascii_case("https"))
+    };
+    request.peer.encrypted || (request.peer.address.is_loopback() && by_proxy())
 }
 
 /// The one value of a header that may be there once, without the spaces around it.

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use http::HeaderValue;
+use keyway_auth::sigv4::Denied;
 use keyway_http::Peer;
 use proptest::prelude::*;
 
 use crate::generate::{Shape, signed};
-use crate::signer::{Signing, TOKEN, request, verdict};
+use crate::signer::{Signing, TOKEN, request, sign_plain, verdict};
 
 const TARGETS: [&str; 12] = [
     "/",
@@ -136,6 +138,70 @@ fn authorization_in_other_spellings() {
             .insert("authorization", other.parse().unwrap());
         assert_eq!(verdict(&signed), Ok(()), "{other}");
     }
+}
+
+/// The hosts that were signed and sent, whether TLS is spoken, and whether they are one host.
+const HOSTS: [(&str, &str, bool, bool); 14] = [
+    ("h", "h:443", true, true),
+    ("h:443", "h", true, true),
+    ("h", "h:80", false, true),
+    ("h:80", "h", false, true),
+    ("[::1]", "[::1]:443", true, true),
+    ("[::1]:80", "[::1]", false, true),
+    ("h", "h:80", true, false),
+    ("h", "h:443", false, false),
+    ("h:443", "h:80", true, false),
+    ("h:8443", "h", true, false),
+    ("h", "h:443:443", true, false),
+    ("h", "g:443", true, false),
+    ("h:9000", "h:9000:80", false, false),
+    ("h", "[h]:443", true, false),
+];
+
+#[test]
+fn default_port_of_the_scheme_is_no_part_of_the_host() {
+    for (signed, sent, encrypted, is_one) in HOSTS {
+        let unsigned = request(
+            "GET",
+            "/a",
+            &[("host", signed), ("x-amz-date", "20260304T050607Z")],
+            "",
+        );
+        let mut request = sign_plain(&unsigned, "host;x-amz-date");
+        request
+            .headers
+            .insert("host", HeaderValue::from_str(sent).unwrap());
+        request.peer = Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), encrypted);
+        let expected = if is_one {
+            Ok(())
+        } else {
+            Err(Denied::SignatureMismatch)
+        };
+        assert_eq!(verdict(&request), expected, "{signed} {sent} {encrypted}");
+    }
+}
+
+#[test]
+fn forwarded_scheme_counts_from_this_machine_only() {
+    let unsigned = request(
+        "GET",
+        "/a",
+        &[("host", "h"), ("x-amz-date", "20260304T050607Z")],
+        "",
+    );
+    let mut request = sign_plain(&unsigned, "host;x-amz-date");
+    request
+        .headers
+        .insert("host", HeaderValue::from_static("h:443"));
+    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
+    let https = HeaderValue::from_static("https");
+    request.headers.insert("x-forwarded-proto", https.clone());
+    assert_eq!(verdict(&request), Ok(()));
+    request.peer = Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), false);
+    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
+    request.peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+    request.headers.append("x-forwarded-proto", https);
+    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
 }
 
 proptest! {

@@ -92,5 +92,58 @@ fn recorded_requests() {
         .map(|(c, s, t)| (c.to_string(), s.to_string(), t.to_string()))
         .collect();
     assert_eq!(refused, expected);
-    assert_eq!(accepted, 122);
+    assert_eq!(accepted, 156);
+}
+
+/// A request for each recorded one that botocore signed as it stood.
+fn as_they_stand() -> impl Iterator<Item = (keyway_http::Request, jiff::Timestamp)> {
+    let at = "2026-11-30T00:00:00Z";
+    RECORDED.lines().filter_map(move |line| {
+        let recorded: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let headers = recorded["headers"].as_object().unwrap();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+            .collect();
+        let date = recorded["headers"]["x-amz-date"].as_str()?;
+        (date > at.replace(['-', ':'], "").as_str()).then(|| {
+            let date = DateTime::strptime("%Y%m%dT%H%M%SZ", date).unwrap();
+            let target = recorded["target"].as_str().unwrap();
+            (
+                request("GET", target, &headers, ""),
+                TimeZone::UTC.to_timestamp(date).unwrap(),
+            )
+        })
+    })
+}
+
+#[test]
+fn query_signed_as_it_stands_with_other_pairs_is_refused() {
+    let mut count = 0;
+    for (signed, at) in as_they_stand() {
+        count += 1;
+        assert_eq!(verdict_at(&signed, at), Ok(()));
+        let query = &signed.raw_query;
+        let mut others = vec![
+            format!("{query}&a=b"),
+            format!("a{query}"),
+            format!("{query}x"),
+            query.replacen('&', "%26", 1),
+            query.replacen('=', "%3D", 1),
+        ];
+        others.extend(query.rsplit_once('&').map(|(rest, _)| rest.to_owned()));
+        others.retain(|other| other != query);
+        for other in others {
+            let mut changed = signed.clone();
+            changed.raw_query = other;
+            let verdict = verdict_at(&changed, at);
+            assert_eq!(
+                verdict,
+                Err(Denied::SignatureMismatch),
+                "{query} {}",
+                changed.raw_query
+            );
+        }
+    }
+    assert_eq!(count, 34);
 }

@@ -99,6 +99,34 @@ fn header_form() {
             "only AWS4-HMAC-SHA256 signatures are accepted",
         ),
         (
+            |r| {
+                set(
+                    r,
+                    "authorization",
+                    "AWS AKIDEXAMPLE:frJIUN8DYpKDtOLCwo//yllqDzg=",
+                )
+            },
+            Unauthenticated,
+            "Signature Version 2 is not accepted: sign with Signature Version 4 (AWS4-HMAC-SHA256), which clients call s3v4 or v4",
+        ),
+        (
+            |r| {
+                r.headers.remove("authorization");
+                r.raw_query =
+                    "AWSAccessKeyId=AKIDEXAMPLE&Signature=vjbyPxybdZaNmGa%2ByT272YEAiv4%3D&Expires=1772600000".to_owned();
+            },
+            Unauthenticated,
+            "Signature Version 2 is not accepted: sign with Signature Version 4 (AWS4-HMAC-SHA256), which clients call s3v4 or v4",
+        ),
+        (
+            |r| {
+                r.headers.remove("authorization");
+                r.raw_query = "Signature=a".to_owned();
+            },
+            Unauthenticated,
+            "the request is not signed: an AWS4-HMAC-SHA256 Authorization header or a presigned query is needed",
+        ),
+        (
             |r| set(r, "authorization", "Bearer abc"),
             Unauthenticated,
             "only AWS4-HMAC-SHA256 signatures are accepted",

@@ -43,7 +43,9 @@ pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
-pub use settings::{Settings, VaultFiles, default_key_id, environment, root_access_key};
+pub use settings::{
+    Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
+};
 pub use system::{SystemClock, SystemRandom};
 
 /// The ports of one deployment.

@@ -1,11 +1,13 @@
 //! What an operator sets, whichever deployment it is. Secrets come from the environment or a file only: arguments are
 //! visible to every user of the machine.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Args;
+use clap::builder::Resettable;
+use clap::{Arg, Args, Command, Parser};
 use keyway_crypto::SecretBytes;
 use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
@@ -99,14 +101,46 @@ pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
     }
 }
 
+/// The arguments of this process, and what its variables say where an argument is not given. A variable that is set to
+/// nothing counts as not set: compose files and templates pass an empty text for what was left out.
+pub fn arguments<A: Parser>() -> A {
+    let mut matches = without_empty_variables(A::command()).get_matches();
+    A::from_arg_matches_mut(&mut matches)
+        .unwrap_or_else(|error| error.format(&mut A::command()).exit())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |argument: &Arg| {
+        let said = argument.get_env().and_then(variable);
+        said.is_some_and(|said| said.is_empty())
+    };
+    command
+        .mut_args(|argument| {
+            if is_empty(&argument) {
+                argument.env(Resettable::Reset)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this crate is part of every composition root"
+)]
+fn variable(name: &OsStr) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// The root access key that `KEYWAY_ROOT_ACCESS_KEY` and `KEYWAY_ROOT_SECRET_KEY` give; else the table's.
 ///
 /// # Errors
 /// When only one of them is set, or one is not fit to be used.
 pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
     match (
-        environment("KEYWAY_ROOT_ACCESS_KEY")?,
-        environment("KEYWAY_ROOT_SECRET_KEY")?,
+        secret("KEYWAY_ROOT_ACCESS_KEY")?,
+        secret("KEYWAY_ROOT_SECRET_KEY")?,
     ) {
         (None, None) => Ok(RootAccessKey::InTable),
         (Some(id), Some(key)) => {
@@ -123,6 +157,18 @@ pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
             "KEYWAY_ROOT_ACCESS_KEY and KEYWAY_ROOT_SECRET_KEY must be set together, or neither of them"
         ),
     }
+}
+
+/// A variable that holds a secret, or names one, if it is set. What was to be injected and was not must not turn into a
+/// deployment without it.
+///
+/// # Errors
+/// When it is set to nothing, or is not UTF-8.
+pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    if variable(name.as_ref()).is_some_and(|value| value.is_empty()) {
+        bail!("{name} is set and empty: give it a value, or unset it");
+    }
+    environment(name)
 }
 
 /// A variable that is set and not empty.

@@ -1,7 +1,6 @@
 //! One function, from its environment to its last request.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -13,8 +12,8 @@ use keyway_audit::Flushing;
 use keyway_auth::certificate::{Front as CertificateFront, Fronts};
 use keyway_deployment_assembly::{
     Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, VaultFiles,
-    Writing, count_refused, default_key_id, environment, instance, metrics, root_access_key,
-    vaults,
+    Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
+    root_access_key, vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
@@ -30,7 +29,7 @@ use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
 use keyway_metrics::{CountedTable, Emf, Metrics, Open};
-use keyway_runtime_hyper::{LogFormat, listen, start_log, stop_signal};
+use keyway_runtime_hyper::{Address, LogFormat, listen, start_log, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 use keyway_store_dynamodb::DynamoTable;
 
@@ -100,7 +99,7 @@ struct Arguments {
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:9001"
     )]
-    listen: SocketAddr,
+    listen: Address,
 
     /// How figures are told on Lambda; elsewhere they are at /metrics
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
@@ -152,12 +151,10 @@ impl Function {
     /// # Errors
     /// When a setting is missing or not fit to be used; the text names it.
     pub fn start() -> anyhow::Result<Self> {
-        let mut arguments = Arguments::parse();
-        // A template passes an empty text where a parameter was left out.
-        arguments.stage = arguments.stage.filter(|stage| !stage.is_empty());
-        arguments.default_key_id = arguments.default_key_id.filter(|id| !id.is_empty());
-        arguments.settings.region = arguments.settings.region.filter(|name| !name.is_empty());
-        start_log(LogFormat::Json, &arguments.log).map_err(anyhow::Error::from_boxed)?;
+        let arguments: Arguments = arguments();
+        start_log(LogFormat::Json, &arguments.log)
+            .map_err(anyhow::Error::from_boxed)
+            .context("KEYWAY_LOG")?;
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
         Ok(Self {

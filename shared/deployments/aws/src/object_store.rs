@@ -8,7 +8,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
 use keyway_buckets_s3::S3Buckets;
-use keyway_deployment_assembly::environment;
+use keyway_deployment_assembly::{environment, secret};
 use keyway_domain::buckets::Noted;
 use keyway_domain::ports::{Buckets, Random, TableWriter};
 
@@ -90,8 +90,8 @@ impl ObjectStore {
 /// The access key that is set for the S3 endpoint alone.
 fn own_credentials() -> anyhow::Result<Option<SharedCredentialsProvider>> {
     match (
-        environment("KEYWAY_S3_ACCESS_KEY_ID")?,
-        environment("KEYWAY_S3_SECRET_ACCESS_KEY")?,
+        secret("KEYWAY_S3_ACCESS_KEY_ID")?,
+        secret("KEYWAY_S3_SECRET_ACCESS_KEY")?,
     ) {
         (None, None) => Ok(None),
         (Some(id), Some(secret)) => {

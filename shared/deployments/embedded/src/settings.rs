@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use keyway_deployment_assembly::environment;
+use keyway_deployment_assembly::secret;
 use keyway_secrets_file::Passphrase;
 use zeroize::Zeroizing;
 
@@ -63,8 +63,10 @@ impl NewPassphrase {
 
 /// A passphrase from the variable or the file's first line.
 fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<Passphrase>> {
-    let from_environment = environment(variable)?;
+    let from_environment = secret(variable)?;
     let Some(file) = file else {
+        // Its variable is set to nothing: a file was meant that would have protected the keyring.
+        secret(&format!("{variable}_FILE"))?;
         return Ok(from_environment.map(|text| Passphrase::read(&text)));
     };
     if from_environment.is_some() {

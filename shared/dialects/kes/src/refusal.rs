@@ -148,6 +148,8 @@ impl Refusal {
                 }
             }
             Refused::BodyTooLarge { .. } | Refused::BodyBroken => Self::invalid_body(),
+            Refused::BodyEncoded => Self::bad("content encoding is not supported"),
+            Refused::Unreadable(unreadable) => Self::new(unreadable.status, unreadable.reason()),
             Refused::Malformed { part, error } => Self::bad(format!("the {part} {error}")),
             Refused::Overloaded => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use keyway_domain::{Fault, KmsError, SecretBytes};
+use keyway_http::without_bom;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
@@ -27,7 +28,8 @@ impl From<BadBody> for Refusal {
 
 /// Decodes the first JSON value of a body as Go would: what follows it is not looked at.
 pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBody> {
-    T::deserialize(&mut serde_json::Deserializer::from_slice(body)).map_err(|_| BadBody)
+    T::deserialize(&mut serde_json::Deserializer::from_slice(without_bom(body)))
+        .map_err(|_| BadBody)
 }
 
 /// A struct whose fields Go would find: whatever the case of their names, unknown ones passed over, the last of

@@ -103,7 +103,7 @@ fn answer(text: &str, schema: Schema) -> Answer {
 
 /// What every route can refuse, and these besides.
 fn refusing(operation: Operation, besides: &[u16]) -> Operation {
-    const ALWAYS: [u16; 7] = [400, 403, 413, 429, 500, 501, 503];
+    const ALWAYS: [u16; 8] = [400, 403, 413, 415, 429, 500, 501, 503];
     ALWAYS
         .iter()
         .chain(besides)

@@ -159,7 +159,7 @@ pub(crate) trait Refusals {
     fn refuses_as_first(self, besides: &[u16]) -> Self;
 }
 
-const ALWAYS: [u16; 7] = [400, 401, 403, 413, 429, 500, 503];
+const ALWAYS: [u16; 8] = [400, 401, 403, 413, 415, 429, 500, 503];
 
 impl Refusals for Operation {
     fn refuses(self, besides: &[u16]) -> Self {
@@ -212,6 +212,11 @@ fn refusal(status: u16, first: bool) -> Answer {
             ["TooLarge"; 2],
             "The body is longer than the route takes.",
             &["RequestTooLarge"],
+        ),
+        415 => (
+            ["Encoded"; 2],
+            "The body has a content coding, such as gzip.",
+            &["UnsupportedMediaType"],
         ),
         429 => (
             ["Throttled"; 2],

@@ -328,6 +328,14 @@ impl From<Refused<Self>> for Refusal {
                 format!("the body is longer than {limit} bytes"),
             ),
             Refused::BodyBroken => Self::invalid("the body broke off"),
+            Refused::BodyEncoded => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "UnsupportedMediaType",
+                "Content-Encoding: send the body as it is, without a content coding",
+            ),
+            Refused::Unreadable(unreadable) => {
+                Self::new(unreadable.status, "InvalidRequest", unreadable.reason())
+            }
             Refused::Malformed { part, error } => Self::invalid(format!("the {part} {error}")),
             Refused::Overloaded => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

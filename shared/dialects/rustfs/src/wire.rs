@@ -10,7 +10,7 @@ use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, Fault, KmsError, SecretBytes};
-use keyway_http::Query;
+use keyway_http::{Query, without_bom};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -20,6 +20,7 @@ use crate::Refusal;
 ///
 /// What a client sent is never repeated in the error, but for the names of fields: values may be secret.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let body = without_bom(body);
     // Derived structs would also take an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Refusal::invalid(
@@ -46,6 +47,7 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
 
 /// As [`json`], an empty body taken for `{}`.
 pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let body = without_bom(body);
     json(if body.iter().all(u8::is_ascii_whitespace) {
         b"{}"
     } else {

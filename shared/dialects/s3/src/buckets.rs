@@ -132,9 +132,7 @@ pub(crate) async fn put(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answe
             let bucket = bucket(&call)?;
             call.caller.may_on_bucket(Action::CreateBucket, &bucket)?;
             if TAKEN.contains(&bucket.as_str()) {
-                return Err(Refusal::invalid_name(
-                    "the name is kept for other paths here",
-                ));
+                return Err(Refusal::reserved_name());
             }
             checksum::verify(&call.request)?;
             can_be_created(&call)?;

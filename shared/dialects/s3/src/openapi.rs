@@ -112,7 +112,7 @@ fn xml(text: &str) -> Answer {
 /// What every route can refuse, in S3's XML; a HEAD's refusal is its status alone.
 fn refusing(operation: Operation, head: bool) -> Operation {
     const TEXT: &str = "It is refused; `Code` says why.";
-    [400, 403, 404, 409, 413, 500, 501, 503]
+    [400, 403, 404, 409, 413, 415, 500, 501, 503]
         .into_iter()
         .fold(operation, |operation, status| {
             let answer = if head { Answer::empty(TEXT) } else { xml(TEXT) };

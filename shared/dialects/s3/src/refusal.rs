@@ -68,6 +68,11 @@ impl Refusal {
         Self::bad("InvalidArgument", message)
     }
 
+    /// A name that could be a bucket's, but is kept for something else.
+    pub(crate) fn reserved_name() -> Self {
+        Self::bad("InvalidBucketName", "The specified bucket is not valid.")
+    }
+
     pub(crate) fn invalid_name(reason: &str) -> Self {
         Self::bad(
             "InvalidBucketName",
@@ -289,6 +294,14 @@ impl From<Refused<Self>> for Refusal {
                 format!("Your request was larger than {limit} bytes"),
             ),
             Refused::BodyBroken => Self::bad("IncompleteBody", "the body broke off"),
+            Refused::BodyEncoded => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "UnsupportedMediaType",
+                "Content-Encoding: send the body as it is, without a content coding",
+            ),
+            Refused::Unreadable(unreadable) => {
+                Self::new(unreadable.status, "InvalidRequest", unreadable.reason())
+            }
             Refused::Malformed { part, error } => {
                 Self::bad("InvalidURI", format!("the {part} {error}"))
             }

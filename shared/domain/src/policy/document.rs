@@ -41,6 +41,8 @@ struct Written {
 
 /// The policy that a document is; what its statements mean is not looked at.
 pub(super) fn read(document: &str) -> Result<Policy, String> {
+    // Some editors put a byte order mark before the text.
+    let document = document.strip_prefix('\u{feff}').unwrap_or(document);
     let Document {
         version,
         id,

@@ -1,5 +1,6 @@
 //! Sockets to requests and back, with bounds on time and numbers, and graceful shutdown.
 
+mod address;
 mod bounds;
 mod log;
 mod patience;
@@ -7,6 +8,7 @@ mod places;
 mod span_fields;
 mod timed;
 mod tls;
+mod unreadable;
 
 use std::convert::Infallible;
 use std::io;
@@ -38,7 +40,9 @@ use tokio::sync::watch;
 use patience::{Pace, Patience, Rest};
 use places::{Held, Open, Place, Places};
 use timed::Timed;
+use unreadable::Explained;
 
+pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
 pub use log::{LogFormat, error_count, errors, start_log};
 pub use places::{Crowded, open_connections};
@@ -73,9 +77,12 @@ impl Listener {
 /// A listener on `address` for plain HTTP. That is for loopback only: its requests and answers carry data keys.
 ///
 /// # Errors
-/// [`io::ErrorKind::PermissionDenied`] for an address that others can reach, unless `insecure`; else as binding goes.
-pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<Listener> {
-    if !address.ip().is_loopback() && !insecure {
+/// [`io::ErrorKind::PermissionDenied`] for an address that others can reach, unless `insecure`; else as resolving and
+/// binding go.
+pub async fn listen(address: impl Into<Address>, insecure: bool) -> io::Result<Listener> {
+    let address = address.into();
+    let resolved = address.resolve().await?;
+    if !resolved.is_loopback() && !insecure {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
@@ -84,7 +91,7 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<Listener>
         ));
     }
     Ok(Listener {
-        socket: TcpListener::bind(address).await?,
+        socket: resolved.bind().await?,
         tls: None,
     })
 }
@@ -92,22 +99,24 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> io::Result<Listener>
 /// A listener on `address` for TLS.
 ///
 /// # Errors
-/// As binding goes, or when SIGHUP cannot be listened to.
-pub async fn listen_tls(address: SocketAddr, tls: Tls) -> io::Result<Listener> {
+/// As resolving and binding go, or when SIGHUP cannot be listened to.
+pub async fn listen_tls(address: impl Into<Address>, tls: Tls) -> io::Result<Listener> {
     Ok(Listener {
-        socket: TcpListener::bind(address).await?,
-        // From here on a SIGHUP no longer ends the process.
+        socket: address.into().resolve().await?.bind().await?,
         tls: Some((tls, signal(SignalKind::hangup())?)),
     })
 }
 
-/// Resolves when the process is asked to stop, by SIGTERM or SIGINT.
+/// Resolves when the process is asked to stop, by SIGTERM or SIGINT. From here on a SIGHUP no longer ends the process, with
+/// TLS or without: it asks for what can be read again.
 ///
 /// # Errors
 /// When the signals cannot be listened to.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // What is installed stays so, whether or not anybody listens to it.
+    drop(signal(SignalKind::hangup())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -310,6 +319,7 @@ impl Server {
             })
         });
         let stream = Timed::new(stream, self.bounds.head, self.pace);
+        let stream = Explained::new(stream, Arc::clone(&self.site));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {

@@ -81,17 +81,37 @@ impl Visit for Text {
 /// What reads files of credentials and quotes them in its warnings. That there are no credentials is said where they are needed.
 const QUOTING: [&str; 1] = ["aws_runtime::env_config"];
 
+/// A filter with a level that there is not, as its author wrote it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{0}` is no level: expected error, warn, info, debug, trace or off, or target=level pairs with commas between them"
+)]
+struct NoLevel(String);
+
+/// `Targets` takes a word that is no level for a target whose every event is wanted, which nobody means.
+fn check_levels(filter: &str) -> Result<(), NoLevel> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    for part in filter.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+            return Err(NoLevel(part.chars().take(64).collect()));
+        }
+    }
+    Ok(())
+}
+
 /// Starts the log of this process. `filter` is a level, or `target=level` pairs joined by commas.
 ///
 /// What is finer than `info` comes from Keyway's own crates only: at those levels the libraries below them log requests
 /// and answers whole, with the secrets in them.
 ///
 /// # Errors
-/// When the filter is none.
+/// When the filter names a level that there is not.
 pub fn start_log(
     format: LogFormat,
     filter: &str,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    check_levels(filter)?;
     let wanted: Targets = filter.parse()?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
@@ -122,4 +142,41 @@ pub fn start_log(
             .try_init()?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_levels;
+
+    #[test]
+    fn filter_of_known_levels_is_taken() {
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "keyway=debug",
+            "info,keyway_http=trace",
+        ] {
+            assert!(check_levels(filter).is_ok(), "{filter}");
+        }
+    }
+
+    #[test]
+    fn filter_of_no_known_level_is_refused_with_the_known_ones() {
+        for filter in [
+            "",
+            "verbose",
+            "infos",
+            "keyway",
+            "info,",
+            "keyway=loud",
+            "info keyway=debug",
+        ] {
+            let refused = check_levels(filter).expect_err(filter).to_string();
+            assert!(
+                refused.contains("error, warn, info, debug, trace or off"),
+                "{refused}"
+            );
+        }
+    }
 }

@@ -51,6 +51,8 @@ impl Dialect for Echo {
             Refused::NoRoute => StatusCode::NOT_FOUND,
             Refused::OtherMethods(_) => StatusCode::METHOD_NOT_ALLOWED,
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refused::Unreadable(unreadable) => unreadable.status,
             Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
             Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Refused::Unwitnessed | Refused::Overloaded => StatusCode::SERVICE_UNAVAILABLE,

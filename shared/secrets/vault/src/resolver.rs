@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::vec;
 
 use hyper_util::client::legacy::connect::dns::Name;
-use keyway_domain::vault::is_forbidden;
+use keyway_domain::vault::{is_forbidden, is_loopback};
 use tower_service::Service;
 
 /// A resolver that keeps back addresses at which nobody's Vault can be.
@@ -50,7 +50,7 @@ where
             let found = resolving.await.map_err(io::Error::other)?;
             let allowed: Vec<_> = found
                 .filter(|address| {
-                    !is_forbidden(address.ip()) && (!loopback_only || address.ip().is_loopback())
+                    !is_forbidden(address.ip()) && (!loopback_only || is_loopback(address.ip()))
                 })
                 .collect();
             if allowed.is_empty() {
@@ -136,6 +136,8 @@ mod tests {
     async fn without_tls_only_loopback_is_given_out() {
         let all = ["10.0.0.1", "127.0.0.1", "2001:db8::1", "::1"];
         assert_eq!(resolved(&all, true).await, ["127.0.0.1", "::1"]);
+        let mapped = ["::ffff:127.0.0.1", "::ffff:10.0.0.1"];
+        assert_eq!(resolved(&mapped, true).await, ["::ffff:127.0.0.1"]);
         assert!(resolved(&["10.0.0.1"], true).await.is_empty());
     }
 
