@@ -84,6 +84,8 @@ async fn every_route_of_every_dialect_is_told_of_once() {
             "/photos?encryption",
             "s3:PutEncryptionConfiguration",
         ),
+        ("GET", "/photos?location", "s3:GetBucketLocation"),
+        ("DELETE", "/photos", "s3:DeleteBucket"),
     ] {
         site.s3(method, route, "").await;
         let event = log.one();

@@ -55,12 +55,13 @@ async fn main() -> anyhow::Result<()> {
     let s3 = Mount::new(
         S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
-        s3::bucket_routes(&buckets),
+        s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
     let site = function.site(mount)?.with(minio).with(kes);
     let site = site
         .with(buckets_in_json)
+        .with(keyway_health::mount(&server.readiness())?)
         .with(keyway_openapi::mount()?)
-        .with(s3);
+        .with_remaining(s3);
     function.serve_site(site).await
 }

@@ -15,6 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let control = ports.control(&server);
+    let readiness = server.readiness();
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mut routes = service_routes(&control);
@@ -40,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
         .site(mount)?
         .with(minio)
         .with(kes)
+        .with(keyway_health::mount(&readiness)?)
         .with(keyway_openapi::mount()?);
     function.serve_site(site).await
 }

@@ -701,6 +701,8 @@ impl<D: Dialect> Front for Mount<D> {
 pub struct Site {
     first: Box<dyn Front>,
     others: Vec<Box<dyn Front>>,
+    /// Which of the others answers what no mount has a path or prefix for.
+    remaining: Option<usize>,
     cors: Cors,
     witnesses: Witnesses,
     memory: Arc<BodyMemory>,
@@ -720,12 +722,13 @@ const PREFLIGHT: (&str, Operation) = (
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Site {
-    /// A site whose first mount also answers what lies below no mount's prefix.
+    /// A site whose first mount also answers what lies below no mount's prefix, unless another one does.
     /// `instance`: random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
         Self {
             first: Box::new(first),
             others: Vec::new(),
+            remaining: None,
             cors: Cors::Off,
             witnesses: Witnesses::default(),
             memory: Arc::default(),
@@ -739,6 +742,14 @@ impl Site {
     pub fn with<D: Dialect>(mut self, mount: Mount<D>) -> Self {
         self.others.push(Box::new(mount));
         self
+    }
+
+    /// With another dialect's mount, at the root, whose refusals also answer what lies below no mount's prefix: its clients
+    /// may ask for any path. Paths that begin as another mount's prefix does are not among them.
+    #[must_use]
+    pub fn with_remaining<D: Dialect>(mut self, mount: Mount<D>) -> Self {
+        self.remaining = Some(self.others.len());
+        self.with(mount)
     }
 
     /// Which other origins' pages may read answers.
@@ -821,7 +832,7 @@ impl Site {
 
     /// The mount that has a route of this path, the one with the longest prefix where there are several, and of those
     /// the first. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
-    /// but the root, the first of all.
+    /// but the root, the one that answers what remains, or the first of all.
     fn find(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
         let below = |prefix: &str| {
             path.strip_prefix(prefix)
@@ -844,8 +855,25 @@ impl Site {
             .filter(|(rank, _)| *rank > (false, 0))
             // Of equals the first, where `max_by_key` would take the last.
             .reduce(|best, other| if other.0 > best.0 { other } else { best })
-            .map_or((self.first.as_ref(), None), |(_, (front, prefix))| {
-                (front, Some(prefix))
-            })
+            .map_or_else(
+                || self.remains(path),
+                |(_, (front, prefix))| (front, Some(prefix)),
+            )
+    }
+
+    /// Who says that there is nothing at a path that no mount knows.
+    fn remains(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
+        let first = |path: &str| path.split('/').nth(1).map(str::to_owned);
+        let is_anothers = || {
+            std::iter::once(&self.first)
+                .chain(&self.others)
+                .flat_map(|front| front.prefixes())
+                .filter(|prefix| !prefix.is_empty())
+                .any(|prefix| first(prefix) == first(path))
+        };
+        match self.remaining.and_then(|index| self.others.get(index)) {
+            Some(front) if path.starts_with('/') && !is_anothers() => (front.as_ref(), Some("")),
+            _ => (self.first.as_ref(), None),
+        }
     }
 }

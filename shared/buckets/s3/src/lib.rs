@@ -58,6 +58,7 @@ where
     match error.code() {
         Some("NoSuchBucket") => BucketError::NoSuchBucket,
         Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => BucketError::Exists,
+        Some("BucketNotEmpty") => BucketError::NotEmpty,
         _ => failed(what, error).into(),
     }
 }
@@ -122,6 +123,16 @@ impl Buckets for S3Buckets {
             .send()
             .await
             .map_err(|error| refused("create a bucket", &error))?;
+        Ok(())
+    }
+
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
+        self.client
+            .delete_bucket()
+            .bucket(name.as_str())
+            .send()
+            .await
+            .map_err(|error| refused("remove a bucket", &error))?;
         Ok(())
     }
 
