@@ -300,7 +300,7 @@ impl MemorySite {
             &ports.reading().audit_reading(&settings.audit),
         ));
         let groups = [
-            ("keys", key_routes(&keys)),
+            ("keys", key_routes(&keys, &server.data_keys)),
             ("datakey", datakey_routes(&server.data_keys)),
             ("service", of_service),
         ];

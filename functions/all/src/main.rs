@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let keys = ports.keys(&server, function.settings());
     let control = ports.control(&server);
     let settings = &function.settings().kes;
-    let mut routes = key_routes(&keys);
+    let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
     let log = ports.reading().audit_reading(&function.settings().audit);

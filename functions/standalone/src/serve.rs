@@ -179,7 +179,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 
     let keys = ports.keys(&server, &serve.settings);
     let control = ports.control(&server);
-    let mut routes = key_routes(&keys);
+    let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
     let log = ports.reading().audit_reading(&serve.settings.audit);
