@@ -139,6 +139,26 @@ async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
     assert_eq!(again.stop().await.0, Some(0));
 }
 
+#[tokio::test]
+async fn minio_py_and_s3cmd_use_buckets_and_keys() {
+    let Some(bin) = clients("minio-py and s3cmd") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let default = r#"{"default_key_id":"k"}"#;
+    server.call("POST", "/kms/reconfigure", default).await.ok();
+    let key = access_key(folder.path(), &["--policy", "kms-admin"]).await;
+    let script = Path::new(REPOSITORY).join("tests/clients/minio_client.py");
+    let address = server.address.to_string();
+    let arguments = [script.to_str().unwrap(), &address, "k"];
+    let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 6, "{stdout}");
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
 /// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
 #[tokio::test(flavor = "multi_thread")]
 async fn keyway_is_an_object_store_to_its_own_client() {

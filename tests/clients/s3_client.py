@@ -82,7 +82,8 @@ def boto():
         assert encryption(BUCKET) == wanted, encryption(BUCKET)
     arn = rules("aws:kms", "arn:aws:kms:us-east-1:123456789012:key/" + KEY)
     S3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=arn)
-    assert encryption(BUCKET) == rules("aws:kms", KEY)
+    assert encryption(BUCKET) == arn, encryption(BUCKET)
+    S3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules("aws:kms", KEY))
     held("encryption is set and read")
 
     put = S3.put_bucket_encryption
@@ -96,7 +97,14 @@ def boto():
     assert encryption(BUCKET) == rules("aws:kms", KEY)
     refused(501, "NotImplemented", S3.get_bucket_versioning, Bucket=BUCKET)
     refused(501, "NotImplemented", S3.list_objects_v2, Bucket=BUCKET)
-    refused(501, "NotImplemented", S3.delete_bucket, Bucket=BUCKET)
+    refused(501, "NotImplemented", S3.get_object, Bucket=BUCKET, Key="a/b.txt")
+    refused(501, "NotImplemented", S3.put_object, Bucket=BUCKET, Key="b.txt", Body=b"b")
+    assert S3.get_bucket_location(Bucket=BUCKET)["LocationConstraint"] is None
+    other = BUCKET + "-other"
+    S3.create_bucket(Bucket=other)
+    S3.delete_bucket(Bucket=other)
+    refused(404, "NoSuchBucket", S3.delete_bucket, Bucket=other)
+    refused(404, "NoSuchBucket", S3.get_bucket_location, Bucket=other)
     held("what is wrong is refused and changes nothing")
 
     for _ in range(2):

@@ -162,8 +162,7 @@ async fn every_spelling_of_a_setting_is_one_setting() {
         json!({"ServerSideEncryptionConfiguration": {"Rules": rules}}),
         json!({"Rules": rules}),
         json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "k"}),
-        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "arn:aws:kms:us-east-1:123456789012:key/k"}),
-        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "arn:aws:kms:::key/k", "bucket_key_enabled": false}),
+        json!({"sse_algorithm": "aws:kms", "kms_master_key_id": "k", "bucket_key_enabled": false}),
     ]
     .iter()
     .enumerate()
@@ -182,7 +181,6 @@ async fn every_spelling_of_a_setting_is_one_setting() {
     }
     for body in [
         kms("k"),
-        kms("arn:aws:kms:::key/k"),
         kms(" k\n").replace("<Rule>", "\n  <!-- one --> <Rule>"),
         kms("k").replace("xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"", ""),
         kms("k").replace(
@@ -190,6 +188,8 @@ async fn every_spelling_of_a_setting_is_one_setting() {
             "<BucketKeyEnabled>false</BucketKeyEnabled></Rule>",
         ),
         kms("<![CDATA[k]]>"),
+        kms("&#107;"),
+        kms("&#x6b;"),
     ] {
         let put = site
             .s3("PUT", "/photos?encryption&x-id=PutBucketEncryption", &body)
@@ -200,6 +200,168 @@ async fn every_spelling_of_a_setting_is_one_setting() {
             .await;
         assert_eq!(got.ok(), expected, "{body}");
         site.s3("DELETE", ENCRYPTION, "").await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_given_as_an_arn_reads_back_as_that_arn() {
+    let site = with_photos().await;
+    let path = "/api/v1/bucket-encryption/photos";
+    for arn in [
+        "arn:aws:kms:us-east-1:123456789012:key/k",
+        "arn:aws:kms:::key/k",
+        "arn:aws-cn:kms:cn-north-1::key/k",
+    ] {
+        let put = site.s3("PUT", ENCRYPTION, &kms(arn)).await;
+        assert_eq!(put.status, StatusCode::OK, "{}", text(&put));
+        let named = format!("<KMSMasterKeyID>{arn}</KMSMasterKeyID>");
+        let got = text(&site.s3("GET", ENCRYPTION, "").await);
+        assert!(got.contains(&named), "{got}");
+        let body = json!({"sse_algorithm": "aws:kms", "kms_master_key_id": arn}).to_string();
+        for answer in [
+            site.call("PUT", path, &body).await.ok(),
+            site.call("GET", path, "").await.ok(),
+        ] {
+            let rule = &answer["ServerSideEncryptionConfiguration"]["Rules"][0];
+            let default = &rule["ApplyServerSideEncryptionByDefault"];
+            assert_eq!(default["KMSMasterKeyID"], arn);
+        }
+        // It is the key of this service that is used.
+        let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
+        let references = described["impact"]["references"].as_array().unwrap();
+        assert_eq!(references.len(), 1, "{described}");
+    }
+    let put = site.s3("PUT", ENCRYPTION, &kms("k")).await;
+    assert_eq!(put.status, StatusCode::OK);
+    let got = text(&site.s3("GET", ENCRYPTION, "").await);
+    assert!(got.contains("<KMSMasterKeyID>k<"), "{got}");
+    let long = format!("arn:aws:kms:{}::key/k", "r".repeat(2048));
+    let answer = site.s3("PUT", ENCRYPTION, &kms(&long)).await;
+    assert_eq!(refusal(&answer), no(400, "InvalidArgument"));
+}
+
+#[tokio::test]
+async fn a_bucket_says_where_it_is_and_can_be_removed() {
+    let site = with_photos().await;
+    for query in [
+        "?location",
+        "?location=",
+        "?location&x-id=GetBucketLocation",
+    ] {
+        let answer = site.s3("GET", &format!("/photos{query}"), "").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let body = text(&answer);
+        assert!(
+            body.ends_with(
+                r#"<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>"#
+            ),
+            "{body}"
+        );
+    }
+    let absent = site.s3("GET", "/absent?location", "").await;
+    assert_eq!(refusal(&absent), no(404, "NoSuchBucket"));
+    let put = site.s3("PUT", ENCRYPTION, &kms("k")).await;
+    assert_eq!(put.status, StatusCode::OK);
+    let before = site.records(Kind::Bucket).await.len();
+    let removed = site.s3("DELETE", "/photos?x-id=DeleteBucket", "").await;
+    assert_eq!(
+        (removed.status, removed.body.len()),
+        (StatusCode::NO_CONTENT, 0)
+    );
+    assert_eq!(site.records(Kind::Bucket).await.len(), before - 1);
+    let again = site.s3("DELETE", "/photos/", "").await;
+    assert_eq!(refusal(&again), no(404, "NoSuchBucket"));
+    assert_eq!(site.s3("HEAD", "/photos", "").await.status, 404);
+    let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
+    assert_eq!(described["impact"]["references"], json!([]));
+    // A new bucket of that name has nothing of the old one.
+    assert_eq!(site.s3("PUT", "/photos", "").await.status, 200);
+    let none = site.s3("GET", ENCRYPTION, "").await;
+    assert_eq!(
+        refusal(&none),
+        no(404, "ServerSideEncryptionConfigurationNotFoundError")
+    );
+}
+
+#[tokio::test]
+async fn a_new_bucket_takes_the_tags_that_s3_takes() {
+    let site = with_photos().await;
+    let tag = |key: &str, value: &str| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>");
+    let with = |tags: &str| {
+        format!("<CreateBucketConfiguration><Tags>{tags}</Tags></CreateBucketConfiguration>")
+    };
+    let numbered =
+        |count: usize| -> String { (0..count).map(|n| tag(&n.to_string(), "")).collect() };
+    for (n, tags) in [
+        numbered(0),
+        numbered(50),
+        tag("a &amp; b", "&#65;&#x1F511;&lt;"),
+        tag(&"&amp;".repeat(128), &"\u{e9}".repeat(256)),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let answer = site.s3("PUT", &format!("/tagged-{n}"), &with(tags)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", text(&answer));
+    }
+    for (tags, code) in [
+        (numbered(51), "InvalidTag"),
+        (tag("", "v"), "InvalidTag"),
+        (tag(&"k".repeat(129), ""), "InvalidTag"),
+        (tag("k", &"v".repeat(257)), "InvalidTag"),
+        (tag("&#65;", "") + &tag("A", ""), "InvalidTag"),
+        (tag("&lol;", ""), "MalformedXML"),
+        ("<Tag><Key>k</Key></Tag>".to_owned(), "MalformedXML"),
+        ("<Other/>".to_owned(), "MalformedXML"),
+        ("text".to_owned(), "MalformedXML"),
+    ] {
+        let answer = site.s3("PUT", "/never", &with(&tags)).await;
+        assert_eq!(refusal(&answer), no(400, code), "{tags}");
+    }
+    assert_eq!(site.s3("HEAD", "/never", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn settings_that_are_not_served_are_refused_by_their_name() {
+    let site = with_photos().await;
+    let blocked = aes().replace(
+        "</Rule>",
+        "<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType></BlockedEncryptionTypes></Rule>",
+    );
+    let answer = site.s3("PUT", ENCRYPTION, &blocked).await;
+    assert_eq!(refusal(&answer), no(501, "NotImplemented"));
+    assert!(text(&answer).contains("BlockedEncryptionTypes"));
+    let dsse = rule("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>");
+    let answer = site.s3("PUT", ENCRYPTION, &dsse).await;
+    assert_eq!(refusal(&answer), no(400, "MalformedXML"));
+    assert!(text(&answer).contains("`aws:kms:dsse` is not supported"));
+    let path = "/api/v1/bucket-encryption/photos";
+    let rule = r#"{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"},"BlockedEncryptionTypes":{}}"#;
+    for (body, name) in [
+        (format!(r#"{{"Rules":[{rule}]}}"#), "BlockedEncryptionTypes"),
+        (
+            r#"{"sse_algorithm":"aws:kms:dsse"}"#.to_owned(),
+            "aws:kms:dsse",
+        ),
+    ] {
+        let answer = site.call("PUT", path, &body).await;
+        assert_eq!(answer.refusal(), no(400, "InvalidRequest"));
+        assert!(answer.message().contains(name), "{}", answer.message());
+    }
+}
+
+#[tokio::test]
+async fn paths_of_other_dialects_are_not_objects_of_s3() {
+    let site = with_photos().await;
+    for path in [
+        "/rustfs/admin/v3/nothing",
+        "/rustfs/other",
+        "/minio/admin/v3/a/b",
+        "/openapi.json/x",
+    ] {
+        let answer = site.s3("GET", path, "").await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert_ne!(answer.header("content-type"), Some("application/xml"));
     }
 }
 
@@ -359,7 +521,8 @@ async fn bad_xml_is_refused_and_changes_nothing() {
         rule("<SSEAlgorithm/>"),
         aes().replace("</ServerSideEncryptionConfiguration>", ""),
         format!("{}<more/>", aes()),
-        kms("&amp;"),
+        kms("&k;"),
+        kms("&#0;"),
     ] {
         let answer = site.s3("PUT", ENCRYPTION, &body).await;
         let shown: String = body.chars().take(200).collect();
@@ -423,12 +586,16 @@ async fn bad_xml_is_refused_and_changes_nothing() {
     }
     for (method, path) in [
         ("GET", "/photos"),
-        ("GET", "/photos?location"),
         ("GET", "/photos?versioning"),
         ("PUT", "/photos?policy"),
         ("PUT", "/photos?acl"),
-        ("DELETE", "/photos"),
         ("DELETE", "/photos?policy"),
+        ("GET", "/photos/a/b.txt"),
+        ("PUT", "/photos/key"),
+        ("PATCH", "/photos/key?x"),
+        ("DELETE", "/photos/key?versionId=1"),
+        ("POST", "/photos/key?uploads"),
+        ("POST", "/photos"),
     ] {
         let answer = site.s3(method, path, "").await;
         assert_eq!(
@@ -446,10 +613,12 @@ async fn bad_xml_is_refused_and_changes_nothing() {
         let answer = site.s3(method, path, "").await;
         assert_eq!(
             refusal(&answer),
-            no(405, "MethodNotAllowed"),
+            no(501, "NotImplemented"),
             "{method} {path}"
         );
     }
+    let head = site.s3("HEAD", "/photos/key", "").await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (501, 0));
     assert_eq!(site.records(Kind::Bucket).await, before);
     let located = "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
     assert_eq!(site.s3("PUT", "/another", located).await.status, 200);
@@ -507,6 +676,8 @@ async fn strangers_are_refused_in_s3s_words() {
         ("GET", ENCRYPTION),
         ("PUT", ENCRYPTION),
         ("DELETE", ENCRYPTION),
+        ("GET", "/photos?location"),
+        ("DELETE", "/photos"),
     ];
     for (method, path) in calls {
         let unsigned = http::Request::builder()

@@ -113,3 +113,81 @@ async fn a_status_says_that_writes_of_the_table_fail() {
     site.clock.advance(Duration::from_secs(1));
     assert_healthy(&site).await;
 }
+
+const READY: [&str; 6] = [
+    "/health/ready",
+    "/health/cluster",
+    "/health/cluster/read",
+    "/minio/health/ready",
+    "/minio/health/cluster",
+    "/minio/health/cluster/read",
+];
+const LIVE: [&str; 4] = [
+    "/health",
+    "/health/live",
+    "/minio/health",
+    "/minio/health/live",
+];
+
+/// What somebody without a signature is told.
+async fn probed(site: &MemorySite, method: &str, path: &str) -> (u16, String) {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "keyway.test")
+        .body(bytes::Bytes::new())
+        .unwrap();
+    let answer = site.send(request).await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let body = String::from_utf8(answer.body.to_vec()).unwrap();
+    (answer.status.as_u16(), body)
+}
+
+async fn assert_ready(site: &MemorySite, ready: bool) {
+    let (status, word) = if ready {
+        (200, "ok")
+    } else {
+        (503, "unavailable")
+    };
+    let body = json!({"status": word, "service": "keyway"});
+    for path in READY {
+        let (found, text) = probed(site, "GET", path).await;
+        assert_eq!(found, status, "{path}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), body);
+        let head = probed(site, "HEAD", path).await;
+        assert_eq!(head, (status, String::new()), "{path}");
+    }
+    for path in LIVE {
+        assert_eq!(probed(site, "GET", path).await.0, 200, "{path}");
+        assert_eq!(probed(site, "HEAD", path).await, (200, String::new()));
+    }
+}
+
+#[tokio::test]
+async fn probes_are_ready_while_the_service_runs_and_at_once_not_when_it_is_stopped() {
+    let idle = MemorySite::not_configured(false).await;
+    assert_ready(&idle, false).await;
+    let site = MemorySite::running().await;
+    assert_ready(&site, true).await;
+    site.call("POST", "/kms/stop", "").await.ok();
+    assert_ready(&site, false).await;
+    site.call("POST", "/kms/start", "").await.ok();
+    assert_ready(&site, true).await;
+    for path in ["/health/nothing", "/minio/health/", "/minio/health/ready/x"] {
+        let request = http::Request::get(path).header("host", "keyway.test");
+        let answer = site.send(request.body(bytes::Bytes::new()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0));
+    }
+}
+
+#[tokio::test]
+async fn probes_are_not_ready_while_the_audit_log_cannot_be_written() {
+    let site = MemorySite::running().await;
+    site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
+        .await
+        .ok();
+    site.fail_output(true);
+    site.call("POST", "/kms/keys", r#"{"key_id":"l"}"#).await;
+    assert_ready(&site, false).await;
+}

@@ -39,6 +39,8 @@ fn arrows_point_one_way() {
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
         ("traces", &["http", "domain"]),
+        // As dialects, for the description of its routes.
+        ("health", &["http", "domain", "openapi"]),
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
@@ -75,6 +77,7 @@ fn arrows_point_one_way() {
                 "secrets",
                 "metrics",
                 "traces",
+                "health",
                 "aws",
                 "http",
                 "openapi",
@@ -90,6 +93,7 @@ fn arrows_point_one_way() {
                 "audit",
                 "aws",
                 "dialects",
+                "health",
                 "http",
                 "openapi",
                 "auth",

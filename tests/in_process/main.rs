@@ -17,5 +17,6 @@ mod house;
 mod kes;
 mod minio;
 mod openapi;
+mod rc;
 mod refusals;
 mod service;

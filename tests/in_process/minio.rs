@@ -255,3 +255,64 @@ async fn bad_names_are_refused_and_touch_nothing() {
     assert_ne!(message, Value::Null);
     assert!(site.records(Kind::Key).await.is_empty());
 }
+
+/// Below the admin prefix, where `mc` before madmin v3 and minio-py's `MinioAdmin` ask.
+#[tokio::test]
+async fn older_clients_find_minios_shapes_and_the_documents_readers_its_own() {
+    let site = MemorySite::running_with(Some("default"), false).await;
+    let admin = async |method: &str, path: &str| {
+        let path = format!("/minio/admin/v3/kms{path}");
+        site.call_at(site.root(), method, &path, "").await
+    };
+    let created = admin("POST", "/key/create?key-id=default").await;
+    assert_eq!((created.status.as_u16(), created.body.len()), (200, 0));
+    let unnamed = admin("POST", "/key/create?key-id=").await;
+    assert_eq!(unnamed.status, 400);
+    assert!(
+        unnamed.message().contains("key-id"),
+        "{}",
+        unnamed.message()
+    );
+    let again = admin("POST", "/key/create?key-id=default").await;
+    assert_eq!(again.status, 409);
+    let document = admin("POST", "/key/create?keyName=app").await.ok();
+    assert_eq!(
+        (&document["keyId"], &document["status"]),
+        (&json!("app"), &json!("created"))
+    );
+
+    for (query, key) in [
+        ("?key-id=app", "app"),
+        ("?key-id=default", "default"),
+        ("?key-id=", "default"),
+        ("", "default"),
+    ] {
+        let tried = admin("GET", &format!("/key/status{query}")).await.ok();
+        assert_eq!(tried, json!({"key-id": key}), "{query}");
+    }
+    let document = admin("GET", "/key/status?keyName=app").await.ok();
+    assert_eq!(
+        (&document["keyId"], &document["status"]),
+        (&json!("app"), &json!("enabled"))
+    );
+    site.call("POST", "/kms/keys/disable?keyId=app", "")
+        .await
+        .ok();
+    let tried = admin("GET", "/key/status?key-id=app").await.ok();
+    assert_eq!(tried["key-id"], "app");
+    let error = tried["encryption-error"].as_str().unwrap();
+    assert!(error.contains("disabled"), "{tried}");
+    let unnamed = site.call("GET", "/kms/key/status", "").await;
+    assert_eq!(
+        unnamed.status, 400,
+        "MinIO's default key is below its prefix"
+    );
+
+    let status = admin("GET", "/status").await.ok();
+    assert_eq!(status["status"], "connected");
+    assert_eq!(status["name"], "Keyway");
+    assert_eq!(status["default-key-id"], "default");
+    assert_eq!(status["endpoints"], json!({"http://keyway.test": "online"}));
+    let posted = admin("POST", "/status").await.ok();
+    assert_eq!(posted, status);
+}

@@ -63,6 +63,12 @@ async fn every_route_is_in_it_below_every_prefix() {
     for (method, path) in site.s3_routes() {
         mount(method, "", path);
     }
+    for prefix in keyway_health::PREFIXES {
+        for path in ["", "/live", "/ready", "/cluster", "/cluster/read"] {
+            mount("GET", prefix, path);
+            mount("HEAD", prefix, path);
+        }
+    }
     let mut described = BTreeSet::new();
     for (path, operations) in paths() {
         for method in operations.as_object().unwrap().keys() {

@@ -244,17 +244,24 @@ async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found(
         .await;
     assert_eq!(answer.ok()["keys"], serde_json::json!([]));
     for path in [
-        "/kms/keys",
-        "/foo/bar",
-        "/api/v1/nothing",
         "/rustfs/admin/v3/nope",
-        "/photos/holiday.jpg",
         "/rustfs/admin/v4/kms/keys",
         "/rustfs/admin/v3",
         "/rustfs/admin/v3x/kms/keys",
     ] {
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()), "{path}");
+    }
+    // S3's clients may ask for any other path.
+    for path in [
+        "/kms/keys",
+        "/foo/bar",
+        "/api/v1/nothing",
+        "/photos/holiday.jpg",
+    ] {
+        let answer = site.send(site.root_request("GET", path, b"")).await;
+        assert_eq!(answer.status, 501, "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/xml"));
     }
     let answer = site.call("PATCH", "/kms/keys", "").await;
     assert_eq!(

@@ -300,7 +300,7 @@ impl MemorySite {
             &ports.reading().audit_reading(&settings.audit),
         ));
         let groups = [
-            ("keys", key_routes(&keys)),
+            ("keys", key_routes(&keys, &server.data_keys)),
             ("datakey", datakey_routes(&server.data_keys)),
             ("service", of_service),
         ];
@@ -317,6 +317,7 @@ impl MemorySite {
             }
         }
         let buckets = server.buckets(ports.table_buckets());
+        let health = keyway_health::mount(&server.readiness()).expect("routes");
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
         let mut counts = Vec::new();
@@ -338,13 +339,14 @@ impl MemorySite {
         let buckets_of_s3 = Mount::new(
             S3::new(authenticator.clone()),
             s3::PREFIXES.to_vec(),
-            s3::bucket_routes(&buckets),
+            s3::bucket_routes(&buckets, authenticator.region()),
         )
         .expect("routes");
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
-        let openapi = OPENAPI
-            .get_or_init(|| openapi::made(&mount, &buckets_in_json, &of_minio, &buckets_of_s3));
+        let openapi = OPENAPI.get_or_init(|| {
+            openapi::made(&mount, &buckets_in_json, &of_minio, &buckets_of_s3, &health)
+        });
         let mut routes = listed(&mount);
         let of_buckets = listed(&buckets_in_json);
         counts.push(("bucket-encryption", of_buckets.len()));
@@ -353,8 +355,9 @@ impl MemorySite {
         let site = Site::new(7, mount)
             .with(of_minio)
             .with(buckets_in_json)
+            .with(health)
             .with(keyway_openapi::mount().expect("routes"))
-            .with(buckets_of_s3)
+            .with_remaining(buckets_of_s3)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");
         let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());

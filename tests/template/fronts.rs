@@ -32,6 +32,21 @@ fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
     routes
 }
 
+/// What anybody may ask: whether the service lives, and whether it can do its work.
+pub(crate) const PROBES: [(&str, &str); 11] = [
+    ("GET", "/health"),
+    ("HEAD", "/health"),
+    ("GET", "/health/live"),
+    ("HEAD", "/health/live"),
+    ("GET", "/health/ready"),
+    ("HEAD", "/health/ready"),
+    ("GET", "/minio/health/live"),
+    ("HEAD", "/minio/health/live"),
+    ("GET", "/minio/health/ready"),
+    ("HEAD", "/minio/health/ready"),
+    ("GET", "/minio/health/cluster"),
+];
+
 fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
     operations_of(deployment, "Api")
 }
@@ -119,6 +134,9 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         if path == "/" || !path.ends_with('/') {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
+    }
+    for (method, path) in PROBES {
+        mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
     }
     for deployment in http_apis() {
         let routes = routes(deployment);
@@ -469,6 +487,9 @@ async fn the_local_front_calls_the_same_functions() {
     for (_, path) in site.s3_routes() {
         expected.insert(format!(r#""{path}" = "keyway-fn-bucket-encryption""#));
     }
+    for (_, path) in PROBES {
+        expected.insert(format!(r#""{path}" = "keyway-fn-service""#));
+    }
     assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
 
@@ -583,7 +604,11 @@ fn callers_are_verified_by_whom_the_parameters_say() {
     for deployment in http_apis() {
         let security = deployment.is_iam().then(|| json!([{"AWS_IAM": []}]));
         for (route, operation) in operations(deployment) {
-            assert_eq!(operation.get("security"), security.as_ref(), "{route}");
+            let is_probe = PROBES
+                .iter()
+                .any(|(method, path)| route == format!("{method} {path}"));
+            let security = security.as_ref().filter(|_| !is_probe);
+            assert_eq!(operation.get("security"), security, "{route}");
         }
         let schemes = &deployment.properties("Api")["Body"]["components"]["securitySchemes"];
         assert_eq!(

@@ -15,10 +15,9 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 /// does nothing else. Whoever writes a record that is signed reads the root keyring. All write the audit log, and read it where there are routes for that.
 fn needed(deployment: &Deployment, package: &str) -> Grants {
     const READ: &str = "dynamodb:GetItem";
-    const SERVE: &str = "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem";
     const CHANGE: &str =
         "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem";
-    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
+    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:DeleteBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
     let manages = [
         (
             "kind key",
@@ -66,8 +65,8 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
     let signs = [("secret RootKeyring", "secretsmanager:GetSecretValue")];
     let looks = &[("kind bucket", "dynamodb:Query")][..];
     let serves = match deployment.given("S3Endpoint") {
-        "" => &[("kind bucket", SERVE)][..],
-        _ => &[("kind bucket", SERVE), ("s3", OF_AWS)],
+        "" => &[("kind bucket", CHANGE)][..],
+        _ => &[("kind bucket", CHANGE), ("s3", OF_AWS)],
     };
     let buckets = match package {
         "keyway-fn-keys" | "keyway-fn-janitor" => looks,

@@ -26,7 +26,7 @@ async fn run() -> anyhow::Result<()> {
     let keys = ports.keys(&server, function.settings());
     let control = ports.control(&server);
     let settings = &function.settings().kes;
-    let mut routes = key_routes(&keys);
+    let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
     let log = ports.reading().audit_reading(&function.settings().audit);
@@ -60,12 +60,13 @@ async fn run() -> anyhow::Result<()> {
     let s3 = Mount::new(
         S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
-        s3::bucket_routes(&buckets),
+        s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
     let site = function.site(mount)?.with(minio).with(kes);
     let site = site
         .with(buckets_in_json)
+        .with(keyway_health::mount(&server.readiness())?)
         .with(keyway_openapi::mount()?)
-        .with(s3);
+        .with_remaining(s3);
     function.serve_site(site).await
 }

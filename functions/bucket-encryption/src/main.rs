@@ -24,10 +24,10 @@ async fn run() -> anyhow::Result<()> {
         bucket_routes(&buckets),
     )?;
     let s3 = Mount::new(
-        S3::new(server.authenticator),
+        S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
-        s3::bucket_routes(&buckets),
+        s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
-    let site = function.site(json)?.with(s3);
+    let site = function.site(json)?.with_remaining(s3);
     function.serve_site(site).await
 }

@@ -21,7 +21,11 @@ async fn run() -> anyhow::Result<()> {
     let keys = ports.keys(&server, function.settings());
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(rustfs, PREFIXES.to_vec(), key_routes(&keys))?;
+    let mount = Mount::new(
+        rustfs,
+        PREFIXES.to_vec(),
+        key_routes(&keys, &server.data_keys),
+    )?;
     let minio = Minio::new(server.authenticator);
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;

@@ -20,6 +20,7 @@ async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (server, ports) = function.writing().await?;
     let control = ports.control(&server);
+    let readiness = server.readiness();
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let mut routes = service_routes(&control);
@@ -45,6 +46,7 @@ async fn run() -> anyhow::Result<()> {
         .site(mount)?
         .with(minio)
         .with(kes)
+        .with(keyway_health::mount(&readiness)?)
         .with(keyway_openapi::mount()?);
     function.serve_site(site).await
 }

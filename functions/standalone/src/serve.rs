@@ -187,7 +187,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 
     let keys = ports.keys(&server, &serve.settings);
     let control = ports.control(&server);
-    let mut routes = key_routes(&keys);
+    let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.extend(service_routes(&control));
     let log = ports.reading().audit_reading(&serve.settings.audit);
@@ -204,13 +204,14 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let buckets_of_s3 = Mount::new(
         S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
-        s3::bucket_routes(&buckets),
+        s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
         .with(keyway_openapi::mount()?)
-        .with(buckets_of_s3);
+        .with(keyway_health::mount(&server.readiness())?)
+        .with_remaining(buckets_of_s3);
     let site = match serve.metrics {
         Metering::Off => site,
         Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),

@@ -73,6 +73,14 @@ impl Authenticator {
         })))
     }
 
+    /// The one region that requests must be signed for, if there is one.
+    pub fn region(&self) -> Option<&str> {
+        match &self.0 {
+            Source::Signature(signatures) => signatures.rules.region.as_deref(),
+            Source::Gateway(_) => None,
+        }
+    }
+
     /// By the word of a gateway that verifies IAM callers. IAM decides who comes through and to which routes;
     /// `policy` is what they may do here. Signatures and access keys of this deployment are not looked at.
     pub fn by_gateway(policy: Policy) -> Self {

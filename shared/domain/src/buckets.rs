@@ -120,6 +120,9 @@ pub const AWS_KMS: &str = "aws:kms";
 pub struct DefaultEncryption {
     /// Under what.
     pub algorithm: Algorithm,
+    /// The key as an ARN that ends in its id, where it was given as one: clients compare what they read with what they set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arn: Option<String>,
     /// Whether the object store may use one data key of the KMS for many objects.
     pub bucket_key_enabled: bool,
 }
@@ -151,11 +154,11 @@ impl DefaultEncryption {
         }
     }
 
-    /// The key, where it is named.
+    /// The key as it was given, where it is named.
     pub fn key(&self) -> Option<&str> {
         match &self.algorithm {
             Algorithm::Aes256 => None,
-            Algorithm::Kms(key) => Some(key.as_str()),
+            Algorithm::Kms(key) => Some(self.arn.as_deref().unwrap_or(key.as_str())),
             Algorithm::Foreign { key, .. } => key.as_deref(),
         }
     }
@@ -170,9 +173,13 @@ impl DefaultEncryption {
 
     /// What an object store says.
     pub fn found(name: &str, key: Option<&str>, bucket_key_enabled: bool) -> Self {
+        let mut arn = None;
         let algorithm = match (name, key.map(parse_key)) {
             (AES256, None) => Algorithm::Aes256,
-            (AWS_KMS, Some(Ok(key))) => Algorithm::Kms(key),
+            (AWS_KMS, Some(Ok(id))) => {
+                arn = key.and_then(as_arn);
+                Algorithm::Kms(id)
+            }
             _ => Algorithm::Foreign {
                 name: name.to_owned(),
                 key: key.map(str::to_owned),
@@ -180,6 +187,7 @@ impl DefaultEncryption {
         };
         Self {
             algorithm,
+            arn,
             bucket_key_enabled,
         }
     }
@@ -195,7 +203,7 @@ pub struct WantedEncryption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Under {
     StoresKey,
-    Key(KeyId),
+    Key(KeyId, Option<String>),
     DefaultKey,
 }
 
@@ -210,6 +218,13 @@ impl WantedEncryption {
         key: Option<&str>,
         bucket_key_enabled: bool,
     ) -> Result<Self, KmsError> {
+        let arn = key.and_then(as_arn);
+        if algorithm == AWS_KMS_DSSE {
+            return Err(KmsError::invalid(
+                "SSEAlgorithm",
+                "`aws:kms:dsse` is not supported; use `aws:kms` or `AES256`",
+            ));
+        }
         let key = key.map(parse_key).transpose()?;
         let under = match (algorithm, key) {
             (AES256, None) => Under::StoresKey,
@@ -219,7 +234,7 @@ impl WantedEncryption {
                     "must not be given with AES256",
                 ));
             }
-            (AWS_KMS, Some(key)) => Under::Key(key),
+            (AWS_KMS, Some(key)) => Under::Key(key, arn),
             (AWS_KMS, None) => Under::DefaultKey,
             _ => {
                 return Err(KmsError::invalid(
@@ -233,12 +248,32 @@ impl WantedEncryption {
             bucket_key_enabled,
         })
     }
+
+    fn arn(&self) -> Option<&str> {
+        match &self.under {
+            Under::Key(_, arn) => arn.as_deref(),
+            Under::StoresKey | Under::DefaultKey => None,
+        }
+    }
 }
+
+/// Encryption in two layers, which no object store behind this service is known to have.
+const AWS_KMS_DSSE: &str = "aws:kms:dsse";
+
+/// In bytes; what is longer is no ARN of AWS's.
+const LONGEST_ARN: usize = 2048;
 
 const KEY_FIELD: &str = "KMSMasterKeyID";
 
+fn as_arn(text: &str) -> Option<String> {
+    text.starts_with("arn:").then(|| text.to_owned())
+}
+
 /// A key's id, or what S3's clients make of one: `arn:aws:kms:REGION:ACCOUNT:key/ID`, region and account perhaps empty.
 fn parse_key(text: &str) -> Result<KeyId, KmsError> {
+    if text.len() > LONGEST_ARN {
+        return Err(KmsError::invalid(KEY_FIELD, "is longer than any key's ARN"));
+    }
     let id = if text.starts_with("arn:") {
         let mut parts = text.splitn(6, ':');
         let partition = parts.nth(1).unwrap_or_default();

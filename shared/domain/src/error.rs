@@ -53,6 +53,8 @@ pub enum KmsError {
     BucketNotFound(BucketName),
     /// A bucket of this name exists; it was left untouched.
     BucketExists(BucketName),
+    /// The bucket still has objects, so it cannot be removed.
+    BucketNotEmpty(BucketName),
     /// The bucket has no default encryption.
     NoBucketEncryption(BucketName),
     /// The ciphertext does not open under this key, version and context; or it is none. Deliberately one error.
@@ -93,6 +95,7 @@ impl KmsError {
             Self::StillReferenced(..) => "still_referenced",
             Self::BucketNotFound(_) => "bucket_not_found",
             Self::BucketExists(_) => "bucket_exists",
+            Self::BucketNotEmpty(_) => "bucket_not_empty",
             Self::NoBucketEncryption(_) => "no_bucket_encryption",
             Self::DecryptionFailed => "decryption_failed",
             Self::Contended(_) => "contended",

@@ -41,7 +41,9 @@ pub enum Action {
     ImportKeyMaterial,
     ListAllMyBuckets,
     CreateBucket,
+    DeleteBucket,
     ListBucket,
+    GetBucketLocation,
     GetEncryptionConfiguration,
     PutEncryptionConfiguration,
     /// To see who has which policy of paths.
@@ -65,7 +67,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -87,7 +89,9 @@ impl Action {
         Self::ImportKeyMaterial,
         Self::ListAllMyBuckets,
         Self::CreateBucket,
+        Self::DeleteBucket,
         Self::ListBucket,
+        Self::GetBucketLocation,
         Self::GetEncryptionConfiguration,
         Self::PutEncryptionConfiguration,
         Self::ReadAccess,
@@ -119,7 +123,9 @@ impl Action {
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
             Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
             Self::CreateBucket => "s3:CreateBucket",
+            Self::DeleteBucket => "s3:DeleteBucket",
             Self::ListBucket => "s3:ListBucket",
+            Self::GetBucketLocation => "s3:GetBucketLocation",
             Self::GetEncryptionConfiguration => "s3:GetEncryptionConfiguration",
             Self::PutEncryptionConfiguration => "s3:PutEncryptionConfiguration",
             Self::ReadAccess => "kms:ReadAccess",
@@ -135,6 +141,7 @@ impl Action {
             | Self::ListKeys
             | Self::ListAllMyBuckets
             | Self::ListBucket
+            | Self::GetBucketLocation
             | Self::GetEncryptionConfiguration
             | Self::ReadAccess
             | Self::ReadAudit => Consequence::Reads,
@@ -156,6 +163,7 @@ impl Action {
             | Self::UpdateKeyDescription
             | Self::ImportKeyMaterial
             | Self::CreateBucket
+            | Self::DeleteBucket
             | Self::PutEncryptionConfiguration
             | Self::ManageAccess => Consequence::Changes,
         }
@@ -213,7 +221,9 @@ impl Action {
         match self {
             Self::ListAllMyBuckets
             | Self::CreateBucket
+            | Self::DeleteBucket
             | Self::ListBucket
+            | Self::GetBucketLocation
             | Self::GetEncryptionConfiguration
             | Self::PutEncryptionConfiguration => BUCKET_RESOURCE,
             _ => "arn:aws:kms:::",
@@ -361,6 +371,7 @@ impl Policy {
                 "kms:ReadAudit",
                 "s3:ListAllMyBuckets",
                 "s3:ListBucket",
+                "s3:GetBucketLocation",
                 "s3:GetEncryptionConfiguration",
             ],
             _ => return None,

@@ -304,6 +304,9 @@ pub enum BucketError {
     /// A bucket of this name exists; it was left untouched.
     #[error("the bucket exists already")]
     Exists,
+    /// The bucket still has objects; it was left untouched.
+    #[error("the bucket is not empty")]
+    NotEmpty,
     /// What holds the buckets failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -334,6 +337,12 @@ pub trait Buckets: Send + Sync {
     /// # Errors
     /// [`BucketError::Exists`], or [`BucketError::Store`].
     async fn create(&self, name: &BucketName) -> Result<(), BucketError>;
+
+    /// Removes a bucket with its default encryption. Of several at once, at most one succeeds.
+    ///
+    /// # Errors
+    /// [`BucketError::NoSuchBucket`], [`BucketError::NotEmpty`], or [`BucketError::Store`].
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError>;
 
     /// Whether there is a bucket of this name.
     ///

@@ -4,6 +4,7 @@ mod changes;
 mod control;
 mod folder;
 mod health;
+mod readiness;
 mod status;
 
 use std::num::NonZeroUsize;
@@ -30,6 +31,7 @@ pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
 pub use folder::{KeyringFile, keep_keyring};
 pub use health::{Degraded, HealthCheck, WatchedTable};
+pub use readiness::Readiness;
 pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";
@@ -230,6 +232,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     cache: Cache<(), ServiceConfig>,
+    /// How often this process has changed the configuration, or given up what it knew of it.
+    changes: AtomicU64,
     /// The highest epoch of a configuration that this process has seen: each change raises it.
     epoch: AtomicU64,
     /// How a service that was never configured is started by whoever asks.
@@ -252,6 +256,7 @@ impl Service {
             clock,
             state_ttl,
             cache: Cache::new(NonZeroUsize::MIN),
+            changes: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             starts: OnceLock::new(),
             checks: RwLock::default(),
@@ -326,18 +331,22 @@ impl Service {
         });
     }
 
-    /// Asks the table itself whether the service runs, for whoever asks how it is.
+    /// Asks the table itself whether the service runs, and how it is configured.
     ///
     /// # Errors
     /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
-    pub async fn probe(&self) -> Result<(), KmsError> {
+    pub async fn probe(&self) -> Result<Arc<ServiceConfig>, KmsError> {
         let (config, _) = self.current().await?.ok_or(KmsError::NotConfigured)?;
-        Arc::new(config).must_run()?;
-        Ok(())
+        Arc::new(config).must_run()
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Has the next question read the table.
     fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.cache.forget(&());
     }
 

@@ -439,6 +439,10 @@ where
         self.buckets.create(name).await
     }
 
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
+        self.buckets.remove(name).await
+    }
+
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
         self.buckets.exists(name).await
     }

@@ -761,6 +761,8 @@ pub struct Site {
     first: Arc<dyn Front>,
     /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
     claims: Vec<(&'static str, Arc<dyn Front>)>,
+    /// Which mount answers what no mount has a path or prefix for.
+    remaining: Option<Arc<dyn Front>>,
     cors: Cors,
     witnesses: Witnesses,
     memory: Arc<BodyMemory>,
@@ -781,13 +783,14 @@ const PREFLIGHT: (&str, Operation) = (
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Site {
-    /// A site whose first mount also answers what lies below no mount's prefix.
+    /// A site whose first mount also answers what lies below no mount's prefix, unless another one does.
     /// `instance`: random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
         let first: Arc<dyn Front> = Arc::new(first);
         Self {
             first: Arc::clone(&first),
             claims: Vec::new(),
+            remaining: None,
             cors: Cors::Off,
             witnesses: Witnesses::default(),
             memory: Arc::default(),
@@ -811,6 +814,15 @@ impl Site {
     #[must_use]
     pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
         self.claimed_by(Arc::new(mount))
+    }
+
+    /// With another dialect's mount, at the root, whose refusals also answer what lies below no mount's prefix: its clients
+    /// may ask for any path. Paths that begin as another mount's prefix does are not among them.
+    #[must_use]
+    pub fn with_remaining<D: Dialect>(mut self, mount: Mount<D>) -> Self {
+        let front: Arc<dyn Front> = Arc::new(mount);
+        self.remaining = Some(Arc::clone(&front));
+        self.claimed_by(front)
     }
 
     /// Which other origins' pages may read answers.
@@ -909,7 +921,7 @@ impl Site {
     /// The mount that has a route of this path by this method, else by another; the one with the longest prefix where
     /// there are several, and of those the first. So a bucket that would be named like another mount's page is refused by
     /// S3's mount. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
-    /// but the root, the first of all.
+    /// but the root, the one that answers what remains, or the first of all.
     fn find(&self, method: &Method, path: &str) -> (&dyn Front, Option<&'static str>) {
         let (mut knowing, mut nearest) = (None, None);
         for (prefix, front) in &self.claims {
@@ -927,10 +939,22 @@ impl Site {
                 nearest = Some((front, *prefix));
             }
         }
-        knowing
-            .or(nearest)
-            .map_or((self.first.as_ref(), None), |(front, prefix)| {
-                (front.as_ref(), Some(prefix))
-            })
+        knowing.or(nearest).map_or_else(
+            || self.remains(path),
+            |(front, prefix)| (front.as_ref(), Some(prefix)),
+        )
+    }
+
+    /// Who says that there is nothing at a path that no mount knows.
+    fn remains(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
+        let first = |path: &str| path.split('/').nth(1).map(str::to_owned);
+        let is_anothers = || {
+            let mut prefixes = self.claims.iter().map(|(prefix, _)| prefix);
+            prefixes.any(|prefix| !prefix.is_empty() && first(prefix) == first(path))
+        };
+        match &self.remaining {
+            Some(front) if path.starts_with('/') && !is_anothers() => (front.as_ref(), Some("")),
+            _ => (self.first.as_ref(), None),
+        }
     }
 }

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, Method};
 
 use crate::memory::Connection;
@@ -22,6 +23,15 @@ pub struct Request {
     pub body: Bytes,
     /// What the runtime knows of the other end.
     pub peer: Peer,
+}
+
+impl Request {
+    /// The scheme and host that the client asked; none where it names no host.
+    pub fn origin(&self) -> Option<String> {
+        let host = self.headers.get(HOST)?.to_str().ok()?;
+        let scheme = if self.peer.encrypted { "https" } else { "http" };
+        Some(format!("{scheme}://{host}"))
+    }
 }
 
 /// What a runtime knows of the connection's other end. None of it comes from what the client may write.

@@ -17,6 +17,8 @@ pub async fn run_all(factory: impl AsyncFn() -> Arc<dyn Buckets>, random: &dyn R
     lists_are_whole_and_sorted(&*factory().await, random).await;
     encryption_comes_back_as_it_was_set(&*factory().await, random).await;
     buckets_are_apart(&*factory().await, random).await;
+    a_removed_bucket_is_gone(&*factory().await, random).await;
+    a_key_comes_back_as_it_was_named(&*factory().await, random).await;
     one_of_many_creations_wins(&factory().await, random, 8).await;
     one_of_many_settings_stays(&factory().await, random, 8).await;
 }
@@ -102,6 +104,51 @@ pub async fn encryption_comes_back_as_it_was_set(buckets: &dyn Buckets, random: 
     assert!(buckets.exists(&name).await.expect("exists"));
 }
 
+/// A bucket that was removed is none, with all that was set; a new one of its name begins anew.
+pub async fn a_removed_bucket_is_gone(buckets: &dyn Buckets, random: &dyn Random) {
+    let absent = buckets.remove(&name(random)).await;
+    assert!(
+        matches!(absent, Err(BucketError::NoSuchBucket)),
+        "{absent:?}"
+    );
+    let name = made(buckets, random).await;
+    buckets
+        .set_encryption(&name, &kms("a-key", true))
+        .await
+        .expect("a setting");
+    buckets.remove(&name).await.expect("a removal");
+    assert!(!buckets.exists(&name).await.expect("exists"));
+    let listed = buckets.list().await.expect("a list");
+    assert!(listed.iter().all(|bucket| bucket.name != name));
+    for outcome in [
+        buckets.remove(&name).await,
+        buckets.encryption(&name).await.map(drop),
+        buckets.set_encryption(&name, &aes256()).await,
+    ] {
+        assert!(
+            matches!(outcome, Err(BucketError::NoSuchBucket)),
+            "{outcome:?}"
+        );
+    }
+    buckets.create(&name).await.expect("a creation");
+    let after = found(buckets, &name).await;
+    assert!(is_none(after.as_ref()), "{after:?}");
+}
+
+/// A key that was named by an ARN is read back by that ARN.
+pub async fn a_key_comes_back_as_it_was_named(buckets: &dyn Buckets, random: &dyn Random) {
+    let name = made(buckets, random).await;
+    let wanted = DefaultEncryption {
+        arn: Some("arn:aws:kms:us-east-1:123456789012:key/a-key".to_owned()),
+        ..kms("a-key", false)
+    };
+    buckets
+        .set_encryption(&name, &wanted)
+        .await
+        .expect("a setting");
+    assert_eq!(found(buckets, &name).await, Some(wanted));
+}
+
 /// A bucket whose name begins with another one's is another bucket.
 pub async fn buckets_are_apart(buckets: &dyn Buckets, random: &dyn Random) {
     let short = made(buckets, random).await;
@@ -171,6 +218,7 @@ fn is_none(encryption: Option<&DefaultEncryption>) -> bool {
 fn aes256() -> DefaultEncryption {
     DefaultEncryption {
         algorithm: Algorithm::Aes256,
+        arn: None,
         bucket_key_enabled: false,
     }
 }
@@ -178,6 +226,7 @@ fn aes256() -> DefaultEncryption {
 fn kms(key: &str, bucket_key_enabled: bool) -> DefaultEncryption {
     DefaultEncryption {
         algorithm: Algorithm::Kms(KeyId::parse("key_id", key).expect("a key id")),
+        arn: None,
         bucket_key_enabled,
     }
 }

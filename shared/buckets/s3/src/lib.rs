@@ -60,6 +60,7 @@ impl S3Buckets {
         match error.code() {
             Some("NoSuchBucket") => BucketError::NoSuchBucket,
             Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => BucketError::Exists,
+            Some("BucketNotEmpty") => BucketError::NotEmpty,
             _ => self.service.failed(what, error).into(),
         }
     }
@@ -125,6 +126,16 @@ impl Buckets for S3Buckets {
             .send()
             .await
             .map_err(|error| self.refused("create a bucket", &error))?;
+        Ok(())
+    }
+
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
+        self.client
+            .delete_bucket()
+            .bucket(name.as_str())
+            .send()
+            .await
+            .map_err(|error| self.refused("remove a bucket", &error))?;
         Ok(())
     }
 

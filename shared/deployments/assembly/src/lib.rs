@@ -30,7 +30,7 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::service::{
-    HealthCheck, Service, ServiceControl, ServiceState, WatchedTable, keep_keyring,
+    HealthCheck, Readiness, Service, ServiceControl, ServiceState, WatchedTable, keep_keyring,
 };
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
@@ -102,6 +102,14 @@ impl Server {
     /// Has the cache of keys be told of.
     pub fn measured_by(&self, metrics: &Metrics) {
         metrics.of_cache(&self.reader);
+    }
+
+    /// Whether this process can do its work.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        Arc::new(Readiness::new(
+            Arc::clone(&self.service),
+            Arc::clone(&self.wrappers),
+        ))
     }
 
     /// The operations on these buckets.

@@ -255,6 +255,7 @@ impl Refusal {
             KmsError::NoHmacKey(_) => Self::new(StatusCode::CONFLICT, "key does not support HMAC"),
             KmsError::BucketNotFound(_) => Self::bad("bucket does not exist"),
             KmsError::BucketExists(_) => Self::bad("bucket already exists"),
+            KmsError::BucketNotEmpty(_) => Self::bad("bucket is not empty"),
             KmsError::NoBucketEncryption(_) => Self::bad("bucket has no default encryption"),
             KmsError::DecryptionFailed => {
                 Self::bad("decryption failed: ciphertext is not authentic")

@@ -196,6 +196,9 @@ impl Refusal {
                 "BucketAlreadyOwnedByYou",
                 format!("bucket {bucket} already exists"),
             ),
+            KmsError::BucketNotEmpty(bucket) => {
+                Self::conflict("BucketNotEmpty", format!("bucket {bucket} is not empty"))
+            }
             KmsError::NoBucketEncryption(bucket) => Self::new(
                 StatusCode::NOT_FOUND,
                 "ServerSideEncryptionConfigurationNotFoundError",

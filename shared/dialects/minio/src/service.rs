@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use http::header::HOST;
 use keyway_domain::KmsError;
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
@@ -118,18 +117,9 @@ fn endpoints(request: &Request, configured: &Configured) -> BTreeMap<String, &'s
     let config = &configured.config;
     let state = |online| if online { "online" } else { "offline" };
     let mut endpoints = BTreeMap::new();
-    let host = request
-        .headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
-    if let Some(host) = host {
-        let scheme = if request.peer.encrypted {
-            "https"
-        } else {
-            "http"
-        };
+    if let Some(origin) = request.origin() {
         let serves = config.state == ServiceState::Running && configured.is_healthy();
-        endpoints.insert(format!("{scheme}://{host}"), state(serves));
+        endpoints.insert(origin, state(serves));
     }
     if let (BackendType::Vault, Some(vault)) = (config.backend_type, &config.vault) {
         let address = vault.settings.address.as_str().to_owned();

@@ -1,4 +1,7 @@
 //! The routes and words of the API's first generation: `/kms/key/...`, camelCase, codes of its own.
+//!
+//! Below MinIO's prefix its older clients (`mc` before madmin v3, minio-py's `MinioAdmin`) ask at two of these paths, and
+//! name the key by `key-id`. They get MinIO's shapes; who names it as the first generation's document does gets that document's.
 
 #[cfg(feature = "openapi")]
 pub(crate) mod openapi;
@@ -7,15 +10,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey};
+use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
+use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, Query, Route};
 use serde::Serialize;
 
 use crate::keys::{new_key, query_value};
-use crate::{Refusal, RustFs, route, wire};
+use crate::wire::KEY_ID_QUERY;
+use crate::{PREFIXES, Refusal, RustFs, route, wire};
 
-pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+struct Served {
+    keys: Arc<Keys>,
+    data_keys: Arc<DataKeys>,
+}
+
+/// The path at which MinIO's clients have a key tried out.
+pub(crate) const STATUS: &str = "/kms/key/status";
+
+pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+    let served = &Arc::new(Served {
+        keys: Arc::clone(keys),
+        data_keys: Arc::clone(data_keys),
+    });
     let mut routes = vec![
         route(
             Method::POST,
@@ -25,13 +42,7 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
             create,
         ),
         route(Method::GET, "/kms/key/list", Action::ListKeys, keys, list),
-        route(
-            Method::GET,
-            "/kms/key/status",
-            Action::DescribeKey,
-            keys,
-            status,
-        ),
+        route(Method::GET, STATUS, Action::DescribeKey, served, status),
     ];
     // The document says POST, and its implementation took PUT.
     for method in [Method::POST, Method::PUT] {
@@ -108,7 +119,36 @@ impl<'a> KeyOut<'a> {
     }
 }
 
+/// MinIO's own name for the parameter that names a key.
+const KEY_ID: &str = "key-id";
+
+/// Whether a query names a key as the first generation's document does, or as RustFS does, rather than as MinIO does.
+pub(crate) fn names_key(query: &Query) -> bool {
+    let is_name = |name: &str| name != KEY_ID && KEY_ID_QUERY.contains(&name);
+    query.names().any(is_name)
+}
+
+fn is_below_minio(call: &Call<RustFs>) -> bool {
+    let [_, minio] = PREFIXES;
+    call.request.raw_path.contains(minio)
+}
+
+/// Whether MinIO's shape is wanted by whoever names the key so.
+fn wants_minio(call: &Call<RustFs>) -> bool {
+    is_below_minio(call) && !names_key(&call.query) && call.query.names().any(|name| name == KEY_ID)
+}
+
 async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+    if wants_minio(&call) {
+        let id = wire::query_key(&call.query)?
+            .ok_or_else(|| Refusal::invalid_field(KEY_ID, "must not be empty"))?;
+        let new = NewKey {
+            id: Some(id),
+            ..NewKey::default()
+        };
+        keys.create(&call.caller, new).await?;
+        return Ok(wire::empty());
+    }
     let key = keys.create(&call.caller, new_key(&call)?).await?;
     wire::ok(&KeyOut {
         status: "created",
@@ -144,10 +184,47 @@ async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     })
 }
 
-async fn status(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+/// As MinIO's clients read it. An error that is not there is a success.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+struct TriedKey<'a> {
+    key_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decryption_error: Option<String>,
+}
+
+/// Tries the key out, or the default key.
+async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> Answer {
+    let key_id = wire::query_key(&call.query)?;
+    let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
+    let text = |error| {
+        let refusal = Refusal::from(error);
+        call.caller.trail().refused(refusal.class());
+        let (_, text) = refusal.into_item(&call.request_id);
+        text
+    };
+    let (encryption_error, decryption_error) = match failure {
+        None => (None, None),
+        Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),
+        Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
+    };
+    wire::ok(&TriedKey {
+        key_id: key_id.as_str(),
+        encryption_error,
+        decryption_error,
+    })
+}
+
+async fn status(served: Arc<Served>, call: Call<RustFs>) -> Answer {
+    if is_below_minio(&call) && !names_key(&call.query) {
+        return tried(&served.data_keys, &call).await;
+    }
     let id = wire::query_key(&call.query)?
         .ok_or_else(|| Refusal::invalid_field("keyName", "is required"))?;
-    let key = keys.describe(&call.caller, &id).await?;
+    let key = served.keys.describe(&call.caller, &id).await?;
     wire::ok(&KeyOut {
         algorithm: Some("AES256"),
         ..KeyOut::of(&key)

@@ -441,7 +441,10 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A key as every answer shows it.
+/// What every key is for.
+const USAGE: &str = "ENCRYPT_DECRYPT";
+
+/// A key as every answer but a list shows it.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct KeyMetadata<'a> {
@@ -478,7 +481,7 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
             key_id: key.id.as_str(),
             description: key.description.as_ref().map(Description::as_str),
             enabled: key.state == KeyState::Enabled,
-            key_usage: "ENCRYPT_DECRYPT",
+            key_usage: USAGE,
             creation_date: wire::date(key.created_at),
             // Keys are rotated when asked, never by a schedule.
             rotation_enabled: false,
@@ -496,31 +499,41 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
     }
 }
 
+/// A key as RustFS's own lists show it. `rc` reads this and [`KeyMetadata`] with one decoder, which refuses an object that
+/// has both spellings of a field: `status` and `key_state`, `usage` and `key_usage`, `created_at` and `creation_date`.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListEntry<'a> {
-    #[serde(flatten)]
-    metadata: KeyMetadata<'a>,
-    algorithm: &'static str,
+    key_id: &'a str,
+    description: Option<&'a str>,
+    usage: &'static str,
     status: &'static str,
+    algorithm: &'static str,
     version: u32,
     created_at: String,
     rotated_at: Option<String>,
+    deletion_date: Option<String>,
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, String>"))]
+    tags: TagsOut<'a>,
 }
 
 impl<'a> From<&'a MasterKey> for ListEntry<'a> {
     fn from(key: &'a MasterKey) -> Self {
         Self {
-            metadata: key.into(),
-            algorithm: "AES_256",
+            key_id: key.id.as_str(),
+            description: key.description.as_ref().map(Description::as_str),
+            usage: USAGE,
             status: match key.state {
                 KeyState::Enabled => "Active",
                 KeyState::Disabled => "Disabled",
                 KeyState::PendingDeletion { .. } => "PendingDeletion",
             },
+            algorithm: "AES_256",
             version: key.current_version(),
             created_at: wire::date(key.created_at),
             rotated_at: key.rotated_at().map(wire::date),
+            deletion_date: key.deletion_date().map(wire::date),
+            tags: TagsOut(&key.tags),
         }
     }
 }

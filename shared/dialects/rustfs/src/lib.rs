@@ -27,7 +27,9 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Trace};
+use keyway_http::{
+    Call, Class, Dialect, Operation, Place, Proof, Query, Refused, Request, Route, Trace,
+};
 
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
@@ -73,8 +75,17 @@ impl Dialect for RustFs {
         Ok(caller)
     }
 
-    fn operation(route: &Route<Self>, _: &str) -> Operation {
+    fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
         let operation = operation(route.action);
+        let names_key =
+            || Query::parse(raw_query).is_ok_and(|query| first_generation::names_key(&query));
+        if route.path == first_generation::STATUS && !names_key() {
+            // For MinIO's clients it makes a data key and opens it again.
+            return Operation {
+                class: Class::DataKey,
+                ..operation
+            };
+        }
         // What asks for the service's state needs the permission to change it, and clients of old ask by POST.
         if route.method == Method::GET || route.path == service::STATUS {
             return Operation {
@@ -98,10 +109,10 @@ impl Dialect for RustFs {
     }
 }
 
-/// The routes of master keys.
-pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+/// The routes of master keys, one of which has a key tried out for MinIO's clients.
+pub fn key_routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     let mut routes = keys::routes(keys);
-    routes.extend(first_generation::routes(keys));
+    routes.extend(first_generation::routes(keys, data_keys));
     routes
 }
 

@@ -163,6 +163,11 @@ impl Refusal {
                 "Conflict",
                 format!("bucket `{bucket}` already exists"),
             ),
+            KmsError::BucketNotEmpty(bucket) => Self::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                format!("bucket `{bucket}` is not empty"),
+            ),
             KmsError::NoBucketEncryption(bucket) => Self::new(
                 StatusCode::NOT_FOUND,
                 "ServerSideEncryptionConfigurationNotFoundError",

@@ -3,6 +3,7 @@
 #[cfg(feature = "openapi")]
 pub(crate) mod openapi;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use keyway_domain::service::{
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
 };
-use keyway_http::{Call, Route};
+use keyway_http::{Call, Request, Route};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
@@ -628,6 +629,11 @@ struct FirstStatus<'a> {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct FirstStatusAnswer<'a> {
     status: &'static str,
+    /// This and the next two are what MinIO's clients read at the same path.
+    name: &'static str,
+    #[serde(rename = "default-key-id")]
+    minio_default_key_id: &'a str,
+    endpoints: BTreeMap<String, &'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(flatten)]
@@ -798,9 +804,27 @@ async fn status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
                 (ServiceState::Running, false) => "disconnected",
             },
         },
+        name: "Keyway",
+        minio_default_key_id: configured
+            .and_then(|configured| configured.config.default_key_id.as_ref())
+            .map_or("", KeyId::as_str),
+        endpoints: endpoints(&call.request, configured),
         error: configured.and_then(|configured| Degraded::texts(&configured.degraded)),
         first: configured.map(FirstStatus::of).unwrap_or_default(),
     })
+}
+
+/// The address that was asked, which is online while keys can be used there.
+fn endpoints(request: &Request, configured: Option<&Configured>) -> BTreeMap<String, &'static str> {
+    let serves = configured.is_some_and(|configured| {
+        configured.config.state == ServiceState::Running && configured.is_healthy()
+    });
+    let state = if serves { "online" } else { "offline" };
+    request
+        .origin()
+        .map(|origin| (origin, state))
+        .into_iter()
+        .collect()
 }
 
 async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {

@@ -209,6 +209,15 @@ pub(crate) fn agreeing<const N: usize>(
 /// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
 const ANSWER_BYTES: usize = 1024;
 
+/// A 200 answer that says nothing.
+pub(crate) fn empty() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// A 200 answer.
 pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);

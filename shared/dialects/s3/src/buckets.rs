@@ -1,16 +1,25 @@
 //! Buckets and their default encryption: decode, operate, encode.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::header::{self, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use keyway_domain::buckets::{BucketName, BucketOperations, WantedEncryption};
+use keyway_domain::buckets::{BucketName, WantedEncryption};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, Query};
 
 use crate::xml::{Document, Element, malformed};
-use crate::{Refusal, S3, checksum};
+use crate::{Refusal, S3, Served, checksum};
+
+/// The part of a bucket that says how it encrypts.
+pub(crate) const ENCRYPTION: &str = "encryption";
+/// The part of a bucket that says where it is.
+pub(crate) const LOCATION: &str = "location";
+
+/// The region that has no name as a location.
+const HOME_REGION: &str = "us-east-1";
 
 type Answer = Result<Response<Bytes>, Refusal>;
 
@@ -41,7 +50,7 @@ fn bucket(call: &Call<S3>) -> Result<BucketName, Refusal> {
     Ok(BucketName::parse(call.params.get("bucket"))?)
 }
 
-pub(crate) async fn list(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answer {
+pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
     let parameter = |name: &'static str| {
         let value = call.query.one(name);
         value.map_err(|error| Refusal::invalid_argument(format!("{name} {error}")))
@@ -56,7 +65,7 @@ pub(crate) async fn list(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answ
             .filter(|most| (1..=10_000).contains(most))
             .ok_or_else(|| Refusal::invalid_argument("max-buckets must be from 1 to 10000"))?,
     };
-    let mut found = buckets.list(&call.caller).await?;
+    let mut found = served.buckets.list(&call.caller).await?;
     found.retain(|bucket| {
         let name = bucket.name.as_str();
         name.starts_with(prefix) && name > after
@@ -85,16 +94,34 @@ pub(crate) async fn list(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answ
     Ok(xml(document))
 }
 
-pub(crate) async fn head(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answer {
-    buckets.find(&call.caller, &bucket(&call)?).await?;
+pub(crate) async fn head(served: Arc<Served>, call: Call<S3>) -> Answer {
+    served.buckets.find(&call.caller, &bucket(&call)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
-pub(crate) async fn get(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answer {
-    if part(&call.query) != Some("encryption") {
-        return Err(Refusal::not_implemented());
+pub(crate) async fn get(served: Arc<Served>, call: Call<S3>) -> Answer {
+    match part(&call.query) {
+        Some(ENCRYPTION) => encryption(&served, &call).await,
+        Some(LOCATION) => location(&served, &call).await,
+        _ => Err(Refusal::not_implemented()),
     }
-    let encryption = buckets.encryption(&call.caller, &bucket(&call)?).await?;
+}
+
+/// An empty constraint stands for the region that S3 began with.
+async fn location(served: &Served, call: &Call<S3>) -> Answer {
+    served.buckets.locate(&call.caller, &bucket(call)?).await?;
+    let mut document = Document::new("LocationConstraint");
+    if let Some(region) = served.region.as_deref().filter(|name| *name != HOME_REGION) {
+        document.content(region);
+    }
+    Ok(xml(document))
+}
+
+async fn encryption(served: &Served, call: &Call<S3>) -> Answer {
+    let encryption = served
+        .buckets
+        .encryption(&call.caller, &bucket(call)?)
+        .await?;
     let mut document = Document::new("ServerSideEncryptionConfiguration");
     document.within("Rule", |rule| {
         rule.within("ApplyServerSideEncryptionByDefault", |default| {
@@ -115,15 +142,16 @@ pub(crate) async fn get(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answe
     Ok(xml(document))
 }
 
-pub(crate) async fn put(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answer {
+pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
     match part(&call.query) {
-        Some("encryption") => {
+        Some(ENCRYPTION) => {
             let bucket = bucket(&call)?;
             let action = Action::PutEncryptionConfiguration;
             call.caller.may_on_bucket(action, &bucket)?;
             checksum::verify(&call.request)?;
             let wanted = wanted(&Element::parse(&call.request.body)?)?;
-            buckets
+            served
+                .buckets
                 .set_encryption(&call.caller, &bucket, &wanted)
                 .await?;
             Ok(empty(StatusCode::OK))
@@ -136,10 +164,10 @@ pub(crate) async fn put(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answe
             }
             checksum::verify(&call.request)?;
             can_be_created(&call)?;
-            buckets.create(&call.caller, &bucket).await?;
+            served.buckets.create(&call.caller, &bucket).await?;
             let mut answer = empty(StatusCode::OK);
             if let Ok(path) = HeaderValue::from_str(&format!("/{bucket}")) {
-                answer.headers_mut().insert(LOCATION, path);
+                answer.headers_mut().insert(header::LOCATION, path);
             }
             Ok(answer)
         }
@@ -147,13 +175,18 @@ pub(crate) async fn put(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answe
     }
 }
 
-pub(crate) async fn delete(buckets: Arc<BucketOperations>, call: Call<S3>) -> Answer {
-    if part(&call.query) != Some("encryption") {
-        return Err(Refusal::not_implemented());
+pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> Answer {
+    let bucket = bucket(&call);
+    match part(&call.query) {
+        Some(ENCRYPTION) => {
+            served
+                .buckets
+                .clear_encryption(&call.caller, &bucket?)
+                .await?;
+        }
+        None => served.buckets.remove(&call.caller, &bucket?).await?,
+        Some(_) => return Err(Refusal::not_implemented()),
     }
-    buckets
-        .clear_encryption(&call.caller, &bucket(&call)?)
-        .await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -174,13 +207,48 @@ fn can_be_created(call: &Call<S3>) -> Result<(), Refusal> {
     let root = Element::parse(&call.request.body)?;
     root.must_be("CreateBucketConfiguration")?;
     root.children_among(&["LocationConstraint", "Location", "Bucket", "Tags"])?;
+    root.child("Tags").map_or(Ok(()), can_be_tags)
+}
+
+/// As many tags as a bucket of S3 can have.
+const MOST_TAGS: usize = 50;
+/// The longest key of a tag and the longest value, in characters.
+const LONGEST_TAG: (usize, usize) = (128, 256);
+
+/// Whether these are tags that S3 would take. They are not kept: nothing here gives them back.
+fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    for tag in tags.children_all("Tag")? {
+        tag.children_among(&["Key", "Value"])?;
+        let key = tag.child("Key").ok_or_else(malformed)?.text();
+        let value = tag.child("Value").ok_or_else(malformed)?.text();
+        let fits = |text: &str, longest| text.chars().count() <= longest;
+        let (longest_key, longest_value) = LONGEST_TAG;
+        if key.is_empty() || !fits(key, longest_key) || !fits(value, longest_value) {
+            return Err(Refusal::invalid_tag(
+                "a tag has a key of 1 to 128 characters and a value of up to 256",
+            ));
+        }
+        if !seen.insert(key) {
+            return Err(Refusal::invalid_tag("two tags have the same key"));
+        }
+    }
+    if seen.len() > MOST_TAGS {
+        return Err(Refusal::invalid_tag("a bucket has at most 50 tags"));
+    }
     Ok(())
 }
+
+/// What a rule of S3 may forbid besides; nobody here would obey it.
+const BLOCKED: &str = "BlockedEncryptionTypes";
 
 fn wanted(root: &Element) -> Result<WantedEncryption, Refusal> {
     root.must_be("ServerSideEncryptionConfiguration")?;
     root.children_among(&["Rule"])?;
     let rule = root.child("Rule").ok_or_else(malformed)?;
+    if rule.child(BLOCKED).is_some() {
+        return Err(Refusal::not_supported(BLOCKED));
+    }
     rule.children_among(&["ApplyServerSideEncryptionByDefault", "BucketKeyEnabled"])?;
     let default = rule
         .child("ApplyServerSideEncryptionByDefault")

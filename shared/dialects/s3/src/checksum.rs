@@ -1,32 +1,76 @@
 //! The checksums that S3's clients send along. They find what went wrong on the way, not who did it: that is what
-//! signatures are for. Those that are not known here are left to the signature, which covers the body as well.
+//! signatures are for.
 
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use crc_fast::CrcAlgorithm;
 use keyway_http::Request;
 
 use crate::Refusal;
 
-/// Whether the body is the one that its sender has summed up.
+/// Whether the body is the one that its sender has summed up, by each sum that came with it.
 pub(crate) fn verify(request: &Request) -> Result<(), Refusal> {
+    let body = &request.body;
     let declared = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
     if let Some(text) = declared("content-md5") {
         match STANDARD.decode(text) {
             Ok(sum) if sum.len() == 16 => {
-                if sum != md5::compute(&request.body).0 {
+                if sum != md5::compute(body).0 {
                     return Err(Refusal::bad_digest("Content-MD5"));
                 }
             }
             _ => return Err(Refusal::invalid_digest()),
         }
     }
-    if let Some(text) = declared("x-amz-checksum-crc32") {
-        let sum = crc32fast::hash(&request.body).to_be_bytes();
-        if STANDARD.decode(text).ok().as_deref() != Some(&sum) {
-            return Err(Refusal::bad_digest("x-amz-checksum-crc32"));
+    for (header, algorithm) in ALGORITHMS {
+        if let Some(text) = declared(header)
+            && STANDARD.decode(text).ok() != Some(algorithm.sum(body))
+        {
+            return Err(Refusal::bad_digest(header));
         }
     }
     Ok(())
+}
+
+/// Each header with what it is the sum of.
+const ALGORITHMS: [(&str, Algorithm); 5] = [
+    ("x-amz-checksum-crc32", Algorithm::Crc32),
+    ("x-amz-checksum-crc32c", Algorithm::Crc32c),
+    ("x-amz-checksum-crc64nvme", Algorithm::Crc64Nvme),
+    ("x-amz-checksum-sha1", Algorithm::Sha1),
+    ("x-amz-checksum-sha256", Algorithm::Sha256),
+];
+
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Crc32,
+    Crc32c,
+    Crc64Nvme,
+    Sha1,
+    Sha256,
+}
+
+impl Algorithm {
+    /// The sum as S3 writes it before base64: most significant byte first.
+    fn sum(self, body: &[u8]) -> Vec<u8> {
+        let crc32 = |algorithm| {
+            // Of the 64 bits that the library gives for every algorithm, the upper half is empty.
+            let [_, _, _, _, sum @ ..] = crc_fast::checksum(algorithm, body).to_be_bytes();
+            sum.to_vec()
+        };
+        match self {
+            Self::Crc32 => crc32(CrcAlgorithm::Crc32IsoHdlc),
+            Self::Crc32c => crc32(CrcAlgorithm::Crc32Iscsi),
+            Self::Crc64Nvme => crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body)
+                .to_be_bytes()
+                .to_vec(),
+            Self::Sha1 => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body)
+                .as_ref()
+                .to_vec(),
+            Self::Sha256 => digest::digest(&digest::SHA256, body).as_ref().to_vec(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -37,28 +81,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_compared_where_they_are_known() {
+    fn every_declared_sum_is_compared_with_the_body() {
         // Of "hello", by other tools.
-        for (header, value, fits) in [
-            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg==", true),
-            ("content-md5", "XUFAKrxLKna5cZ2REBfFkw==", false),
-            ("content-md5", "XUFAKrxLKna5cZ2REBfF", false),
-            ("x-amz-checksum-crc32", "NhCmhg==", true),
-            ("x-amz-checksum-crc32", "NhCmhw==", false),
-            ("x-amz-checksum-crc32", "%", false),
-            ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=", true),
+        for (header, right) in [
+            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
+            ("x-amz-checksum-crc32", "NhCmhg=="),
+            ("x-amz-checksum-crc32c", "mnG7TA=="),
+            ("x-amz-checksum-crc64nvme", "M3eFcAZSQlc="),
+            ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="),
+            (
+                "x-amz-checksum-sha256",
+                "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=",
+            ),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(HeaderName::from_static(header), value.parse().unwrap());
-            let request = Request {
-                method: Method::PUT,
-                raw_path: "/photos".to_owned(),
-                raw_query: "encryption".to_owned(),
-                headers,
-                body: "hello".into(),
-                peer: Peer::new([127, 0, 0, 1].into(), false),
+            let checked = |value: &str| {
+                let mut headers = HeaderMap::new();
+                headers.insert(HeaderName::from_static(header), value.parse().unwrap());
+                verify(&Request {
+                    method: Method::PUT,
+                    raw_path: "/photos".to_owned(),
+                    raw_query: "encryption".to_owned(),
+                    headers,
+                    body: "hello".into(),
+                    peer: Peer::new([127, 0, 0, 1].into(), false),
+                })
             };
-            assert_eq!(verify(&request).is_ok(), fits, "{header}: {value}");
+            assert!(checked(right).is_ok(), "{header}");
+            let first = if right.starts_with('A') { "B" } else { "A" };
+            let wrong = format!("{first}{}", right.get(1..).unwrap());
+            let shorter = right.get(4..).unwrap();
+            for wrong in [wrong.as_str(), shorter, "%", ""] {
+                assert!(checked(wrong).is_err(), "{header}: {wrong}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! S3's own protocol, as far as the encryption of buckets needs it: `ListBuckets`, `HeadBucket`, `CreateBucket`,
-//! `GetBucketEncryption`, `PutBucketEncryption` and `DeleteBucketEncryption`, with the bucket in the path.
-//! Everything else that S3 can do is answered `NotImplemented`.
+//! `DeleteBucket`, `GetBucketLocation`, `GetBucketEncryption`, `PutBucketEncryption` and `DeleteBucketEncryption`, with the
+//! bucket in the path. Everything else that S3 can do, with objects above all, is answered `NotImplemented`.
 //!
 //! What an operation is stands in the query, not in the path alone; so each handler first finds out what is wanted, then
 //! whether the caller may do that to this bucket, and only then looks at the body.
@@ -69,13 +69,17 @@ impl Dialect for S3 {
 
     /// What a handler does stands in the query; whatever it refuses to do is told as what it would have done.
     fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
-        let encryption =
-            Query::parse(raw_query).is_ok_and(|query| buckets::part(&query) == Some("encryption"));
-        operation(match (&route.method, route.path, encryption) {
-            (&Method::PUT, _, false) => Action::CreateBucket,
-            (&Method::PUT | &Method::DELETE, ..) => Action::PutEncryptionConfiguration,
+        let query = Query::parse(raw_query).ok();
+        let part = query.as_ref().and_then(buckets::part);
+        operation(match (&route.method, route.path, part) {
+            (&Method::PUT | &Method::DELETE, _, Some(buckets::ENCRYPTION)) => {
+                Action::PutEncryptionConfiguration
+            }
+            (&Method::PUT, ..) => Action::CreateBucket,
+            (&Method::DELETE, ..) => Action::DeleteBucket,
             (_, "/", _) => Action::ListAllMyBuckets,
-            (&Method::GET, _, true) => Action::GetEncryptionConfiguration,
+            (&Method::GET, _, Some(buckets::ENCRYPTION)) => Action::GetEncryptionConfiguration,
+            (&Method::GET, _, Some(buckets::LOCATION)) => Action::GetBucketLocation,
             _ => Action::ListBucket,
         })
     }
@@ -93,8 +97,19 @@ impl Dialect for S3 {
     }
 }
 
-/// S3's routes. Some clients end a bucket's path with a slash.
-pub fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<S3>> {
+/// What the routes serve.
+pub(crate) struct Served {
+    buckets: Arc<BucketOperations>,
+    /// Where each bucket is said to be: clients sign for that region.
+    region: Option<String>,
+}
+
+/// S3's routes. Some clients end a bucket's path with a slash. `region` is the one that requests must be signed for.
+pub fn bucket_routes(buckets: &Arc<BucketOperations>, region: Option<&str>) -> Vec<Route<S3>> {
+    let buckets = &Arc::new(Served {
+        buckets: Arc::clone(buckets),
+        region: region.map(str::to_owned),
+    });
     let mut routes = vec![route(Method::GET, "/", buckets, buckets::list)];
     for path in ["/{bucket}", "/{bucket}/"] {
         routes.extend([
@@ -110,8 +125,8 @@ pub fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<S3>> {
 fn route<F>(
     method: Method,
     path: &'static str,
-    buckets: &Arc<BucketOperations>,
-    run: fn(Arc<BucketOperations>, Call<S3>) -> F,
+    buckets: &Arc<Served>,
+    run: fn(Arc<Served>, Call<S3>) -> F,
 ) -> Route<S3>
 where
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,

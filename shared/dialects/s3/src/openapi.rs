@@ -66,6 +66,11 @@ fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
                     "Names what is asked for: the bucket's default encryption.",
                     json!({"type": "string"}),
                 ),
+                Parameter::query(
+                    "location",
+                    "Names what is asked for: where the bucket is.",
+                    json!({"type": "string"}),
+                ),
                 x_id(),
             ]),
             head,
@@ -75,9 +80,9 @@ fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
         operation(
             Method::GET,
             id("s3GetBucket", "s3GetBucketSlash"),
-            "GetBucketEncryption, with `encryption` in the query",
+            "GetBucketEncryption, with `encryption` in the query, or GetBucketLocation with `location`",
         )
-        .answer(200, xml("The default encryption.")),
+        .answer(200, xml("The default encryption, or the location.")),
         operation(
             Method::HEAD,
             id("s3HeadBucket", "s3HeadBucketSlash"),
@@ -94,9 +99,9 @@ fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
         operation(
             Method::DELETE,
             id("s3DeleteBucket", "s3DeleteBucketSlash"),
-            "DeleteBucketEncryption, with `encryption` in the query",
+            "DeleteBucket, or DeleteBucketEncryption with `encryption` in the query",
         )
-        .answer(204, Answer::empty("There is none now.")),
+        .answer(204, Answer::empty("It is gone.")),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! The one table from errors to S3's statuses, codes and texts.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use keyway_auth::AuthError;
 use keyway_auth::sigv4::{Denied, StatusClass};
@@ -101,6 +101,19 @@ impl Refusal {
         )
     }
 
+    pub(crate) fn invalid_tag(reason: &str) -> Self {
+        Self::bad("InvalidTag", format!("The tags are not valid: {reason}"))
+    }
+
+    /// A part of a setting that is not served.
+    pub(crate) fn not_supported(part: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            format!("{part} is not supported here; leave it out"),
+        )
+    }
+
     pub(crate) fn not_implemented() -> Self {
         Self::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -158,8 +171,11 @@ impl Refusal {
             } => Self::invalid_name(&reason),
             KmsError::Invalid {
                 field: "SSEAlgorithm",
-                ..
-            } => Self::malformed_xml(),
+                reason,
+            } => {
+                let Self { message, .. } = Self::malformed_xml();
+                Self::bad("MalformedXML", format!("{message}: SSEAlgorithm {reason}"))
+            }
             KmsError::Invalid { field, reason } => {
                 Self::invalid_argument(format!("{field}: {reason}"))
             }
@@ -174,6 +190,11 @@ impl Refusal {
                 StatusCode::CONFLICT,
                 "BucketAlreadyOwnedByYou",
                 "The bucket that you tried to create already exists, and you own it",
+            ),
+            KmsError::BucketNotEmpty(_) => Self::new(
+                StatusCode::CONFLICT,
+                "BucketNotEmpty",
+                "The bucket you tried to delete is not empty",
             ),
             KmsError::NoBucketEncryption(_) => Self::new(
                 StatusCode::NOT_FOUND,
@@ -272,22 +293,8 @@ impl From<Refused<Self>> for Refusal {
     fn from(refused: Refused<Self>) -> Self {
         match refused {
             Refused::By(refusal) => refusal,
-            Refused::NoRoute => Self::new(
-                StatusCode::NOT_FOUND,
-                "NoSuchKey",
-                "The specified key does not exist",
-            ),
-            Refused::OtherMethods(allow) => {
-                let mut refusal = Self::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "MethodNotAllowed",
-                    "The specified method is not allowed against this resource",
-                );
-                refusal.header = HeaderValue::from_str(&allow)
-                    .ok()
-                    .map(|allow| Box::new((ALLOW, allow)));
-                refusal
-            }
+            // S3 has an operation for nearly every method and path.
+            Refused::NoRoute | Refused::OtherMethods(_) => Self::not_implemented(),
             Refused::BodyTooLarge { limit } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "EntityTooLarge",

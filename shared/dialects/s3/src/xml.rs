@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quick_xml::Reader;
-use quick_xml::escape::escape;
+use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::Event;
 
 use crate::Refusal;
@@ -20,11 +20,12 @@ pub(crate) struct Element {
 }
 
 /// No body of these operations has more of either.
-const MOST_ELEMENTS: usize = 64;
+const MOST_ELEMENTS: usize = 256;
 const MOST_DEPTH: usize = 8;
 
 impl Element {
-    /// Parses a whole document. Document types and entities are refused, whatever they stand for.
+    /// Parses a whole document. References are to characters and to the five entities that XML itself has; document types
+    /// are refused, and with them every other entity.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| malformed())?;
         let mut reader = Reader::from_str(text);
@@ -55,7 +56,21 @@ impl Element {
                     None
                 }
                 Event::Comment(_) | Event::Decl(_) => None,
-                Event::DocType(_) | Event::GeneralRef(_) | Event::PI(_) => return Err(malformed()),
+                Event::GeneralRef(reference) => {
+                    let character = reference.resolve_char_ref().map_err(|_| malformed())?;
+                    let name = std::str::from_utf8(&reference).map_err(|_| malformed())?;
+                    let stands_for = match character {
+                        Some(character) if is_of_xml(character) => character.to_string(),
+                        Some(_) => return Err(malformed()),
+                        None => resolve_predefined_entity(name)
+                            .ok_or_else(malformed)?
+                            .to_owned(),
+                    };
+                    let element = open.last_mut().ok_or_else(malformed)?;
+                    element.text.push_str(&stands_for);
+                    None
+                }
+                Event::DocType(_) | Event::PI(_) => return Err(malformed()),
                 Event::Eof => break,
             };
             if let Some(element) = closed {
@@ -116,6 +131,16 @@ impl Element {
         }
     }
 
+    /// The children, which all have this name, and no text between.
+    pub(crate) fn children_all(&self, name: &str) -> Result<&[Self], Refusal> {
+        let fits = self.children.iter().all(|child| child.name == name);
+        if fits && self.text.trim().is_empty() {
+            Ok(&self.children)
+        } else {
+            Err(malformed())
+        }
+    }
+
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
@@ -123,6 +148,11 @@ impl Element {
     pub(crate) fn text(&self) -> &str {
         self.text.trim()
     }
+}
+
+/// XML 1.0 has no control characters but these, not even by reference.
+fn is_of_xml(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -157,11 +187,14 @@ impl Document {
     }
 
     pub(crate) fn text(&mut self, name: &str, text: &str) {
-        self.within(name, |element| {
-            // What XML has no way to say, not even as a reference, is left out.
-            let sayable = text.replace(|c: char| c.is_control(), "");
-            element.text.push_str(&escape(&sayable));
-        });
+        self.within(name, |element| element.content(text));
+    }
+
+    /// Text of the element that is open.
+    pub(crate) fn content(&mut self, text: &str) {
+        // What XML has no way to say, not even as a reference, is left out.
+        let sayable = text.replace(|c: char| c.is_control(), "");
+        self.text.push_str(&escape(&sayable));
     }
 
     pub(crate) fn into_bytes(mut self) -> Bytes {
@@ -193,12 +226,14 @@ mod tests {
         plain.children_among(&["B", "D"]).unwrap();
         assert_eq!(plain.child("B").unwrap().text(), "c");
         assert_eq!(plain.child("D").unwrap().text(), "<");
+        let referring = Element::parse(b"<a>&lt;&#65;&#x42;&amp;amp;&quot;&apos;&gt;&#x1F511;</a>");
+        assert_eq!(referring.unwrap().text(), "<AB&amp;\"'>\u{1f511}");
     }
 
     #[test]
     fn it_refuses_what_s3_has_no_use_for() {
         let deep = format!("{}{}", "<a>".repeat(9), "</a>".repeat(9));
-        let wide = format!("<a>{}</a>", "<b/>".repeat(64));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(256));
         for body in [
             "",
             " ",
@@ -211,8 +246,14 @@ mod tests {
             "<!DOCTYPE a><a/>",
             "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
             "<a>&b;</a>",
-            "<a>&amp;</a>",
-            "<a>&#65;</a>",
+            "<a>&lol;</a>",
+            "<a>&#0;</a>",
+            "<a>&#x1f;</a>",
+            "<a>&#xd800;</a>",
+            "<a>&#xfffe;</a>",
+            "<a>&#;</a>",
+            "<a>&#x110000;</a>",
+            "&amp;<a/>",
             "<?php ?><a/>",
             &deep,
             &wide,

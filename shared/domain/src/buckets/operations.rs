@@ -41,7 +41,9 @@ impl BucketOperations {
         {
             Ok(buckets) => buckets,
             Err(BucketError::Store(error)) => return Err(error.into()),
-            Err(BucketError::NoSuchBucket | BucketError::Exists) => Vec::new(),
+            Err(BucketError::NoSuchBucket | BucketError::Exists | BucketError::NotEmpty) => {
+                Vec::new()
+            }
         };
         buckets.retain(|bucket| caller.may_on_bucket(action, &bucket.name).is_ok());
         Ok(buckets)
@@ -59,12 +61,37 @@ impl BucketOperations {
             .map_err(|error| told(error, name))
     }
 
+    /// Removes a bucket with its default encryption; the key that it used is no longer used by it.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`], or [`KmsError::BucketNotEmpty`].
+    pub async fn remove(&self, caller: &Caller, name: &BucketName) -> Result<(), KmsError> {
+        caller.may_on_bucket(Action::DeleteBucket, name)?;
+        self.buckets
+            .remove(name)
+            .await
+            .map_err(|error| told(error, name))
+    }
+
+    /// Makes sure that the caller may ask where the bucket is, and that there is one of this name.
+    ///
+    /// # Errors
+    /// [`KmsError::BucketNotFound`].
+    pub async fn locate(&self, caller: &Caller, name: &BucketName) -> Result<(), KmsError> {
+        caller.may_on_bucket(Action::GetBucketLocation, name)?;
+        self.must_exist(name).await
+    }
+
     /// Makes sure that there is a bucket of this name.
     ///
     /// # Errors
     /// [`KmsError::BucketNotFound`].
     pub async fn find(&self, caller: &Caller, name: &BucketName) -> Result<(), KmsError> {
         caller.may_on_bucket(Action::ListBucket, name)?;
+        self.must_exist(name).await
+    }
+
+    async fn must_exist(&self, name: &BucketName) -> Result<(), KmsError> {
         match self.buckets.exists(name).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(KmsError::BucketNotFound(name.clone())),
@@ -107,7 +134,7 @@ impl BucketOperations {
         caller.may_on_bucket(Action::PutEncryptionConfiguration, name)?;
         let key = match &wanted.under {
             Under::StoresKey => None,
-            Under::Key(key) => {
+            Under::Key(key, _) => {
                 caller.may(Action::DescribeKey, key)?;
                 self.service.running().await?;
                 Some(key.clone())
@@ -123,6 +150,7 @@ impl BucketOperations {
         };
         let encryption = |algorithm| DefaultEncryption {
             algorithm,
+            arn: wanted.arn().map(str::to_owned),
             bucket_key_enabled: wanted.bucket_key_enabled,
         };
         let Some(key) = key else {
@@ -193,6 +221,7 @@ fn told(error: BucketError, name: &BucketName) -> KmsError {
     match error {
         BucketError::NoSuchBucket => KmsError::BucketNotFound(name.clone()),
         BucketError::Exists => KmsError::BucketExists(name.clone()),
+        BucketError::NotEmpty => KmsError::BucketNotEmpty(name.clone()),
         BucketError::Store(error) => error.into(),
     }
 }

@@ -152,13 +152,22 @@ impl Records {
         }
     }
 
-    /// Whether the record was replaced; `false` when another writer was faster.
+    /// Whether the record was replaced, or removed where nothing is left to be kept; `false` when another writer was
+    /// faster.
     async fn replaced(
         &self,
         name: &BucketName,
         stored: &StoredBucket,
         seen: Option<Revision>,
     ) -> Result<bool, StoreError> {
+        if *stored == NOTHING {
+            let Some(seen) = seen else { return Ok(true) };
+            return match self.table.remove(Kind::Bucket, name.as_str(), seen).await {
+                Ok(()) => Ok(true),
+                Err(StoreError::Conflict) => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
         let record = Record {
             kind: Kind::Bucket,
             id: name.as_str().to_owned(),
@@ -277,6 +286,14 @@ impl Buckets for TableBuckets {
         self.records.change(name, make).await
     }
 
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
+        let take = |stored: &mut StoredBucket| match stored.held.take() {
+            Some(_) => Ok(()),
+            None => Err(BucketError::NoSuchBucket),
+        };
+        self.records.change(name, take).await
+    }
+
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
         Ok(self.held(name).await?.is_some())
     }
@@ -361,6 +378,11 @@ impl<B: Buckets> Buckets for Noted<B> {
 
     async fn create(&self, name: &BucketName) -> Result<(), BucketError> {
         self.buckets.create(name).await
+    }
+
+    async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
+        let outcome = self.buckets.remove(name).await;
+        self.settled(name, outcome).await
     }
 
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {

@@ -363,10 +363,14 @@ impl Document {
         if let Some((media_type, schema)) = &answer.content {
             let schema = self.content(schema.clone(), words, used);
             if let Some(value) = value.as_object_mut() {
-                value.insert(
-                    "content".to_owned(),
-                    json!({(*media_type): {"schema": schema}}),
-                );
+                let mut content = json!({(*media_type): {"schema": schema}});
+                if answer.or_empty
+                    && let Some(content) = content.as_object_mut()
+                {
+                    let empty = json!({"schema": {"type": "string", "maxLength": 0}});
+                    content.insert("text/plain".to_owned(), empty);
+                }
+                value.insert("content".to_owned(), content);
             }
         }
         let Some(name) = answer.name else {

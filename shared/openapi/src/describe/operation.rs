@@ -205,6 +205,7 @@ pub struct Answer {
     pub(super) name: Option<&'static str>,
     pub(super) text: String,
     pub(super) content: Option<(&'static str, Schema)>,
+    pub(super) or_empty: bool,
     pub(super) headers: Vec<(&'static str, Value)>,
 }
 
@@ -215,6 +216,7 @@ impl Answer {
             name: None,
             text: text.to_owned(),
             content: None,
+            or_empty: false,
             headers: Vec::new(),
         }
     }
@@ -237,6 +239,13 @@ impl Answer {
     pub fn header(mut self, name: &'static str, text: &str, schema: &Value) -> Self {
         let value = json!({"description": text, "required": true, "schema": schema});
         self.headers.push((name, value));
+        self
+    }
+
+    /// Or, for some requests, an empty text.
+    #[must_use]
+    pub const fn or_empty(mut self) -> Self {
+        self.or_empty = true;
         self
     }
 

@@ -4,7 +4,8 @@ use http::Method;
 use keyway_openapi::{Operation, Parameter, Schema};
 use serde_json::json;
 
-use super::{KeyOut, ListAnswer};
+use super::{KeyOut, ListAnswer, TriedKey};
+use crate::PREFIXES;
 use crate::keys::openapi::create_body;
 use crate::openapi::{FIRST_GENERATION, Refusals as _, key_in_query, ok};
 
@@ -75,6 +76,60 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .refuses_as_first(&[404]),
     ];
+    let [_, minio] = PREFIXES;
+    operations.extend([
+        operation(
+            Method::POST,
+            "/kms/key/create",
+            "firstCreateKey",
+            "Make a key",
+        )
+        .below(minio)
+        .text("Who names it by `key-id`, as MinIO's clients do, gets an empty answer.")
+        .parameters(key_in_query())
+        .body(create_body())
+        .answer(
+            200,
+            ok(
+                "The new key.",
+                key("FirstCreatedKey")
+                    .required(&["createdAt"])
+                    .without(&["algorithm", "message"])
+                    .fact("status", json!({"const": "created"})),
+            )
+            .or_empty(),
+        )
+        .refuses_as_first(&[409]),
+        operation(
+            Method::GET,
+            "/kms/key/status",
+            "firstDescribeKey",
+            "Describe a key, or try it out",
+        )
+        .below(minio)
+        .text(
+            "Who names it by `key-id`, as MinIO's clients do, or not at all has it, or the default key, tried out.",
+        )
+        .parameters(key_in_query())
+        .answer(
+            200,
+            ok(
+                "The key.",
+                Schema::any_of(
+                    "FirstKeyOrTrial",
+                    [
+                        key("FirstKey")
+                            .required(&["createdAt", "algorithm"])
+                            .without(&["message"])
+                            .fact("status", json!({"enum": STATES}))
+                            .fact("algorithm", json!({"const": "AES256"})),
+                        Schema::encoded::<TriedKey<'_>>("TriedKey"),
+                    ],
+                ),
+            ),
+        )
+        .refuses_as_first(&[404, 409]),
+    ]);
     for (method, path, id, summary) in [
         (
             Method::POST,

@@ -1,0 +1,127 @@
+//! Whether a process lives, and whether it can do its work: told to anybody, for load balancers, orchestrators and clients
+//! such as `rc ping`, `rc ready`, `mc ping` and `mc ready` prove nothing when they ask. Why it cannot is told to nobody here.
+
+#[cfg(feature = "openapi")]
+mod openapi;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
+use keyway_domain::service::Readiness;
+use keyway_http::{
+    Call, Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError,
+    Trace,
+};
+
+#[cfg(feature = "openapi")]
+pub use openapi::description;
+
+/// Where it is asked: RustFS's clients at the first, MinIO's at the second.
+pub const PREFIXES: [&str; 2] = ["/health", "/minio/health"];
+
+/// Below the prefixes, what says that the process answers at all. RustFS's `rc ping` asks at the prefix itself.
+const LIVE: [&str; 2] = ["", "/live"];
+/// And what says that it can do its work. `mc ready` asks for the cluster's health, and there is one process here.
+const READY: [&str; 3] = ["/ready", "/cluster", "/cluster/read"];
+
+/// The dialect of these probes: nobody has to say who they are, and refusals are a status alone.
+pub struct Health;
+
+/// No handler of this dialect refuses anything.
+pub enum Untold {}
+
+impl Dialect for Health {
+    const NAME: &'static str = "health";
+    type Caller = ();
+    type Action = ();
+    type Error = Untold;
+
+    async fn authenticate(&self, _: &Request) -> Result<Proof<(), Untold>, Untold> {
+        Ok(Proof::Proven(()))
+    }
+
+    fn is_known((): &()) -> bool {
+        false
+    }
+
+    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
+        Ok(())
+    }
+
+    fn operation(_: &Route<Self>, _: &str) -> Operation {
+        Operation {
+            name: "health",
+            class: Class::Read,
+        }
+    }
+
+    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
+        None
+    }
+
+    fn class(error: &Untold) -> &'static str {
+        match *error {}
+    }
+
+    fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
+        match refused.bare() {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// The probes' own mount, to be put beside those of the dialects.
+///
+/// # Errors
+/// None: no two of the routes have the same path and method.
+pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Health>, RouteError> {
+    let mut routes = Vec::new();
+    for method in [Method::GET, Method::HEAD] {
+        for path in LIVE {
+            routes.push(Route::over(method.clone(), path, 0, (), readiness, live));
+        }
+        for path in READY {
+            routes.push(Route::over(method.clone(), path, 0, (), readiness, ready));
+        }
+    }
+    Mount::new(Health, PREFIXES.to_vec(), routes)
+}
+
+async fn live(_: Arc<Readiness>, call: Call<Health>) -> Result<Response<Bytes>, Untold> {
+    Ok(answer(&call, true))
+}
+
+async fn ready(readiness: Arc<Readiness>, call: Call<Health>) -> Result<Response<Bytes>, Untold> {
+    let ready = readiness.is_ready(&call.request_id).await;
+    Ok(answer(&call, ready))
+}
+
+/// Two fields that `rc` shows.
+fn answer(call: &Call<Health>, well: bool) -> Response<Bytes> {
+    let (status, body): (_, &'static [u8]) = if well {
+        (StatusCode::OK, br#"{"status":"ok","service":"keyway"}"#)
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            br#"{"status":"unavailable","service":"keyway"}"#,
+        )
+    };
+    let is_head = call.request.method == Method::HEAD;
+    let mut response = Response::new(if is_head {
+        Bytes::new()
+    } else {
+        Bytes::from_static(body)
+    });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if !well {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    response
+}
