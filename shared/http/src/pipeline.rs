@@ -797,12 +797,12 @@ impl Site {
             instance: format!("{instance:016x}"),
             served: AtomicU64::new(0),
         }
-        .claimed_by(first)
+        .claimed_by(&first)
     }
 
-    fn claimed_by(mut self, front: Arc<dyn Front>) -> Self {
+    fn claimed_by(mut self, front: &Arc<dyn Front>) -> Self {
         for prefix in front.prefixes() {
-            self.claims.push((prefix, Arc::clone(&front)));
+            self.claims.push((prefix, Arc::clone(front)));
         }
         // Stable: equally long ones stay in order.
         self.claims
@@ -813,7 +813,8 @@ impl Site {
     /// With another dialect's mount.
     #[must_use]
     pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
-        self.claimed_by(Arc::new(mount))
+        let front: Arc<dyn Front> = Arc::new(mount);
+        self.claimed_by(&front)
     }
 
     /// With another dialect's mount, at the root, whose refusals also answer what lies below no mount's prefix: its clients
@@ -822,7 +823,7 @@ impl Site {
     pub fn with_remaining<D: Dialect>(mut self, mount: Mount<D>) -> Self {
         let front: Arc<dyn Front> = Arc::new(mount);
         self.remaining = Some(Arc::clone(&front));
-        self.claimed_by(front)
+        self.claimed_by(&front)
     }
 
     /// Which other origins' pages may read answers.
