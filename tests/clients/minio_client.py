@@ -60,7 +60,7 @@ def buckets():
 
 
 def keys():
-    admin = MinioAdmin(HOST, credentials=EnvAWSProvider(), secure=False)
+    admin = MinioAdmin(endpoint=HOST, credentials=EnvAWSProvider(), secure=False)
     assert admin.kms_key_create("py-key") == ""
     assert json.loads(admin.kms_key_status("py-key")) == {"key-id": "py-key"}
     assert json.loads(admin.kms_key_status()) == {"key-id": KEY}
