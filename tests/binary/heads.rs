@@ -2,7 +2,7 @@
 
 use keyway_tests::{Server, ServerOptions};
 
-use crate::raw::{Connection, head, signed};
+use crate::raw::{Connection, head};
 use crate::{create, folder, generate, kes};
 
 /// What the server answers to these bytes until it closes the connection.

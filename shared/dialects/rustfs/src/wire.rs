@@ -47,8 +47,7 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
 
 /// As [`json`], an empty body taken for `{}`.
 pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    let body = without_bom(body);
-    json(if body.iter().all(u8::is_ascii_whitespace) {
+    json(if without_bom(body).iter().all(u8::is_ascii_whitespace) {
         b"{}"
     } else {
         body
