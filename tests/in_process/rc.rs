@@ -84,7 +84,9 @@ struct CacheSummary {
 fn decoded<T: DeserializeOwned>(answer: &Answer) -> T {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(answer.status.is_success(), "{text}");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    serde_json::from_str(&text)
+        .map_err(|error| format!("{error}: {text}"))
+        .unwrap()
 }
 
 #[tokio::test]
