@@ -119,7 +119,7 @@ async fn main() {
     let server = ports.reading().server(&settings, proof);
     let started = ports.start_if_new(&server.service, None).await;
     started.unwrap();
-    let mut routes = key_routes(&ports.keys(&server, &settings));
+    let mut routes = key_routes(&ports.keys(&server, &settings), &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
     routes.push(Route::over(
         Method::POST,
