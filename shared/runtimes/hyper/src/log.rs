@@ -93,7 +93,9 @@ fn check_levels(filter: &str) -> Result<(), NoLevel> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     for part in filter.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+        let is_known = LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known));
+        // A blank is in no target's name: it stands where a comma was meant.
+        if !is_known || part.contains(char::is_whitespace) {
             return Err(NoLevel(part.chars().take(64).collect()));
         }
     }

@@ -48,7 +48,10 @@ impl Dialect for Echo {
 
     fn refuse(&self, refused: Refused<Unidentified>, _: &Place<'_>) -> Response<Bytes> {
         let mut response = Response::new(format!("{refused:?}").into());
-        *response.status_mut() = StatusCode::BAD_REQUEST;
+        *response.status_mut() = match refused {
+            Refused::Unreadable(unreadable) => unreadable.status,
+            _ => StatusCode::BAD_REQUEST,
+        };
         response
     }
 }
