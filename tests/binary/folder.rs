@@ -244,7 +244,7 @@ async fn a_passphrase_must_be_the_right_one_and_may_come_from_variable_or_file()
             "the passphrase is wrong",
         ),
         (ServerOptions::default(), "give the passphrase"),
-        (by_variable(""), "give the passphrase"),
+        (by_variable(""), "KEYWAY_PASSPHRASE is set and empty"),
     ] {
         let (code, stderr) = options.fail(&data_dir).await;
         assert_eq!(code, Some(1), "{stderr}");
