@@ -172,6 +172,6 @@ async fn head_that_cannot_be_read_is_refused_in_the_words_of_kes() {
     assert!(head.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(body).unwrap()["message"],
-        "the request line or a header is not as HTTP/1.1 has it"
+        "the request line or a header is not well-formed HTTP"
     );
 }

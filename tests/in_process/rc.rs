@@ -84,9 +84,7 @@ struct CacheSummary {
 fn decoded<T: DeserializeOwned>(answer: &Answer) -> T {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(answer.status.is_success(), "{text}");
-    serde_json::from_str(&text)
-        .map_err(|error| format!("{error}: {text}"))
-        .unwrap()
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 #[tokio::test]

@@ -101,7 +101,10 @@ async fn both_runtimes_answer_with_the_same_bytes() {
     assert_eq!(over_socket.len(), over_lambda.len());
     for (socket, lambda) in over_socket.iter().zip(&over_lambda) {
         assert_eq!(socket.status, lambda.status);
-        assert_eq!(socket.body, lambda.body);
+        // A function is asked over TLS, as an answer with its own address says.
+        let lambda_body = String::from_utf8_lossy(&lambda.body)
+            .replace(&format!("https://{HOST}"), &format!("http://{HOST}"));
+        assert_eq!(String::from_utf8_lossy(&socket.body), lambda_body);
         // What HTTP itself adds on a socket is the gateway's to add elsewhere.
         let mut headers = socket.headers.clone();
         for hop in ["date", "content-length", "connection"] {

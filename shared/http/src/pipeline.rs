@@ -125,7 +125,7 @@ impl Unreadable {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
                 "the request line and the headers are too long"
             }
-            _ => "the request line or a header is not as HTTP/1.1 has it",
+            _ => "the request line or a header is not well-formed HTTP",
         }
     }
 }

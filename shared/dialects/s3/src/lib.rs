@@ -93,7 +93,7 @@ impl Dialect for S3 {
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::from(refused).answer(place)
+        Refusal::of(refused, place.method).answer(place)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one table from errors to S3's statuses, codes and texts.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use keyway_auth::AuthError;
 use keyway_auth::sigv4::{Denied, StatusClass};
@@ -289,10 +289,31 @@ impl Refusal {
     }
 }
 
-impl From<Refused<Self>> for Refusal {
-    fn from(refused: Refused<Self>) -> Self {
+/// The methods that S3 has operations for.
+const METHODS: [Method; 5] = [
+    Method::GET,
+    Method::HEAD,
+    Method::PUT,
+    Method::POST,
+    Method::DELETE,
+];
+
+impl Refusal {
+    /// The answer to a request by this method that was refused.
+    pub(crate) fn of(refused: Refused<Self>, method: &Method) -> Self {
         match refused {
             Refused::By(refusal) => refusal,
+            Refused::OtherMethods(allow) if !METHODS.contains(method) => {
+                let mut refusal = Self::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "MethodNotAllowed",
+                    "The specified method is not allowed against this resource",
+                );
+                refusal.header = HeaderValue::from_str(&allow)
+                    .ok()
+                    .map(|allow| Box::new((ALLOW, allow)));
+                refusal
+            }
             // S3 has an operation for nearly every method and path.
             Refused::NoRoute | Refused::OtherMethods(_) => Self::not_implemented(),
             Refused::BodyTooLarge { limit } => Self::new(
