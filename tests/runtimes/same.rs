@@ -98,7 +98,10 @@ async fn both_runtimes_answer_with_the_same_bytes() {
     assert_eq!(over_socket.len(), over_lambda.len());
     for (socket, lambda) in over_socket.iter().zip(&over_lambda) {
         assert_eq!(socket.status, lambda.status);
-        assert_eq!(socket.body, lambda.body);
+        // The gateway is spoken to by TLS, so the address that a status names begins otherwise.
+        let text = |body: &Bytes| String::from_utf8(body.to_vec()).unwrap();
+        let plain = text(&lambda.body).replace("https://keyway.test", "http://keyway.test");
+        assert_eq!(text(&socket.body), plain);
         // What HTTP itself adds on a socket is the gateway's to add elsewhere.
         let mut headers = socket.headers.clone();
         for hop in ["date", "content-length", "connection"] {
