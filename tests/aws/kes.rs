@@ -317,25 +317,24 @@ async fn a_header_of_nobody_is_no_setting() {
     }
 }
 
-/// KES's routes have no prefix, and what none of them has is refused as it always was.
+/// KES's routes have no prefix: what none of them has is not KES's.
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_paths_are_refused_as_before() {
+async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let all = [("KEYWAY_EVENT_SOURCE", "function-url")];
     let all = Function::start("keyway-fn-all", &deployment, &all).await;
     let answer = all.call("GET", "/kms/nothing", "").await;
     assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
+    // What lies below no prefix may be an object of S3's.
     for path in ["/v1/nothing", "/v2/key/create/k", "/a/b"] {
         let event = json!({
             "version": "2.0", "rawPath": path, "headers": {"host": "keyway.test"},
             "requestContext": {"http": {"method": "GET", "sourceIp": "192.0.2.1"}},
         });
-        assert_eq!(
-            all.send(&event).await.refusal(),
-            (404, "NotFound".to_owned()),
-            "{path}"
-        );
+        let answer = all.send(&event).await;
+        assert_eq!(answer.status, 501, "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/xml"));
     }
     // A function URL has no certificates, so nobody is anybody there.
     let event = json!({
