@@ -20,7 +20,7 @@ pub use pipeline::{
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{NO_BODY, Params, Route, RouteError};
-pub use tail::Tail;
+pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
 pub use witness::{
     Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
     Unwitnessed, Witness, class_of,

@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream};
+use http::HeaderMap;
 
-/// In a response's extensions: what follows its body, for as long as there is something. A runtime that can send it takes it
+/// In a response's extensions: lines that follow its body, for as long as there is something. A runtime that can send it takes it
 /// from there; a dialect that does not know whether one can must not promise it.
 #[derive(Clone)]
 pub struct Tail(Arc<Mutex<Option<BoxStream<'static, Bytes>>>>);
@@ -21,3 +25,23 @@ impl Tail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+
+/// How long a stream of lines may be silent before an empty line is sent. Proxies close connections on which nothing
+/// moves, nginx after 60 seconds.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The same lines, with an empty one whenever none has come for `interval`. Readers of lines and of JSON ignore it.
+pub fn kept_alive(
+    lines: BoxStream<'static, Bytes>,
+    interval: Duration,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    stream::unfold(lines, move |mut lines| async move {
+        let next = tokio::time::timeout(interval, lines.next()).await;
+        let line = next.unwrap_or(Some(Bytes::from_static(b"\n")));
+        line.map(|line| (line, lines))
+    })
+}
+
+/// In a response's extensions: fields to be sent after its body. A runtime that cannot send them leaves them out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trailers(pub HeaderMap);

@@ -129,8 +129,12 @@ pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> Answer {
     Ok(streamed(lines.map(Bytes::from).boxed()))
 }
 
+/// The first line is empty: proxies send the head on once something of the body has come.
 fn streamed(lines: BoxStream<'static, Bytes>) -> Response<Bytes> {
-    let mut answer = ndjson(Bytes::new());
+    let mut answer = ndjson(Bytes::from_static(b"\n"));
+    // As nginx is told to pass on each line when it comes.
+    let unbuffered = HeaderValue::from_static("no");
+    answer.headers_mut().insert("x-accel-buffering", unbuffered);
     answer.extensions_mut().insert(Tail::new(lines));
     answer
 }

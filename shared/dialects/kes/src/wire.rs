@@ -8,8 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use keyway_domain::{Fault, KmsError, SecretBytes};
+use keyway_http::Trailers;
 use keyway_http::without_bom;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -165,7 +166,8 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
     Ok(with_type(json, "application/json"))
 }
 
-/// 200 with a line of JSON for each.
+/// 200 with a line of JSON for each. What came of it follows the lines as fields: the SDKs of v0.13 to v0.17 take lines
+/// without them for an answer that broke off.
 pub(crate) fn lines<T: Serialize>(
     items: impl IntoIterator<Item = T>,
 ) -> Result<Response<Bytes>, Refusal> {
@@ -173,7 +175,12 @@ pub(crate) fn lines<T: Serialize>(
     for item in items {
         line(&mut json, &item)?;
     }
-    Ok(with_type(json, "application/x-ndjson"))
+    let mut answer = with_type(json, "application/x-ndjson");
+    let mut fields = HeaderMap::new();
+    fields.insert("status", HeaderValue::from_static("200"));
+    fields.insert("error", HeaderValue::from_static(""));
+    answer.extensions_mut().insert(Trailers(fields));
+    Ok(answer)
 }
 
 fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), Refusal> {

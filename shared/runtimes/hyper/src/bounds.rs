@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keyway_http::KEEP_ALIVE;
+
 /// The bounds of a listener; every listener has its own count of connections.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -24,6 +26,8 @@ pub struct Bounds {
     pub whole: Duration,
     /// How many bytes a second a body or an answer must make on average, after a first `pause`.
     pub rate: u64,
+    /// How long an answer that goes on may be silent before an empty line is sent.
+    pub keep_alive: Duration,
     /// How long requests in flight may take to finish after shutdown has begun.
     pub grace: Duration,
     /// How often a certificate's files are looked at.
@@ -42,6 +46,7 @@ impl Default for Bounds {
             pause: Duration::from_secs(15),
             whole: Duration::from_secs(120),
             rate: 1024,
+            keep_alive: KEEP_ALIVE,
             grace: Duration::from_secs(25),
             reload: Duration::from_secs(5),
         }

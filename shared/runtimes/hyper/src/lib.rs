@@ -22,15 +22,15 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
-use http::header::{CONNECTION, EXPECT, HOST};
-use http::{HeaderValue, Request, Response, Version};
+use futures_util::stream::{self, BoxStream};
+use http::header::{CONNECTION, EXPECT, HOST, TE, TRAILER};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use keyway_http::{Body, Peer, Site, Tail};
+use keyway_http::{Body, Peer, Site, Tail, Trailers, kept_alive};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -352,6 +352,7 @@ impl Server {
             _ if parts.headers.contains_key(EXPECT) => Rest::Unasked(Arc::clone(held)),
             _ => Rest::Drain(Arc::clone(held)),
         };
+        let takes_trailers = takes_trailers(&parts);
         let body: Body = Box::pin(Patience::new(body, self.pace, rest));
         let mut response = self
             .site
@@ -366,15 +367,52 @@ impl Server {
         if tail.is_none() {
             open.answer();
         }
+        let trailers = response.extensions_mut().remove::<Trailers>();
+        let trailers = trailers.filter(|_| takes_trailers && tail.is_none());
+        if let Some(Trailers(fields)) = &trailers {
+            announce(fields, response.headers_mut());
+        }
+        let keep_alive = self.bounds.keep_alive;
         response.map(|whole| Answer {
-            body: match tail {
-                None => Either::Left(Full::new(whole)),
-                Some(stream) => Either::Right(StreamBody::new(
-                    stream.map(|data| Ok(Frame::data(data))).boxed(),
-                )),
+            body: match (tail, trailers) {
+                (None, None) => Either::Left(Full::new(whole)),
+                (None, Some(Trailers(fields))) => {
+                    let frames = [Frame::data(whole), Frame::trailers(fields)];
+                    Either::Right(StreamBody::new(stream::iter(frames).map(Ok).boxed()))
+                }
+                (Some(lines), _) => {
+                    let lines = stream::iter([whole]).chain(kept_alive(lines, keep_alive));
+                    Either::Right(StreamBody::new(
+                        lines.map(|data| Ok(Frame::data(data))).boxed(),
+                    ))
+                }
             },
             _open: open,
         })
+    }
+}
+
+/// Whether fields may follow the answer's body: HTTP/2 has a frame for them, and over HTTP/1.1 a client says that it reads
+/// them (RFC 9110, section 6.5.1).
+fn takes_trailers(request: &http::request::Parts) -> bool {
+    let says_so = || {
+        request.headers.get_all(TE).iter().any(|value| {
+            let mut codings = value.as_bytes().split(|byte| *byte == b',');
+            codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        })
+    };
+    match request.version {
+        Version::HTTP_2 => true,
+        Version::HTTP_11 => says_so(),
+        _ => false,
+    }
+}
+
+/// Names the fields that follow the body, without which none may follow over HTTP/1.1.
+fn announce(fields: &HeaderMap, headers: &mut HeaderMap) {
+    let names: Vec<&str> = fields.keys().map(http::HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        headers.insert(TRAILER, names);
     }
 }
 

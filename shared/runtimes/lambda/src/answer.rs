@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use keyway_http::Tail;
+use keyway_http::{KEEP_ALIVE, Tail, kept_alive};
 use lambda_runtime::streaming::{Body, channel};
 use lambda_runtime::{FunctionResponse, MetadataPrelude, StreamResponse};
 use serde::Serialize;
@@ -58,9 +58,10 @@ pub(crate) fn refuse(refusal: &Refusal) -> Response<Bytes> {
 
 /// The body, and after it what goes on.
 fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
-    let Some(mut stream) = tail.and_then(|tail| tail.take()) else {
+    let Some(stream) = tail.and_then(|tail| tail.take()) else {
         return Body::from(body);
     };
+    let mut stream = Box::pin(kept_alive(stream, KEEP_ALIVE));
     let (mut sender, sent) = channel();
     tokio::spawn(async move {
         let mut next = Some(body);

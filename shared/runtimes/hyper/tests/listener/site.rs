@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use keyway_auth::certificate::{Identity, Unidentified};
 use keyway_http::{
     Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route, Site, Tail, Trace,
+    Trailers,
 };
 
 struct Echo;
@@ -81,8 +82,23 @@ pub(crate) fn site() -> Arc<Site> {
             Box::pin(async move { Ok(response) })
         }),
     };
+    let trailers = Route {
+        method: Method::GET,
+        path: "/trailers",
+        body_limit: 0,
+        action: (),
+        run: Box::new(|_| {
+            let mut response = Response::new(Bytes::from("one\n"));
+            let mut fields = HeaderMap::new();
+            fields.insert("status", HeaderValue::from_static("200"));
+            fields.insert("error", HeaderValue::from_static(""));
+            response.extensions_mut().insert(Trailers(fields));
+            Box::pin(async move { Ok(response) })
+        }),
+    };
     let routes = vec![
         tail,
+        trailers,
         route("/whoami", |peer| Ok(Identity::of_peer(peer)?.to_string())),
         // No socket's buffers have room for a few of these.
         route("/large", |_| Ok("x".repeat(4 << 20))),
