@@ -16,6 +16,7 @@ mod golden;
 mod health;
 mod house;
 mod kes;
+mod kes_generations;
 mod minio;
 mod openapi;
 mod rc;

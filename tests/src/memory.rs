@@ -14,7 +14,7 @@ use keyway_auth::certificate::{Front, Unidentified};
 use keyway_deployment_assembly::{
     AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes,
 };
-use keyway_dialect_kes::{self as kes, IdentityOf, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
     BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
@@ -143,6 +143,15 @@ impl MemorySite {
         Self::running_kes(default_key_id, kes).await
     }
 
+    /// A site whose service runs, and whose KES dialect answers as this release of KES.
+    pub async fn with_generation(generation: Generation) -> Self {
+        let kes = KesOptions {
+            generation,
+            ..KesOptions::default()
+        };
+        Self::running_kes("default", kes).await
+    }
+
     /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
     /// this front vouches for.
     pub async fn with_certificates(front: Option<Front>, admin: &str) -> Self {
@@ -259,14 +268,14 @@ impl MemorySite {
         let mut of_kes = Vec::new();
         let mut kes_routes = Vec::new();
         for (name, group) in [
-            ("keys", kes::key_routes(&keys, kes.deletion)),
+            ("keys", kes::key_routes(&keys, kes.deletion, kes.generation)),
             (
                 "datakey",
                 kes::datakey_routes(&server.data_keys, Sealing::Keyway),
             ),
             (
                 "access",
-                kes::access_routes(&server.identities, &identity_control),
+                kes::access_routes(&server.identities, &identity_control, kes.generation),
             ),
             (
                 "service",
@@ -275,6 +284,7 @@ impl MemorySite {
                     &machine,
                     &ports.clock,
                     &figures_of_kes(&metrics),
+                    kes.generation,
                 ),
             ),
             ("service", kes::log_routes(&reading, Some(&following))),
@@ -290,6 +300,7 @@ impl MemorySite {
                 move |request: &Request| identify(request),
                 Arc::clone(&server.identities),
                 kes.open,
+                kes.generation,
             ),
             kes::PREFIXES.to_vec(),
             of_kes,
@@ -648,6 +659,7 @@ type Identify = Box<dyn Fn(&Request) -> Result<Identity, Unidentified> + Send + 
 struct KesOptions {
     deletion: Deletion,
     open: OpenPaths,
+    generation: Generation,
     admin: Identity,
     identify: Identify,
 }
@@ -657,6 +669,7 @@ impl Default for KesOptions {
         Self {
             deletion: Deletion::Immediate,
             open: OpenPaths::default(),
+            generation: Generation::Latest,
             admin: Identity::parse(KES_ADMIN).expect("an identity"),
             identify: Box::new(identity_of),
         }

@@ -404,9 +404,15 @@ fn functions_are_told_of_kes_where_it_is_served() {
                 ),
                 ("KEYWAY_KES_OPEN", "KesOpen", &["service"]),
                 ("KEYWAY_KES_DELETE", "KesDelete", &["keys"]),
+                (
+                    "KEYWAY_KES_GENERATION",
+                    "KesGeneration",
+                    &["keys", "datakey", "service", "access"],
+                ),
             ] {
                 let told = of(groups).then(|| match deployment.given(parameter) {
                     "" if parameter == "KesDelete" => "destroy",
+                    "" if parameter == "KesGeneration" => "latest",
                     given => given,
                 });
                 let found = variables.get(variable).and_then(Value::as_str);

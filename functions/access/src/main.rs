@@ -17,13 +17,19 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (identities, control) = function.access()?;
-    let open = OpenPaths::parse(&function.settings().kes.open).context("KEYWAY_KES_OPEN")?;
+    let settings = &function.settings().kes;
+    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
+    let generation = settings
+        .generation
+        .parse()
+        .context("KEYWAY_KES_GENERATION")?;
     let kes = Kes::new(
         Proven::new(function.front()?),
         Arc::clone(&identities),
         open,
+        generation,
     );
-    let routes = kes::access_routes(&identities, &control);
+    let routes = kes::access_routes(&identities, &control, generation);
     let mount = Mount::new(kes, kes::PREFIXES.to_vec(), routes)?;
     function.serve(mount).await
 }

@@ -34,18 +34,24 @@ async fn run() -> anyhow::Result<()> {
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
     of_minio.extend(minio::service_routes(&control, function.machine()));
-    let mut of_kes = kes::key_routes(&keys, settings.deletion());
+    let generation = settings
+        .generation
+        .parse()
+        .context("KEYWAY_KES_GENERATION")?;
+    let mut of_kes = kes::key_routes(&keys, settings.deletion(), generation);
     of_kes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
     let identities = &server.identities;
     of_kes.extend(kes::access_routes(
         identities,
         &ports.identity_control(&server),
+        generation,
     ));
     of_kes.extend(kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
+        generation,
     ));
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let buckets = function.buckets(&server)?;
@@ -54,7 +60,12 @@ async fn run() -> anyhow::Result<()> {
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven::new(function.front()?), Arc::clone(identities), open);
+    let kes = Kes::new(
+        Proven::new(function.front()?),
+        Arc::clone(identities),
+        open,
+        generation,
+    );
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let s3 = Mount::new(

@@ -28,7 +28,16 @@ async fn run() -> anyhow::Result<()> {
         minio::datakey_routes(data_keys),
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
+    let generation = settings
+        .generation
+        .parse()
+        .context("KEYWAY_KES_GENERATION")?;
+    let kes = Kes::new(
+        Proven::new(function.front()?),
+        server.identities,
+        open,
+        generation,
+    );
     let of_kes = kes::datakey_routes(data_keys, settings.sealing());
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);

@@ -29,8 +29,17 @@ async fn run() -> anyhow::Result<()> {
     let minio = Minio::new(server.authenticator);
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
-    let of_kes = kes::key_routes(&keys, settings.deletion());
+    let generation = settings
+        .generation
+        .parse()
+        .context("KEYWAY_KES_GENERATION")?;
+    let kes = Kes::new(
+        Proven::new(function.front()?),
+        server.identities,
+        open,
+        generation,
+    );
+    let of_kes = kes::key_routes(&keys, settings.deletion(), generation);
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await

@@ -33,12 +33,22 @@ async fn run() -> anyhow::Result<()> {
         minio::service_routes(&control, function.machine()),
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(Proven::new(function.front()?), server.identities, open);
+    let generation = settings
+        .generation
+        .parse()
+        .context("KEYWAY_KES_GENERATION")?;
+    let kes = Kes::new(
+        Proven::new(function.front()?),
+        server.identities,
+        open,
+        generation,
+    );
     let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
+        generation,
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;

@@ -9,7 +9,7 @@ use clap::Args;
 use keyway_auth::certificate::fingerprint;
 use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
 use keyway_deployment_embedded::lock_file;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Generation, Kes, OpenPaths, Proven};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_http::{Mount, Route};
@@ -185,20 +185,28 @@ pub(crate) fn mount(
             "KES's API has no admin: only identities that have a policy can use it; set --kes-admin-identity"
         );
     }
-    let mut routes = kes::key_routes(keys, settings.deletion());
+    let generation: Generation = settings.generation.parse().context("--kes-generation")?;
+    let mut routes = kes::key_routes(keys, settings.deletion(), generation);
     routes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
     routes.extend(kes::access_routes(
         &server.identities,
         &ports.identity_control(server),
+        generation,
     ));
     routes.extend(kes::service_routes(
         &server.service,
         machine,
         &ports.clock,
         &figures_of_kes(metrics),
+        generation,
     ));
     routes.extend(of_log);
     let identities = Arc::clone(&server.identities);
-    let dialect = Kes::new(Proven::new(settings.front(None)), identities, open);
+    let dialect = Kes::new(
+        Proven::new(settings.front(None)),
+        identities,
+        open,
+        generation,
+    );
     Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)
 }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use keyway_auth::certificate::{Front, FrontHeader, Fronts};
 use keyway_domain::datakey::Sealing;
@@ -34,6 +35,18 @@ pub struct KesSettings {
     /// What ciphertexts of KES's API look like
     #[arg(id = "kes_ciphertext", long = "kes-ciphertext", env = "KEYWAY_KES_CIPHERTEXT", value_enum, default_value_t = Ciphertext::Keyway)]
     pub ciphertext: Ciphertext,
+
+    /// The release of KES whose shapes and texts KES's API answers with: latest, 0.22 (for clients of v0.18 to 2023-10-03),
+    /// 0.17 (v0.15 to v0.17), 0.13 (v0.13, v0.14) or 0.7 (v0.5 to v0.12)
+    #[arg(
+        id = "kes_generation",
+        long = "kes-generation",
+        env = "KEYWAY_KES_GENERATION",
+        value_name = "RELEASE",
+        default_value = "latest",
+        value_parser = PossibleValuesParser::new(["latest", "0.22", "0.17", "0.13", "0.7"])
+    )]
+    pub generation: String,
 
     /// The header in which a proxy tells of its clients' certificates: X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert or
     /// X-Amzn-Mtls-Clientcert-Leaf

@@ -15,6 +15,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::endpoint::OnAccess;
+use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
 use crate::wire::{self, Fields, Object};
 use crate::{Kes, Refusal};
@@ -119,7 +120,10 @@ pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
 
 pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let name = names::policy(call.params.get("name"))?;
-    on.control.delete(call.caller.caller()?, &name).await?;
+    match on.control.delete(call.caller.caller()?, &name).await {
+        Err(KmsError::PolicyNotFound(_)) if on.generation.removes_what_is_absent() => {}
+        deleted => deleted?,
+    }
     Ok(wire::empty())
 }
 
@@ -140,10 +144,22 @@ impl From<PathPolicy> for PolicyLine {
     }
 }
 
+#[derive(Serialize)]
+struct PolicyAuthor<'a> {
+    created_at: String,
+    created_by: &'a str,
+}
+
 pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
+    if on.generation.is_nested() {
+        return wire::ok(&PolicyAuthor {
+            created_at: policy.created_at.to_string(),
+            created_by: &policy.created_by,
+        });
+    }
     wire::ok(&PolicyLine::from(policy))
 }
 
@@ -176,10 +192,62 @@ struct PolicyRead<'a> {
     created_by: &'a str,
 }
 
+#[derive(Serialize)]
+struct PolicyArrays<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deny: Vec<&'a str>,
+    created_at: String,
+    created_by: &'a str,
+}
+
+/// Clients refuse any other field.
+#[derive(Serialize)]
+struct PolicyRules<'a> {
+    allow: Vec<&'a str>,
+    deny: Vec<&'a str>,
+}
+
+/// Clients refuse any other field.
+#[derive(Serialize)]
+struct PolicyPaths<'a> {
+    paths: Vec<&'a str>,
+}
+
 pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
+    let (allow, deny) = (policy.rules.allow(), policy.rules.deny());
+    match on.generation.policy() {
+        PolicyShape::Objects => {}
+        PolicyShape::Arrays => {
+            return wire::ok(&PolicyArrays {
+                allow: allow.collect(),
+                deny: deny.collect(),
+                created_at: policy.created_at.to_string(),
+                created_by: &policy.created_by,
+            });
+        }
+        PolicyShape::Rules => {
+            return wire::ok(&PolicyRules {
+                allow: allow.collect(),
+                deny: deny.collect(),
+            });
+        }
+        // Without `deny` it would be told as a wider policy than it is, and become one when it is written again.
+        PolicyShape::Paths if deny.len() > 0 => {
+            return Err(Refusal::unsupported(
+                "the policy denies paths, which clients of this release cannot read",
+            ));
+        }
+        PolicyShape::Paths => {
+            return wire::ok(&PolicyPaths {
+                paths: allow.collect(),
+            });
+        }
+    }
     wire::ok(&PolicyRead {
         name: policy.name.as_str(),
         allow: Allowed(policy.rules.allow().collect()),
@@ -197,7 +265,7 @@ struct PolicyPage {
 
 pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let listing = Listing::parse(call.params.get("name"))?;
-    let shape = listing.shape(&call.request.headers);
+    let shape = listing.shape(on.generation.policies(), &call.request.headers);
     let caller = call.caller.caller()?;
     let found = Found::<PathPolicy>::of(&listing, shape, &on.identities, caller).await?;
     match shape {
@@ -351,7 +419,10 @@ async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -
 pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
-    on.control.forget(caller, &identity).await?;
+    match on.control.forget(caller, &identity).await {
+        Err(KmsError::IdentityNotFound(_)) if on.generation.removes_what_is_absent() => {}
+        forgotten => forgotten?,
+    }
     Ok(wire::empty())
 }
 
@@ -380,7 +451,57 @@ pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Ans
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let known = on.identities.describe(caller, &identity).await?;
+    if on.generation.is_nested() {
+        return wire::ok(&IdentityPolicy::from(known));
+    }
     wire::ok(&IdentityDescribed::from(known))
+}
+
+/// As v0.22 has it: the policy is a text, also of those who have none.
+#[derive(Serialize)]
+struct IdentityPolicy {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    admin: bool,
+    policy: String,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<String>,
+}
+
+impl From<KnownIdentity> for IdentityPolicy {
+    fn from(known: KnownIdentity) -> Self {
+        Self {
+            admin: known.is_admin(),
+            policy: known
+                .policy
+                .map(|policy| policy.to_string())
+                .unwrap_or_default(),
+            created_at: known.created_at.to_string(),
+            created_by: known.created_by,
+        }
+    }
+}
+
+/// As v0.22 has it: the rules are an object of their own.
+#[derive(Serialize)]
+struct SelfNested<'a> {
+    identity: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    admin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_name: Option<&'a str>,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<&'a str>,
+    policy: InlinePolicy<'a>,
+}
+
+#[derive(Serialize)]
+struct InlinePolicy<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deny: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -399,6 +520,19 @@ struct SelfDescribed<'a> {
 pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let identity = call.caller.identity()?;
     let (known, rules) = on.identities.describe_self(identity).await?;
+    if on.generation.is_nested() {
+        return wire::ok(&SelfNested {
+            identity: identity.as_str(),
+            admin: known.is_admin(),
+            policy_name: known.policy.as_ref().map(|policy| policy.as_str()),
+            created_at: known.created_at.to_string(),
+            created_by: known.created_by.as_deref(),
+            policy: InlinePolicy {
+                allow: rules.allow().collect(),
+                deny: rules.deny().collect(),
+            },
+        });
+    }
     let of_policy = |patterns: Vec<_>| (!known.is_admin()).then_some(Allowed(patterns));
     wire::ok(&SelfDescribed {
         identity: identity.as_str(),
@@ -423,9 +557,16 @@ struct IdentityLine {
     described: IdentityDescribed,
 }
 
+/// As v0.17 has it, where the admin is no part of a listing.
+#[derive(Serialize)]
+struct IdentityHolder {
+    identity: String,
+    policy: String,
+}
+
 pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     let listing = Listing::parse(call.params.get("name"))?;
-    let shape = listing.shape(&call.request.headers);
+    let shape = listing.shape(on.generation.identities(), &call.request.headers);
     let caller = call.caller.caller()?;
     let found = Found::<KnownIdentity>::of(&listing, shape, &on.identities, caller).await?;
     match shape {
@@ -433,6 +574,14 @@ pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
             identities: found.names(),
             continue_at: found.continue_at(&listing),
         }),
+        Shape::Lines if on.generation.identity() == IdentityShape::Policy => {
+            wire::lines(found.items.into_iter().filter_map(|known| {
+                Some(IdentityHolder {
+                    identity: known.identity.to_string(),
+                    policy: known.policy?.to_string(),
+                })
+            }))
+        }
         Shape::Lines => wire::lines(found.items.into_iter().map(|known| IdentityLine {
             identity: known.identity.to_string(),
             described: known.into(),

@@ -16,6 +16,7 @@ use keyway_domain::ports::Clock;
 use keyway_domain::service::Service;
 use keyway_http::{Call, Handler, Route};
 
+use crate::generation::Generation;
 use crate::server::Api;
 use crate::{
     BODY_LIMIT, Kes, Needs, Permission, Refusal, access, datakey, hmac, import, keys, log, server,
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) struct OnKeys {
     pub(crate) keys: Arc<Keys>,
     pub(crate) deletion: Deletion,
+    pub(crate) generation: Generation,
 }
 
 /// What the routes of data keys run on.
@@ -39,6 +41,7 @@ pub(crate) struct OnServer {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) figures: Figures,
+    pub(crate) generation: Generation,
 }
 
 /// Tells figures in Prometheus's text format, by KES's names.
@@ -48,6 +51,7 @@ pub type Figures = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 pub(crate) struct OnAccess {
     pub(crate) identities: Arc<Identities>,
     pub(crate) control: Arc<IdentityControl>,
+    pub(crate) generation: Generation,
 }
 
 /// What the routes of logs run on.
@@ -67,8 +71,6 @@ struct Endpoint<S> {
     /// In seconds.
     timeout: u64,
     permission: Permission,
-    /// Whether only older generations of KES have it: it is served, and `/v1/api` does not tell of it.
-    is_older: bool,
     /// What is said when the table fails.
     failing: &'static str,
     handler: fn(Arc<S>) -> Handler<Kes>,
@@ -127,7 +129,6 @@ impl<S> Endpoint<S> {
             max_body: 0,
             timeout: 15,
             permission,
-            is_older: false,
             failing,
             handler,
         }
@@ -145,22 +146,18 @@ impl<S> Endpoint<S> {
         self
     }
 
-    const fn of_older_generations(mut self) -> Self {
-        self.is_older = true;
-        self
-    }
-
-    fn api(&self) -> Option<Api> {
-        if self.is_older {
+    fn api(&self, generation: Generation) -> Option<Api> {
+        if !generation.has(self.paths.first()?) {
             return None;
         }
+        let method = generation.method(match *self.methods.first()? {
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            _ => "GET",
+        });
         Some(Api {
-            method: match *self.methods.first()? {
-                Method::PUT => "PUT",
-                Method::DELETE => "DELETE",
-                _ => "GET",
-            },
-            path: self.paths.first()?,
+            method,
+            path: generation.path(self.paths)?,
             max_body: self.max_body,
             timeout: self.timeout,
         })
@@ -257,8 +254,7 @@ fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
             READ_KEY,
             handler!(datakey::bulk_decrypt),
         )
-        .with_body()
-        .of_older_generations(),
+        .with_body(),
     ]
 }
 
@@ -316,8 +312,7 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_POLICY,
             handler!(access::write_policy),
         )
-        .with_body()
-        .of_older_generations(),
+        .with_body(),
         Endpoint::new(
             PUT,
             named!("/v1/policy/assign"),
@@ -325,40 +320,35 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_POLICY,
             handler!(access::assign_policy),
         )
-        .with_body()
-        .of_older_generations(),
+        .with_body(),
         Endpoint::new(
             DELETE,
             named!("/v1/policy/delete"),
             manage,
             ACCESS_POLICY,
             handler!(access::delete_policy),
-        )
-        .of_older_generations(),
+        ),
         Endpoint::new(
             PUT,
             named!("/v1/identity/assign"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::assign_identity),
-        )
-        .of_older_generations(),
+        ),
         Endpoint::new(
             DELETE,
             named!("/v1/identity/forget"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
-        )
-        .of_older_generations(),
+        ),
         Endpoint::new(
             DELETE,
             named!("/v1/identity/delete"),
             manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
-        )
-        .of_older_generations(),
+        ),
     ]
 }
 
@@ -398,20 +388,43 @@ fn of_log() -> Vec<Endpoint<OnLog>> {
     ]
 }
 
-/// Everything that `/v1/api` tells of, whichever process serves it: the 22 routes of KES's latest generation.
-pub(crate) fn apis() -> Vec<Api> {
-    let mut apis: Vec<Api> = of_server().iter().filter_map(Endpoint::api).collect();
-    apis.extend(of_keys().iter().filter_map(Endpoint::api));
-    apis.extend(of_data_keys().iter().filter_map(Endpoint::api));
-    apis.extend(of_access().iter().filter_map(Endpoint::api));
-    apis.extend(of_log().iter().filter_map(Endpoint::api));
+/// Everything that `/v1/api` tells of, whichever process serves it: the APIs of the release, which are 22 of the latest.
+pub(crate) fn apis(generation: Generation) -> Vec<Api> {
+    let mut apis: Vec<Api> = of_server()
+        .iter()
+        .filter_map(|endpoint| endpoint.api(generation))
+        .collect();
+    apis.extend(
+        of_keys()
+            .iter()
+            .filter_map(|endpoint| endpoint.api(generation)),
+    );
+    apis.extend(
+        of_data_keys()
+            .iter()
+            .filter_map(|endpoint| endpoint.api(generation)),
+    );
+    apis.extend(
+        of_access()
+            .iter()
+            .filter_map(|endpoint| endpoint.api(generation)),
+    );
+    apis.extend(
+        of_log()
+            .iter()
+            .filter_map(|endpoint| endpoint.api(generation)),
+    );
     apis
 }
 
 /// The routes of master keys. KES's own promise for a deleted key is [`Deletion::Immediate`].
-pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion) -> Vec<Route<Kes>> {
-    let keys = Arc::clone(keys);
-    routes(&of_keys(), &Arc::new(OnKeys { keys, deletion }))
+pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) -> Vec<Route<Kes>> {
+    let on = OnKeys {
+        keys: Arc::clone(keys),
+        deletion,
+        generation,
+    };
+    routes(&of_keys(), &Arc::new(on))
 }
 
 /// The routes of data keys, whose ciphertexts look so. They only read.
@@ -427,11 +440,13 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: Sealing) -> Vec<Route<
 pub fn access_routes(
     identities: &Arc<Identities>,
     control: &Arc<IdentityControl>,
+    generation: Generation,
 ) -> Vec<Route<Kes>> {
     let (identities, control) = (Arc::clone(identities), Arc::clone(control));
     let on = OnAccess {
         identities,
         control,
+        generation,
     };
     routes(&of_access(), &Arc::new(on))
 }
@@ -442,6 +457,7 @@ pub fn service_routes(
     machine: &Arc<dyn Machine>,
     clock: &Arc<dyn Clock>,
     figures: &Figures,
+    generation: Generation,
 ) -> Vec<Route<Kes>> {
     let (service, machine) = (Arc::clone(service), Arc::clone(machine));
     let on = OnServer {
@@ -449,6 +465,7 @@ pub fn service_routes(
         machine,
         clock: Arc::clone(clock),
         figures: Arc::clone(figures),
+        generation,
     };
     routes(&of_server(), &Arc::new(on))
 }

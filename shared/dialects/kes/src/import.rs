@@ -10,6 +10,7 @@ use keyway_http::Call;
 use serde::de::MapAccess;
 
 use crate::endpoint::OnKeys;
+use crate::generation::Text;
 use crate::wire::{self, Base64, Fields, Object};
 use crate::{Kes, Refusal, names};
 
@@ -57,8 +58,8 @@ impl Fields for Body {
 
 /// Decodes a body of any generation: the material and what it is used with.
 fn decode(body: &[u8]) -> Result<(Key256, Algorithm), Refusal> {
-    let Object(body) = wire::json::<Object<Body>>(body)
-        .map_err(|_| Refusal::bad("invalid import key request body"))?;
+    let Object(body) =
+        wire::json::<Object<Body>>(body).map_err(|_| Refusal::bad(Text::InvalidImport))?;
     let named = body.cipher.or(body.algorithm).unwrap_or_default();
     let algorithm = match Algorithm::parse(&named) {
         Some(algorithm) => algorithm,
@@ -66,15 +67,12 @@ fn decode(body: &[u8]) -> Result<(Key256, Algorithm), Refusal> {
         None if named.is_empty() && body.bytes.is_some() => Algorithm::Aes256,
         None => {
             let shown: String = named.chars().take(100).collect();
-            return Err(Refusal::not_acceptable(format!(
-                "algorithm '{shown}' is not supported"
-            )));
+            return Err(Refusal::not_acceptable(Text::UnsupportedCipher(shown)));
         }
     };
     let material = body.key.or(body.bytes).unwrap_or_default();
-    let material = Key256::try_from(material.as_slice()).map_err(|_| {
-        Refusal::not_acceptable(format!("invalid key size for '{}'", algorithm.as_str()))
-    })?;
+    let material = Key256::try_from(material.as_slice())
+        .map_err(|_| Refusal::not_acceptable(Text::KeySize(algorithm.as_str())))?;
     Ok((material, algorithm))
 }
 

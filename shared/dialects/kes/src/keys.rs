@@ -7,7 +7,7 @@ use http::Response;
 use keyway_domain::Algorithm;
 use keyway_domain::keys::{MasterKey, NewKey};
 use keyway_http::Call;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::endpoint::OnKeys;
 use crate::names::{self, Listing, Shape};
@@ -33,11 +33,9 @@ struct Described<'a> {
     created_by: &'a str,
 }
 
-/// What KES calls the cipher of this key.
-fn algorithm(key: &MasterKey) -> &'static str {
-    key.foreign_algorithm()
-        .unwrap_or(Algorithm::Aes256)
-        .as_str()
+/// The cipher of this key.
+fn algorithm(key: &MasterKey) -> Algorithm {
+    key.foreign_algorithm().unwrap_or(Algorithm::Aes256)
 }
 
 pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
@@ -45,7 +43,7 @@ pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
     let key = on.keys.describe(call.caller.caller()?, &id).await?;
     wire::ok(&Described {
         name: key.id.as_str(),
-        algorithm: algorithm(&key),
+        algorithm: on.generation.cipher(algorithm(&key)),
         created_at: key.created_at.to_string(),
         created_by: &key.created_by,
     })
@@ -66,14 +64,21 @@ struct Page {
     continue_at: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A line of a listing, whose field releases spell differently.
 struct Line {
+    field: &'static str,
     name: String,
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(self.field, &self.name)])
+    }
 }
 
 pub(crate) async fn list(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
     let listing = Listing::parse(call.params.get("name"))?;
-    let shape = listing.shape(&call.request.headers);
+    let shape = listing.shape(on.generation.keys(), &call.request.headers);
     let found = on
         .keys
         .ids(
@@ -92,6 +97,9 @@ pub(crate) async fn list(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
                 names: found.ids,
             })
         }
-        Shape::Lines | Shape::Whole => wire::lines(found.ids.into_iter().map(|name| Line { name })),
+        Shape::Lines | Shape::Whole => {
+            let field = on.generation.key_field();
+            wire::lines(found.ids.into_iter().map(|name| Line { field, name }))
+        }
     }
 }

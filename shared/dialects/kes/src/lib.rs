@@ -1,7 +1,7 @@
 //! KES's server API: its paths, shapes and refusals.
 //!
 //! Three generations of KES's servers and clients speak this API, and no two of them alike. What is accepted is the
-//! union of what their clients send; what is answered, all of them can read. Its answers are told apart by status and
+//! union of what their clients send. Where no one answer is read by all of them, it is that of the [`Generation`] that is set. Its answers are told apart by status and
 //! message, which are therefore KES's to the letter.
 //!
 //! There is no prefix: the paths are `/version` and what is below `/v1/`.
@@ -9,6 +9,7 @@
 mod access;
 mod datakey;
 mod endpoint;
+mod generation;
 mod hmac;
 mod import;
 mod keys;
@@ -36,6 +37,7 @@ pub use access::matches_no_path;
 pub use endpoint::{
     Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
+pub use generation::{Generation, NoGeneration};
 pub use refusal::Refusal;
 pub use sender::{IdentityOf, Proven, Sender};
 
@@ -81,6 +83,7 @@ pub struct Kes {
     identity_of: Box<dyn IdentityOf>,
     identities: Arc<Identities>,
     open: OpenPaths,
+    generation: Generation,
 }
 
 impl Kes {
@@ -88,11 +91,18 @@ impl Kes {
     const WORD: &'static str = "kes";
 
     /// `identity_of` says which identity a request proves.
-    pub fn new(identity_of: impl IdentityOf, identities: Arc<Identities>, open: OpenPaths) -> Self {
+    /// Refusals are those of `generation`.
+    pub fn new(
+        identity_of: impl IdentityOf,
+        identities: Arc<Identities>,
+        open: OpenPaths,
+        generation: Generation,
+    ) -> Self {
         Self {
             identity_of: Box::new(identity_of),
             identities,
             open,
+            generation,
         }
     }
 }
@@ -195,6 +205,6 @@ impl Dialect for Kes {
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::of(refused, place).answer(place)
+        Refusal::of(refused, place, self.generation).answer(place, self.generation)
     }
 }

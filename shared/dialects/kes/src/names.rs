@@ -1,7 +1,5 @@
 //! Names and patterns in the last part of a path.
 
-use std::borrow::Cow;
-
 use http::HeaderMap;
 use http::header::ACCEPT;
 use keyway_domain::identity::{Identity, PolicyName, is_kes_name};
@@ -9,34 +7,33 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::paths::{PathPattern, PatternKind};
 
 use crate::Refusal;
+use crate::generation::Kind;
 
 /// The longest name or pattern that a refusal repeats whole, in characters.
 const LONGEST_ECHO: usize = 1024;
 
-fn unfit(what: &str, text: &str) -> Refusal {
-    let shown: Cow<'_, str> = match text.char_indices().nth(LONGEST_ECHO) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
-        None => text.into(),
+fn unfit(kind: Kind, text: &str) -> Refusal {
+    let shown = match text.char_indices().nth(LONGEST_ECHO) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     };
-    Refusal::bad(format!(
-        "{what} '{shown}' is empty, too long or contains invalid characters"
-    ))
+    Refusal::name(kind, shown)
 }
 
 /// The key of this name.
 pub(crate) fn key(text: &str) -> Result<KeyId, Refusal> {
     let key = is_kes_name(text).then(|| KeyId::parse("name", text).ok());
-    key.flatten().ok_or_else(|| unfit("key name", text))
+    key.flatten().ok_or_else(|| unfit(Kind::Key, text))
 }
 
 /// The policy of this name.
 pub(crate) fn policy(text: &str) -> Result<PolicyName, Refusal> {
-    PolicyName::parse(text).map_err(|_| unfit("policy name", text))
+    PolicyName::parse(text).map_err(|_| unfit(Kind::Policy, text))
 }
 
 /// The identity of this name.
 pub(crate) fn identity(text: &str) -> Result<Identity, Refusal> {
-    Identity::parse(text).map_err(|_| unfit("identity", text))
+    Identity::parse(text).map_err(|_| unfit(Kind::Identity, text))
 }
 
 /// What a listing asks for: `PREFIX` or `PATTERN`, and where to go on as `~LAST` behind it. The mark is no character
@@ -53,12 +50,7 @@ const LONGEST_PATTERN: usize = 80;
 
 impl Listing {
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
-        let refusal = || {
-            let shown: String = text.chars().take(LONGEST_ECHO).collect();
-            Refusal::bad(format!(
-                "listing pattern '{shown}' is empty, too long or is invalid"
-            ))
-        };
+        let refusal = || Refusal::pattern(text.chars().take(LONGEST_ECHO).collect());
         let (pattern, after) = match text.split_once(GO_ON) {
             Some((pattern, after)) if is_kes_name(after) => (pattern, Some(after)),
             Some(_) => return Err(refusal()),
@@ -109,8 +101,11 @@ impl Listing {
         format!("{}{GO_ON}{last}", self.text)
     }
 
-    /// What shape the answer has.
-    pub(crate) fn shape(&self, headers: &HeaderMap) -> Shape {
+    /// What shape the answer has, where it is not `fixed`.
+    pub(crate) fn shape(&self, fixed: Option<Shape>, headers: &HeaderMap) -> Shape {
+        if let Some(fixed) = fixed {
+            return fixed;
+        }
         let mut accepted = headers.get_all(ACCEPT).into_iter().peekable();
         let is_silent = accepted.peek().is_none();
         let accepts = |kind: &str| {

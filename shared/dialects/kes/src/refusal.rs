@@ -3,8 +3,6 @@
 //! KES's clients compare status and message, so none of them is ours to word where KES has one. There is no 201, 204,
 //! 413 or 422 here, and 409 for one thing alone: clients would not know what they mean.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -13,18 +11,20 @@ use keyway_domain::keys::KeyState;
 use keyway_domain::{Fault, KmsError};
 use keyway_http::{Place, Refused};
 
+use crate::generation::{Generation, Kind, Text};
+
 /// An answer that says no.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
     /// A word for those who count.
     class: &'static str,
-    message: Cow<'static, str>,
+    message: Text,
     /// Why, in a second field that KES does not have and its clients ignore.
     reason: Option<&'static str>,
     /// The method that a path takes, in the header where KES has it.
     accept: Option<&'static str>,
-    /// Go's words for a path that nobody serves: text, no JSON.
+    /// That nobody serves the path: text, no JSON.
     is_text: bool,
     /// What only the log may know.
     fault: Option<Fault>,
@@ -45,7 +45,7 @@ impl Refusal {
         self.class
     }
 
-    fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(status: StatusCode, message: impl Into<Text>) -> Self {
         Self {
             status,
             class: keyway_http::class_of(status),
@@ -60,10 +60,7 @@ impl Refusal {
     /// 403 with the exact text by which clients know it. A MinIO server tells its own clients of an internal error, and
     /// tries again, for every other text.
     fn not_permitted() -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "not authorized: insufficient permissions",
-        )
+        Self::new(StatusCode::FORBIDDEN, Text::NotPermitted)
     }
 
     /// The same for a key that nobody may use so, with the reason.
@@ -75,21 +72,36 @@ impl Refusal {
     }
 
     /// 400 with this message.
-    pub(crate) fn bad(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn bad(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// 400 for what is no name.
+    pub(crate) fn name(kind: Kind, shown: String) -> Self {
+        Self::bad(Text::Name(kind, shown))
+    }
+
+    /// 400 for what is no pattern of a listing.
+    pub(crate) fn pattern(shown: String) -> Self {
+        Self::bad(Text::Pattern(shown))
+    }
+
     /// 406 with this message.
-    pub(crate) fn not_acceptable(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn not_acceptable(message: impl Into<Text>) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, message)
     }
 
     pub(crate) fn not_implemented() -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not implemented")
+        Self::unsupported("not implemented")
+    }
+
+    /// 501 with this message.
+    pub(crate) fn unsupported(message: impl Into<Text>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, message)
     }
 
     pub(crate) fn invalid_body() -> Self {
-        Self::bad("invalid request body")
+        Self::bad(Text::InvalidBody)
     }
 
     pub(crate) fn malformed_path() -> Self {
@@ -97,7 +109,7 @@ impl Refusal {
     }
 
     pub(crate) fn not_encrypted() -> Self {
-        Self::bad("insecure connection: TLS is required")
+        Self::bad(Text::NotEncrypted)
     }
 
     /// The table cannot be reached: what a probe asks about.
@@ -114,22 +126,25 @@ impl Refusal {
     /// The same refusal; if a backend failed, with what it failed at.
     pub(crate) fn failing_to(mut self, what: &'static str) -> Self {
         if self.status == StatusCode::BAD_GATEWAY {
-            self.message = what.into();
+            self.message = Text::Backend(what);
         }
         self
     }
 
-    pub(crate) fn of(refused: Refused<Self>, place: &Place<'_>) -> Self {
+    pub(crate) fn of(refused: Refused<Self>, place: &Place<'_>, generation: Generation) -> Self {
         match refused {
             Refused::By(refusal) => refusal,
             Refused::NoRoute => {
                 // What a gateway puts before the path may stand before it.
-                if UNSUPPORTED.iter().any(|path| place.raw_path.contains(path)) {
+                if generation.tells_unsupported()
+                    && UNSUPPORTED.iter().any(|path| place.raw_path.contains(path))
+                {
                     Self::not_implemented()
                 } else {
+                    let (status, text) = generation.no_route();
                     Self {
                         is_text: true,
-                        ..Self::new(StatusCode::NOT_FOUND, "404 page not found")
+                        ..Self::new(status, text)
                     }
                 }
             }
@@ -138,10 +153,8 @@ impl Refusal {
                     .into_iter()
                     .find(|method| methods.split(", ").any(|other| other == *method))
                     .unwrap_or("POST");
-                let message = format!(
-                    "received method '{}' expected '{expected}'",
-                    place.method.as_str()
-                );
+                let expected = generation.method(expected);
+                let message = Text::Method(place.method.as_str().to_owned(), expected);
                 Self {
                     accept: Some(expected),
                     ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
@@ -165,31 +178,35 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn answer(self, place: &Place<'_>) -> Response<Bytes> {
+    pub(crate) fn answer(self, place: &Place<'_>, generation: Generation) -> Response<Bytes> {
         if let Some(fault) = &self.fault {
             fault.log(place.request_id);
         }
+        let (status, message) = generation.words(self.message);
         let body = if self.is_text {
-            format!("{}\n", self.message)
+            format!("{message}\n")
         } else {
+            let end = generation.refusal_end();
             let reason = self.reason.map(go_string);
             let reason = reason.map_or_else(String::new, |text| format!(",\"reason\":{text}"));
-            format!("{{\"message\":{}{reason}\n}}", go_string(&self.message))
+            format!("{{\"message\":{}{reason}{end}}}", go_string(&message))
         };
         let length = body.len();
         let is_head = place.method == Method::HEAD;
         let mut response = Response::new(if is_head { Bytes::new() } else { body.into() });
-        *response.status_mut() = self.status;
+        *response.status_mut() = status.unwrap_or(self.status);
         let headers = response.headers_mut();
         if is_head {
             headers.insert(CONTENT_LENGTH, length.into());
         }
-        let kind = if self.is_text {
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            "text/plain; charset=utf-8"
+        let (kind, is_final) = if self.is_text {
+            ("text/plain; charset=utf-8", true)
         } else {
-            "application/json"
+            generation.refusal_type()
         };
+        if is_final {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(method) = self.accept {
             headers.insert(ACCEPT, HeaderValue::from_static(method));
@@ -226,16 +243,12 @@ impl Refusal {
         match error {
             KmsError::Invalid { field, reason } => Self::bad(format!("{field} {reason}")),
             KmsError::NotPermitted => Self::not_permitted(),
-            KmsError::Forbidden(why) => {
-                Self::new(StatusCode::FORBIDDEN, format!("not authorized: {why}"))
-            }
+            KmsError::Forbidden(why) => Self::not_for_anybody(why),
             KmsError::KeyNotFound(_) => Self::new(StatusCode::NOT_FOUND, "key does not exist"),
             KmsError::AccessKeyNotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "access key does not exist")
             }
-            KmsError::PolicyNotFound(_) => {
-                Self::new(StatusCode::NOT_FOUND, "policy does not exist")
-            }
+            KmsError::PolicyNotFound(_) => Self::new(StatusCode::NOT_FOUND, Text::PolicyNotFound),
             KmsError::IdentityNotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "identity does not exist")
             }
@@ -244,7 +257,7 @@ impl Refusal {
                 StatusCode::FORBIDDEN,
                 "identity cannot assign policy to itself",
             ),
-            KmsError::KeyExists(_) => Self::bad("key already exists"),
+            KmsError::KeyExists(_) => Self::bad(Text::KeyExists),
             KmsError::KeyState { state, .. } => Self::not_for_anybody(match state {
                 KeyState::Enabled => "key is enabled",
                 KeyState::Disabled => "key is disabled",
@@ -297,8 +310,8 @@ impl From<Unidentified> for Refusal {
 impl Refusal {
     fn of_unidentified(why: Unidentified) -> Self {
         match why {
-            Unidentified::Missing => Self::bad("tls: client certificate is required"),
-            Unidentified::Several => Self::bad("tls: received more than one client certificate"),
+            Unidentified::Missing => Self::bad(Text::NoCertificate),
+            Unidentified::Several => Self::bad(Text::SeveralCertificates),
             Unidentified::Malformed | Unidentified::Key => {
                 Self::bad("tls: client certificate is not valid")
             }

@@ -13,6 +13,7 @@ use keyway_http::Call;
 use serde::Serialize;
 
 use crate::endpoint::{OnServer, apis};
+use crate::generation::StatusShape;
 use crate::{Kes, Refusal, wire};
 
 type Answer = Result<Response<Bytes>, Refusal>;
@@ -21,13 +22,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
 struct Version {
     version: &'static str,
-    commit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'static str>,
 }
 
-pub(crate) async fn version(_: Arc<OnServer>, call: Call<Kes>) -> Answer {
+pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
     let answer = wire::ok(&Version {
         version: VERSION,
-        commit: COMMIT,
+        commit: on.generation.tells_commit().then_some(COMMIT),
     })?;
     Ok(without_body_for_head(&call, answer))
 }
@@ -48,7 +50,7 @@ struct Status {
     version: &'static str,
     os: &'static str,
     arch: &'static str,
-    /// In seconds.
+    /// In seconds; in nanoseconds up to 2023-10-03.
     uptime: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     num_cpu: Option<u64>,
@@ -86,11 +88,31 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
     let machine = on.machine.facts();
     let degraded = on.service.degraded().await;
     let unreachable = probed.is_err() || !degraded.is_empty();
+    let latency = now.saturating_sub(begun);
+    let shape = on.generation.status();
+    if shape == StatusShape::Kms {
+        let answer = wire::ok(&OldStatus {
+            version: VERSION,
+            uptime: nanoseconds(machine.up),
+            kms: StoreState {
+                state: if unreachable {
+                    "unreachable"
+                } else {
+                    "available"
+                },
+                latency: if unreachable { 0 } else { nanoseconds(latency) },
+            },
+        })?;
+        return Ok(without_body_for_head(&call, answer));
+    }
     let answer = wire::ok(&Status {
         version: VERSION,
         os: machine.os,
         arch: machine.architecture,
-        uptime: machine.up.as_secs(),
+        uptime: match shape {
+            StatusShape::Nanoseconds => nanoseconds(machine.up),
+            StatusShape::Seconds | StatusShape::Kms => machine.up.as_secs(),
+        },
         num_cpu: machine.cpus,
         num_cpu_used: machine.usable_cpus,
         mem_heap_used: machine.heap_bytes,
@@ -98,13 +120,34 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
         keystore_latency: if unreachable {
             0
         } else {
-            milliseconds(now.saturating_sub(begun))
+            milliseconds(latency)
         },
         keystore_unreachable: unreachable,
         keystore_unavailable: unreachable,
         error: Degraded::texts(&degraded),
     })?;
     Ok(without_body_for_head(&call, answer))
+}
+
+/// As v0.17 has it.
+#[derive(Serialize)]
+struct OldStatus {
+    version: &'static str,
+    /// In nanoseconds.
+    uptime: u64,
+    kms: StoreState,
+}
+
+#[derive(Serialize)]
+struct StoreState {
+    state: &'static str,
+    /// In nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    latency: u64,
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -132,8 +175,8 @@ pub(crate) struct Api {
     pub(crate) timeout: u64,
 }
 
-pub(crate) async fn api(_: Arc<OnServer>, _: Call<Kes>) -> Answer {
-    wire::ok(&apis())
+pub(crate) async fn api(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+    wire::ok(&apis(on.generation))
 }
 
 fn without_body_for_head(call: &Call<Kes>, answer: Response<Bytes>) -> Response<Bytes> {
