@@ -121,3 +121,28 @@ fn a_certificate_is_written_once() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("/nowhere.pem"), "{stderr}");
 }
+
+#[test]
+fn rsa_identity_is_written_with_a_key_of_the_length_that_was_asked_for() {
+    let folder = folder();
+    let file = |name: String| folder.path().join(name).to_str().unwrap().to_owned();
+    for (bits, least) in [(None, 2_400), (Some("2048"), 1_600), (Some("4096"), 3_200)] {
+        let name = bits.unwrap_or("default");
+        let (cert, key) = (file(format!("{name}.crt")), file(format!("{name}.key")));
+        let mut arguments = vec!["new", "--kind", "rsa", "--cert", &cert, "--key", &key];
+        if let Some(bits) = bits {
+            arguments.extend(["--bits", bits]);
+        }
+        let made = json(&arguments, "");
+        assert_eq!(json(&["of", &cert], "")["identity"], made["identity"]);
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let length = std::fs::metadata(&key).unwrap().len();
+        assert!((least..least + 200).contains(&length), "{name}: {length}");
+    }
+    let (code, _, stderr) = fed(&["new", "--bits", "2048"], "");
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--kind rsa"), "{stderr}");
+    let (code, _, _) = fed(&["new", "--kind", "rsa"], "");
+    assert_eq!(code, Some(2));
+}

@@ -647,3 +647,28 @@ mod mended {
         );
     }
 }
+
+#[tokio::test]
+async fn handshakes_that_fail_are_logged_once_with_address_and_reason() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = options().start(&data_dir).await;
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(server.kes()).await.unwrap();
+        stream.write_all(&[0xff; 64]).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok();
+    }
+    // A load balancer looks whether somebody listens.
+    drop(tokio::net::TcpStream::connect(server.kes()).await.unwrap());
+    let (_, log, _) = server.stop().await;
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("a TLS handshake failed"))
+        .collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("127.0.0.1"), "{told:?}");
+    assert!(told[0].contains("does not speak TLS"), "{told:?}");
+}

@@ -10,7 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use keyway_auth::certificate::{ApiKey, Identity};
 use keyway_deployment_assembly::{SystemRandom, secret};
 use keyway_domain::ports::Random;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RsaKeySize,
+};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -30,13 +33,17 @@ pub(crate) struct New {
     #[arg(long, value_enum, default_value_t = Kind::ApiKey)]
     kind: Kind,
 
-    /// With --kind ecdsa: the file to write the certificate to, which must not be there yet
-    #[arg(long, value_name = "FILE", required_if_eq("kind", "ecdsa"))]
+    /// With --kind ecdsa or rsa: the file to write the certificate to, which must not be there yet
+    #[arg(long, value_name = "FILE", required_if_eq_any([("kind", "ecdsa"), ("kind", "rsa")]))]
     cert: Option<PathBuf>,
 
-    /// With --kind ecdsa: the file to write the key to, which must not be there yet
-    #[arg(long, value_name = "FILE", required_if_eq("kind", "ecdsa"))]
+    /// With --kind ecdsa or rsa: the file to write the key to, which must not be there yet
+    #[arg(long, value_name = "FILE", required_if_eq_any([("kind", "ecdsa"), ("kind", "rsa")]))]
     key: Option<PathBuf>,
+
+    /// With --kind rsa: the length of the key; 3072 without it
+    #[arg(long, value_enum)]
+    bits: Option<Bits>,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -60,6 +67,28 @@ enum Kind {
     ApiKey,
     /// A certificate of an ECDSA key on P-256, for gateways that refuse Ed25519
     Ecdsa,
+    /// A certificate of an RSA key, for gateways and devices that take nothing else
+    Rsa,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bits {
+    #[value(name = "2048")]
+    Short,
+    #[value(name = "3072")]
+    Medium,
+    #[value(name = "4096")]
+    Long,
+}
+
+impl From<Bits> for RsaKeySize {
+    fn from(bits: Bits) -> Self {
+        match bits {
+            Bits::Short => Self::_2048,
+            Bits::Medium => Self::_3072,
+            Bits::Long => Self::_4096,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,6 +125,9 @@ impl Shown<'_> {
 }
 
 fn new(arguments: &New) -> anyhow::Result<()> {
+    if arguments.bits.is_some() && arguments.kind != Kind::Rsa {
+        bail!("--bits belongs to --kind rsa");
+    }
     match (arguments.kind, &arguments.cert, &arguments.key) {
         (Kind::ApiKey, None, None) => {
             let mut seed = Zeroizing::new([0; 32]);
@@ -109,8 +141,15 @@ fn new(arguments: &New) -> anyhow::Result<()> {
             }
             .print(arguments.output)
         }
-        (Kind::Ecdsa, Some(certificate), Some(key)) => {
-            let pair = KeyPair::generate().context("the key could not be made")?;
+        (Kind::Ecdsa | Kind::Rsa, Some(certificate), Some(key)) => {
+            let pair = match arguments.kind {
+                Kind::Rsa => {
+                    let bits = arguments.bits.unwrap_or(Bits::Medium);
+                    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, bits.into())
+                }
+                Kind::Ecdsa | Kind::ApiKey => KeyPair::generate(),
+            };
+            let pair = pair.context("the key could not be made")?;
             let made = self_signed(&pair)?;
             let secret = Zeroizing::new(pair.serialize_pem());
             write_new(key, 0o600, secret.as_bytes())?;
@@ -124,7 +163,7 @@ fn new(arguments: &New) -> anyhow::Result<()> {
             }
             .print(arguments.output)
         }
-        _ => bail!("--cert and --key belong to --kind ecdsa"),
+        _ => bail!("--cert and --key belong to --kind ecdsa and rsa"),
     }
 }
 

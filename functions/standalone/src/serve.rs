@@ -26,8 +26,8 @@ use keyway_domain::service::ServiceState;
 use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, LogFormat, Tls, listen, listen_tls, open_connections,
-    serve_all, start_log, stop_signal,
+    Address, Bounds, Clients, Crowded, HandshakeFailure, LogFormat, Tls, listen, listen_tls,
+    open_connections, serve_all, start_log, stop_signal,
 };
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -234,6 +234,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     metrics.look_at(|metrics| {
         let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
         metrics.connections(open_connections(), crowded);
+        let failed = HandshakeFailure::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.handshakes(failed);
     });
     // One memory for the bodies of both listeners.
     let body_memory = Arc::new(BodyMemory::default());

@@ -74,6 +74,7 @@ pub struct Metrics {
     audit_dropped: IntCounter,
     connections: IntGauge,
     connections_crowded: IntCounterVec,
+    handshakes_failed: IntCounterVec,
     up_seconds: Gauge,
     memory: IntGauge,
     machine: Arc<dyn Machine>,
@@ -215,6 +216,11 @@ impl Metrics {
                 "Connections that were closed for others, or had to wait, because there were too many.",
                 &["reason"],
             )?,
+            handshakes_failed: counters(
+                "keyway_tls_handshakes_failed_total",
+                "TLS handshakes that failed, and why.",
+                &["reason"],
+            )?,
             up_seconds: added(
                 &ours,
                 Gauge::new("keyway_up_seconds", "For how long this process has run."),
@@ -275,6 +281,13 @@ impl Metrics {
                 &self.connections_crowded.with_label_values(&[reason]),
                 count,
             );
+        }
+    }
+
+    /// Tells how many TLS handshakes have failed, by reason.
+    pub fn handshakes(&self, failed: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (reason, count) in failed {
+            catch_up(&self.handshakes_failed.with_label_values(&[reason]), count);
         }
     }
 

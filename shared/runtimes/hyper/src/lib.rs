@@ -2,6 +2,7 @@
 
 mod address;
 mod bounds;
+mod handshakes;
 mod log;
 mod patience;
 mod places;
@@ -37,6 +38,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use handshakes::Handshakes;
 use patience::{Pace, Patience, Rest};
 use places::{Held, Open, Place, Places};
 use timed::Timed;
@@ -44,6 +46,7 @@ use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
+pub use handshakes::HandshakeFailure;
 pub use log::{LogFormat, error_count, errors, start_log};
 pub use places::{Crowded, open_connections};
 pub use tls::{Clients, Tls, TlsError};
@@ -207,6 +210,7 @@ struct Server {
     site: Arc<Site>,
     http: auto::Builder<TokioExecutor>,
     bounds: Bounds,
+    handshakes: Handshakes,
     /// Of bodies and answers.
     pace: Pace,
 }
@@ -263,6 +267,7 @@ impl Server {
             site,
             http,
             bounds: bounds.clone(),
+            handshakes: Handshakes::default(),
             pace: Pace {
                 pause: bounds.pause,
                 whole: bounds.whole,
@@ -291,8 +296,17 @@ impl Server {
             self.bounds.handshake,
             tls::handshake(stream, config),
         ));
-        let Some(stream) = shaken.await?? else {
-            return Ok(());
+        let stream = match shaken.await {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => {
+                self.handshakes.failed(address.ip(), &error);
+                return Err(error.into());
+            }
+            Err(elapsed) => {
+                self.handshakes.timed_out(address.ip());
+                return Err(elapsed.into());
+            }
         };
         peer.client_certificate = tls::shown(stream.get_ref().1);
         Box::pin(self.requests(Box::new(stream), peer, held, in_flight)).await

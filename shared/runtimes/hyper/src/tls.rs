@@ -176,13 +176,16 @@ fn config(
     Ok(config)
 }
 
-/// Takes a connection through its handshake; `None` when it has been told that this is no plain HTTP.
+/// Takes a connection through its handshake; `None` when it has been told that this is no plain HTTP, or was closed
+/// before it sent a byte.
 pub(crate) async fn handshake(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut first = [0];
-    stream.peek(&mut first).await?;
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(None);
+    }
     if first.iter().all(u8::is_ascii_uppercase) {
         stream.write_all(NOT_PLAIN).await?;
         stream.shutdown().await?;

@@ -1,7 +1,7 @@
 //! What is spoken, and what is not.
 
 use http::Version;
-use keyway_runtime_hyper::{Clients, Tls, TlsError};
+use keyway_runtime_hyper::{Clients, HandshakeFailure, Tls, TlsError};
 use rustls::ProtocolVersion;
 use rustls::client::Resumption;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,4 +163,44 @@ async fn a_pair_that_cannot_be_used_is_refused() {
     let nobody = Clients::IssuedBy(file("nobody.pem", ""));
     let error = Tls::from_files(&good.0, &good.1, nobody).err().unwrap();
     assert!(error.to_string().contains("nobody.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn failed_handshake_is_counted_by_its_reason() {
+    let server = Server::asking().await;
+    let count = |reason: HandshakeFailure| reason.count();
+    let reached = async |reason: HandshakeFailure, before| {
+        let wait = async {
+            while count(reason) <= before {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), wait)
+            .await
+            .unwrap_or_else(|_| panic!("{reason:?} is not counted"));
+    };
+
+    let before = count(HandshakeFailure::NotTls);
+    let mut stream = TcpStream::connect(server.tls).await.unwrap();
+    stream.write_all(&[0xff; 64]).await.unwrap();
+    reached(HandshakeFailure::NotTls, before).await;
+
+    let before = count(HandshakeFailure::Untrusted);
+    let other = Authority::new("another");
+    let client = Client::new(&other, None);
+    client.connect(server.tls).await.unwrap_err();
+    reached(HandshakeFailure::Untrusted, before).await;
+
+    let before = count(HandshakeFailure::KeyType);
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let credential = crate::certificates::Credential::of(&pair);
+    let client = Client::new(&server.authority, Some(&credential));
+    client.whoami(server.tls).await.unwrap_err();
+    reached(HandshakeFailure::KeyType, before).await;
+
+    let before = count(HandshakeFailure::Incompatible);
+    let mut stream = TcpStream::connect(server.tls).await.unwrap();
+    stream.write_all(&hello_of_tls_1_1()).await.unwrap();
+    reached(HandshakeFailure::Incompatible, before).await;
+    server.stop().await;
 }
