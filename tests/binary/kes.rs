@@ -656,13 +656,13 @@ async fn handshakes_that_fail_are_logged_once_with_address_and_reason() {
     let data_dir = data_dir(&folder);
     let server = options().start(&data_dir).await;
     for _ in 0..3 {
-        let mut stream = tokio::net::TcpStream::connect(server.kes()).await.unwrap();
+        let mut stream = TcpStream::connect(server.kes()).await.unwrap();
         stream.write_all(&[0xff; 64]).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok();
     }
     // A load balancer looks whether somebody listens.
-    drop(tokio::net::TcpStream::connect(server.kes()).await.unwrap());
+    drop(TcpStream::connect(server.kes()).await.unwrap());
     let (_, log, _) = server.stop().await;
     let told: Vec<&str> = log
         .lines()

@@ -27,7 +27,7 @@ pub struct Refusal {
     /// That nobody serves the path: text, no JSON.
     is_text: bool,
     /// What only the log may know.
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
 }
 
 /// What KES has and this server has not, or not yet: clients go on without it when they are told 501.
@@ -116,7 +116,7 @@ impl Refusal {
     pub(crate) fn unreachable(error: KmsError) -> Self {
         Self {
             fault: match error {
-                KmsError::Unavailable(fault) | KmsError::Backend(fault) => Some(fault),
+                KmsError::Unavailable(fault) | KmsError::Backend(fault) => Some(fault.into()),
                 _ => None,
             },
             ..Self::new(StatusCode::GATEWAY_TIMEOUT, UNREACHABLE)
@@ -287,11 +287,11 @@ impl Refusal {
             }
             KmsError::Throttled => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests"),
             KmsError::Unavailable(fault) => Self {
-                fault: Some(fault),
+                fault: Some(fault.into()),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
             },
             KmsError::Backend(fault) => Self {
-                fault: Some(fault),
+                fault: Some(fault.into()),
                 ..Self::new(StatusCode::BAD_GATEWAY, "key store is unavailable")
             },
         }
