@@ -483,8 +483,14 @@ async fn the_errors_of_two_processes_are_one_stream() {
     let mut followed = place.follow("/v1/log/error", "60");
     let mut lines = BufReader::new(followed.stdout.take().unwrap()).lines();
     let mut next = async |patience| {
-        let line = tokio::time::timeout(patience, lines.next_line()).await;
-        let line = line.ok()?.unwrap().unwrap();
+        let line = loop {
+            let line = tokio::time::timeout(patience, lines.next_line()).await;
+            let line = line.ok()?.unwrap().unwrap();
+            // An empty one keeps the connection open.
+            if !line.is_empty() {
+                break line;
+            }
+        };
         let line: Value = serde_json::from_str(&line).unwrap();
         Some(line["message"].as_str().unwrap().to_owned())
     };

@@ -1,5 +1,7 @@
 //! `keyway import kes-config`.
 
+mod fields;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
@@ -7,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use keyway_auth::certificate::FrontHeader;
 use keyway_deployment_assembly::environment;
-use keyway_dialect_kes as kes;
+use keyway_dialect_kes::{self as kes, OpenPaths};
 use keyway_domain::KmsError;
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::identity::{
@@ -16,7 +19,9 @@ use keyway_domain::identity::{
 };
 use keyway_domain::keys::KeyId;
 use keyway_domain::paths::{PathPattern, PatternKind};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::moving::Output;
 use crate::place::Whereabouts;
@@ -41,7 +46,7 @@ pub(crate) struct KesConfig {
     output: Output,
 }
 
-/// What is taken over, in the words of every generation of KES. Everything else in the file is about the server itself.
+/// What is taken over, in the words of every generation of KES; [`fields`] tells of the rest.
 #[derive(Default, Deserialize)]
 struct File {
     /// Of the first generation.
@@ -50,7 +55,8 @@ struct File {
     admin: Option<Admin>,
     policy: Option<BTreeMap<String, Option<Policy>>>,
     api: Option<BTreeMap<String, Option<Api>>>,
-    keys: Option<Vec<Key>>,
+    keys: Option<Keys>,
+    tls: Option<Tls>,
 }
 
 #[derive(Deserialize)]
@@ -72,9 +78,33 @@ struct Api {
     skip_auth: Option<bool>,
 }
 
+/// Keys that are to be made, or up to v0.18 the key store.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Keys {
+    ToMake(Vec<Key>),
+    Store(IgnoredAny),
+}
+
 #[derive(Deserialize)]
 struct Key {
     name: String,
+}
+
+#[derive(Deserialize)]
+struct Tls {
+    proxy: Option<TlsProxy>,
+}
+
+#[derive(Deserialize)]
+struct TlsProxy {
+    identities: Option<Vec<String>>,
+    header: Option<ProxyHeader>,
+}
+
+#[derive(Deserialize)]
+struct ProxyHeader {
+    cert: Option<String>,
 }
 
 /// What a file asks for.
@@ -83,7 +113,16 @@ struct Plan {
     admin: Option<Identity>,
     policies: Vec<Planned>,
     open: Vec<String>,
+    proxy: Option<Proxy>,
+    left_out: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// The proxies that are believed about their clients' certificates.
+#[derive(Debug, Clone, Serialize)]
+struct Proxy {
+    header: &'static str,
+    identities: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -133,16 +172,22 @@ impl Plan {
         // Some editors put a byte order mark before the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // The parser's own texts show the lines around what is wrong; a configuration holds credentials.
-        let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
+        let unreadable = |error: serde_saphyr::Error| {
             let place = error.location();
-            let place = place.map(|place| format!(" (line {}, column {})", place.line(), place.column()));
+            let place =
+                place.map(|place| format!(" (line {}, column {})", place.line(), place.column()));
             anyhow!(
-                "is not YAML as KES's configuration has it: not YAML, or `root`, `admin`, `policy`, `api` or `keys` is of another type than it should be{}",
+                "is not YAML as KES's configuration has it: not YAML, or `root`, `admin`, `policy`, `api`, `tls` or `keys` is of another type than it should be{}",
                 place.unwrap_or_default()
             )
-        })?;
+        };
+        let whole: Option<Value> = serde_saphyr::from_str(text).map_err(unreadable)?;
+        let file: Option<File> = serde_saphyr::from_str(text).map_err(unreadable)?;
         let file = file.unwrap_or_default();
-        let mut plan = Self::default();
+        let mut plan = Self {
+            left_out: fields::left_out(&whole.unwrap_or_default()),
+            ..Self::default()
+        };
         let mut meant = |text: String, what: &str| -> anyhow::Result<String> {
             let text = text.trim().to_owned();
             let Some(name) = text
@@ -183,6 +228,19 @@ impl Plan {
             let (deny, identities) = (all(policy.deny)?, all(policy.identities)?);
             policies.push((name, allow, deny, identities));
         }
+        let proxy = file.tls.and_then(|tls| tls.proxy);
+        let (members, header) = proxy.map_or((None, None), |proxy| {
+            let header = proxy.header.and_then(|header| header.cert);
+            (proxy.identities, header)
+        });
+        let of_proxy = |text| meant(text, "tls.proxy");
+        let proxies: Vec<String> = members
+            .unwrap_or_default()
+            .into_iter()
+            .map(of_proxy)
+            .filter(|text| !text.as_ref().is_ok_and(String::is_empty))
+            .collect::<anyhow::Result<_>>()?;
+        plan.take_proxies(proxies, header.as_deref());
         // Whatever is not the hash of a key, such as `disabled`, is how KES says that there is none.
         plan.admin = match admin.filter(|admin| !admin.is_empty()) {
             Some(admin) if is_hash(&admin) => Some(Identity::parse(&admin).map_err(explain)?),
@@ -250,20 +308,61 @@ impl Plan {
                 identities,
             });
         }
-        plan.open = file
-            .api
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|(_, api)| api.as_ref().is_some_and(|api| api.skip_auth == Some(true)))
-            .map(|(path, _)| path)
-            .collect();
-        for key in file.keys.unwrap_or_default() {
+        for (path, api) in file.api.unwrap_or_default() {
+            if api.is_none_or(|api| api.skip_auth != Some(true)) {
+                continue;
+            }
+            if OpenPaths::parse(&path).is_ok() {
+                plan.open.push(path);
+            } else {
+                plan.warnings.push(
+                    "api: a path other than /v1/ready, /v1/status, /v1/metrics and /v1/api needs a certificate here"
+                        .to_owned(),
+                );
+            }
+        }
+        let to_make = match file.keys {
+            Some(Keys::ToMake(keys)) => keys,
+            Some(Keys::Store(IgnoredAny)) | None => Vec::new(),
+        };
+        for key in to_make {
             plan.warnings.push(match KeyId::parse("keys", &key.name) {
                 Ok(id) => format!("keys: `{id}` is not made here"),
                 Err(_) => "keys: one whose name is no key's is not made here".to_owned(),
             });
         }
         Ok(plan)
+    }
+}
+
+impl Plan {
+    fn take_proxies(&mut self, identities: Vec<String>, header: Option<&str>) {
+        if identities.is_empty() {
+            return;
+        }
+        let header = header.filter(|header| !header.is_empty());
+        let header = header.map_or(Ok(FrontHeader::TlsClientCert), str::parse);
+        let Ok(header) = header else {
+            self.warnings.push(
+                "tls.proxy.header.cert: only X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert and X-Amzn-Mtls-Clientcert-Leaf are read; the proxy is left out".to_owned(),
+            );
+            return;
+        };
+        let (identities, others): (Vec<String>, Vec<String>) = identities
+            .into_iter()
+            .partition(|identity| is_hash(identity));
+        if !others.is_empty() {
+            self.warnings.push(format!(
+                "tls.proxy.identities: {} of them are no hash of a key; left out",
+                others.len()
+            ));
+        }
+        if !identities.is_empty() {
+            self.proxy = Some(Proxy {
+                header: header.as_str(),
+                identities,
+            });
+        }
     }
 }
 
@@ -322,6 +421,10 @@ struct Done {
     admin: Option<String>,
     /// To be given to the server as well.
     open: Vec<String>,
+    /// This too.
+    proxy: Option<Proxy>,
+    /// Fields that are not taken over, and what to do instead.
+    left_out: Vec<String>,
     policies: Vec<DonePolicy>,
     warnings: Vec<String>,
 }
@@ -378,6 +481,8 @@ impl Importing {
             dry_run: self.dry_run,
             admin: plan.admin.as_ref().map(Identity::to_string),
             open: plan.open.clone(),
+            proxy: plan.proxy.clone(),
+            left_out: plan.left_out.clone(),
             policies,
             warnings: plan.warnings.clone(),
         })
@@ -431,6 +536,16 @@ impl Done {
                 self.open.join(",")
             ));
         }
+        if let Some(proxy) = &self.proxy {
+            print(&format!(
+                "so is the proxy: KEYWAY_KES_PROXY_HEADER={} KEYWAY_KES_PROXIES={}",
+                proxy.header,
+                proxy.identities.join(",")
+            ));
+        }
+        for line in &self.left_out {
+            print(&format!("left out: {line}"));
+        }
         if self.dry_run {
             print("nothing was changed");
         }
@@ -480,6 +595,75 @@ mod tests {
             new.warnings
                 .iter()
                 .any(|warning| warning.contains("`/v1/key/*` now allows"))
+        );
+    }
+
+    #[test]
+    fn proxy_becomes_settings() {
+        let text = |header: &str| {
+            format!(
+                "tls:\n  proxy:\n    identities:\n    - {B}\n    - ${{MINIO_IDENTITY}}\n    - ${{NOT_SET}}\n{header}"
+            )
+        };
+        for header in ["", "    header:\n      cert: x-tls-client-cert\n"] {
+            let proxy = plan(&text(header)).unwrap().proxy.unwrap();
+            assert_eq!(proxy.header, "X-Tls-Client-Cert");
+            assert_eq!(proxy.identities, [B, A]);
+        }
+        let other = plan(&text("    header:\n      cert: X-Client\n")).unwrap();
+        assert!(other.proxy.is_none());
+        let said = |plan: &Plan, what: &str| plan.warnings.iter().any(|line| line.contains(what));
+        assert!(said(&other, "tls.proxy.header.cert"), "{other:?}");
+        let wrong = plan("tls: {proxy: {identities: [proxy]}}").unwrap();
+        assert!(wrong.proxy.is_none());
+        assert!(said(&wrong, "tls.proxy.identities"), "{wrong:?}");
+        let none = plan("tls: {proxy: {identities: [], header: {cert: X-Tls-Client-Cert}}}");
+        let none = none.unwrap();
+        assert!(none.proxy.is_none() && none.warnings.is_empty());
+    }
+
+    #[test]
+    fn every_field_is_taken_over_or_named() {
+        let all = "version: v1\naddress: 0.0.0.0:7373\nadmin: {identity: disabled}\ntls:\n  key: k\n  cert: c\n  password: hunter2\n  auth: on\n  ca: a\napi:\n  /v1/ready: {skip_auth: true, timeout: 15s}\n  /v1/key/create/: {skip_auth: true}\ncache: {expiry: {any: 5m, unused: 20s, offline: 0s}}\nlog: {error: on, audit: off}\nkeys: [{name: k}]\nkeystore:\n  fs: {path: keys}\n  vault: {endpoint: \"\", tls: {ca: \"\"}}\nnew: {field: 5}\nAKIAEXAMPLE: x\n";
+        let plan = plan(all).unwrap();
+        let fields: Vec<&str> = plan
+            .left_out
+            .iter()
+            .map(|line| line.split(": ").next().unwrap())
+            .collect();
+        let mut expected = [
+            "address",
+            "tls.key",
+            "tls.cert",
+            "tls.password",
+            "tls.auth",
+            "tls.ca",
+            "api./v1/ready.timeout",
+            "cache.expiry.any",
+            "cache.expiry.unused",
+            "cache.expiry.offline",
+            "log.error",
+            "log.audit",
+            "keystore.fs",
+            "new.field",
+            "?",
+        ];
+        let mut fields = fields;
+        fields.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(fields, expected);
+        assert!(!plan.left_out.iter().any(|line| line.contains("hunter2")));
+        assert_eq!(plan.open, ["/v1/ready"]);
+        let of_api = |line: &String| line.starts_with("api: ");
+        assert_eq!(plan.warnings.iter().filter(|line| of_api(line)).count(), 1);
+        // The first generation has its key store elsewhere.
+        let old = super::Plan::parse("keys: {fs: {path: keys}, aws: {region: x}}", |_| Ok(None));
+        let left_out = old.unwrap().left_out;
+        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        assert!(
+            left_out
+                .iter()
+                .any(|line| line.contains("--from-secrets-manager"))
         );
     }
 
