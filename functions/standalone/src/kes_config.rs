@@ -657,7 +657,7 @@ mod tests {
         let of_api = |line: &String| line.starts_with("api: ");
         assert_eq!(plan.warnings.iter().filter(|line| of_api(line)).count(), 1);
         // The first generation has its key store elsewhere.
-        let old = super::Plan::parse("keys: {fs: {path: keys}, aws: {region: x}}", |_| Ok(None));
+        let old = Plan::parse("keys: {fs: {path: keys}, aws: {region: x}}", |_| Ok(None));
         let left_out = old.unwrap().left_out;
         assert_eq!(left_out.len(), 2, "{left_out:?}");
         assert!(
