@@ -136,7 +136,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("KesAdmin", KES_ADMIN),
         ("KesOpen", "/v1/ready,/v1/status"),
         ("KesDelete", "schedule"),
-        ("KesGeneration", "0.22"),
+        ("KesGeneration", "0.17"),
         ("DefaultKeyId", "reports"),
         ("SigningRegion", "us-east-1"),
         ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
