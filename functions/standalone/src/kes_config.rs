@@ -46,7 +46,7 @@ pub(crate) struct KesConfig {
     output: Output,
 }
 
-/// What is taken over, in the words of every generation of KES; [`fields`] tells of the rest.
+/// The fields that are taken over, as any generation of KES spells them; [`fields`] names the others.
 #[derive(Default, Deserialize)]
 struct File {
     /// Of the first generation.

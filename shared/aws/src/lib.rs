@@ -114,7 +114,7 @@ const THROTTLED: [&str; 6] = [
     "TooManyRequestsException",
 ];
 
-/// What is asked, and where: for the log. Such as "DynamoDB's table `keys` at http://127.0.0.1:8000".
+/// The name of a service and its address, for the log, such as "DynamoDB's table `keys` at http://127.0.0.1:8000".
 #[derive(Debug, Clone)]
 pub struct Service(String);
 
@@ -128,7 +128,7 @@ impl Service {
         })
     }
 
-    /// What the domain's ports answer for a failure of the service, or of the way there.
+    /// Turns a failure of the service, or of the connection to it, into the error of the domain's ports.
     pub fn failed<E>(&self, what: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -148,7 +148,7 @@ impl Service {
     }
 }
 
-/// Whether the service did not answer, or answered that it cannot for now: another attempt may end otherwise.
+/// Returns whether another attempt may succeed: the service did not answer, or answered that it cannot for now.
 fn is_away<E>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
         SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => true,

@@ -1,5 +1,5 @@
-//! Whether a process lives, and whether it can do its work: told to anybody, for load balancers, orchestrators and clients
-//! such as `rc ping`, `rc ready`, `mc ping` and `mc ready` prove nothing when they ask. Why it cannot is told to nobody here.
+//! Health probes. Anybody may ask whether a process lives and whether it can do its work, because load balancers,
+//! orchestrators, `rc` and `mc` send no signature. No answer says why the work cannot be done.
 
 #[cfg(feature = "openapi")]
 mod openapi;

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-/// What becomes of a field.
+/// Whether a field is used.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     TakenOver,
-    /// What to do instead.
+    /// It is not used; the text says what to do instead.
     LeftOut(&'static str),
 }
 
@@ -76,7 +76,7 @@ const FIELDS: [(&str, Fate); 33] = [
 /// Up to v0.18 the key store stood in `keys`, where later releases list keys that are to be made.
 const KEYS: &str = "keys";
 
-/// What is left out of a configuration, a line for each field that says something.
+/// Lists the fields of a configuration that have a value and are not used, a line for each.
 pub(super) fn left_out(file: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let Value::Object(fields) = file {

@@ -564,8 +564,8 @@ fn is_version_2(query: &Query) -> bool {
     has("AWSAccessKeyId") && has("Signature")
 }
 
-/// Whether the client speaks TLS, to us or to what stands in front. On this machine that is a proxy that is believed
-/// about it; anybody else could write the header. Nothing but the default port depends on it.
+/// Returns whether the client speaks TLS, to this process or to a proxy. A proxy's header is believed from loopback alone,
+/// because anybody else could write it. Only the default port depends on the answer.
 fn is_over_tls(request: &Request) -> bool {
     let by_proxy = || {
         let scheme = single(&request.headers, X_FORWARDED_PROTO, X_FORWARDED_PROTO);
