@@ -146,7 +146,7 @@ fn each_outside_system_belongs_to_one_room() {
             &["keyway-secrets-secretsmanager", "keyway-tests"],
         ),
         ("aws-sdk-s3", &["keyway-buckets-s3"]),
-        ("quick-xml", &["keyway-dialect-s3"]),
+        ("quick-xml", &["keyway-dialect-s3", "keyway-dialect-sts"]),
         ("aws-config", &["keyway"]),
         ("aws-smithy-http-client", &["keyway-aws"]),
         (

@@ -22,3 +22,4 @@ mod openapi;
 mod rc;
 mod refusals;
 mod service;
+mod sts;

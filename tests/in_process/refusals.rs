@@ -12,7 +12,7 @@ fn path(route: &str) -> String {
 #[tokio::test]
 async fn every_route_refuses_strangers() {
     let site = MemorySite::running().await;
-    assert_eq!(site.routes().len(), 39, "a new route is judged here too");
+    assert_eq!(site.routes().len(), 41, "a new route is judged here too");
     let strangers = [
         Signer::new("root", "wrong-secret"),
         Signer::new("nobody", "root-secret"),
@@ -51,7 +51,9 @@ async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_t
             r#"{"Statement":[{"Effect":"Allow","Action":"*"},{"Effect":"Deny","Action":["kms:*","s3:*"]}]}"#,
         )
         .await;
-    for (method, route) in site.routes() {
+    // Who he is, everybody may ask.
+    let own = site.routes_of("all");
+    for (method, route) in site.routes().iter().filter(|route| !own.contains(route)) {
         for caller in [&nobody, &denied] {
             for body in ["", "{", r#"{"key_id":"k"}"#, r#"{"key_id":"absent"}"#] {
                 let answer = site.call_as(caller, method, &path(route), body).await;

@@ -9,10 +9,11 @@ use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
-    service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
+    key_routes, service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
+use keyway_dialect_sts::{self as sts, Sts};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,7 +29,9 @@ async fn run() -> anyhow::Result<()> {
     let settings = &function.settings().kes;
     let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&control));
+    let spelling = function.settings().rustfs_spelling.parse();
+    let spelling = spelling.context("KEYWAY_RUSTFS_SPELLING")?;
+    routes.extend(service_routes(&control, spelling));
     let log = ports.reading().audit_reading(&function.settings().audit);
     routes.extend(audit_routes(&log));
     let mut of_minio = minio::key_routes(&keys);
@@ -55,6 +58,7 @@ async fn run() -> anyhow::Result<()> {
     ));
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let buckets = function.buckets(&server)?;
+    routes.extend(account_routes(&buckets));
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let minio = Minio::new(Arc::clone(&server.authenticator));
@@ -73,11 +77,21 @@ async fn run() -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
+    let sts = Mount::new(
+        Sts::new(Arc::clone(&server.authenticator)),
+        sts::PREFIXES.to_vec(),
+        sts::routes(
+            ports.sessions(&server),
+            function.settings().aws_account_id.clone(),
+        ),
+    )?;
     let site = function.site(mount)?.with(minio).with(kes);
     let site = site
         .with(buckets_in_json)
         .with(keyway_health::mount(&server.readiness())?)
         .with(keyway_openapi::mount()?)
-        .with_remaining(s3);
+        .with_remaining(s3)
+        // After S3, which says what it says of the root by other methods.
+        .with(sts);
     function.serve_site(site).await
 }

@@ -23,7 +23,9 @@ async fn run() -> anyhow::Result<()> {
     let readiness = server.readiness();
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mut routes = service_routes(&control);
+    let spelling = function.settings().rustfs_spelling.parse();
+    let spelling = spelling.context("KEYWAY_RUSTFS_SPELLING")?;
+    let mut routes = service_routes(&control, spelling);
     let log = ports.reading().audit_reading(&function.settings().audit);
     routes.extend(audit_routes(&log));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes)?;

@@ -261,6 +261,9 @@ pub trait KeyringFolder: Send + Sync {
         to: Option<&str>,
     ) -> Result<Option<Box<dyn KeyringMove>>, KmsError>;
 
+    /// The absolute path of the folder, for people to read.
+    fn path(&self, folder: Option<&str>) -> String;
+
     /// Whether the folder holds the root keyring's file. What it holds is kept in memory, for [`LockedKeyring::restore`].
     ///
     /// # Errors

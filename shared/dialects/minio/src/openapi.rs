@@ -17,7 +17,7 @@ pub fn description() -> Description<Minio> {
         Parameter::query("key-id", text, json!({"type": "string"})).example("app-key".into())
     };
     Description::new("minio", "MinIO's KMS API, which `mc admin kms` calls.")
-        .permission(Action::as_str)
+        .permission(|action: Action| Some(action.as_str()))
         .security(
             "SigV4OfMinio",
             json!({
