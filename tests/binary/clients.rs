@@ -159,6 +159,52 @@ async fn minio_py_and_s3cmd_use_buckets_and_keys() {
     assert_eq!(server.stop().await.0, Some(0));
 }
 
+#[tokio::test]
+async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
+    let Some(bin) = clients("STS's clients") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let policy = folder.path().join("policy.json");
+    let allowed = ["kms:ListKeys", "kms:GenerateDataKey", "s3:ListAllMyBuckets"];
+    let document = json!({"Statement": {"Effect": "Allow", "Action": allowed}});
+    std::fs::write(&policy, document.to_string()).unwrap();
+    let key = access_key(folder.path(), &["--policy", policy.to_str().unwrap()]).await;
+    let script = Path::new(REPOSITORY).join("tests/clients/sts_client.py");
+    let endpoint = format!("http://{}", server.address);
+    let arguments = [script.to_str().unwrap(), &endpoint, "k"];
+    let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 5, "{stdout}");
+    // Who began them is seen in the list, and gone when revoked.
+    let listed = async || {
+        let folder = folder.path().to_str().unwrap();
+        let list = [
+            "access-key",
+            "list",
+            "--output",
+            "json",
+            "--data-dir",
+            folder,
+        ];
+        let (code, stdout, stderr) = ServerOptions::default().run(&list).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let listed: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+        let sessions = listed
+            .into_iter()
+            .filter(|key| !key["session_of"].is_null());
+        sessions.collect::<Vec<_>>()
+    };
+    let sessions = listed().await;
+    assert!(sessions.len() >= 4, "{sessions:?}");
+    assert!(sessions.iter().all(|session| {
+        session["session_of"] == key["access_key_id"] && session["owner"] == false
+    }));
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
 /// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
 #[tokio::test(flavor = "multi_thread")]
 async fn keyway_is_an_object_store_to_its_own_client() {
