@@ -89,6 +89,8 @@ ROUTES = [
     ("mc-list-keys", "GET", "/minio/kms/v1/key/list", {}, "pattern=mc", None),
     ("mc-key-status", "GET", "/minio/kms/v1/key/status", {}, "key-id=mc", None),
     ("mc-status", "GET", "/minio/kms/v1/status", {}, "", None),
+    ("mc-metrics", "GET", "/minio/kms/v1/metrics", {}, "", None),
+    ("mc-apis", "GET", "/minio/kms/v1/apis", {}, "", None),
     ("mc-version", "GET", "/minio/kms/v1/version", {}, "", None),
     ("list-buckets", "GET", "/api/v1/buckets", {}, "", None),
     ("put-bucket-encryption", "PUT", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "",

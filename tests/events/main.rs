@@ -26,7 +26,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 /// A key's life, so that every event finds the key in the state that it needs.
-const LIFE: [&str; 50] = [
+const LIFE: [&str; 52] = [
     "status",
     "status-by-post",
     "service-status",
@@ -66,6 +66,8 @@ const LIFE: [&str; 50] = [
     "mc-list-keys",
     "mc-key-status",
     "mc-status",
+    "mc-metrics",
+    "mc-apis",
     "mc-version",
     "s3-create-bucket",
     "s3-list-buckets",
@@ -315,6 +317,8 @@ async fn a_key_lives(folder: &str) {
                 assert_eq!(body["key_metadata"]["key_id"], "reports")
             }
             "first-key-status" => assert_eq!(body["keyId"], "first"),
+            "mc-metrics" => assert_eq!(body["kes_http_request_error"], 0),
+            "mc-apis" => assert_eq!(body.as_array().map(Vec::len), Some(7)),
             "mc-list-keys" => assert_eq!(body[0]["name"], "mc"),
             "mc-key-status" => assert_eq!(body, serde_json::json!({"key-id": "mc"})),
             _ => {}

@@ -12,7 +12,7 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{Front, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes,
+    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes, figures_of_minio,
 };
 use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
@@ -326,7 +326,10 @@ impl MemorySite {
         for (name, group) in [
             ("keys", minio::key_routes(&keys)),
             ("datakey", minio::datakey_routes(&server.data_keys)),
-            ("service", minio::service_routes(&control, &machine)),
+            (
+                "service",
+                minio::service_routes(&control, &machine, &figures_of_minio(&metrics)),
+            ),
         ] {
             for route in group {
                 minio_routes.push((name, route.method.to_string(), route.path.to_owned()));

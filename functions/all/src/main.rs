@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use keyway_deployment_assembly::figures_of_kes;
+use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
@@ -36,7 +36,11 @@ async fn run() -> anyhow::Result<()> {
     routes.extend(audit_routes(&log));
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(&control, function.machine()));
+    of_minio.extend(minio::service_routes(
+        &control,
+        function.machine(),
+        &figures_of_minio(function.metrics()),
+    ));
     let generation = settings
         .generation
         .parse()

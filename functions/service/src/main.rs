@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use keyway_deployment_assembly::figures_of_kes;
+use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
@@ -32,7 +32,11 @@ async fn run() -> anyhow::Result<()> {
     let minio = Mount::new(
         Minio::new(server.authenticator),
         minio::PREFIXES.to_vec(),
-        minio::service_routes(&control, function.machine()),
+        minio::service_routes(
+            &control,
+            function.machine(),
+            &figures_of_minio(function.metrics()),
+        ),
     )?;
     let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
     let generation = settings

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, instance, metrics,
-    places, raise_open_files, root_access_key,
+    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, figures_of_minio,
+    instance, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
@@ -204,7 +204,11 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(&control, &machine));
+    of_minio.extend(minio::service_routes(
+        &control,
+        &machine,
+        &figures_of_minio(&metrics),
+    ));
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;

@@ -469,6 +469,12 @@ pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
     Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
 }
 
+/// The figures that MinIO's API tells.
+pub fn figures_of_minio(metrics: &Arc<Metrics>) -> keyway_http::Figures {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || metrics.served())
+}
+
 /// The figures that KES's API tells.
 pub fn figures_of_kes(
     metrics: &Arc<Metrics>,
