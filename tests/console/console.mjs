@@ -67,7 +67,7 @@ async function step(name, act) {
     const calls = await seen.take(() => true)
     const all = calls.map(async ({ call, response }) => ({
       ...call,
-      answer: await response?.text().catch(() => null),
+      answer: await Promise.race([response?.text().catch(() => null), page.waitForTimeout(1000)]),
     }))
     recorded.push({ name, calls: await Promise.all(all) })
   } else {
@@ -162,7 +162,7 @@ async function everything(keyway) {
   await step("create a key and make it the default", async () => {
     await press("Create Key")
     await page.locator("#kms-key-name").fill("console-default")
-    await page.locator("#setAsDefaultKey").click()
+    await page.getByRole("dialog").getByRole("checkbox").click()
     await page.getByRole("dialog").getByRole("button", { name: "Create Key", exact: true }).click()
     await says("Default SSE key updated successfully")
     await rowSays("console-default", "Active")

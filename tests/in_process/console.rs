@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
+use keyway_domain::ports::Clock as _;
 use keyway_http::Cors;
 use keyway_tests::{Answer, MemorySite, Signer};
 use serde::Deserialize;
