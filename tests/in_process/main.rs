@@ -11,6 +11,7 @@ mod audit;
 mod bad_input;
 mod bodies;
 mod buckets;
+mod console;
 mod cors;
 mod golden;
 mod health;

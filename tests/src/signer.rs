@@ -16,6 +16,7 @@ pub struct Signer {
     secret_access_key: String,
     session_token: Option<String>,
     service: &'static str,
+    declares_hash: bool,
 }
 
 impl Signer {
@@ -26,6 +27,7 @@ impl Signer {
             secret_access_key: secret_access_key.to_owned(),
             session_token: None,
             service: "execute-api",
+            declares_hash: false,
         }
     }
 
@@ -45,6 +47,13 @@ impl Signer {
     #[must_use]
     pub fn for_service(mut self, service: &'static str) -> Self {
         self.service = service;
+        self
+    }
+
+    /// Declaring the payload's hash in `x-amz-content-sha256`, as AWS's SDKs do.
+    #[must_use]
+    pub fn declaring_hash(mut self) -> Self {
+        self.declares_hash = true;
         self
     }
 
@@ -84,7 +93,7 @@ impl Signer {
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         }
-        if declared.is_some() {
+        if declared.is_some() || self.declares_hash {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
         let params = SigningParams::builder()

@@ -1,0 +1,351 @@
+//! RustFS's console: its calls, in its order, as they were recorded in a browser, and what it reads of the answers.
+//!
+//! `tests/data/console-calls.json` is the list. `make test-console` holds the console itself against the same list.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request};
+use keyway_domain::ports::Clock as _;
+use keyway_http::Cors;
+use keyway_tests::{Answer, MemorySite, Signer};
+use serde::Deserialize;
+use serde_json::Value;
+
+const HOST: &str = "keyway.test";
+/// Where the console's pages come from.
+const ORIGIN: &str = "http://localhost:3000";
+/// What a browser sends to another origin without asking first.
+const SIMPLE: [&str; 2] = ["GET", "HEAD"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[expect(dead_code, reason = "for the reader of the list")]
+    about: Vec<String>,
+    clients: BTreeMap<String, Client>,
+    walks: BTreeMap<String, Vec<Step>>,
+}
+
+/// One of the console's clients: how it signs, and the headers for which a browser asks first.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    signed_for: String,
+    payload: String,
+    sends: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    name: String,
+    /// What another client does before.
+    #[serde(default)]
+    others: Vec<Other>,
+    calls: Vec<Call>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Other {
+    method: String,
+    path: String,
+    body: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    method: String,
+    path: String,
+    #[serde(default)]
+    query: BTreeMap<String, String>,
+    /// None: it is not signed.
+    client: Option<String>,
+    /// An object goes as JSON or as a form, a text as it is.
+    body: Option<Value>,
+    status: u16,
+    /// By JSON pointer, or for XML by the names of elements from the outermost on. What has a name in braces is any text, and
+    /// stands for it from then on.
+    #[serde(default)]
+    reads: BTreeMap<String, Value>,
+    /// The browser makes it once a minute, or as often as it likes.
+    #[serde(default)]
+    #[expect(dead_code, reason = "how often is no matter here")]
+    sometimes: bool,
+}
+
+fn list() -> List {
+    serde_json::from_str(include_str!("../data/console-calls.json")).unwrap()
+}
+
+/// A console in a browser that has signed in, or has not yet.
+struct Console<'a> {
+    site: &'a MemorySite,
+    list: &'a List,
+    /// Who signs in.
+    signer: Signer,
+    /// What names in braces stand for.
+    known: BTreeMap<String, String>,
+}
+
+impl<'a> Console<'a> {
+    fn new(site: &'a MemorySite, list: &'a List, signer: Signer) -> Self {
+        let directory = (
+            "key_directory".to_owned(),
+            "/var/lib/keyway/keys".to_owned(),
+        );
+        Self {
+            site,
+            list,
+            signer,
+            known: [directory].into(),
+        }
+    }
+
+    async fn walk(&mut self, name: &str) {
+        let list = self.list;
+        for step in &list.walks[name] {
+            for other in &step.others {
+                let body = other.body.to_string();
+                let root = self.site.root();
+                let answer = self
+                    .site
+                    .call_at(root, &other.method, &other.path, &body)
+                    .await;
+                assert!(answer.status.is_success(), "{}: {}", step.name, other.path);
+            }
+            for call in &step.calls {
+                let about = format!("{}: {} {}", step.name, call.method, call.path);
+                let answer = self.call(call, &about).await;
+                self.read(call, &answer, &about);
+            }
+        }
+    }
+
+    /// Who signs for this client: the session, or for signing in whoever does.
+    fn signer(&self, client: &Client) -> Signer {
+        let signer = match client.signed_for.as_str() {
+            "sts" => self.signer.clone().for_service("sts"),
+            "s3" => self.session().for_service("s3"),
+            other => panic!("the list has the service {other}"),
+        };
+        match client.payload.as_str() {
+            "hash" => signer.declaring_hash(),
+            _ => signer,
+        }
+    }
+
+    fn session(&self) -> Signer {
+        let known = |name: &str| self.known[name].as_str();
+        Signer::new(known("access_key_id"), known("secret_access_key"))
+            .with_token(known("session_token"))
+    }
+
+    async fn call(&self, call: &Call, about: &str) -> Answer {
+        let client = call.client.as_ref().map(|name| &self.list.clients[name]);
+        let mut path = self.filled(&call.path);
+        if !call.query.is_empty() {
+            let pairs = call.query.iter();
+            let pairs = pairs.map(|(name, value)| match value.as_str() {
+                "" => name.clone(),
+                value => format!("{name}={}", encoded(&self.filled(value))),
+            });
+            path = format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"));
+        }
+        if let Some(client) = client {
+            self.ask_first(call, client, &path, about).await;
+        } else {
+            assert!(SIMPLE.contains(&call.method.as_str()), "{about}");
+        }
+        let (content_type, body) = match &call.body {
+            None => (None, String::new()),
+            Some(Value::String(text)) => (Some("application/xml"), self.filled(text)),
+            Some(object) if client.is_some_and(|client| client.signed_for == "sts") => {
+                let pairs = object.as_object().unwrap().iter();
+                let pairs = pairs
+                    .map(|(name, value)| format!("{name}={}", encoded(value.as_str().unwrap())));
+                let form = pairs.collect::<Vec<_>>().join("&");
+                (Some("application/x-www-form-urlencoded"), form)
+            }
+            Some(object) => (Some("application/json"), self.filled(&object.to_string())),
+        };
+        let time = SystemTime::from(self.site.clock.now());
+        let mut request = match client {
+            None => Request::builder()
+                .method(call.method.as_str())
+                .uri(&path)
+                .header("host", HOST)
+                .body(Bytes::from(body))
+                .unwrap(),
+            Some(client) => {
+                let declared = (client.payload != "hash").then_some(client.payload.as_str());
+                self.signer(client).declared_request(
+                    &call.method,
+                    HOST,
+                    &path,
+                    body.as_bytes(),
+                    declared,
+                    time,
+                )
+            }
+        };
+        let headers = request.headers_mut();
+        headers.insert("origin", HeaderValue::from_static(ORIGIN));
+        if let Some(content_type) = content_type {
+            headers.insert("content-type", HeaderValue::from_static(content_type));
+        }
+        let answer = self.site.send(request).await;
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, call.status, "{about}: {text}");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some(ORIGIN),
+            "{about}"
+        );
+        answer
+    }
+
+    /// Asks as the browser does whether the call may be made from another origin.
+    async fn ask_first(&self, call: &Call, client: &Client, path: &str, about: &str) {
+        let request = Request::builder()
+            .method(Method::OPTIONS)
+            .uri(path)
+            .header("host", HOST)
+            .header("origin", ORIGIN)
+            .header("access-control-request-method", &call.method)
+            .header("access-control-request-headers", client.sends.join(","))
+            .body(Bytes::new())
+            .unwrap();
+        let answer = self.site.send(request).await;
+        assert!(answer.status.is_success(), "{about}: {}", answer.status);
+        let allowed = |name: &str| {
+            let listed = answer.header(name).unwrap_or_default().split(',');
+            listed.map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some(ORIGIN),
+            "{about}"
+        );
+        let methods = allowed("access-control-allow-methods");
+        assert!(methods.contains(&call.method), "{about}: {methods:?}");
+        let headers = allowed("access-control-allow-headers");
+        for sent in &client.sends {
+            assert!(headers.contains(sent), "{about}: {sent}");
+        }
+    }
+
+    /// A text of the list with what its names in braces stand for.
+    fn filled(&self, text: &str) -> String {
+        let filled = |text: String, (name, value): (&String, &String)| {
+            text.replace(&format!("{{{name}}}"), value)
+        };
+        self.known.iter().fold(text.to_owned(), filled)
+    }
+
+    /// What the console reads of the answer is there.
+    fn read(&mut self, call: &Call, answer: &Answer, about: &str) {
+        for (place, wanted) in &call.reads {
+            let found = if place.starts_with('/') {
+                answer.json().pointer(place).cloned()
+            } else {
+                let text = String::from_utf8_lossy(&answer.body);
+                element(&text, place).map(Value::String)
+            };
+            let found = found.unwrap_or_else(|| panic!("{about}: there is no {place}"));
+            let name = wanted
+                .as_str()
+                .and_then(|text| text.strip_prefix('{')?.strip_suffix('}'));
+            match (name, found.as_str()) {
+                (Some(name), Some(text)) if !text.is_empty() => {
+                    self.known.insert(name.to_owned(), text.to_owned());
+                }
+                (Some(_), _) => panic!("{about}: {place} is {found}"),
+                (None, _) => assert_eq!(&found, wanted, "{about}: {place}"),
+            }
+        }
+    }
+}
+
+/// The text of the element at the end of these names, each within the one before.
+fn element(xml: &str, names: &str) -> Option<String> {
+    let inner = names.split('/').try_fold(xml, |text, name| {
+        let (_, rest) = text.split_once(&format!("<{name}"))?;
+        let (_, rest) = rest.split_once('>')?;
+        Some(rest.split_once(&format!("</{name}>"))?.0)
+    });
+    inner.map(str::to_owned)
+}
+
+/// As a browser writes a value of a query or form: what is not unreserved is encoded.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+async fn site() -> MemorySite {
+    MemorySite::with_cors(Cors::parse(ORIGIN).unwrap()).await
+}
+
+#[tokio::test]
+async fn console_of_root_works_from_signing_in_to_an_encrypted_bucket() {
+    let (site, list) = (site().await, list());
+    let mut console = Console::new(&site, &list, site.root().clone());
+    console.walk("root").await;
+}
+
+#[tokio::test]
+async fn console_of_a_session_works_on_a_service_that_start_configured() {
+    let (site, list) = (site().await, list());
+    let configure = r#"{"backend_type":"local"}"#;
+    site.call("POST", "/kms/configure", configure).await.ok();
+    site.call("POST", "/kms/start", "").await.ok();
+    // Whoever pastes a session into the console's form has one already, which the console makes its own of.
+    let administrator = site.signer("kms-admin").await;
+    let mut first = Console::new(&site, &list, administrator);
+    let sign_in = &list.walks["root"][1];
+    for call in &sign_in.calls {
+        if call.client.as_deref() == Some("sts") {
+            let answer = first.call(call, &sign_in.name).await;
+            first.read(call, &answer, &sign_in.name);
+        }
+    }
+    let mut console = Console::new(&site, &list, first.session());
+    console.walk("session").await;
+}
+
+#[tokio::test]
+async fn console_is_refused_what_its_session_may_not_do() {
+    let (site, list) = (site().await, list());
+    let auditor = site.signer("kms-auditor").await;
+    let mut console = Console::new(&site, &list, auditor);
+    let steps = &list.walks["root"];
+    let calls = steps.iter().flat_map(|step| &step.calls);
+    let sts = calls
+        .clone()
+        .find(|call| call.client.as_deref() == Some("sts"));
+    let sts = sts.unwrap();
+    let answer = console.call(sts, "signing in").await;
+    console.read(sts, &answer, "signing in");
+    let create = calls
+        .clone()
+        .find(|call| call.path.ends_with("/kms/configure"));
+    let create = create.unwrap();
+    let session = console.session().for_service("s3");
+    let body = console.filled(&create.body.clone().unwrap().to_string());
+    let answer = site.call_at(&session, "POST", &create.path, &body).await;
+    // 401 would sign the console out.
+    assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()));
+    for path in ["/is-admin", "/accountinfo"] {
+        // As would 403 here.
+        site.call_as(&session, "GET", path, "").await.ok();
+    }
+}
