@@ -10,7 +10,9 @@
 //! another file, everything is refused with [`StoreError::Away`].
 //!
 //! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
-//! then answers [`StoreError::Throttled`]: nothing was changed, and trying again later is right.
+//! then answers [`StoreError::Busy`]: nothing was changed, and trying again later is right.
+//!
+//! **Disk:** a file that cannot be opened or written, or whose disk is full or fails, is [`StoreError::Away`].
 
 mod file;
 mod readers;
@@ -213,13 +215,20 @@ pub enum OpenError {
     },
 }
 
-/// What the port answers for an error of SQLite.
+/// What the port answers for an error of SQLite on the table in this file.
 ///
-/// A lock that did not come free is throttling: it is met before a transaction does anything.
-fn store_error(what: &'static str, error: &Arc<rusqlite::Error>) -> StoreError {
+/// A lock that did not come free is met before a transaction does anything.
+fn store_error(what: &'static str, path: &Path, error: &rusqlite::Error) -> StoreError {
+    let told = format!("the table {}: {}", path.display(), told(error));
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy) => StoreError::Throttled,
-        _ => failed(what, format!("the table: {}", told(error))),
+        Some(ErrorCode::DatabaseBusy) => StoreError::Busy(format!("could not {what}: {told}")),
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::DiskFull
+            | ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure,
+        ) => StoreError::Away(format!("could not {what}: {told}")),
+        _ => failed(what, told),
     }
 }
 
