@@ -349,8 +349,7 @@ async fn a_chunked_signature_gets_a_clear_400_and_a_stale_one_401() {
     }
 
     let request = site.root_request("GET", path, b"");
-    site.clock
-        .advance(Duration::from_secs(15 * 60 + 1));
+    site.clock.advance(Duration::from_secs(15 * 60 + 1));
     assert_eq!(site.send(request).await.refusal().0, 401);
 }
 

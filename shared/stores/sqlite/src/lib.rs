@@ -243,7 +243,7 @@ fn told(error: &rusqlite::Error) -> String {
             "another process keeps it locked; see which one has the file open"
         }
         ErrorCode::ReadOnly => {
-            "it cannot be written; make the file and its file system writable for this process"
+            "it cannot be written; make the file, its folder and its file system writable for this process"
         }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             "it is damaged; restore it from a backup"

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
 use crate::OpenError;
 
@@ -100,6 +100,11 @@ impl From<rusqlite::Error> for Refusal {
 
 fn prepare(path: &Path, migrations: &[&str]) -> Result<Connection, Refusal> {
     let mut connection = connect(path)?;
+    // SQLite opens a file that it may not write for reading, and leaves files beside it that it cannot write later.
+    if connection.is_readonly(MAIN_DB)? {
+        let refused = ffi::Error::new(ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(refused, None).into());
+    }
     // Before the first change: a file that is refused is left as it is.
     version(&connection, migrations)?;
     write_ahead(&connection)?;
