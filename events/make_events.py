@@ -109,8 +109,8 @@ ROUTES = [
     ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
     ("s3-get-bucket-location", "GET", "/{bucket}", {"bucket": "photos"}, "location=", None),
     # What S3 does besides, which is refused in its words.
-    ("s3-put-object", "PUT", "/{bucket}/{object+}", {"bucket": "photos", "object": "2026/q4.txt"}, "", "hello"),
-    ("s3-get-object", "GET", "/{bucket}/{object+}", {"bucket": "photos", "object": "2026/q4.txt"}, "", None),
+    ("s3-put-object", "PUT", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", "hello"),
+    ("s3-get-object", "GET", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
     ("s3-delete-objects", "POST", "/{bucket}", {"bucket": "photos"}, "delete=",
      "<Delete><Object><Key>2026/q4.txt</Key></Object></Delete>"),
     ("s3-delete-bucket", "DELETE", "/{bucket}", {"bucket": "photos"}, "", None),

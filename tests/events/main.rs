@@ -104,7 +104,7 @@ fn is_probe(name: &str) -> bool {
 }
 
 /// The route of what S3 does with objects, by any method.
-const OBJECTS: &str = "/{bucket}/{object+}";
+const OBJECTS: &str = "/{bucket}/{proxy+}";
 
 /// The folders that hold the events of a front.
 const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];

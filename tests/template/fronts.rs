@@ -50,7 +50,7 @@ pub(crate) const PROBES: [(&str, &str); 11] = [
 /// How an API's document names a route of every method.
 const ANY: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD";
 /// What S3 does with objects, by any method.
-const OBJECTS: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD /{bucket}/{object+}";
+const OBJECTS: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD /{bucket}/{proxy+}";
 
 fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
     operations_of(deployment, "Api")
@@ -190,7 +190,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             // As Lambda writes parameters.
             .map(|(route, function)| {
                 let route = route.replace("{key_id}", "*").replace("{bucket}", "*");
-                let route = route.replace("{object+}", "*").replace(ANY, "*");
+                let route = route.replace("{proxy+}", "*").replace(ANY, "*");
                 format!("{function} {route}")
             })
             .collect();

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use keyway_deployment_assembly::figures_of_kes;
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
 use keyway_http::Mount;
@@ -32,23 +31,18 @@ async fn run() -> anyhow::Result<()> {
         minio::PREFIXES.to_vec(),
         minio::service_routes(&control, function.machine()),
     )?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
+    let kes = Kes::configured(
+        function.front()?,
         server.identities,
-        open,
-        generation,
-    );
+        &settings.open,
+        &settings.generation,
+    )?;
     let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
-        generation,
+        kes.generation(),
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;

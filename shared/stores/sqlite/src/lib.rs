@@ -161,31 +161,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Others than the owner may use the file or its folder.
-    #[error(
-        "{} has mode {mode:04o}: others than its owner may use it; run: chmod {wanted:03o} '{}'",
-        path.display(), path.display()
-    )]
-    Loose {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode that it should have.
-        wanted: u32,
-    },
-    /// Another user owns the file or its folder.
-    #[error(
-        "{} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{}'",
-        path.display(), path.display()
-    )]
-    Owner {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its owner's number.
-        owner: u32,
-        /// The number of the user that runs this process.
-        user: u32,
-    },
+    #[error(transparent)]
+    Unfit(#[from] keyway_ownership::Unfit),
     /// The file holds something else; it was left as it is.
     #[error("{} is not a Keyway table; it was left as it is; name another file", path.display())]
     NotOurs {
