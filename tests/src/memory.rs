@@ -507,6 +507,11 @@ impl MemorySite {
         self.stored.fail_writes(fails);
     }
 
+    /// Has the table be away, or back.
+    pub fn set_table_away(&self, away: bool) {
+        self.stored.set_away(away);
+    }
+
     /// Every event of the audit log so far.
     pub fn audited(&self) -> Vec<Value> {
         let text = self.audited.text.lock().expect("nobody panicked");

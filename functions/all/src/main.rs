@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
     BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
@@ -41,10 +41,13 @@ async fn run() -> anyhow::Result<()> {
         function.machine(),
         &figures_of_minio(function.metrics()),
     ));
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
+    let kes = Kes::configured(
+        function.front()?,
+        Arc::clone(&server.identities),
+        &settings.open,
+        &settings.generation,
+    )?;
+    let generation = kes.generation();
     let mut of_kes = kes::key_routes(&keys, settings.deletion(), generation);
     of_kes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
     let identities = &server.identities;
@@ -67,13 +70,6 @@ async fn run() -> anyhow::Result<()> {
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
-        Arc::clone(identities),
-        open,
-        generation,
-    );
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let s3 = Mount::new(

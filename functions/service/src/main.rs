@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
 use keyway_http::Mount;
@@ -38,23 +38,18 @@ async fn run() -> anyhow::Result<()> {
             &figures_of_minio(function.metrics()),
         ),
     )?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
+    let kes = Kes::configured(
+        function.front()?,
         server.identities,
-        open,
-        generation,
-    );
+        &settings.open,
+        &settings.generation,
+    )?;
     let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
-        generation,
+        kes.generation(),
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
