@@ -115,7 +115,7 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
         let next = record("words", format!("{text} {word}"));
         match table.replace(&next, current.revision).await {
             Ok(()) => return,
-            Err(StoreError::Conflict | StoreError::Throttled) => {}
+            Err(StoreError::Conflict | StoreError::Throttled | StoreError::Busy(_)) => {}
             Err(error @ (StoreError::Refused { .. } | StoreError::Unavailable(_))) => {
                 panic!("{error}")
             }
