@@ -1,4 +1,4 @@
-// Drives RustFS's console in Chromium against a Keyway. Usage: node console.mjs CONSOLE KEYWAY CHROMIUM TARGET
+// Drives RustFS's console in Chromium against a Keyway. Usage: node console.mjs CONSOLE KEYWAY CHROMIUM BAO TARGET
 //
 // CONSOLE holds the console's static export, TARGET gets the screenshot of a failure. Each step does something in the pages
 // and looks at what they say, asks Keyway as another client what has come of it, and holds the calls that the browser made
@@ -13,8 +13,9 @@ import { chromium } from "playwright-core"
 import { hold, isComplete, watch } from "./calls.mjs"
 import { startKeyway } from "./keyway.mjs"
 import { servePages } from "./pages.mjs"
+import { startVault } from "./vault.mjs"
 
-const [consoleFolder, binary, executablePath, target] = process.argv.slice(2)
+const [consoleFolder, binary, executablePath, bao, target] = process.argv.slice(2)
 const list = JSON.parse(readFileSync(new URL("../data/console-calls.json", import.meta.url), "utf8"))
 /** A file to write the calls down in, instead of holding them against the list. */
 const record = process.env.KEYWAY_CONSOLE_RECORD
@@ -316,6 +317,56 @@ async function someoneElse(keyway) {
   })
 }
 
+/** A service whose keys a Vault wraps. */
+async function withVault(keyway, vault) {
+  const { admin, root } = keyway
+  const status = async () => (await admin("GET", "/kms/service-status")).body
+  await open(keyway, "vault")
+  await step("choose a server for a Vault", () => chooseServer(keyway.url))
+  await step("sign in to it", () => signIn(root))
+  await step("open its KMS page", async () => {
+    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await says("KMS server is not configured")
+  })
+  await step("configure a Vault", async () => {
+    await page.locator("#vaultAddress").fill(vault.url)
+    await page.locator("#vaultToken").fill(vault.token)
+    await press("Save Configuration")
+    await says("KMS configuration saved successfully")
+    await says("Backend: VaultTransit")
+    await says("Leave blank to keep the stored Vault token.")
+  })
+  await step("start with it", async () => {
+    await press("Start KMS")
+    await inDialog("Confirm")
+    await says("KMS server is running and healthy")
+    await says("No KMS keys found")
+  })
+  await step("create a key in it", async () => {
+    await press("Create Key")
+    await page.locator("#kms-key-name").fill("vault-key")
+    await page.getByRole("dialog").getByRole("button", { name: "Create Key", exact: true }).click()
+    await rowSays("vault-key", "Active")
+    // Transit has wrapped it: there is a sealed copy in the KV engine.
+    assert.deepEqual(await vault.list("secret/metadata/rustfs/kms/keys"), ["vault-key"])
+  })
+  await step("change a setting without the token", async () => {
+    await page.getByText("Advanced Settings").click()
+    await page.locator("#timeoutSeconds").fill("20")
+    await press("Reconfigure KMS")
+    await says("KMS configuration updated successfully")
+    assert.equal((await status()).config_summary.timeout_seconds, 20)
+    const sealed = await admin("POST", "/kms/generate-data-key", { key_id: "vault-key" })
+    assert.equal(sealed.status, 200)
+  })
+  await step("choose a backend that is refused", async () => {
+    await pick("#kmsBackend", "HashiCorp Vault KV2")
+    await press("Reconfigure KMS")
+    await page.getByText(/must be `local` or `vault`/).first().waitFor()
+    assert.equal((await status()).config_summary.backend_type, "vault")
+  })
+}
+
 const servers = []
 const start = async (...options) => {
   servers.push(await startKeyway(binary, pages.origin, ...options))
@@ -324,6 +375,9 @@ const start = async (...options) => {
 try {
   await everything(await start())
   await someoneElse(await start("--start"))
+  const vault = await startVault(bao)
+  servers.push(vault)
+  await withVault(await start(), vault)
   console.log(`RustFS's console: ${done} steps`)
 } catch (error) {
   console.error(error)

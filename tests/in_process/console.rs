@@ -93,12 +93,18 @@ struct Console<'a> {
 
 impl<'a> Console<'a> {
     fn new(site: &'a MemorySite, list: &'a List, signer: Signer) -> Self {
-        let directory = ("key_directory".to_owned(), "/var/lib/keyway/keys".to_owned());
+        let known = [
+            ("key_directory", "/var/lib/keyway/keys"),
+            ("vault_address", "http://127.0.0.1:8200"),
+            ("vault_token", "token-of-the-vault"),
+        ];
         Self {
             site,
             list,
             signer,
-            known: [directory].into(),
+            known: known
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         }
     }
 
@@ -162,8 +168,8 @@ impl<'a> Console<'a> {
             Some(Value::String(text)) => (Some("application/xml"), self.filled(text)),
             Some(object) if client.is_some_and(|client| client.signed_for == "sts") => {
                 let pairs = object.as_object().unwrap().iter();
-                let pairs =
-                    pairs.map(|(name, value)| format!("{name}={}", encoded(value.as_str().unwrap())));
+                let pairs = pairs
+                    .map(|(name, value)| format!("{name}={}", encoded(value.as_str().unwrap())));
                 let form = pairs.collect::<Vec<_>>().join("&");
                 (Some("application/x-www-form-urlencoded"), form)
             }
@@ -300,6 +306,13 @@ async fn console_of_root_works_from_signing_in_to_an_encrypted_bucket() {
 }
 
 #[tokio::test]
+async fn console_works_with_a_vault_and_is_told_which_backends_are_refused() {
+    let (site, list) = (site().await, list());
+    let mut console = Console::new(&site, &list, site.root().clone());
+    console.walk("vault").await;
+}
+
+#[tokio::test]
 async fn console_of_a_session_works_on_a_service_that_start_configured() {
     let (site, list) = (site().await, list());
     let configure = r#"{"backend_type":"local"}"#;
@@ -326,11 +339,15 @@ async fn console_is_refused_what_its_session_may_not_do() {
     let mut console = Console::new(&site, &list, auditor);
     let steps = &list.walks["root"];
     let calls = steps.iter().flat_map(|step| &step.calls);
-    let sts = calls.clone().find(|call| call.client.as_deref() == Some("sts"));
+    let sts = calls
+        .clone()
+        .find(|call| call.client.as_deref() == Some("sts"));
     let sts = sts.unwrap();
     let answer = console.call(sts, "signing in").await;
     console.read(sts, &answer, "signing in");
-    let create = calls.clone().find(|call| call.path.ends_with("/kms/configure"));
+    let create = calls
+        .clone()
+        .find(|call| call.path.ends_with("/kms/configure"));
     let create = create.unwrap();
     let session = console.session().for_service("s3");
     let body = console.filled(&create.body.clone().unwrap().to_string());
