@@ -42,6 +42,7 @@ openapi: tools ## Write the OpenAPI document of the routes as they are now
 
 test: check ## Everything that CI runs
 	scripts/python-env
+	scripts/node-env
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
 	$(CARGO) build --locked --workspace --bins
@@ -85,4 +86,4 @@ size: tools ## Measure the functions' packages
 
 clean: ## Remove what was built
 	$(CARGO) clean
-	rm -rf .venv .cache .aws-sam fuzz/target
+	rm -rf .venv tests/clients/node_modules .cache .aws-sam fuzz/target

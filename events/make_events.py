@@ -6,8 +6,9 @@
     make_events.py --sign FILE    prints one, signed now with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
                                   (and AWS_SESSION_TOKEN), for `cargo lambda invoke`
 
-The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Events of
-KES's API have none: they tell of a certificate, whose identity may do everything where KEYWAY_KES_ADMIN is
+The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Probes of
+health have none. Events of KES's API have none: they tell of a certificate, whose identity may do everything where
+KEYWAY_KES_ADMIN is
 54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb. Only the standard library is needed.
 """
 
@@ -43,7 +44,8 @@ BLOB = (
 )
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
-# name, method, route, path parameters, query, body. Routes are below PREFIX, but for those of MinIO's own API.
+# name, method, route, path parameters, query, body. Routes are below PREFIX, but for those of MinIO's own API, of S3's
+# and of health.
 ROUTES = [
     ("create-key", "POST", "/kms/keys", {}, "",
      {"key_id": "reports", "key_usage": "ENCRYPT_DECRYPT", "description": "project-alpha",
@@ -89,6 +91,8 @@ ROUTES = [
     ("mc-list-keys", "GET", "/minio/kms/v1/key/list", {}, "pattern=mc", None),
     ("mc-key-status", "GET", "/minio/kms/v1/key/status", {}, "key-id=mc", None),
     ("mc-status", "GET", "/minio/kms/v1/status", {}, "", None),
+    ("mc-metrics", "GET", "/minio/kms/v1/metrics", {}, "", None),
+    ("mc-apis", "GET", "/minio/kms/v1/apis", {}, "", None),
     ("mc-version", "GET", "/minio/kms/v1/version", {}, "", None),
     ("list-buckets", "GET", "/api/v1/buckets", {}, "", None),
     ("put-bucket-encryption", "PUT", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "",
@@ -105,7 +109,28 @@ ROUTES = [
      "</Rule></ServerSideEncryptionConfiguration>"),
     ("s3-get-bucket-encryption", "GET", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
     ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
+    ("s3-get-bucket-location", "GET", "/{bucket}", {"bucket": "photos"}, "location=", None),
+    # What S3 does besides, which is refused in its words.
+    ("s3-put-object", "PUT", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", "hello"),
+    ("s3-get-object", "GET", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
+    ("s3-delete-objects", "POST", "/{bucket}", {"bucket": "photos"}, "delete=",
+     "<Delete><Object><Key>2026/q4.txt</Key></Object></Delete>"),
+    ("s3-delete-bucket", "DELETE", "/{bucket}", {"bucket": "photos"}, "", None),
+    # Probes, which nobody signs.
+    ("health", "GET", "/health", {}, "", None),
+    ("health-by-head", "HEAD", "/health", {}, "", None),
+    ("health-live", "GET", "/health/live", {}, "", None),
+    ("health-live-by-head", "HEAD", "/health/live", {}, "", None),
+    ("health-ready", "GET", "/health/ready", {}, "", None),
+    ("health-ready-by-head", "HEAD", "/health/ready", {}, "", None),
+    ("health-of-minio-live", "GET", "/minio/health/live", {}, "", None),
+    ("health-of-minio-live-by-head", "HEAD", "/minio/health/live", {}, "", None),
+    ("health-of-minio-ready", "GET", "/minio/health/ready", {}, "", None),
+    ("health-of-minio-ready-by-head", "HEAD", "/minio/health/ready", {}, "", None),
+    ("health-of-minio-cluster", "GET", "/minio/health/cluster", {}, "", None),
 ]
+# Of those, what the function with every route is sent: a data key, a refusal of S3's, and a load balancer's own check.
+OF_ALL = ["generate-data-key", "s3-put-object", "health-ready"]
 
 # Whose key nobody has any more.
 CERTIFICATE = (HERE.parent / "shared/auth/src/certificate/tests/p256.pem").read_text()
@@ -151,8 +176,21 @@ KES_HOST = "kes.example.com"
 
 
 def whole(route):
-    """The route with its prefix; S3's have none, and MinIO's their own."""
-    return route if route in ("/", "/{bucket}") or route.startswith("/minio/") else PREFIX + route
+    """The route with its prefix; S3's and those of health have none, and MinIO's their own."""
+    has_own = route == "/" or route.startswith(("/{bucket}", "/health", "/minio/"))
+    return route if has_own else PREFIX + route
+
+
+def filled(route, parameters):
+    """The path that a client asks for."""
+    path = whole(route)
+    for name, value in parameters.items():
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}+}}", value)
+    return path
+
+
+def is_probe(path):
+    return "/health" in path
 
 
 def signed(method, host, path, query, body, key, now):
@@ -192,11 +230,14 @@ def request_headers(method, host, path, query, body):
         "x-forwarded-for": CLIENT,
         "x-forwarded-port": "443",
         "x-forwarded-proto": "https",
-        **signed(method, host, path, query, body or b"", EXAMPLE_KEY, EXAMPLE_TIME),
+        "host": host,
     }
+    if not is_probe(path):
+        headers.update(signed(method, host, path, query, body or b"", EXAMPLE_KEY, EXAMPLE_TIME))
     if body is not None:
         headers["content-length"] = str(len(body))
-        headers["content-type"] = "application/xml" if body.startswith(b"<") else "application/json"
+        kinds = {b"<": "application/xml", b"{": "application/json"}
+        headers["content-type"] = kinds.get(body[:1], "text/plain")
     return dict(sorted(headers.items()))
 
 
@@ -247,13 +288,15 @@ def version_two(method, route_key, path, parameters, query, body, host, account,
 
 
 def http_api(method, route, parameters, query, body):
-    path = whole(route).format(**parameters)
+    path = filled(route, parameters)
     host = f"{API}.execute-api.{REGION}.amazonaws.com"
-    return version_two(method, f"{method} {whole(route)}", path, parameters, query, body, host, ACCOUNT, API)
+    # One route takes every method of an object.
+    routed = "ANY" if route.endswith("+}") else method
+    return version_two(method, f"{routed} {whole(route)}", path, parameters, query, body, host, ACCOUNT, API)
 
 
 def function_url(method, route, parameters, query, body):
-    path = whole(route).format(**parameters)
+    path = filled(route, parameters)
     host = f"{URL_ID}.lambda-url.{REGION}.on.aws"
     return version_two(method, "$default", path, {}, query, body, host, "anonymous", URL_ID)
 
@@ -271,7 +314,7 @@ SPELLINGS = {
 def rest_api(method, route, parameters, query, body):
     """Payload format 1.0, behind a stage of a REST API. Signatures cover the stage."""
     body = encoded(body)
-    path = whole(route).format(**parameters)
+    path = filled(route, parameters)
     host = f"{API}.execute-api.{REGION}.amazonaws.com"
     headers = request_headers(method, host, "/prod" + path, query, body)
     headers = {SPELLINGS[name]: value for name, value in headers.items() if name in SPELLINGS}
@@ -317,7 +360,7 @@ def rest_api(method, route, parameters, query, body):
 def alb(method, route, parameters, query, body):
     """An application load balancer's, in its default mode: one value for each name."""
     body = encoded(body)
-    path = whole(route).format(**parameters)
+    path = filled(route, parameters)
     group = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/keyway/0123456789abcdef"
     return {
         "requestContext": {"elb": {"targetGroupArn": group}},
@@ -411,7 +454,7 @@ def events():
     for name, *request in ROUTES:
         files[f"http-api/{name}.json"] = http_api(*request)
         files[f"rest-api/{name}.json"] = rest_api(*request)
-        if name == "generate-data-key":
+        if name in OF_ALL:
             files[f"function-url/{name}.json"] = function_url(*request)
             files[f"alb/{name}.json"] = alb(*request)
     for name, *request in KES_ROUTES:
@@ -434,6 +477,8 @@ def signed_again(event):
     host = next(value for name, value in headers.items() if name.lower() == "host")
     body = event.get("body") or ""
     body = base64.b64decode(body) if event["isBase64Encoded"] else body.encode()
+    if is_probe(path):
+        return event
     key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], os.environ.get("AWS_SESSION_TOKEN"))
     for name, value in signed(method, host, path, query, body, key,
                               datetime.datetime.now(datetime.timezone.utc)).items():

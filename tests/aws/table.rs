@@ -116,7 +116,11 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
         match table.replace(&next, current.revision).await {
             Ok(()) => return,
             Err(StoreError::Conflict | StoreError::Throttled) => {}
-            Err(error @ (StoreError::Refused { .. } | StoreError::Unavailable(_))) => {
+            Err(
+                error @ (StoreError::Refused { .. }
+                | StoreError::Unavailable(_)
+                | StoreError::Busy(_)),
+            ) => {
                 panic!("{error}")
             }
             Err(error @ (StoreError::Failed { .. } | StoreError::Away(_))) => {

@@ -17,22 +17,57 @@ use crate::{access_key, create, folder, is_set};
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Where the clients are, made first if need be. `None`, and said so, where they cannot be had;
-/// in CI that is a failure.
-pub(crate) fn clients(test: &str) -> Option<PathBuf> {
-    static MADE: OnceLock<bool> = OnceLock::new();
-    let made = *MADE.get_or_init(|| {
-        let made = std::process::Command::new(Path::new(REPOSITORY).join("scripts/python-env"))
+/// Whether this script has made the clients of a test, which is asked once. Said so where it could not; in CI that is a failure.
+fn are_made(made: &OnceLock<bool>, script: &str, test: &str) -> bool {
+    let made = *made.get_or_init(|| {
+        let made = std::process::Command::new(Path::new(REPOSITORY).join(script))
             .stdout(Stdio::null())
             .status();
         made.is_ok_and(|status| status.success())
     });
-    if made {
-        return Some(Path::new(REPOSITORY).join(".venv/bin"));
+    if !made {
+        assert!(!is_set("CI"), "{test}: the clients could not be made");
+        eprintln!("\n*** SKIPPED: {test}: {script} could not make the clients ***\n");
     }
-    assert!(!is_set("CI"), "{test}: the clients could not be made");
-    eprintln!("\n*** SKIPPED: {test}: scripts/python-env could not make the clients ***\n");
+    made
+}
+
+/// Where the clients are, made first if need be. `None`, and said so, where they cannot be had;
+/// in CI that is a failure.
+pub(crate) fn clients(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<bool> = OnceLock::new();
+    are_made(&MADE, "scripts/python-env", test).then(|| Path::new(REPOSITORY).join(".venv/bin"))
+}
+
+/// A program of Debian's, or the machine's own. `None`, and said so, where it cannot be had; in CI that is a failure.
+pub(crate) fn debian_tool(program: &str, package: &str) -> Option<PathBuf> {
+    let found = std::process::Command::new(Path::new(REPOSITORY).join("scripts/debian-tool"))
+        .args([program, package])
+        .output()
+        .unwrap();
+    let path = String::from_utf8(found.stdout).unwrap();
+    if let Some(path) = path.lines().next() {
+        return Some(PathBuf::from(path));
+    }
+    let why = String::from_utf8_lossy(&found.stderr);
+    assert!(!is_set("CI"), "{why}");
+    eprintln!("\n*** SKIPPED: {why} ***\n");
     None
+}
+
+/// Runs a script of tests/clients by Node.js with root's access key, where its modules can be had. It ends well when this many
+/// checks held.
+async fn node(script: &str, server: &Server, arguments: &[&str], checks: usize) {
+    static MADE: OnceLock<bool> = OnceLock::new();
+    if !are_made(&MADE, "scripts/node-env", script) {
+        return;
+    }
+    let script = Path::new(REPOSITORY).join("tests/clients").join(script);
+    let arguments = [&[script.to_str().unwrap()], arguments].concat();
+    let key = json!({"access_key_id": "test-root", "secret_access_key": "test-root-secret"});
+    let (ended_well, stdout, stderr) = run(Path::new("node"), &key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}{}", server.log());
+    assert_eq!(stdout.lines().count(), checks, "{stdout}");
 }
 
 /// Runs a client to its end with the access key in its variables: whether it succeeded, stdout, stderr.
@@ -156,6 +191,110 @@ async fn minio_py_and_s3cmd_use_buckets_and_keys() {
     let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
     assert!(ended_well, "{stdout}{stderr}");
     assert_eq!(stdout.lines().count(), 6, "{stdout}");
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn minio_js_uses_buckets() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let address = server.address.to_string();
+    node("minio_client.mjs", &server, &[&address, "k"], 4).await;
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn aws_sdk_for_javascript_uses_buckets() {
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let endpoint = format!("http://{}", server.address);
+    node("s3_client.mjs", &server, &[&endpoint, "k"], 4).await;
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn rclone_makes_lists_and_removes_buckets() {
+    let Some(rclone) = debian_tool("rclone", "rclone") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    let remote = format!(
+        ":s3,provider=Other,env_auth,region=us-east-1,endpoint='http://{}':",
+        server.address
+    );
+    let films = format!("{remote}films");
+    let key = json!({"access_key_id": "test-root", "secret_access_key": "test-root-secret"});
+    let call = async |arguments: &[&str]| {
+        let common = ["--config=", "--retries=1", "--low-level-retries=1"];
+        run(&rclone, &key, &[&common, arguments].concat()).await
+    };
+    let ok = async |arguments: &[&str]| {
+        let (ended_well, stdout, stderr) = call(arguments).await;
+        assert!(
+            ended_well,
+            "{arguments:?}: {stdout}{stderr}{}",
+            server.log()
+        );
+        stdout
+    };
+    ok(&["mkdir", &films]).await;
+    ok(&["mkdir", &films]).await;
+    assert!(ok(&["lsd", &remote]).await.contains("films"));
+    let file = folder.path().join("a.txt");
+    std::fs::write(&file, "a").unwrap();
+    let (ended_well, _, stderr) = call(&["copy", file.to_str().unwrap(), &films]).await;
+    assert!(!ended_well && stderr.contains("NotImplemented"), "{stderr}");
+    ok(&["rmdir", &films]).await;
+    assert!(!ok(&["lsd", &remote]).await.contains("films"));
+    assert_eq!(server.stop().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
+    let Some(bin) = clients("STS's clients") else {
+        return;
+    };
+    let folder = folder();
+    let server = ServerOptions::default().start(folder.path()).await;
+    create(&server, "k").await;
+    let policy = folder.path().join("policy.json");
+    let allowed = ["kms:ListKeys", "kms:GenerateDataKey", "s3:ListAllMyBuckets"];
+    let document = json!({"Statement": {"Effect": "Allow", "Action": allowed}});
+    std::fs::write(&policy, document.to_string()).unwrap();
+    let key = access_key(folder.path(), &["--policy", policy.to_str().unwrap()]).await;
+    let script = Path::new(REPOSITORY).join("tests/clients/sts_client.py");
+    let endpoint = format!("http://{}", server.address);
+    let arguments = [script.to_str().unwrap(), &endpoint, "k"];
+    let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
+    assert!(ended_well, "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 5, "{stdout}");
+    // Who began them is seen in the list, and gone when revoked.
+    let listed = async || {
+        let folder = folder.path().to_str().unwrap();
+        let list = [
+            "access-key",
+            "list",
+            "--output",
+            "json",
+            "--data-dir",
+            folder,
+        ];
+        let (code, stdout, stderr) = ServerOptions::default().run(&list).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let listed: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+        let sessions = listed
+            .into_iter()
+            .filter(|key| !key["session_of"].is_null());
+        sessions.collect::<Vec<_>>()
+    };
+    let sessions = listed().await;
+    assert!(sessions.len() >= 4, "{sessions:?}");
+    assert!(sessions.iter().all(|session| {
+        session["session_of"] == key["access_key_id"] && session["owner"] == false
+    }));
     assert_eq!(server.stop().await.0, Some(0));
 }
 

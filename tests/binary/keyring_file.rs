@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use keyway_tests::{Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -258,6 +259,11 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
                 (&json!(false), &json!("Error"))
             );
             assert!(status["error"].as_str().unwrap().contains("cannot be used"));
+            // The process has it in memory, and does its work.
+            let request = http::Request::get("/health/ready").body(Bytes::new());
+            let ready = server.send(request.unwrap()).await.unwrap();
+            assert_eq!(ready.status, 200);
+            generate(&server, "k").await.ok();
             assert_eq!(fs::read(&file).unwrap(), b"not a keyring");
             fs::write(&file, &text).unwrap();
         }

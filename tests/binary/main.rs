@@ -11,6 +11,7 @@
 
 mod access_keys;
 mod audit;
+mod away;
 mod clients;
 mod documents;
 mod durability;

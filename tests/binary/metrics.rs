@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Request;
 use keyway_tests::{Answer, Server, ServerOptions};
 
-use crate::clients::REPOSITORY;
+use crate::clients::{REPOSITORY, debian_tool};
 use crate::{create, data_dir, decrypt, eventually, folder, generate, kes};
 
 async fn page(server: &Server) -> Answer {
@@ -85,6 +85,40 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     );
     for secret in ["a-very-own-name", "test-root", "127.0.0.1"] {
         assert!(!text.contains(secret), "{secret}");
+    }
+    // MinIO's API tells as numbers what the page tells as text.
+    let by_number = server.signed("GET", "/minio/kms/v1/metrics", "");
+    let by_number = server.send(by_number).await.unwrap().ok();
+    let outcome = |outcome| all[&format!(r#"keyway_answers_total{{outcome="{outcome}"}}"#)];
+    for (names, value) in [
+        // The page itself was answered in between.
+        (
+            ["kes_http_request_success", "kms_req_success"],
+            outcome("success") + 1.0,
+        ),
+        (
+            ["kes_http_request_error", "kms_req_error"],
+            outcome("refused"),
+        ),
+    ] {
+        for name in names {
+            assert_eq!(by_number[name].as_f64(), Some(value), "{by_number}\n{text}");
+        }
+    }
+    assert_eq!(by_number["kes_http_request_active"], 1, "{by_number}");
+    let within_ten_seconds = by_number["kes_http_response_time"]["10000000000"].as_f64();
+    let answered = outcome("success") + outcome("refused") + 1.0;
+    assert_eq!(within_ten_seconds, Some(answered), "{by_number}");
+    assert_eq!(
+        by_number["kms_resp_time"],
+        by_number["kes_http_response_time"]
+    );
+    for name in [
+        "kes_log_audit_events",
+        "kes_system_up_time",
+        "kes_system_num_cpu",
+    ] {
+        assert!(by_number[name].as_u64() > Some(0), "{name}: {by_number}");
     }
     // KES's, by its names, and nothing else.
     let admin = kes::admin(&server, &data_dir);
@@ -198,20 +232,14 @@ async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
 
 #[tokio::test]
 async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
-    let found = std::process::Command::new(format!("{REPOSITORY}/scripts/promtool"))
-        .output()
-        .unwrap();
-    let promtool = String::from_utf8(found.stdout).unwrap();
-    let promtool = promtool.trim();
-    if promtool.is_empty() {
-        eprintln!("skipped: {}", String::from_utf8_lossy(&found.stderr));
+    let Some(promtool) = debian_tool("promtool", "prometheus") else {
         return;
-    }
+    };
     for arguments in [
         ["check", "rules", "alerts.yaml"],
         ["test", "rules", "alerts.test.yaml"],
     ] {
-        let output = std::process::Command::new(promtool)
+        let output = std::process::Command::new(&promtool)
             .args(arguments)
             .current_dir(format!("{REPOSITORY}/docs/prometheus"))
             .output()
@@ -229,7 +257,7 @@ async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
     for (text, what) in [(page(&server).await.body, "ours"), (of_kes.body, "KES's")] {
         let file = folder.path().join("metrics");
         std::fs::write(&file, &text).unwrap();
-        let output = std::process::Command::new(promtool)
+        let output = std::process::Command::new(&promtool)
             .args(["check", "metrics"])
             .stdin(std::fs::File::open(&file).unwrap())
             .output()

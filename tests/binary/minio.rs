@@ -1,9 +1,9 @@
 //! MinIO's KMS API on a real process.
 
-use keyway_tests::{Answer, Server, ServerOptions};
+use keyway_tests::{Answer, Server, ServerOptions, Signer};
 use serde_json::json;
 
-use crate::{create, data_dir, eventually, folder, wall_clock};
+use crate::{access_key, create, data_dir, eventually, folder, signer, wall_clock};
 
 /// As root, signed as `mc` signs.
 async fn call(server: &Server, method: &str, path: &str) -> Answer {
@@ -78,4 +78,47 @@ async fn a_key_that_does_not_work_is_found_out() {
     );
     // Why, only the log knows.
     assert!(server.log().contains("\"ERROR\""), "{}", server.log());
+}
+
+/// `mc alias set` without `--api` asks for a bucket that cannot be there, as minio-go does before anything else, and takes
+/// `NoSuchBucket` for a sign that the signature was right. `AccessDenied` is one too, if a question for the bucket itself is
+/// answered with 403.
+#[tokio::test]
+async fn mc_alias_set_finds_out_whether_an_access_key_works() {
+    let folder = folder();
+    let data_dir = data_dir(&folder);
+    let server = ServerOptions::default().start(&data_dir).await;
+    let probe = "/probe-bsign-w3yb60v4mxxjfh1rqkz2s5tcd9l3e6gn1ouaqp2iw3yb60v4/";
+    let ask = async |signer: &Signer, method: &str, query: &str| {
+        let signer = signer.clone().for_service("s3");
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let (address, target) = (&server.address, format!("{probe}{query}"));
+        let mut request =
+            signer.declared_request(method, address, &target, b"", Some(empty), wall_clock());
+        let agent = "MinIO (linux; amd64) minio-go/v7.0.90 mc/DEVELOPMENT.GOGET";
+        let headers = request.headers_mut();
+        headers.insert("user-agent", agent.parse().unwrap());
+        let answer = server.send(request).await.unwrap();
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        (answer.status.as_u16(), body)
+    };
+    let (status, body) = ask(server.root(), "GET", "?location=").await;
+    assert_eq!(status, 404, "{body}");
+    assert!(body.contains("<Error><Code>NoSuchBucket</Code>"), "{body}");
+
+    let key = access_key(&data_dir, &["--policy", "kms-key-user"]).await;
+    let limited = signer(&key);
+    let (status, body) = ask(&limited, "GET", "?location=").await;
+    assert_eq!(status, 403, "{body}");
+    assert!(body.contains("<Error><Code>AccessDenied</Code>"), "{body}");
+    let (status, _) = ask(&limited, "HEAD", "").await;
+    assert_eq!(status, 403);
+
+    let wrong = Signer::new("test-root", "wrong");
+    let (status, body) = ask(&wrong, "GET", "?location=").await;
+    assert_eq!(status, 403, "{body}");
+    assert!(
+        body.contains("<Error><Code>SignatureDoesNotMatch</Code>"),
+        "{body}"
+    );
 }

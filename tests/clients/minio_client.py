@@ -85,9 +85,11 @@ def s3cmd():
 
     run("mb", "s3://films")
     assert "s3://films" in run("ls")
+    info = run("info", "s3://films")
+    assert "s3://films/ (bucket)" in info and "us-east-1" in info, info
     run("rb", "s3://films")
     assert "s3://films" not in run("ls")
-    held("s3cmd makes, lists and removes a bucket")
+    held("s3cmd makes, lists, describes and removes a bucket")
 
 
 buckets()

@@ -26,7 +26,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 /// A key's life, so that every event finds the key in the state that it needs.
-const LIFE: [&str; 50] = [
+const LIFE: [&str; 68] = [
     "status",
     "status-by-post",
     "service-status",
@@ -66,6 +66,8 @@ const LIFE: [&str; 50] = [
     "mc-list-keys",
     "mc-key-status",
     "mc-status",
+    "mc-metrics",
+    "mc-apis",
     "mc-version",
     "s3-create-bucket",
     "s3-list-buckets",
@@ -77,7 +79,34 @@ const LIFE: [&str; 50] = [
     "s3-put-bucket-encryption",
     "s3-get-bucket-encryption",
     "s3-delete-bucket-encryption",
+    "s3-get-bucket-location",
+    "s3-put-object",
+    "s3-get-object",
+    "s3-delete-objects",
+    "s3-delete-bucket",
+    "health",
+    "health-by-head",
+    "health-live",
+    "health-live-by-head",
+    "health-ready",
+    "health-ready-by-head",
+    "health-of-minio-live",
+    "health-of-minio-live-by-head",
+    "health-of-minio-ready",
+    "health-of-minio-ready-by-head",
+    "health-of-minio-cluster",
 ];
+
+/// What S3 does that is not served: every request of it is refused in S3's words, before anybody has to be known.
+const NOT_SERVED: [&str; 3] = ["s3-put-object", "s3-get-object", "s3-delete-objects"];
+
+/// Whether it is a probe, which nobody signs.
+fn is_probe(name: &str) -> bool {
+    name.starts_with("health")
+}
+
+/// The route of what S3 does with objects, by any method.
+const OBJECTS: &str = "/{bucket}/{proxy+}";
 
 /// The folders that hold the events of a front.
 const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
@@ -243,22 +272,51 @@ impl Event {
 
     /// The headers that a signer would give to this request.
     fn signed(&self, signer: &Signer, time: SystemTime) -> http::HeaderMap {
+        let host = self.header("host").expect("a host");
+        self.signed_for(host, signer, time)
+    }
+
+    /// As [`Event::signed`], by a client that spells the host so.
+    fn signed_for(&self, host: &str, signer: &Signer, time: SystemTime) -> http::HeaderMap {
         assert_eq!(self.0["isBase64Encoded"], false);
         let (method, target) = self.request_line();
-        let host = self.header("host").expect("a host");
         let body = self.0["body"].as_str().unwrap_or_default();
         let request = signer.request(method, host, &target, body.as_bytes(), time);
         request.headers().clone()
     }
 
-    /// As it would come had a site's root key signed it at the site's time.
+    /// As it would come had a site's root key signed it at the site's time; one without a signature stays as it is.
     fn signed_again(mut self, site: &MemorySite) -> Self {
+        if self.header("authorization").is_none() {
+            return self;
+        }
         let headers = self.signed(site.root(), site.clock.now().into());
         for name in ["authorization", "x-amz-date"] {
             self.set_header(name, headers[name].to_str().unwrap());
         }
         self
     }
+}
+
+/// Refused as what S3 does and is not served.
+fn assert_not_served(answer: &Response<Bytes>, what: &str) {
+    let body = String::from_utf8_lossy(answer.body());
+    assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED, "{what}");
+    assert!(
+        body.contains("<Code>NotImplemented</Code>"),
+        "{what}: {body}"
+    );
+    assert_eq!(answer.headers()["content-type"], "application/xml");
+}
+
+fn assert_ready(answer: &Response<Bytes>, what: &str) {
+    assert_eq!(answer.status(), StatusCode::OK, "{what}");
+    let body = String::from_utf8_lossy(answer.body());
+    let expected = match what.ends_with("-by-head") {
+        true => "",
+        false => r#"{"status":"ok","service":"keyway"}"#,
+    };
+    assert_eq!(body, expected, "{what}");
 }
 
 fn status_and_message(answer: &Response<Bytes>) -> (StatusCode, String) {
@@ -287,12 +345,22 @@ async fn a_key_lives(folder: &str) {
             event = event.with_blob(&blob);
         }
         let answer = function.answer(&event.signed_again(&site)).await;
+        let what = format!("{folder}/{name}");
+        if NOT_SERVED.contains(&name) {
+            assert_not_served(&answer, &what);
+            continue;
+        }
+        if is_probe(name) {
+            assert_ready(&answer, &what);
+            continue;
+        }
         if name.starts_with("s3-") {
             let body = String::from_utf8_lossy(answer.body());
             assert!(answer.status().is_success(), "{folder}/{name}: {body}");
             let shown = match name {
                 "s3-list-buckets" => "<Name>photos</Name>",
                 "s3-get-bucket-encryption" => "<SSEAlgorithm>AES256</SSEAlgorithm>",
+                "s3-get-bucket-location" => "<LocationConstraint",
                 _ => "",
             };
             assert!(body.contains(shown), "{folder}/{name}: {body}");
@@ -315,6 +383,8 @@ async fn a_key_lives(folder: &str) {
                 assert_eq!(body["key_metadata"]["key_id"], "reports")
             }
             "first-key-status" => assert_eq!(body["keyId"], "first"),
+            "mc-metrics" => assert_eq!(body["kes_http_request_error"], 0),
+            "mc-apis" => assert_eq!(body.as_array().map(Vec::len), Some(7)),
             "mc-list-keys" => assert_eq!(body[0]["name"], "mc"),
             "mc-key-status" => assert_eq!(body, serde_json::json!({"key-id": "mc"})),
             _ => {}
@@ -333,15 +403,68 @@ async fn a_rest_api_with_a_stage_serves_a_keys_life() {
 }
 
 #[tokio::test]
-async fn a_load_balancer_and_a_function_url_serve_data_keys() {
+async fn a_load_balancer_and_a_function_url_serve_data_keys_and_probes_and_refuse_objects() {
     let site = MemorySite::running().await;
     for folder in ["alb", "function-url"] {
         let function = Function::of(folder).await;
         for (name, event) in events(folder) {
             let answer = function.answer(&Event(event).signed_again(&site)).await;
+            let what = format!("{folder}/{name}");
+            match name.as_str() {
+                name if NOT_SERVED.contains(&name) => {
+                    assert_not_served(&answer, &what);
+                    continue;
+                }
+                name if is_probe(name) => {
+                    assert_ready(&answer, &what);
+                    continue;
+                }
+                _ => {}
+            }
             let body: Value = serde_json::from_slice(answer.body()).unwrap();
             assert_eq!(answer.status(), StatusCode::OK, "{folder}/{name}: {body}");
             assert!(body["ciphertext_blob"].is_string(), "{body}");
+        }
+    }
+}
+
+/// Clients sign the host with the port of its scheme or without, whichever of the two the front passes on.
+#[tokio::test]
+async fn signature_over_a_host_with_or_without_the_default_port_holds_for_every_front() {
+    let site = MemorySite::running().await;
+    for folder in FOLDERS {
+        let function = Function::of(folder).await;
+        let of_key = match folder {
+            "http-api" | "rest-api" => "list-keys",
+            _ => "generate-data-key",
+        };
+        let event = Event(events(folder).remove(of_key).unwrap());
+        let host = event.header("host").unwrap().to_owned();
+        let spelled = |port: &str| format!("{host}{port}");
+        for (signed, sent, admitted) in [
+            ("", ":443", true),
+            (":443", "", true),
+            (":443", ":443", true),
+            ("", ":80", false),
+            (":80", "", false),
+            (":8443", "", false),
+        ] {
+            let mut event = event.clone();
+            let time = site.clock.now().into();
+            let headers = event.signed_for(&spelled(signed), site.root(), time);
+            event.set_header("host", &spelled(sent));
+            for name in ["authorization", "x-amz-date"] {
+                event.set_header(name, headers[name].to_str().unwrap());
+            }
+            let status = function.answer(&event).await.status();
+            let expected = match admitted {
+                true => StatusCode::OK,
+                false => StatusCode::UNAUTHORIZED,
+            };
+            assert_eq!(
+                status, expected,
+                "{folder}: {signed:?} signed, {sent:?} sent"
+            );
         }
     }
 }
@@ -381,7 +504,7 @@ async fn a_function_answers_the_events_of_no_other_front() {
 }
 
 #[tokio::test]
-async fn no_event_is_let_in_as_it_is() {
+async fn no_event_but_a_probe_is_let_in_as_it_is() {
     for folder in FOLDERS {
         let function = Function::of(folder).await;
         for (name, event) in events(folder) {
@@ -393,7 +516,14 @@ async fn no_event_is_let_in_as_it_is() {
                 StatusCode::UNAUTHORIZED
             };
             let answer = function.answer(&event).await;
-            assert_eq!(answer.status(), expected, "{folder}/{name}");
+            let what = format!("{folder}/{name}");
+            if NOT_SERVED.contains(&name.as_str()) {
+                assert_not_served(&answer, &what);
+            } else if is_probe(&name) {
+                assert_ready(&answer, &what);
+            } else {
+                assert_eq!(answer.status(), expected, "{what}");
+            }
         }
     }
 }
@@ -410,6 +540,10 @@ fn the_signatures_are_those_of_awss_signer() {
     for folder in FOLDERS {
         for (name, event) in events(folder) {
             let event = Event(event);
+            if is_probe(&name) {
+                assert_eq!(event.header("authorization"), None, "{folder}/{name}");
+                continue;
+            }
             let headers = event.signed(&signer, time);
             for header in ["authorization", "x-amz-date"] {
                 assert_eq!(
@@ -439,9 +573,12 @@ fn the_script_makes_these_events() {
 #[tokio::test]
 async fn every_route_has_an_event_of_both_apis() {
     let site = MemorySite::not_configured(false).await;
+    // What only the function of every route serves is not in an API.
+    let in_one_function = site.routes_of("all");
     let mounted: BTreeSet<String> = site
         .routes()
         .iter()
+        .filter(|route| !in_one_function.contains(route))
         .map(|(method, path)| format!("{method} {}{path}", PREFIXES[0]))
         .chain(
             site.minio_routes()
@@ -455,15 +592,23 @@ async fn every_route_has_an_event_of_both_apis() {
                 .filter(|(_, path)| path == "/" || !path.ends_with('/'))
                 .map(|(method, path)| format!("{method} {path}")),
         )
+        .chain(["POST /{bucket}".to_owned(), format!("ANY {OBJECTS}")])
         .collect();
+    let is_of_health = |route: &String| route.contains("/health");
     let of_http_api = events("http-api").into_values().map(Event);
     let of_http_api: BTreeSet<_> = of_http_api
         .map(|event| event.text("/routeKey").to_owned())
         .collect();
+    let (probes, of_http_api): (BTreeSet<_>, _) = of_http_api.into_iter().partition(is_of_health);
+    assert_eq!(probes.len(), 11, "as the template has them");
     assert_eq!(of_http_api, mounted);
     let of_rest_api = events("rest-api").into_values().map(Event);
     let of_rest_api: BTreeSet<_> = of_rest_api
-        .map(|event| format!("{} {}", event.text("/httpMethod"), event.text("/resource")))
+        .map(|event| match event.text("/resource") {
+            OBJECTS => format!("ANY {OBJECTS}"),
+            resource => format!("{} {resource}", event.text("/httpMethod")),
+        })
         .collect();
-    assert_eq!(of_rest_api, mounted);
+    assert_eq!(&of_rest_api - &probes, mounted);
+    assert!(of_rest_api.is_superset(&probes));
 }

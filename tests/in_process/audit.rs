@@ -60,7 +60,9 @@ async fn every_route_of_every_dialect_is_told_of_once() {
         assert_eq!(event["address"], "127.0.0.1");
         let operation = event["operation"].as_str().unwrap();
         assert!(
-            operation.starts_with("kms:") || operation.starts_with("s3:"),
+            ["kms:", "s3:", "sts:"]
+                .iter()
+                .any(|start| operation.starts_with(start)),
             "{event}"
         );
         let tries = route == "/kms/key/status";
@@ -607,6 +609,7 @@ async fn every_route_has_the_class_of_what_it_does() {
             .collect();
         routes.extend(of("minio", site.minio_routes()));
         routes.extend(of("kes", site.kes_routes()));
+        routes.push(("sts", "POST".to_owned(), "/".to_owned()));
         for (method, route) in site.s3_routes() {
             routes.push(("s3", method.clone(), route.clone()));
             if route.contains("bucket") {
@@ -634,6 +637,10 @@ async fn every_route_has_the_class_of_what_it_does() {
                     site.send(site.root_request(&method, &path, b"")).await
                 }
                 "kes" => site.kes(&method, &path, "{}").await,
+                "sts" => {
+                    site.call_at(site.root(), &method, &path, "Action=AssumeRole")
+                        .await
+                }
                 _ => site.s3(&method, &path, "").await,
             }
         };

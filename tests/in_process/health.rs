@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyway_testkit::MemoryVault;
 use keyway_tests::MemorySite;
 use serde_json::{Value, json};
 
@@ -190,4 +191,65 @@ async fn probes_are_not_ready_while_the_audit_log_cannot_be_written() {
     site.fail_output(true);
     site.call("POST", "/kms/keys", r#"{"key_id":"l"}"#).await;
     assert_ready(&site, false).await;
+}
+
+/// A site whose service runs over a Vault.
+async fn over_vault() -> MemorySite {
+    let site = MemorySite::not_configured(false).await;
+    let body = json!({
+        "backend_type": "vault", "address": "https://vault.example.com:8200",
+        "auth_method": {"token": "s.token"}, "mount_path": "transit", "kv_mount": "secret",
+    });
+    site.call("POST", "/kms/configure", &body.to_string())
+        .await
+        .ok();
+    site.call("POST", "/kms/start", "{}").await.ok();
+    site
+}
+
+#[tokio::test]
+async fn probe_over_a_vault_that_is_away_is_not_ready_until_it_is_back() {
+    let site = over_vault().await;
+    assert_ready(&site, true).await;
+    for set in [MemoryVault::set_down, MemoryVault::set_refusing] {
+        set(site.vault(), true);
+        site.clock.advance(Duration::from_secs(2));
+        assert_ready(&site, false).await;
+        set(site.vault(), false);
+        site.clock.advance(Duration::from_secs(2));
+        assert_ready(&site, true).await;
+    }
+}
+
+#[tokio::test]
+async fn probes_look_at_the_backend_once_in_two_seconds() {
+    let site = over_vault().await;
+    let checked = || site.vault().checks();
+    let before = checked();
+    for milliseconds in [0, 999, 1000] {
+        site.clock.advance(Duration::from_millis(milliseconds));
+        assert_ready(&site, true).await;
+        assert_eq!(checked(), before + 1, "{milliseconds}");
+    }
+    site.clock.advance(Duration::from_millis(1));
+    assert_ready(&site, true).await;
+    assert_eq!(checked(), before + 2);
+    // A change of this process is seen at once.
+    site.call("POST", "/kms/stop", "").await.ok();
+    assert_ready(&site, false).await;
+}
+
+#[tokio::test]
+async fn probes_at_the_same_time_share_one_look_also_at_a_slow_backend() {
+    let site = over_vault().await;
+    site.vault().set_slow(&site.clock, Duration::from_secs(5));
+    for down in [false, true] {
+        site.vault().set_down(down);
+        let before = site.vault().checks();
+        let asked = (0..50).map(|_| probed(&site, "GET", "/health/ready"));
+        for (status, _) in futures_util::future::join_all(asked).await {
+            assert_eq!(status, if down { 503 } else { 200 });
+        }
+        assert_eq!(site.vault().checks(), before + 1);
+    }
 }

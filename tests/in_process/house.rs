@@ -46,8 +46,9 @@ fn arrows_point_one_way() {
         ("aws", &["domain"]),
         ("foreign", &["domain"]),
         ("buckets", &["aws", "domain"]),
-        ("stores", &["aws", "domain", "crypto"]),
-        ("secrets", &["aws", "domain", "crypto"]),
+        ("ownership", &[]),
+        ("stores", &["aws", "ownership", "domain", "crypto"]),
+        ("secrets", &["aws", "ownership", "domain", "crypto"]),
         ("runtimes", &["http"]),
         (
             "deployments",
@@ -59,6 +60,7 @@ fn arrows_point_one_way() {
                 "secrets",
                 "metrics",
                 "aws",
+                "ownership",
                 "audit",
                 "auth",
                 "http",
@@ -146,7 +148,7 @@ fn each_outside_system_belongs_to_one_room() {
             &["keyway-secrets-secretsmanager", "keyway-tests"],
         ),
         ("aws-sdk-s3", &["keyway-buckets-s3"]),
-        ("quick-xml", &["keyway-dialect-s3"]),
+        ("quick-xml", &["keyway-dialect-s3", "keyway-dialect-sts"]),
         ("aws-config", &["keyway"]),
         ("aws-smithy-http-client", &["keyway-aws"]),
         (

@@ -23,3 +23,4 @@ mod openapi;
 mod rc;
 mod refusals;
 mod service;
+mod sts;

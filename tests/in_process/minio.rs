@@ -73,8 +73,10 @@ async fn answers() {
     let status = call(&site, "GET", "/key/status?key-id=absent").await;
     golden!("key_status_absent", status);
     golden!("status", call(&site, "GET", "/status").await);
+    golden!("metrics", call(&site, "GET", "/metrics").await);
+    golden!("apis", call(&site, "GET", "/apis").await);
     golden!("version", call(&site, "GET", "/version").await);
-    golden!("no_route", call(&site, "GET", "/metrics").await);
+    golden!("no_route", call(&site, "GET", "/nothing").await);
     golden!("wrong_method", call(&site, "GET", "/key/create").await);
     golden!("create_unnamed", call(&site, "POST", "/key/create").await);
     let unsigned = http::Request::get(format!("{PREFIX}/status")).header("host", "keyway.test");
@@ -89,7 +91,7 @@ async fn every_route_refuses_whom_it_must() {
     let site = MemorySite::running().await;
     assert_eq!(
         site.minio_routes().len(),
-        5,
+        7,
         "a new route is judged here too"
     );
     call(&site, "POST", "/key/create?key-id=k").await;
@@ -157,6 +159,34 @@ async fn every_route_refuses_whom_it_must() {
         assert_eq!(refusal(&answer), of(403, "RequestTimeTooSkewed"), "{route}");
     }
     assert_eq!(site.records(Kind::Key).await, before);
+}
+
+#[tokio::test]
+async fn apis_are_the_routes_that_there_are() {
+    let site = MemorySite::running().await;
+    let listed = call(&site, "GET", "/apis").await.ok();
+    let mut listed: Vec<String> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|api| {
+            assert_eq!(api["MaxBody"], keyway_http::NO_BODY, "{api}");
+            assert_eq!(api["Timeout"], 0, "{api}");
+            format!(
+                "{} {}",
+                api["Method"].as_str().unwrap(),
+                api["Path"].as_str().unwrap()
+            )
+        })
+        .collect();
+    let mut served: Vec<String> = site
+        .minio_routes()
+        .iter()
+        .map(|(_, method, path)| format!("{method} {PREFIX}{path}"))
+        .collect();
+    listed.sort_unstable();
+    served.sort_unstable();
+    assert_eq!(listed, served);
 }
 
 #[tokio::test]

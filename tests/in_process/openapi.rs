@@ -60,6 +60,7 @@ async fn every_route_is_in_it_below_every_prefix() {
     for (_, method, path) in site.minio_routes() {
         mount(method, minio::PREFIXES[0], path);
     }
+    mount("POST", "", "/");
     for (method, path) in site.s3_routes() {
         mount(method, "", path);
     }

@@ -111,6 +111,8 @@ async fn main() {
         state_ttl_seconds: 5,
         allow_immediate_deletion: false,
         cors_origins: Cors::Off,
+        rustfs_spelling: String::new(),
+        aws_account_id: "000000000000".parse().unwrap(),
         open_legacy_kes: false,
         audit: AuditSettings::default(),
         kes: KesSettings::default(),
@@ -125,7 +127,7 @@ async fn main() {
         Method::POST,
         "/panic/{how}",
         1 << 10,
-        Action::Decrypt,
+        Some(Action::Decrypt),
         &server.data_keys,
         panicking,
     ));

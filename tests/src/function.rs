@@ -118,7 +118,7 @@ pub fn function_of(path: &str) -> &'static str {
             "configure" | "reconfigure" | "start" | "stop" | "status" | "service-status" | "config"
             | "clear-cache",
         )
-        | (Some("v1"), "status" | "version") => "keyway-fn-service",
+        | (Some("v1"), "status" | "metrics" | "apis" | "version") => "keyway-fn-service",
         _ if is_bucket_path(path) => "keyway-fn-bucket-encryption",
         _ => "keyway-fn-keys",
     }

@@ -2,7 +2,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -12,15 +12,16 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{Front, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes,
+    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes, figures_of_minio,
 };
 use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
-    service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
+    key_routes, service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
+use keyway_dialect_sts::{self as sts, Sts};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::datakey::Sealing;
@@ -202,6 +203,8 @@ impl MemorySite {
             state_ttl_seconds: 5,
             allow_immediate_deletion: immediate_deletion,
             cors_origins: Cors::Off,
+            rustfs_spelling: String::new(),
+            aws_account_id: "000000000000".parse().expect("an account"),
             open_legacy_kes: false,
             audit: AuditSettings::default(),
             kes: KesSettings {
@@ -306,28 +309,39 @@ impl MemorySite {
             of_kes,
         )
         .expect("routes");
-        let mut of_service = service_routes(&control);
+        let spelling = settings.rustfs_spelling.parse().expect("a spelling");
+        let mut of_service = service_routes(&control, spelling);
         of_service.extend(audit_routes(
             &ports.reading().audit_reading(&settings.audit),
         ));
+        let buckets = server.buckets(ports.table_buckets());
         let groups = [
             ("keys", key_routes(&keys, &server.data_keys)),
             ("datakey", datakey_routes(&server.data_keys)),
             ("service", of_service),
+            ("all", account_routes(&buckets)),
         ];
         let mut of_minio = Vec::new();
         let mut minio_routes = Vec::new();
         for (name, group) in [
             ("keys", minio::key_routes(&keys)),
             ("datakey", minio::datakey_routes(&server.data_keys)),
-            ("service", minio::service_routes(&control, &machine)),
+            (
+                "service",
+                minio::service_routes(&control, &machine, &figures_of_minio(&metrics)),
+            ),
         ] {
             for route in group {
                 minio_routes.push((name, route.method.to_string(), route.path.to_owned()));
                 of_minio.push(route);
             }
         }
-        let buckets = server.buckets(ports.table_buckets());
+        let sts = Mount::new(
+            Sts::new(server.authenticator.clone()),
+            sts::PREFIXES.to_vec(),
+            sts::routes(ports.sessions(&server), settings.aws_account_id),
+        )
+        .expect("routes");
         let health = keyway_health::mount(&server.readiness()).expect("routes");
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
@@ -356,7 +370,14 @@ impl MemorySite {
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| {
-            openapi::made(&mount, &buckets_in_json, &of_minio, &buckets_of_s3, &health)
+            openapi::made(
+                &mount,
+                &buckets_in_json,
+                &of_minio,
+                &sts,
+                &buckets_of_s3,
+                &health,
+            )
         });
         let mut routes = listed(&mount);
         let of_buckets = listed(&buckets_in_json);
@@ -369,6 +390,7 @@ impl MemorySite {
             .with(health)
             .with(keyway_openapi::mount().expect("routes"))
             .with_remaining(buckets_of_s3)
+            .with(sts)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");
         let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());
@@ -485,6 +507,11 @@ impl MemorySite {
         self.stored.fail_writes(fails);
     }
 
+    /// Has the table be away, or back.
+    pub fn set_table_away(&self, away: bool) {
+        self.stored.set_away(away);
+    }
+
     /// Every event of the audit log so far.
     pub fn audited(&self) -> Vec<Value> {
         let text = self.audited.text.lock().expect("nobody panicked");
@@ -545,6 +572,11 @@ impl MemorySite {
 
     /// A signer with an access key of this policy.
     pub async fn signer(&self, policy: &str) -> Signer {
+        self.signer_for(policy, None).await
+    }
+
+    /// A signer with an access key of this policy, which lives so long.
+    pub async fn signer_for(&self, policy: &str, life: Option<Duration>) -> Signer {
         let keys = AccessKeys::new(
             self.table.clone(),
             self.wrapper.clone(),
@@ -554,13 +586,17 @@ impl MemorySite {
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys
-            .create(policy, None)
+            .create(policy, life)
             .await
             .expect("memory does not fail");
-        Signer::new(
-            key.id.as_str(),
-            std::str::from_utf8(key.secret.expose()).expect("ASCII"),
-        )
+        let text = |secret: &keyway_domain::SecretBytes| {
+            String::from_utf8(secret.expose().to_vec()).expect("ASCII")
+        };
+        let signer = Signer::new(key.id.as_str(), &text(&key.secret));
+        match &key.session_token {
+            Some(token) => signer.with_token(&text(token)),
+            None => signer,
+        }
     }
 
     /// Every record of a kind, to compare before and after.

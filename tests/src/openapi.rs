@@ -9,6 +9,7 @@ use jsonschema::Validator;
 use keyway_dialect_minio::Minio;
 use keyway_dialect_rustfs::RustFs;
 use keyway_dialect_s3::S3;
+use keyway_dialect_sts::Sts;
 use keyway_health::Health;
 use keyway_http::{BasePath, Mount};
 use keyway_openapi::{DOCUMENT, Document};
@@ -24,6 +25,7 @@ pub(crate) fn made(
     rustfs: &Mount<RustFs>,
     buckets: &Mount<RustFs>,
     minio: &Mount<Minio>,
+    sts: &Mount<Sts>,
     s3: &Mount<S3>,
     health: &Mount<Health>,
 ) -> Result<String, Vec<String>> {
@@ -31,6 +33,7 @@ pub(crate) fn made(
     document.mount(rustfs, keyway_dialect_rustfs::description());
     document.mount(buckets, keyway_dialect_rustfs::bucket_description());
     document.mount(minio, keyway_dialect_minio::description());
+    document.mount(sts, keyway_dialect_sts::description());
     document.mount(s3, keyway_dialect_s3::description());
     document.mount(health, keyway_health::description());
     let own = keyway_openapi::mount().expect("two routes");

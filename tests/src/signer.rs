@@ -31,6 +31,11 @@ impl Signer {
         }
     }
 
+    /// The id of the access key.
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
     /// With a session token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {

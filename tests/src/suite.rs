@@ -308,6 +308,11 @@ impl<T: Target> Walk<'_, T> {
         assert!(absent["encryption-error"].is_string(), "{absent}");
         let version = self.call_below(prefix, "GET", "/version", "").await.ok();
         assert!(version["version"].is_string(), "{version}");
+        let apis = self.call_below(prefix, "GET", "/apis", "").await.ok();
+        assert_eq!(apis.as_array().expect("routes").len(), 7, "{apis}");
+        self.call_below(prefix, "GET", "/metrics", "").await.ok();
+        let metrics = self.answers.pop().expect("an answer").json();
+        assert!(metrics["kes_http_request_success"].is_u64(), "{metrics}");
         self.call_below(prefix, "GET", "/status", "").await.ok();
         // It tells of the process that answers, and is no two times the same.
         let status = self.answers.pop().expect("an answer").json();

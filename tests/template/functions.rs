@@ -88,7 +88,10 @@ impl Function {
         let variables = Deployment::variables(properties)
             .iter()
             .map(|(name, value)| {
-                let name_of_deployed = reference(value).map(|name| format!("deployed-{name}"));
+                let name_of_deployed = reference(value).map(|name| match name {
+                    "AWS::AccountId" => "123456789012".to_owned(),
+                    name => format!("deployed-{name}"),
+                });
                 let value = name_of_deployed.unwrap_or_else(|| value.as_str().unwrap().to_owned());
                 (name, value)
             });

@@ -84,6 +84,12 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         }
         _ => &[],
     };
+    let sessions = match (package, deployment.given("Auth")) {
+        ("keyway-fn-all", auth) if auth != "iam" => {
+            &[("kind access-key", "dynamodb:GetItem dynamodb:PutItem")][..]
+        }
+        _ => &[],
+    };
     let audit = match package {
         "keyway-fn-service" | "keyway-fn-all" => &[(
             "kind audit#*",
@@ -103,6 +109,7 @@ fn needed(deployment: &Deployment, package: &str) -> Grants {
         .iter()
         .chain(buckets)
         .chain(access)
+        .chain(sessions)
         .chain(audit)
         .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
         .map(|(what, actions)| {

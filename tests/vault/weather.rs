@@ -54,7 +54,7 @@ async fn sealed_and_stopped_are_told_apart_and_pass() {
     everything_works(&*vault, &wrapped).await;
 
     bao.seal().await;
-    everything_fails(&*vault, &wrapped, "Vault is sealed").await;
+    everything_fails(&*vault, &wrapped, "it is sealed").await;
     bao.unseal().await;
     everything_works(&*vault, &wrapped).await;
 

@@ -4,15 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use keyway_deployment_assembly::figures_of_kes;
+use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
-    service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
+    key_routes, service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
+use keyway_dialect_sts::{self as sts, Sts};
 use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,16 +29,25 @@ async fn run() -> anyhow::Result<()> {
     let settings = &function.settings().kes;
     let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&control));
+    let spelling = function.settings().rustfs_spelling.parse();
+    let spelling = spelling.context("KEYWAY_RUSTFS_SPELLING")?;
+    routes.extend(service_routes(&control, spelling));
     let log = ports.reading().audit_reading(&function.settings().audit);
     routes.extend(audit_routes(&log));
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(&control, function.machine()));
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
+    of_minio.extend(minio::service_routes(
+        &control,
+        function.machine(),
+        &figures_of_minio(function.metrics()),
+    ));
+    let kes = Kes::configured(
+        function.front()?,
+        Arc::clone(&server.identities),
+        &settings.open,
+        &settings.generation,
+    )?;
+    let generation = kes.generation();
     let mut of_kes = kes::key_routes(&keys, settings.deletion(), generation);
     of_kes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
     let identities = &server.identities;
@@ -55,17 +65,11 @@ async fn run() -> anyhow::Result<()> {
     ));
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let buckets = function.buckets(&server)?;
+    routes.extend(account_routes(&buckets));
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
-        Arc::clone(identities),
-        open,
-        generation,
-    );
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let s3 = Mount::new(
@@ -73,11 +77,21 @@ async fn run() -> anyhow::Result<()> {
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
+    let sts = Mount::new(
+        Sts::new(Arc::clone(&server.authenticator)),
+        sts::PREFIXES.to_vec(),
+        sts::routes(
+            ports.sessions(&server),
+            function.settings().aws_account_id.clone(),
+        ),
+    )?;
     let site = function.site(mount)?.with(minio).with(kes);
     let site = site
         .with(buckets_in_json)
         .with(keyway_health::mount(&server.readiness())?)
         .with(keyway_openapi::mount()?)
-        .with_remaining(s3);
+        .with_remaining(s3)
+        // After S3, which says what it says of the root by other methods.
+        .with(sts);
     function.serve_site(site).await
 }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes};
 use keyway_http::Mount;
@@ -27,17 +26,12 @@ async fn run() -> anyhow::Result<()> {
         minio::PREFIXES.to_vec(),
         minio::datakey_routes(data_keys),
     )?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
+    let kes = Kes::configured(
+        function.front()?,
         server.identities,
-        open,
-        generation,
-    );
+        &settings.open,
+        &settings.generation,
+    )?;
     let of_kes = kes::datakey_routes(data_keys, settings.sealing());
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);

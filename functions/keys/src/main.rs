@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, key_routes};
 use keyway_http::Mount;
@@ -28,18 +27,13 @@ async fn run() -> anyhow::Result<()> {
     )?;
     let minio = Minio::new(server.authenticator);
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
+    let kes = Kes::configured(
+        function.front()?,
         server.identities,
-        open,
-        generation,
-    );
-    let of_kes = kes::key_routes(&keys, settings.deletion(), generation);
+        &settings.open,
+        &settings.generation,
+    )?;
+    let of_kes = kes::key_routes(&keys, settings.deletion(), kes.generation());
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await

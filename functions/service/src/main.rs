@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use keyway_deployment_assembly::figures_of_kes;
+use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
 use keyway_http::Mount;
@@ -23,32 +23,33 @@ async fn run() -> anyhow::Result<()> {
     let readiness = server.readiness();
     let settings = &function.settings().kes;
     let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mut routes = service_routes(&control);
+    let spelling = function.settings().rustfs_spelling.parse();
+    let spelling = spelling.context("KEYWAY_RUSTFS_SPELLING")?;
+    let mut routes = service_routes(&control, spelling);
     let log = ports.reading().audit_reading(&function.settings().audit);
     routes.extend(audit_routes(&log));
     let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes)?;
     let minio = Mount::new(
         Minio::new(server.authenticator),
         minio::PREFIXES.to_vec(),
-        minio::service_routes(&control, function.machine()),
+        minio::service_routes(
+            &control,
+            function.machine(),
+            &figures_of_minio(function.metrics()),
+        ),
     )?;
-    let open = OpenPaths::parse(&settings.open).context("KEYWAY_KES_OPEN")?;
-    let generation = settings
-        .generation
-        .parse()
-        .context("KEYWAY_KES_GENERATION")?;
-    let kes = Kes::new(
-        Proven::new(function.front()?),
+    let kes = Kes::configured(
+        function.front()?,
         server.identities,
-        open,
-        generation,
-    );
+        &settings.open,
+        &settings.generation,
+    )?;
     let mut of_kes = kes::service_routes(
         &server.service,
         function.machine(),
         function.clock(),
         &figures_of_kes(function.metrics()),
-        generation,
+        kes.generation(),
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
     let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;

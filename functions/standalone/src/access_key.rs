@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_domain::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccessKeySummary, Grant, NewAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
@@ -144,6 +144,11 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
 struct Listed<'a> {
     access_key_id: &'a str,
     owner: bool,
+    /// The access key that began the session that it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_name: Option<&'a str>,
     policy: Option<&'a Policy>,
     /// Why the policy is not obeyed, and allows nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,19 +165,18 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         .map(
             |AccessKeySummary {
                  id,
-                 grant,
+                 policy,
                  created_at,
                  expires_at,
+                 session,
                  fault,
              }| Listed {
                 invalid: fault.as_deref(),
                 access_key_id: id.as_str(),
-                owner: *grant == Grant::Owner,
-                policy: match grant {
-                    // No access key is kept with one of the latter two.
-                    Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
-                    Grant::Policy(policy) => Some(policy),
-                },
+                owner: policy.is_none() && session.is_none(),
+                session_of: session.as_ref().map(|session| session.parent.as_str()),
+                session_name: session.as_ref().map(|session| session.name.as_str()),
+                policy: policy.as_ref(),
                 created_at: format!("{created_at:.0}"),
                 expires_at: expires_at.map(|expiry| format!("{expiry:.0}")),
             },
@@ -182,16 +186,21 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         ListOutput::Json => print(&serde_json::to_string(&listed)?),
         ListOutput::Text => {
             for key in &listed {
+                let session = match (key.session_of, key.session_name) {
+                    (Some(parent), Some(name)) => format!("session {name} of {parent}  "),
+                    _ => String::new(),
+                };
                 let policy = match key.policy {
                     Some(policy) => serde_json::to_string(policy)?,
-                    None => "root: everything".to_owned(),
+                    None if key.owner => "root: everything".to_owned(),
+                    None => "as the access key that began it".to_owned(),
                 };
                 let expiry = key.expires_at.as_deref().unwrap_or("never");
                 let invalid = key.invalid.map_or_else(String::new, |fault| {
                     format!("invalid, and allows nothing ({fault}): ")
                 });
                 print(&format!(
-                    "{}  made {}  expires {expiry}  {invalid}{policy}",
+                    "{}  made {}  expires {expiry}  {session}{invalid}{policy}",
                     key.access_key_id, key.created_at
                 ));
             }

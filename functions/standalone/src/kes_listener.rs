@@ -9,7 +9,7 @@ use clap::Args;
 use keyway_auth::certificate::fingerprint;
 use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
 use keyway_deployment_embedded::lock_file;
-use keyway_dialect_kes::{self as kes, Generation, Kes, OpenPaths, Proven};
+use keyway_dialect_kes::{self as kes, Kes};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_http::{Mount, Route};
@@ -176,7 +176,6 @@ pub(crate) fn mount(
     metrics: &Arc<Metrics>,
     of_log: Vec<Route<Kes>>,
 ) -> anyhow::Result<Mount<Kes>> {
-    let open = OpenPaths::parse(&settings.open).context("--kes-open (KEYWAY_KES_OPEN)")?;
     if settings.front_header.is_some() != settings.fronts.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");
     }
@@ -185,7 +184,13 @@ pub(crate) fn mount(
             "KES's API has no admin: only identities that have a policy can use it; set --kes-admin-identity"
         );
     }
-    let generation: Generation = settings.generation.parse().context("--kes-generation")?;
+    let dialect = Kes::configured(
+        settings.front(None),
+        Arc::clone(&server.identities),
+        &settings.open,
+        &settings.generation,
+    )?;
+    let generation = dialect.generation();
     let mut routes = kes::key_routes(keys, settings.deletion(), generation);
     routes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
     routes.extend(kes::access_routes(
@@ -201,12 +206,5 @@ pub(crate) fn mount(
         generation,
     ));
     routes.extend(of_log);
-    let identities = Arc::clone(&server.identities);
-    let dialect = Kes::new(
-        Proven::new(settings.front(None)),
-        identities,
-        open,
-        generation,
-    );
     Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)
 }

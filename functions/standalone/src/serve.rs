@@ -7,17 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, instance, metrics,
-    places, raise_open_files, root_access_key,
+    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, figures_of_minio,
+    instance, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, audit_routes, bucket_routes, datakey_routes, key_routes,
-    service_routes,
+    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
+    key_routes, service_routes,
 };
 use keyway_dialect_s3::{self as s3, S3};
+use keyway_dialect_sts::{self as sts, Sts};
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
@@ -189,29 +190,49 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let control = ports.control(&server);
     let mut routes = key_routes(&keys, &server.data_keys);
     routes.extend(datakey_routes(&server.data_keys));
-    routes.extend(service_routes(&control));
+    let spelling = serve
+        .settings
+        .rustfs_spelling
+        .parse()
+        .context("--rustfs-spelling")?;
+    routes.extend(service_routes(&control, spelling));
     let log = ports.reading().audit_reading(&serve.settings.audit);
     routes.extend(audit_routes(&log));
+    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
+    routes.extend(account_routes(&buckets));
     let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
     let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(&control, &machine));
+    of_minio.extend(minio::service_routes(
+        &control,
+        &machine,
+        &figures_of_minio(&metrics),
+    ));
     let minio = Minio::new(Arc::clone(&server.authenticator));
     let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
-    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
     let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
     let buckets_of_s3 = Mount::new(
         S3::new(Arc::clone(&server.authenticator)),
         s3::PREFIXES.to_vec(),
         s3::bucket_routes(&buckets, server.authenticator.region()),
     )?;
+    let sts = Mount::new(
+        Sts::new(Arc::clone(&server.authenticator)),
+        sts::PREFIXES.to_vec(),
+        sts::routes(
+            ports.sessions(&server),
+            serve.settings.aws_account_id.clone(),
+        ),
+    )?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
         .with(minio)
         .with(buckets_in_json)
         .with(keyway_openapi::mount()?)
         .with(keyway_health::mount(&server.readiness())?)
-        .with_remaining(buckets_of_s3);
+        .with_remaining(buckets_of_s3)
+        // After S3, which says what it says of the root by other methods.
+        .with(sts);
     let site = match serve.metrics {
         Metering::Off => site,
         Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),

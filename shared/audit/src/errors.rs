@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use keyway_domain::one_line;
 use keyway_domain::ports::{Clock, Kind, Random, Record, Revision, StoreError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -104,7 +105,7 @@ impl ErrorLog {
                 }
                 Err(error) => {
                     if failures == 0 {
-                        tracing::error!(%error, "{FAILED}");
+                        tracing::error!(error = one_line(&error), "{FAILED}");
                     }
                     if is_stopping {
                         return;

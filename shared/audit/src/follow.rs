@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{Followed, LogFollowing};
+use keyway_domain::one_line;
 use keyway_domain::ports::{Clock, Kind, StoreError, TableReader};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
@@ -143,7 +144,11 @@ impl Others {
                 Err(error) if !has_failed => {
                     has_failed = true;
                     let log = self.kind.as_str();
-                    tracing::warn!(log, %error, "what other processes write cannot be read");
+                    tracing::warn!(
+                        log,
+                        error = one_line(&error),
+                        "what other processes write cannot be read"
+                    );
                 }
                 Err(_) => {}
             }

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{Event, EventItem};
+use keyway_domain::one_line;
 use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
 use keyway_domain::service::{Degraded, HealthCheck};
 use keyway_http::{Answered, Class, Context, Item, Stopwatch, Unwitnessed, Witness};
@@ -469,7 +470,10 @@ impl Journal {
             };
             if let Err(error) = self.table.append(&batch.record).await {
                 if !self.table_failed.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "the audit log cannot be written to the table");
+                    tracing::error!(
+                        error = one_line(&error),
+                        "the audit log cannot be written to the table"
+                    );
                 }
                 *self.tried() = self.clock.monotonic();
                 return Err(Unwitnessed);

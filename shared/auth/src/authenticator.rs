@@ -25,7 +25,7 @@ enum Source {
 }
 
 struct Signatures {
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     clock: Arc<dyn Clock>,
     rules: Rules,
     signing_keys: Arc<SigningKeys>,
@@ -64,7 +64,7 @@ impl AuthError {
 
 impl Authenticator {
     /// By signatures that are made with these access keys.
-    pub fn new(credentials: Credentials, clock: Arc<dyn Clock>, rules: Rules) -> Self {
+    pub fn new(credentials: Arc<Credentials>, clock: Arc<dyn Clock>, rules: Rules) -> Self {
         Self(Source::Signature(Box::new(Signatures {
             credentials,
             clock,
@@ -77,6 +77,14 @@ impl Authenticator {
     pub fn region(&self) -> Option<&str> {
         match &self.0 {
             Source::Signature(signatures) => signatures.rules.region.as_deref(),
+            Source::Gateway(_) => None,
+        }
+    }
+
+    /// The access keys that signatures are made with, if there are signatures.
+    pub fn credentials(&self) -> Option<&Arc<Credentials>> {
+        match &self.0 {
+            Source::Signature(signatures) => Some(&signatures.credentials),
             Source::Gateway(_) => None,
         }
     }

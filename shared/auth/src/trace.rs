@@ -29,6 +29,7 @@ impl Trace for Traced {
     fn subject(self: Box<Self>) -> Subject {
         let noted = self.0.trail().take();
         Subject {
+            operation: None,
             principal: Some(self.0.shared_principal()),
             is_known: self.0.is_known(),
             key_id: noted.key.map(|key| key.to_string()),

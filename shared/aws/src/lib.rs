@@ -169,7 +169,11 @@ where
 {
     if let Some(code) = error.code() {
         let message = error.message().unwrap_or("without a message");
-        return format!("{code}: {message}{}", advice(code));
+        let status = error
+            .raw_response()
+            .map(|answer| format!("status {}, ", answer.status().as_u16()))
+            .unwrap_or_default();
+        return format!("{status}{code}: {message}{}", advice(code));
     }
     if let Some(answer) = error.raw_response() {
         return format!(

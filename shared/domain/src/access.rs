@@ -1,7 +1,11 @@
 //! Callers, and the access keys that identify them.
 
+mod sessions;
+
 use std::collections::HashSet;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +24,12 @@ use crate::policy::{Action, Policy, Target};
 use crate::ports::{
     Clock, Consistency, Kind, Random, Record, SecretStore, StoreError, TableReader, TableWriter,
 };
-use crate::ranges::NameRange;
+use crate::ranges::{NameRange, in_both};
 use crate::revision;
 use crate::trail::Trail;
+
+use sessions::{HeldSession, StoredSession};
+pub use sessions::{Lifetime, Session, SessionName, Sessions, WantedSession};
 
 /// What a caller was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,12 +39,44 @@ pub enum Grant {
     Owner,
     /// What the policy allows.
     Policy(Policy),
+    /// What both allow: the grant of whoever began a session, and the session's own policy.
+    #[serde(skip)]
+    Limited(Arc<Grant>, Arc<Policy>),
     /// Calls of the paths that these rules allow, and nothing before a path was judged: see [`Caller::for_call`].
     #[serde(skip)]
     Paths(Arc<PathRules>),
     /// One call of a path that such rules allow.
     #[serde(skip)]
     Call(AllowedCall),
+}
+
+impl Grant {
+    /// Whether this may be done there; without a target, whether there can be anything to which it may be done.
+    fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
+        match self {
+            Self::Owner => true,
+            Self::Policy(policy) => policy.allows(action, target),
+            Self::Limited(grant, policy) => {
+                policy.allows(action, target) && grant.allows(action, target)
+            }
+            Self::Paths(_) => false,
+            Self::Call(call) => call.allows(action, target),
+        }
+    }
+
+    /// What every key or bucket is called to which this may be done: see [`Caller::may_be_permitted`].
+    fn allowed_names(&self, action: Action) -> Vec<NameRange> {
+        match self {
+            Self::Owner => NameRange::all(),
+            Self::Policy(policy) => policy.allowed_names(action),
+            Self::Limited(grant, policy) => {
+                in_both(&policy.allowed_names(action), &grant.allowed_names(action))
+            }
+            // The path had the names that it asks for, and was judged with them.
+            Self::Call(call) if call.action == action => NameRange::all(),
+            Self::Call(_) | Self::Paths(_) => Vec::new(),
+        }
+    }
 }
 
 /// A call whose path was allowed: what it does, and to what the path ends in.
@@ -72,6 +111,7 @@ impl AllowedCall {
 pub struct Caller {
     principal: Arc<str>,
     grant: Arc<Grant>,
+    session: Option<Arc<Session>>,
     is_known: bool,
     trail: Arc<Trail>,
 }
@@ -82,6 +122,7 @@ impl Caller {
         Self {
             principal: principal.into(),
             grant,
+            session: None,
             is_known: true,
             trail: Arc::default(),
         }
@@ -116,6 +157,16 @@ impl Caller {
     /// Whether the deployment knows the principal, or has only proof that it is one.
     pub fn is_known(&self) -> bool {
         self.is_known
+    }
+
+    /// The session that the caller's access key is of, if it is of one.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// What the caller was granted.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
     }
 
     /// What was noted of the request so far. Clones of a caller share it.
@@ -157,13 +208,7 @@ impl Caller {
     /// What every key or bucket is called on which the caller may be permitted this, in order: a listing reads no others.
     /// Each is to be asked about all the same.
     pub(crate) fn may_be_permitted(&self, action: Action) -> Vec<NameRange> {
-        match self.grant.as_ref() {
-            Grant::Owner => NameRange::all(),
-            Grant::Policy(policy) => policy.allowed_names(action),
-            // The path had the names that it asks for, and was judged with them.
-            Grant::Call(call) if call.action == action => NameRange::all(),
-            Grant::Call(_) | Grant::Paths(_) => Vec::new(),
-        }
+        self.grant.allowed_names(action)
     }
 
     /// Whether the caller may do this to what has this name and is no key.
@@ -176,7 +221,9 @@ impl Caller {
             Grant::Owner => Ok(()),
             Grant::Call(_) => self.judge(action, Some(Target::Key(name))),
             // A policy of actions has no names for it but the service's own.
-            Grant::Policy(_) | Grant::Paths(_) => self.judge(action, Some(Target::Service)),
+            Grant::Policy(_) | Grant::Limited(..) | Grant::Paths(_) => {
+                self.judge(action, Some(Target::Service))
+            }
         }
     }
 
@@ -208,7 +255,7 @@ impl Caller {
             Grant::Owner => true,
             Grant::Paths(rules) => rules.allows(path),
             // A policy of actions says nothing of paths, and a call is no permission for another one.
-            Grant::Policy(_) | Grant::Call(_) => false,
+            Grant::Policy(_) | Grant::Limited(..) | Grant::Call(_) => false,
         };
         if allowed {
             Ok(())
@@ -248,17 +295,38 @@ impl Caller {
     }
 
     fn judge(&self, action: Action, target: Option<Target<'_>>) -> Result<(), KmsError> {
-        let allowed = match self.grant.as_ref() {
-            Grant::Owner => true,
-            Grant::Policy(policy) => policy.allows(action, target),
-            Grant::Paths(_) => false,
-            Grant::Call(call) => call.allows(action, target),
-        };
-        if allowed {
+        if self.grant.allows(action, target) {
             Ok(())
         } else {
             Err(KmsError::NotPermitted)
         }
+    }
+}
+
+/// The account of AWS that this deployment says it is: 12 digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountId(Arc<str>);
+
+/// It is not 12 digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 12 digits")]
+pub struct AccountIdError;
+
+impl FromStr for AccountId {
+    type Err = AccountIdError;
+
+    fn from_str(text: &str) -> Result<Self, AccountIdError> {
+        if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(AccountIdError)
+        }
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -309,12 +377,14 @@ pub struct NewAccessKey {
 pub struct AccessKeySummary {
     /// Its id.
     pub id: AccessKeyId,
-    /// What it may do.
-    pub grant: Grant,
+    /// What it may do at most; without one everything, or what the beginner of its session may.
+    pub policy: Option<Policy>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+    /// The session that it is of: it may do at most what the access key may that began it, and ends with that.
+    pub session: Option<Session>,
     /// Why its policy is not obeyed, and allows nothing: see [`Policy::fault`].
     pub fault: Option<String>,
 }
@@ -322,14 +392,18 @@ pub struct AccessKeySummary {
 impl AccessKeySummary {
     fn read(record: &Record) -> Result<Self, KmsError> {
         let stored: StoredAccessKey = encoding::decode(&record.value)?;
-        let fault = match &stored.grant {
-            Grant::Policy(policy) => policy.fault(),
-            Grant::Owner | Grant::Paths(_) | Grant::Call(_) => None,
+        let session = stored.session.as_ref().map(StoredSession::session);
+        let permitted = match (stored.session, stored.grant) {
+            (Some(session), _) => session.policy,
+            (None, Grant::Policy(policy)) => Some(policy),
+            // No access key is kept with one of the latter three.
+            (None, Grant::Owner | Grant::Limited(..) | Grant::Paths(_) | Grant::Call(_)) => None,
         };
         Ok(Self {
             id: AccessKeyId::parse(&record.id)?,
-            fault,
-            grant: stored.grant,
+            session,
+            fault: permitted.as_ref().and_then(Policy::fault),
+            policy: permitted,
             created_at: stored.created_at,
             expires_at: stored.expires_at,
         })
@@ -339,13 +413,15 @@ impl AccessKeySummary {
 /// A credential that a presented signature is checked against.
 pub struct Credential {
     /// What signatures are made with.
-    pub secret: SecretBytes,
+    pub secret: Arc<SecretBytes>,
     /// Must be presented when there is one, and must not when there is none.
-    pub session_token: Option<SecretBytes>,
+    pub session_token: Option<Arc<SecretBytes>>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
     /// Whom it proves.
     pub caller: Caller,
+    /// The session that it is of. What its caller may do is then found anew for each request.
+    session: Option<HeldSession>,
 }
 
 /// The access-key record. It holds no secret in the clear.
@@ -357,6 +433,9 @@ struct StoredAccessKey {
     grant: Grant,
     secret: Wrapped,
     session_token: Option<Wrapped>,
+    /// With one, `grant` allows nothing: a version that knew of no sessions must not take it for all of the permissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<StoredSession>,
 }
 
 const SECRET_ORIGIN: &str = "access-key/secret";
@@ -401,10 +480,11 @@ impl Root {
         Self {
             id,
             credential: Arc::new(Credential {
-                secret,
+                secret: Arc::new(secret),
                 session_token: None,
                 expires_at: None,
                 caller,
+                session: None,
             }),
         }
     }
@@ -488,19 +568,31 @@ impl Credentials {
         }
     }
 
-    /// The credential of this id, unless there is none or it has expired.
+    /// The credential of this id, unless there is none or it has expired. One of a session is there as long as the one is
+    /// that began it, and what it may do follows from what that one may do now.
     ///
     /// # Errors
     /// When the table or the wrapper fails.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let credential = match self.known(id).await? {
-            Some(credential) => credential,
-            None => return Ok(None),
+        let Some(credential) = self.valid(id).await? else {
+            return Ok(None);
         };
-        let expired = credential
-            .expires_at
-            .is_some_and(|expiry| expiry <= self.clock.now());
-        Ok((!expired).then_some(credential))
+        let Some(session) = &credential.session else {
+            return Ok(Some(credential));
+        };
+        let parent = self.valid(session.parent()).await?;
+        Ok(parent
+            .and_then(|parent| session.under(&credential, &parent))
+            .map(Arc::new))
+    }
+
+    async fn valid(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        let is_valid = |credential: &Arc<Credential>| {
+            credential
+                .expires_at
+                .is_none_or(|expiry| expiry > self.clock.now())
+        };
+        Ok(self.known(id).await?.filter(is_valid))
     }
 
     async fn known(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
@@ -615,27 +707,35 @@ impl Credentials {
             ),
             None => None,
         };
-        let grant = self.obeyed(id, stored.grant);
+        let session = match stored.session {
+            Some(mut session) => {
+                session.policy = session.policy.map(|policy| self.obeyed(id, policy));
+                Some(session.open(self.wrapper.as_ref(), id).await?)
+            }
+            None => None,
+        };
+        let grant = match stored.grant {
+            Grant::Policy(policy) => Grant::Policy(self.obeyed(id, policy)),
+            grant => grant,
+        };
         let caller = Caller::new(Arc::clone(&id.0), Arc::new(grant));
         let credential = Arc::new(Credential {
-            secret,
-            session_token,
+            secret: Arc::new(secret),
+            session_token: session_token.map(Arc::new),
             expires_at: stored.expires_at,
             caller,
+            session,
         });
         self.cache
             .insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
         Ok(Some(credential))
     }
 
-    /// The grant as it is obeyed. A policy of which a `Deny` would not deny what it names, as older versions accepted
-    /// them, allows nothing: whoever wrote it meant less than it says.
-    fn obeyed(&self, id: &AccessKeyId, grant: Grant) -> Grant {
-        let Grant::Policy(policy) = &grant else {
-            return grant;
-        };
+    /// The policy as it is obeyed. One of which a `Deny` would not deny what it names, as older versions accepted them,
+    /// allows nothing: whoever wrote it meant less than it says.
+    fn obeyed(&self, id: &AccessKeyId, policy: Policy) -> Policy {
         let Some(fault) = policy.fault() else {
-            return grant;
+            return policy;
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < CACHED_CREDENTIALS.get() && told.insert(id.clone()) {
@@ -645,7 +745,7 @@ impl Credentials {
                 "the policy of this access key has a Deny that denies nothing, so the key may do nothing; make another one"
             );
         }
-        Grant::Policy(Policy::nothing())
+        Policy::nothing()
     }
 }
 
@@ -688,9 +788,24 @@ impl AccessKeys {
                 "must be from 1 second to 366 days",
             ));
         }
-        let id =
-            AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
-        self.make(id, Grant::Policy(policy), life).await
+        let expires_at = match life {
+            Some(life) => Some(self.after(life)?),
+            None => None,
+        };
+        let id = self.new_id()?;
+        self.make(id, Grant::Policy(policy), expires_at, None).await
+    }
+
+    fn new_id(&self) -> Result<AccessKeyId, KmsError> {
+        let random = random_text(self.random.as_ref(), UPPERCASE, 18)?;
+        Ok(AccessKeyId(format!("KW{random}").into()))
+    }
+
+    /// So long from now.
+    fn after(&self, life: Duration) -> Result<Timestamp, KmsError> {
+        SignedDuration::try_from(life)
+            .and_then(|life| self.clock.now().checked_add(life))
+            .map_err(|error| KmsError::Backend(Fault::new("an expiry date", error)))
     }
 
     /// Makes the root access key if the table has none yet; `None` when it has one.
@@ -707,9 +822,8 @@ impl AccessKeys {
         {
             return Ok(None);
         }
-        let id =
-            AccessKeyId(format!("KW{}", random_text(self.random.as_ref(), UPPERCASE, 18)?).into());
-        let key = self.make(id.clone(), Grant::Owner, None).await?;
+        let id = self.new_id()?;
+        let key = self.make(id.clone(), Grant::Owner, None, None).await?;
         let marker = Record {
             kind: Kind::Config,
             id: ROOT_MARKER.to_owned(),
@@ -734,18 +848,13 @@ impl AccessKeys {
         &self,
         id: AccessKeyId,
         grant: Grant,
-        life: Option<Duration>,
+        expires_at: Option<Timestamp>,
+        session: Option<StoredSession>,
     ) -> Result<NewAccessKey, KmsError> {
         let random = self.random.as_ref();
         let created_at = self.clock.now();
-        let expires_at = life
-            .map(|life| {
-                SignedDuration::try_from(life).and_then(|life| created_at.checked_add(life))
-            })
-            .transpose()
-            .map_err(|error| KmsError::Backend(Fault::new("an expiry date", error)))?;
         let secret = SecretBytes::from(random_text(random, ALPHANUMERIC, 40)?.into_bytes());
-        let session_token = match life {
+        let session_token = match expires_at {
             Some(_) => Some(SecretBytes::from(
                 random_text(random, ALPHANUMERIC, 64)?.into_bytes(),
             )),
@@ -764,6 +873,7 @@ impl AccessKeys {
                 }
                 None => None,
             },
+            session,
         };
         let record = Record {
             kind: Kind::AccessKey,

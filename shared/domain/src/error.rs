@@ -191,7 +191,9 @@ impl From<StoreError> for KmsError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Throttled => Self::Throttled,
-            StoreError::Away(what) => Self::Unavailable(Fault::new("a store cannot be used", what)),
+            StoreError::Busy(what) | StoreError::Away(what) => {
+                Self::Unavailable(Fault::new("a store cannot be used", what))
+            }
             // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
             StoreError::Conflict => {
                 Self::Backend(Fault::plain("a write met an unforeseen conflict"))

@@ -133,6 +133,9 @@ pub enum StoreError {
     /// The store asks for fewer requests. Nothing was changed.
     #[error("the store is throttling")]
     Throttled,
+    /// Another process keeps the store locked. Nothing was changed. Says what and where, for the log.
+    #[error("{0}")]
+    Busy(String),
     /// A record was read that does not verify. It must not be obeyed, and nothing was changed.
     #[error("the record {}/{id} of the table was refused: {}", kind.as_str(), why.as_str())]
     Refused {
@@ -147,7 +150,7 @@ pub enum StoreError {
     #[error("records cannot be verified at present")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// The store cannot be used at present: it could not be reached, did not answer, or what it keeps its records in was
-    /// removed or replaced. Whether a write took place is unknown. Says what, where and why, for the log.
+    /// removed, replaced or cannot be written. Whether a write took place is unknown. Says what, where and why, for the log.
     #[error("{0}")]
     Away(String),
     /// The store refused or failed; whether a write took place is unknown.
@@ -260,6 +263,9 @@ pub trait KeyringFolder: Send + Sync {
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Option<Box<dyn KeyringMove>>, KmsError>;
+
+    /// The absolute path of the folder, for people to read.
+    fn path(&self, folder: Option<&str>) -> String;
 
     /// Whether the folder holds the root keyring's file. What it holds is kept in memory, for [`LockedKeyring::restore`].
     ///

@@ -68,6 +68,19 @@ pub(crate) fn in_order(mut ranges: Vec<NameRange>) -> Vec<NameRange> {
     kept
 }
 
+/// The names that are in a range of the one and in a range of the other, in order.
+pub(crate) fn in_both(one: &[NameRange], other: &[NameRange]) -> Vec<NameRange> {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    let common = pairs.filter_map(|(a, b)| match (a, b) {
+        // Of two that have a name in common, one has all of the other's.
+        (NameRange::One(name), range) | (range, NameRange::One(name)) => {
+            range.has(name).then(|| NameRange::One(name.clone()))
+        }
+        (NameRange::Beginning(a), b) => b.clone().narrowed(a),
+    });
+    in_order(common.collect())
+}
+
 /// Reads the records whose names are in some ranges, page by page in the order of their names.
 pub(crate) struct RangedReader<'a> {
     table: &'a dyn TableReader,

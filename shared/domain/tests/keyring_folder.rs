@@ -127,6 +127,10 @@ impl KeyringFolder for Fake {
         })))
     }
 
+    fn path(&self, folder: Option<&str>) -> String {
+        plain(folder)
+    }
+
     async fn holds(&self, folder: Option<&str>) -> Result<bool, KmsError> {
         Ok(self.lock().holding.contains(&plain(folder)))
     }

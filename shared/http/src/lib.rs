@@ -8,6 +8,7 @@ mod pipeline;
 mod query;
 mod request;
 mod route;
+mod served;
 mod tail;
 mod witness;
 
@@ -20,6 +21,7 @@ pub use pipeline::{
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{NO_BODY, Params, Route, RouteError};
+pub use served::{Figures, Served};
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
 pub use witness::{
     Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,

@@ -111,6 +111,17 @@ pub enum Proof<C, E> {
     Unproven(BodyCheck<C, E>),
 }
 
+impl<C: 'static, E: 'static> Proof<C, E> {
+    /// The same proof, of what is made of the one who is proven.
+    pub fn map<D: 'static>(self, made: fn(C) -> D) -> Proof<D, E> {
+        match self {
+            Self::Proven(caller) => Proof::Proven(made(caller)),
+            Self::Signed(caller, check) => Proof::Signed(made(caller), check),
+            Self::Unproven(check) => Proof::Unproven(Box::new(move |body| check(body).map(made))),
+        }
+    }
+}
+
 /// A head that could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable {
@@ -528,6 +539,7 @@ impl<'a> Telling<'a> {
     fn ask_trace(&mut self) {
         if let Some(trace) = self.trace.take() {
             self.subject = trace.subject();
+            self.operation = self.subject.operation.unwrap_or(self.operation);
         }
     }
 

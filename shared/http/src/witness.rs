@@ -79,6 +79,8 @@ pub enum Context {
 /// Who acted, and on what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subject {
+    /// What the request was for, where its route does not say.
+    pub operation: Option<Operation>,
     /// Whose identity was proven, if somebody's was.
     pub principal: Option<Arc<str>>,
     /// Whether the deployment knows the principal. Anybody can prove to be nobody in particular.

@@ -15,7 +15,7 @@ use keyway_http::{Answered, Class, Unwitnessed, Witness};
 use prometheus::proto::{MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
-use crate::Metrics;
+use crate::{Metrics, cumulative};
 
 /// Lines are at least this far apart, in a process that answers all the time.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -168,18 +168,9 @@ impl Line {
                 self.put(name, unit, json!(now), now > 0.0);
             }
             MetricType::HISTOGRAM => {
-                let mut buckets: BTreeMap<u64, u64> = BTreeMap::new();
-                for bucket in metrics
-                    .iter()
-                    .flat_map(|metric| metric.get_histogram().get_bucket())
-                {
-                    // What is told of a bucket is its upper bound; positive numbers sort as their bits do.
-                    let bound = bucket.upper_bound().to_bits();
-                    *buckets.entry(bound).or_default() += bucket.cumulative_count();
-                }
+                // What is told of a bucket is its upper bound.
                 let (mut values, mut counts, mut below) = (Vec::new(), Vec::new(), 0);
-                for (bound, cumulative) in buckets {
-                    let bound = f64::from_bits(bound);
+                for (bound, cumulative) in cumulative(metrics) {
                     let count = cumulative - below;
                     below = cumulative;
                     let more = state.more(format!("{name} {bound}"), count);

@@ -9,12 +9,17 @@ mod mount;
 mod ports;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use keyway_domain::CacheStats;
 use keyway_domain::janitor::KeyCounts;
 use keyway_domain::keys::KeyReader;
 use keyway_domain::machine::Machine;
+use keyway_http::Served;
+use prometheus::core::Collector;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -82,7 +87,7 @@ pub struct Metrics {
 }
 
 /// The registry takes every name once, and each has its own here.
-fn added<C: prometheus::core::Collector + Clone + 'static>(
+fn added<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,
 ) -> prometheus::Result<C> {
@@ -335,6 +340,29 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.ours.gather())
     }
 
+    /// What was served of all dialects, for an API that tells it as numbers.
+    pub fn served(&self) -> Served {
+        self.look();
+        let answers = |outcome| self.answers.with_label_values(&[outcome]).get();
+        let seconds = self.request_seconds.collect();
+        let mut durations = cumulative(seconds.iter().flat_map(MetricFamily::get_metric));
+        if durations.is_empty() {
+            durations = REQUEST_SECONDS.map(|bound| (bound, 0)).to_vec();
+        }
+        Served {
+            succeeded: answers(witness::SUCCESS),
+            refused: answers(witness::REFUSED),
+            failed: answers(witness::FAILED),
+            active: u64::try_from(self.in_flight.get()).unwrap_or(0),
+            audit_events: self.audit_events.get(),
+            error_events: self.of_kes.error_events.get(),
+            durations: durations
+                .into_iter()
+                .map(|(bound, count)| (Duration::from_secs_f64(bound), count))
+                .collect(),
+        }
+    }
+
     /// The figures that KES tells, by its names.
     ///
     /// # Errors
@@ -343,6 +371,22 @@ impl Metrics {
         self.look();
         TextEncoder::new().encode_to_string(&self.of_kes.registry.gather())
     }
+}
+
+/// How many observations of these histograms, which have the same buckets, are no larger than each upper bound.
+fn cumulative<'m>(metrics: impl IntoIterator<Item = &'m Metric>) -> Vec<(f64, u64)> {
+    let mut buckets: BTreeMap<u64, u64> = BTreeMap::new();
+    for metric in metrics {
+        for bucket in metric.get_histogram().get_bucket() {
+            // Positive numbers sort as their bits do.
+            let bound = bucket.upper_bound().to_bits();
+            *buckets.entry(bound).or_default() += bucket.cumulative_count();
+        }
+    }
+    buckets
+        .into_iter()
+        .map(|(bound, count)| (f64::from_bits(bound), count))
+        .collect()
 }
 
 /// A counter of what is counted elsewhere already.

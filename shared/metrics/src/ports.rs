@@ -21,7 +21,7 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
     match result {
         Ok(_) => "ok",
         Err(StoreError::Conflict) => "conflict",
-        Err(StoreError::Throttled) => "throttled",
+        Err(StoreError::Throttled | StoreError::Busy(_)) => "throttled",
         Err(StoreError::Refused { .. }) => "refused",
         Err(StoreError::Failed { .. } | StoreError::Unavailable(_) | StoreError::Away(_)) => {
             "failed"

@@ -98,6 +98,45 @@ async fn requests_are_counted_by_what_came_of_them() {
 }
 
 #[tokio::test]
+async fn served_is_of_all_dialects_and_has_every_bound_from_the_start() {
+    let metrics = metrics();
+    let bounds = metrics.served().durations;
+    assert_eq!(bounds.len(), REQUEST_SECONDS.len());
+    assert_eq!(bounds[0], (Duration::from_micros(25), 0));
+    assert_eq!(bounds[19], (Duration::from_secs(10), 0));
+    for (dialect, status) in [("rustfs", 200), ("kes", 404), ("minio", 503), ("s3", 204)] {
+        request(&metrics, dialect, "kms:Decrypt", status, None).await;
+    }
+    metrics.began("minio");
+    metrics.audit(AuditFigures {
+        events: 5,
+        ..AuditFigures::default()
+    });
+    metrics.error_events(2);
+    let served = metrics.served();
+    assert_eq!(
+        (
+            served.succeeded,
+            served.refused,
+            served.failed,
+            served.active
+        ),
+        (2, 1, 1, 1)
+    );
+    assert_eq!((served.audit_events, served.error_events), (5, 2));
+    assert_eq!(served.durations.len(), REQUEST_SECONDS.len());
+    for (bound, count) in served.durations {
+        // Each took 60 microseconds.
+        let expected = if bound < Duration::from_micros(60) {
+            0
+        } else {
+            4
+        };
+        assert_eq!(count, expected, "{bound:?}");
+    }
+}
+
+#[tokio::test]
 async fn kes_figures_have_its_names_and_one_series_a_family() {
     let metrics = metrics();
     request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;

@@ -8,6 +8,11 @@ use crate::Metrics;
 /// What KES's dialect is called.
 const KES: &str = "kes";
 
+/// What answers are counted as.
+pub(crate) const SUCCESS: &str = "success";
+pub(crate) const REFUSED: &str = "refused";
+pub(crate) const FAILED: &str = "failed";
+
 impl Metrics {
     fn told(&self, told: &Answered<'_>) {
         let (dialect, operation) = (told.dialect, told.operation.name);
@@ -20,9 +25,9 @@ impl Metrics {
             .with_label_values(&[dialect, operation])
             .observe(seconds);
         let outcome = match told.status.as_u16() {
-            ..400 => "success",
-            400..500 => "refused",
-            _ => "failed",
+            ..400 => SUCCESS,
+            400..500 => REFUSED,
+            _ => FAILED,
         };
         self.answers.with_label_values(&[outcome]).inc();
         self.in_flight.dec();

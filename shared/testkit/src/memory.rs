@@ -15,6 +15,7 @@ pub struct MemoryTable {
     records: Mutex<BTreeMap<(Kind, String), Record>>,
     clock: Arc<dyn Clock>,
     writes_fail: AtomicBool,
+    away: AtomicBool,
 }
 
 impl MemoryTable {
@@ -24,6 +25,7 @@ impl MemoryTable {
             records: Mutex::default(),
             clock,
             writes_fail: AtomicBool::new(false),
+            away: AtomicBool::new(false),
         }
     }
 
@@ -32,7 +34,22 @@ impl MemoryTable {
         self.writes_fail.store(fail, Ordering::Relaxed);
     }
 
+    /// Has every read and write fail as if the table could not be reached, or work again.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    fn may_read(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Away(
+                "the table in memory: no connection".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     fn may_write(&self) -> Result<(), StoreError> {
+        self.may_read()?;
         if self.writes_fail.load(Ordering::Relaxed) {
             return Err(StoreError::Failed {
                 what: "write",
@@ -55,6 +72,7 @@ impl TableReader for MemoryTable {
         id: &str,
         _: Consistency,
     ) -> Result<Option<Record>, StoreError> {
+        self.may_read()?;
         let records = lock(&self.records);
         Ok(records
             .get(&(kind, id.to_owned()))
@@ -63,6 +81,7 @@ impl TableReader for MemoryTable {
     }
 
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.may_read()?;
         let records = lock(&self.records);
         let counted = records.values().filter(|record| {
             record.kind == kind && record.id.starts_with(prefix) && self.live(record)
@@ -81,6 +100,7 @@ impl TableReader for MemoryTable {
             Some(after) if after >= prefix => Bound::Excluded((kind, after.to_owned())),
             _ => Bound::Included((kind, prefix.to_owned())),
         };
+        self.may_read()?;
         let records = lock(&self.records);
         let mut matching = records
             .range((start, Bound::Unbounded))

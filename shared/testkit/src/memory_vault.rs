@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, seal};
@@ -12,7 +13,7 @@ use keyway_domain::vault::{
     VaultSettings, Vaults,
 };
 
-use crate::SeededRandom;
+use crate::{FixedClock, SeededRandom};
 
 /// **For tests only.** A Vault in memory, with switches for what can happen to one.
 pub struct MemoryVault {
@@ -21,6 +22,8 @@ pub struct MemoryVault {
     refusing: AtomicBool,
     checks: AtomicU32,
     renewals: AtomicU32,
+    /// What a check waits for.
+    slowness: Mutex<Option<(Arc<FixedClock>, Duration)>>,
     held: Mutex<Held>,
 }
 
@@ -39,6 +42,7 @@ impl MemoryVault {
             refusing: AtomicBool::default(),
             checks: AtomicU32::default(),
             renewals: AtomicU32::default(),
+            slowness: Mutex::default(),
             held: Mutex::default(),
         }
     }
@@ -46,6 +50,24 @@ impl MemoryVault {
     /// Whether it cannot be reached from now on.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Has a check take so long from now on, by this clock. Others get on meanwhile.
+    pub fn set_slow(&self, clock: &Arc<FixedClock>, time: Duration) {
+        let mut slowness = self.slowness.lock().unwrap_or_else(PoisonError::into_inner);
+        *slowness = Some((Arc::clone(clock), time));
+    }
+
+    async fn wait(&self) {
+        let slowness = self
+            .slowness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some((clock, time)) = slowness {
+            tokio::task::yield_now().await;
+            clock.advance(time);
+        }
     }
 
     /// Whether it refuses whoever asks from now on, as if their token was revoked.
@@ -150,6 +172,7 @@ impl KeyWrapper for MemoryVault {
 impl Vault for MemoryVault {
     async fn check(&self, key: TransitKey) -> Result<(), WrapError> {
         self.checks.fetch_add(1, Ordering::SeqCst);
+        self.wait().await;
         self.reached()?;
         let mut held = self.held();
         match key {

@@ -699,7 +699,7 @@ pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
     loop {
         let current = match table.get(Kind::Key, id, Consistency::Strong).await {
             Ok(current) => current.expect("the record"),
-            Err(StoreError::Throttled) => {
+            Err(StoreError::Throttled | StoreError::Busy(_)) => {
                 pause().await;
                 continue;
             }
@@ -846,12 +846,12 @@ async fn ids(table: &dyn TableWriter, kind: Kind, prefix: &str) -> Vec<String> {
     }
 }
 
-/// Whether a write took place rather than met a conflict; none when it was throttled and is to be tried again.
+/// Whether a write took place rather than met a conflict; none when the store was busy and it is to be tried again.
 fn settled(written: Result<(), StoreError>) -> Option<bool> {
     match written {
         Ok(()) => Some(true),
         Err(StoreError::Conflict) => Some(false),
-        Err(StoreError::Throttled) => None,
+        Err(StoreError::Throttled | StoreError::Busy(_)) => None,
         Err(error) => panic!("a write: {error:?}"),
     }
 }

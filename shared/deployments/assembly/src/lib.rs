@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::sigv4::Rules;
-use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions};
 use keyway_domain::buckets::{BucketOperations, TableBuckets};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
@@ -129,13 +129,13 @@ impl Reading {
         let state_ttl = settings.state_ttl();
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
-                Credentials::new(
+                Arc::new(Credentials::new(
                     Arc::clone(table),
                     Arc::clone(&self.wrapper),
                     Arc::clone(clock),
                     state_ttl,
                     root,
-                ),
+                )),
                 Arc::clone(clock),
                 Rules {
                     region: settings.region.clone(),
@@ -383,6 +383,12 @@ impl Writing {
         )
     }
 
+    /// What begins sessions, of the process that `server` serves; none where callers have no access keys.
+    pub fn sessions(&self, server: &Server) -> Option<Arc<Sessions>> {
+        let credentials = Arc::clone(server.authenticator.credentials()?);
+        Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
+    }
+
     /// What destroys keys whose deletion date has passed, and has each be in the audit log.
     pub fn janitor(&self, server: &Server, audit: &Audit) -> Janitor {
         Janitor::new(
@@ -461,6 +467,12 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
     let machine = Arc::clone(machine);
     Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
+}
+
+/// The figures that MinIO's API tells.
+pub fn figures_of_minio(metrics: &Arc<Metrics>) -> keyway_http::Figures {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || metrics.served())
 }
 
 /// The figures that KES's API tells.

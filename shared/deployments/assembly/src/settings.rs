@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::builder::Resettable;
+use clap::builder::{PossibleValue, PossibleValuesParser, Resettable};
 use clap::{Arg, Args, Command, Parser};
 use keyway_crypto::SecretBytes;
-use keyway_domain::access::{AccessKeyId, ROOT_SECRET_LENGTHS, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccountId, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use keyway_secrets_vault::TokenFolders;
@@ -44,6 +44,21 @@ pub struct Settings {
     #[arg(long, env = "KEYWAY_CORS_ORIGINS", value_name = "ORIGINS", default_value = "", hide_default_value = true,
           value_parser = Cors::parse)]
     pub cors_origins: Cors,
+
+    /// How RustFS's API spells backends and states: as the documents do, or as 1.0; without it as 1.0 to sessions, which is
+    /// what RustFS's console signs in with, and as the documents to everybody else
+    #[arg(long, env = "KEYWAY_RUSTFS_SPELLING", value_name = "SPELLING", default_value = "", hide_default_value = true,
+          value_parser = PossibleValuesParser::new([PossibleValue::new("").hide(true), "documents".into(), "1.0".into()]))]
+    pub rustfs_spelling: String,
+
+    /// The account that ARNs name, 12 digits
+    #[arg(
+        long,
+        env = "KEYWAY_AWS_ACCOUNT_ID",
+        value_name = "ACCOUNT",
+        default_value = "000000000000"
+    )]
+    pub aws_account_id: AccountId,
 
     /// Also open ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,

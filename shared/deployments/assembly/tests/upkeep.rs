@@ -55,6 +55,8 @@ async fn deployment() -> Deployment {
             state_ttl_seconds: 5,
             allow_immediate_deletion: false,
             cors_origins: Cors::Off,
+            rustfs_spelling: String::new(),
+            aws_account_id: "000000000000".parse().unwrap(),
             open_legacy_kes: false,
             audit: keyway_deployment_assembly::AuditSettings::default(),
             kes: KesSettings::default(),

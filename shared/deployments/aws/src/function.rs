@@ -531,16 +531,23 @@ pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Opens connections and reads what the first request would wait for, all at the same time.
+/// Opens connections and reads what the first request would wait for, all at the same time. A failure goes to the log once,
+/// and requests are refused while it lasts.
 async fn warm(keyring: &KeyringOnDemand, server: &Server) {
-    // The keyring logs its own failure, and the authenticator too: here nobody waits for them.
-    let (_, (), config) = join3(
+    // The authenticator logs its own failure.
+    let (opened, (), config) = join3(
         keyring.keyring(),
         server.authenticator.warm(),
         server.service.config(),
     )
     .await;
-    if let Err(error) = config {
+    if let Err(error) = opened {
+        // The configuration cannot be verified without it: its failure is the same one.
+        tracing::error!(
+            error = one_line(&error),
+            "no key can be used until the root keyring can"
+        );
+    } else if let Err(error) = config {
         tracing::error!(
             error = error.for_operator(),
             "the service's configuration could not be read"

@@ -11,11 +11,11 @@ use clap::Args;
 use keyway_deployment_assembly::{
     SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
 };
+use keyway_domain::OpenError;
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_domain::records::SignedTable;
-use keyway_domain::{OpenError, one_line};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
@@ -120,8 +120,8 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 /// A process that may make the deployment looks at once whether the root keyring and the table belong together.
 ///
 /// # Errors
-/// When `place` does not say where the deployment is; when there is a root keyring and the table is empty or another
-/// deployment's. A store that cannot be reached at present is no error: requests are refused while it lasts.
+/// When `place` does not say where the deployment is. Where the process may make the deployment, also when there is a root
+/// keyring and the table is empty or another deployment's, and when the table or the secret store cannot be used.
 pub async fn writing(
     place: &Place,
     vault: &VaultFiles,
@@ -136,7 +136,7 @@ pub async fn writing(
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let (ports, keyring) = open(place, vault, first_use, &config, &clock, &random, metrics)?;
     if let FirstUse::Makes { .. } = first_use {
-        fits(&keyring).await.context("the root keyring")?;
+        fits(&keyring).await?;
     }
     Ok((ports, place.root_access_key(&config)?))
 }
@@ -215,17 +215,12 @@ pub(crate) fn open(
     Ok((ports, keyring))
 }
 
-/// Refuses a root keyring and a table that do not belong together. What cannot be read at present goes to the log.
-async fn fits(keyring: &KeyringOnDemand) -> Result<(), OpenError> {
+/// Refuses a root keyring and a table that do not belong together, and stores that cannot be used.
+async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
     match keyring.must_be_own().await {
-        Err(OpenError::Store(error)) => {
-            tracing::error!(
-                "no key can be used until the root keyring can: {}",
-                one_line(&error)
-            );
-            Ok(())
-        }
-        judged => judged,
+        // Its text names the table or the secret itself.
+        Err(OpenError::Store(error)) => Err(error.into()),
+        judged => judged.context("the root keyring"),
     }
 }
 

@@ -33,12 +33,12 @@ impl DataFolder {
         })
     }
 
-    fn path(&self, folder: Option<&str>) -> PathBuf {
-        path(&self.own, folder)
+    fn place(&self, folder: Option<&str>) -> PathBuf {
+        place(&self.own, folder)
     }
 }
 
-fn path(own: &Path, folder: Option<&str>) -> PathBuf {
+fn place(own: &Path, folder: Option<&str>) -> PathBuf {
     folder.map_or_else(|| own.to_owned(), PathBuf::from)
 }
 
@@ -49,7 +49,7 @@ impl KeyringFolder for DataFolder {
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Option<Box<dyn KeyringMove>>, KmsError> {
-        let (from, to) = (self.path(from), self.path(to));
+        let (from, to) = (self.place(from), self.place(to));
         let random = Arc::clone(&self.random);
         let begun =
             blocking(move || SecretMove::begin(KEYRING_SECRET, &from, &to, random.as_ref()));
@@ -63,8 +63,14 @@ impl KeyringFolder for DataFolder {
         })))
     }
 
+    fn path(&self, folder: Option<&str>) -> String {
+        let path = self.place(folder);
+        let whole = std::path::absolute(&path).unwrap_or(path);
+        whole.display().to_string()
+    }
+
     async fn holds(&self, folder: Option<&str>) -> Result<bool, KmsError> {
-        let (kept, folder) = (Arc::clone(&self.kept), self.path(folder));
+        let (kept, folder) = (Arc::clone(&self.kept), self.place(folder));
         blocking(move || kept.look(&folder))
             .await?
             .map_err(|error| unavailable(error.into()))
@@ -73,7 +79,7 @@ impl KeyringFolder for DataFolder {
     async fn lock(&self, folder: Option<&str>) -> Result<Box<dyn LockedKeyring>, KmsError> {
         // Another folder that is gone may be a disk that is not there: a keyring does not belong below its place.
         let make = folder.is_none();
-        let folder = self.path(folder);
+        let folder = self.place(folder);
         let locked = blocking(move || KeptSecret::lock(&folder, make)).await?;
         Ok(Box::new(Locked {
             kept: Arc::clone(&self.kept),
@@ -92,7 +98,7 @@ struct Moving {
 #[async_trait]
 impl KeyringMove for Moving {
     async fn leave(&self, named: Option<&str>) -> Result<(), KmsError> {
-        let named = path(&self.own, named);
+        let named = place(&self.own, named);
         let (begun, clock) = (Arc::clone(&self.begun), Arc::clone(&self.clock));
         let left = blocking(move || begun.leave(&named, clock.as_ref())).await?;
         if let Left::Renamed(path) = left? {

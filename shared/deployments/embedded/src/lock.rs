@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use keyway_ownership::check_owner;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -26,11 +27,6 @@ pub fn lock_file(path: &Path) -> anyhow::Result<File> {
     if !metadata.is_file() {
         bail!("{shown} is not a plain file; remove it");
     }
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        bail!(
-            "{shown} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{shown}'"
-        );
-    }
+    check_owner(path, metadata.uid())?;
     Ok(opened)
 }

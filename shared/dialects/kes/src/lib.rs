@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use keyway_auth::certificate::Unidentified;
+use keyway_auth::certificate::{Front, Unidentified};
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identities;
 use keyway_domain::policy::Action;
@@ -78,6 +78,17 @@ impl OpenPaths {
     }
 }
 
+/// A setting of this API that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The list of open paths.
+    #[error("--kes-open (KEYWAY_KES_OPEN)")]
+    Open(#[source] CannotBeOpen),
+    /// The release of KES.
+    #[error("--kes-generation (KEYWAY_KES_GENERATION)")]
+    Generation(#[source] NoGeneration),
+}
+
 /// The dialect: how this API tells callers apart, and how it says no.
 pub struct Kes {
     identity_of: Box<dyn IdentityOf>,
@@ -89,6 +100,27 @@ pub struct Kes {
 impl Kes {
     /// What this dialect is called in the audit log.
     const WORD: &'static str = "kes";
+
+    /// As an operator sets it: callers prove who they are by certificates, also by those that `front` vouches for; `open`
+    /// lists the paths that need no permission; `generation` names the release of KES whose answers these are.
+    ///
+    /// # Errors
+    /// [`Unusable`] naming the setting.
+    pub fn configured(
+        front: Option<Front>,
+        identities: Arc<Identities>,
+        open: &str,
+        generation: &str,
+    ) -> Result<Self, Unusable> {
+        let open = OpenPaths::parse(open).map_err(Unusable::Open)?;
+        let generation = generation.parse().map_err(Unusable::Generation)?;
+        Ok(Self::new(Proven::new(front), identities, open, generation))
+    }
+
+    /// The release of KES whose answers these are.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
 
     /// `identity_of` says which identity a request proves.
     /// Refusals are those of `generation`.

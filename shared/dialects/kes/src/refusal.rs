@@ -4,7 +4,7 @@
 //! 413 or 422 here, and 409 for one thing alone: clients would not know what they mean.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_auth::certificate::Unidentified;
 use keyway_domain::keys::KeyState;
@@ -194,8 +194,12 @@ impl Refusal {
         let length = body.len();
         let is_head = place.method == Method::HEAD;
         let mut response = Response::new(if is_head { Bytes::new() } else { body.into() });
-        *response.status_mut() = status.unwrap_or(self.status);
+        let status = status.unwrap_or(self.status);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if is_head {
             headers.insert(CONTENT_LENGTH, length.into());
         }

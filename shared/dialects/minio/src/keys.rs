@@ -12,10 +12,13 @@ use serde::Serialize;
 use crate::wire::{self, Answer};
 use crate::{Minio, Refusal, route};
 
+pub(crate) const CREATE: &str = "/key/create";
+pub(crate) const LIST: &str = "/key/list";
+
 pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
     vec![
-        route(Method::POST, "/key/create", Action::CreateKey, keys, create),
-        route(Method::GET, "/key/list", Action::ListKeys, keys, list),
+        route(Method::POST, CREATE, Action::CreateKey, keys, create),
+        route(Method::GET, LIST, Action::ListKeys, keys, list),
     ]
 }
 

@@ -23,7 +23,7 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{
-    Call, Class, Dialect, NO_BODY, Operation, Place, Proof, Refused, Request, Route, Trace,
+    Call, Class, Dialect, Figures, NO_BODY, Operation, Place, Proof, Refused, Request, Route, Trace,
 };
 
 #[cfg(feature = "openapi")]
@@ -103,9 +103,21 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
 pub fn service_routes(
     control: &Arc<ServiceControl>,
     machine: &Arc<dyn Machine>,
+    figures: &Figures,
 ) -> Vec<Route<Minio>> {
-    service::routes(control, machine)
+    service::routes(control, machine, figures)
 }
+
+/// Every route of this API, whichever process has it.
+const APIS: [(Method, &str); 7] = [
+    (Method::GET, service::STATUS),
+    (Method::GET, service::METRICS),
+    (Method::GET, service::APIS),
+    (Method::GET, service::VERSION),
+    (Method::POST, keys::CREATE),
+    (Method::GET, keys::LIST),
+    (Method::GET, datakey::STATUS),
+];
 
 /// A route whose handler runs `run` on `operations`.
 fn route<O, F>(

@@ -9,7 +9,7 @@ use crate::Minio;
 use crate::datakey::KeyStatus;
 use crate::keys::KeyOut;
 use crate::refusal::ErrorBody;
-use crate::service::{StatusAnswer, VersionAnswer};
+use crate::service::{Api, MetricsAnswer, StatusAnswer, VersionAnswer};
 
 /// What there is to say of this dialect's routes.
 pub fn description() -> Description<Minio> {
@@ -17,7 +17,7 @@ pub fn description() -> Description<Minio> {
         Parameter::query("key-id", text, json!({"type": "string"})).example("app-key".into())
     };
     Description::new("minio", "MinIO's KMS API, which `mc admin kms` calls.")
-        .permission(Action::as_str)
+        .permission(|action: Action| Some(action.as_str()))
         .security(
             "SigV4OfMinio",
             json!({
@@ -78,6 +78,31 @@ pub fn description() -> Description<Minio> {
                         Schema::encoded::<StatusAnswer<'_>>("MinioStatus"),
                     ),
                 ),
+                &[],
+            ),
+            refusing(
+                Operation::new(
+                    Method::GET,
+                    "/metrics",
+                    "mcMetrics",
+                    "Tell what the process has counted",
+                )
+                .text(
+                    "Of every API, since the process started. Times are nanoseconds; a histogram has how many requests took no \
+                     longer than each of its times.",
+                )
+                .answer(
+                    200,
+                    answer("The figures.", Schema::encoded::<MetricsAnswer>("MinioMetrics")),
+                ),
+                &[],
+            ),
+            refusing(
+                Operation::new(Method::GET, "/apis", "mcApis", "List the routes of this API")
+                    .answer(
+                        200,
+                        answer("Every route.", Schema::encoded::<Vec<Api>>("MinioApis")),
+                    ),
                 &[],
             ),
             refusing(

@@ -10,33 +10,43 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
 use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
-use keyway_http::{Call, Request, Route};
+use keyway_http::{Call, Figures, NO_BODY, Request, Route, Served};
 use serde::Serialize;
 
 use crate::wire::{self, Answer};
-use crate::{Minio, route};
+use crate::{APIS as ALL, Minio, PREFIXES, route};
 
 struct Facing {
     control: Arc<ServiceControl>,
     machine: Arc<dyn Machine>,
+    figures: Figures,
 }
+
+pub(crate) const STATUS: &str = "/status";
+pub(crate) const METRICS: &str = "/metrics";
+pub(crate) const APIS: &str = "/apis";
+pub(crate) const VERSION: &str = "/version";
 
 pub(crate) fn routes(
     control: &Arc<ServiceControl>,
     machine: &Arc<dyn Machine>,
+    figures: &Figures,
 ) -> Vec<Route<Minio>> {
     let facing = Arc::new(Facing {
         control: Arc::clone(control),
         machine: Arc::clone(machine),
+        figures: Arc::clone(figures),
     });
     let action = Action::ServiceControl;
     vec![
-        route(Method::GET, "/status", action, &facing, status),
-        route(Method::GET, "/version", action, &facing, version),
+        route(Method::GET, STATUS, action, &facing, status),
+        route(Method::GET, METRICS, action, &facing, metrics),
+        route(Method::GET, APIS, action, &facing, apis),
+        route(Method::GET, VERSION, action, &facing, version),
     ]
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -77,7 +87,7 @@ struct State {
 impl State {
     fn of(configured: &Configured, machine: &MachineFacts) -> Self {
         Self {
-            version: VERSION,
+            version: RELEASE,
             key_store_latency: nanoseconds(configured.latency),
             key_store_reachable: configured.has_backend(),
             keystore_available: configured.is_healthy(),
@@ -136,5 +146,97 @@ pub(crate) struct VersionAnswer {
 
 async fn version(_: Arc<Facing>, call: Call<Minio>) -> Answer {
     call.caller.may_on_service(Action::ServiceControl)?;
-    wire::ok(&VersionAnswer { version: VERSION })
+    wire::ok(&VersionAnswer { version: RELEASE })
+}
+
+/// Under the names that madmin reads, which are KES's, and under those that MinIO writes since it has other services for keys
+/// than KES. Times are nanoseconds.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct MetricsAnswer {
+    kes_http_request_success: u64,
+    kes_http_request_error: u64,
+    kes_http_request_failure: u64,
+    kes_http_request_active: u64,
+    kes_log_audit_events: u64,
+    kes_log_error_events: u64,
+    kes_http_response_time: BTreeMap<u64, u64>,
+    kes_system_up_time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_num_cpu: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_num_cpu_used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_num_threads: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_mem_heap_used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_mem_heap_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kes_system_mem_stack_used: Option<u64>,
+    kms_req_success: u64,
+    kms_req_error: u64,
+    kms_req_failure: u64,
+    kms_resp_time: BTreeMap<u64, u64>,
+}
+
+impl MetricsAnswer {
+    fn of(served: &Served, machine: &MachineFacts) -> Self {
+        let durations = served.durations.iter();
+        let durations: BTreeMap<u64, u64> = durations
+            .map(|(bound, count)| (nanoseconds(*bound), *count))
+            .collect();
+        Self {
+            kes_http_request_success: served.succeeded,
+            kes_http_request_error: served.refused,
+            kes_http_request_failure: served.failed,
+            kes_http_request_active: served.active,
+            kes_log_audit_events: served.audit_events,
+            kes_log_error_events: served.error_events,
+            kes_http_response_time: durations.clone(),
+            kes_system_up_time: nanoseconds(machine.up),
+            kes_system_num_cpu: machine.cpus,
+            kes_system_num_cpu_used: machine.usable_cpus,
+            kes_system_num_threads: machine.threads,
+            kes_system_mem_heap_used: machine.heap_bytes,
+            kes_system_mem_heap_objects: machine.heap_areas,
+            kes_system_mem_stack_used: machine.stack_bytes,
+            kms_req_success: served.succeeded,
+            kms_req_error: served.refused,
+            kms_req_failure: served.failed,
+            kms_resp_time: durations,
+        }
+    }
+}
+
+async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> Answer {
+    call.caller.may_on_service(Action::ServiceControl)?;
+    let served = (facing.figures)();
+    wire::ok(&MetricsAnswer::of(&served, &facing.machine.facts()))
+}
+
+/// One route, by the names of Go's fields.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Api {
+    method: &'static str,
+    path: String,
+    /// The longest body that it takes, in bytes.
+    max_body: usize,
+    /// In seconds; 0 where there is none.
+    timeout: u64,
+}
+
+/// A MinIO server lists the routes of the KES server behind it. What is behind this API is this service.
+async fn apis(_: Arc<Facing>, call: Call<Minio>) -> Answer {
+    call.caller.may_on_service(Action::ServiceControl)?;
+    let [prefix] = PREFIXES;
+    let apis = ALL.iter().map(|(method, path)| Api {
+        method: method.as_str(),
+        path: format!("{prefix}{path}"),
+        max_body: NO_BODY,
+        timeout: 0,
+    });
+    wire::ok(&apis.collect::<Vec<_>>())
 }

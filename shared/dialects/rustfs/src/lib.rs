@@ -4,6 +4,7 @@
 //! and of what RustFS's console, `rc` and the Terraform provider send; what is answered is one superset of fields
 //! that all of them can read.
 
+mod account;
 mod audit;
 mod buckets;
 mod datakey;
@@ -13,6 +14,7 @@ mod keys;
 mod openapi;
 mod refusal;
 mod service;
+mod spelling;
 mod wire;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use keyway_http::{
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
 pub use refusal::Refusal;
+pub use spelling::{Spelling, SpellingError};
 
 /// Where this API lives. The second is an alias of the first.
 pub const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
@@ -59,7 +62,8 @@ impl RustFs {
 impl Dialect for RustFs {
     const NAME: &'static str = "rustfs";
     type Caller = Caller;
-    type Action = Action;
+    /// None: whoever is known may ask who he is.
+    type Action = Option<Action>;
     type Error = Refusal;
 
     async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
@@ -70,13 +74,23 @@ impl Dialect for RustFs {
         caller.is_known()
     }
 
-    fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
-        caller.may_ever(action)?;
+    fn authorize(
+        &self,
+        caller: Caller,
+        action: Option<Action>,
+        _: &str,
+    ) -> Result<Caller, Refusal> {
+        if let Some(action) = action {
+            caller.may_ever(action)?;
+        }
         Ok(caller)
     }
 
     fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
-        let operation = operation(route.action);
+        let Some(action) = route.action else {
+            return account::WHO_CALLS;
+        };
+        let operation = operation(action);
         let names_key =
             || Query::parse(raw_query).is_ok_and(|query| first_generation::names_key(&query));
         if route.path == first_generation::STATUS && !names_key() {
@@ -122,8 +136,13 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
 }
 
 /// The routes of the service itself.
-pub fn service_routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
-    service::routes(control)
+pub fn service_routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<Route<RustFs>> {
+    service::routes(control, spelling)
+}
+
+/// The routes by which RustFS's console learns who has signed in.
+pub fn account_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+    account::routes(buckets)
 }
 
 /// The routes of the audit log.
@@ -149,6 +168,6 @@ where
     F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
 {
     let is_get = method == Method::GET;
-    let route = Route::over(method, path, BODY_LIMIT, action, operations, run);
+    let route = Route::over(method, path, BODY_LIMIT, Some(action), operations, run);
     if is_get { route.without_body() } else { route }
 }

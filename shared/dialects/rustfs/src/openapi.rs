@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::refusal::ErrorBody;
 use crate::wire::KEY_ID_QUERY;
 use crate::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, audit, buckets, datakey, first_generation, keys, service,
+    BUCKET_PREFIXES, PREFIXES, RustFs, account, audit, buckets, datakey, first_generation, keys,
+    service,
 };
 
 /// What there is to say of this dialect's routes.
@@ -16,12 +17,14 @@ pub fn description() -> Description<RustFs> {
     common(Description::new("keys", "Master keys."))
         .tag(DATA_KEYS, "Data keys, and what is encrypted directly.")
         .tag(SERVICE, "The service itself.")
+        .tag(ACCOUNT, "Who calls.")
         .tag(FIRST_GENERATION, "The API's first generation, for old clients: camelCase, error codes of its own.")
         .suffix(minio, "UnderMinio")
         .operations(keys::openapi::operations())
         .operations(datakey::openapi::operations())
         .operations(service::openapi::operations())
         .operations(audit::openapi::operations())
+        .operations(account::openapi::operations())
         .operations(first_generation::openapi::operations())
         .word("key_id", key_id())
         .word("keyId", key_id())
@@ -67,7 +70,7 @@ pub fn bucket_description() -> Description<RustFs> {
 /// What is true of every mount.
 fn common(description: Description<RustFs>) -> Description<RustFs> {
     description
-        .permission(Action::as_str)
+        .permission(|action| action.map(Action::as_str))
         .security("SigV4", json!({
             "type": "apiKey",
             "in": "header",
@@ -86,6 +89,7 @@ fn common(description: Description<RustFs>) -> Description<RustFs> {
 
 pub(crate) const DATA_KEYS: &str = "data keys";
 pub(crate) const SERVICE: &str = "service";
+pub(crate) const ACCOUNT: &str = "account";
 pub(crate) const BUCKETS: &str = "buckets";
 pub(crate) const FIRST_GENERATION: &str = "first generation";
 

@@ -12,8 +12,8 @@ use keyway_domain::SecretBytes;
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
 use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Configured, Degraded, NewAuth, ServiceConfig,
-    ServiceControl, ServiceState, Started,
+    BackendType, Change, ConfigChanges, Configured, Degraded, NewAuth, ServiceControl,
+    ServiceState, Started,
 };
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
@@ -23,13 +23,24 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{PREFIXES, Refusal, RustFs, route, wire};
+use crate::spelling::backend;
+use crate::{PREFIXES, Refusal, RustFs, Spelling, route, wire};
 
 /// The path of the route that tells the service's state, by two methods.
 pub(crate) const STATUS: &str = "/kms/status";
 
-pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
+/// What these routes serve, where the answer's spelling depends on who asks.
+struct Spelt {
+    control: Arc<ServiceControl>,
+    spelling: Spelling,
+}
+
+pub(crate) fn routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<Route<RustFs>> {
     let service = Action::ServiceControl;
+    let spelt = &Arc::new(Spelt {
+        control: Arc::clone(control),
+        spelling,
+    });
     vec![
         route(
             Method::POST,
@@ -47,14 +58,14 @@ pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
         ),
         route(Method::POST, "/kms/start", service, control, start),
         route(Method::POST, "/kms/stop", service, control, stop).without_body(),
-        route(Method::GET, STATUS, service, control, status),
+        route(Method::GET, STATUS, service, spelt, status),
         // As `mc admin kms` of old asks.
-        route(Method::POST, STATUS, service, control, status).without_body(),
+        route(Method::POST, STATUS, service, spelt, status).without_body(),
         route(
             Method::GET,
             "/kms/service-status",
             service,
-            control,
+            spelt,
             service_status,
         ),
         route(
@@ -68,7 +79,7 @@ pub(crate) fn routes(control: &Arc<ServiceControl>) -> Vec<Route<RustFs>> {
             Method::POST,
             "/kms/clear-cache",
             Action::ClearCache,
-            control,
+            spelt,
             clear_cache,
         )
         .without_body(),
@@ -547,11 +558,27 @@ async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     ))
 }
 
-async fn clear_cache(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
-    control.clear_cache(&call.caller).await?;
+async fn clear_cache(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
+    spelt.control.clear_cache(&call.caller).await?;
+    if spelt.spelling.is_v1_for(&call.caller) {
+        // RustFS 1.0's console takes an empty answer for one that failed in part.
+        return wire::ok(&ClearedAnswer {
+            success: true,
+            status: "success",
+            message: "cache cleared successfully",
+        });
+    }
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct ClearedAnswer {
+    success: bool,
+    status: &'static str,
+    message: &'static str,
 }
 
 const NOT_CONFIGURED: &str = "NotConfigured";
@@ -560,13 +587,6 @@ fn state(state: ServiceState) -> &'static str {
     match state {
         ServiceState::Configured => "Configured",
         ServiceState::Running => "Running",
-    }
-}
-
-fn backend(backend: BackendType) -> &'static str {
-    match backend {
-        BackendType::Local => "local",
-        BackendType::Vault => "vault",
     }
 }
 
@@ -583,7 +603,7 @@ struct ConfigAnswer<'a> {
 async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     let config = control.config(&call.caller).await?;
     wire::ok(&ConfigAnswer {
-        backend: backend(config.backend_type),
+        backend: backend(config.backend_type, false),
         cache_enabled: config.cache.enabled,
         cache_max_keys: config.cache.max_keys,
         cache_ttl_seconds: config.cache.ttl_seconds,
@@ -595,7 +615,7 @@ async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
 #[derive(Serialize, Default)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct StatusAnswer<'a> {
-    status: &'static str,
+    status: StateOut,
     backend_type: Option<&'static str>,
     backend_status: Option<&'static str>,
     healthy: Option<bool>,
@@ -612,6 +632,24 @@ struct StatusAnswer<'a> {
     config_summary: Option<Summary<'a>>,
     #[serde(flatten)]
     first: FirstStatus<'a>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+enum StateOut {
+    Word(&'static str),
+    /// As RustFS 1.0 spells it.
+    Error {
+        #[serde(rename = "Error")]
+        error: String,
+    },
+}
+
+impl Default for StateOut {
+    fn default() -> Self {
+        Self::Word(NOT_CONFIGURED)
+    }
 }
 
 /// What the first generation says of the service.
@@ -722,10 +760,19 @@ enum BackendSummary<'a> {
     },
 }
 
+/// Where the root keyring is in no folder, but in a secret store: a path that stands for that, and changes nothing.
+const NO_FOLDER: &str = "/secret-store";
+
 impl<'a> Summary<'a> {
-    fn of(config: &'a ServiceConfig) -> Self {
+    fn of(configured: &'a Configured, is_v1: bool) -> Self {
+        let config = &configured.config;
         let cache = config.cache;
-        let key_directory = config.key_directory.as_deref();
+        let mut key_directory = config.key_directory.as_deref();
+        if is_v1 {
+            // The console of RustFS 1.0 saves nothing without an absolute path here.
+            let folder = configured.keyring_folder.as_deref();
+            key_directory = key_directory.or(folder).or(Some(NO_FOLDER));
+        }
         let local = BackendSummary::Local {
             key_directory,
             key_dir: key_directory,
@@ -751,7 +798,7 @@ impl<'a> Summary<'a> {
             }
         });
         Self {
-            backend_type: backend(config.backend_type),
+            backend_type: backend(config.backend_type, is_v1),
             default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
             timeout_seconds: config.timeout_seconds,
             retry_attempts: config.retry_attempts,
@@ -779,7 +826,7 @@ impl<'a> FirstStatus<'a> {
             .as_ref()
             .filter(|_| config.backend_type == BackendType::Vault);
         Self {
-            kms_type: Some(backend(config.backend_type)),
+            kms_type: Some(backend(config.backend_type, false)),
             endpoint: vault.map(|vault| vault.settings.address.as_str()),
             key_count: Some(configured.key_count),
             default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
@@ -788,12 +835,12 @@ impl<'a> FirstStatus<'a> {
 }
 
 /// Under MinIO's prefix, the first generation's object.
-async fn status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn status(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
     let [_, minio] = PREFIXES;
     if !call.request.raw_path.contains(minio) {
-        return service_status(control, call).await;
+        return service_status(spelt, call).await;
     }
-    let status = control.status(&call.caller, &call.request_id).await?;
+    let status = spelt.control.status(&call.caller, &call.request_id).await?;
     let configured = status.configured.as_ref();
     wire::ok(&FirstStatusAnswer {
         status: match configured {
@@ -827,12 +874,12 @@ fn endpoints(request: &Request, configured: Option<&Configured>) -> BTreeMap<Str
         .collect()
 }
 
-async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
-    let status = control.status(&call.caller, &call.request_id).await?;
+async fn service_status(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
+    let status = spelt.control.status(&call.caller, &call.request_id).await?;
+    let is_v1 = spelt.spelling.is_v1_for(&call.caller);
     let state_ttl_seconds = status.state_ttl.as_secs();
     let Some(configured) = &status.configured else {
         return wire::ok(&StatusAnswer {
-            status: NOT_CONFIGURED,
             state_ttl_seconds,
             ..StatusAnswer::default()
         });
@@ -846,10 +893,13 @@ async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Ans
     let healthy = configured.is_healthy();
     wire::ok(&StatusAnswer {
         status: match (config.state, healthy) {
-            (ServiceState::Running, false) => "Error",
-            (other, _) => state(other),
+            (ServiceState::Running, false) if is_v1 => StateOut::Error {
+                error: Degraded::texts(degraded).unwrap_or_default(),
+            },
+            (ServiceState::Running, false) => StateOut::Word("Error"),
+            (other, _) => StateOut::Word(state(other)),
         },
-        backend_type: Some(backend(config.backend_type)),
+        backend_type: Some(backend(config.backend_type, is_v1)),
         backend_status: Some(if configured.has_backend() {
             "healthy"
         } else {
@@ -868,7 +918,7 @@ async fn service_status(control: Arc<ServiceControl>, call: Call<RustFs>) -> Ans
         default_key_id: config.default_key_id.as_ref().map(KeyId::as_str),
         capabilities: Some(ALL),
         state_ttl_seconds,
-        config_summary: Some(Summary::of(config)),
+        config_summary: Some(Summary::of(configured, is_v1)),
         first: FirstStatus::of(configured),
     })
 }

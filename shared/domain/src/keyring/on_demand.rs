@@ -1,7 +1,7 @@
 //! The root keyring of a process that opens it when it is first needed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use keyway_crypto::SecretBytes;
 
 use super::{Binding, KEYRING_SECRET, KeyWrapper, RootKeyring, StoredKeyring, WrapError, marked};
-use crate::error::{Fault, OpenError};
+use crate::error::{OpenError, one_line};
 use crate::ports::{Clock, Random, SecretStore, StoreError, TableReader, TableWriter};
 
 /// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
@@ -30,7 +30,7 @@ pub struct KeyringOnDemand {
     opening: AsyncMutex<()>,
     is_own: OnceLock<()>,
     accepts_empty_table: bool,
-    failed_at: Mutex<Option<Duration>>,
+    last_failure: Mutex<Option<Failure>>,
     signed: Mutex<SignedMark>,
     refused: AtomicU64,
 }
@@ -40,6 +40,12 @@ enum TableAccess {
     Write(Arc<dyn TableWriter>),
     /// The table's deployment is not compared, for this process may not read which it is.
     Unknown,
+}
+
+/// Why the keyring could not be opened, and when that was found out.
+struct Failure {
+    at: Duration,
+    cause: String,
 }
 
 /// Whether all records are signed, and when that was last looked for where they were not.
@@ -128,7 +134,7 @@ impl KeyringOnDemand {
             opening: AsyncMutex::new(()),
             is_own: OnceLock::new(),
             accepts_empty_table: false,
-            failed_at: Mutex::new(None),
+            last_failure: Mutex::new(None),
             signed: Mutex::default(),
             refused: AtomicU64::new(0),
         }
@@ -160,10 +166,10 @@ impl KeyringOnDemand {
         Ok(())
     }
 
-    /// The keyring, opened now if it was not before. A failure goes to the log.
+    /// The keyring, opened now if it was not before.
     ///
     /// # Errors
-    /// [`WrapError::Unavailable`].
+    /// [`WrapError::Unavailable`], which says why.
     pub async fn keyring(&self) -> Result<&RootKeyring, WrapError> {
         if let Some(keyring) = self.opened.get() {
             return Ok(keyring);
@@ -293,29 +299,34 @@ impl KeyringOnDemand {
         keyring.must_be_of(&marked.ok_or(OpenError::TableEmpty)?)
     }
 
-    /// Does it, unless the last attempt failed a moment ago.
+    /// Does it, unless the last attempt failed a moment ago: then the answer is that failure again.
     async fn attempt<T>(
         &self,
         what: impl Future<Output = Result<T, OpenError>>,
     ) -> Result<T, WrapError> {
         let now = self.clock.monotonic();
-        let failed_at = *self.failed_at();
-        if failed_at.is_some_and(|failed| now.saturating_sub(failed) < OPEN_AGAIN_AFTER) {
-            return Err(WrapError::Unavailable(
-                "the root keyring could not be opened a moment ago".into(),
-            ));
+        let failed = {
+            let last = self.last_failure();
+            last.as_ref()
+                .filter(|failure| now.saturating_sub(failure.at) < OPEN_AGAIN_AFTER)
+                .map(|failure| failure.cause.clone())
+        };
+        if let Some(cause) = failed {
+            return Err(WrapError::Unavailable(cause.into()));
         }
         what.await.map_err(|error| {
-            *self.failed_at() = Some(now);
-            let fault = Fault::new("the root keyring", error);
-            tracing::error!("no key can be used until the root keyring can: {fault:?}");
-            WrapError::Unavailable("the root keyring could not be opened; the log says why".into())
+            let cause = format!("the root keyring cannot be used: {}", one_line(&error));
+            *self.last_failure() = Some(Failure {
+                at: now,
+                cause: cause.clone(),
+            });
+            WrapError::Unavailable(cause.into())
         })
     }
 
-    fn failed_at(&self) -> std::sync::MutexGuard<'_, Option<Duration>> {
-        // A time is whole whatever happens elsewhere.
-        self.failed_at
+    fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        // A failure is whole whatever happens elsewhere.
+        self.last_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

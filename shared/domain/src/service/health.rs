@@ -43,9 +43,9 @@ impl Degraded {
     /// It in a sentence, for whoever operates the service.
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Backend => "the backend does not work",
+            Self::Backend => "the backend does not work; the log has the cause",
             Self::KeyringFile => {
-                "the root keyring's file is missing or cannot be used; the log says why"
+                "the root keyring's file is missing or cannot be used; the log has the cause"
             }
             Self::KeyringRestored => {
                 "the root keyring's file was gone and has been written again; find out what removed it"
@@ -122,6 +122,7 @@ impl WatchedTable {
             Err(
                 StoreError::Conflict
                 | StoreError::Throttled
+                | StoreError::Busy(_)
                 | StoreError::Refused { .. }
                 | StoreError::Unavailable(_),
             ) => {}

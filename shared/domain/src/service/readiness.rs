@@ -13,6 +13,9 @@ use crate::wrappers::Wrappers;
 const ANSWER_TTL: Duration = Duration::from_secs(2);
 
 /// Whether a process can do its work.
+///
+/// The root keyring's file is not looked at: a process that has started holds the keyring in memory and does all its work
+/// without the file, which only the next start needs. The service's status tells of it.
 pub struct Readiness {
     service: Arc<Service>,
     wrappers: Arc<Wrappers>,
@@ -22,9 +25,10 @@ pub struct Readiness {
 
 #[derive(Clone, Copy)]
 struct Known {
-    /// When it was asked, by the monotonic clock.
-    at: Duration,
-    /// How often this process had changed the configuration by then.
+    /// When it was asked and when it was answered, by the monotonic clock.
+    begun: Duration,
+    ended: Duration,
+    /// How often this process had changed the configuration when it was asked.
     changes: u64,
     ready: bool,
 }
@@ -40,19 +44,26 @@ impl Readiness {
     }
 
     /// Whether the service runs, its table and backend can be had, and nothing keeps it from its work. An answer is at
-    /// most two seconds old, and younger than every change that this process has made. Why it is not ready goes to the log.
+    /// most two seconds old, or was being found out when it was asked for; and it is younger than every change that this
+    /// process has made. Why it is not ready goes to the log.
     pub async fn is_ready(&self, request_id: &str) -> bool {
+        let asked = self.service.clock.monotonic();
         let mut known = self.known.lock().await;
-        let at = self.service.clock.monotonic();
+        let begun = self.service.clock.monotonic();
         let changes = self.service.changes();
         if let Some(known) = *known
             && known.changes == changes
-            && at.saturating_sub(known.at) < ANSWER_TTL
+            && (begun.saturating_sub(known.begun) < ANSWER_TTL || known.ended > asked)
         {
             return known.ready;
         }
         let ready = self.can_work(request_id).await;
-        *known = Some(Known { at, changes, ready });
+        *known = Some(Known {
+            begun,
+            ended: self.service.clock.monotonic(),
+            changes,
+            ready,
+        });
         ready
     }
 

@@ -28,6 +28,8 @@ pub struct Configured {
     pub degraded: Vec<Degraded>,
     /// How long it took to find that out.
     pub latency: Duration,
+    /// The folder of the root keyring, by its absolute path; none where it is in no folder.
+    pub keyring_folder: Option<String>,
     /// How many keys there are.
     pub key_count: u64,
     /// What the cache of this process did.
@@ -84,12 +86,17 @@ impl ServiceControl {
         }
         let latency = clock.monotonic().saturating_sub(begun);
         degraded.extend(self.service.degraded().await);
+        let keyring_folder = self
+            .folder
+            .as_ref()
+            .map(|folder| folder.path(config.key_directory.as_deref()));
         let key_count = self.table.count(Kind::Key, "").await?;
         Ok(Status {
             configured: Some(Configured {
                 config,
                 degraded,
                 latency,
+                keyring_folder,
                 key_count,
                 cache: self.reader.stats(),
             }),

@@ -17,7 +17,7 @@ pub struct Description<D: Dialect> {
     words: Vec<(&'static str, Value)>,
     schemas: Vec<Schema>,
     suffixes: Vec<(&'static str, &'static str)>,
-    permission: Option<fn(D::Action) -> &'static str>,
+    permission: fn(D::Action) -> Option<&'static str>,
     security: Option<(&'static str, Value)>,
     anonymous: bool,
 }
@@ -31,7 +31,7 @@ impl<D: Dialect> Description<D> {
             words: Vec::new(),
             schemas: Vec::new(),
             suffixes: Vec::new(),
-            permission: None,
+            permission: |_| None,
             security: None,
             anonymous: false,
         }
@@ -79,10 +79,10 @@ impl<D: Dialect> Description<D> {
         self
     }
 
-    /// How a route's action is named in policies.
+    /// How a route's action is named in policies; none, when no permission is needed.
     #[must_use]
-    pub fn permission(mut self, name: fn(D::Action) -> &'static str) -> Self {
-        self.permission = Some(name);
+    pub fn permission(mut self, name: fn(D::Action) -> Option<&'static str>) -> Self {
+        self.permission = name;
         self
     }
 
@@ -200,8 +200,8 @@ impl Document {
                         None => json!([]),
                     };
                     value.insert("security".to_owned(), security);
-                    if let Some(name) = permission {
-                        value.insert("x-permission".to_owned(), name(route.action).into());
+                    if let Some(name) = permission(route.action) {
+                        value.insert("x-permission".to_owned(), name.into());
                     }
                 }
                 self.named_in_path(&place, route.path, operation);

@@ -266,10 +266,12 @@ fn each(schema: &mut Value, see: &mut impl FnMut(&mut Map<String, Value>)) {
             each(inner, see);
         }
     }
-    if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        properties
-            .values_mut()
-            .for_each(|property| each(property, see));
+    for keyword in ["properties", "patternProperties"] {
+        if let Some(Value::Object(properties)) = object.get_mut(keyword) {
+            properties
+                .values_mut()
+                .for_each(|property| each(property, see));
+        }
     }
 }
 

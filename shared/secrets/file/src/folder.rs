@@ -3,24 +3,20 @@
 //! A folder is opened once, and its files are reached through the open folder: a path that names another folder in
 //! the meantime changes nothing.
 
-use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use keyway_domain::ports::{Clock, Random, StoreError};
+use keyway_ownership::{FILE_MODE, Owned, Volume, check_file, check_folder, make_folder};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::{FileError, random_digits};
-
-const FILE_MODE: u32 = 0o600;
-pub(crate) const FOLDER_MODE: u32 = 0o700;
-/// A folder's files get the group of the folder.
-const SET_GROUP_ID: u32 = 0o2000;
 
 /// Room for the largest secret, sealed and in base64.
 pub(crate) const MAX_FILE_BYTES: usize = 96 * 1024;
@@ -35,8 +31,8 @@ pub(crate) struct Folder {
     path: PathBuf,
     opened: File,
     identity: Identity,
-    /// The group that may use the folder and its files, on a volume with fsGroup.
-    volume: Option<u32>,
+    /// Where its group may use the folder and its files.
+    volume: Option<Volume>,
 }
 
 /// Tells folders apart, however they are spelled.
@@ -163,8 +159,7 @@ impl Folder {
         if !metadata.is_file() {
             return Err(not_plain());
         }
-        let (owner, group) = (metadata.uid(), metadata.gid());
-        check_file(&path(), owner, group, metadata.mode(), self.volume)?;
+        check_file(&path(), &metadata, self.volume)?;
         Ok(opened)
     }
 
@@ -197,7 +192,12 @@ impl Folder {
                     expect(clippy::useless_conversion, reason = "16 bits on macOS")
                 )]
                 let mode = found.st_mode.into();
-                check_file(&path, found.st_uid, found.st_gid, mode, self.volume)?;
+                let found = Owned {
+                    owner: found.st_uid,
+                    group: found.st_gid,
+                    mode,
+                };
+                check_file(&path, found, self.volume)?;
             }
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.failed(&file, error.into())),
@@ -383,90 +383,6 @@ pub(crate) fn identity_of(path: &Path) -> Option<Identity> {
         device: metadata.dev(),
         inode: metadata.ino(),
     })
-}
-
-/// Makes the folder and those above it that are missing, each flushed into the one above.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    // A link that leads nowhere exists too, and is refused later.
-    if fs::symlink_metadata(folder).is_ok() {
-        return Ok(());
-    }
-    let above = folder
-        .parent()
-        .filter(|above| !above.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    make_folder(above)?;
-    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => File::open(above)?.sync_all(),
-    }
-}
-
-/// Checks the folder; gives its group where that group may use it.
-///
-/// Its owner alone may use a folder, with one exception: a volume with Kubernetes's fsGroup, which is its group's (set-group-ID,
-/// mode 2770) and root's or ours. The operator gave it to that group, of which this process is.
-fn check_folder(path: &Path, metadata: &Metadata) -> Result<Option<u32>, FileError> {
-    let (owner, mode) = (metadata.uid(), metadata.mode());
-    let is_volume = mode & SET_GROUP_ID != 0
-        && mode & 0o070 != 0
-        && mode & 0o007 == 0
-        && (owner == 0 || owner == user())
-        && is_our_group(metadata.gid());
-    if is_volume {
-        return Ok(Some(metadata.gid()));
-    }
-    check(path, owner, mode, FOLDER_MODE).map(|()| None)
-}
-
-/// Checks a file. On a volume, Kubernetes lets the volume's group use every file whenever it mounts it.
-fn check_file(
-    path: &Path,
-    owner: u32,
-    group: u32,
-    mode: u32,
-    volume: Option<u32>,
-) -> Result<(), FileError> {
-    match volume == Some(group) && mode & 0o117 == 0 {
-        true => check_owner(path, owner),
-        false => check(path, owner, mode, FILE_MODE),
-    }
-}
-
-fn check(path: &Path, owner: u32, mode: u32, wanted: u32) -> Result<(), FileError> {
-    check_owner(path, owner)?;
-    let mode = mode & 0o7777;
-    if mode & 0o777 & !wanted != 0 {
-        return Err(FileError::Loose {
-            path: path.to_owned(),
-            mode,
-            wanted,
-        });
-    }
-    Ok(())
-}
-
-fn check_owner(path: &Path, owner: u32) -> Result<(), FileError> {
-    let user = user();
-    if owner != user {
-        return Err(FileError::Owner {
-            path: path.to_owned(),
-            owner,
-            user,
-        });
-    }
-    Ok(())
-}
-
-fn user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-/// Whether this process is of the group. Groups that cannot be asked for are none of ours.
-fn is_our_group(group: u32) -> bool {
-    let others = rustix::process::getgroups().unwrap_or_default();
-    group == rustix::process::getegid().as_raw()
-        || others.iter().any(|other| other.as_raw() == group)
 }
 
 /// A moment between two steps, at which tests kill the process.

@@ -278,31 +278,8 @@ pub enum FileError {
         wanted: &'static str,
     },
     /// Others than the owner may use it.
-    #[error(
-        "{} has mode {mode:04o}: others than its owner may use it; run: chmod {wanted:03o} '{}'",
-        path.display(), path.display()
-    )]
-    Loose {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode that it should have.
-        wanted: u32,
-    },
-    /// Another user owns it.
-    #[error(
-        "{} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{}'",
-        path.display(), path.display()
-    )]
-    Owner {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its owner's number.
-        owner: u32,
-        /// The number of the user that runs this process.
-        user: u32,
-    },
+    #[error(transparent)]
+    Unfit(#[from] keyway_ownership::Unfit),
     /// Another process held the folder's lock for too long.
     #[error("{} was locked by another process for 10 seconds; see what it does, then try again", path.display())]
     Locked {

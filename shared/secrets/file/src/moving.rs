@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use keyway_domain::ports::{Clock, Random, StoreError};
+use keyway_ownership::FOLDER_MODE;
 use zeroize::Zeroizing;
 
-use crate::folder::{FOLDER_MODE, Folder, Lock, identity_of, kill_point};
+use crate::folder::{Folder, Lock, identity_of, kill_point};
 use crate::format::Content;
 use crate::{FileError, checked};
 

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use keyway_ownership::Unfit;
 use keyway_testkit::{SeededRandom, secret_store_contract};
 use tempfile::TempDir;
 
@@ -650,7 +651,10 @@ async fn a_folder_of_another_user_is_refused() {
     let refused = FileSecrets::open(folder.path(), None, seeded(1));
     assert!(matches!(
         refused,
-        Err(OpenError::Folder(FileError::Owner { owner: 12_345, .. }))
+        Err(OpenError::Folder(FileError::Unfit(Unfit::Owner {
+            owner: 12_345,
+            ..
+        })))
     ));
 }
 

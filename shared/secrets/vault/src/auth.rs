@@ -308,10 +308,7 @@ impl Auth {
             match answer.status {
                 StatusCode::OK => lease(&answer, "the renewed token"),
                 StatusCode::FORBIDDEN => Err(Failure::TokenRefused),
-                status => Err(Failure::Status {
-                    status: status.as_u16(),
-                    path: call.path.to_owned(),
-                }),
+                _ => Err(answer.unforeseen(call.path)),
             }
         };
         let renewal = renewal.await;
@@ -346,10 +343,7 @@ impl Auth {
                 Err(Failure::LoginRefused(mount.to_owned()))
             }
             StatusCode::NOT_FOUND => Err(Failure::NoMount(path)),
-            status => Err(Failure::Status {
-                status: status.as_u16(),
-                path,
-            }),
+            _ => Err(answer.unforeseen(&path)),
         }
     }
 

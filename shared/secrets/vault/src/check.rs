@@ -7,7 +7,7 @@ use keyway_domain::keyring::{Binding, WrapError};
 use keyway_domain::vault::TransitKey;
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, unforeseen};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::{Call, Limits, body};
 
@@ -93,7 +93,7 @@ impl Client {
         let found = match answer.status {
             StatusCode::OK => answer.json::<Mounted>("a mount")?.data,
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => return Err(missing()),
-            _ => return Err(unforeseen(&answer, &path)),
+            _ => return Err(answer.unforeseen(&path)),
         };
         match found.path.trim_matches('/') == mount {
             true => Ok(found),
@@ -124,7 +124,7 @@ impl Client {
         let body = body(&Paths { paths }, 4096)?;
         let answer = self.ask(limits, Method::POST, path, Some(body)).await?;
         if answer.status != StatusCode::OK {
-            return Err(unforeseen(&answer, path));
+            return Err(answer.unforeseen(path));
         }
         let capabilities: Capabilities = answer.json("the token's capabilities")?;
         for (path, needed) in needed {

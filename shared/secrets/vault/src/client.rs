@@ -16,7 +16,7 @@ use keyway_domain::vault::{
 use tokio::time::timeout_at;
 
 use crate::auth::{Auth, Token, Verdict};
-use crate::failure::Failure;
+use crate::failure::{At, Failure};
 use crate::http::{Answer, Call, Http, LONGEST_ANSWER, Limits};
 use crate::token_file::TokenFolders;
 use crate::transit::Identity;
@@ -51,16 +51,23 @@ impl Client {
         })
     }
 
-    /// Runs an operation within its deadline.
-    async fn within<T, E: From<Failure>>(
+    /// Runs an operation within its deadline. A failure names this Vault.
+    async fn within<T, E: Into<WrapError> + From<Failure>>(
         &self,
         limits: Limits,
         operation: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
+    ) -> Result<T, WrapError> {
         // Requests end by their own shares of the time; this is for what else an operation waits for.
-        timeout_at(limits.deadline, operation)
+        let done = timeout_at(limits.deadline, operation)
             .await
-            .unwrap_or_else(|_| Err(Failure::TimedOut.into()))
+            .unwrap_or_else(|_| Err(Failure::TimedOut.into()));
+        done.map_err(|error| match error.into() {
+            WrapError::Unavailable(cause) => WrapError::Unavailable(Box::new(At {
+                address: self.settings.address.as_str().to_owned(),
+                cause,
+            })),
+            error => error,
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -119,14 +126,6 @@ impl Client {
     }
 }
 
-/// The failure that an answer is which was not foreseen.
-pub(crate) fn unforeseen(answer: &Answer, path: &str) -> Failure {
-    Failure::Status {
-        status: answer.status.as_u16(),
-        path: path.to_owned(),
-    }
-}
-
 #[async_trait]
 impl KeyWrapper for Client {
     fn name(&self) -> &'static str {
@@ -137,7 +136,6 @@ impl KeyWrapper for Client {
         let limits = self.limits();
         self.within(limits, self.encrypt(limits, binding, material))
             .await
-            .map_err(Failure::into)
     }
 
     async fn unwrap(
@@ -162,14 +160,11 @@ impl Vault for Client {
         let limits = self.limits();
         self.within(limits, self.auth.renew(&self.http, limits))
             .await
-            .map_err(Failure::into)
     }
 
     async fn copy(&self, id: &str) -> Result<Option<KeyCopy>, WrapError> {
         let limits = self.limits();
-        self.within(limits, self.read_copy(limits, id))
-            .await
-            .map_err(Failure::into)
+        self.within(limits, self.read_copy(limits, id)).await
     }
 
     async fn put_copy(&self, id: &str, value: &[u8], seen: CopyVersion) -> Result<(), CopyError> {
@@ -180,21 +175,17 @@ impl Vault for Client {
         match written {
             Ok(true) => Ok(()),
             Ok(false) => Err(CopyError::Conflict),
-            Err(failure) => Err(WrapError::from(failure).into()),
+            Err(error) => Err(error.into()),
         }
     }
 
     async fn remove_copy(&self, id: &str) -> Result<(), WrapError> {
         let limits = self.limits();
-        self.within(limits, self.delete_copy(limits, id))
-            .await
-            .map_err(Failure::into)
+        self.within(limits, self.delete_copy(limits, id)).await
     }
 
     async fn copies(&self) -> Result<Vec<String>, WrapError> {
         let limits = self.limits();
-        self.within(limits, self.list_copies(limits))
-            .await
-            .map_err(Failure::into)
+        self.within(limits, self.list_copies(limits)).await
     }
 }

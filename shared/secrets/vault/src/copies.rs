@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use keyway_domain::vault::{CopyVersion, KeyCopy};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, unforeseen};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::{LONGEST_LIST, Limits, body};
 
@@ -108,7 +108,7 @@ impl Client {
                 .map_or(Found::Nothing, |deleted| {
                     Found::Deleted(deleted.data.metadata.version)
                 })),
-            _ => Err(unforeseen(&answer, &path)),
+            _ => Err(answer.unforeseen(&path)),
         }
     }
 
@@ -163,7 +163,7 @@ impl Client {
                 path: self.settings.kv_mount.as_str().to_owned(),
                 wanted: "KV version 2",
             }),
-            _ => Err(unforeseen(&answer, &path)),
+            _ => Err(answer.unforeseen(&path)),
         }
     }
 
@@ -172,7 +172,7 @@ impl Client {
         let answer = self.ask(limits, Method::DELETE, &path, None).await?;
         match answer.status {
             StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
-            _ => Err(unforeseen(&answer, &path)),
+            _ => Err(answer.unforeseen(&path)),
         }
     }
 
@@ -185,7 +185,7 @@ impl Client {
         let mut ids = match answer.status {
             StatusCode::OK => answer.json::<WithData<Names>>("a list of keys")?.data.keys,
             StatusCode::NOT_FOUND => Vec::new(),
-            _ => return Err(unforeseen(&answer, &path)),
+            _ => return Err(answer.unforeseen(&path)),
         };
         // What ends in a slash is a folder, which somebody else made.
         ids.retain(|id| !id.ends_with('/'));

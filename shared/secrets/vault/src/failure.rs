@@ -1,28 +1,44 @@
 //! What can go wrong with Vault, in words for the log. Nothing that Vault or a network said is repeated in them but
 //! the reason of a connection that was not made: an answer could hold a token, a secret or what was to be wrapped.
 
+use std::error::Error;
+
 use keyway_domain::keyring::WrapError;
 
-/// The cause of a failed operation.
+/// A failed operation on the Vault at an address: one line for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("Vault at {address}: {cause}")]
+pub(crate) struct At {
+    pub(crate) address: String,
+    pub(crate) cause: Box<dyn Error + Send + Sync>,
+}
+
+/// The cause of a failed operation. "It" is the Vault that [`At`] names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("Vault could not be reached: {0}")]
+    #[error("it could not be reached: {0}; check the address and the network")]
     Unreachable(String),
-    #[error("Vault did not answer in time")]
+    #[error("it did not answer in time; check the address and the network")]
     TimedOut,
-    #[error("Vault is sealed")]
+    #[error("it is sealed; unseal it")]
     Sealed,
-    #[error("Vault is not initialized")]
+    #[error("it is not initialized")]
     NotInitialized,
-    #[error("Vault asks for fewer requests (status 429)")]
+    #[error("it asks for fewer requests (status 429)")]
     Busy,
-    #[error("Vault answered with a redirect (status {0}), and redirects are not followed")]
+    #[error(
+        "it answered with a redirect (status {0}), and redirects are not followed; check the address"
+    )]
     Redirected(u16),
-    #[error("Vault answered {path} with status {status}; its own log says why")]
+    #[error("it answered {path} with status {status}; its own log says why")]
     Status { status: u16, path: String },
-    #[error("Vault's answer is longer than {0} bytes")]
+    #[error(
+        "the answer to {path}, of status {status}, is not one of Vault: a proxy or another server gave it; check the address"
+    )]
+    Foreign { status: u16, path: String },
+    #[error("its answer is longer than {0} bytes")]
     TooLong(usize),
-    #[error("Vault's answer is not what its API documents: {0}")]
+    #[error("its answer is not what Vault's API documents: {0}; check the address")]
     Garbled(&'static str),
     #[error("permission denied: {0}")]
     Denied(String),
@@ -30,9 +46,7 @@ pub(crate) enum Failure {
         "permission denied: Vault refuses the token: it expired, was revoked, or may not even look itself up"
     )]
     TokenRefused,
-    #[error(
-        "Vault refuses the login at auth/{0}: the role id or the secret id is wrong or expired"
-    )]
+    #[error("it refuses the login at auth/{0}: the role id or the secret id is wrong or expired")]
     LoginRefused(String),
     #[error("the token file {path} cannot be used: {why}")]
     TokenFile { path: String, why: String },
@@ -61,10 +75,11 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether another attempt may end otherwise. Nothing that is asked of Vault does harm when it is asked twice.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::TimedOut | Self::Busy | Self::Status { .. }
-        )
+        match self {
+            Self::Unreachable(_) | Self::TimedOut | Self::Busy | Self::Status { .. } => true,
+            Self::Foreign { status, .. } => *status >= 500,
+            _ => false,
+        }
     }
 }
 

@@ -118,14 +118,8 @@ impl Answer {
     /// The failure that an answer is which neither succeeds nor says anything about what was asked.
     fn failure(&self, path: &str) -> Option<Failure> {
         let status = self.status.as_u16();
-        let unexpected = || Failure::Status {
-            status,
-            path: path.to_owned(),
-        };
         match status {
             300..=399 => Some(Failure::Redirected(status)),
-            // Also what a standby answers that has not heard of a write yet; it asks to try again.
-            412 => Some(unexpected()),
             429 => Some(Failure::Busy),
             501 => Some(Failure::NotInitialized),
             503 if self.told().is_some_and(|told| told.sealed) || self.says(&["sealed"]) => {
@@ -134,11 +128,29 @@ impl Answer {
             503 if self.says(&["not initialized", "not yet initialized"]) => {
                 Some(Failure::NotInitialized)
             }
-            500..=599 => Some(unexpected()),
+            // 412 is also what a standby answers that has not heard of a write yet; it asks to try again.
+            412 | 500..=599 => Some(self.unforeseen(path)),
             404 if self.says(&["namespace not found"]) => Some(Failure::NoNamespace),
             404 if self.says(&["no handler for route"]) => Some(Failure::NoMount(path.to_owned())),
+            400.. if self.is_foreign() => Some(self.unforeseen(path)),
             _ => None,
         }
+    }
+
+    /// The failure that an answer is which was not foreseen.
+    pub(crate) fn unforeseen(&self, path: &str) -> Failure {
+        let status = self.status.as_u16();
+        // What was asked of it is no part of the place.
+        let path = path.split('?').next().unwrap_or(path).to_owned();
+        match self.is_foreign() {
+            true => Failure::Foreign { status, path },
+            false => Failure::Status { status, path },
+        }
+    }
+
+    /// Whether the body is one that Vault never gives, such as a proxy's page.
+    fn is_foreign(&self) -> bool {
+        !self.body.is_empty() && self.told().is_none()
     }
 }
 
@@ -254,7 +266,7 @@ impl Http {
             .client
             .request(request)
             .await
-            .map_err(|error| Failure::Unreachable(told(&error)))?;
+            .map_err(|error| Failure::Unreachable(root_cause(&error)))?;
         let status = response.status();
         let header = |name| {
             let value = response.headers().get(name)?;
@@ -269,7 +281,7 @@ impl Http {
         let mut incoming = response.into_body();
         let mut body = Zeroizing::new(Vec::with_capacity(length));
         while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|error| Failure::Unreachable(told(&error)))?;
+            let frame = frame.map_err(|error| Failure::Unreachable(root_cause(&error)))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -298,13 +310,12 @@ fn no_tls() -> Result<ClientConfig, Failure> {
     crate::tls(rustls::RootCertStore::empty())
 }
 
-/// An error with its causes. They are of the way to Vault, and name addresses and certificates.
-fn told(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+/// The cause of a failed connection. What is around it says that a client, a connector and a connection failed, one
+/// after the other.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    text
+    cause.to_string()
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::client::{Client, unforeseen};
+use crate::client::Client;
 use crate::context::context;
 use crate::failure::Failure;
 use crate::http::{Answer, Limits, body};
@@ -92,7 +92,7 @@ impl Client {
         let found: KeyData = match answer.status {
             StatusCode::OK => answer.json::<WithData<_>>("a transit key")?.data,
             StatusCode::NOT_FOUND => return Err(Failure::KeyMissing(path)),
-            _ => return Err(unforeseen(&answer, &path)),
+            _ => return Err(answer.unforeseen(&path)),
         };
         let unfit = |why| Err(Failure::KeyUnfit { key: path, why });
         if found.soft_deleted {
@@ -134,7 +134,7 @@ impl Client {
                 let body = body(&key, 128)?;
                 let answer = self.ask(limits, Method::POST, &path, Some(body)).await?;
                 if !answer.status.is_success() {
-                    return Err(unforeseen(&answer, &path));
+                    return Err(answer.unforeseen(&path));
                 }
                 self.transit_key(limits).await?
             }
@@ -176,7 +176,7 @@ impl Client {
             StatusCode::BAD_REQUEST if answer.says(&["not supported for", "key not found"]) => {
                 Err(Failure::KeyMissing(self.transit("keys")))
             }
-            _ => Err(unforeseen(&answer, &path)),
+            _ => Err(answer.unforeseen(&path)),
         }
     }
 
@@ -213,7 +213,7 @@ impl Client {
     /// What it means that Vault does not decrypt.
     fn refusal(&self, answer: &Answer, path: &str) -> WrapError {
         if answer.status != StatusCode::BAD_REQUEST {
-            return unforeseen(answer, path).into();
+            return answer.unforeseen(path).into();
         }
         let key = self.transit("keys");
         if answer.says(&["key not found"]) {
@@ -226,7 +226,7 @@ impl Client {
         } else if answer.says(&["message authentication failed", "invalid ciphertext"]) {
             WrapError::NotAuthentic
         } else {
-            unforeseen(answer, path).into()
+            answer.unforeseen(path).into()
         }
     }
 }

@@ -10,7 +10,9 @@
 //! another file, everything is refused with [`StoreError::Away`].
 //!
 //! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
-//! then answers [`StoreError::Throttled`]: nothing was changed, and trying again later is right.
+//! then answers [`StoreError::Busy`]: nothing was changed, and trying again later is right.
+//!
+//! **Disk:** a file that cannot be opened or written, or whose disk is full or fails, is [`StoreError::Away`].
 
 mod file;
 mod readers;
@@ -159,31 +161,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Others than the owner may use the file or its folder.
-    #[error(
-        "{} has mode {mode:04o}: others than its owner may use it; run: chmod {wanted:03o} '{}'",
-        path.display(), path.display()
-    )]
-    Loose {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode that it should have.
-        wanted: u32,
-    },
-    /// Another user owns the file or its folder.
-    #[error(
-        "{} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{}'",
-        path.display(), path.display()
-    )]
-    Owner {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its owner's number.
-        owner: u32,
-        /// The number of the user that runs this process.
-        user: u32,
-    },
+    #[error(transparent)]
+    Unfit(#[from] keyway_ownership::Unfit),
     /// The file holds something else; it was left as it is.
     #[error("{} is not a Keyway table; it was left as it is; name another file", path.display())]
     NotOurs {
@@ -213,13 +192,20 @@ pub enum OpenError {
     },
 }
 
-/// What the port answers for an error of SQLite.
+/// What the port answers for an error of SQLite on the table in this file.
 ///
-/// A lock that did not come free is throttling: it is met before a transaction does anything.
-fn store_error(what: &'static str, error: &Arc<rusqlite::Error>) -> StoreError {
+/// A lock that did not come free is met before a transaction does anything.
+fn store_error(what: &'static str, path: &Path, error: &rusqlite::Error) -> StoreError {
+    let told = format!("the table {}: {}", path.display(), told(error));
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy) => StoreError::Throttled,
-        _ => failed(what, format!("the table: {}", told(error))),
+        Some(ErrorCode::DatabaseBusy) => StoreError::Busy(format!("could not {what}: {told}")),
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::DiskFull
+            | ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure,
+        ) => StoreError::Away(format!("could not {what}: {told}")),
+        _ => failed(what, told),
     }
 }
 
@@ -234,7 +220,7 @@ fn told(error: &rusqlite::Error) -> String {
             "another process keeps it locked; see which one has the file open"
         }
         ErrorCode::ReadOnly => {
-            "it cannot be written; make the file and its file system writable for this process"
+            "it cannot be written; make the file, its folder and its file system writable for this process"
         }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             "it is damaged; restore it from a backup"

@@ -50,7 +50,7 @@ impl Readers {
             // Held until the connection is back, even if the caller no longer waits.
             let _permit = permit;
             readers.watch.check_for_read()?;
-            let failed = |error| store_error(what, &Arc::new(error));
+            let failed = |error| store_error(what, &readers.path, &error);
             let connection = match readers.idle().pop() {
                 Some(connection) => connection,
                 None => {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
 use crate::OpenError;
 
@@ -65,11 +65,20 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
 
 /// A connection for reads and writes, to a file that [`open`] has seen before.
 pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_file(path)?;
+    set_up(&connection)?;
+    Ok(connection)
+}
+
+fn open_file(path: &Path) -> rusqlite::Result<Connection> {
     // No URI names and no creation: the path means this file, which exists.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags)?;
+    Connection::open_with_flags(path, flags)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch(
         "PRAGMA trusted_schema = OFF;
@@ -78,8 +87,7 @@ pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
          PRAGMA temp_store = MEMORY;
          PRAGMA synchronous = FULL;
          PRAGMA fullfsync = ON; -- macOS: flush the drive too; nothing elsewhere",
-    )?;
-    Ok(connection)
+    )
 }
 
 #[derive(Debug)]
@@ -99,7 +107,14 @@ impl From<rusqlite::Error> for Refusal {
 }
 
 fn prepare(path: &Path, migrations: &[&str]) -> Result<Connection, Refusal> {
-    let mut connection = connect(path)?;
+    let mut connection = open_file(path)?;
+    // SQLite opens a file that it may not write for reading. Whatever it is asked then leaves files beside it that have the
+    // file's mode, and that it could not write later.
+    if connection.is_readonly(MAIN_DB)? {
+        let refused = ffi::Error::new(ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(refused, None).into());
+    }
+    set_up(&connection)?;
     // Before the first change: a file that is refused is left as it is.
     version(&connection, migrations)?;
     write_ahead(&connection)?;

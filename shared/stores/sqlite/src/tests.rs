@@ -666,13 +666,20 @@ async fn long_expired_records_are_deleted() {
 }
 
 #[tokio::test]
-async fn a_lock_that_stays_taken_is_throttling() {
+async fn lock_that_stays_taken_is_busy_and_named() {
     let folder = private_folder();
     let table = open(&folder);
     let other = Connection::open(folder.path().join("table")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let write = table.put_new(&record("id", 1)).await;
-    assert!(matches!(write, Err(StoreError::Throttled)), "{write:?}");
+    let Err(StoreError::Busy(text)) = write else {
+        panic!("{write:?}");
+    };
+    let path = folder.path().join("table");
+    assert!(
+        text.contains(path.to_str().unwrap()) && text.contains("another process keeps it locked"),
+        "{text}"
+    );
     assert_eq!(
         table
             .get(Kind::Key, "id", Consistency::Strong)
@@ -708,10 +715,10 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
         ..record("large", 2)
     };
     let failed = table.put_new(&large).await;
-    assert!(
-        matches!(failed, Err(StoreError::Failed { .. })),
-        "{failed:?}"
-    );
+    let Err(StoreError::Away(text)) = failed else {
+        panic!("{failed:?}");
+    };
+    assert!(text.contains("the disk is full"), "{text}");
     assert_eq!(
         table
             .get(Kind::Key, "large", Consistency::Strong)

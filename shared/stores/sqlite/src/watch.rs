@@ -33,6 +33,8 @@ impl Identity {
 }
 
 pub(crate) struct Watch {
+    path: PathBuf,
+    /// The table's file and those beside it.
     files: Vec<(PathBuf, Identity)>,
     told: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Watch {
             }
         }
         let watch = Self {
+            path: path.to_owned(),
             files,
             told: AtomicBool::new(false),
         };
@@ -66,6 +69,11 @@ impl Watch {
                 source: io::Error::other("it was replaced while it was opened; start again"),
             }),
         }
+    }
+
+    /// The table's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Refuses once the table or its log is no longer what was opened. One that is put back is taken again.

@@ -1,6 +1,7 @@
 //! One thread that writes: it takes all writes that wait, runs them in one transaction, and answers
 //! them when that is committed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::{io, mem};
@@ -102,7 +103,7 @@ fn write_all(
         if watch.check().is_err() {
             refuse(jobs, watch);
         } else {
-            answer(jobs, outcomes);
+            answer(jobs, outcomes, watch.path());
         }
     }
     if !watch.may_close() {
@@ -157,7 +158,11 @@ fn apply(connection: &Connection, write: &Write, now: Timestamp) -> rusqlite::Re
     }
 }
 
-fn answer(jobs: Vec<Job>, committed: rusqlite::Result<Vec<rusqlite::Result<Outcome>>>) {
+fn answer(
+    jobs: Vec<Job>,
+    committed: rusqlite::Result<Vec<rusqlite::Result<Outcome>>>,
+    path: &Path,
+) {
     let answer_one = |job: Job, outcome| {
         // Whoever asked may no longer wait.
         job.answer.send(outcome).ok();
@@ -170,15 +175,14 @@ fn answer(jobs: Vec<Job>, committed: rusqlite::Result<Vec<rusqlite::Result<Outco
                     match outcome {
                         Ok(Outcome::Done) => Ok(()),
                         Ok(Outcome::Conflict) => Err(StoreError::Conflict),
-                        Err(error) => Err(store_error(WHAT, &Arc::new(error))),
+                        Err(error) => Err(store_error(WHAT, path, &error)),
                     },
                 );
             }
         }
         Err(error) => {
-            let error = Arc::new(error);
             for job in jobs {
-                answer_one(job, Err(store_error(WHAT, &error)));
+                answer_one(job, Err(store_error(WHAT, path, &error)));
             }
         }
     }

@@ -5,8 +5,8 @@ use keyway_openapi::{Answer, Operation, RequestBody, Schema};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigAnswer, ConfigBody, FirstAnswer, FirstBody, FirstStatusAnswer, ServiceAnswer, StartBody,
-    StatusAnswer,
+    ClearedAnswer, ConfigAnswer, ConfigBody, FirstAnswer, FirstBody, FirstStatusAnswer,
+    ServiceAnswer, StartBody, StatusAnswer,
 };
 use crate::PREFIXES;
 use crate::openapi::{Refusals as _, SERVICE, ok};
@@ -89,6 +89,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .refuses(&[]),
         operation(Method::POST, "/kms/clear-cache", "clearCache", "Drop what is cached of keys")
             .text("In every process within the state's time to live.")
+            .answer(200, ok("It is dropped, as a session is told.", Schema::encoded::<ClearedAnswer>("Cleared")))
             .answer(204, Answer::empty("It is dropped."))
             .refuses(&[409]),
     ]
@@ -96,8 +97,8 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 fn status_answer() -> Schema {
     Schema::encoded::<StatusAnswer<'_>>("Status")
-        .fact("status", json!({"enum": ["NotConfigured", "Configured", "Running", "Error"]}))
-        .fact("backend_type", json!({"enum": ["local", "vault"]}))
+        .fact("status", json!({"description": "NotConfigured, Configured, Running or Error; to a session, for Error, an object with the text."}))
+        .fact("backend_type", json!({"description": "To a session the second spelling.", "enum": ["local", "vault", "Local", "VaultTransit"]}))
         .fact("backend_status", json!({"enum": ["healthy", "unhealthy"]}))
         .fact("kmsType", json!({"enum": ["local", "vault"]}))
         .fact("state_ttl_seconds", json!({"description": "For how long a process may act on a state that another has changed."}))

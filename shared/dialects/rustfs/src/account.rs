@@ -1,0 +1,163 @@
+//! Who has signed in, and what they may do, as RustFS's console asks after each sign-in: decode, operate, encode.
+
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_domain::access::{Caller, Grant};
+use keyway_domain::buckets::BucketOperations;
+use keyway_domain::policy::Action;
+use keyway_http::{Call, Class, NO_BODY, Operation, Route};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{Refusal, RustFs, wire};
+
+/// What both routes do, by AWS's name for it.
+pub(crate) const WHO_CALLS: Operation = Operation {
+    name: "sts:GetCallerIdentity",
+    class: Class::Read,
+};
+
+pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+    vec![
+        Route::over(Method::GET, "/is-admin", NO_BODY, None, buckets, is_admin),
+        Route::over(
+            Method::GET,
+            "/accountinfo",
+            NO_BODY,
+            None,
+            buckets,
+            account_info,
+        ),
+    ]
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct IsAdminAnswer<'a> {
+    is_admin: bool,
+    access_key: &'a str,
+    message: &'static str,
+}
+
+fn is_owner(caller: &Caller) -> bool {
+    *caller.grant() == Grant::Owner
+}
+
+async fn is_admin(_: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+    let is_admin = is_owner(&call.caller);
+    wire::ok(&IsAdminAnswer {
+        is_admin,
+        access_key: call.caller.principal(),
+        message: if is_admin {
+            "User is an administrator"
+        } else {
+            "User is not an administrator"
+        },
+    })
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct AccountAnswer<'a> {
+    account_name: &'a str,
+    server: Server,
+    /// A policy as JSON text.
+    policy: String,
+    buckets: Vec<BucketOut<'a>>,
+}
+
+/// What stores objects: nothing here does.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(rename_all = "PascalCase")]
+struct Server {
+    backend_type: &'static str,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct BucketOut<'a> {
+    name: &'a str,
+    size: u64,
+    objects: u64,
+    /// RustFS has the date of creation under this name.
+    expiration: String,
+    access: Access,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+struct Access {
+    read: bool,
+    write: bool,
+}
+
+async fn account_info(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+    let caller = &call.caller;
+    let found = match caller.may_ever(Action::ListAllMyBuckets) {
+        Ok(()) => buckets.list(caller).await?,
+        Err(_) => Vec::new(),
+    };
+    let out = found.iter().map(|bucket| BucketOut {
+        name: bucket.name.as_str(),
+        size: 0,
+        objects: 0,
+        expiration: wire::date(bucket.created_at),
+        access: Access {
+            read: true,
+            write: caller
+                .may_on_bucket(Action::PutEncryptionConfiguration, &bucket.name)
+                .is_ok(),
+        },
+    });
+    let session = caller.session();
+    wire::ok(&AccountAnswer {
+        account_name: session.map_or(caller.principal(), |session| session.parent.as_str()),
+        server: Server {
+            backend_type: "Unknown",
+        },
+        policy: policy(caller),
+        buckets: out.collect(),
+    })
+}
+
+/// What the console's pages for the KMS and for buckets are opened by.
+const KMS_PAGE: &str = "console:SSESettings";
+/// RustFS names this after S3's operation.
+const PUT_BUCKET_ENCRYPTION: &str = "s3:PutBucketEncryption";
+
+/// A policy that says which actions there can be permitted to the caller: for what a console shows, for the answer to each
+/// request is decided by the request.
+fn policy(caller: &Caller) -> String {
+    let actions: Vec<&str> = if is_owner(caller) {
+        vec!["admin:*", "kms:*", "s3:*"]
+    } else {
+        let permitted = |action: &Action| caller.may_ever(*action).is_ok();
+        let mut names: Vec<&str> = (Action::ALL.iter().filter(|action| permitted(action)))
+            .map(|action| action.as_str())
+            .collect();
+        if [Action::Configure, Action::ServiceControl]
+            .iter()
+            .any(permitted)
+        {
+            names.push(KMS_PAGE);
+        }
+        if permitted(&Action::PutEncryptionConfiguration) {
+            names.push(PUT_BUCKET_ENCRYPTION);
+        }
+        names
+    };
+    let statements = if actions.is_empty() {
+        json!([])
+    } else {
+        json!([{"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*"]}])
+    };
+    json!({"Version": "2012-10-17", "Statement": statements}).to_string()
+}

@@ -1,0 +1,38 @@
+//! The parameters of a request: a form, each of them once.
+
+use std::collections::BTreeMap;
+
+use crate::Refusal;
+
+/// The parameters of one request, by name.
+pub(crate) struct Form(BTreeMap<String, String>);
+
+impl Form {
+    /// Reads a body. A parameter that is given twice is refused.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(body) {
+            if parameters.contains_key(name.as_ref()) {
+                return Err(Refusal::invalid(&name, "is given twice"));
+            }
+            parameters.insert(name.into_owned(), value.into_owned());
+        }
+        Ok(Self(parameters))
+    }
+
+    /// Takes a parameter. One that is empty is as good as none.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.is_empty())
+    }
+
+    /// Makes sure that every parameter was taken: one that is not obeyed must not seem to be.
+    pub(crate) fn finish(self) -> Result<(), Refusal> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Refusal::invalid(
+                name,
+                "is not supported here; leave it out",
+            )),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! AWS's Security Token Service, as far as temporary credentials need it: `AssumeRole` and `GetCallerIdentity`, in the
+//! query protocol by `POST /`. There are no roles here: a session may do at most what the access key may that began it.
+//!
+//! What an operation is stands in the body. So whoever tells of requests learns it from the handler, once the body was read.
+
+mod answers;
+mod form;
+#[cfg(feature = "openapi")]
+mod openapi;
+mod operations;
+mod refusal;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::{Method, Response};
+use keyway_auth::{Authenticator, trace};
+use keyway_domain::access::{AccountId, Caller, Sessions};
+use keyway_http::{
+    Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Subject, Trace,
+};
+
+#[cfg(feature = "openapi")]
+pub use openapi::description;
+pub use refusal::Refusal;
+
+/// Where STS lives: at the root, by a method that S3 has no use for there.
+pub const PREFIXES: [&str; 1] = [""];
+
+/// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// What a request is told as until its body was read. It may begin a session.
+const UNREAD: Operation = Operation {
+    name: "sts",
+    class: Class::Mutation,
+};
+
+/// The dialect: how STS tells callers apart, and how it says no.
+pub struct Sts {
+    authenticator: Arc<Authenticator>,
+}
+
+impl Sts {
+    /// With this authenticator.
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator }
+    }
+}
+
+/// Who calls, and what was found to be asked for.
+#[derive(Clone)]
+pub struct Asking {
+    caller: Caller,
+    operation: Arc<OnceLock<Operation>>,
+}
+
+impl From<Caller> for Asking {
+    fn from(caller: Caller) -> Self {
+        Self {
+            caller,
+            operation: Arc::default(),
+        }
+    }
+}
+
+impl Dialect for Sts {
+    const NAME: &'static str = "sts";
+    type Caller = Asking;
+    /// Whoever has an access key may ask for less than that one has.
+    type Action = ();
+    type Error = Refusal;
+
+    async fn authenticate(&self, request: &Request) -> Result<Proof<Asking, Refusal>, Refusal> {
+        Ok(self
+            .authenticator
+            .authenticate(request)
+            .await?
+            .map(Asking::from))
+    }
+
+    fn is_known(asking: &Asking) -> bool {
+        asking.caller.is_known()
+    }
+
+    fn authorize(&self, asking: Asking, (): (), _: &str) -> Result<Asking, Refusal> {
+        Ok(asking)
+    }
+
+    fn operation(_: &Route<Self>, _: &str) -> Operation {
+        UNREAD
+    }
+
+    fn trace(&self, asking: &Asking) -> Option<Box<dyn Trace>> {
+        Some(Box::new(Traced {
+            operation: Arc::clone(&asking.operation),
+            of_caller: trace(&asking.caller)?,
+        }))
+    }
+
+    fn class(refusal: &Refusal) -> &'static str {
+        refusal.class()
+    }
+
+    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
+        Refusal::from(refused).answer(place)
+    }
+}
+
+struct Traced {
+    operation: Arc<OnceLock<Operation>>,
+    of_caller: Box<dyn Trace>,
+}
+
+impl Trace for Traced {
+    fn subject(self: Box<Self>) -> Subject {
+        Subject {
+            operation: self.operation.get().copied(),
+            ..self.of_caller.subject()
+        }
+    }
+}
+
+/// The one route of STS. Without `sessions`, callers are those whom a gateway names, and none can begin a session.
+pub fn routes(sessions: Option<Arc<Sessions>>, account: AccountId) -> Vec<Route<Sts>> {
+    let served = Arc::new(operations::Served { sessions, account });
+    let run = operations::run;
+    vec![Route::over(Method::POST, "/", BODY_LIMIT, (), &served, run)]
+}

@@ -1,0 +1,46 @@
+//! This dialect in words, for the OpenAPI document. What its XML is made of is said by AWS's own documentation.
+
+use http::Method;
+use keyway_openapi::{Answer, Description, Operation, RequestBody, Schema};
+use serde_json::json;
+
+use crate::Sts;
+
+const XML: &str = "text/xml";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What there is to say of this dialect's route.
+pub fn description() -> Description<Sts> {
+    let form = Schema::of(json!({"type": "string"}));
+    let operation = Operation::new(
+        Method::POST,
+        "/",
+        "sts",
+        "AssumeRole or GetCallerIdentity, by the form's `Action`",
+    )
+    .body(RequestBody::json_or_none(form).media_type(FORM))
+    .answer(200, xml("The temporary credentials, or who calls."));
+    let operation = [400, 403, 413, 415, 500, 503]
+        .into_iter()
+        .fold(operation, |operation, status| {
+            operation.answer(status, xml("It is refused; `Code` says why."))
+        });
+    Description::new(
+        "sts",
+        "AWS's Security Token Service, as far as temporary credentials need it.",
+    )
+    .security(
+        "SigV4OfSts",
+        json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "AWS Signature Version 4 for the service `sts`.",
+        }),
+    )
+    .operation(operation)
+}
+
+fn xml(text: &str) -> Answer {
+    Answer::with(text, XML, Schema::of(json!({"type": "string"})))
+}

@@ -1,0 +1,150 @@
+//! What STS does here: decode, operate, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use keyway_domain::access::{
+    AccountId, Caller, Grant, Lifetime, SessionName, Sessions, WantedSession,
+};
+use keyway_domain::policy::Policy;
+use keyway_http::{Call, Class, Operation};
+
+use crate::answers::{
+    AssumeRoleResponse, AssumeRoleResult, AssumedRoleUser, Credentials, GetCallerIdentityResponse,
+    GetCallerIdentityResult, ResponseMetadata, XMLNS, xml,
+};
+use crate::form::Form;
+use crate::{Asking, Refusal, Sts};
+
+/// The one version of this protocol.
+const VERSION: &str = "2011-06-15";
+/// AWS takes no longer one.
+const LONGEST_ARN: usize = 2048;
+/// What a session is called that was given no name. MinIO's clients give none.
+const NAMELESS: &str = "session";
+
+const ASSUME_ROLE: Operation = Operation {
+    name: "sts:AssumeRole",
+    class: Class::Mutation,
+};
+const GET_CALLER_IDENTITY: Operation = Operation {
+    name: "sts:GetCallerIdentity",
+    class: Class::Read,
+};
+
+pub(crate) struct Served {
+    pub(crate) sessions: Option<Arc<Sessions>>,
+    pub(crate) account: AccountId,
+}
+
+type Answer = Result<Response<Bytes>, Refusal>;
+
+pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
+    let mut form = Form::parse(&call.request.body)?;
+    let action = form.take("Action").ok_or_else(Refusal::missing_action)?;
+    let version = form.take("Version");
+    if version.is_some_and(|version| version != VERSION) {
+        return Err(Refusal::invalid("Version", "must be 2011-06-15"));
+    }
+    let Asking { caller, operation } = &call.caller;
+    match action.as_str() {
+        "AssumeRole" => {
+            operation.set(ASSUME_ROLE).ok();
+            assume_role(&served, caller, form, &call.request_id).await
+        }
+        "GetCallerIdentity" => {
+            operation.set(GET_CALLER_IDENTITY).ok();
+            form.finish()?;
+            Ok(xml(&GetCallerIdentityResponse {
+                xmlns: XMLNS,
+                result: served.identity(caller),
+                metadata: ResponseMetadata::of(&call.request_id),
+            }))
+        }
+        _ => Err(Refusal::invalid_action()),
+    }
+}
+
+async fn assume_role(served: &Served, caller: &Caller, form: Form, request_id: &str) -> Answer {
+    let Some(sessions) = &served.sessions else {
+        return Err(Refusal::of_gateway());
+    };
+    let wanted = wanted(form)?;
+    let key = sessions.begin(caller, &wanted).await?;
+    let (parent, name) = (caller.principal(), wanted.name.as_str());
+    Ok(xml(&AssumeRoleResponse {
+        xmlns: XMLNS,
+        result: AssumeRoleResult {
+            user: AssumedRoleUser {
+                arn: served.session_arn(parent, name),
+                id: format!("{parent}:{name}"),
+            },
+            credentials: Credentials::of(&key)?,
+        },
+        metadata: ResponseMetadata::of(request_id),
+    }))
+}
+
+fn wanted(mut form: Form) -> Result<WantedSession, Refusal> {
+    // Read and not obeyed: there are no roles here, and nobody else's account.
+    for unused in ["RoleArn", "ExternalId"] {
+        if form
+            .take(unused)
+            .is_some_and(|value| value.len() > LONGEST_ARN)
+        {
+            return Err(Refusal::invalid(unused, "is longer than 2048 bytes"));
+        }
+    }
+    let name = form.take("RoleSessionName");
+    let lifetime = match form.take("DurationSeconds") {
+        None => Lifetime::default(),
+        Some(text) => {
+            let seconds = text.parse().map_err(|_| {
+                Refusal::invalid("DurationSeconds", "must be a whole number of seconds")
+            })?;
+            Lifetime::seconds(seconds)?
+        }
+    };
+    let policy = match form.take("Policy") {
+        None => None,
+        Some(document) => Some(Policy::parse(&document)?),
+    };
+    form.finish()?;
+    Ok(WantedSession {
+        name: SessionName::parse(name.as_deref().unwrap_or(NAMELESS))?,
+        lifetime,
+        policy,
+    })
+}
+
+impl Served {
+    fn session_arn(&self, parent: &str, name: &str) -> String {
+        format!("arn:aws:sts::{}:assumed-role/{parent}/{name}", self.account)
+    }
+
+    fn identity(&self, caller: &Caller) -> GetCallerIdentityResult {
+        let account = &self.account;
+        let principal = caller.principal();
+        let (arn, user_id) = match (caller.session(), caller.grant()) {
+            (Some(session), _) => {
+                let (parent, name) = (session.parent.as_str(), session.name.as_str());
+                (self.session_arn(parent, name), format!("{parent}:{name}"))
+            }
+            (None, Grant::Owner) => (format!("arn:aws:iam::{account}:root"), account.to_string()),
+            // Whom a gateway names has an ARN for a name.
+            (None, _) if principal.starts_with("arn:") => {
+                (principal.to_owned(), principal.to_owned())
+            }
+            (None, _) => (
+                format!("arn:aws:iam::{account}:user/{principal}"),
+                principal.to_owned(),
+            ),
+        };
+        GetCallerIdentityResult {
+            arn,
+            user_id,
+            account: account.to_string(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Sessions: access keys for a few hours, which the holder of an access key can make. A session may do at most what the
+//! access key may that began it, as that is at the time of each request, and ends with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_crypto::{SecretBytes, sha256};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccessKeyId, AccessKeys, Caller, Credential, Credentials, Grant, NewAccessKey, binding,
+};
+use crate::error::KmsError;
+use crate::keyring::{KeyWrapper, Wrapped};
+use crate::policy::Policy;
+
+const PARENT_ORIGIN: &str = "access-key/parent-secret";
+
+/// The session that an access key is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The access key that began it.
+    pub parent: AccessKeyId,
+    /// What it was called.
+    pub name: SessionName,
+}
+
+/// The name of a session: 2 to 64 of `[A-Za-z0-9_+=,.@-]`, as AWS has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionName(Arc<str>);
+
+impl SessionName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+        if (2..=64).contains(&text.len()) && text.bytes().all(fits) {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid(
+                "RoleSessionName",
+                "must be 2 to 64 of A-Z, a-z, 0-9, `_`, `+`, `=`, `,`, `.`, `@`, `-`",
+            ))
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How long a session lasts: 15 minutes to 12 hours, one hour by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(Duration);
+
+impl Lifetime {
+    /// So many seconds.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] below 900 and above 43200.
+    pub fn seconds(seconds: u64) -> Result<Self, KmsError> {
+        if (900..=43_200).contains(&seconds) {
+            Ok(Self(Duration::from_secs(seconds)))
+        } else {
+            Err(KmsError::invalid(
+                "DurationSeconds",
+                "must be from 900 to 43200",
+            ))
+        }
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self(Duration::from_secs(3600))
+    }
+}
+
+/// A session that is asked for.
+pub struct WantedSession {
+    /// What it is called.
+    pub name: SessionName,
+    /// How long it lasts; no longer than the access key that begins it.
+    pub lifetime: Lifetime,
+    /// What it may do at most.
+    pub policy: Option<Policy>,
+}
+
+/// Begins sessions.
+pub struct Sessions {
+    access_keys: AccessKeys,
+    credentials: Arc<Credentials>,
+}
+
+impl Sessions {
+    /// Of the access keys that `credentials` finds.
+    pub const fn new(access_keys: AccessKeys, credentials: Arc<Credentials>) -> Self {
+        Self {
+            access_keys,
+            credentials,
+        }
+    }
+
+    /// Begins a session of the caller's access key. No permission is needed, for a session adds none.
+    ///
+    /// # Errors
+    /// [`KmsError::Forbidden`] to a caller who is in a session; [`KmsError::NotPermitted`] when the caller's access key
+    /// is no longer there; else when a port fails.
+    pub async fn begin(
+        &self,
+        caller: &Caller,
+        wanted: &WantedSession,
+    ) -> Result<NewAccessKey, KmsError> {
+        if caller.session().is_some() {
+            return Err(KmsError::Forbidden(
+                "a session cannot begin another one; sign with the access key that began this one",
+            ));
+        }
+        let parent = self.credentials.find(caller.principal()).await?;
+        let parent = parent.ok_or(KmsError::NotPermitted)?;
+        let keys = &self.access_keys;
+        let id = keys.new_id()?;
+        caller.trail().resource(id.as_str());
+        let whole = keys.after(wanted.lifetime.0)?;
+        let expires_at = parent.expires_at.map_or(whole, |end| end.min(whole));
+        let session = StoredSession {
+            parent: caller.principal().to_owned(),
+            parent_secret: Wrapped::seal(
+                keys.wrapper.as_ref(),
+                &binding(&id, PARENT_ORIGIN),
+                &sha256(&[parent.secret.expose()]),
+            )
+            .await?,
+            name: wanted.name.as_str().to_owned(),
+            policy: wanted.policy.clone(),
+        };
+        let nothing = Grant::Policy(Policy::nothing());
+        keys.make(id, nothing, Some(expires_at), Some(session))
+            .await
+    }
+}
+
+/// What the record of an access key says of the session that it is of.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredSession {
+    parent: String,
+    /// The SHA-256 of the parent's secret: another secret is another access key, though it may have the same id.
+    parent_secret: Wrapped,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<Policy>,
+}
+
+impl StoredSession {
+    pub(super) fn session(&self) -> Session {
+        Session {
+            parent: AccessKeyId(self.parent.as_str().into()),
+            name: SessionName(self.name.as_str().into()),
+        }
+    }
+
+    pub(super) async fn open(
+        self,
+        wrapper: &dyn KeyWrapper,
+        id: &AccessKeyId,
+    ) -> Result<HeldSession, KmsError> {
+        let parent_secret = self
+            .parent_secret
+            .open(wrapper, &binding(id, PARENT_ORIGIN))
+            .await?;
+        Ok(HeldSession {
+            session: Arc::new(self.session()),
+            parent_secret,
+            policy: self.policy.map(Arc::new),
+        })
+    }
+}
+
+/// A session as it is held in memory.
+pub(super) struct HeldSession {
+    session: Arc<Session>,
+    parent_secret: SecretBytes,
+    policy: Option<Arc<Policy>>,
+}
+
+impl HeldSession {
+    pub(super) fn parent(&self) -> &str {
+        self.session.parent.as_str()
+    }
+
+    /// The credential of this session, with what the parent may do at present; none when the parent is another one now.
+    pub(super) fn under(&self, own: &Credential, parent: &Credential) -> Option<Credential> {
+        let is_same = self.parent_secret.ct_eq(&sha256(&[parent.secret.expose()]));
+        if !is_same || parent.session.is_some() {
+            return None;
+        }
+        let granted = &parent.caller.grant;
+        let grant = match &self.policy {
+            None => Arc::clone(granted),
+            Some(policy) => Arc::new(Grant::Limited(Arc::clone(granted), Arc::clone(policy))),
+        };
+        Some(Credential {
+            secret: Arc::clone(&own.secret),
+            session_token: own.session_token.clone(),
+            expires_at: own.expires_at,
+            caller: Caller {
+                session: Some(Arc::clone(&self.session)),
+                ..Caller::new(own.caller.shared_principal(), grant)
+            },
+            session: None,
+        })
+    }
+}

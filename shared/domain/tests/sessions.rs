@@ -1,0 +1,204 @@
+//! Sessions: what they may do follows from the access key that began them, at each request.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+mod house;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use house::{House, STATE_TTL, id};
+use keyway_domain::access::{
+    AccessKeyId, AccessKeys, Caller, Credentials, Lifetime, NewAccessKey, RootAccessKey,
+    SessionName, Sessions, WantedSession,
+};
+use keyway_domain::policy::{Action, Policy};
+use keyway_domain::ports::{Consistency, Kind, Revision, TableReader, TableWriter};
+use keyway_domain::{KmsError, SecretBytes};
+
+struct Held {
+    house: House,
+    credentials: Arc<Credentials>,
+    sessions: Sessions,
+}
+
+fn access_keys(house: &House) -> AccessKeys {
+    AccessKeys::new(
+        house.table.clone(),
+        house.wrapper.clone(),
+        house.clock.clone(),
+        house.random.clone(),
+    )
+}
+
+fn held(house: House, root_secret: &str) -> Held {
+    let root = RootAccessKey::Given(
+        AccessKeyId::parse("root").unwrap(),
+        SecretBytes::from(root_secret.as_bytes().to_vec()),
+    );
+    let credentials = Arc::new(Credentials::new(
+        house.table.clone(),
+        house.wrapper.clone(),
+        house.clock.clone(),
+        STATE_TTL,
+        root,
+    ));
+    let sessions = Sessions::new(access_keys(&house), Arc::clone(&credentials));
+    Held {
+        house,
+        credentials,
+        sessions,
+    }
+}
+
+impl Held {
+    async fn caller(&self, id: &str) -> Option<Caller> {
+        let found = self.credentials.find(id).await.unwrap()?;
+        Some(found.caller.of_new_request())
+    }
+
+    async fn key(&self, policy: &str, life: Option<Duration>) -> NewAccessKey {
+        let policy = Policy::parse(policy).unwrap();
+        access_keys(&self.house).create(policy, life).await.unwrap()
+    }
+
+    async fn begin(&self, parent: &str, seconds: u64, policy: Option<&str>) -> NewAccessKey {
+        let caller = self.caller(parent).await.unwrap();
+        let wanted = wanted(seconds, policy);
+        self.sessions.begin(&caller, &wanted).await.unwrap()
+    }
+}
+
+fn wanted(seconds: u64, policy: Option<&str>) -> WantedSession {
+    WantedSession {
+        name: SessionName::parse("console").unwrap(),
+        lifetime: Lifetime::seconds(seconds).unwrap(),
+        policy: policy.map(|policy| Policy::parse(policy).unwrap()),
+    }
+}
+
+const APP_KEYS: &str = r#"{"Statement":{"Effect":"Allow","Action":["kms:Encrypt","kms:Decrypt","kms:ListKeys"],
+    "Resource":"arn:aws:kms:::key/app-*"}}"#;
+const DECRYPT_ALL: &str = r#"{"Statement":{"Effect":"Allow","Action":["kms:Decrypt","kms:RotateKey","kms:ListKeys"],
+    "Resource":"arn:aws:kms:::key/*"}}"#;
+
+#[tokio::test]
+async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
+    let held = held(House::build().await, "root-secret");
+    let key = held.begin("root", 900, None).await;
+    assert!(key.session_token.is_some());
+    let caller = held.caller(key.id.as_str()).await.unwrap();
+    assert!(caller.may(Action::DeleteKey, &id("k")).is_ok());
+    assert!(caller.may_on_service(Action::Configure).is_ok());
+    let session = caller.session().unwrap();
+    assert_eq!(
+        (session.parent.as_str(), session.name.as_str()),
+        ("root", "console")
+    );
+    held.house.clock.advance(Duration::from_secs(899));
+    assert!(held.caller(key.id.as_str()).await.is_some());
+    held.house.clock.advance(Duration::from_secs(1));
+    assert!(held.caller(key.id.as_str()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
+    let held = held(House::build().await, "root-secret");
+    let parent = held.key(APP_KEYS, None).await;
+    let whole = held.begin(parent.id.as_str(), 900, None).await;
+    let narrow = held.begin(parent.id.as_str(), 900, Some(DECRYPT_ALL)).await;
+    let whole = held.caller(whole.id.as_str()).await.unwrap();
+    let narrow = held.caller(narrow.id.as_str()).await.unwrap();
+    for (action, key, of_parent, of_both) in [
+        (Action::Encrypt, "app-1", true, false),
+        (Action::Decrypt, "app-1", true, true),
+        (Action::Decrypt, "db", false, false),
+        (Action::RotateKey, "app-1", false, false),
+        (Action::ListKeys, "app-1", true, true),
+        (Action::ListKeys, "db", false, false),
+    ] {
+        assert_eq!(whole.may(action, &id(key)).is_ok(), of_parent, "{key}");
+        assert_eq!(narrow.may(action, &id(key)).is_ok(), of_both, "{key}");
+    }
+    assert!(narrow.may_ever(Action::RotateKey).is_err());
+    assert!(narrow.may_on_service(Action::Configure).is_err());
+    assert!(narrow.may_call("/v1/key/create/app-1").is_err());
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_access_key_that_began_it() {
+    let held = held(House::build().await, "root-secret");
+    let parent = held.key(APP_KEYS, Some(Duration::from_secs(1200))).await;
+    let key = held.begin(parent.id.as_str(), 43_200, None).await;
+    assert_eq!(key.expires_at, parent.expires_at, "it lasts no longer");
+    assert!(held.caller(key.id.as_str()).await.is_some());
+    access_keys(&held.house).revoke(&parent.id).await.unwrap();
+    held.house.clock.advance(STATE_TTL);
+    assert!(held.caller(key.id.as_str()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_beginner_has_another_secret() {
+    let first = held(House::build().await, "root-secret");
+    let key = first.begin("root", 900, None).await;
+    let second = held(first.house, "another-secret");
+    assert!(second.caller("root").await.is_some());
+    assert!(second.caller(key.id.as_str()).await.is_none());
+    let third = held(second.house, "root-secret");
+    assert!(third.caller(key.id.as_str()).await.is_some());
+}
+
+#[tokio::test]
+async fn a_session_begins_no_other() {
+    let held = held(House::build().await, "root-secret");
+    let key = held.begin("root", 900, None).await;
+    let caller = held.caller(key.id.as_str()).await.unwrap();
+    let refused = held.sessions.begin(&caller, &wanted(900, None)).await;
+    assert!(matches!(refused, Err(KmsError::Forbidden(_))));
+    // Nor is one honoured whose record says so.
+    let other = held.begin("root", 900, None).await;
+    let table = &held.house.table;
+    let get = |id: String| async move {
+        let found = table.get(Kind::AccessKey, &id, Consistency::Strong).await;
+        found.unwrap().unwrap()
+    };
+    let mut record = get(other.id.as_str().to_owned()).await;
+    let before = record.revision;
+    record.revision = Revision([9; 16]);
+    let mut value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+    value["session"]["parent"] = key.id.as_str().into();
+    record.value = serde_json::to_vec(&value).unwrap();
+    table.replace(&record, before).await.unwrap();
+    assert!(held.caller(other.id.as_str()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_version_without_sessions_would_permit_a_session_nothing() {
+    let held = held(House::build().await, "root-secret");
+    let key = held.begin("root", 900, Some(DECRYPT_ALL)).await;
+    let record = held
+        .house
+        .table
+        .get(Kind::AccessKey, key.id.as_str(), Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+    assert_eq!(value["grant"]["policy"]["Statement"], serde_json::json!([]));
+    let listed = access_keys(&held.house).list().await.unwrap();
+    let session = listed[0].session.as_ref().unwrap();
+    assert_eq!(session.parent.as_str(), "root");
+    assert!(listed[0].policy.is_some());
+}
+
+#[test]
+fn names_and_lifetimes_out_of_bounds_are_refused() {
+    let long = "x".repeat(65);
+    for name in ["", "a", "a b", "a/b", "ä1", &long] {
+        assert!(SessionName::parse(name).is_err(), "{name}");
+    }
+    assert!(SessionName::parse("a_b+c=d,e.f@g-1").is_ok());
+    for seconds in [0, 899, 43_201, u64::MAX] {
+        assert!(Lifetime::seconds(seconds).is_err(), "{seconds}");
+    }
+}
