@@ -10,7 +10,6 @@ use keyway_domain::ports::{Consistency, Kind, SecretStore, StoreError, TableRead
 use keyway_domain::{KmsError, one_line};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
-use keyway_tests::ServerOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -79,12 +78,12 @@ async fn failure_of_a_backend_is_one_line_that_names_place_and_cause() {
         (
             &denied,
             false,
-            "AccessDeniedException: not authorized to perform it; give",
+            "status 400, AccessDeniedException: not authorized to perform it; give",
         ),
         (
             &no_table,
             false,
-            "ResourceNotFoundException: Requested resource not found; check",
+            "status 400, ResourceNotFoundException: Requested resource not found; check",
         ),
     ] {
         let mut places = vec![(of_table(endpoint).await, "DynamoDB's table `keys` at ")];
@@ -106,30 +105,4 @@ async fn failure_of_a_backend_is_one_line_that_names_place_and_cause() {
             }
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn start_over_a_table_that_is_away_says_so_in_one_line() {
-    let endpoint = refusing().await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut options = ServerOptions::default();
-    for (name, value) in [
-        ("KEYWAY_TABLE", "keys"),
-        ("KEYWAY_ROOT_KEYRING_SECRET", "keyring"),
-        ("AWS_ENDPOINT_URL", &endpoint),
-        ("AWS_REGION", "eu-west-1"),
-        ("AWS_ACCESS_KEY_ID", "id"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ] {
-        options = options.variable(name, value);
-    }
-    let folder = folder.path().to_str().unwrap();
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", folder];
-    let (code, log, stderr) = options.run(&serve).await;
-    assert_eq!(code, Some(1), "{stderr}");
-    let cause = |line: &str| line.contains(&endpoint) && line.contains("no connection: ");
-    assert!(log.lines().any(cause), "{log}");
-    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
-    assert!(!log.contains("dispatch failure"), "{log}");
-    assert!(!stderr.contains("dispatch failure"), "{stderr}");
 }

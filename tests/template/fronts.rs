@@ -50,7 +50,7 @@ pub(crate) const PROBES: [(&str, &str); 11] = [
 /// How an API's document names a route of every method.
 const ANY: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD";
 /// What S3 does with objects, by any method.
-const OBJECTS: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD /{bucket}/{proxy+}";
+pub(crate) const OBJECTS: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD /{bucket}/{proxy+}";
 
 fn operations(deployment: &Deployment) -> BTreeMap<String, &Value> {
     operations_of(deployment, "Api")

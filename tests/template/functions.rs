@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::deployments::{Deployment, deployments, reference};
-use crate::fronts::{PROBES, routes};
+use crate::fronts::{OBJECTS, PROBES, routes};
 
 /// The variables that functions know, as their help lists them.
 fn known() -> &'static BTreeSet<String> {
@@ -221,6 +221,32 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
             continue;
         }
         for (route, called) in routes(deployment) {
+            if [OBJECTS, "POST /{bucket}"].contains(&route.as_str()) {
+                // What S3 does besides.
+                let buckets = functions.iter().find(|(name, _)| *name == called);
+                let (_, buckets) = buckets.unwrap();
+                for route in [
+                    "PUT /photos/2026/q4.tar",
+                    "GET /photos/2026/",
+                    "PATCH /photos/a",
+                    "POST /photos",
+                ] {
+                    let refused = buckets.status(route).await;
+                    assert_eq!(refused, StatusCode::NOT_IMPLEMENTED, "{route}");
+                }
+                // Paths of the other APIs that are no route are nobody's buckets.
+                for route in [
+                    "GET /rustfs/admin/v3/kms/nothing",
+                    "PUT /minio/kms/v1/status",
+                ] {
+                    assert_eq!(
+                        buckets.status(route).await,
+                        StatusCode::NOT_FOUND,
+                        "{route}"
+                    );
+                }
+                continue;
+            }
             for (name, function) in &functions {
                 // Who is no stranger to the route finds out first that there is nobody to be verified.
                 let (_, path) = route.split_once(' ').unwrap();
