@@ -80,6 +80,8 @@ async function step(name, act) {
 
 const says = (text) => page.getByText(text, { exact: true }).first().waitFor()
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click()
+/** The console's menu is before its breadcrumbs, which may have the same name. */
+const link = (name) => page.getByRole("link", { name }).first()
 const choose = (name) => page.getByRole("menuitem", { name, exact: true }).click()
 const inDialog = (name) => page.getByRole("alertdialog").getByRole("button", { name, exact: true }).click()
 const pick = async (field, name) => {
@@ -112,7 +114,7 @@ async function signIn({ accessKeyId, secretAccessKey, sessionToken }) {
     await page.locator("#secretKey").fill(secretAccessKey)
   }
   await press("Login")
-  await page.getByRole("link", { name: "SSE Settings" }).waitFor()
+  await link("Browser").waitFor()
 }
 
 /** From nothing to an encrypted bucket, as an administrator goes. */
@@ -128,7 +130,7 @@ async function everything(keyway) {
     await says("No Buckets")
   })
   await step("open the KMS page", async () => {
-    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await link("SSE Settings").click()
     await says("KMS server is not configured")
   })
   const keyDirectory = join(keyway.folder, "keys")
@@ -254,12 +256,12 @@ async function everything(keyway) {
     assert.equal(summary.default_key_id, "console-default")
   })
   await step("create a bucket", async () => {
-    await page.getByRole("link", { name: "Browser" }).click()
+    await link("Browser").click()
     await press("Create Bucket")
     await page.locator("#bucket-name").fill("console-bucket")
     await press("Create")
     await says("Create Success")
-    await page.getByRole("link", { name: "console-bucket" }).waitFor()
+    await link("console-bucket").waitFor()
     assert.match((await call("GET", "/")).body, /<Name>console-bucket<\/Name>/)
   })
   const encryption = () => call("GET", "/console-bucket?encryption")
@@ -296,7 +298,7 @@ async function everything(keyway) {
 
 /** A server that `--start` configured, and a caller whose access key expires and who is not root. */
 async function someoneElse(keyway) {
-  const given = await keyway.accessKey("kms-admin")
+  const given = await keyway.accessKey("kms-admin", "--expires-in", "3600")
   const { access_key_id, secret_access_key, session_token } = given
   await open(keyway, "session")
   await step("choose another server", () => chooseServer(keyway.url))
@@ -304,7 +306,7 @@ async function someoneElse(keyway) {
     signIn({ accessKeyId: access_key_id, secretAccessKey: secret_access_key, sessionToken: session_token }),
   )
   await step("open the KMS page of a service that runs", async () => {
-    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await link("SSE Settings").click()
     await says("KMS server is running and healthy")
     await says("No KMS keys found")
   })
@@ -325,7 +327,7 @@ async function withVault(keyway, vault) {
   await step("choose a server for a Vault", () => chooseServer(keyway.url))
   await step("sign in to it", () => signIn(root))
   await step("open its KMS page", async () => {
-    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await link("SSE Settings").click()
     await says("KMS server is not configured")
   })
   await step("configure a Vault", async () => {
@@ -367,6 +369,28 @@ async function withVault(keyway, vault) {
   })
 }
 
+/** Somebody whom the console shows no more than they may do. */
+async function auditor(keyway) {
+  const { access_key_id, secret_access_key } = await keyway.accessKey("kms-auditor")
+  await open(keyway, "auditor")
+  await step("choose a server as an auditor", () => chooseServer(keyway.url))
+  await step("sign in as an auditor", async () => {
+    await signIn({ accessKeyId: access_key_id, secretAccessKey: secret_access_key })
+    await link("audited-bucket").waitFor()
+    assert.equal(await page.getByRole("link", { name: "SSE Settings" }).count(), 0)
+    assert.equal(await page.getByRole("button", { name: "Create Bucket" }).count(), 0)
+  })
+  await step("look at a bucket as an auditor", async () => {
+    await row("audited-bucket").getByRole("button", { name: "Settings" }).click()
+    await page.locator("#data-protection").getByText("Not configured", { exact: true }).first().waitFor()
+    assert.equal(await page.getByRole("button", { name: "Edit Encryption" }).count(), 0)
+  })
+  await step("ask for the KMS page as an auditor", async () => {
+    await page.goto(pages.url("/sse/"))
+    await page.waitForURL("**/403/")
+  })
+}
+
 const servers = []
 const start = async (...options) => {
   servers.push(await startKeyway(binary, pages.origin, ...options))
@@ -378,6 +402,7 @@ try {
   const vault = await startVault(bao)
   servers.push(vault)
   await withVault(await start(), vault)
+  await auditor(await start("--start"))
   console.log(`RustFS's console: ${done} steps`)
 } catch (error) {
   console.error(error)

@@ -59,10 +59,10 @@ export async function startKeyway(binary, origin, ...options) {
     call,
     /** As `call`, below the admin API's prefix. */
     admin: (method, path, body) => call(method, `/rustfs/admin/v3${path}`, body),
-    /** An access key of `policy`, which expires. */
-    async accessKey(policy) {
-      const command = ["access-key", "create", "--data-dir", data, "--policy", policy]
-      const made = await promisify(execFile)(binary, [...command, "--expires-in", "3600", "--output", "json"], { env })
+    /** An access key of `policy`, made with these options. */
+    async accessKey(policy, ...options) {
+      const command = ["access-key", "create", "--data-dir", data, "--policy", policy, "--output", "json"]
+      const made = await promisify(execFile)(binary, [...command, ...options], { env })
       return JSON.parse(made.stdout)
     },
     log: () => said,
