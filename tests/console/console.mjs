@@ -396,15 +396,21 @@ const start = async (...options) => {
   servers.push(await startKeyway(binary, pages.origin, ...options))
   return servers.at(-1)
 }
+/** Takes a walk, to the end of its list. */
+const whole = async (act, ...given) => {
+  await act(...given)
+  assert.equal(walk.next, walk.steps.length, "every step of the list was taken")
+}
 try {
-  await everything(await start())
-  await someoneElse(await start("--start"))
+  await whole(everything, await start())
+  await whole(someoneElse, await start("--start"))
   const vault = await startVault(bao)
   servers.push(vault)
-  await withVault(await start(), vault)
-  await auditor(await start("--start"))
+  await whole(withVault, await start(), vault)
+  await whole(auditor, await start("--start"))
   console.log(`RustFS's console: ${done} steps`)
 } catch (error) {
+  console.error(`not ok ${done + 1} - ${walk?.steps[walk.next - 1]?.name ?? "start"}`)
   console.error(error)
   mkdirSync(target, { recursive: true })
   const screenshot = join(target, "failed.png")
