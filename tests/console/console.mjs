@@ -1,4 +1,4 @@
-// Drives RustFS's console in Chromium against a Keyway. Usage: node console.mjs CONSOLE KEYWAY CHROMIUM TARGET
+// Drives RustFS's console in Chromium against a Keyway. Usage: node console.mjs CONSOLE KEYWAY CHROMIUM BAO TARGET
 //
 // CONSOLE holds the console's static export, TARGET gets the screenshot of a failure. Each step does something in the pages
 // and looks at what they say, asks Keyway as another client what has come of it, and holds the calls that the browser made
@@ -13,8 +13,9 @@ import { chromium } from "playwright-core"
 import { hold, isComplete, watch } from "./calls.mjs"
 import { startKeyway } from "./keyway.mjs"
 import { servePages } from "./pages.mjs"
+import { startVault } from "./vault.mjs"
 
-const [consoleFolder, binary, executablePath, target] = process.argv.slice(2)
+const [consoleFolder, binary, executablePath, bao, target] = process.argv.slice(2)
 const list = JSON.parse(readFileSync(new URL("../data/console-calls.json", import.meta.url), "utf8"))
 /** A file to write the calls down in, instead of holding them against the list. */
 const record = process.env.KEYWAY_CONSOLE_RECORD
@@ -79,6 +80,8 @@ async function step(name, act) {
 
 const says = (text) => page.getByText(text, { exact: true }).first().waitFor()
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click()
+/** The console's menu is before its breadcrumbs, which may have the same name. */
+const link = (name) => page.getByRole("link", { name }).first()
 const choose = (name) => page.getByRole("menuitem", { name, exact: true }).click()
 const inDialog = (name) => page.getByRole("alertdialog").getByRole("button", { name, exact: true }).click()
 const pick = async (field, name) => {
@@ -111,7 +114,7 @@ async function signIn({ accessKeyId, secretAccessKey, sessionToken }) {
     await page.locator("#secretKey").fill(secretAccessKey)
   }
   await press("Login")
-  await page.getByRole("link", { name: "SSE Settings" }).waitFor()
+  await link("Browser").waitFor()
 }
 
 /** From nothing to an encrypted bucket, as an administrator goes. */
@@ -127,7 +130,7 @@ async function everything(keyway) {
     await says("No Buckets")
   })
   await step("open the KMS page", async () => {
-    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await link("SSE Settings").click()
     await says("KMS server is not configured")
   })
   const keyDirectory = join(keyway.folder, "keys")
@@ -253,12 +256,12 @@ async function everything(keyway) {
     assert.equal(summary.default_key_id, "console-default")
   })
   await step("create a bucket", async () => {
-    await page.getByRole("link", { name: "Browser" }).click()
+    await link("Browser").click()
     await press("Create Bucket")
     await page.locator("#bucket-name").fill("console-bucket")
     await press("Create")
     await says("Create Success")
-    await page.getByRole("link", { name: "console-bucket" }).waitFor()
+    await link("console-bucket").waitFor()
     assert.match((await call("GET", "/")).body, /<Name>console-bucket<\/Name>/)
   })
   const encryption = () => call("GET", "/console-bucket?encryption")
@@ -295,7 +298,7 @@ async function everything(keyway) {
 
 /** A server that `--start` configured, and a caller whose access key expires and who is not root. */
 async function someoneElse(keyway) {
-  const given = await keyway.accessKey("kms-admin")
+  const given = await keyway.accessKey("kms-admin", "--expires-in", "3600")
   const { access_key_id, secret_access_key, session_token } = given
   await open(keyway, "session")
   await step("choose another server", () => chooseServer(keyway.url))
@@ -303,7 +306,7 @@ async function someoneElse(keyway) {
     signIn({ accessKeyId: access_key_id, secretAccessKey: secret_access_key, sessionToken: session_token }),
   )
   await step("open the KMS page of a service that runs", async () => {
-    await page.getByRole("link", { name: "SSE Settings" }).click()
+    await link("SSE Settings").click()
     await says("KMS server is running and healthy")
     await says("No KMS keys found")
   })
@@ -316,16 +319,98 @@ async function someoneElse(keyway) {
   })
 }
 
+/** A service whose keys a Vault wraps. */
+async function withVault(keyway, vault) {
+  const { admin, root } = keyway
+  const status = async () => (await admin("GET", "/kms/service-status")).body
+  await open(keyway, "vault")
+  await step("choose a server for a Vault", () => chooseServer(keyway.url))
+  await step("sign in to it", () => signIn(root))
+  await step("open its KMS page", async () => {
+    await link("SSE Settings").click()
+    await says("KMS server is not configured")
+  })
+  await step("configure a Vault", async () => {
+    await page.locator("#vaultAddress").fill(vault.url)
+    await page.locator("#vaultToken").fill(vault.token)
+    await press("Save Configuration")
+    await says("KMS configuration saved successfully")
+    await says("Backend: VaultTransit")
+    await says("Leave blank to keep the stored Vault token.")
+  })
+  await step("start with it", async () => {
+    await press("Start KMS")
+    await inDialog("Confirm")
+    await says("KMS server is running and healthy")
+    await says("No KMS keys found")
+  })
+  await step("create a key in it", async () => {
+    await press("Create Key")
+    await page.locator("#kms-key-name").fill("vault-key")
+    await page.getByRole("dialog").getByRole("button", { name: "Create Key", exact: true }).click()
+    await rowSays("vault-key", "Active")
+    // Transit has wrapped it: there is a sealed copy in the KV engine.
+    assert.deepEqual(await vault.list("secret/metadata/rustfs/kms/keys"), ["vault-key"])
+  })
+  await step("change a setting without the token", async () => {
+    await page.getByText("Advanced Settings").click()
+    await page.locator("#timeoutSeconds").fill("20")
+    await press("Reconfigure KMS")
+    await says("KMS configuration updated successfully")
+    assert.equal((await status()).config_summary.timeout_seconds, 20)
+    const sealed = await admin("POST", "/kms/generate-data-key", { key_id: "vault-key" })
+    assert.equal(sealed.status, 200)
+  })
+  await step("choose a backend that is refused", async () => {
+    await pick("#kmsBackend", "HashiCorp Vault KV2")
+    await press("Reconfigure KMS")
+    await page.getByText(/must be `local` or `vault`/).first().waitFor()
+    assert.equal((await status()).config_summary.backend_type, "vault")
+  })
+}
+
+/** Somebody whom the console shows no more than they may do. */
+async function auditor(keyway) {
+  const { access_key_id, secret_access_key } = await keyway.accessKey("kms-auditor")
+  await open(keyway, "auditor")
+  await step("choose a server as an auditor", () => chooseServer(keyway.url))
+  await step("sign in as an auditor", async () => {
+    await signIn({ accessKeyId: access_key_id, secretAccessKey: secret_access_key })
+    await link("audited-bucket").waitFor()
+    assert.equal(await page.getByRole("link", { name: "SSE Settings" }).count(), 0)
+    assert.equal(await page.getByRole("button", { name: "Create Bucket" }).count(), 0)
+  })
+  await step("look at a bucket as an auditor", async () => {
+    await row("audited-bucket").getByRole("button", { name: "Settings" }).click()
+    await page.locator("#data-protection").getByText("Not configured", { exact: true }).first().waitFor()
+    assert.equal(await page.getByRole("button", { name: "Edit Encryption" }).count(), 0)
+  })
+  await step("ask for the KMS page as an auditor", async () => {
+    await page.goto(pages.url("/sse/"))
+    await page.waitForURL("**/403/")
+  })
+}
+
 const servers = []
 const start = async (...options) => {
   servers.push(await startKeyway(binary, pages.origin, ...options))
   return servers.at(-1)
 }
+/** Takes a walk, to the end of its list. */
+const whole = async (act, ...given) => {
+  await act(...given)
+  assert.equal(walk.next, walk.steps.length, "every step of the list was taken")
+}
 try {
-  await everything(await start())
-  await someoneElse(await start("--start"))
+  await whole(everything, await start())
+  await whole(someoneElse, await start("--start"))
+  const vault = await startVault(bao)
+  servers.push(vault)
+  await whole(withVault, await start(), vault)
+  await whole(auditor, await start("--start"))
   console.log(`RustFS's console: ${done} steps`)
 } catch (error) {
+  console.error(`not ok ${done + 1} - ${walk?.steps[walk.next - 1]?.name ?? "start"}`)
   console.error(error)
   mkdirSync(target, { recursive: true })
   const screenshot = join(target, "failed.png")

@@ -1,12 +1,11 @@
 // A Keyway of its own, and what another client sees of it.
 
-import { spawn } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { promisify } from "node:util"
-import { execFile } from "node:child_process"
 
 import { AwsClient } from "aws4fetch"
 
@@ -24,14 +23,15 @@ export async function startKeyway(binary, origin, ...options) {
     KEYWAY_ROOT_SECRET_KEY: ROOT.secretAccessKey,
   }
   const server = spawn(binary, arguments_, { env, stdio: ["ignore", "pipe", "pipe"] })
+  process.on("exit", () => server.kill("SIGKILL"))
   let said = ""
   server.stderr.on("data", (text) => (said += text))
   const address = await new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`it does not serve: ${said}`)), SECONDS_TO_START * 1000)
-    server.on("exit", (code) => reject(new Error(`it ended with ${code}: ${said}`)))
+    const timer = setTimeout(() => reject(new Error(`Keyway does not serve: ${said}`)), SECONDS_TO_START * 1000)
+    server.on("exit", (code) => reject(new Error(`Keyway ended with ${code}: ${said}`)))
     createInterface({ input: server.stdout }).on("line", (line) => {
-      said += `${line}\n`
-      const { listen } = JSON.parse(line)
+      const { audit, listen } = JSON.parse(line)
+      if (audit === undefined) said += `${line}\n`
       if (!listen) return
       clearTimeout(timer)
       resolve(listen)
@@ -59,10 +59,10 @@ export async function startKeyway(binary, origin, ...options) {
     call,
     /** As `call`, below the admin API's prefix. */
     admin: (method, path, body) => call(method, `/rustfs/admin/v3${path}`, body),
-    /** An access key of `policy`, which expires. */
-    async accessKey(policy) {
-      const command = ["access-key", "create", "--data-dir", data, "--policy", policy]
-      const made = await promisify(execFile)(binary, [...command, "--expires-in", "3600", "--output", "json"], { env })
+    /** An access key of `policy`, made with these options. */
+    async accessKey(policy, ...options) {
+      const command = ["access-key", "create", "--data-dir", data, "--policy", policy, "--output", "json"]
+      const made = await promisify(execFile)(binary, [...command, ...options], { env })
       return JSON.parse(made.stdout)
     },
     log: () => said,

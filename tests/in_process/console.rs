@@ -3,7 +3,7 @@
 //! `tests/data/console-calls.json` is the list. `make test-console` holds the console itself against the same list.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
@@ -52,7 +52,8 @@ struct Step {
 struct Other {
     method: String,
     path: String,
-    body: Value,
+    #[serde(default)]
+    body: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -93,15 +94,18 @@ struct Console<'a> {
 
 impl<'a> Console<'a> {
     fn new(site: &'a MemorySite, list: &'a List, signer: Signer) -> Self {
-        let directory = (
-            "key_directory".to_owned(),
-            "/var/lib/keyway/keys".to_owned(),
-        );
+        let known = [
+            ("key_directory", "/var/lib/keyway/keys"),
+            ("vault_address", "http://127.0.0.1:8200"),
+            ("vault_token", "token-of-the-vault"),
+        ];
         Self {
             site,
             list,
             signer,
-            known: [directory].into(),
+            known: known
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         }
     }
 
@@ -109,11 +113,11 @@ impl<'a> Console<'a> {
         let list = self.list;
         for step in &list.walks[name] {
             for other in &step.others {
-                let body = other.body.to_string();
+                let body = other.body.as_ref().map(Value::to_string);
                 let root = self.site.root();
                 let answer = self
                     .site
-                    .call_at(root, &other.method, &other.path, &body)
+                    .call_at(root, &other.method, &other.path, &body.unwrap_or_default())
                     .await;
                 assert!(answer.status.is_success(), "{}: {}", step.name, other.path);
             }
@@ -303,49 +307,57 @@ async fn console_of_root_works_from_signing_in_to_an_encrypted_bucket() {
 }
 
 #[tokio::test]
-async fn console_of_a_session_works_on_a_service_that_start_configured() {
+async fn console_works_with_a_vault_and_is_told_which_backends_are_refused() {
     let (site, list) = (site().await, list());
+    let mut console = Console::new(&site, &list, site.root().clone());
+    console.walk("vault").await;
+}
+
+/// A site whose service runs as `--start` has it.
+async fn started() -> MemorySite {
+    let site = site().await;
     let configure = r#"{"backend_type":"local"}"#;
     site.call("POST", "/kms/configure", configure).await.ok();
     site.call("POST", "/kms/start", "").await.ok();
-    // Whoever pastes a session into the console's form has one already, which the console makes its own of.
-    let administrator = site.signer("kms-admin").await;
-    let mut first = Console::new(&site, &list, administrator);
-    let sign_in = &list.walks["root"][1];
-    for call in &sign_in.calls {
-        if call.client.as_deref() == Some("sts") {
-            let answer = first.call(call, &sign_in.name).await;
-            first.read(call, &answer, &sign_in.name);
-        }
-    }
-    let mut console = Console::new(&site, &list, first.session());
-    console.walk("session").await;
+    site
 }
 
 #[tokio::test]
-async fn console_is_refused_what_its_session_may_not_do() {
-    let (site, list) = (site().await, list());
+async fn console_of_a_key_that_expires_works_until_it_does() {
+    let (site, list) = (started().await, list());
+    let life = Duration::from_secs(3600);
+    let administrator = site.signer_for("kms-admin", Some(life)).await;
+    let mut console = Console::new(&site, &list, administrator);
+    console.walk("session").await;
+    site.clock.advance(life);
+    let session = console.session().for_service("s3");
+    let answer = site.call_as(&session, "GET", "/is-admin", "").await;
+    // By that the console signs out.
+    assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
+}
+
+#[tokio::test]
+async fn console_of_an_auditor_stays_signed_in_and_is_refused_the_service() {
+    let (site, list) = (started().await, list());
     let auditor = site.signer("kms-auditor").await;
     let mut console = Console::new(&site, &list, auditor);
-    let steps = &list.walks["root"];
-    let calls = steps.iter().flat_map(|step| &step.calls);
-    let sts = calls
-        .clone()
-        .find(|call| call.client.as_deref() == Some("sts"));
-    let sts = sts.unwrap();
-    let answer = console.call(sts, "signing in").await;
-    console.read(sts, &answer, "signing in");
-    let create = calls
-        .clone()
-        .find(|call| call.path.ends_with("/kms/configure"));
-    let create = create.unwrap();
+    console.walk("auditor").await;
+    let policy: Value = serde_json::from_str(&console.known["policy"]).unwrap();
+    let actions = policy["Statement"][0]["Action"].as_array().unwrap();
+    assert!(actions.contains(&"s3:ListAllMyBuckets".into()), "{policy}");
+    // What opens the page of the KMS.
+    for page in ["console:SSESettings", "kms:*", "admin:*"] {
+        assert!(!actions.contains(&page.into()), "{policy}");
+    }
     let session = console.session().for_service("s3");
-    let body = console.filled(&create.body.clone().unwrap().to_string());
-    let answer = site.call_at(&session, "POST", &create.path, &body).await;
-    // 401 would sign the console out.
-    assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()));
-    for path in ["/is-admin", "/accountinfo"] {
-        // As would 403 here.
-        site.call_as(&session, "GET", path, "").await.ok();
+    for (method, path, body) in [
+        ("GET", "/kms/service-status", ""),
+        ("POST", "/kms/reconfigure", r#"{"timeout_seconds":20}"#),
+        ("POST", "/kms/clear-cache", "{}"),
+        ("POST", "/kms/stop", "{}"),
+    ] {
+        let answer = site.call_as(&session, method, path, body).await;
+        // By 401 the console would sign out.
+        assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()), "{path}");
     }
 }
