@@ -15,17 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::buckets::BucketName;
 use crate::cache::Cache;
-use crate::encoding::{self, if_readable};
+use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::identity::PathRules;
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::keys::KeyId;
 use crate::policy::{Action, Policy, Target};
 use crate::ports::{
-    Clock, Consistency, Kind, Random, Record, SecretStore, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Random, Record, SecretStore, TableReader, TableWriter,
 };
 use crate::ranges::{NameRange, in_both};
-use crate::revision;
+use crate::repository::{self, Noun, if_readable, load};
+use crate::scan::Scan;
 use crate::trail::Trail;
 
 use sessions::{HeldSession, StoredSession};
@@ -391,7 +392,7 @@ pub struct AccessKeySummary {
 
 impl AccessKeySummary {
     fn read(record: &Record) -> Result<Self, KmsError> {
-        let stored: StoredAccessKey = encoding::decode(&record.value)?;
+        let stored = StoredAccessKey::of(record)?;
         let session = stored.session.as_ref().map(StoredSession::session);
         let permitted = match (stored.session, stored.grant) {
             (Some(session), _) => session.policy,
@@ -436,6 +437,10 @@ struct StoredAccessKey {
     /// With one, `grant` allows nothing: a version that knew of no sessions must not take it for all of the permissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<StoredSession>,
+}
+
+impl Noun for StoredAccessKey {
+    const KIND: Kind = Kind::AccessKey;
 }
 
 const SECRET_ORIGIN: &str = "access-key/secret";
@@ -684,14 +689,10 @@ impl Credentials {
             return Ok(Some(credential));
         }
         let ticket = self.cache.begin(now);
-        let Some(record) = self
-            .table
-            .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
-            .await?
-        else {
+        let loaded = load::<StoredAccessKey>(self.table.as_ref(), id.as_str()).await?;
+        let Some((stored, _)) = loaded else {
             return Ok(None);
         };
-        let stored: StoredAccessKey = encoding::decode(&record.value)?;
         if stored.grant == Grant::Owner && !matches!(self.root, RootSource::InTable) {
             return Ok(None);
         }
@@ -824,24 +825,16 @@ impl AccessKeys {
         }
         let id = self.new_id()?;
         let key = self.make(id.clone(), Grant::Owner, None, None).await?;
-        let marker = Record {
-            kind: Kind::Config,
-            id: ROOT_MARKER.to_owned(),
-            revision: revision(self.random.as_ref())?,
-            value: encoding::encode(&RootMarker {
-                format: encoding::FORMAT,
-                access_key_id: id.as_str().to_owned(),
-            })?,
-            expires_at: None,
+        let marker = RootMarker {
+            format: encoding::FORMAT,
+            access_key_id: id.as_str().to_owned(),
         };
-        match self.table.put_new(&marker).await {
-            Ok(()) => Ok(Some(key)),
-            Err(StoreError::Conflict) => {
-                self.revoke(&id).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
+        let marker = marker.record(ROOT_MARKER, self.random.as_ref())?;
+        if repository::write(self.table.as_ref(), &marker, None).await? {
+            return Ok(Some(key));
         }
+        self.revoke(&id).await?;
+        Ok(None)
     }
 
     async fn make(
@@ -876,11 +869,8 @@ impl AccessKeys {
             session,
         };
         let record = Record {
-            kind: Kind::AccessKey,
-            id: id.as_str().to_owned(),
-            revision: revision(random)?,
-            value: encoding::encode(&stored)?,
             expires_at,
+            ..stored.record(id.as_str(), random)?
         };
         // A conflict would mean that 93 random bits came twice: not foreseen, so reported as a failure.
         self.table.put_new(&record).await?;
@@ -898,20 +888,11 @@ impl AccessKeys {
     /// When the table fails.
     pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
         let mut keys = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .table
-                .page(Kind::AccessKey, "", after.as_deref(), 1000)
-                .await?;
-            for record in &page.records {
-                keys.extend(if_readable(record, AccessKeySummary::read(record)));
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
-            if !page.more {
-                return Ok(keys);
-            }
+        let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
+        while let Some(record) = scan.record().await? {
+            keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
         }
+        Ok(keys)
     }
 
     /// Revokes an access key. Every instance stops honouring it within the state TTL.
@@ -925,15 +906,12 @@ impl AccessKeys {
             .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
             .await?
             .ok_or_else(not_found)?;
-        match self
-            .table
-            .remove(Kind::AccessKey, id.as_str(), record.revision)
-            .await
-        {
-            Ok(()) => Ok(()),
+        let table = self.table.as_ref();
+        if repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await? {
+            Ok(())
+        } else {
             // Access keys never change, so another revision means that it went, and another process was at work.
-            Err(StoreError::Conflict) => Err(not_found()),
-            Err(error) => Err(error.into()),
+            Err(not_found())
         }
     }
 }
@@ -944,6 +922,10 @@ const ROOT_MARKER: &str = "root-access-key";
 struct RootMarker {
     format: u8,
     access_key_id: String,
+}
+
+impl Noun for RootMarker {
+    const KIND: Kind = Kind::Config;
 }
 
 fn binding<'a>(id: &'a AccessKeyId, origin: &'a str) -> Binding<'a> {
