@@ -117,28 +117,6 @@ pub struct Janitor {
     remembered: Mutex<Remembered>,
 }
 
-/// Why a key was not destroyed.
-enum Destroying {
-    /// Somebody else changed it.
-    Conflict,
-    Failed(KmsError),
-}
-
-impl From<StoreError> for Destroying {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Conflict => Self::Conflict,
-            error => Self::Failed(error.into()),
-        }
-    }
-}
-
-impl From<KmsError> for Destroying {
-    fn from(error: KmsError) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl Janitor {
     /// Over the table of the service. What it destroys it never unwraps: it needs the keyring for nothing but the
     /// credential of a Vault that keeps copies. The log is told of each key, where there is one.
@@ -172,24 +150,24 @@ impl Janitor {
 
     /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
     /// knows: the removal of a record that is absent succeeds, so without it two janitors could both report one key.
-    async fn destroy(&self, seen: &Record) -> Result<(), Destroying> {
+    /// `false`: somebody else changed it.
+    async fn destroy(&self, seen: &Record) -> Result<bool, KmsError> {
+        let table = self.table.as_ref();
         let claim = repository::again(seen, None, self.random.as_ref())?;
-        self.table.replace(&claim, seen.revision).await?;
+        if !repository::write(table, &claim, Some(seen.revision)).await? {
+            return Ok(false);
+        }
         let config = self.service.config().await?;
         // The copy first: a copy that outlives its key would be the key.
         self.wrappers
             .remove_copy(config.as_deref(), &claim.id)
             .await?;
-        let removed = self
-            .table
-            .remove(Kind::Key, &claim.id, claim.revision)
-            .await;
-        if let (Err(StoreError::Conflict), Some(config)) = (&removed, config) {
+        let is_removed = repository::remove(table, Kind::Key, &claim.id, claim.revision).await?;
+        if !is_removed && let Some(config) = config {
             // It was spared in the same instant.
-            let table = self.table.as_ref();
             self.wrappers.copy_again(&config, table, &claim.id).await?;
         }
-        Ok(removed?)
+        Ok(is_removed)
     }
 
     /// Looks at every key once, and destroys those that are due and were due an hour ago. A record that does not decode is
@@ -232,10 +210,10 @@ impl Janitor {
                 log.may_proceed().await?;
             }
             let outcome = match self.destroy(&record).await {
-                Ok(()) => Ok(()),
-                Err(Destroying::Failed(error)) => Err(error),
+                Ok(true) => Ok(()),
                 // Somebody changed it meanwhile, or another janitor has it; the next sweep looks again.
-                Err(Destroying::Conflict) => continue,
+                Ok(false) => continue,
+                Err(error) => Err(error),
             };
             if let Some(log) = &self.log {
                 let error = outcome.as_ref().err().map(KmsError::class);

@@ -17,7 +17,7 @@ use crate::ports::{
     TableReader, TableWriter,
 };
 use crate::records::record_key;
-use crate::repository;
+use crate::repository::{self, won};
 use crate::{revision, uuid_v4};
 
 pub use on_demand::KeyringOnDemand;
@@ -311,12 +311,13 @@ impl RootKeyring {
                 };
                 let id = &marked.deployment.deployment;
                 let fresh = new_keyring(id, clock, random.as_ref())?;
-                let keyring = match secrets.put(KEYRING_SECRET, &fresh, None).await {
-                    Ok(_) => Self::parse(&fresh, Arc::clone(&random))?,
-                    Err(StoreError::Conflict) => kept(secrets, &random)
+                let is_written = won(secrets.put(KEYRING_SECRET, &fresh, None).await)?;
+                let keyring = if is_written {
+                    Self::parse(&fresh, Arc::clone(&random))?
+                } else {
+                    kept(secrets, &random)
                         .await?
-                        .ok_or(OpenError::KeyringMissing)?,
-                    Err(error) => return Err(error.into()),
+                        .ok_or(OpenError::KeyringMissing)?
                 };
                 (keyring, marked)
             }

@@ -1,0 +1,234 @@
+//! Changes while other writers are faster: each is tried again, acts once, and ends when nothing helps.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+mod house;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use house::{House, Process, id, move_to, named, root};
+use keyway_domain::KmsError;
+use keyway_domain::buckets::{BucketName, TableBuckets};
+use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Written};
+use keyway_domain::keys::{KeyState, Keys};
+use keyway_domain::moving::Moving;
+use keyway_domain::ports::{
+    BucketError, Buckets, Consistency, Kind, Page, Record, Revision, StoreError, TableReader,
+    TableWriter,
+};
+use keyway_domain::service::{BackendType, ServiceControl};
+use keyway_domain::vault::Vault;
+use keyway_testkit::MemoryTable;
+
+/// How often a change is tried.
+const ATTEMPTS: usize = 16;
+
+/// A table that another writer is faster at, so many times.
+struct Contended {
+    table: Arc<MemoryTable>,
+    losses: AtomicUsize,
+}
+
+impl Contended {
+    fn new(house: &House, losses: usize) -> Arc<Self> {
+        Arc::new(Self {
+            table: house.table.clone(),
+            losses: AtomicUsize::new(losses),
+        })
+    }
+
+    fn lose(&self) -> Result<(), StoreError> {
+        let one_less = |losses: usize| losses.checked_sub(1);
+        match self
+            .losses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+        {
+            Ok(_) => Err(StoreError::Conflict),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl TableReader for Contended {
+    async fn get(
+        &self,
+        kind: Kind,
+        id: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        self.table.get(kind, id, consistency).await
+    }
+
+    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+        self.table.count(kind, prefix).await
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.table.page(kind, prefix, after, limit).await
+    }
+}
+
+#[async_trait]
+impl TableWriter for Contended {
+    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+        self.lose()?;
+        self.table.put_new(record).await
+    }
+
+    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
+        self.lose()?;
+        self.table.replace(record, seen).await
+    }
+
+    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
+        self.lose()?;
+        self.table.remove(kind, id, seen).await
+    }
+}
+
+async fn with_key() -> (House, Process) {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    (house, process)
+}
+
+/// Operations on keys over a table that loses so many writes.
+fn keys(house: &House, process: &Process, losses: usize) -> Keys {
+    Keys::new(
+        Contended::new(house, losses),
+        process.reader.clone(),
+        process.service.clone(),
+        process.wrappers.clone(),
+        house.clock.clone(),
+        house.random.clone(),
+        true,
+    )
+}
+
+#[tokio::test]
+async fn rotation_that_loses_adds_one_version() {
+    let (house, process) = with_key().await;
+    let keys = keys(&house, &process, ATTEMPTS - 1);
+    let rotated = keys.rotate(&root(), &id("k")).await.unwrap();
+    assert_eq!(rotated.current_version(), 2);
+    let stored = process.keys.describe(&root(), &id("k")).await.unwrap();
+    assert_eq!(stored, rotated);
+}
+
+#[tokio::test]
+async fn change_of_a_key_that_always_loses_is_contended_and_changes_nothing() {
+    let (house, process) = with_key().await;
+    let before = process.keys.describe(&root(), &id("k")).await.unwrap();
+    for losing in [
+        keys(&house, &process, ATTEMPTS)
+            .disable(&root(), &id("k"))
+            .await,
+        keys(&house, &process, ATTEMPTS)
+            .rotate(&root(), &id("k"))
+            .await,
+    ] {
+        assert!(matches!(losing, Err(KmsError::Contended(key)) if key == id("k")));
+    }
+    let destroyed = keys(&house, &process, ATTEMPTS)
+        .destroy(&root(), &id("k"))
+        .await;
+    assert!(matches!(destroyed, Err(KmsError::Contended(_))));
+    let after = process.keys.describe(&root(), &id("k")).await.unwrap();
+    assert_eq!(before, after);
+    let disabled = keys(&house, &process, ATTEMPTS - 1)
+        .disable(&root(), &id("k"))
+        .await;
+    assert_eq!(disabled.unwrap().state, KeyState::Disabled);
+}
+
+#[tokio::test]
+async fn change_of_the_service_that_always_loses_is_a_conflict() {
+    let (house, process) = with_key().await;
+    let control = |losses| {
+        ServiceControl::new(
+            Contended::new(&house, losses),
+            process.service.clone(),
+            process.reader.clone(),
+            process.wrappers.clone(),
+            None,
+            house.random.clone(),
+        )
+    };
+    let lost = control(ATTEMPTS).stop(&root()).await;
+    assert!(matches!(lost, Err(KmsError::Conflict(_))));
+    process.service.running().await.unwrap();
+    assert!(control(ATTEMPTS - 1).stop(&root()).await.unwrap());
+    let stopped = process.service.running().await;
+    assert!(matches!(stopped, Err(KmsError::NotRunning)));
+}
+
+#[tokio::test]
+async fn change_of_a_bucket_that_always_loses_is_throttled() {
+    let house = House::build().await;
+    let name = BucketName::parse("photos").unwrap();
+    let buckets = |losses| {
+        let table = Contended::new(&house, losses);
+        TableBuckets::new(table, house.clock.clone(), house.random.clone())
+    };
+    let lost = buckets(ATTEMPTS).create(&name).await;
+    assert!(matches!(
+        lost,
+        Err(BucketError::Store(StoreError::Throttled))
+    ));
+    assert!(!buckets(0).exists(&name).await.unwrap());
+    buckets(ATTEMPTS - 1).create(&name).await.unwrap();
+    assert!(buckets(0).exists(&name).await.unwrap());
+}
+
+#[tokio::test]
+async fn policy_that_always_loses_is_a_conflict() {
+    let house = House::build().await;
+    let name = PolicyName::parse("p").unwrap();
+    let rules = Rules::parse(["/v1/*".to_owned()], []).unwrap();
+    let control = |losses| {
+        let (table, clock) = (house.table.clone(), house.clock.clone());
+        let identities = Identities::new(table, clock, Duration::ZERO, None);
+        let table = Contended::new(&house, losses);
+        IdentityControl::new(table, Arc::new(identities), house.random.clone())
+    };
+    let lost = control(ATTEMPTS).write(&root(), &name, &rules).await;
+    assert!(matches!(lost, Err(KmsError::Conflict(_))));
+    let written = control(ATTEMPTS - 1).write(&root(), &name, &rules).await;
+    assert_eq!(written.unwrap(), Written::Created);
+    let lost = control(ATTEMPTS).delete(&root(), &name).await;
+    assert!(matches!(lost, Err(KmsError::Conflict(_))));
+    control(ATTEMPTS - 1).delete(&root(), &name).await.unwrap();
+}
+
+#[tokio::test]
+async fn moving_of_a_key_that_loses_is_tried_again_and_leaves_the_copy_as_the_record() {
+    let (house, process) = with_key().await;
+    move_to(&process, BackendType::Vault).await;
+    let moving = |losses| {
+        Moving::new(
+            Contended::new(&house, losses),
+            process.service.clone(),
+            process.wrappers.clone(),
+            house.random.clone(),
+        )
+    };
+    // The first attempt is on the key as the scan saw it.
+    let lost = moving(ATTEMPTS + 1).rewrap(|_| {}).await.unwrap();
+    assert_eq!((lost.changed, lost.failed.len()), (0, 1));
+    let stored = house.table.get(Kind::Key, "k", Consistency::Strong).await;
+    let copy = house.vault.copy("k").await;
+    assert_eq!(copy.unwrap().unwrap().value, stored.unwrap().unwrap().value);
+    let moved = moving(ATTEMPTS).rewrap(|_| {}).await.unwrap();
+    assert_eq!((moved.changed, moved.failed.len()), (1, 0));
+}
