@@ -166,7 +166,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             .keys()
             .filter(|route| route.contains(['+', '$', '*']))
             .collect();
-        assert_eq!(greedy, [OBJECTS]);
+        assert_eq!(greedy, OBJECTS);
         // Nothing but its route may call a function.
         let allowed: BTreeSet<String> = deployment
             .of_type("AWS::Lambda::Permission")
