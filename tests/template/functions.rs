@@ -187,7 +187,10 @@ const REFUSED: [(&str, &str, u16, &str); 9] = [
 
 #[tokio::test]
 async fn each_dialect_of_a_function_refuses_what_is_its_own_in_its_own_shape() {
+    let mut seen = BTreeSet::new();
     for deployment in deployments() {
+        // Older releases of KES knew of nothing that is not implemented.
+        let is_latest = matches!(deployment.given("KesGeneration"), "" | "latest");
         for (package, (_, properties)) in deployment.functions() {
             let (dialects, source): (&[&str], _) = match package {
                 "keyway-fn-all" if deployment.is_alb() => {
@@ -201,9 +204,12 @@ async fn each_dialect_of_a_function_refuses_what_is_its_own_in_its_own_shape() {
                 "keyway-fn-bucket-encryption" => (&["s3"], "http-api"),
                 _ => continue,
             };
+            if !seen.insert((package.to_owned(), dialects, is_latest)) {
+                continue;
+            }
             let function = Function::start(package, properties).await;
             for (dialect, route, status, word) in REFUSED {
-                if !dialects.contains(&dialect) {
+                if !dialects.contains(&dialect) || (status == 501 && !is_latest) {
                     continue;
                 }
                 let answer = function.answer(source, route).await;
