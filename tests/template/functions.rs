@@ -221,18 +221,14 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
             continue;
         }
         for (route, called) in routes(deployment) {
-            if [OBJECTS, "POST /{bucket}"].contains(&route.as_str()) {
+            if route == "POST /{bucket}" || OBJECTS.contains(&route.as_str()) {
                 // What S3 does besides.
                 let buckets = functions.iter().find(|(name, _)| *name == called);
                 let (_, buckets) = buckets.unwrap();
-                for route in [
-                    "PUT /photos/2026/q4.tar",
-                    "GET /photos/2026/",
-                    "PATCH /photos/a",
-                    "POST /photos",
-                ] {
-                    let refused = buckets.status(route).await;
-                    assert_eq!(refused, StatusCode::NOT_IMPLEMENTED, "{route}");
+                for object in ["2026/q4.tar", "2026/"] {
+                    let route = route.replace("{proxy+}", object);
+                    let status = buckets.status(&route).await;
+                    assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{route}");
                 }
                 // Paths of the other APIs that are no route are nobody's buckets.
                 for route in [
