@@ -366,6 +366,41 @@ async fn paths_of_other_dialects_are_not_objects_of_s3() {
 }
 
 #[tokio::test]
+async fn buckets_named_like_pages_are_refused_by_s3_and_the_pages_answer_what_is_theirs() {
+    let site = with_photos().await;
+    for name in [
+        "metrics",
+        "openapi.json",
+        "version",
+        "health",
+        "minio",
+        "rustfs",
+        "api",
+    ] {
+        for path in [format!("/{name}"), format!("/{name}/")] {
+            let answer = site.s3("PUT", &path, "").await;
+            assert_eq!(refusal(&answer), no(400, "InvalidBucketName"), "{path}");
+            for (method, query) in [("DELETE", ""), ("GET", "?location"), ("PUT", "?encryption")] {
+                let is_page =
+                    method == "GET" && ["/openapi.json", "/health"].contains(&path.as_str());
+                if is_page {
+                    continue;
+                }
+                let body = if method == "PUT" {
+                    aes()
+                } else {
+                    String::new()
+                };
+                let answer = site.s3(method, &format!("{path}{query}"), &body).await;
+                assert_eq!(refusal(&answer), no(404, "NoSuchBucket"), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(site.s3("GET", "/openapi.json", "").await.status, 200);
+    assert_eq!(site.s3("GET", "/health", "").await.status, 200);
+}
+
+#[tokio::test]
 async fn bad_json_is_refused_and_changes_nothing() {
     let site = with_photos().await;
     let path = "/api/v1/bucket-encryption/photos";
