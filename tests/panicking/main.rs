@@ -24,8 +24,9 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_http::{Call, Cors, Route, Site};
+use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
-use keyway_runtime_hyper::{LogFormat, listen, serve, start_log, stop_signal};
+use keyway_runtime_hyper::{listen, serve, stop_signal};
 
 type Answer = Result<Response<Bytes>, Refusal>;
 
@@ -132,7 +133,7 @@ async fn main() {
         panicking,
     ));
     let mount = mount(&server.authenticator, routes).unwrap();
-    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let errors = Arc::new(keyway_logging::errors);
     let audit = ports.audit(&settings.audit, errors).unwrap();
     let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
         .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());

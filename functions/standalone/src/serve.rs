@@ -22,10 +22,11 @@ use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
 use keyway_http::{BodyMemory, Site, Stopwatch};
+use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, HandshakeFailure, LogFormat, Tls, listen, listen_tls,
-    open_connections, serve_all, start_log, stop_signal,
+    Address, Bounds, Clients, Crowded, HandshakeFailure, Tls, listen, listen_tls, open_connections,
+    serve_all, stop_signal,
 };
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -168,7 +169,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
                 )
             })?;
     }
-    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let errors = Arc::new(keyway_logging::errors);
     let audit = ports.audit(&serve.settings.audit, errors)?;
     server.service.check_also(table_health);
     audit.checked_by(&server.service);
@@ -233,7 +234,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
-    metrics.look_at(|metrics| metrics.error_events(keyway_runtime_hyper::error_count()));
+    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
     metrics.look_at(|metrics| {
         let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
         metrics.connections(open_connections(), crowded);
