@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
-use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -24,6 +23,5 @@ async fn run() -> anyhow::Result<()> {
         &settings.generation,
     )?;
     let routes = kes::access_routes(&identities, &control, kes.generation());
-    let mount = Mount::new(kes, kes::PREFIXES.to_vec(), routes)?;
-    function.serve(mount).await
+    function.serve(kes::mount(kes, routes)?).await
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Fault, KmsError};
-use crate::ports::Record;
 
 /// The format of every record written today.
 pub(crate) const FORMAT: u8 = 1;
@@ -37,20 +36,6 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
         )));
     }
     serde_json::from_slice(value).map_err(damaged)
-}
-
-/// What was read of one record among many. One that does not decode is told to the log and left out: it must not stop
-/// what is done for all the others.
-pub(crate) fn if_readable<T>(record: &Record, read: Result<T, KmsError>) -> Option<T> {
-    read.inspect_err(|error| {
-        tracing::error!(
-            kind = record.kind.as_str(),
-            id = record.id,
-            error = error.for_operator(),
-            "a record does not decode and is left out; restore it from a backup or remove it"
-        );
-    })
-    .ok()
 }
 
 /// Bytes as standard base64 in a record.

@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Grant};
 use crate::cache::Cache;
-use crate::encoding::{self, if_readable};
 use crate::error::{Fault, KmsError};
 use crate::paths::PathSet;
 use crate::policy::Action;
-use crate::ports::{Clock, Consistency, Kind, Record, Revision, TableReader};
+use crate::ports::{Clock, Kind, Record, Revision, TableReader};
+use crate::ranges::NameRange;
+use crate::repository::{Noun, if_readable, load};
+use crate::scan::Scan;
 
 pub use control::{IdentityControl, Written};
 
@@ -217,6 +219,14 @@ struct StoredIdentity {
     created_by: String,
 }
 
+impl Noun for StoredPolicy {
+    const KIND: Kind = Kind::Policy;
+}
+
+impl Noun for StoredIdentity {
+    const KIND: Kind = Kind::Identity;
+}
+
 /// A policy of paths.
 #[derive(Debug, Clone)]
 pub struct PathPolicy {
@@ -385,11 +395,8 @@ impl Identities {
     ) -> Result<NamesPage<KnownIdentity>, KmsError> {
         caller.may_ever(Action::ReadAccess)?;
         let mut page = self
-            .page(Kind::Identity, query, |record| {
-                known(
-                    &Identity(record.id.as_str().into()),
-                    &encoding::decode(&record.value)?,
-                )
+            .page::<StoredIdentity, _>(query, |record, stored| {
+                known(&Identity(record.id.as_str().into()), &stored)
             })
             .await?;
         if let Some(admin) = &self.admin {
@@ -439,39 +446,36 @@ impl Identities {
         query: NameQuery<'_>,
     ) -> Result<NamesPage<PathPolicy>, KmsError> {
         caller.may_ever(Action::ReadAccess)?;
-        self.page(Kind::Policy, query, |record| {
-            let name = PolicyName(record.id.as_str().into());
-            Ok(policy(&name, encoding::decode(&record.value)?))
+        self.page::<StoredPolicy, _>(query, |record, stored| {
+            Ok(policy(&PolicyName(record.id.as_str().into()), stored))
         })
         .await
     }
 
-    async fn page<T>(
+    async fn page<T: Noun, I>(
         &self,
-        kind: Kind,
         query: NameQuery<'_>,
-        read: impl Fn(&Record) -> Result<T, KmsError> + Send,
-    ) -> Result<NamesPage<T>, KmsError> {
+        told: impl Fn(&Record, T) -> Result<I, KmsError> + Send,
+    ) -> Result<NamesPage<I>, KmsError> {
         let limit = query.limit.clamp(1, PAGE);
+        let (table, all) = (self.table.as_ref(), NameRange::all());
+        let after = query.after.map(str::to_owned);
+        let mut scan = Scan::within(table, T::KIND, all, query.prefix, after);
         let mut items = Vec::new();
-        let mut after = query.after.map(str::to_owned);
+        let readable = |record: &Record| {
+            let read = T::of(record).and_then(|stored| told(record, stored));
+            if_readable(record, read)
+        };
         // Whoever pages goes on behind the last item, so a page is not cut short by what is left out of it.
-        loop {
-            let left = limit.saturating_sub(items.len());
-            let page = self
-                .table
-                .page(kind, query.prefix, after.as_deref(), left)
-                .await?;
-            let readable = |record| if_readable(record, read(record));
+        while items.len() < limit
+            && let Some(page) = scan.page(limit.saturating_sub(items.len())).await?
+        {
             items.extend(page.records.iter().filter_map(readable));
-            if !page.more || items.len() >= limit {
-                return Ok(NamesPage {
-                    items,
-                    more: page.more,
-                });
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
         }
+        Ok(NamesPage {
+            items,
+            more: scan.has_more(),
+        })
     }
 
     fn the_admin(&self, identity: &Identity) -> KnownIdentity {
@@ -543,25 +547,14 @@ impl Identities {
         &self,
         identity: &Identity,
     ) -> Result<Option<(StoredIdentity, Revision)>, KmsError> {
-        read(self.table.as_ref(), Kind::Identity, identity.as_str()).await
+        load(self.table.as_ref(), identity.as_str()).await
     }
 
     async fn read_policy(
         &self,
         name: &PolicyName,
     ) -> Result<Option<(StoredPolicy, Revision)>, KmsError> {
-        read(self.table.as_ref(), Kind::Policy, name.as_str()).await
-    }
-}
-
-async fn read<T: serde::de::DeserializeOwned>(
-    table: &dyn TableReader,
-    kind: Kind,
-    id: &str,
-) -> Result<Option<(T, Revision)>, KmsError> {
-    match table.get(kind, id, Consistency::Strong).await? {
-        Some(record) => Ok(Some((encoding::decode(&record.value)?, record.revision))),
-        None => Ok(None),
+        load(self.table.as_ref(), name.as_str()).await
     }
 }
 

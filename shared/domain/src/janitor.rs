@@ -10,11 +10,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::DeedLog;
-use crate::encoding::{self, if_readable};
+use crate::encoding;
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyState, MasterKey, decode};
+use crate::keys::{KeyId, KeyState, MasterKey};
 use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
-use crate::revision;
+use crate::repository::{self, Noun};
+use crate::scan::Scan;
 use crate::service::Service;
 use crate::wrappers::Wrappers;
 
@@ -116,8 +117,6 @@ pub struct Janitor {
     remembered: Mutex<Remembered>,
 }
 
-const PAGE: usize = 500;
-
 /// Why a key was not destroyed.
 enum Destroying {
     /// Somebody else changed it.
@@ -174,10 +173,7 @@ impl Janitor {
     /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
     /// knows: the removal of a record that is absent succeeds, so without it two janitors could both report one key.
     async fn destroy(&self, seen: &Record) -> Result<(), Destroying> {
-        let claim = Record {
-            revision: revision(self.random.as_ref()).map_err(KmsError::from)?,
-            ..seen.clone()
-        };
+        let claim = repository::again(seen, None, self.random.as_ref())?;
         self.table.replace(&claim, seen.revision).await?;
         let config = self.service.config().await?;
         // The copy first: a copy that outlives its key would be the key.
@@ -258,38 +254,29 @@ impl Janitor {
         swept: &mut Swept,
     ) -> Result<BTreeMap<KeyId, Timestamp>, KmsError> {
         let mut due = BTreeMap::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .table
-                .page(Kind::Key, "", after.as_deref(), PAGE)
-                .await?;
-            for record in &page.records {
-                let Some(key) = if_readable(record, decode(record)) else {
-                    continue;
-                };
-                swept.keys.count(key.state);
-                let touched = key.touched_at();
-                if touched.duration_since(now) > CLOCKS_DIFFER
-                    && swept
-                        .doubted
-                        .as_ref()
-                        .is_none_or(|(_, date)| *date < touched)
-                {
-                    swept.doubted = Some((key.id.clone(), touched));
-                }
-                match key.deletion_date() {
-                    Some(date) if date <= now => drop(due.insert(key.id, date)),
-                    // Whoever found it due had a clock that was ahead.
-                    Some(_) if found_due(&key).is_some() => self.mark(record, key, None).await?,
-                    _ => {}
-                }
+        let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
+        while let Some(record) = scan.record().await? {
+            let Some(key) = MasterKey::readable(&record) else {
+                continue;
+            };
+            swept.keys.count(key.state);
+            let touched = key.touched_at();
+            if touched.duration_since(now) > CLOCKS_DIFFER
+                && swept
+                    .doubted
+                    .as_ref()
+                    .is_none_or(|(_, date)| *date < touched)
+            {
+                swept.doubted = Some((key.id.clone(), touched));
             }
-            after = page.records.into_iter().next_back().map(|record| record.id);
-            if !page.more {
-                return Ok(due);
+            match key.deletion_date() {
+                Some(date) if date <= now => drop(due.insert(key.id, date)),
+                // Whoever found it due had a clock that was ahead.
+                Some(_) if found_due(&key).is_some() => self.mark(&record, key, None).await?,
+                _ => {}
             }
         }
+        Ok(due)
     }
 
     /// Takes down what is due now, and gives what of it has been for long enough. A clock that was set has it begin anew.
@@ -342,7 +329,7 @@ impl Janitor {
             Ok(None) | Err(StoreError::Refused { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(key) = if_readable(&record, decode(&record)) else {
+        let Some(key) = MasterKey::readable(&record) else {
             return Ok(None);
         };
         let is_due = key.deletion_date().is_some_and(|date| date <= now);
@@ -359,15 +346,10 @@ impl Janitor {
         if let KeyState::PendingDeletion { found_due, .. } = &mut key.state {
             *found_due = when;
         }
-        let marked = Record {
-            revision: revision(self.random.as_ref())?,
-            value: encoding::encode(&key)?,
-            ..seen.clone()
-        };
-        match self.table.replace(&marked, seen.revision).await {
-            Ok(()) | Err(StoreError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let value = encoding::encode(&key)?;
+        let marked = repository::again(seen, Some(value), self.random.as_ref())?;
+        repository::write(self.table.as_ref(), &marked, Some(seen.revision)).await?;
+        Ok(())
     }
 }
 

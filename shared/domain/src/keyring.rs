@@ -17,6 +17,7 @@ use crate::ports::{
     TableReader, TableWriter,
 };
 use crate::records::record_key;
+use crate::repository;
 use crate::{revision, uuid_v4};
 
 pub use on_demand::KeyringOnDemand;
@@ -190,10 +191,8 @@ impl Marked {
             return Ok(());
         }
         let record = deployment_record(deployment, *created_at, false, random)?;
-        match table.replace(&record, self.revision).await {
-            Ok(()) | Err(StoreError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        repository::write(table, &record, Some(self.revision)).await?;
+        Ok(())
     }
 }
 
@@ -309,16 +308,12 @@ impl RootKeyring {
     async fn adopt(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<(), OpenError> {
         let random = self.random.as_ref();
         let record = deployment_record(&self.deployment, clock.now(), false, random)?;
-        match table.put_new(&record).await {
-            Ok(()) => {
-                tracing::warn!(
-                    "the table held no deployment and is taken as an empty one of this root keyring, as it was asked for"
-                );
-                Ok(())
-            }
-            Err(StoreError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
+        if repository::write(table, &record, None).await? {
+            tracing::warn!(
+                "the table held no deployment and is taken as an empty one of this root keyring, as it was asked for"
+            );
         }
+        Ok(())
     }
 
     /// Opens the keyring of a deployment that exists.
@@ -494,10 +489,8 @@ async fn mark(
     let mut id = [0; 16];
     random.fill(&mut id)?;
     let record = deployment_record(&uuid_v4(id), clock.now(), true, random)?;
-    match table.put_new(&record).await {
-        Ok(()) | Err(StoreError::Conflict) => marked(table).await?.ok_or(OpenError::NotEstablished),
-        Err(error) => Err(error.into()),
-    }
+    repository::write(table, &record, None).await?;
+    marked(table).await?.ok_or(OpenError::NotEstablished)
 }
 
 fn deployment_record(

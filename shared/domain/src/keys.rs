@@ -21,7 +21,8 @@ use crate::buckets::BucketName;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
-use crate::ports::{Random, Record};
+use crate::ports::{Kind, Random, Record};
+use crate::repository::Noun;
 use crate::uuid_v4;
 
 pub use deletion::Deletion;
@@ -450,14 +451,17 @@ fn drawn(random: &dyn Random) -> Result<SecretBytes, KmsError> {
     Ok(SecretBytes::from(bytes))
 }
 
-/// The key that a record holds.
-pub(crate) fn decode(record: &Record) -> Result<MasterKey, KmsError> {
-    let key: MasterKey = encoding::decode(&record.value)?;
-    // A record in another one's place would otherwise pass for it.
-    if key.id.as_str() != record.id || key.versions.is_empty() {
-        return Err(Fault::plain("a key's record is not the key's").into());
+impl Noun for MasterKey {
+    const KIND: Kind = Kind::Key;
+
+    fn of(record: &Record) -> Result<Self, KmsError> {
+        let key: Self = encoding::decode(&record.value)?;
+        // A record in another one's place would otherwise pass for it.
+        if key.id.as_str() != record.id || key.versions.is_empty() {
+            return Err(Fault::plain("a key's record is not the key's").into());
+        }
+        Ok(key)
     }
-    Ok(key)
 }
 
 /// What a new key is to be.

@@ -20,6 +20,8 @@ pub mod policy;
 pub mod ports;
 pub mod ranges;
 pub mod records;
+mod repository;
+mod scan;
 pub mod service;
 pub mod trail;
 pub mod vault;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::encoding;
 use crate::error::{Fault, KmsError};
-use crate::keyring::Wrapped;
-use crate::keys::{KeyId, MasterKey, decode};
-use crate::ports::{Consistency, Kind, Random, Record, StoreError, TableWriter};
+use crate::keyring::{KeyWrapper, Wrapped};
+use crate::keys::{KeyId, MasterKey};
+use crate::ports::{Consistency, Kind, Random, Record, TableWriter};
+use crate::repository::{self, Noun, update};
 use crate::revision;
+use crate::scan::Scan;
 use crate::service::{BackendType, Service, ServiceConfig};
 use crate::wrappers::Wrappers;
 
@@ -40,8 +42,8 @@ pub struct Moving {
     random: Arc<dyn Random>,
 }
 
+/// How many records are read at a time: what waits long for its turn has changed by then.
 const PAGE: usize = 200;
-const ATTEMPTS: usize = 8;
 
 impl Moving {
     /// Over the table of the service.
@@ -72,73 +74,65 @@ impl Moving {
             total: self.table.count(Kind::Key, "").await?,
         };
         let mut outcome = Outcome::default();
-        let mut after: Option<String> = None;
-        loop {
+        let mut scan = Scan::all(self.table.as_ref(), Kind::Key).by(PAGE);
+        tell(progress);
+        while let Some(record) = scan.record().await? {
+            outcome.add(&record.id, self.rewrap_one(&config, &record).await)?;
+            progress.done += 1;
             tell(progress);
-            let page = self
-                .table
-                .page(Kind::Key, "", after.as_deref(), PAGE)
-                .await?;
-            for record in &page.records {
-                outcome.add(&record.id, self.rewrap_one(&config, record).await)?;
-                progress.done += 1;
-                tell(progress);
-            }
-            if !page.more {
-                return Ok(outcome);
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
         }
+        Ok(outcome)
     }
 
     /// Whether the key had to be changed.
     async fn rewrap_one(&self, config: &ServiceConfig, seen: &Record) -> Result<bool, KmsError> {
         let wrapper = self.wrappers.current(config).await?;
-        let mut current = Some(seen.clone());
-        for _ in 0..ATTEMPTS {
-            let Some(record) = current else {
-                // Destroyed since.
-                return Ok(false);
-            };
-            let mut key = decode(&record)?;
-            if key.is_wrapped_only_by(wrapper.name()) {
-                return self
-                    .copy_is_right(config, &record)
-                    .await
-                    .map(|right| !right);
-            }
-            self.wrap_anew(config, &mut key, wrapper.as_ref()).await?;
-            let next = Record {
-                revision: revision(self.random.as_ref())?,
-                value: encoding::encode(&key)?,
-                ..record.clone()
-            };
-            if self.wrappers.copy(config, &next).await? {
-                match self.table.replace(&next, record.revision).await {
-                    Ok(()) => {
-                        self.leave_vault(config, &next.id).await?;
-                        return Ok(true);
-                    }
-                    Err(StoreError::Conflict) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            current = self
-                .table
-                .get(Kind::Key, &record.id, Consistency::Strong)
-                .await?;
-            if let Some(record) = &current {
-                self.wrappers.copy(config, record).await?;
-            }
+        let wrapper = wrapper.as_ref();
+        if let Some(is_changed) = self.rewrap_seen(config, wrapper, seen).await? {
+            return Ok(is_changed);
         }
-        Err(Fault::plain("others changed the key all the time; run the job again").into())
+        let rewrapped = || async {
+            let table = self.table.as_ref();
+            match table.get(Kind::Key, &seen.id, Consistency::Strong).await? {
+                Some(record) => self.rewrap_seen(config, wrapper, &record).await,
+                // Destroyed since.
+                None => Ok(Some(false)),
+            }
+        };
+        let contended = || Fault::plain("others changed the key all the time; run the job again");
+        update(|| contended().into(), rewrapped).await
+    }
+
+    /// Whether the key had to be changed; `None` when somebody else has changed it since it was seen.
+    async fn rewrap_seen(
+        &self,
+        config: &ServiceConfig,
+        wrapper: &dyn KeyWrapper,
+        seen: &Record,
+    ) -> Result<Option<bool>, KmsError> {
+        let table = self.table.as_ref();
+        let mut key = MasterKey::of(seen)?;
+        if key.is_wrapped_only_by(wrapper.name()) {
+            return Ok(Some(!self.copy_is_right(config, seen).await?));
+        }
+        self.wrap_anew(config, &mut key, wrapper).await?;
+        let value = encoding::encode(&key)?;
+        let next = repository::again(seen, Some(value), self.random.as_ref())?;
+        if self.wrappers.copy(config, &next).await?
+            && repository::write(table, &next, Some(seen.revision)).await?
+        {
+            self.leave_vault(config, &next.id).await?;
+            return Ok(Some(true));
+        }
+        self.wrappers.copy_again(config, table, &seen.id).await?;
+        Ok(None)
     }
 
     async fn wrap_anew(
         &self,
         config: &ServiceConfig,
         key: &mut MasterKey,
-        wrapper: &dyn crate::keyring::KeyWrapper,
+        wrapper: &dyn KeyWrapper,
     ) -> Result<(), KmsError> {
         for version in key.versions() {
             let material = key
@@ -226,12 +220,8 @@ impl Moving {
             expires_at: None,
         };
         // What is in Vault is not trusted to be a key's record.
-        decode(&record)?;
-        match self.table.put_new(&record).await {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        MasterKey::of(&record)?;
+        Ok(repository::write(self.table.as_ref(), &record, None).await?)
     }
 
     async fn configured(&self) -> Result<Arc<ServiceConfig>, KmsError> {

@@ -1,7 +1,5 @@
 //! Which names a caller may see, so that a listing reads these and no others: what is read takes time, and time tells.
 
-use crate::ports::{Consistency, Kind, Record, StoreError, TableReader};
-
 /// Some names of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameRange {
@@ -32,7 +30,7 @@ impl NameRange {
     }
 
     /// The names of the range that begin so; `None` when there can be none.
-    fn narrowed(self, prefix: &str) -> Option<Self> {
+    pub(crate) fn narrowed(self, prefix: &str) -> Option<Self> {
         match self {
             Self::Beginning(beginning) if prefix.starts_with(&beginning) => {
                 Some(Self::Beginning(prefix.to_owned()))
@@ -42,7 +40,7 @@ impl NameRange {
     }
 
     /// Whether all of its names sort before `name`, or are it.
-    fn is_before(&self, name: &str) -> bool {
+    pub(crate) fn is_before(&self, name: &str) -> bool {
         match self {
             Self::One(one) => one.as_str() <= name,
             Self::Beginning(beginning) => {
@@ -79,63 +77,6 @@ pub(crate) fn in_both(one: &[NameRange], other: &[NameRange]) -> Vec<NameRange> 
         (NameRange::Beginning(a), b) => b.clone().narrowed(a),
     });
     in_order(common.collect())
-}
-
-/// Reads the records whose names are in some ranges, page by page in the order of their names.
-pub(crate) struct RangedReader<'a> {
-    table: &'a dyn TableReader,
-    kind: Kind,
-    /// The last comes first.
-    ranges: Vec<NameRange>,
-    after: Option<String>,
-}
-
-impl<'a> RangedReader<'a> {
-    /// Those of the ranges, which are [in order](in_order), that begin with `prefix` and sort after `after`.
-    pub(crate) fn new(
-        table: &'a dyn TableReader,
-        kind: Kind,
-        ranges: Vec<NameRange>,
-        prefix: &str,
-        after: Option<String>,
-    ) -> Self {
-        let mut ranges: Vec<NameRange> = (ranges.into_iter())
-            .filter_map(|range| range.narrowed(prefix))
-            .filter(|range| !after.as_ref().is_some_and(|after| range.is_before(after)))
-            .collect();
-        ranges.reverse();
-        Self {
-            table,
-            kind,
-            ranges,
-            after,
-        }
-    }
-
-    /// Up to `limit` (1 to 1000) records, of one range; `None` when there are no more ranges.
-    pub(crate) async fn page(&mut self, limit: usize) -> Result<Option<Vec<Record>>, StoreError> {
-        let Some(range) = self.ranges.last() else {
-            return Ok(None);
-        };
-        let (records, more) = match range {
-            NameRange::One(name) => {
-                let found = self.table.get(self.kind, name, Consistency::Strong).await?;
-                (found.into_iter().collect(), false)
-            }
-            NameRange::Beginning(beginning) => {
-                let after = self.after.as_deref();
-                let page = self.table.page(self.kind, beginning, after, limit).await?;
-                (page.records, page.more)
-            }
-        };
-        if more {
-            self.after = records.last().map(|record| record.id.clone());
-        } else {
-            self.ranges.pop();
-            self.after = None;
-        }
-        Ok(Some(records))
-    }
 }
 
 #[cfg(test)]

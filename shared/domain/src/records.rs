@@ -23,7 +23,9 @@ use crate::keyring::{DEPLOYMENT_RECORD, KeyringOnDemand, RootKeyring, WrapError}
 use crate::ports::{
     Consistency, Kind, Page, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use crate::revision;
+use crate::ranges::NameRange;
+use crate::repository::{self, tried};
+use crate::scan::Scan;
 
 const FORMAT: &str = "KW1 ";
 const KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
@@ -285,15 +287,13 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let mut after = after.map(str::to_owned);
+        let (all, after) = (NameRange::all(), after.map(str::to_owned));
+        let mut scan = Scan::within(self.table.as_ref(), kind, all, prefix, after);
         let mut whole = Page::default();
-        loop {
-            let page = self
-                .table
-                .page(kind, prefix, after.as_deref(), limit)
-                .await?;
-            after = page.records.last().map(|record| record.id.clone());
-            whole.more = page.more;
+        // Whoever asks for the next page names the last record of this one, so there must be one.
+        while whole.records.is_empty()
+            && let Some(page) = scan.page(limit).await?
+        {
             for record in page.records {
                 match self.verified(&record).await {
                     Ok(content) => whole.records.push(stripped(record, content)),
@@ -304,11 +304,9 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
                     Err(error) => return Err(error),
                 }
             }
-            // Whoever asks for the next page names the last record of this one, so there must be one.
-            if !whole.records.is_empty() || !whole.more {
-                return Ok(whole);
-            }
         }
+        whole.more = scan.has_more();
+        Ok(whole)
     }
 }
 
@@ -347,11 +345,8 @@ impl<T: ?Sized> SignedTable<T> {
     }
 }
 
-const PAGE: usize = 500;
 /// In place of an id: every record of the kind. No id has this character.
 pub const EVERY_ID: &str = "*";
-/// How often a record is tried again when other writers were faster.
-const ATTEMPTS: usize = 8;
 
 /// What was found of a table's records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -372,6 +367,26 @@ impl RecordsFound {
     /// Whether nothing of the table would be refused.
     pub const fn is_clean(&self) -> bool {
         self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
+    }
+}
+
+/// What became of one record that was looked at.
+enum Looked {
+    Verified,
+    Signed,
+    Unsigned,
+    Refused(Forgery),
+    /// It was removed meanwhile.
+    Gone,
+}
+
+/// What a record is; `None` when it has no signature and is to have one.
+fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Looked> {
+    match keyring.verdict(record) {
+        Verdict::True(_) => Some(Looked::Verified),
+        Verdict::Forged(why) => Some(Looked::Refused(why)),
+        Verdict::Unsigned if may_sign => None,
+        Verdict::Unsigned => Some(Looked::Unsigned),
     }
 }
 
@@ -437,17 +452,10 @@ impl SignedRecords {
             ..RecordsFound::default()
         };
         for kind in Kind::ALL.into_iter().filter(|kind| is_signed(*kind, "")) {
-            let mut after: Option<String> = None;
-            loop {
-                let page = self.table.page(kind, "", after.as_deref(), PAGE).await?;
-                after = page.records.last().map(|record| record.id.clone());
-                for record in page.records {
-                    if is_signed(kind, &record.id) {
-                        self.look(keyring, record, sign, &mut found).await?;
-                    }
-                }
-                if !page.more {
-                    break;
+            let mut scan = Scan::all(self.table.as_ref(), kind);
+            while let Some(record) = scan.record().await? {
+                if is_signed(kind, &record.id) {
+                    self.look(keyring, record, sign, &mut found).await?;
                 }
             }
         }
@@ -465,55 +473,48 @@ impl SignedRecords {
             *kind == record.kind && (*id == record.id || id == EVERY_ID)
         };
         let may_sign = sign.is_some_and(|accept| !found.marked || accept.iter().any(is_named));
-        let mut current = Some(record);
-        for _ in 0..ATTEMPTS {
-            let Some(record) = current else {
-                return Ok(());
-            };
-            match keyring.verdict(&record) {
-                Verdict::True(_) => {
-                    found.verified += 1;
-                    return Ok(());
-                }
-                Verdict::Forged(why) => {
-                    found.refused.push((record.kind, record.id, why));
-                    return Ok(());
-                }
-                Verdict::Unsigned if !may_sign => {
-                    found.unsigned.push((record.kind, record.id));
-                    return Ok(());
-                }
-                Verdict::Unsigned => {}
-            }
-            if self.sign_one(keyring, &record).await? {
-                found.signed += 1;
-                return Ok(());
-            }
+        let looked = match judged(keyring, &record, may_sign) {
+            Some(looked) => Some(looked),
+            None if self.sign_one(keyring, &record).await? => Some(Looked::Signed),
             // Somebody changed or removed it meanwhile.
-            current = self
-                .table
-                .get(record.kind, &record.id, Consistency::Strong)
-                .await?;
+            None => tried(|| self.sign_current(keyring, &record)).await?,
+        };
+        match looked {
+            Some(Looked::Verified) => found.verified += 1,
+            Some(Looked::Signed) => found.signed += 1,
+            Some(Looked::Refused(why)) => found.refused.push((record.kind, record.id, why)),
+            Some(Looked::Unsigned) | None => found.unsigned.push((record.kind, record.id)),
+            Some(Looked::Gone) => {}
         }
-        found
-            .unsigned
-            .extend(current.map(|record| (record.kind, record.id)));
         Ok(())
+    }
+
+    /// Signs what is in the record's place by now, if it needs it; `None` when somebody was faster.
+    async fn sign_current(
+        &self,
+        keyring: &RootKeyring,
+        seen: &Record,
+    ) -> Result<Option<Looked>, KmsError> {
+        let table = self.table.as_ref();
+        let current = table.get(seen.kind, &seen.id, Consistency::Strong).await?;
+        let Some(record) = current else {
+            return Ok(Some(Looked::Gone));
+        };
+        match judged(keyring, &record, true) {
+            Some(looked) => Ok(Some(looked)),
+            None => {
+                let is_signed = self.sign_one(keyring, &record).await?;
+                Ok(is_signed.then_some(Looked::Signed))
+            }
+        }
     }
 
     /// Whether the record was signed as it was seen.
     async fn sign_one(&self, keyring: &RootKeyring, seen: &Record) -> Result<bool, KmsError> {
-        let next = Record {
-            revision: revision(self.random.as_ref())?,
-            ..seen.clone()
-        };
+        let next = repository::again(seen, None, self.random.as_ref())?;
         let signed = keyring
             .signed(&next)
             .ok_or_else(|| crate::keyring::kms_error("signing a record", WrapError::UnknownRoot))?;
-        match self.table.replace(&signed, seen.revision).await {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(repository::write(self.table.as_ref(), &signed, Some(seen.revision)).await?)
     }
 }

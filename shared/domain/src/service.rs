@@ -20,12 +20,11 @@ use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
 use crate::keyring::Wrapped;
 use crate::keys::{KeyId, Reference};
-use crate::ports::{
-    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
-};
+use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
 use crate::records::unverified_content;
+use crate::repository::{self, Noun, load};
+use crate::uuid_v4;
 use crate::vault::{VaultPatience, VaultSettings};
-use crate::{revision, uuid_v4};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
@@ -182,15 +181,13 @@ impl ServiceConfig {
         }
     }
 
-    fn record(&self, random: &dyn Random) -> Result<Record, KmsError> {
-        Ok(Record {
-            kind: Kind::Config,
-            id: SERVICE_RECORD.to_owned(),
-            revision: revision(random)?,
-            value: encoding::encode(self)?,
-            expires_at: None,
-        })
+    fn service_record(&self, random: &dyn Random) -> Result<Record, KmsError> {
+        self.record(SERVICE_RECORD, random)
     }
+}
+
+impl Noun for ServiceConfig {
+    const KIND: Kind = Kind::Config;
 }
 
 fn config_id(random: &dyn Random) -> Result<String, KmsError> {
@@ -213,17 +210,6 @@ pub async fn key_directory(table: &dyn TableReader) -> Result<Option<String>, Km
     };
     let config: ServiceConfig = encoding::decode(unverified_content(&record.value))?;
     Ok(config.key_directory)
-}
-
-/// The configuration as it is now, and its revision.
-async fn stored(table: &dyn TableReader) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
-    let record = table
-        .get(Kind::Config, SERVICE_RECORD, Consistency::Strong)
-        .await?;
-    match record {
-        Some(record) => Ok(Some((encoding::decode(&record.value)?, record.revision))),
-        None => Ok(None),
-    }
 }
 
 /// Reads the service's state.
@@ -267,7 +253,8 @@ impl Service {
     /// which somebody has put back.
     async fn current(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
         let obeyed = self.epoch.load(Ordering::Acquire);
-        let Some((config, seen)) = stored(self.table.as_ref()).await? else {
+        let stored = load::<ServiceConfig>(self.table.as_ref(), SERVICE_RECORD).await?;
+        let Some((config, seen)) = stored else {
             return Ok(None);
         };
         self.epoch.fetch_max(config.cache_epoch, Ordering::AcqRel);
@@ -393,10 +380,8 @@ impl Service {
             default_key_id,
             ..ServiceConfig::fresh(random)?
         };
-        match table.put_new(&config.record(random)?).await {
-            Ok(()) | Err(StoreError::Conflict) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // Whoever is faster starts it as well.
+        repository::write(table, &config.service_record(random)?, None).await?;
         self.forget();
         match self.known_config().await? {
             Some(_) => Ok(()),

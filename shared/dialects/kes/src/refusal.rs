@@ -135,9 +135,8 @@ impl Refusal {
         match refused {
             Refused::By(refusal) => refusal,
             Refused::NoRoute => {
-                // What a gateway puts before the path may stand before it.
                 if generation.tells_unsupported()
-                    && UNSUPPORTED.iter().any(|path| place.raw_path.contains(path))
+                    && UNSUPPORTED.iter().any(|path| place.path.starts_with(path))
                 {
                     Self::not_implemented()
                 } else {

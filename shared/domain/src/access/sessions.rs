@@ -197,19 +197,17 @@ impl HeldSession {
         if !is_same || parent.session.is_some() {
             return None;
         }
-        let granted = &parent.caller.grant;
+        let granted = parent.caller.shared_grant();
         let grant = match &self.policy {
-            None => Arc::clone(granted),
-            Some(policy) => Arc::new(Grant::Limited(Arc::clone(granted), Arc::clone(policy))),
+            None => granted,
+            Some(policy) => Arc::new(Grant::Limited(granted, Arc::clone(policy))),
         };
         Some(Credential {
             secret: Arc::clone(&own.secret),
             session_token: own.session_token.clone(),
             expires_at: own.expires_at,
-            caller: Caller {
-                session: Some(Arc::clone(&self.session)),
-                ..Caller::new(own.caller.shared_principal(), grant)
-            },
+            caller: Caller::new(own.caller.shared_principal(), grant)
+                .in_session(Arc::clone(&self.session)),
             session: None,
         })
     }

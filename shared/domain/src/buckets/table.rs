@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Bucket, BucketName, DefaultEncryption};
-use crate::encoding::{self, if_readable};
+use crate::encoding;
 use crate::error::{Fault, KmsError, one_line};
 use crate::keys::{KeyId, Reference};
 use crate::ports::{
     BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
     TableReader, TableWriter,
 };
-use crate::ranges::{NameRange, RangedReader};
-use crate::revision;
+use crate::ranges::NameRange;
+use crate::repository::{self, Noun, if_readable, update};
+use crate::scan::{Found, Scan};
 
 /// The record of one bucket's name. Whichever way the buckets of a deployment are held, its other half stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,14 +41,16 @@ const NOTHING: StoredBucket = StoredBucket {
     noted: Vec::new(),
 };
 
+impl Noun for StoredBucket {
+    const KIND: Kind = Kind::Bucket;
+}
+
 impl StoredBucket {
     fn uses(&self, key: &KeyId) -> bool {
         let held = self.held.as_ref().and_then(|held| held.encryption.as_ref());
         held.and_then(DefaultEncryption::key_id) == Some(key) || self.noted.contains(key)
     }
 }
-
-const PAGE: usize = 1000;
 
 /// What is known of every bucket's name.
 struct AllBuckets {
@@ -62,21 +65,17 @@ async fn all(table: &dyn TableReader) -> Result<AllBuckets, KmsError> {
         readable: Vec::new(),
         unreadable: Vec::new(),
     };
-    let mut after: Option<String> = None;
-    loop {
-        let page = table.page(Kind::Bucket, "", after.as_deref(), PAGE).await?;
-        after = page.records.last().map(|record| record.id.clone());
-        found.unreadable.extend(page.refused);
-        for record in page.records {
-            match if_readable(&record, read(&record)) {
+    let mut scan = Scan::all(table, Kind::Bucket);
+    while let Some(next) = scan.found().await? {
+        match next {
+            Found::Record(record) => match if_readable(&record, read(&record)) {
                 Some(bucket) => found.readable.push(bucket),
                 None => found.unreadable.push(record),
-            }
-        }
-        if !page.more {
-            return Ok(found);
+            },
+            Found::Refused(record) => found.unreadable.push(record),
         }
     }
+    Ok(found)
 }
 
 /// The buckets whose names are in the ranges, which are in order. Records that do not decode are left out.
@@ -85,12 +84,9 @@ async fn within(
     ranges: &[NameRange],
 ) -> Result<Vec<(BucketName, StoredBucket)>, KmsError> {
     let mut found = Vec::new();
-    let mut reader = RangedReader::new(table, Kind::Bucket, ranges.to_vec(), "", None);
-    while let Some(records) = reader.page(PAGE).await? {
-        let readable = records
-            .iter()
-            .filter_map(|record| if_readable(record, read(record)));
-        found.extend(readable);
+    let mut scan = Scan::within(table, Kind::Bucket, ranges.to_vec(), "", None);
+    while let Some(record) = scan.record().await? {
+        found.extend(if_readable(&record, read(&record)));
     }
     Ok(found)
 }
@@ -98,7 +94,7 @@ async fn within(
 fn read(record: &Record) -> Result<(BucketName, StoredBucket), KmsError> {
     let name = BucketName::parse(&record.id)
         .map_err(|_| Fault::plain("a bucket's record has no bucket's name"))?;
-    Ok((name, encoding::decode(&record.value)?))
+    Ok((name, StoredBucket::of(record)?))
 }
 
 /// The buckets whose default encryption uses the key. A record that does not decode counts where the key's id is
@@ -124,9 +120,6 @@ pub(crate) async fn references(
     Ok(used.chain(maybe_used).map(Reference::Bucket).collect())
 }
 
-/// How often a change is tried again when other writers were faster.
-const ATTEMPTS: usize = 16;
-
 /// The records of buckets' names.
 struct Records {
     table: Arc<dyn TableWriter>,
@@ -145,7 +138,7 @@ impl Records {
         match found {
             None => Ok((NOTHING, None)),
             Some(record) => {
-                let stored = encoding::decode(&record.value)
+                let stored = StoredBucket::of(&record)
                     .map_err(|error| failed("read a bucket's record", &error))?;
                 Ok((stored, Some(record.revision)))
             }
@@ -160,49 +153,36 @@ impl Records {
         stored: &StoredBucket,
         seen: Option<Revision>,
     ) -> Result<bool, StoreError> {
+        let table = self.table.as_ref();
         if *stored == NOTHING {
             let Some(seen) = seen else { return Ok(true) };
-            return match self.table.remove(Kind::Bucket, name.as_str(), seen).await {
-                Ok(()) => Ok(true),
-                Err(StoreError::Conflict) => Ok(false),
-                Err(error) => Err(error),
-            };
+            return repository::remove(table, Kind::Bucket, name.as_str(), seen).await;
         }
-        let record = Record {
-            kind: Kind::Bucket,
-            id: name.as_str().to_owned(),
-            revision: revision(self.random.as_ref())
-                .map_err(|error| failed("draw a revision", &error.into()))?,
-            value: encoding::encode(stored)
-                .map_err(|error| failed("write a bucket's record", &error))?,
-            expires_at: None,
-        };
-        let written = match seen {
-            Some(seen) => self.table.replace(&record, seen).await,
-            None => self.table.put_new(&record).await,
-        };
-        match written {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let record = stored
+            .record(name.as_str(), self.random.as_ref())
+            .map_err(|error| failed("write a bucket's record", &error))?;
+        repository::write(table, &record, seen).await
     }
 
     async fn change(
         &self,
         name: &BucketName,
-        alter: impl Fn(&mut StoredBucket) -> Result<(), BucketError> + Send,
+        alter: impl Fn(&mut StoredBucket) -> Result<(), BucketError> + Send + Sync,
     ) -> Result<(), BucketError> {
-        for _ in 0..ATTEMPTS {
+        let changed = || async {
             let (before, seen) = self.read(name).await?;
             let mut stored = before.clone();
             alter(&mut stored)?;
-            if stored == before || self.replaced(name, &stored, seen).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Throttled.into())
+            let is_done = stored == before || self.replaced(name, &stored, seen).await?;
+            Ok(is_done.then_some(()))
+        };
+        update(contended, changed).await
     }
+}
+
+/// Other writers were always faster.
+fn contended() -> BucketError {
+    StoreError::Throttled.into()
 }
 
 fn failed(what: &'static str, error: &KmsError) -> StoreError {
@@ -341,7 +321,7 @@ impl<B: Buckets> Noted<B> {
     /// Notes what the bucket uses and nothing else. The note is read before the bucket is asked, and written only if it
     /// is still the same: so of several at once, the last to write has asked after the last change.
     async fn settle(&self, name: &BucketName) -> Result<(), BucketError> {
-        for _ in 0..ATTEMPTS {
+        let settled = || async {
             let (before, seen) = self.records.read(name).await?;
             let encryption = match self.buckets.encryption(name).await {
                 Ok(encryption) => encryption,
@@ -351,11 +331,10 @@ impl<B: Buckets> Noted<B> {
             let key = encryption.as_ref().and_then(DefaultEncryption::key_id);
             let mut stored = before.clone();
             stored.noted = key.cloned().into_iter().collect();
-            if stored == before || self.records.replaced(name, &stored, seen).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Throttled.into())
+            let is_done = stored == before || self.records.replaced(name, &stored, seen).await?;
+            Ok(is_done.then_some(()))
+        };
+        update(contended, settled).await
     }
 
     async fn settled(

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::{Identities, Identity, PAGE, PolicyName, Rules, StoredIdentity, StoredPolicy};
+use super::{Identities, Identity, PolicyName, Rules, StoredIdentity, StoredPolicy};
 use crate::access::Caller;
-use crate::encoding::{self, if_readable};
+use crate::encoding;
 use crate::error::KmsError;
 use crate::policy::Action;
-use crate::ports::{Kind, Random, Record, Revision, StoreError, TableWriter};
-use crate::{revision, uuid_v4};
+use crate::ports::{Kind, Random, Revision, TableWriter};
+use crate::repository::{self, Noun, update};
+use crate::scan::Scan;
+use crate::uuid_v4;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub struct IdentityControl {
     random: Arc<dyn Random>,
 }
 
-/// How often a change is tried again when other writers were faster.
-const ATTEMPTS: usize = 16;
-const CONTENDED: KmsError =
-    KmsError::Conflict("it is being changed by others at the same time; try again");
+/// Other writers were always faster.
+fn contended() -> KmsError {
+    KmsError::Conflict("it is being changed by others at the same time; try again")
+}
 
 impl IdentityControl {
     /// `identities` is the one that this process tells callers apart by, so that it obeys every change made here at once.
@@ -60,10 +60,10 @@ impl IdentityControl {
         rules: &Rules,
     ) -> Result<Written, KmsError> {
         caller.may_on_name(Action::ManageAccess, name.as_str())?;
-        for _ in 0..ATTEMPTS {
+        let written = || async {
             let before = self.identities.read_policy(name).await?;
             let generation = match &before {
-                Some((stored, _)) if stored.rules == *rules => return Ok(Written::Unchanged),
+                Some((stored, _)) if stored.rules == *rules => return Ok(Some(Written::Unchanged)),
                 Some((stored, _)) => stored.generation.clone(),
                 None => {
                     let mut bytes = [0; 16];
@@ -79,13 +79,11 @@ impl IdentityControl {
                 created_by: caller.principal().to_owned(),
             };
             let seen = before.map(|(_, seen)| seen);
-            let done = self.put(Kind::Policy, name.as_str(), &stored, seen).await;
+            let written = self.put(name.as_str(), &stored, seen).await;
             self.identities.policies.forget(name);
-            if let Some(written) = done? {
-                return Ok(written);
-            }
-        }
-        Err(CONTENDED)
+            written
+        };
+        update(contended, written).await
     }
 
     /// Removes the policy. Whoever had it may call nothing any more, also when a policy of its name is made again.
@@ -94,19 +92,17 @@ impl IdentityControl {
     /// [`KmsError::PolicyNotFound`], or the table failed.
     pub async fn delete(&self, caller: &Caller, name: &PolicyName) -> Result<(), KmsError> {
         caller.may_on_name(Action::ManageAccess, name.as_str())?;
-        for _ in 0..ATTEMPTS {
+        let removed = || async {
             let Some((stored, seen)) = self.identities.read_policy(name).await? else {
                 return Err(KmsError::PolicyNotFound(name.to_string()));
             };
-            let removed = self.table.remove(Kind::Policy, name.as_str(), seen).await;
+            let table = self.table.as_ref();
+            let removed = repository::remove(table, Kind::Policy, name.as_str(), seen).await;
             self.identities.policies.forget(name);
-            match removed {
-                Ok(()) => return self.forget_holders(&stored.generation).await,
-                Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(CONTENDED)
+            Ok(removed?.then_some(stored.generation))
+        };
+        let generation = update(contended, removed).await?;
+        self.forget_holders(&generation).await
     }
 
     /// Has an identity be the holder of a policy, and of no other one.
@@ -131,7 +127,7 @@ impl IdentityControl {
         if caller.principal() == identity.as_str() {
             return Err(KmsError::IdentityIsCaller);
         }
-        for _ in 0..ATTEMPTS {
+        let written = || async {
             let Some((policy, _)) = self.identities.read_policy(name).await? else {
                 return Err(KmsError::PolicyNotFound(name.to_string()));
             };
@@ -139,7 +135,7 @@ impl IdentityControl {
             if before.as_ref().is_some_and(|(stored, _)| {
                 stored.policy == name.as_str() && stored.generation == policy.generation
             }) {
-                return Ok(Written::Unchanged);
+                return Ok(Some(Written::Unchanged));
             }
             let stored = StoredIdentity {
                 format: encoding::FORMAT,
@@ -149,15 +145,11 @@ impl IdentityControl {
                 created_by: caller.principal().to_owned(),
             };
             let seen = before.map(|(_, seen)| seen);
-            let done = self
-                .put(Kind::Identity, identity.as_str(), &stored, seen)
-                .await;
+            let written = self.put(identity.as_str(), &stored, seen).await;
             self.identities.identities.forget(identity);
-            if let Some(written) = done? {
-                return Ok(written);
-            }
-        }
-        Err(CONTENDED)
+            written
+        };
+        update(contended, written).await
     }
 
     /// Takes an identity's policy away.
@@ -169,77 +161,49 @@ impl IdentityControl {
         if self.identities.is_admin(identity) {
             return Err(KmsError::IdentityIsAdmin);
         }
-        for _ in 0..ATTEMPTS {
+        let removed = || async {
             let Some((_, seen)) = self.identities.read(identity).await? else {
                 return Err(KmsError::IdentityNotFound(identity.to_string()));
             };
-            if self.remove(identity, seen).await? {
-                return Ok(());
-            }
-        }
-        Err(CONTENDED)
+            Ok(self.remove(identity, seen).await?.then_some(()))
+        };
+        update(contended, removed).await
     }
 
     /// Those who had a policy that is gone have nothing since; this only tidies up.
     async fn forget_holders(&self, generation: &str) -> Result<(), KmsError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .table
-                .page(Kind::Identity, "", after.as_deref(), PAGE)
-                .await?;
-            for record in &page.records {
-                let read = encoding::decode::<StoredIdentity>(&record.value);
-                if if_readable(record, read).is_some_and(|stored| stored.generation == generation) {
-                    // One that was changed meanwhile has another policy now.
-                    self.remove(&Identity(record.id.as_str().into()), record.revision)
-                        .await?;
-                }
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
-            if !page.more {
-                return Ok(());
+        let mut scan = Scan::all(self.table.as_ref(), Kind::Identity);
+        while let Some(record) = scan.record().await? {
+            let held = StoredIdentity::readable(&record);
+            if held.is_some_and(|stored| stored.generation == generation) {
+                // One that was changed meanwhile has another policy now.
+                let identity = Identity(record.id.as_str().into());
+                self.remove(&identity, record.revision).await?;
             }
         }
+        Ok(())
     }
 
     /// Whether the identity was removed; `false` when somebody changed it.
     async fn remove(&self, identity: &Identity, seen: Revision) -> Result<bool, KmsError> {
-        let removed = self
-            .table
-            .remove(Kind::Identity, identity.as_str(), seen)
-            .await;
+        let table = self.table.as_ref();
+        let removed = repository::remove(table, Kind::Identity, identity.as_str(), seen).await;
         self.identities.identities.forget(identity);
-        match removed {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(removed?)
     }
 
     /// What was written; `None` when somebody else was faster.
     async fn put(
         &self,
-        kind: Kind,
         id: &str,
-        noun: &(impl Serialize + Sync),
+        noun: &(impl Noun + Sync),
         seen: Option<Revision>,
     ) -> Result<Option<Written>, KmsError> {
-        let record = Record {
-            kind,
-            id: id.to_owned(),
-            revision: revision(self.random.as_ref())?,
-            value: encoding::encode(noun)?,
-            expires_at: None,
-        };
-        let (result, written) = match seen {
-            Some(seen) => (self.table.replace(&record, seen).await, Written::Replaced),
-            None => (self.table.put_new(&record).await, Written::Created),
-        };
-        match result {
-            Ok(()) => Ok(Some(written)),
-            Err(StoreError::Conflict) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let record = noun.record(id, self.random.as_ref())?;
+        let is_written = repository::write(self.table.as_ref(), &record, seen).await?;
+        Ok(is_written.then_some(match seen {
+            Some(_) => Written::Replaced,
+            None => Written::Created,
+        }))
     }
 }

@@ -10,7 +10,8 @@ use keyway_crypto::SecretBytes;
 
 use super::{Binding, KEYRING_SECRET, KeyWrapper, RootKeyring, StoredKeyring, WrapError, marked};
 use crate::error::{OpenError, one_line};
-use crate::ports::{Clock, Random, SecretStore, StoreError, TableReader, TableWriter};
+use crate::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
+use crate::repository::{update, won};
 
 /// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
 /// everything that needs it is refused with [`KmsError::Unavailable`], and nothing else is.
@@ -57,9 +58,6 @@ struct SignedMark {
 
 /// While not every record is signed, how long the keyring is not looked at again for a mark that says so.
 const MARK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// How often the mark is tried again when other writers were faster.
-const MARK_ATTEMPTS: usize = 8;
 
 impl TableAccess {
     fn reader(&self) -> Option<&dyn TableReader> {
@@ -231,7 +229,7 @@ impl KeyringOnDemand {
     /// When it cannot be read or written.
     pub(crate) async fn mark_signed(&self) -> Result<(), WrapError> {
         let failed = |error: OpenError| WrapError::Unavailable(error.into());
-        for _ in 0..MARK_ATTEMPTS {
+        let marked = || async {
             let kept = self.secrets.get(KEYRING_SECRET).await;
             let kept = kept.map_err(|error| failed(error.into()))?;
             let (value, seen) = kept.ok_or_else(|| failed(OpenError::KeyringMissing))?;
@@ -239,21 +237,21 @@ impl KeyringOnDemand {
             if !stored.signed {
                 stored.signed = true;
                 let value = stored.encode().map_err(failed)?;
-                match self.secrets.put(KEYRING_SECRET, &value, Some(&seen)).await {
-                    Ok(_) => {}
-                    Err(StoreError::Conflict) => continue,
-                    Err(error) => return Err(failed(error.into())),
+                let written = self.secrets.put(KEYRING_SECRET, &value, Some(&seen)).await;
+                if !won(written).map_err(|error| failed(error.into()))? {
+                    return Ok(None);
                 }
             }
             self.signed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .is_set = true;
-            return Ok(());
-        }
-        Err(WrapError::Unavailable(
-            "others changed the keyring all the time; run it again".into(),
-        ))
+            Ok(Some(()))
+        };
+        let contended = || {
+            WrapError::Unavailable("others changed the keyring all the time; run it again".into())
+        };
+        update(contended, marked).await
     }
 
     pub(crate) fn count_refused(&self) {

@@ -4,14 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
-use super::{KeyId, KeyStatus, Keys, MasterKey, decode};
+use super::{KeyId, KeyStatus, Keys, MasterKey};
 use crate::access::Caller;
-use crate::encoding::if_readable;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
-use crate::ports::{Kind, Record};
-use crate::ranges::RangedReader;
+use crate::ports::{Kind, Record, TableWriter};
+use crate::repository::Noun;
+use crate::scan::Scan;
 use crate::service::ServiceConfig;
 
 /// Which keys to list.
@@ -63,36 +63,34 @@ impl Keys {
                 next_marker: None,
             });
         };
-        let mut reader = self.listed(caller, prefix, after);
         // One more than is wanted tells whether the page is the last.
-        while let Some(records) = reader.page((limit + 1).min(PAGE)).await? {
-            for record in &records {
-                let wanted = query
-                    .pattern
-                    .as_deref()
-                    .is_none_or(|pattern| glob::matches(pattern, &record.id));
-                // What the caller may not see is not even decoded.
-                if !wanted || !may_list(caller, &record.id) {
-                    continue;
-                }
-                let Some(key) = if_readable(record, decode(record)) else {
-                    continue;
-                };
-                if query
-                    .status
-                    .is_some_and(|status| status != key.state.into())
-                {
-                    continue;
-                }
-                if keys.len() == limit {
-                    let next_marker = keys
-                        .last()
-                        .map(|last| write_marker(&config, last.id.as_str()))
-                        .transpose()?;
-                    return Ok(KeyPage { keys, next_marker });
-                }
-                keys.push(key);
+        let mut scan = self.listed(caller, prefix, after).by((limit + 1).min(PAGE));
+        while let Some(record) = scan.record().await? {
+            let wanted = query
+                .pattern
+                .as_deref()
+                .is_none_or(|pattern| glob::matches(pattern, &record.id));
+            // What the caller may not see is not even decoded.
+            if !wanted || !may_list(caller, &record.id) {
+                continue;
             }
+            let Some(key) = MasterKey::readable(&record) else {
+                continue;
+            };
+            if query
+                .status
+                .is_some_and(|status| status != key.state.into())
+            {
+                continue;
+            }
+            if keys.len() == limit {
+                let next_marker = keys
+                    .last()
+                    .map(|last| write_marker(&config, last.id.as_str()))
+                    .transpose()?;
+                return Ok(KeyPage { keys, next_marker });
+            }
+            keys.push(key);
         }
         Ok(KeyPage {
             keys,
@@ -101,9 +99,14 @@ impl Keys {
     }
 
     /// Reads the keys that begin with `prefix` and sort after `after`, of those that the caller may be permitted to list.
-    fn listed(&self, caller: &Caller, prefix: &str, after: Option<String>) -> RangedReader<'_> {
+    fn listed(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        after: Option<String>,
+    ) -> Scan<'_, dyn TableWriter> {
         let ranges = caller.may_be_permitted(Action::ListKeys);
-        RangedReader::new(self.table.as_ref(), Kind::Key, ranges, prefix, after)
+        Scan::within(self.table.as_ref(), Kind::Key, ranges, prefix, after)
     }
 }
 
@@ -137,22 +140,22 @@ impl Keys {
         caller.may_ever(Action::ListKeys)?;
         self.service.running().await?;
         let mut ids: Vec<String> = Vec::new();
-        let mut reader = self.listed(caller, prefix, after.map(str::to_owned));
-        while let Some(records) = reader.page(PAGE).await? {
-            for Record { id, .. } in records {
-                if !wanted(&id) || !may_list(caller, &id) {
-                    continue;
-                }
-                if ids.len() == limit {
-                    return Ok(IdPage { ids, more: true });
-                }
-                ids.push(id);
+        let after = after.map(str::to_owned);
+        let mut scan = self.listed(caller, prefix, after).by(PAGE);
+        while let Some(Record { id, .. }) = scan.record().await? {
+            if !wanted(&id) || !may_list(caller, &id) {
+                continue;
             }
+            if ids.len() == limit {
+                return Ok(IdPage { ids, more: true });
+            }
+            ids.push(id);
         }
         Ok(IdPage { ids, more: false })
     }
 }
 
+/// The most records that a table gives at a time.
 const PAGE: usize = 1000;
 
 /// The narrower of two prefixes; `None` when no id can begin with both.

@@ -12,8 +12,8 @@ use crate::access::Caller;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::policy::Action;
-use crate::ports::{Clock, Kind, Random, Record, Revision, StoreError, TableWriter};
-use crate::revision;
+use crate::ports::{Clock, Kind, Random, Revision, TableWriter};
+use crate::repository::{self, Noun, update};
 use crate::service::{BackendType, Service, ServiceConfig};
 use crate::wrappers::Wrappers;
 
@@ -27,9 +27,6 @@ pub struct Keys {
     pub(super) random: Arc<dyn Random>,
     immediate_deletion: bool,
 }
-
-/// How often a change is tried again when other writers were faster.
-const ATTEMPTS: usize = 16;
 
 impl Keys {
     /// `reader` is the one that this process serves data keys from, so that it obeys every change made here at once.
@@ -92,7 +89,7 @@ impl Keys {
         config: &ServiceConfig,
         key: MasterKey,
     ) -> Result<MasterKey, KmsError> {
-        let record = self.record(&key)?;
+        let record = key.record(key.id.as_str(), self.random.as_ref())?;
         // The copy first: what the table acknowledges can be had from Vault again. A copy that the table knows nothing
         // of is all that is left of a key, and must not be overwritten.
         if config.backend_type == BackendType::Vault {
@@ -104,18 +101,15 @@ impl Keys {
                 return Err(KmsError::KeyExists(key.id));
             }
         }
-        let result = self.table.put_new(&record).await;
+        let made = repository::write(self.table.as_ref(), &record, None).await;
         self.reader.forget(&key.id);
-        match result {
-            Ok(()) => Ok(key),
-            Err(StoreError::Conflict) => {
-                self.wrappers
-                    .copy_again(config, self.table.as_ref(), key.id.as_str())
-                    .await?;
-                Err(KmsError::KeyExists(key.id))
-            }
-            Err(error) => Err(error.into()),
+        if made? {
+            return Ok(key);
         }
+        self.wrappers
+            .copy_again(config, self.table.as_ref(), key.id.as_str())
+            .await?;
+        Err(KmsError::KeyExists(key.id))
     }
 
     /// The key as it is now.
@@ -234,7 +228,7 @@ impl Keys {
         caller.may(Action::RotateKey, id)?;
         let config = self.service.running().await?;
         let wrapper = self.wrappers.current(&config).await?;
-        for _ in 0..ATTEMPTS {
+        let rotated = || async {
             let (mut key, seen) = self.existing(id).await?;
             key.must_be_enabled()?;
             if key.versions.len() >= MAX_VERSIONS {
@@ -246,11 +240,10 @@ impl Keys {
                 .await?;
             key.versions.push(next);
             caller.trail().version(key.current_version());
-            if self.replaced(&config, &key, seen).await? {
-                return Ok(key);
-            }
-        }
-        Err(KmsError::Contended(id.clone()))
+            let replaced = self.replaced(&config, &key, seen).await?;
+            Ok(replaced.then_some(key))
+        };
+        update(|| KmsError::Contended(id.clone()), rotated).await
     }
 
     /// Schedules the key's destruction.
@@ -319,52 +312,48 @@ impl Keys {
 
     pub(super) async fn destroy_unreferenced(&self, id: &KeyId) -> Result<(), KmsError> {
         let config = self.service.running().await?;
-        for _ in 0..ATTEMPTS {
-            let (key, seen) = self.existing(id).await?;
-            key.must_not_be_pending()?;
-            let references = self.references(id).await?;
-            if !references.is_empty() {
-                return Err(KmsError::StillReferenced(key.id, references));
-            }
-            // Whoever lets a bucket use the key looks at the key again afterwards. So once the key is seen to be
-            // pending, either its use is seen below or its user sees that it must not. Where this process ends in
-            // between, the key stays scheduled for now, and the janitor goes on.
-            let mut claimed = key.clone();
-            claimed.state = KeyState::PendingDeletion {
-                at: self.now()?,
-                was_enabled: key.state == KeyState::Enabled,
-                found_due: None,
-            };
-            let claim = self.record(&claimed)?;
-            let result = match self.table.replace(&claim, seen).await {
-                Ok(()) => {
-                    let references = self.references(id).await?;
-                    if !references.is_empty() {
-                        self.replaced(&config, &key, claim.revision).await?;
-                        return Err(KmsError::StillReferenced(key.id, references));
-                    }
-                    // The copy first: a copy that outlives its key would be the key.
-                    self.wrappers
-                        .remove_copy(Some(&config), id.as_str())
-                        .await?;
-                    self.table
-                        .remove(Kind::Key, id.as_str(), claim.revision)
-                        .await
-                }
-                conflict_or_failure => conflict_or_failure,
-            };
-            self.reader.forget(id);
-            match result {
-                Ok(()) => return Ok(()),
-                Err(StoreError::Conflict) => {
-                    self.wrappers
-                        .copy_again(&config, self.table.as_ref(), id.as_str())
-                        .await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let destroyed = || self.destroyed(&config, id);
+        update(|| KmsError::Contended(id.clone()), destroyed).await
+    }
+
+    /// Destroys the key as it is now; `None` when another writer was faster.
+    async fn destroyed(&self, config: &ServiceConfig, id: &KeyId) -> Result<Option<()>, KmsError> {
+        let table = self.table.as_ref();
+        let (key, seen) = self.existing(id).await?;
+        key.must_not_be_pending()?;
+        let references = self.references(id).await?;
+        if !references.is_empty() {
+            return Err(KmsError::StillReferenced(key.id, references));
         }
-        Err(KmsError::Contended(id.clone()))
+        // Whoever lets a bucket use the key looks at the key again afterwards. So once the key is seen to be
+        // pending, either its use is seen below or its user sees that it must not. Where this process ends in
+        // between, the key stays scheduled for now, and the janitor goes on.
+        let mut claimed = key.clone();
+        claimed.state = KeyState::PendingDeletion {
+            at: self.now()?,
+            was_enabled: key.state == KeyState::Enabled,
+            found_due: None,
+        };
+        let claim = claimed.record(id.as_str(), self.random.as_ref())?;
+        let result = match repository::write(table, &claim, Some(seen)).await {
+            Ok(true) => {
+                let references = self.references(id).await?;
+                if !references.is_empty() {
+                    self.replaced(config, &key, claim.revision).await?;
+                    return Err(KmsError::StillReferenced(key.id, references));
+                }
+                // The copy first: a copy that outlives its key would be the key.
+                self.wrappers.remove_copy(Some(config), id.as_str()).await?;
+                repository::remove(table, Kind::Key, id.as_str(), claim.revision).await
+            }
+            conflict_or_failure => conflict_or_failure,
+        };
+        self.reader.forget(id);
+        if result? {
+            return Ok(Some(()));
+        }
+        self.wrappers.copy_again(config, table, id.as_str()).await?;
+        Ok(None)
     }
 
     async fn change(
@@ -372,19 +361,18 @@ impl Keys {
         caller: &Caller,
         action: Action,
         id: &KeyId,
-        alter: impl Fn(&mut MasterKey) -> Result<(), KmsError> + Send,
+        alter: impl Fn(&mut MasterKey) -> Result<(), KmsError> + Send + Sync,
     ) -> Result<MasterKey, KmsError> {
         caller.may(action, id)?;
         let config = self.service.running().await?;
-        for _ in 0..ATTEMPTS {
+        let changed = || async {
             let (before, seen) = self.existing(id).await?;
             let mut key = before.clone();
             alter(&mut key)?;
-            if key == before || self.replaced(&config, &key, seen).await? {
-                return Ok(key);
-            }
-        }
-        Err(KmsError::Contended(id.clone()))
+            let is_done = key == before || self.replaced(&config, &key, seen).await?;
+            Ok(is_done.then_some(key))
+        };
+        update(|| KmsError::Contended(id.clone()), changed).await
     }
 
     pub(super) async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
@@ -401,33 +389,20 @@ impl Keys {
         key: &MasterKey,
         seen: Revision,
     ) -> Result<bool, KmsError> {
-        let record = self.record(key)?;
+        let record = key.record(key.id.as_str(), self.random.as_ref())?;
         if !self.wrappers.copy(config, &record).await? {
             return Ok(false);
         }
-        let result = self.table.replace(&record, seen).await;
+        let replaced = repository::write(self.table.as_ref(), &record, Some(seen)).await;
         // Also after a failure, for the write may have taken place all the same.
         self.reader.forget(&key.id);
-        match result {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => {
-                self.wrappers
-                    .copy_again(config, self.table.as_ref(), key.id.as_str())
-                    .await?;
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
+        let is_replaced = replaced?;
+        if !is_replaced {
+            self.wrappers
+                .copy_again(config, self.table.as_ref(), key.id.as_str())
+                .await?;
         }
-    }
-
-    fn record(&self, key: &MasterKey) -> Result<Record, KmsError> {
-        Ok(Record {
-            kind: Kind::Key,
-            id: key.id.as_str().to_owned(),
-            revision: revision(self.random.as_ref())?,
-            value: encoding::encode(key)?,
-            expires_at: None,
-        })
+        Ok(is_replaced)
     }
 
     /// Now, to the microsecond: what is stored is what is answered.

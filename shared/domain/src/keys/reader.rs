@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use keyway_crypto::Key256;
 
-use super::{KeyId, MasterKey, decode};
+use super::{KeyId, MasterKey};
 use crate::cache::{Cache, CacheStats};
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, Wrapped};
-use crate::ports::{Clock, Consistency, Kind, Revision, TableReader};
+use crate::ports::{Clock, Revision, TableReader};
+use crate::repository::load;
 use crate::service::{CacheSettings, ServiceConfig};
 use crate::wrappers::Wrappers;
 
@@ -86,14 +87,7 @@ impl KeyReader {
 
     /// The key as it is now.
     pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<(MasterKey, Revision)>, KmsError> {
-        match self
-            .table
-            .get(Kind::Key, id.as_str(), Consistency::Strong)
-            .await?
-        {
-            Some(record) => Ok(Some((decode(&record)?, record.revision))),
-            None => Ok(None),
-        }
+        load(self.table.as_ref(), id.as_str()).await
     }
 
     /// Runs `use_it` on the key's material of this version; `None` when it has no such version.

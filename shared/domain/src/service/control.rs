@@ -7,12 +7,13 @@ use super::{
     config_id, key_directory,
 };
 use crate::access::Caller;
-use crate::encoding::if_readable;
 use crate::error::KmsError;
 use crate::keyring::{Binding, Wrapped};
-use crate::keys::{KeyReader, decode};
+use crate::keys::{KeyReader, MasterKey};
 use crate::policy::Action;
-use crate::ports::{KeyringFolder, KeyringMove, Kind, Random, Revision, StoreError, TableWriter};
+use crate::ports::{KeyringFolder, KeyringMove, Kind, Random, Revision, TableWriter};
+use crate::repository::{self, Noun, update};
+use crate::scan::{Found, Scan};
 use crate::vault::{TransitKey, VAULT_WRAPPER, VaultAuth};
 use crate::wrappers::Wrappers;
 
@@ -49,10 +50,6 @@ const PROBE: Binding<'static> = Binding {
     version: 1,
     origin: "service/vault-probe",
 };
-
-/// How often a change is tried again when other writers were faster.
-const ATTEMPTS: usize = 8;
-const PAGE: usize = 500;
 
 impl ServiceControl {
     /// `service` and `reader` are those that this process serves from, so that it obeys every change made here at once.
@@ -114,7 +111,7 @@ impl ServiceControl {
     /// [`KmsError::Unavailable`] when its backend does not work.
     pub async fn start(&self, caller: &Caller, force: bool) -> Result<Started, KmsError> {
         caller.may_on_service(Action::ServiceControl)?;
-        for _ in 0..ATTEMPTS {
+        let started = || async {
             let (mut config, seen) = self.stored().await?.ok_or(KmsError::NotConfigured)?;
             let done = match config.state {
                 ServiceState::Configured => Started::Started,
@@ -128,11 +125,9 @@ impl ServiceControl {
             self.wrappers.check(&config).await?;
             config.state = ServiceState::Running;
             config.cache_epoch += 1;
-            if self.replaced(&config, seen).await? {
-                return Ok(done);
-            }
-        }
-        Err(CONTENDED)
+            Ok(self.replaced(&config, seen).await?.then_some(done))
+        };
+        update(contended, started).await
     }
 
     /// Stops the service, wherever it runs: every instance refuses key and data-key operations within the state TTL, and
@@ -142,20 +137,18 @@ impl ServiceControl {
     /// When the table fails.
     pub async fn stop(&self, caller: &Caller) -> Result<bool, KmsError> {
         caller.may_on_service(Action::ServiceControl)?;
-        for _ in 0..ATTEMPTS {
+        let stopped = || async {
             let Some((mut config, seen)) = self.stored().await? else {
-                return Ok(false);
+                return Ok(Some(false));
             };
             if config.state == ServiceState::Configured {
-                return Ok(true);
+                return Ok(Some(true));
             }
             config.state = ServiceState::Configured;
             config.cache_epoch += 1;
-            if self.replaced(&config, seen).await? {
-                return Ok(true);
-            }
-        }
-        Err(CONTENDED)
+            Ok(self.replaced(&config, seen).await?.then_some(true))
+        };
+        update(contended, stopped).await
     }
 
     /// Has every instance drop what it has cached, within the state TTL.
@@ -164,14 +157,12 @@ impl ServiceControl {
     /// [`KmsError::NotConfigured`].
     pub async fn clear_cache(&self, caller: &Caller) -> Result<(), KmsError> {
         caller.may_on_service(Action::ClearCache)?;
-        for _ in 0..ATTEMPTS {
+        let cleared = || async {
             let (mut config, seen) = self.stored().await?.ok_or(KmsError::NotConfigured)?;
             config.cache_epoch += 1;
-            if self.replaced(&config, seen).await? {
-                return Ok(());
-            }
-        }
-        Err(CONTENDED)
+            Ok(self.replaced(&config, seen).await?.then_some(()))
+        };
+        update(contended, cleared).await
     }
 
     /// The configuration as it is now.
@@ -189,7 +180,7 @@ impl ServiceControl {
         how: How,
         changes: &ConfigChanges,
     ) -> Result<Arc<ServiceConfig>, KmsError> {
-        for _ in 0..ATTEMPTS {
+        let applied = || async {
             let stored = self.stored().await?;
             let before = stored.as_ref().map(|(config, _)| config);
             if let How::Configure { .. } = how
@@ -212,25 +203,24 @@ impl ServiceControl {
                             return Err(error);
                         }
                         // It moved meanwhile: what it was to be moved from is another folder now.
-                        continue;
+                        return Ok(None);
                     }
                 },
                 _ => None,
             };
-            let written = match &stored {
-                Some((_, seen)) => self.replaced(&config, *seen).await,
-                None => self.made(&config).await,
-            };
-            if let Ok(true) = written {
-                if let Some(moving) = moving {
-                    self.leave(moving.as_ref()).await;
-                }
-                return Ok(Arc::new(config));
+            let seen = stored.as_ref().map(|(_, seen)| *seen);
+            let written = self.written(&config, seen).await;
+            // Where it was not written, the keyring is in both folders now, which does no harm; where it is looked for
+            // is what the record says.
+            if !written? {
+                return Ok(None);
             }
-            // The keyring is in both folders now, which does no harm; where it is looked for is what the record says.
-            written?;
-        }
-        Err(CONTENDED)
+            if let Some(moving) = moving {
+                self.leave(moving.as_ref()).await;
+            }
+            Ok(Some(Arc::new(config)))
+        };
+        update(contended, applied).await
     }
 
     /// Leaves the folder that the root keyring was moved from. A failure leaves the keyring in both folders.
@@ -394,56 +384,42 @@ impl ServiceControl {
 
     /// Whether there is a key that only Vault can unwrap. One whose record does not decode may be such a key.
     async fn keys_in_vault(&self) -> Result<bool, KmsError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .table
-                .page(Kind::Key, "", after.as_deref(), PAGE)
-                .await?;
+        let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
+        while let Some(found) = scan.found().await? {
             // A record that is refused may be put back as it was, and may need Vault then.
-            if !page.refused.is_empty() {
+            let Found::Record(record) = found else {
+                return Ok(true);
+            };
+            if MasterKey::readable(&record).is_none_or(|key| key.is_wrapped_by(VAULT_WRAPPER)) {
                 return Ok(true);
             }
-            for record in &page.records {
-                match if_readable(record, decode(record)) {
-                    Some(key) if !key.is_wrapped_by(VAULT_WRAPPER) => {}
-                    Some(_) | None => return Ok(true),
-                }
-            }
-            if !page.more {
-                return Ok(false);
-            }
-            after = page.records.into_iter().next_back().map(|record| record.id);
         }
+        Ok(false)
     }
 
     pub(super) async fn stored(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
         self.service.current().await
     }
 
-    async fn made(&self, config: &ServiceConfig) -> Result<bool, KmsError> {
-        let record = config.record(self.random.as_ref())?;
-        let result = self.table.put_new(&record).await;
-        self.settle(result)
-    }
-
     async fn replaced(&self, config: &ServiceConfig, seen: Revision) -> Result<bool, KmsError> {
-        let record = config.record(self.random.as_ref())?;
-        let result = self.table.replace(&record, seen).await;
-        self.settle(result)
+        self.written(config, Some(seen)).await
     }
 
-    /// Has this process obey at once; also after a failure, for the write may have taken place all the same.
-    fn settle(&self, written: Result<(), StoreError>) -> Result<bool, KmsError> {
+    async fn written(
+        &self,
+        config: &ServiceConfig,
+        seen: Option<Revision>,
+    ) -> Result<bool, KmsError> {
+        let record = config.service_record(self.random.as_ref())?;
+        let written = repository::write(self.table.as_ref(), &record, seen).await;
+        // This process obeys at once; also after a failure, for the write may have taken place all the same.
         self.service.forget();
         self.reader.flush();
-        match written {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(written?)
     }
 }
 
-const CONTENDED: KmsError =
-    KmsError::Conflict("the configuration is being changed by others at the same time; try again");
+/// Other writers were always faster.
+fn contended() -> KmsError {
+    KmsError::Conflict("the configuration is being changed by others at the same time; try again")
+}

@@ -3,8 +3,7 @@
 use super::key_directory;
 use crate::error::{Fault, KmsError};
 use crate::ports::{KeyringFolder, TableReader};
-
-const ATTEMPTS: usize = 8;
+use crate::repository::update;
 
 /// What [`keep_keyring`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,29 +23,30 @@ pub async fn keep_keyring(
     folder: &dyn KeyringFolder,
     table: &dyn TableReader,
 ) -> Result<KeyringFile, KmsError> {
-    let mut named = key_directory(table).await?;
-    for _ in 0..ATTEMPTS {
+    let kept = || async {
+        let named = key_directory(table).await?;
         if folder.holds(named.as_deref()).await? {
-            return Ok(KeyringFile::InPlace);
+            return Ok(Some(KeyringFile::InPlace));
         }
         // While this is held nothing moves: if the configuration still names the folder, the file is lost.
         let locked = folder.lock(named.as_deref()).await?;
-        let named_now = key_directory(table).await?;
-        if named_now != named {
-            named = named_now;
-            continue;
+        if key_directory(table).await? != named {
+            return Ok(None);
         }
         if folder.holds(named.as_deref()).await? {
-            return Ok(KeyringFile::InPlace);
+            return Ok(Some(KeyringFile::InPlace));
         }
         locked.restore().await?;
         tracing::warn!(
             folder = named.as_deref().unwrap_or("the deployment's own"),
             "the root keyring's file was gone and has been written again; find out what removed it"
         );
-        return Ok(KeyringFile::Restored);
-    }
-    Err(KmsError::Unavailable(Fault::plain(
-        "the root keyring's file was moved again and again while it was looked for",
-    )))
+        Ok(Some(KeyringFile::Restored))
+    };
+    let contended = || {
+        KmsError::Unavailable(Fault::plain(
+            "the root keyring's file was moved again and again while it was looked for",
+        ))
+    };
+    update(contended, kept).await
 }

@@ -1,0 +1,337 @@
+//! Finding the access key that a request is signed with, cached for the state TTL; and the root access key.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_crypto::SecretBytes;
+use serde::Deserialize;
+
+use super::sessions::HeldSession;
+use super::{AccessKeyId, Caller, Grant, SECRET_ORIGIN, StoredAccessKey, TOKEN_ORIGIN, binding};
+use crate::cache::Cache;
+use crate::error::{Fault, KmsError};
+use crate::keyring::KeyWrapper;
+use crate::policy::Policy;
+use crate::ports::{Clock, SecretStore, TableReader};
+use crate::repository::load;
+
+const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// A credential that a presented signature is checked against.
+pub struct Credential {
+    /// What signatures are made with.
+    pub secret: Arc<SecretBytes>,
+    /// Must be presented when there is one, and must not when there is none.
+    pub session_token: Option<Arc<SecretBytes>>,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// Whom it proves.
+    pub caller: Caller,
+    /// The session that it is of. What its caller may do is then found anew for each request.
+    pub(super) session: Option<HeldSession>,
+}
+
+/// The name of the root access key in the secret store.
+pub const ROOT_ACCESS_KEY_SECRET: &str = "root-access-key";
+/// How long the root access key of the secret store is served from memory.
+pub const ROOT_ACCESS_KEY_TTL: Duration = Duration::from_secs(300);
+/// How long a root access key that could not be read is not asked for again.
+const ROOT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Where the root access key comes from.
+pub enum RootAccessKey {
+    /// The table: made on the first start.
+    InTable,
+    /// The deployment's settings. One in the table is then no longer honoured.
+    Given(AccessKeyId, SecretBytes),
+    /// The secret store, under [`ROOT_ACCESS_KEY_SECRET`]: a JSON object with `access_key_id` and `secret_access_key`.
+    /// One in the table is then not honoured.
+    InSecretStore(Arc<dyn SecretStore>),
+}
+
+/// The root access key as the secret store keeps it.
+#[derive(Deserialize)]
+struct KeptRootAccessKey {
+    access_key_id: String,
+    secret_access_key: zeroize::Zeroizing<String>,
+}
+
+/// The root access key as it is honoured at present.
+struct Root {
+    id: AccessKeyId,
+    credential: Arc<Credential>,
+}
+
+impl Root {
+    fn new(id: AccessKeyId, secret: SecretBytes) -> Self {
+        let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
+        Self {
+            id,
+            credential: Arc::new(Credential {
+                secret: Arc::new(secret),
+                session_token: None,
+                expires_at: None,
+                caller,
+                session: None,
+            }),
+        }
+    }
+
+    fn parse(value: &SecretBytes) -> Result<Self, &'static str> {
+        let kept: KeptRootAccessKey = serde_json::from_slice(value.expose())
+            .map_err(|_| "it is not a JSON object with `access_key_id` and `secret_access_key`")?;
+        let id = AccessKeyId::parse(&kept.access_key_id)
+            .map_err(|_| "its `access_key_id` is not 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`")?;
+        if !ROOT_SECRET_LENGTHS.contains(&kept.secret_access_key.len()) {
+            return Err("its `secret_access_key` is not 8 to 256 bytes long");
+        }
+        let secret = SecretBytes::from(kept.secret_access_key.as_bytes().to_vec());
+        Ok(Self::new(id, secret))
+    }
+}
+
+/// How long the secret of a root access key may be that was not made here, in bytes.
+pub const ROOT_SECRET_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// Finds the credential that a request claims to be signed with.
+pub struct Credentials {
+    table: Arc<dyn TableReader>,
+    wrapper: Arc<dyn KeyWrapper>,
+    clock: Arc<dyn Clock>,
+    state_ttl: Duration,
+    root: RootSource,
+    cache: Cache<AccessKeyId, Credential>,
+    /// Access keys whose policies the log has been told of, for one line each.
+    told: Mutex<HashSet<AccessKeyId>>,
+}
+
+enum RootSource {
+    InTable,
+    Given(Root),
+    InSecretStore {
+        secrets: Arc<dyn SecretStore>,
+        known: Mutex<KnownRoot>,
+    },
+}
+
+/// The root access key as it was read, when that began, and when reading it last failed.
+#[derive(Default)]
+struct KnownRoot {
+    root: Option<(Duration, Arc<Root>)>,
+    failed_at: Option<Duration>,
+}
+
+impl Credentials {
+    /// `state_ttl`: how long a key that was revoked elsewhere may still be honoured.
+    pub fn new(
+        table: Arc<dyn TableReader>,
+        wrapper: Arc<dyn KeyWrapper>,
+        clock: Arc<dyn Clock>,
+        state_ttl: Duration,
+        root: RootAccessKey,
+    ) -> Self {
+        let root = match root {
+            RootAccessKey::InTable => RootSource::InTable,
+            RootAccessKey::Given(id, secret) => RootSource::Given(Root::new(id, secret)),
+            RootAccessKey::InSecretStore(secrets) => RootSource::InSecretStore {
+                secrets,
+                known: Mutex::default(),
+            },
+        };
+        Self {
+            table,
+            wrapper,
+            clock,
+            state_ttl,
+            root,
+            cache: Cache::new(CACHED_CREDENTIALS),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Reads what the first request would wait for. A failure goes to the log, and is met again by the request.
+    pub async fn warm(&self) {
+        if let Err(KmsError::Unavailable(fault)) = self.root(None).await {
+            tracing::error!("{fault:?}");
+        }
+    }
+
+    /// The credential of this id, unless there is none or it has expired. One of a session is there as long as the one is
+    /// that began it, and what it may do follows from what that one may do now.
+    ///
+    /// # Errors
+    /// When the table or the wrapper fails.
+    pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        let Some(credential) = self.valid(id).await? else {
+            return Ok(None);
+        };
+        let Some(session) = &credential.session else {
+            return Ok(Some(credential));
+        };
+        let parent = self.valid(session.parent()).await?;
+        Ok(parent
+            .and_then(|parent| session.under(&credential, &parent))
+            .map(Arc::new))
+    }
+
+    async fn valid(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        let is_valid = |credential: &Arc<Credential>| {
+            credential
+                .expires_at
+                .is_none_or(|expiry| expiry > self.clock.now())
+        };
+        Ok(self.known(id).await?.filter(is_valid))
+    }
+
+    async fn known(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        // The root access key that is known already is compared first, so that its holder never waits for the table;
+        // and one that is not known yet comes last, so that nobody else waits for the secret store.
+        if self.root_id().is_some_and(|root| root.as_str() == id)
+            && let Some(root) = self.root(Some(id)).await?
+        {
+            return Ok(Some(root));
+        }
+        let Ok(parsed) = AccessKeyId::parse(id) else {
+            return Ok(None);
+        };
+        match self.stored(&parsed).await? {
+            Some(credential) => Ok(Some(credential)),
+            None => self.root(Some(id)).await,
+        }
+    }
+
+    /// The id of the root access key, as far as it is known without asking anybody.
+    fn root_id(&self) -> Option<AccessKeyId> {
+        match &self.root {
+            RootSource::InTable => None,
+            RootSource::Given(root) => Some(root.id.clone()),
+            RootSource::InSecretStore { known, .. } => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.root.as_ref().map(|(_, root)| root.id.clone())
+            }
+        }
+    }
+
+    /// The root access key's credential, if it has this id.
+    async fn root(&self, id: Option<&str>) -> Result<Option<Arc<Credential>>, KmsError> {
+        let credential = |root: &Root| {
+            id.is_some_and(|id| root.id.as_str() == id)
+                .then(|| Arc::clone(&root.credential))
+        };
+        let (secrets, known) = match &self.root {
+            RootSource::InTable => return Ok(None),
+            RootSource::Given(root) => return Ok(credential(root)),
+            RootSource::InSecretStore { secrets, known } => (secrets, known),
+        };
+        let now = self.clock.monotonic();
+        {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            match &known.root {
+                Some((begun, root)) if now.saturating_sub(*begun) < ROOT_ACCESS_KEY_TTL => {
+                    return Ok(credential(root));
+                }
+                _ if known
+                    .failed_at
+                    .is_some_and(|failed| now.saturating_sub(failed) < ROOT_AGAIN_AFTER) =>
+                {
+                    return Err(KmsError::Unavailable(Fault::plain(
+                        "the root access key could not be read a moment ago",
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let read = match secrets.get(ROOT_ACCESS_KEY_SECRET).await {
+            Ok(Some((value, _))) => Root::parse(&value)
+                .map_err(|why| Fault::new("the root access key in the secret store", why)),
+            Ok(None) => Err(Fault::plain(
+                "the secret store holds no root access key where one should be",
+            )),
+            Err(error) => Err(Fault::new("the root access key in the secret store", error)),
+        };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(root) => {
+                let answer = credential(&root);
+                *known = KnownRoot {
+                    root: Some((now, Arc::new(root))),
+                    failed_at: None,
+                };
+                Ok(answer)
+            }
+            Err(fault) => {
+                known.failed_at = Some(now);
+                Err(KmsError::Unavailable(fault))
+            }
+        }
+    }
+
+    async fn stored(&self, id: &AccessKeyId) -> Result<Option<Arc<Credential>>, KmsError> {
+        let now = self.clock.monotonic();
+        if let Some(credential) = self.cache.get(id, now, self.state_ttl) {
+            return Ok(Some(credential));
+        }
+        let ticket = self.cache.begin(now);
+        let loaded = load::<StoredAccessKey>(self.table.as_ref(), id.as_str()).await?;
+        let Some((stored, _)) = loaded else {
+            return Ok(None);
+        };
+        if stored.grant == Grant::Owner && !matches!(self.root, RootSource::InTable) {
+            return Ok(None);
+        }
+        let secret = stored
+            .secret
+            .open(self.wrapper.as_ref(), &binding(id, SECRET_ORIGIN))
+            .await?;
+        let session_token = match &stored.session_token {
+            Some(token) => Some(
+                token
+                    .open(self.wrapper.as_ref(), &binding(id, TOKEN_ORIGIN))
+                    .await?,
+            ),
+            None => None,
+        };
+        let session = match stored.session {
+            Some(mut session) => {
+                session.policy = session.policy.map(|policy| self.obeyed(id, policy));
+                Some(session.open(self.wrapper.as_ref(), id).await?)
+            }
+            None => None,
+        };
+        let grant = match stored.grant {
+            Grant::Policy(policy) => Grant::Policy(self.obeyed(id, policy)),
+            grant => grant,
+        };
+        let caller = Caller::new(Arc::clone(&id.0), Arc::new(grant));
+        let credential = Arc::new(Credential {
+            secret: Arc::new(secret),
+            session_token: session_token.map(Arc::new),
+            expires_at: stored.expires_at,
+            caller,
+            session,
+        });
+        self.cache
+            .insert(ticket, id.clone(), Arc::clone(&credential), self.state_ttl);
+        Ok(Some(credential))
+    }
+
+    /// The policy as it is obeyed. One of which a `Deny` would not deny what it names, as older versions accepted them,
+    /// allows nothing: whoever wrote it meant less than it says.
+    fn obeyed(&self, id: &AccessKeyId, policy: Policy) -> Policy {
+        let Some(fault) = policy.fault() else {
+            return policy;
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < CACHED_CREDENTIALS.get() && told.insert(id.clone()) {
+            tracing::warn!(
+                access_key = id.as_str(),
+                fault,
+                "the policy of this access key has a Deny that denies nothing, so the key may do nothing; make another one"
+            );
+        }
+        Policy::nothing()
+    }
+}

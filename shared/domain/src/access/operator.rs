@@ -1,0 +1,270 @@
+//! Making, listing and revoking access keys: the operator's side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use keyway_crypto::SecretBytes;
+use serde::{Deserialize, Serialize};
+
+use super::sessions::StoredSession;
+use super::{AccessKeyId, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding};
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::keyring::{KeyWrapper, Wrapped};
+use crate::policy::Policy;
+use crate::ports::{Clock, Consistency, Kind, Random, Record, TableWriter};
+use crate::repository::{self, Noun, if_readable};
+use crate::scan::Scan;
+
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// An access key as its holder needs it: shown once, never again.
+pub struct NewAccessKey {
+    /// Who it identifies.
+    pub id: AccessKeyId,
+    /// Signs requests.
+    pub secret: SecretBytes,
+    /// Must accompany every request, where the key expires.
+    pub session_token: Option<SecretBytes>,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What is told of an access key after it was made.
+#[derive(Debug, Clone)]
+pub struct AccessKeySummary {
+    /// Its id.
+    pub id: AccessKeyId,
+    /// What it may do at most; without one everything, or what the beginner of its session may.
+    pub policy: Option<Policy>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// The session that it is of: it may do at most what the access key may that began it, and ends with that.
+    pub session: Option<Session>,
+    /// Why its policy is not obeyed, and allows nothing: see [`Policy::fault`].
+    pub fault: Option<String>,
+}
+
+impl AccessKeySummary {
+    fn read(record: &Record) -> Result<Self, KmsError> {
+        let stored = StoredAccessKey::of(record)?;
+        let session = stored.session.as_ref().map(StoredSession::session);
+        let permitted = match (stored.session, stored.grant) {
+            (Some(session), _) => session.policy,
+            (None, Grant::Policy(policy)) => Some(policy),
+            // No access key is kept with one of the latter three.
+            (None, Grant::Owner | Grant::Limited(..) | Grant::Paths(_) | Grant::Call(_)) => None,
+        };
+        Ok(Self {
+            id: AccessKeyId::parse(&record.id)?,
+            session,
+            fault: permitted.as_ref().and_then(Policy::fault),
+            policy: permitted,
+            created_at: stored.created_at,
+            expires_at: stored.expires_at,
+        })
+    }
+}
+
+/// Makes, lists and revokes access keys: the operator's side.
+pub struct AccessKeys {
+    table: Arc<dyn TableWriter>,
+    pub(super) wrapper: Arc<dyn KeyWrapper>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl AccessKeys {
+    /// Over this table and wrapper.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        wrapper: Arc<dyn KeyWrapper>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            wrapper,
+            clock,
+            random,
+        }
+    }
+
+    /// Makes an access key with this policy. One that expires gets a session token.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a life of zero or over 366 days; else when a port fails.
+    pub async fn create(
+        &self,
+        policy: Policy,
+        life: Option<Duration>,
+    ) -> Result<NewAccessKey, KmsError> {
+        if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
+            return Err(KmsError::invalid(
+                "expires_in",
+                "must be from 1 second to 366 days",
+            ));
+        }
+        let expires_at = match life {
+            Some(life) => Some(self.after(life)?),
+            None => None,
+        };
+        let id = self.new_id()?;
+        self.make(id, Grant::Policy(policy), expires_at, None).await
+    }
+
+    pub(super) fn new_id(&self) -> Result<AccessKeyId, KmsError> {
+        let random = random_text(self.random.as_ref(), UPPERCASE, 18)?;
+        Ok(AccessKeyId(format!("KW{random}").into()))
+    }
+
+    /// So long from now.
+    pub(super) fn after(&self, life: Duration) -> Result<Timestamp, KmsError> {
+        SignedDuration::try_from(life)
+            .and_then(|life| self.clock.now().checked_add(life))
+            .map_err(|error| KmsError::Backend(Fault::new("an expiry date", error)))
+    }
+
+    /// Makes the root access key if the table has none yet; `None` when it has one.
+    ///
+    /// # Errors
+    /// When a port fails.
+    pub async fn create_root_if_new(&self) -> Result<Option<NewAccessKey>, KmsError> {
+        // One marker record decides the race of two first starts; the key itself has a random id like any other.
+        if self
+            .table
+            .get(Kind::Config, ROOT_MARKER, Consistency::Strong)
+            .await?
+            .is_some()
+        {
+            return Ok(None);
+        }
+        let id = self.new_id()?;
+        let key = self.make(id.clone(), Grant::Owner, None, None).await?;
+        let marker = RootMarker {
+            format: encoding::FORMAT,
+            access_key_id: id.as_str().to_owned(),
+        };
+        let marker = marker.record(ROOT_MARKER, self.random.as_ref())?;
+        if repository::write(self.table.as_ref(), &marker, None).await? {
+            return Ok(Some(key));
+        }
+        self.revoke(&id).await?;
+        Ok(None)
+    }
+
+    pub(super) async fn make(
+        &self,
+        id: AccessKeyId,
+        grant: Grant,
+        expires_at: Option<Timestamp>,
+        session: Option<StoredSession>,
+    ) -> Result<NewAccessKey, KmsError> {
+        let random = self.random.as_ref();
+        let created_at = self.clock.now();
+        let secret = SecretBytes::from(random_text(random, ALPHANUMERIC, 40)?.into_bytes());
+        let session_token = match expires_at {
+            Some(_) => Some(SecretBytes::from(
+                random_text(random, ALPHANUMERIC, 64)?.into_bytes(),
+            )),
+            None => None,
+        };
+        let wrapper = self.wrapper.as_ref();
+        let stored = StoredAccessKey {
+            format: encoding::FORMAT,
+            created_at,
+            expires_at,
+            grant,
+            secret: Wrapped::seal(wrapper, &binding(&id, SECRET_ORIGIN), secret.expose()).await?,
+            session_token: match &session_token {
+                Some(token) => {
+                    Some(Wrapped::seal(wrapper, &binding(&id, TOKEN_ORIGIN), token.expose()).await?)
+                }
+                None => None,
+            },
+            session,
+        };
+        let record = Record {
+            expires_at,
+            ..stored.record(id.as_str(), random)?
+        };
+        // A conflict would mean that 93 random bits came twice: not foreseen, so reported as a failure.
+        self.table.put_new(&record).await?;
+        Ok(NewAccessKey {
+            id,
+            secret,
+            session_token,
+            expires_at,
+        })
+    }
+
+    /// Every access key that has not expired, in the order of their ids. One whose record does not decode is left out.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
+        let mut keys = Vec::new();
+        let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
+        while let Some(record) = scan.record().await? {
+            keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
+        }
+        Ok(keys)
+    }
+
+    /// Revokes an access key. Every instance stops honouring it within the state TTL.
+    ///
+    /// # Errors
+    /// [`KmsError::AccessKeyNotFound`], or the table failed.
+    pub async fn revoke(&self, id: &AccessKeyId) -> Result<(), KmsError> {
+        let not_found = || KmsError::AccessKeyNotFound(id.as_str().to_owned());
+        let record = self
+            .table
+            .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
+            .await?
+            .ok_or_else(not_found)?;
+        let table = self.table.as_ref();
+        if repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await? {
+            Ok(())
+        } else {
+            // Access keys never change, so another revision means that it went, and another process was at work.
+            Err(not_found())
+        }
+    }
+}
+
+const ROOT_MARKER: &str = "root-access-key";
+
+#[derive(Serialize, Deserialize)]
+struct RootMarker {
+    format: u8,
+    access_key_id: String,
+}
+
+impl Noun for RootMarker {
+    const KIND: Kind = Kind::Config;
+}
+
+const UPPERCASE: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const ALPHANUMERIC: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Text of `length` characters, each drawn evenly: the alphabets' sizes divide 256.
+fn random_text<const N: usize>(
+    random: &dyn Random,
+    alphabet: &[u8; N],
+    length: usize,
+) -> Result<String, KmsError> {
+    let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
+    random.fill(&mut bytes)?;
+    // Reserved whole, so that no shorter copy of a secret stays behind in freed memory.
+    let mut text = String::with_capacity(length);
+    text.extend(
+        bytes
+            .iter()
+            .filter_map(|&byte| alphabet.get(usize::from(byte) % N))
+            .map(|&byte| char::from(byte)),
+    );
+    Ok(text)
+}

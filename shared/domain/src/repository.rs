@@ -1,0 +1,185 @@
+//! The one way from nouns to records and back: reading a record as the noun that it holds, and changing one that other
+//! writers may change at the same time. Reading many records is in [`crate::scan`].
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::encoding;
+use crate::error::KmsError;
+use crate::ports::{
+    Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
+use crate::revision;
+
+/// A noun that the table keeps, each in a record of its own.
+pub(crate) trait Noun: Serialize + DeserializeOwned {
+    /// The kind of its records.
+    const KIND: Kind;
+
+    /// The noun that a record holds.
+    fn of(record: &Record) -> Result<Self, KmsError> {
+        encoding::decode(&record.value)
+    }
+
+    /// The noun that one record among many holds. One that does not decode is told to the log and left out: it must not
+    /// stop what is done for all the others.
+    fn readable(record: &Record) -> Option<Self> {
+        if_readable(record, Self::of(record))
+    }
+
+    /// A record of this id that holds the noun, of a revision of its own. It does not vanish by itself.
+    fn record(&self, id: &str, random: &dyn Random) -> Result<Record, KmsError> {
+        Ok(Record {
+            kind: Self::KIND,
+            id: id.to_owned(),
+            revision: revision(random)?,
+            value: encoding::encode(self)?,
+            expires_at: None,
+        })
+    }
+}
+
+/// What was read of one record among many: see [`Noun::readable`].
+pub(crate) fn if_readable<T>(record: &Record, read: Result<T, KmsError>) -> Option<T> {
+    read.inspect_err(|error| {
+        tracing::error!(
+            kind = record.kind.as_str(),
+            id = record.id,
+            error = error.for_operator(),
+            "a record does not decode and is left out; restore it from a backup or remove it"
+        );
+    })
+    .ok()
+}
+
+/// The noun of this id as it is now, and the revision that a change of it names.
+pub(crate) async fn load<T: Noun>(
+    table: &dyn TableReader,
+    id: &str,
+) -> Result<Option<(T, Revision)>, KmsError> {
+    match table.get(T::KIND, id, Consistency::Strong).await? {
+        Some(record) => Ok(Some((T::of(&record)?, record.revision))),
+        None => Ok(None),
+    }
+}
+
+/// The record written again, as it was seen or with another value, under a revision of its own.
+pub(crate) fn again(
+    seen: &Record,
+    value: Option<Vec<u8>>,
+    random: &dyn Random,
+) -> Result<Record, KmsError> {
+    Ok(Record {
+        revision: revision(random)?,
+        value: value.unwrap_or_else(|| seen.value.clone()),
+        ..seen.clone()
+    })
+}
+
+/// Makes the record, or replaces the one that was seen. `false`: another writer was faster, and nothing was changed.
+pub(crate) async fn write(
+    table: &dyn TableWriter,
+    record: &Record,
+    seen: Option<Revision>,
+) -> Result<bool, StoreError> {
+    won(match seen {
+        Some(seen) => table.replace(record, seen).await,
+        None => table.put_new(record).await,
+    })
+}
+
+/// Removes the record that was seen. `false`: another writer was faster, and nothing was changed.
+pub(crate) async fn remove(
+    table: &dyn TableWriter,
+    kind: Kind,
+    id: &str,
+    seen: Revision,
+) -> Result<bool, StoreError> {
+    won(table.remove(kind, id, seen).await)
+}
+
+/// Whether a conditional write took place; `false` when another writer was faster.
+pub(crate) fn won<T>(written: Result<T, StoreError>) -> Result<bool, StoreError> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(StoreError::Conflict) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How often a change is tried when other writers are faster.
+const ATTEMPTS: usize = 16;
+
+/// Changes what other writers may change at the same time. Each attempt reads what is there and writes it only if it is
+/// still so; `None` says that another writer was faster, and has the change tried again. When they always are, the error
+/// is `contended`.
+pub(crate) async fn update<T, E, A>(
+    contended: impl FnOnce() -> E,
+    attempt: impl Fn() -> A,
+) -> Result<T, E>
+where
+    A: Future<Output = Result<Option<T>, E>>,
+{
+    tried(attempt).await?.ok_or_else(contended)
+}
+
+/// As [`update`]; `None` when other writers were always faster.
+pub(crate) async fn tried<T, E, A>(attempt: impl Fn() -> A) -> Result<Option<T>, E>
+where
+    A: Future<Output = Result<Option<T>, E>>,
+{
+    for _ in 0..ATTEMPTS {
+        if let Some(done) = attempt().await? {
+            return Ok(Some(done));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// How often a change was tried that `others` writers were faster with, and how it ended.
+    async fn tries(others: usize) -> (usize, Result<&'static str, &'static str>) {
+        let tries = AtomicUsize::new(0);
+        let attempt = || async {
+            let is_first = tries.fetch_add(1, Ordering::Relaxed) >= others;
+            Ok(is_first.then_some("done"))
+        };
+        let done = update(|| "contended", attempt).await;
+        (tries.into_inner(), done)
+    }
+
+    #[tokio::test]
+    async fn update_other_writers_faster_tries_again_until_it_is_first() {
+        assert_eq!(tries(0).await, (1, Ok("done")));
+        assert_eq!(tries(15).await, (16, Ok("done")));
+    }
+
+    #[tokio::test]
+    async fn update_other_writers_always_faster_is_contended() {
+        assert_eq!(tries(16).await, (16, Err("contended")));
+    }
+
+    #[tokio::test]
+    async fn update_failure_is_not_tried_again() {
+        let tries = AtomicUsize::new(0);
+        let attempt = || async {
+            tries.fetch_add(1, Ordering::Relaxed);
+            Err::<Option<()>, _>("failed")
+        };
+        assert_eq!(update(|| "contended", attempt).await, Err("failed"));
+        assert_eq!(tries.into_inner(), 1);
+    }
+
+    #[test]
+    fn won_conflict_is_no_failure() {
+        assert!(matches!(won(Ok(())), Ok(true)));
+        assert!(matches!(won::<()>(Err(StoreError::Conflict)), Ok(false)));
+        let failed = won::<()>(Err(StoreError::Throttled));
+        assert!(matches!(failed, Err(StoreError::Throttled)));
+    }
+}
