@@ -1,5 +1,5 @@
-//! Policies and identities of KES's API as a function. It writes those and nothing else, and signs them by the root
-//! keyring; no other record that the keyring opens can it read.
+//! Policies and identities of KES's API as a function. Of the table it writes those and the audit log, and signs them by
+//! the root keyring. It can read no other record that the keyring opens.
 
 use std::process::ExitCode;
 use std::sync::Arc;

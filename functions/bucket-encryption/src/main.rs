@@ -1,5 +1,5 @@
 //! The routes of buckets' encryption as a function, in JSON and in S3's own protocol. Of the table it writes the records
-//! of buckets and nothing else.
+//! of buckets and the audit log.
 
 use std::process::ExitCode;
 

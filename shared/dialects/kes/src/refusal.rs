@@ -30,7 +30,7 @@ pub struct Refusal {
     fault: Option<Box<Fault>>,
 }
 
-/// What KES has and this server has not, or not yet: clients go on without it when they are told 501.
+/// What KES has and this server does not have: clients continue without it when they are answered 501.
 const UNSUPPORTED: [&str; 6] = [
     "/v1/cluster/",
     "/v1/enclave/",
