@@ -12,14 +12,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::KmsError;
 use crate::keyring::{Binding, Wrapped};
 use crate::ports::Kind;
 use crate::repository::Noun;
 
 use sessions::StoredSession;
 
-pub use authorization::{AllowedCall, Caller, Grant};
+pub use crate::ids::AccessKeyId;
+pub use crate::paths::AllowedCall;
+pub use authorization::{Caller, Grant};
 pub use lookup::{
     Credential, Credentials, ROOT_ACCESS_KEY_SECRET, ROOT_ACCESS_KEY_TTL, ROOT_SECRET_LENGTHS,
     RootAccessKey,
@@ -51,36 +52,6 @@ impl FromStr for AccountId {
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// The id of an access key: 3 to 128 of `[A-Za-z0-9._-]`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccessKeyId(Arc<str>);
-
-impl AccessKeyId {
-    /// Parses an id.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
-        let fit = (3..=128).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-        if fit {
-            Ok(Self(text.into()))
-        } else {
-            Err(KmsError::invalid(
-                "access_key_id",
-                "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`",
-            ))
-        }
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Caller;
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 use crate::policy::Action;
 use crate::ports::StoreError;
 

@@ -3,103 +3,16 @@
 mod operations;
 mod table;
 
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 
+pub use crate::ids::BucketName;
 pub use operations::BucketOperations;
 pub(crate) use table::references;
 pub use table::{Noted, TableBuckets};
-
-/// The name of a bucket, by S3's rules: 3 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit, dots and
-/// hyphens not mixed, not like an address, and none of what S3 keeps for itself.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BucketName(Arc<str>);
-
-const KEPT_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
-const KEPT_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
-
-impl BucketName {
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] with what is wrong, for the field `bucket`.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
-        match Self::fault(text) {
-            None => Ok(Self(text.into())),
-            Some(reason) => Err(KmsError::invalid("bucket", reason)),
-        }
-    }
-
-    fn fault(text: &str) -> Option<&'static str> {
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let ends_plain = |byte: Option<u8>| byte.is_some_and(is_plain);
-        if !(3..=63).contains(&text.len()) {
-            Some("must be 3 to 63 characters")
-        } else if !text
-            .bytes()
-            .all(|byte| is_plain(byte) || matches!(byte, b'.' | b'-'))
-        {
-            Some("must be of a-z, 0-9, `.` and `-`")
-        } else if !ends_plain(text.bytes().next()) || !ends_plain(text.bytes().next_back()) {
-            Some("must begin and end with a letter or digit")
-        } else if ["..", ".-", "-."].iter().any(|pair| text.contains(pair)) {
-            Some("must not have a `.` beside another `.` or a `-`")
-        } else if text.parse::<Ipv4Addr>().is_ok() || is_like_an_address(text) {
-            Some("must not be like an IP address")
-        } else if KEPT_PREFIXES.iter().any(|start| text.starts_with(start))
-            || KEPT_SUFFIXES.iter().any(|end| text.ends_with(end))
-        {
-            Some("begins or ends with what S3 keeps for itself")
-        } else {
-            None
-        }
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Four numbers with dots between, also those that no address has.
-fn is_like_an_address(text: &str) -> bool {
-    text.split('.').count() == 4
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
-}
-
-impl fmt::Display for BucketName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for BucketName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Serialize for BucketName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for BucketName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(|_| de::Error::custom("not a bucket's name"))
-    }
-}
 
 /// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]

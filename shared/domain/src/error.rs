@@ -4,9 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::buckets::BucketName;
-use crate::keys::{KeyId, KeyState, Reference};
-use crate::ports::{RandomError, StoreError};
+use crate::ids::{BucketName, KeyId, KeyState, Reference};
 
 /// Why an operation was not done. Unless it says otherwise, nothing was changed.
 #[derive(Debug)]
@@ -187,78 +185,10 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     words.join(" ")
 }
 
-impl From<StoreError> for KmsError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Throttled => Self::Throttled,
-            StoreError::Busy(what) | StoreError::Away(what) => {
-                Self::Unavailable(Fault::new("a store cannot be used", what))
-            }
-            // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
-            StoreError::Conflict => {
-                Self::Backend(Fault::plain("a write met an unforeseen conflict"))
-            }
-            StoreError::Failed { what, source } => Self::Backend(Fault {
-                what,
-                source: Some(source),
-            }),
-            StoreError::Refused { .. } => Self::Backend(Fault::new("reading a record", error)),
-            StoreError::Unavailable(source) => {
-                Self::Unavailable(Fault::new("verifying a record", source))
-            }
-        }
-    }
-}
-
 impl From<Fault> for KmsError {
     fn from(fault: Fault) -> Self {
         Self::Backend(fault)
     }
-}
-
-impl From<RandomError> for KmsError {
-    fn from(error: RandomError) -> Self {
-        Self::Backend(Fault::new("random bytes", error))
-    }
-}
-
-/// What can stop a deployment from being opened. For the operator who starts it, never for a client.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The table holds a deployment, but the secret store has no root keyring: its keys could not be opened.
-    #[error(
-        "the table holds a deployment whose root keyring is missing from the secret store; \
-         restore the keyring, or start with an empty table"
-    )]
-    KeyringMissing,
-    /// There is a root keyring, but the table holds no deployment: it was lost, or is another one.
-    #[error(
-        "the root keyring is there, but the table is empty or gone: restore the table from a backup. If everything in it \
-         is meant to be lost, start once with --accept-empty-table (KEYWAY_ACCEPT_EMPTY_TABLE=true)"
-    )]
-    TableEmpty,
-    /// The table holds no deployment yet, and whoever asks may not make one.
-    #[error(
-        "the table holds no deployment yet; the process that may write keys makes it when it starts"
-    )]
-    NotEstablished,
-    /// The root keyring is of another deployment than the table.
-    #[error(
-        "the root keyring belongs to another deployment than the table; both must come from the same place"
-    )]
-    KeyringForeign,
-    /// The root keyring was read but is damaged.
-    #[error("the root keyring is damaged: {0}")]
-    KeyringDamaged(&'static str),
-    /// The table or the secret store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// No random bytes.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// An operation failed.
-    #[error("{}", .0.for_operator())]
-    Operation(KmsError),
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 
 mod control;
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,187 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Caller, Grant};
 use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
-use crate::paths::PathSet;
 use crate::policy::Action;
 use crate::ports::{Clock, Kind, Record, Revision, TableReader};
 use crate::ranges::NameRange;
 use crate::repository::{Noun, if_readable, load};
 use crate::scan::Scan;
 
+pub use crate::ids::{Identity, PolicyName, is_kes_name};
+pub use crate::paths::{MAX_PATTERN_BYTES, MAX_RULES, MAX_RULES_BYTES, PathRules, Rules};
 pub use control::{IdentityControl, Written};
-
-/// Who a client is: a name of KES's, which for a client with a certificate is the SHA-256 of its public key in hex.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity(Arc<str>);
-
-/// The name of a policy of paths.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PolicyName(Arc<str>);
-
-/// Whether KES takes this for the name of a key, a policy or an identity: 1 to 80 of `[0-9A-Za-z_-]`, not beginning or
-/// ending with `-`, and not `_` alone.
-pub fn is_kes_name(text: &str) -> bool {
-    (1..=80).contains(&text.len())
-        && text != "_"
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-}
-
-const NAME_RULE: &str = "must be 1 to 80 of A-Z, a-z, 0-9, `_`, `-`, and not begin or end with `-`";
-
-impl Identity {
-    /// Parses an identity.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
-        if is_kes_name(text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(KmsError::invalid("identity", NAME_RULE))
-        }
-    }
-
-    /// The identity as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl PolicyName {
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
-        if is_kes_name(text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(KmsError::invalid("policy", NAME_RULE))
-        }
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Most patterns of a policy, allowed and denied together.
-pub const MAX_RULES: usize = 2048;
-/// The longest pattern, in bytes.
-pub const MAX_PATTERN_BYTES: usize = 512;
-/// What all patterns of a policy may have together, in bytes: a record must stay below what a store takes.
-pub const MAX_RULES_BYTES: usize = 128 * 1024;
-/// No path of an API is longer; whoever calls such a one is not looked at closer.
-const LONGEST_PATH: usize = 4096;
-
-/// What a policy of paths says, each pattern once and in order: what no `allow` covers is denied, and `deny` wins.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Rules {
-    allow: BTreeSet<String>,
-    deny: BTreeSet<String>,
-}
-
-impl Rules {
-    /// Parses rules; what the patterns mean is told in [`crate::paths`].
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] when there are too many patterns, or they are too long.
-    pub fn parse(
-        allow: impl IntoIterator<Item = String>,
-        deny: impl IntoIterator<Item = String>,
-    ) -> Result<Self, KmsError> {
-        let rules = Self {
-            allow: allow.into_iter().collect(),
-            deny: deny.into_iter().collect(),
-        };
-        let invalid = |reason: String| Err(KmsError::invalid("policy", reason));
-        if rules.all().count() > MAX_RULES {
-            return invalid(format!("must have at most {MAX_RULES} patterns"));
-        }
-        if rules
-            .all()
-            .any(|pattern| pattern.len() > MAX_PATTERN_BYTES || pattern.contains(char::is_control))
-        {
-            return invalid(format!(
-                "a pattern must be at most {MAX_PATTERN_BYTES} bytes, none of them a control character"
-            ));
-        }
-        if rules.all().map(String::len).sum::<usize>() > MAX_RULES_BYTES {
-            return invalid(format!(
-                "its patterns must be at most {MAX_RULES_BYTES} bytes together"
-            ));
-        }
-        Ok(rules)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &String> {
-        self.allow.iter().chain(&self.deny)
-    }
-
-    /// The patterns of what is allowed.
-    pub fn allow(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.allow.iter().map(String::as_str)
-    }
-
-    /// The patterns of what is denied although it is allowed.
-    pub fn deny(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.deny.iter().map(String::as_str)
-    }
-}
-
-/// Rules, compiled.
-#[derive(Debug)]
-pub struct PathRules {
-    allow: PathSet,
-    deny: PathSet,
-    rules: Rules,
-}
-
-impl PartialEq for PathRules {
-    fn eq(&self, other: &Self) -> bool {
-        self.rules == other.rules
-    }
-}
-
-impl Eq for PathRules {}
-
-impl PathRules {
-    /// Compiles rules.
-    pub fn compile(rules: Rules) -> Self {
-        Self {
-            allow: PathSet::compile(rules.allow()),
-            deny: PathSet::compile(rules.deny()),
-            rules,
-        }
-    }
-
-    /// Rules that allow nothing.
-    fn none() -> Self {
-        Self::compile(Rules::default())
-    }
-
-    /// Whether a call of this path, decoded, is allowed.
-    pub fn allows(&self, path: &str) -> bool {
-        path.len() <= LONGEST_PATH && !self.deny.matches(path) && self.allow.matches(path)
-    }
-}
 
 /// The policy's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,7 +159,7 @@ impl Identities {
     /// # Errors
     /// When the table fails.
     pub async fn caller(&self, identity: &Identity) -> Result<Caller, KmsError> {
-        let principal = Arc::clone(&identity.0);
+        let principal = identity.shared();
         let grant = if self.is_admin(identity) {
             Grant::Owner
         } else {
@@ -396,7 +222,7 @@ impl Identities {
         caller.may_ever(Action::ReadAccess)?;
         let mut page = self
             .page::<StoredIdentity, _>(query, |record, stored| {
-                known(&Identity(record.id.as_str().into()), &stored)
+                known(&Identity::kept(&record.id), &stored)
             })
             .await?;
         if let Some(admin) = &self.admin {
@@ -447,7 +273,7 @@ impl Identities {
     ) -> Result<NamesPage<PathPolicy>, KmsError> {
         caller.may_ever(Action::ReadAccess)?;
         self.page::<StoredPolicy, _>(query, |record, stored| {
-            Ok(policy(&PolicyName(record.id.as_str().into()), stored))
+            Ok(policy(&PolicyName::kept(&record.id), stored))
         })
         .await
     }
@@ -496,7 +322,7 @@ impl Identities {
             return Ok(None);
         };
         let policy = self
-            .cached_policy(&PolicyName(stored.policy.as_str().into()))
+            .cached_policy(&PolicyName::kept(&stored.policy))
             .await?;
         Ok(policy
             .filter(|policy| policy.stored.generation == stored.generation)

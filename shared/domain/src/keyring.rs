@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::encoding::{self, base64_bytes};
-use crate::error::{Fault, KmsError, OpenError, one_line};
+use crate::error::{Fault, KmsError, one_line};
 use crate::ports::{
     Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
     TableReader, TableWriter,
@@ -35,6 +35,45 @@ pub struct Binding<'a> {
     pub version: u32,
     /// Where it comes from, which also tells master keys and access keys apart.
     pub origin: &'a str,
+}
+
+/// What can stop a deployment from being opened. For the operator who starts it, never for a client.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The table holds a deployment, but the secret store has no root keyring: its keys could not be opened.
+    #[error(
+        "the table holds a deployment whose root keyring is missing from the secret store; \
+         restore the keyring, or start with an empty table"
+    )]
+    KeyringMissing,
+    /// There is a root keyring, but the table holds no deployment: it was lost, or is another one.
+    #[error(
+        "the root keyring is there, but the table is empty or gone: restore the table from a backup. If everything in it \
+         is meant to be lost, start once with --accept-empty-table (KEYWAY_ACCEPT_EMPTY_TABLE=true)"
+    )]
+    TableEmpty,
+    /// The table holds no deployment yet, and whoever asks may not make one.
+    #[error(
+        "the table holds no deployment yet; the process that may write keys makes it when it starts"
+    )]
+    NotEstablished,
+    /// The root keyring is of another deployment than the table.
+    #[error(
+        "the root keyring belongs to another deployment than the table; both must come from the same place"
+    )]
+    KeyringForeign,
+    /// The root keyring was read but is damaged.
+    #[error("the root keyring is damaged: {0}")]
+    KeyringDamaged(&'static str),
+    /// The table or the secret store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// An operation failed.
+    #[error("{}", .0.for_operator())]
+    Operation(KmsError),
 }
 
 /// Why wrapping or unwrapping failed.

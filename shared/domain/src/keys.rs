@@ -7,99 +7,26 @@ mod operations;
 mod reader;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use futures_util::future::try_join;
 use jiff::{SignedDuration, Timestamp};
 use keyway_crypto::SecretBytes;
 use keyway_crypto::foreign::Algorithm;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::buckets::BucketName;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::ports::{Kind, Random, Record};
 use crate::repository::Noun;
-use crate::uuid_v4;
 
+pub use crate::ids::{KeyId, KeyState, Reference};
 pub use deletion::Deletion;
 pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;
 pub use reader::KeyReader;
-
-/// The id of a master key: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `.` or `-`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(Arc<str>);
-
-impl KeyId {
-    /// Parses an id that came in as `field`.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] naming the field.
-    pub fn parse(field: &'static str, text: &str) -> Result<Self, KmsError> {
-        if Self::is_fit(text) {
-            return Ok(Self(text.into()));
-        }
-        let reason = if text.is_empty() {
-            "must not be empty"
-        } else {
-            "must be 1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`, and not begin with `.` or `-`"
-        };
-        Err(KmsError::invalid(field, reason))
-    }
-
-    fn is_fit(text: &str) -> bool {
-        (1..=128).contains(&text.len())
-            && !text.starts_with(['.', '-'])
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-    }
-
-    fn random(random: &dyn Random) -> Result<Self, KmsError> {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes)?;
-        Ok(Self(uuid_v4(bytes).into()))
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Serialize for KeyId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if Self::is_fit(&text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(de::Error::custom("not a key id"))
-        }
-    }
-}
 
 /// A description: at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,26 +101,6 @@ impl Tags {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
-}
-
-/// The state of a master key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyState {
-    /// Serves everything.
-    Enabled,
-    /// Serves no cryptography; can be described, tagged, enabled, scheduled for deletion.
-    Disabled,
-    /// To be destroyed; can only be described, listed, or spared.
-    PendingDeletion {
-        /// Not before this moment.
-        at: Timestamp,
-        /// Whether it was enabled, and will be when the deletion is cancelled.
-        was_enabled: bool,
-        /// When a janitor that remembers nothing itself first found that the moment had passed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        found_due: Option<Timestamp>,
-    },
 }
 
 /// One version of a master key's material.
@@ -492,15 +399,6 @@ impl From<KeyState> for KeyStatus {
             KeyState::PendingDeletion { .. } => Self::PendingDeletion,
         }
     }
-}
-
-/// Something that names a key and would break without it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// It is the service's default key.
-    ServiceDefaultKey,
-    /// The bucket's default encryption uses it.
-    Bucket(BucketName),
 }
 
 /// The waiting time of a scheduled deletion: 7 to 30 days.

@@ -10,6 +10,7 @@ mod encoding;
 mod error;
 mod glob;
 pub mod identity;
+mod ids;
 pub mod janitor;
 pub mod keyring;
 pub mod keys;
@@ -28,7 +29,8 @@ pub mod vault;
 pub mod wrappers;
 
 pub use cache::CacheStats;
-pub use error::{Fault, KmsError, OpenError, one_line};
+pub use error::{Fault, KmsError, one_line};
+pub use keyring::OpenError;
 pub use keyway_crypto::foreign::Algorithm;
 pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
 

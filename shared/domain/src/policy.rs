@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::KmsError;
 use crate::glob;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 use crate::ranges::{NameRange, in_order};
 
 pub use decision::{Asked, Decision, Decisive};

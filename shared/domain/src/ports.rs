@@ -11,9 +11,8 @@ use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
 use crate::buckets::{Bucket, BucketName, DefaultEncryption};
-use crate::error::KmsError;
+use crate::error::{Fault, KmsError};
 use crate::ranges::NameRange;
-use crate::records::Forgery;
 
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +161,51 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// Why a record was not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgery {
+    /// It was never signed, in a table whose records all are.
+    Unsigned,
+    /// Its MAC is not that of its kind, id, revision and content.
+    Altered,
+    /// It was signed under a root key that the keyring does not hold.
+    UnknownRoot,
+    /// It is neither signed nor what an older release wrote.
+    Damaged,
+}
+
+impl Forgery {
+    /// What is wrong, for the operator.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsigned => "it has no signature",
+            Self::Altered => "its signature is not that of its content",
+            Self::UnknownRoot => "it was signed under a root key that the keyring does not hold",
+            Self::Damaged => "it is not a record that keyway writes",
+        }
+    }
+}
+
+impl From<StoreError> for KmsError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Throttled => Self::Throttled,
+            StoreError::Busy(what) | StoreError::Away(what) => {
+                Self::Unavailable(Fault::new("a store cannot be used", what))
+            }
+            // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
+            StoreError::Conflict => {
+                Self::Backend(Fault::plain("a write met an unforeseen conflict"))
+            }
+            StoreError::Failed { what, source } => Self::Backend(Fault::new(what, source)),
+            StoreError::Refused { .. } => Self::Backend(Fault::new("reading a record", error)),
+            StoreError::Unavailable(source) => {
+                Self::Unavailable(Fault::new("verifying a record", source))
+            }
+        }
+    }
 }
 
 /// Reads the table.
@@ -402,3 +446,9 @@ pub trait Random: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the random generator failed")]
 pub struct RandomError;
+
+impl From<RandomError> for KmsError {
+    fn from(error: RandomError) -> Self {
+        Self::Backend(Fault::new("random bytes", error))
+    }
+}

@@ -27,6 +27,8 @@ use crate::ranges::NameRange;
 use crate::repository::{self, tried};
 use crate::scan::Scan;
 
+pub use crate::ports::Forgery;
+
 const FORMAT: &str = "KW1 ";
 const KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
 const LABEL: &[u8] = b"keyway/v1/record\0";
@@ -93,31 +95,6 @@ pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     match parse(value) {
         Stored::Signed(signed) => signed.content,
         Stored::Unsigned | Stored::Damaged => value,
-    }
-}
-
-/// Why a record was not believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forgery {
-    /// It was never signed, in a table whose records all are.
-    Unsigned,
-    /// Its MAC is not that of its kind, id, revision and content.
-    Altered,
-    /// It was signed under a root key that the keyring does not hold.
-    UnknownRoot,
-    /// It is neither signed nor what an older release wrote.
-    Damaged,
-}
-
-impl Forgery {
-    /// What is wrong, for the operator.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unsigned => "it has no signature",
-            Self::Altered => "its signature is not that of its content",
-            Self::UnknownRoot => "it was signed under a root key that the keyring does not hold",
-            Self::Damaged => "it is not a record that keyway writes",
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_crypto::EncryptionContext;
 
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 
 /// What one request was about, noted on the way by the operations, which all have the caller. It outlives them, however
 /// they end: a refusal says what was refused.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use crate::buckets::BucketName;
 use crate::error::KmsError;
-use crate::identity::PathRules;
-use crate::keys::KeyId;
+use crate::ids::{BucketName, KeyId};
+use crate::paths::{AllowedCall, PathRules};
 use crate::policy::{Action, Policy, Target};
 use crate::ranges::{NameRange, in_both};
 use crate::trail::Trail;
@@ -54,37 +53,9 @@ impl Grant {
             Self::Limited(grant, policy) => {
                 in_both(&policy.allowed_names(action), &grant.allowed_names(action))
             }
-            // The path had the names that it asks for, and was judged with them.
-            Self::Call(call) if call.action == action => NameRange::all(),
-            Self::Call(_) | Self::Paths(_) => Vec::new(),
+            Self::Call(call) => call.allowed_names(action),
+            Self::Paths(_) => Vec::new(),
         }
-    }
-}
-
-/// A call whose path was allowed: what it does, and to what the path ends in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedCall {
-    action: Action,
-    path: Arc<str>,
-}
-
-impl AllowedCall {
-    /// A path of KES's names in its last segment what it is about, so a call is a permission for that one thing:
-    /// an operation that went for another one is refused, whatever led it there. A listing names a pattern there,
-    /// and is a permission to see whatever it matches.
-    fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
-        action == self.action
-            && match (action, target) {
-                (Action::ListKeys, _) | (_, None | Some(Target::Unknown(_) | Target::Service)) => {
-                    true
-                }
-                (_, Some(Target::Key(id))) => self
-                    .path
-                    .strip_suffix(id)
-                    .is_some_and(|before| before.ends_with('/')),
-                // No path of KES's is about a bucket.
-                (_, Some(Target::Bucket(_))) => false,
-            }
     }
 }
 
@@ -278,12 +249,8 @@ impl Caller {
         if matches!(self.grant.as_ref(), Grant::Owner) {
             return Ok(self);
         }
-        let call = AllowedCall {
-            action,
-            path: path.into(),
-        };
         Ok(Self {
-            grant: Arc::new(Grant::Call(call)),
+            grant: Arc::new(Grant::Call(AllowedCall::new(action, path))),
             ..self
         })
     }

@@ -67,7 +67,7 @@ struct Root {
 
 impl Root {
     fn new(id: AccessKeyId, secret: SecretBytes) -> Self {
-        let caller = Caller::new(Arc::clone(&id.0), Arc::new(Grant::Owner));
+        let caller = Caller::new(id.shared(), Arc::new(Grant::Owner));
         Self {
             id,
             credential: Arc::new(Credential {
@@ -305,7 +305,7 @@ impl Credentials {
             Grant::Policy(policy) => Grant::Policy(self.obeyed(id, policy)),
             grant => grant,
         };
-        let caller = Caller::new(Arc::clone(&id.0), Arc::new(grant));
+        let caller = Caller::new(id.shared(), Arc::new(grant));
         let credential = Arc::new(Credential {
             secret: Arc::new(secret),
             session_token: session_token.map(Arc::new),

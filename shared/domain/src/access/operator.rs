@@ -118,7 +118,7 @@ impl AccessKeys {
 
     pub(super) fn new_id(&self) -> Result<AccessKeyId, KmsError> {
         let random = random_text(self.random.as_ref(), UPPERCASE, 18)?;
-        Ok(AccessKeyId(format!("KW{random}").into()))
+        Ok(AccessKeyId::kept(&format!("KW{random}")))
     }
 
     /// So long from now.

@@ -157,7 +157,7 @@ pub(super) struct StoredSession {
 impl StoredSession {
     pub(super) fn session(&self) -> Session {
         Session {
-            parent: AccessKeyId(self.parent.as_str().into()),
+            parent: AccessKeyId::kept(&self.parent),
             name: SessionName(self.name.as_str().into()),
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Bucket, BucketName, DefaultEncryption};
 use crate::encoding;
 use crate::error::{Fault, KmsError, one_line};
-use crate::keys::{KeyId, Reference};
+use crate::ids::{KeyId, Reference};
 use crate::ports::{
     BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
     TableReader, TableWriter,

@@ -5,7 +5,7 @@ use keyway_crypto::EncryptionContext;
 use super::{DataKeySpec, DataKeys};
 use crate::access::Caller;
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 use crate::policy::Action;
 
 /// What came of trying a key.

@@ -5,7 +5,7 @@ use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes};
 use super::{DataKeys, Opened, Sealed, Sealing};
 use crate::access::Caller;
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 use crate::policy::Action;
 
 impl DataKeys {

@@ -177,7 +177,7 @@ impl IdentityControl {
             let held = StoredIdentity::readable(&record);
             if held.is_some_and(|stored| stored.generation == generation) {
                 // One that was changed meanwhile has another policy now.
-                let identity = Identity(record.id.as_str().into());
+                let identity = Identity::kept(&record.id);
                 self.remove(&identity, record.revision).await?;
             }
         }

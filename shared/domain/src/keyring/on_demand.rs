@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
 use keyway_crypto::SecretBytes;
 
-use super::{Binding, KEYRING_SECRET, KeyWrapper, RootKeyring, StoredKeyring, WrapError, marked};
-use crate::error::{OpenError, one_line};
+use super::{
+    Binding, KEYRING_SECRET, KeyWrapper, OpenError, RootKeyring, StoredKeyring, WrapError, marked,
+};
+use crate::error::one_line;
 use crate::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
 use crate::repository::{update, won};
 

@@ -58,7 +58,11 @@ impl Keys {
     pub async fn create(&self, caller: &Caller, new: NewKey) -> Result<MasterKey, KmsError> {
         let id = match new.id {
             Some(id) => id,
-            None => KeyId::random(self.random.as_ref())?,
+            None => {
+                let mut bytes = [0; 16];
+                self.random.fill(&mut bytes)?;
+                KeyId::random(bytes)
+            }
         };
         caller.may(Action::CreateKey, &id)?;
         let config = self.service.running().await?;

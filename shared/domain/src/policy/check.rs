@@ -5,9 +5,8 @@ use super::{
     Action, BUCKET_RESOURCE, Effect, KEY_RESOURCE, MAX_ENTRIES, MAX_PATTERN_BYTES, Statement,
     UMBRELLA,
 };
-use crate::buckets::BucketName;
 use crate::glob;
-use crate::keys::KeyId;
+use crate::ids::{BucketName, KeyId};
 
 /// What an action is done to.
 #[derive(Clone, Copy, PartialEq, Eq)]

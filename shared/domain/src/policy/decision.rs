@@ -1,9 +1,8 @@
 //! Why a policy allows or denies something, for whoever writes one.
 
 use super::{Action, Effect, Policy, Statement, Target, UMBRELLA};
-use crate::buckets::BucketName;
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::{BucketName, KeyId};
 
 /// What a decision is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use keyway_crypto::SecretBytes;
 
 use super::{BackendType, CacheSettings, RETRY_ATTEMPTS, ServiceConfig, TIMEOUT_SECONDS};
 use crate::error::KmsError;
-use crate::keys::KeyId;
+use crate::ids::KeyId;
 use crate::vault::{VaultAddress, VaultAuth, VaultPath, VaultSettings};
 
 /// What a request says of one setting.

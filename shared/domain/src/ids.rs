@@ -1,0 +1,319 @@
+//! The ids of everything, and what an error tells of a key besides its id. Below every noun: an id knows of nothing but
+//! the error that it is when it does not parse.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::KmsError;
+use crate::uuid_v4;
+
+/// The id of a master key: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `.` or `-`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(Arc<str>);
+
+impl KeyId {
+    /// Parses an id that came in as `field`.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] naming the field.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, KmsError> {
+        if Self::is_fit(text) {
+            return Ok(Self(text.into()));
+        }
+        let reason = if text.is_empty() {
+            "must not be empty"
+        } else {
+            "must be 1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`, and not begin with `.` or `-`"
+        };
+        Err(KmsError::invalid(field, reason))
+    }
+
+    fn is_fit(text: &str) -> bool {
+        (1..=128).contains(&text.len())
+            && !text.starts_with(['.', '-'])
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    }
+
+    /// A new one, of these random bytes.
+    pub(crate) fn random(bytes: [u8; 16]) -> Self {
+        Self(uuid_v4(bytes).into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if Self::is_fit(&text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(de::Error::custom("not a key id"))
+        }
+    }
+}
+
+/// The state of a master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Serves everything.
+    Enabled,
+    /// Serves no cryptography; can be described, tagged, enabled, scheduled for deletion.
+    Disabled,
+    /// To be destroyed; can only be described, listed, or spared.
+    PendingDeletion {
+        /// Not before this moment.
+        at: Timestamp,
+        /// Whether it was enabled, and will be when the deletion is cancelled.
+        was_enabled: bool,
+        /// When a janitor that remembers nothing itself first found that the moment had passed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_due: Option<Timestamp>,
+    },
+}
+
+/// Something that names a key and would break without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// It is the service's default key.
+    ServiceDefaultKey,
+    /// The bucket's default encryption uses it.
+    Bucket(BucketName),
+}
+
+/// The name of a bucket, by S3's rules: 3 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit, dots and
+/// hyphens not mixed, not like an address, and none of what S3 keeps for itself.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BucketName(Arc<str>);
+
+const KEPT_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const KEPT_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+impl BucketName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] with what is wrong, for the field `bucket`.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        match Self::fault(text) {
+            None => Ok(Self(text.into())),
+            Some(reason) => Err(KmsError::invalid("bucket", reason)),
+        }
+    }
+
+    fn fault(text: &str) -> Option<&'static str> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends_plain = |byte: Option<u8>| byte.is_some_and(is_plain);
+        if !(3..=63).contains(&text.len()) {
+            Some("must be 3 to 63 characters")
+        } else if !text
+            .bytes()
+            .all(|byte| is_plain(byte) || matches!(byte, b'.' | b'-'))
+        {
+            Some("must be of a-z, 0-9, `.` and `-`")
+        } else if !ends_plain(text.bytes().next()) || !ends_plain(text.bytes().next_back()) {
+            Some("must begin and end with a letter or digit")
+        } else if ["..", ".-", "-."].iter().any(|pair| text.contains(pair)) {
+            Some("must not have a `.` beside another `.` or a `-`")
+        } else if text.parse::<Ipv4Addr>().is_ok() || is_like_an_address(text) {
+            Some("must not be like an IP address")
+        } else if KEPT_PREFIXES.iter().any(|start| text.starts_with(start))
+            || KEPT_SUFFIXES.iter().any(|end| text.ends_with(end))
+        {
+            Some("begins or ends with what S3 keeps for itself")
+        } else {
+            None
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Four numbers with dots between, also those that no address has.
+fn is_like_an_address(text: &str) -> bool {
+    text.split('.').count() == 4
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for BucketName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for BucketName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(|_| de::Error::custom("not a bucket's name"))
+    }
+}
+
+/// The id of an access key: 3 to 128 of `[A-Za-z0-9._-]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccessKeyId(Arc<str>);
+
+impl AccessKeyId {
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        let fit = (3..=128).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if fit {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid(
+                "access_key_id",
+                "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`",
+            ))
+        }
+    }
+
+    /// The one that a record has, which was parsed before that was written.
+    pub(crate) fn kept(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who a client is: a name of KES's, which for a client with a certificate is the SHA-256 of its public key in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(Arc<str>);
+
+/// The name of a policy of paths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyName(Arc<str>);
+
+/// Whether KES takes this for the name of a key, a policy or an identity: 1 to 80 of `[0-9A-Za-z_-]`, not beginning or
+/// ending with `-`, and not `_` alone.
+pub fn is_kes_name(text: &str) -> bool {
+    (1..=80).contains(&text.len())
+        && text != "_"
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+const NAME_RULE: &str = "must be 1 to 80 of A-Z, a-z, 0-9, `_`, `-`, and not begin or end with `-`";
+
+impl Identity {
+    /// Parses an identity.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        if is_kes_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid("identity", NAME_RULE))
+        }
+    }
+
+    /// The one that a record has, which was parsed before that was written.
+    pub(crate) fn kept(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PolicyName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, KmsError> {
+        if is_kes_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(KmsError::invalid("policy", NAME_RULE))
+        }
+    }
+
+    /// The one that a record has, which was parsed before that was written.
+    pub(crate) fn kept(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
