@@ -113,6 +113,10 @@ ROUTES = [
     # What S3 does besides, which is refused in its words.
     ("s3-put-object", "PUT", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", "hello"),
     ("s3-get-object", "GET", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
+    ("s3-head-object", "HEAD", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
+    ("s3-create-multipart-upload", "POST", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "uploads=",
+     None),
+    ("s3-delete-object", "DELETE", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
     ("s3-delete-objects", "POST", "/{bucket}", {"bucket": "photos"}, "delete=",
      "<Delete><Object><Key>2026/q4.txt</Key></Object></Delete>"),
     ("s3-delete-bucket", "DELETE", "/{bucket}", {"bucket": "photos"}, "", None),
@@ -290,9 +294,7 @@ def version_two(method, route_key, path, parameters, query, body, host, account,
 def http_api(method, route, parameters, query, body):
     path = filled(route, parameters)
     host = f"{API}.execute-api.{REGION}.amazonaws.com"
-    # One route takes every method of an object.
-    routed = "ANY" if route.endswith("+}") else method
-    return version_two(method, f"{routed} {whole(route)}", path, parameters, query, body, host, ACCOUNT, API)
+    return version_two(method, f"{method} {whole(route)}", path, parameters, query, body, host, ACCOUNT, API)
 
 
 def function_url(method, route, parameters, query, body):

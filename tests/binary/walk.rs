@@ -1,4 +1,4 @@
-//! The walks of the README and of other documents, run as they stand.
+//! The walks of the README and of pages of `docs`, run as they stand.
 
 use std::fs;
 use std::process::Stdio;
@@ -129,6 +129,16 @@ async fn the_readme_walk_shows_what_happens() {
 #[tokio::test]
 async fn the_walk_through_the_api_of_kes_shows_what_happens() {
     walk("docs/kes.md").await;
+}
+
+#[tokio::test]
+async fn the_walk_through_access_keys_and_policies_shows_what_happens() {
+    walk("docs/policies.md").await;
+}
+
+#[tokio::test]
+async fn the_walk_through_buckets_shows_what_happens() {
+    walk("docs/s3.md").await;
 }
 
 async fn walk(document: &str) {

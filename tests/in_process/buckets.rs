@@ -357,12 +357,47 @@ async fn paths_of_other_dialects_are_not_objects_of_s3() {
         "/rustfs/admin/v3/nothing",
         "/rustfs/other",
         "/minio/admin/v3/a/b",
-        "/openapi.json/x",
+        "/api/v1/nothing",
     ] {
         let answer = site.s3("GET", path, "").await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert_ne!(answer.header("content-type"), Some("application/xml"));
     }
+}
+
+#[tokio::test]
+async fn buckets_named_like_pages_are_refused_by_s3_and_the_pages_answer_what_is_theirs() {
+    let site = with_photos().await;
+    for name in [
+        "metrics",
+        "openapi.json",
+        "version",
+        "health",
+        "minio",
+        "rustfs",
+        "api",
+    ] {
+        for path in [format!("/{name}"), format!("/{name}/")] {
+            let answer = site.s3("PUT", &path, "").await;
+            assert_eq!(refusal(&answer), no(400, "InvalidBucketName"), "{path}");
+            for (method, query) in [("DELETE", ""), ("GET", "?location"), ("PUT", "?encryption")] {
+                let is_page =
+                    method == "GET" && ["/openapi.json", "/health"].contains(&path.as_str());
+                if is_page {
+                    continue;
+                }
+                let body = if method == "PUT" {
+                    aes()
+                } else {
+                    String::new()
+                };
+                let answer = site.s3(method, &format!("{path}{query}"), &body).await;
+                assert_eq!(refusal(&answer), no(404, "NoSuchBucket"), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(site.s3("GET", "/openapi.json", "").await.status, 200);
+    assert_eq!(site.s3("GET", "/health", "").await.status, 200);
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ fn arrows_point_one_way() {
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
+        ("logging", &[]),
         ("foreign", &["domain"]),
         ("buckets", &["aws", "domain"]),
         ("ownership", &[]),
@@ -54,6 +55,7 @@ fn arrows_point_one_way() {
             "deployments",
             &[
                 "deployments",
+                "logging",
                 "runtimes",
                 "buckets",
                 "stores",
@@ -73,6 +75,7 @@ fn arrows_point_one_way() {
             "functions",
             &[
                 "deployments",
+                "logging",
                 "runtimes",
                 "dialects",
                 "stores",

@@ -18,14 +18,15 @@ use keyway_deployment_assembly::{
     root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{PREFIXES, Refusal, RustFs, datakey_routes, key_routes};
+use keyway_dialect_rustfs::{Refusal, RustFs, datakey_routes, key_routes, mount};
 use keyway_domain::datakey::{DataKeys, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Cors, Mount, Route, Site};
+use keyway_http::{Call, Cors, Route, Site};
+use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
-use keyway_runtime_hyper::{LogFormat, listen, serve, start_log, stop_signal};
+use keyway_runtime_hyper::{listen, serve, stop_signal};
 
 type Answer = Result<Response<Bytes>, Refusal>;
 
@@ -131,9 +132,8 @@ async fn main() {
         &server.data_keys,
         panicking,
     ));
-    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes).unwrap();
-    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let mount = mount(&server.authenticator, routes).unwrap();
+    let errors = Arc::new(keyway_logging::errors);
     let audit = ports.audit(&settings.audit, errors).unwrap();
     let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
         .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());

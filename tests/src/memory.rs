@@ -15,13 +15,10 @@ use keyway_deployment_assembly::{
     AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes, figures_of_minio,
 };
 use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
-    key_routes, service_routes,
-};
-use keyway_dialect_s3::{self as s3, S3};
-use keyway_dialect_sts::{self as sts, Sts};
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs as rustfs;
+use keyway_dialect_s3 as s3;
+use keyway_dialect_sts as sts;
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::datakey::Sealing;
@@ -298,28 +295,27 @@ impl MemorySite {
             }
         }
         let identify = kes.identify;
-        let kes = Mount::new(
+        let kes = kes::mount(
             Kes::new(
                 move |request: &Request| identify(request),
                 Arc::clone(&server.identities),
                 kes.open,
                 kes.generation,
             ),
-            kes::PREFIXES.to_vec(),
             of_kes,
         )
         .expect("routes");
         let spelling = settings.rustfs_spelling.parse().expect("a spelling");
-        let mut of_service = service_routes(&control, spelling);
-        of_service.extend(audit_routes(
+        let mut of_service = rustfs::service_routes(&control, spelling);
+        of_service.extend(rustfs::audit_routes(
             &ports.reading().audit_reading(&settings.audit),
         ));
         let buckets = server.buckets(ports.table_buckets());
         let groups = [
-            ("keys", key_routes(&keys, &server.data_keys)),
-            ("datakey", datakey_routes(&server.data_keys)),
+            ("keys", rustfs::key_routes(&keys, &server.data_keys)),
+            ("datakey", rustfs::datakey_routes(&server.data_keys)),
             ("service", of_service),
-            ("all", account_routes(&buckets)),
+            ("all", rustfs::account_routes(&buckets)),
         ];
         let mut of_minio = Vec::new();
         let mut minio_routes = Vec::new();
@@ -336,12 +332,9 @@ impl MemorySite {
                 of_minio.push(route);
             }
         }
-        let sts = Mount::new(
-            Sts::new(server.authenticator.clone()),
-            sts::PREFIXES.to_vec(),
-            sts::routes(ports.sessions(&server), settings.aws_account_id),
-        )
-        .expect("routes");
+        let sessions = ports.sessions(&server);
+        let sts = sts::mount(&server.authenticator, sessions, settings.aws_account_id);
+        let sts = sts.expect("routes");
         let health = keyway_health::mount(&server.readiness()).expect("routes");
         let (service, authenticator) = (server.service, server.authenticator);
         let mut routes = Vec::new();
@@ -350,23 +343,10 @@ impl MemorySite {
             counts.push((name, group.len()));
             routes.extend(group);
         }
-        let of_minio = Mount::new(
-            Minio::new(authenticator.clone()),
-            minio::PREFIXES.to_vec(),
-            of_minio,
-        )
-        .expect("routes");
-        let rustfs = || RustFs::new(authenticator.clone());
-        let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes).expect("routes");
-        let of_buckets = bucket_routes(&buckets);
-        let buckets_in_json =
-            Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), of_buckets).expect("routes");
-        let buckets_of_s3 = Mount::new(
-            S3::new(authenticator.clone()),
-            s3::PREFIXES.to_vec(),
-            s3::bucket_routes(&buckets, authenticator.region()),
-        )
-        .expect("routes");
+        let of_minio = minio::mount(&authenticator, of_minio).expect("routes");
+        let mount = rustfs::mount(&authenticator, routes).expect("routes");
+        let buckets_in_json = rustfs::bucket_mount(&authenticator, &buckets).expect("routes");
+        let buckets_of_s3 = s3::mount(&authenticator, &buckets).expect("routes");
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| {
@@ -389,7 +369,7 @@ impl MemorySite {
             .with(buckets_in_json)
             .with(health)
             .with(keyway_openapi::mount().expect("routes"))
-            .with_remaining(buckets_of_s3)
+            .with(buckets_of_s3)
             .with(sts)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");

@@ -10,8 +10,7 @@ use keyway_dialect_minio::Minio;
 use keyway_dialect_rustfs::RustFs;
 use keyway_dialect_s3::S3;
 use keyway_dialect_sts::Sts;
-use keyway_health::Health;
-use keyway_http::{BasePath, Mount};
+use keyway_http::{BasePath, Mount, Page};
 use keyway_openapi::{DOCUMENT, Document};
 use serde_json::{Value, json};
 
@@ -27,7 +26,7 @@ pub(crate) fn made(
     minio: &Mount<Minio>,
     sts: &Mount<Sts>,
     s3: &Mount<S3>,
-    health: &Mount<Health>,
+    health: &Mount<Page>,
 ) -> Result<String, Vec<String>> {
     let mut document = Document::new();
     document.mount(rustfs, keyway_dialect_rustfs::description());

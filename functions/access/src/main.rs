@@ -1,12 +1,11 @@
-//! Policies and identities of KES's API as a function. It writes those and nothing else, and signs them by the root
-//! keyring; no other record that the keyring opens can it read.
+//! Policies and identities of KES's API as a function. Of the table it writes those and the audit log, and signs them by
+//! the root keyring. It can read no other record that the keyring opens.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
-use keyway_http::Mount;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -24,6 +23,5 @@ async fn run() -> anyhow::Result<()> {
         &settings.generation,
     )?;
     let routes = kes::access_routes(&identities, &control, kes.generation());
-    let mount = Mount::new(kes, kes::PREFIXES.to_vec(), routes)?;
-    function.serve(mount).await
+    function.serve(kes::mount(kes, routes)?).await
 }

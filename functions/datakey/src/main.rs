@@ -1,13 +1,11 @@
 //! The data-key routes as a function, and the one that tries a key out. Of the table it writes the audit log alone.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
-use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, datakey_routes};
-use keyway_http::Mount;
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs as rustfs;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -19,13 +17,8 @@ async fn run() -> anyhow::Result<()> {
     let server = function.reading().await?;
     let data_keys = &server.data_keys;
     let settings = &function.settings().kes;
-    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(rustfs, PREFIXES.to_vec(), datakey_routes(data_keys))?;
-    let minio = Mount::new(
-        Minio::new(server.authenticator),
-        minio::PREFIXES.to_vec(),
-        minio::datakey_routes(data_keys),
-    )?;
+    let mount = rustfs::mount(&server.authenticator, rustfs::datakey_routes(data_keys))?;
+    let minio = minio::mount(&server.authenticator, minio::datakey_routes(data_keys))?;
     let kes = Kes::configured(
         function.front()?,
         server.identities,
@@ -33,7 +26,7 @@ async fn run() -> anyhow::Result<()> {
         &settings.generation,
     )?;
     let of_kes = kes::datakey_routes(data_keys, settings.sealing());
-    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
+    let kes = kes::mount(kes, of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await
 }

@@ -1,13 +1,11 @@
 //! The master-key routes as a function. It is the one that makes the deployment on its very first start.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
-use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, key_routes};
-use keyway_http::Mount;
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs as rustfs;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -19,14 +17,9 @@ async fn run() -> anyhow::Result<()> {
     let (server, ports) = function.writing().await?;
     let keys = ports.keys(&server, function.settings());
     let settings = &function.settings().kes;
-    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(
-        rustfs,
-        PREFIXES.to_vec(),
-        key_routes(&keys, &server.data_keys),
-    )?;
-    let minio = Minio::new(server.authenticator);
-    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), minio::key_routes(&keys))?;
+    let routes = rustfs::key_routes(&keys, &server.data_keys);
+    let mount = rustfs::mount(&server.authenticator, routes)?;
+    let minio = minio::mount(&server.authenticator, minio::key_routes(&keys))?;
     let kes = Kes::configured(
         function.front()?,
         server.identities,
@@ -34,7 +27,7 @@ async fn run() -> anyhow::Result<()> {
         &settings.generation,
     )?;
     let of_kes = kes::key_routes(&keys, settings.deletion(), kes.generation());
-    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
+    let kes = kes::mount(kes, of_kes)?;
     let site = function.site(mount)?.with(minio).with(kes);
     function.serve_site(site).await
 }

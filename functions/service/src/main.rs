@@ -1,15 +1,13 @@
 //! The routes of the service itself as a function: configure, start, stop, status, and the audit log; KES's only read.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
-use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{PREFIXES, RustFs, audit_routes, service_routes};
-use keyway_http::Mount;
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs as rustfs;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -22,16 +20,14 @@ async fn run() -> anyhow::Result<()> {
     let control = ports.control(&server);
     let readiness = server.readiness();
     let settings = &function.settings().kes;
-    let rustfs = RustFs::new(Arc::clone(&server.authenticator));
     let spelling = function.settings().rustfs_spelling.parse();
     let spelling = spelling.context("KEYWAY_RUSTFS_SPELLING")?;
-    let mut routes = service_routes(&control, spelling);
+    let mut routes = rustfs::service_routes(&control, spelling);
     let log = ports.reading().audit_reading(&function.settings().audit);
-    routes.extend(audit_routes(&log));
-    let mount = Mount::new(rustfs, PREFIXES.to_vec(), routes)?;
-    let minio = Mount::new(
-        Minio::new(server.authenticator),
-        minio::PREFIXES.to_vec(),
+    routes.extend(rustfs::audit_routes(&log));
+    let mount = rustfs::mount(&server.authenticator, routes)?;
+    let minio = minio::mount(
+        &server.authenticator,
         minio::service_routes(
             &control,
             function.machine(),
@@ -52,7 +48,7 @@ async fn run() -> anyhow::Result<()> {
         kes.generation(),
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));
-    let kes = Mount::new(kes, kes::PREFIXES.to_vec(), of_kes)?;
+    let kes = kes::mount(kes, of_kes)?;
     let site = function
         .site(mount)?
         .with(minio)

@@ -206,5 +206,5 @@ pub(crate) fn mount(
         generation,
     ));
     routes.extend(of_log);
-    Ok(Mount::new(dialect, kes::PREFIXES.to_vec(), routes)?)
+    Ok(kes::mount(dialect, routes)?)
 }

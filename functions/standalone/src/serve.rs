@@ -12,23 +12,21 @@ use keyway_deployment_assembly::{
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
-use keyway_dialect_minio::{self as minio, Minio};
-use keyway_dialect_rustfs::{
-    BUCKET_PREFIXES, PREFIXES, RustFs, account_routes, audit_routes, bucket_routes, datakey_routes,
-    key_routes, service_routes,
-};
-use keyway_dialect_s3::{self as s3, S3};
-use keyway_dialect_sts::{self as sts, Sts};
+use keyway_dialect_minio as minio;
+use keyway_dialect_rustfs as rustfs;
+use keyway_dialect_s3 as s3;
+use keyway_dialect_sts as sts;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
-use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
+use keyway_http::{BodyMemory, Site, Stopwatch};
+use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, HandshakeFailure, LogFormat, Tls, listen, listen_tls,
-    open_connections, serve_all, start_log, stop_signal,
+    Address, Bounds, Clients, Crowded, HandshakeFailure, Tls, listen, listen_tls, open_connections,
+    serve_all, stop_signal,
 };
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -171,7 +169,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
                 )
             })?;
     }
-    let errors = Arc::new(keyway_runtime_hyper::errors);
+    let errors = Arc::new(keyway_logging::errors);
     let audit = ports.audit(&serve.settings.audit, errors)?;
     server.service.check_also(table_health);
     audit.checked_by(&server.service);
@@ -188,20 +186,19 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
 
     let keys = ports.keys(&server, &serve.settings);
     let control = ports.control(&server);
-    let mut routes = key_routes(&keys, &server.data_keys);
-    routes.extend(datakey_routes(&server.data_keys));
+    let mut routes = rustfs::key_routes(&keys, &server.data_keys);
+    routes.extend(rustfs::datakey_routes(&server.data_keys));
     let spelling = serve
         .settings
         .rustfs_spelling
         .parse()
         .context("--rustfs-spelling")?;
-    routes.extend(service_routes(&control, spelling));
+    routes.extend(rustfs::service_routes(&control, spelling));
     let log = ports.reading().audit_reading(&serve.settings.audit);
-    routes.extend(audit_routes(&log));
+    routes.extend(rustfs::audit_routes(&log));
     let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
-    routes.extend(account_routes(&buckets));
-    let rustfs = || RustFs::new(Arc::clone(&server.authenticator));
-    let mount = Mount::new(rustfs(), PREFIXES.to_vec(), routes)?;
+    routes.extend(rustfs::account_routes(&buckets));
+    let authenticator = &server.authenticator;
     let mut of_minio = minio::key_routes(&keys);
     of_minio.extend(minio::datakey_routes(&server.data_keys));
     of_minio.extend(minio::service_routes(
@@ -209,30 +206,16 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         &machine,
         &figures_of_minio(&metrics),
     ));
-    let minio = Minio::new(Arc::clone(&server.authenticator));
-    let minio = Mount::new(minio, minio::PREFIXES.to_vec(), of_minio)?;
-    let buckets_in_json = Mount::new(rustfs(), BUCKET_PREFIXES.to_vec(), bucket_routes(&buckets))?;
-    let buckets_of_s3 = Mount::new(
-        S3::new(Arc::clone(&server.authenticator)),
-        s3::PREFIXES.to_vec(),
-        s3::bucket_routes(&buckets, server.authenticator.region()),
-    )?;
-    let sts = Mount::new(
-        Sts::new(Arc::clone(&server.authenticator)),
-        sts::PREFIXES.to_vec(),
-        sts::routes(
-            ports.sessions(&server),
-            serve.settings.aws_account_id.clone(),
-        ),
-    )?;
+    let sessions = ports.sessions(&server);
+    let account = serve.settings.aws_account_id.clone();
+    let mount = rustfs::mount(authenticator, routes)?;
     let site = Site::new(instance(ports.random.as_ref())?, mount)
-        .with(minio)
-        .with(buckets_in_json)
+        .with(minio::mount(authenticator, of_minio)?)
+        .with(rustfs::bucket_mount(authenticator, &buckets)?)
+        .with(s3::mount(authenticator, &buckets)?)
+        .with(sts::mount(authenticator, sessions, account)?)
         .with(keyway_openapi::mount()?)
-        .with(keyway_health::mount(&server.readiness())?)
-        .with_remaining(buckets_of_s3)
-        // After S3, which says what it says of the root by other methods.
-        .with(sts);
+        .with(keyway_health::mount(&server.readiness())?);
     let site = match serve.metrics {
         Metering::Off => site,
         Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),
@@ -251,7 +234,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
-    metrics.look_at(|metrics| metrics.error_events(keyway_runtime_hyper::error_count()));
+    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
     metrics.look_at(|metrics| {
         let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
         metrics.connections(open_connections(), crowded);

@@ -209,7 +209,7 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
         told.push(line.to_string());
     }
     // It is said once, to those who follow this process, and never written: that might fail, and be said.
-    let failed = "the error log cannot be written to the table error=the store is throttling";
+    let failed = "the error log cannot be written to the table error=\"the store is throttling\"";
     assert_eq!(told, ["something error=it broke", failed, "meanwhile"]);
     let writes = scene.table.writes();
     // Were one written because of another, it would be there before what comes later.

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_domain::service::Readiness;
-use keyway_http::{
-    Call, Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError,
-    Trace,
-};
+use keyway_http::{Call, Mount, NoPage, Page, Route, RouteError};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -26,58 +23,11 @@ const LIVE: [&str; 2] = ["", "/live"];
 /// And what says that it can do its work. `mc ready` asks for the cluster's health, and there is one process here.
 const READY: [&str; 3] = ["/ready", "/cluster", "/cluster/read"];
 
-/// The dialect of these probes: nobody has to say who they are, and refusals are a status alone.
-pub struct Health;
-
-/// No handler of this dialect refuses anything.
-pub enum Untold {}
-
-impl Dialect for Health {
-    const NAME: &'static str = "health";
-    type Caller = ();
-    type Action = ();
-    type Error = Untold;
-
-    async fn authenticate(&self, _: &Request) -> Result<Proof<(), Untold>, Untold> {
-        Ok(Proof::Proven(()))
-    }
-
-    fn is_known((): &()) -> bool {
-        false
-    }
-
-    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
-        Ok(())
-    }
-
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
-        Operation {
-            name: "health",
-            class: Class::Read,
-        }
-    }
-
-    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
-        None
-    }
-
-    fn class(error: &Untold) -> &'static str {
-        match *error {}
-    }
-
-    fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
-        match refused.bare() {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-}
-
 /// The probes' own mount, to be put beside those of the dialects.
 ///
 /// # Errors
 /// None: no two of the routes have the same path and method.
-pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Health>, RouteError> {
+pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Page>, RouteError> {
     let mut routes = Vec::new();
     for method in [Method::GET, Method::HEAD] {
         for path in LIVE {
@@ -87,20 +37,20 @@ pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Health>, RouteError> {
             routes.push(Route::over(method.clone(), path, 0, (), readiness, ready));
         }
     }
-    Mount::new(Health, PREFIXES.to_vec(), routes)
+    Mount::page("health", &PREFIXES, |_| true, routes)
 }
 
-async fn live(_: Arc<Readiness>, call: Call<Health>) -> Result<Response<Bytes>, Untold> {
+async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
     Ok(answer(&call, true))
 }
 
-async fn ready(readiness: Arc<Readiness>, call: Call<Health>) -> Result<Response<Bytes>, Untold> {
+async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
     let ready = readiness.is_ready(&call.request_id).await;
     Ok(answer(&call, ready))
 }
 
 /// Two fields that `rc` shows.
-fn answer(call: &Call<Health>, well: bool) -> Response<Bytes> {
+fn answer(call: &Call<Page>, well: bool) -> Response<Bytes> {
     let (status, body): (_, &'static [u8]) = if well {
         (StatusCode::OK, br#"{"status":"ok","service":"keyway"}"#)
     } else {

@@ -1,13 +1,14 @@
 //! The probes in words, for the OpenAPI document.
 
 use http::Method;
+use keyway_http::Page;
 use keyway_openapi::{Answer, Description, Operation, Schema};
 use serde_json::json;
 
-use crate::{Health, PREFIXES};
+use crate::PREFIXES;
 
 /// What there is to say of the probes.
-pub fn description() -> Description<Health> {
+pub fn description() -> Description<Page> {
     let description = Description::new(
         "health",
         "Whether the process lives and can do its work, for load balancers and clients.",

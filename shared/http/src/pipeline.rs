@@ -2,8 +2,6 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,14 +11,11 @@ use http::header::{ALLOW, CONTENT_ENCODING, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
 use tracing::Instrument;
 
-use crate::cors::Cors;
 use crate::memory::{BodyMemory, Connection, OVERHEAD, PIECE, Room};
 use crate::query::{Query, QueryError};
-use crate::request::{BasePath, Peer, Request};
+use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
-use crate::witness::{
-    Answered, Operation, Stopwatch, Subject, Trace, TraceHeaders, Witness, Witnesses,
-};
+use crate::witness::{Answered, Operation, Subject, Trace, TraceHeaders, Witnesses};
 
 /// A request's body as a runtime hands it over.
 pub type Body = Pin<
@@ -43,6 +38,8 @@ pub struct Call<D: Dialect> {
     pub request_id: String,
     /// The request.
     pub request: Request,
+    /// The mount's prefix that the path is below.
+    pub prefix: &'static str,
     /// The path's parameters.
     pub params: Params,
     /// The query's parameters.
@@ -53,14 +50,15 @@ pub struct Call<D: Dialect> {
 
 /// How one dialect tells callers apart and says no. The order in which it is asked is the pipeline's.
 pub trait Dialect: Send + Sync + 'static {
-    /// What it is called where requests are told of: one short word.
-    const NAME: &'static str;
     /// Somebody whose identity is proven.
     type Caller: Send;
     /// What a route needs permission for.
     type Action: Copy + Send + Sync;
     /// Why a handler or the gate refused.
     type Error: Send;
+
+    /// What it is called where requests are told of: one short word.
+    fn name(&self) -> &'static str;
 
     /// Who sent this request, as far as its head tells: the body is not read yet, and `request` has an empty one.
     fn authenticate(
@@ -83,8 +81,8 @@ pub trait Dialect: Send + Sync + 'static {
         path: &str,
     ) -> Result<Self::Caller, Self::Error>;
 
-    /// What a request of this route, with this query, is for.
-    fn operation(route: &Route<Self>, raw_query: &str) -> Operation
+    /// What a request with this head, which is one of this route, is for.
+    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation
     where
         Self: Sized;
 
@@ -237,17 +235,24 @@ pub struct Place<'a> {
     pub method: &'a Method,
     /// Its path, as sent.
     pub raw_path: &'a str,
+    /// Its path without what a gateway put before it.
+    pub path: &'a str,
+    /// The mount's prefix that the path is below, if it is below one.
+    pub prefix: Option<&'static str>,
 }
 
 /// A dialect's routes below one or more prefixes.
 pub struct Mount<D: Dialect> {
     dialect: D,
     prefixes: Vec<&'static str>,
+    areas: Vec<&'static str>,
+    header: Option<HeaderName>,
     router: Router<D>,
 }
 
 impl<D: Dialect> Mount<D> {
-    /// The routes, below each of the prefixes (which do not end in `/`; an empty one is the root).
+    /// The routes, below each of the prefixes (which do not end in `/`; an empty one is the root). Whatever else is below
+    /// a prefix that is not empty is the dialect's to refuse.
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.
@@ -256,11 +261,40 @@ impl<D: Dialect> Mount<D> {
         prefixes: Vec<&'static str>,
         routes: Vec<Route<D>>,
     ) -> Result<Self, RouteError> {
+        let areas = prefixes.iter().copied().filter(|it| !it.is_empty());
         Ok(Self {
             dialect,
+            areas: areas.collect(),
             prefixes,
+            header: None,
             router: Router::new(routes)?,
         })
+    }
+
+    /// As [`Self::new`], and nothing else is the mount's to refuse.
+    pub(crate) fn without_areas(
+        dialect: D,
+        prefixes: Vec<&'static str>,
+        routes: Vec<Route<D>>,
+    ) -> Result<Self, RouteError> {
+        Ok(Self {
+            areas: Vec::new(),
+            ..Self::new(dialect, prefixes, routes)?
+        })
+    }
+
+    /// Whatever is below this path is the dialect's to refuse as well, where it has no route.
+    #[must_use]
+    pub fn owning(mut self, area: &'static str) -> Self {
+        self.areas.push(area);
+        self
+    }
+
+    /// Its routes are for requests with this header alone, so that another mount can have the same path.
+    #[must_use]
+    pub fn for_header(mut self, name: HeaderName) -> Self {
+        self.header = Some(name);
+        self
     }
 
     /// What the paths of its routes are below.
@@ -281,36 +315,32 @@ impl<D: Dialect> Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        path: Option<&str>,
+        found: Found,
         telling: &mut Telling<'_>,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
-        let Some(path) = path else {
-            return Err(Refused::NoRoute);
-        };
-        let (route, params) = match self.router.find(&parts.method, path) {
-            Found::Route(route, params) => (route, params),
+        let (number, params) = match found {
+            Found::Route(number, params) => (number, params),
             Found::OtherMethods(allow) => return Err(Refused::OtherMethods(allow)),
             Found::Nothing => return Err(Refused::NoRoute),
         };
+        let Some(route) = self.router.routes().get(number) else {
+            return Err(Refused::NoRoute);
+        };
         telling.route = Some(route.path);
-        telling.operation = D::operation(route, parts.uri.query().unwrap_or_default());
+        telling.operation = self.dialect.operation(route, &parts);
         let span = tracing::info_span!(
             "request",
             request_id = telling.begun.request_id,
-            dialect = D::NAME,
+            dialect = telling.dialect,
             operation = telling.operation.name,
             trace = telling.traces.first(),
         );
-        self.run(route, params, parts, body, peer, path, telling)
+        self.run(route, params, parts, body, peer, telling)
             .instrument(span)
             .await
     }
 
     /// What comes once the route is found.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the second half of the one above, which the span is around"
-    )]
     async fn run(
         &self,
         route: &Route<D>,
@@ -318,7 +348,6 @@ impl<D: Dialect> Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        path: &str,
         telling: &mut Telling<'_>,
     ) -> Result<Response<Bytes>, Refused<D::Error>> {
         let limit = route.body_limit;
@@ -342,7 +371,7 @@ impl<D: Dialect> Mount<D> {
         // The room is held until the handler has ended, as the body is.
         let (caller, _room) = match proof {
             Proof::Proven(caller) => {
-                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, telling)?;
                 let mut room = None;
                 if limit > 0 {
                     let (whole, taken) = read(body, limit, memory, None).await?;
@@ -351,7 +380,7 @@ impl<D: Dialect> Mount<D> {
                 (caller, room)
             }
             Proof::Signed(caller, check) => {
-                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, telling)?;
                 let (whole, room) = read(body, limit, memory, None).await?;
                 request.body = whole;
                 if let Err(error) = check(&request.body) {
@@ -367,7 +396,7 @@ impl<D: Dialect> Mount<D> {
                 request.body = whole;
                 let caller = check(&request.body).map_err(Refused::By)?;
                 room.prove();
-                let caller = self.admit(caller, route, path, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, telling)?;
                 (caller, Some(room))
             }
         };
@@ -392,6 +421,7 @@ impl<D: Dialect> Mount<D> {
         (route.run)(Call {
             request_id: telling.begun.request_id.to_owned(),
             request,
+            prefix: telling.prefix.unwrap_or_default(),
             params,
             query,
             caller,
@@ -405,7 +435,6 @@ impl<D: Dialect> Mount<D> {
         &self,
         caller: D::Caller,
         route: &Route<D>,
-        path: &str,
         peer: &Peer,
         telling: &mut Telling<'_>,
     ) -> Result<D::Caller, Refused<D::Error>> {
@@ -416,7 +445,7 @@ impl<D: Dialect> Mount<D> {
             telling.trace = self.dialect.trace(&caller);
         }
         self.dialect
-            .authorize(caller, route.action, path)
+            .authorize(caller, route.action, telling.below_prefix())
             .map_err(Refused::By)
     }
 }
@@ -464,25 +493,28 @@ fn is_trace(value: &HeaderValue) -> bool {
 
 /// A request that has come in.
 #[derive(Clone, Copy)]
-struct Begun<'a> {
-    request_id: &'a str,
-    witnesses: &'a Witnesses,
-    memory: &'a BodyMemory,
+pub(crate) struct Begun<'a> {
+    pub(crate) request_id: &'a str,
+    pub(crate) witnesses: &'a Witnesses,
+    pub(crate) memory: &'a BodyMemory,
     /// By the stopwatch.
-    at: Duration,
+    pub(crate) at: Duration,
+    /// How long what a gateway put before the path is, in bytes.
+    pub(crate) base: usize,
 }
 
 /// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
 /// sender has gone: what the handler has begun may be done all the same.
-struct Telling<'a> {
+pub(crate) struct Telling<'a> {
     begun: Begun<'a>,
+    prefix: Option<&'static str>,
     dialect: &'static str,
     method: Method,
     uri: Uri,
     address: IpAddr,
     traces: Traces,
     route: Option<&'static str>,
-    operation: Operation,
+    pub(crate) operation: Operation,
     trace: Option<Box<dyn Trace>>,
     /// What the trace told, once it was asked.
     subject: Subject,
@@ -491,12 +523,19 @@ struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    fn of(begun: Begun<'a>, dialect: &'static str, parts: &request::Parts, peer: &Peer) -> Self {
+    pub(crate) fn of(
+        begun: Begun<'a>,
+        dialect: &'static str,
+        prefix: Option<&'static str>,
+        parts: &request::Parts,
+        peer: &Peer,
+    ) -> Self {
         for witness in begun.witnesses.iter() {
             witness.began(dialect);
         }
         Self {
             begun,
+            prefix,
             dialect,
             method: parts.method.clone(),
             uri: parts.uri.clone(),
@@ -515,7 +554,20 @@ impl<'a> Telling<'a> {
             request_id: self.begun.request_id,
             method: &self.method,
             raw_path: self.uri.path(),
+            path: self.path(),
+            prefix: self.prefix,
         }
+    }
+
+    /// The path without what a gateway put before it.
+    fn path(&self) -> &str {
+        self.uri.path().get(self.begun.base..).unwrap_or_default()
+    }
+
+    /// The path below the mount's prefix.
+    fn below_prefix(&self) -> &str {
+        let prefix = self.prefix.unwrap_or_default();
+        self.path().strip_prefix(prefix).unwrap_or_default()
     }
 
     fn answered(&self, status: StatusCode, error: Option<&'static str>) -> Answered<'_> {
@@ -544,7 +596,7 @@ impl<'a> Telling<'a> {
     }
 
     /// Tells the witnesses. Whether the answer may be sent.
-    async fn tell(&mut self, status: StatusCode, error: Option<&'static str>) -> bool {
+    pub(crate) async fn tell(&mut self, status: StatusCode, error: Option<&'static str>) -> bool {
         if !self.begun.witnesses.are_there() {
             return true;
         }
@@ -690,14 +742,20 @@ async fn read<'m, E>(
 }
 
 /// A mount without its types.
-trait Front: Send + Sync {
+pub(crate) trait Front: Send + Sync {
     fn prefixes(&self) -> &[&'static str];
 
-    /// Whether a route has this path below a prefix, by whatever method.
-    fn knows(&self, path: &str) -> bool;
+    /// What is the dialect's to refuse. An empty one is whatever nobody else has.
+    fn areas(&self) -> &[&'static str];
 
-    /// Whether a route has this path below a prefix by this method.
-    fn takes(&self, method: &Method, path: &str) -> bool;
+    /// Whether its routes are for requests with these headers.
+    fn admits(&self, headers: &HeaderMap) -> bool;
+
+    /// What its routes say to this method and path, below one of its prefixes. Only the first of two calls finds a route.
+    fn find(&self, method: &Method, path: &str) -> Option<(usize, Result<Params, QueryError>)>;
+
+    /// The methods by which a route has this path.
+    fn methods(&self, path: &str) -> Option<String>;
 
     /// The answer to what could not be read.
     fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes>;
@@ -707,9 +765,15 @@ trait Front: Send + Sync {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        prefix: Option<&'a str>,
+        matched: Matched,
         begun: Begun<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
+}
+
+/// What a mount says to a request, and below which of its prefixes.
+pub(crate) struct Matched {
+    pub(crate) prefix: Option<&'static str>,
+    pub(crate) found: Found,
 }
 
 impl<D: Dialect> Front for Mount<D> {
@@ -717,12 +781,22 @@ impl<D: Dialect> Front for Mount<D> {
         &self.prefixes
     }
 
-    fn knows(&self, path: &str) -> bool {
-        self.router.knows(path)
+    fn areas(&self) -> &[&'static str] {
+        &self.areas
     }
 
-    fn takes(&self, method: &Method, path: &str) -> bool {
-        matches!(self.router.find(method, path), Found::Route(..))
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        self.header
+            .as_ref()
+            .is_none_or(|name| headers.contains_key(name))
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Option<(usize, Result<Params, QueryError>)> {
+        self.router.find(method, path)
+    }
+
+    fn methods(&self, path: &str) -> Option<String> {
+        self.router.methods(path)
     }
 
     fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes> {
@@ -730,6 +804,8 @@ impl<D: Dialect> Front for Mount<D> {
             request_id,
             method: &Method::GET,
             raw_path: "",
+            path: "",
+            prefix: None,
         };
         self.dialect.refuse(Refused::Unreadable(unreadable), &place)
     }
@@ -739,15 +815,14 @@ impl<D: Dialect> Front for Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        prefix: Option<&'a str>,
+        matched: Matched,
         begun: Begun<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
-            let mut telling = Telling::of(begun, D::NAME, &parts, &peer);
-            let uri = parts.uri.clone();
-            let path = prefix.and_then(|prefix| uri.path().strip_prefix(prefix));
+            let Matched { prefix, found } = matched;
+            let mut telling = Telling::of(begun, self.dialect.name(), prefix, &parts, &peer);
             // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, path, &mut telling))
+            let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, &mut telling))
                 .catch_unwind()
                 .await
                 .unwrap_or(Err(Refused::Panicked));
@@ -765,209 +840,5 @@ impl<D: Dialect> Front for Mount<D> {
                 self.dialect.refuse(refused, &telling.place())
             }
         })
-    }
-}
-
-/// Everything that one process answers.
-pub struct Site {
-    first: Arc<dyn Front>,
-    /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
-    claims: Vec<(&'static str, Arc<dyn Front>)>,
-    /// Which mount answers what no mount has a path or prefix for.
-    remaining: Option<Arc<dyn Front>>,
-    cors: Cors,
-    witnesses: Witnesses,
-    memory: Arc<BodyMemory>,
-    /// The first half of each request's id.
-    instance: String,
-    served: AtomicU64,
-}
-
-/// Who answers what browsers ask before they send a request.
-const PREFLIGHT: (&str, Operation) = (
-    "cors",
-    Operation {
-        name: "preflight",
-        class: crate::witness::Class::Read,
-    },
-);
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-impl Site {
-    /// A site whose first mount also answers what lies below no mount's prefix, unless another one does.
-    /// `instance`: random, so that request ids differ between processes.
-    pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
-        let first: Arc<dyn Front> = Arc::new(first);
-        Self {
-            first: Arc::clone(&first),
-            claims: Vec::new(),
-            remaining: None,
-            cors: Cors::Off,
-            witnesses: Witnesses::default(),
-            memory: Arc::default(),
-            instance: format!("{instance:016x}"),
-            served: AtomicU64::new(0),
-        }
-        .claimed_by(&first)
-    }
-
-    fn claimed_by(mut self, front: &Arc<dyn Front>) -> Self {
-        for prefix in front.prefixes() {
-            self.claims.push((prefix, Arc::clone(front)));
-        }
-        // Stable: equally long ones stay in order.
-        self.claims
-            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        self
-    }
-
-    /// With another dialect's mount.
-    #[must_use]
-    pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
-        let front: Arc<dyn Front> = Arc::new(mount);
-        self.claimed_by(&front)
-    }
-
-    /// With another dialect's mount, at the root, whose refusals also answer what lies below no mount's prefix: its clients
-    /// may ask for any path. Paths that begin as another mount's prefix does are not among them.
-    #[must_use]
-    pub fn with_remaining<D: Dialect>(mut self, mount: Mount<D>) -> Self {
-        let front: Arc<dyn Front> = Arc::new(mount);
-        self.remaining = Some(Arc::clone(&front));
-        self.claimed_by(&front)
-    }
-
-    /// Which other origins' pages may read answers.
-    #[must_use]
-    pub fn with_cors(mut self, cors: Cors) -> Self {
-        self.cors = cors;
-        self
-    }
-
-    /// With this memory for bodies, which the sites of one process share.
-    #[must_use]
-    pub fn with_body_memory(mut self, memory: &Arc<BodyMemory>) -> Self {
-        self.memory = Arc::clone(memory);
-        self
-    }
-
-    /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
-    #[must_use]
-    pub fn witnessed_by(mut self, witness: Arc<dyn Witness>, stopwatch: Stopwatch) -> Self {
-        self.witnesses.add(witness, stopwatch);
-        self
-    }
-
-    /// The answer to a head that the runtime could not read, in the words of the first mount. No witness is told: nothing
-    /// was asked for.
-    pub fn refuse_unreadable(&self, unreadable: Unreadable) -> Response<Bytes> {
-        let request_id = self.next_id();
-        let mut response = self.first.refuse_unreadable(unreadable, &request_id);
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
-    }
-
-    fn next_id(&self) -> String {
-        let number = self.served.fetch_add(1, Ordering::Relaxed);
-        format!("{}{number:016x}", self.instance)
-    }
-
-    /// Answers one request.
-    pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
-        let at = self.witnesses.now();
-        let request_id = self.next_id();
-        let begun = Begun {
-            request_id: &request_id,
-            witnesses: &self.witnesses,
-            memory: &self.memory,
-            at,
-        };
-        let (parts, body) = request.into_parts();
-        let origin = self.cors.admitted(&parts.headers);
-        let asked = origin
-            .as_ref()
-            .and_then(|_| Cors::preflight(&parts.method, &parts.headers));
-        let mut response = match asked {
-            Some(response) => {
-                let (dialect, operation) = PREFLIGHT;
-                let mut telling = Telling::of(begun, dialect, &parts, &peer);
-                telling.operation = operation;
-                telling.tell(response.status(), None).await;
-                response
-            }
-            None => self.dispatch(parts, body, peer, begun).await,
-        };
-        if let Some(origin) = origin {
-            Cors::admit(origin, response.headers_mut());
-        }
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
-    }
-
-    async fn dispatch(
-        &self,
-        parts: request::Parts,
-        body: Body,
-        peer: Peer,
-        begun: Begun<'_>,
-    ) -> Response<Bytes> {
-        let base = parts
-            .extensions
-            .get::<BasePath>()
-            .map_or("", |base| base.0.as_str())
-            .to_owned();
-        let (front, prefix) = match parts.uri.path().strip_prefix(&base) {
-            Some(path) => self.find(&parts.method, path),
-            None => (self.first.as_ref(), None),
-        };
-        let below = prefix.map(|prefix| base + prefix);
-        front
-            .respond(parts, body, peer, below.as_deref(), begun)
-            .await
-    }
-
-    /// The mount that has a route of this path by this method, else by another; the one with the longest prefix where
-    /// there are several, and of those the first. So a bucket that would be named like another mount's page is refused by
-    /// S3's mount. Else the mount with the longest prefix, to say that there is nothing there; and below no prefix
-    /// but the root, the one that answers what remains, or the first of all.
-    fn find(&self, method: &Method, path: &str) -> (&dyn Front, Option<&'static str>) {
-        let (mut knowing, mut nearest) = (None, None);
-        for (prefix, front) in &self.claims {
-            let below = path
-                .strip_prefix(prefix)
-                .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-            let Some(rest) = below else { continue };
-            if front.takes(method, rest) {
-                return (front.as_ref(), Some(prefix));
-            }
-            if knowing.is_none() && front.knows(rest) {
-                knowing = Some((front, *prefix));
-            }
-            if nearest.is_none() && !prefix.is_empty() {
-                nearest = Some((front, *prefix));
-            }
-        }
-        knowing.or(nearest).map_or_else(
-            || self.remains(path),
-            |(front, prefix)| (front.as_ref(), Some(prefix)),
-        )
-    }
-
-    /// Who says that there is nothing at a path that no mount knows.
-    fn remains(&self, path: &str) -> (&dyn Front, Option<&'static str>) {
-        let first = |path: &str| path.split('/').nth(1).map(str::to_owned);
-        let is_anothers = || {
-            let mut prefixes = self.claims.iter().map(|(prefix, _)| prefix);
-            prefixes.any(|prefix| !prefix.is_empty() && first(prefix) == first(path))
-        };
-        match &self.remaining {
-            Some(front) if path.starts_with('/') && !is_anothers() => (front.as_ref(), Some("")),
-            _ => (self.first.as_ref(), None),
-        }
     }
 }

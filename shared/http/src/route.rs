@@ -80,9 +80,10 @@ pub struct RouteError {
     source: matchit::InsertError,
 }
 
-/// What a mount knows of a method and path.
-pub(crate) enum Found<'r, D: Dialect> {
-    Route(&'r Route<D>, Result<Params, QueryError>),
+/// What the routes of a mount say to a method and path.
+pub(crate) enum Found {
+    /// The route of this number, and the path's parameters.
+    Route(usize, Result<Params, QueryError>),
     /// Only other methods have this path: their names, joined as `Allow` wants them.
     OtherMethods(String),
     Nothing,
@@ -111,38 +112,30 @@ impl<D: Dialect> Router<D> {
         Ok(Self { routes, by_method })
     }
 
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Found<'_, D> {
-        let hit = self
-            .by_method
-            .get(method.as_str())
-            .and_then(|router| router.at(path).ok());
-        if let Some(hit) = hit
-            && let Some(route) = self.routes.get(*hit.value)
-        {
-            let params = hit
-                .params
-                .iter()
-                .map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
-            return Found::Route(route, params.collect::<Result<_, _>>().map(Params));
-        }
-        let others: Vec<&str> = self
+    /// The number of the route that has this path by this method, and the path's parameters.
+    pub(crate) fn find(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Option<(usize, Result<Params, QueryError>)> {
+        let router = self.by_method.get(method.as_str())?;
+        let hit = router.at(path).ok()?;
+        let params = hit
+            .params
+            .iter()
+            .map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
+        Some((*hit.value, params.collect::<Result<_, _>>().map(Params)))
+    }
+
+    /// The methods by which a route has this path, joined as `Allow` wants them.
+    pub(crate) fn methods(&self, path: &str) -> Option<String> {
+        let methods: Vec<&str> = self
             .by_method
             .iter()
             .filter(|(_, router)| router.at(path).is_ok())
             .map(|(method, _)| method.as_str())
             .collect();
-        if others.is_empty() {
-            Found::Nothing
-        } else {
-            Found::OtherMethods(others.join(", "))
-        }
-    }
-
-    /// Whether a route has this path, by whatever method.
-    pub(crate) fn knows(&self, path: &str) -> bool {
-        self.by_method
-            .values()
-            .any(|router| router.at(path).is_ok())
+        (!methods.is_empty()).then(|| methods.join(", "))
     }
 
     pub(crate) fn routes(&self) -> &[Route<D>] {

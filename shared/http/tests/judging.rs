@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, request};
 use http_body::{Frame, SizeHint};
 use keyway_http::{
     BodyMemory, Connection, Dialect, Mount, NO_BODY, Operation, Peer, Place, Proof, Refused,
@@ -27,10 +27,13 @@ const LIMIT: usize = 1 << 20;
 struct Words;
 
 impl Dialect for Words {
-    const NAME: &'static str = "words";
     type Caller = &'static str;
     type Action = ();
     type Error = StatusCode;
+
+    fn name(&self) -> &'static str {
+        "words"
+    }
 
     async fn authenticate(
         &self,
@@ -70,7 +73,7 @@ impl Dialect for Words {
         }
     }
 
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
         Operation::NONE
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use keyway_http::{
     Answered, Class, Cors, Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route,
@@ -39,10 +39,13 @@ impl Trace for Known {
 }
 
 impl Dialect for Words {
-    const NAME: &'static str = "words";
     type Caller = String;
     type Action = May;
     type Error = StatusCode;
+
+    fn name(&self) -> &'static str {
+        "words"
+    }
 
     async fn authenticate(
         &self,
@@ -64,7 +67,8 @@ impl Dialect for Words {
         Ok(caller)
     }
 
-    fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
+    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
+        let raw_query = head.uri.query().unwrap_or_default();
         assert!(raw_query.is_empty() || raw_query == "secret=1");
         Operation {
             name: route.path,
@@ -206,7 +210,7 @@ impl Scene {
         self.send(request).await
     }
 
-    async fn send(&self, request: http::request::Builder) -> Response<Bytes> {
+    async fn send(&self, request: request::Builder) -> Response<Bytes> {
         let body: keyway_http::Body =
             Box::pin(Full::new(Bytes::new()).map_err(|never| match never {}));
         let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response};
 use keyway_domain::Fault;
-use keyway_http::{
-    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Trace,
-};
+use keyway_http::{Mount, NoPage, Page, Peer, Route, RouteError};
 
 use crate::Metrics;
 
@@ -27,73 +25,6 @@ pub enum Open {
     ToEverybody,
 }
 
-/// The dialect of one page.
-pub struct Page(Open);
-
-/// The figures are not for whoever asks, or could not be made.
-pub enum No {
-    /// It is not for the one who asks.
-    NotHere,
-    /// It failed.
-    Failed(Fault),
-}
-
-impl Dialect for Page {
-    const NAME: &'static str = "metrics";
-    type Caller = ();
-    type Action = ();
-    type Error = No;
-
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
-        Operation {
-            name: "metrics",
-            class: Class::Read,
-        }
-    }
-
-    async fn authenticate(&self, request: &Request) -> Result<Proof<(), No>, No> {
-        match self.0 {
-            Open::ToEverybody => Ok(Proof::Proven(())),
-            Open::ToLoopback if request.peer.address.is_loopback() => Ok(Proof::Proven(())),
-            // As if there were no such page.
-            Open::ToLoopback => Err(No::NotHere),
-        }
-    }
-
-    fn is_known((): &()) -> bool {
-        false
-    }
-
-    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
-        None
-    }
-
-    fn class(error: &No) -> &'static str {
-        match error {
-            No::NotHere => "not_found",
-            No::Failed(_) => "failed",
-        }
-    }
-
-    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), No> {
-        Ok(())
-    }
-
-    fn refuse(&self, refused: Refused<No>, place: &Place<'_>) -> Response<Bytes> {
-        refused.bare().unwrap_or_else(|no| {
-            let mut response = Response::new(Bytes::new());
-            *response.status_mut() = match no {
-                No::NotHere => StatusCode::NOT_FOUND,
-                No::Failed(fault) => {
-                    fault.log(place.request_id);
-                    StatusCode::INTERNAL_SERVER_ERROR
-                }
-            };
-            response
-        })
-    }
-}
-
 /// The page's own mount, to be put beside those of the dialects.
 ///
 /// # Errors
@@ -105,18 +36,25 @@ pub fn mount(metrics: &Arc<Metrics>, open: Open) -> Result<Mount<Page>, RouteErr
         path: "",
         body_limit: 0,
         action: (),
-        run: Box::new(move |_| {
-            let answer = answer(&metrics);
+        run: Box::new(move |call| {
+            let answer = answer(&metrics).map_err(|fault| {
+                fault.log(&call.request_id);
+                NoPage::Failed
+            });
             Box::pin(async move { answer })
         }),
     };
-    Mount::new(Page(open), vec![PATH], vec![route])
+    let admits: fn(&Peer) -> bool = match open {
+        Open::ToEverybody => |_| true,
+        Open::ToLoopback => |peer| peer.address.is_loopback(),
+    };
+    Mount::page("metrics", &[PATH], admits, vec![route])
 }
 
-fn answer(metrics: &Metrics) -> Result<Response<Bytes>, No> {
+fn answer(metrics: &Metrics) -> Result<Response<Bytes>, Fault> {
     let text = metrics
         .text()
-        .map_err(|error| No::Failed(Fault::new("telling figures", error)))?;
+        .map_err(|error| Fault::new("telling figures", error))?;
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));

@@ -1,5 +1,5 @@
-//! The description of every route in OpenAPI 3.1: the committed document, which binaries serve, and (with the feature
-//! `describe`, which only tests turn on) what makes it from the routes that are mounted.
+//! The description of the routes in OpenAPI 3.1: the committed document, which binaries serve, and (with the feature
+//! `describe`, which only tests turn on) what makes it from the routes that are mounted. KES's API is not described.
 
 #[cfg(feature = "describe")]
 mod describe;
@@ -9,7 +9,7 @@ mod served;
 pub use describe::{
     Answer, Description, Document, Operation, Parameter, RequestBody, Schema, own_description,
 };
-pub use served::{OpenApi, Untold, mount};
+pub use served::mount;
 
 /// The document that `make openapi` wrote, its lines joined.
 pub const DOCUMENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json"));

@@ -3,70 +3,20 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
-use keyway_http::{
-    Call, Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError,
-    Trace,
-};
+use keyway_http::{Call, Mount, Page, Route, RouteError};
 
 use crate::{DOCUMENT, PATH};
-
-/// The dialect of one document: nobody has to say who they are, and refusals are a status alone.
-pub struct OpenApi;
-
-/// No handler of this dialect refuses anything.
-pub enum Untold {}
-
-impl Dialect for OpenApi {
-    const NAME: &'static str = "openapi";
-    type Caller = ();
-    type Action = ();
-    type Error = Untold;
-
-    async fn authenticate(&self, _: &Request) -> Result<Proof<(), Untold>, Untold> {
-        Ok(Proof::Proven(()))
-    }
-
-    fn is_known((): &()) -> bool {
-        false
-    }
-
-    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), Untold> {
-        Ok(())
-    }
-
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
-        Operation {
-            name: "openapi",
-            class: Class::Read,
-        }
-    }
-
-    fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
-        None
-    }
-
-    fn class(error: &Untold) -> &'static str {
-        match *error {}
-    }
-
-    fn refuse(&self, refused: Refused<Untold>, _: &Place<'_>) -> Response<Bytes> {
-        match refused.bare() {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-}
 
 /// The document's own mount, to be put beside those of the dialects.
 ///
 /// # Errors
 /// None: one path by two methods can always be told apart.
-pub fn mount() -> Result<Mount<OpenApi>, RouteError> {
+pub fn mount() -> Result<Mount<Page>, RouteError> {
     let routes = vec![route(Method::GET), route(Method::HEAD)];
-    Mount::new(OpenApi, vec![PATH], routes)
+    Mount::page("openapi", &[PATH], |_| true, routes)
 }
 
-fn route(method: Method) -> Route<OpenApi> {
+fn route(method: Method) -> Route<Page> {
     Route {
         method,
         path: "",
@@ -76,7 +26,7 @@ fn route(method: Method) -> Route<OpenApi> {
     }
 }
 
-fn answer(call: &Call<OpenApi>) -> Response<Bytes> {
+fn answer(call: &Call<Page>) -> Response<Bytes> {
     let mut response = Response::new(if call.request.method == Method::HEAD {
         Bytes::new()
     } else {

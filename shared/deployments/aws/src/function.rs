@@ -28,8 +28,9 @@ use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
+use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{CountedTable, Emf, Metrics, Open};
-use keyway_runtime_hyper::{Address, LogFormat, listen, start_log, stop_signal};
+use keyway_runtime_hyper::{Address, listen, stop_signal};
 use keyway_runtime_lambda::{EventSource, Front};
 use keyway_store_dynamodb::DynamoTable;
 
@@ -415,7 +416,7 @@ impl Function {
             Flushing::ByTask
         };
         let settings = &self.arguments.settings.audit;
-        let errors = Arc::new(keyway_runtime_hyper::errors);
+        let errors = Arc::new(keyway_logging::errors);
         let audit = Audit::open(settings, table, &self.clock, &self.random, flushing, errors)?;
         Ok(self.audit.get_or_init(|| audit))
     }
@@ -441,7 +442,7 @@ impl Function {
         if let Some(audit) = self.audit.get() {
             audit.measured_by(&self.metrics);
         }
-        let told = |metrics: &Metrics| metrics.error_events(keyway_runtime_hyper::error_count());
+        let told = |metrics: &Metrics| metrics.error_events(keyway_logging::error_count());
         self.metrics.look_at(told);
         let mut site = site.witnessed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {

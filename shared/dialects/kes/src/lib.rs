@@ -24,13 +24,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, request};
 use keyway_auth::certificate::{Front, Unidentified};
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identities;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Trace, percent_decode,
+    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Trace,
+    percent_decode,
 };
 
 pub use access::matches_no_path;
@@ -139,6 +140,14 @@ impl Kes {
     }
 }
 
+/// These routes, mounted. Other paths below `/v1` are refused here as well.
+///
+/// # Errors
+/// [`RouteError`] when two routes cannot be told apart.
+pub fn mount(dialect: Kes, routes: Vec<Route<Kes>>) -> Result<Mount<Kes>, RouteError> {
+    Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning("/v1"))
+}
+
 /// What a route needs of whoever calls it.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
@@ -160,10 +169,13 @@ enum Permission {
 }
 
 impl Dialect for Kes {
-    const NAME: &'static str = Self::WORD;
     type Caller = Sender;
     type Action = Needs;
     type Error = Refusal;
+
+    fn name(&self) -> &'static str {
+        Self::WORD
+    }
 
     /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known. No body
     /// is needed to prove who has a certificate's key.
@@ -215,7 +227,7 @@ impl Dialect for Kes {
         }
     }
 
-    fn operation(route: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, route: &Route<Self>, _: &request::Parts) -> Operation {
         match route.action.permission {
             Permission::Call(action) => keyway_auth::operation(action),
             Permission::None | Permission::Identity | Permission::Path => Operation {

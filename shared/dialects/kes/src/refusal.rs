@@ -30,7 +30,7 @@ pub struct Refusal {
     fault: Option<Box<Fault>>,
 }
 
-/// What KES has and this server has not, or not yet: clients go on without it when they are told 501.
+/// What KES has and this server does not have: clients continue without it when they are answered 501.
 const UNSUPPORTED: [&str; 6] = [
     "/v1/cluster/",
     "/v1/enclave/",
@@ -135,9 +135,8 @@ impl Refusal {
         match refused {
             Refused::By(refusal) => refusal,
             Refused::NoRoute => {
-                // What a gateway puts before the path may stand before it.
                 if generation.tells_unsupported()
-                    && UNSUPPORTED.iter().any(|path| place.raw_path.contains(path))
+                    && UNSUPPORTED.iter().any(|path| place.path.starts_with(path))
                 {
                     Self::not_implemented()
                 } else {

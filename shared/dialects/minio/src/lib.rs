@@ -14,7 +14,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, request};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::DataKeys;
@@ -23,7 +23,8 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{
-    Call, Class, Dialect, Figures, NO_BODY, Operation, Place, Proof, Refused, Request, Route, Trace,
+    Call, Class, Dialect, Figures, Mount, NO_BODY, Operation, Place, Proof, Refused, Request,
+    Route, RouteError, Trace,
 };
 
 #[cfg(feature = "openapi")]
@@ -46,10 +47,13 @@ impl Minio {
 }
 
 impl Dialect for Minio {
-    const NAME: &'static str = "minio";
     type Caller = Caller;
     type Action = Action;
     type Error = Refusal;
+
+    fn name(&self) -> &'static str {
+        "minio"
+    }
 
     async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
@@ -64,7 +68,7 @@ impl Dialect for Minio {
         Ok(caller)
     }
 
-    fn operation(route: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, route: &Route<Self>, _: &request::Parts) -> Operation {
         let operation = operation(route.action);
         let class = match route.path {
             // It makes a data key and opens it again.
@@ -87,6 +91,18 @@ impl Dialect for Minio {
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
         Refusal::from(refused).answer(place)
     }
+}
+
+/// These routes, mounted.
+///
+/// # Errors
+/// [`RouteError`] when two routes cannot be told apart.
+pub fn mount(
+    authenticator: &Arc<Authenticator>,
+    routes: Vec<Route<Minio>>,
+) -> Result<Mount<Minio>, RouteError> {
+    let dialect = Minio::new(Arc::clone(authenticator));
+    Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning("/minio/kms"))
 }
 
 /// The routes of master keys.

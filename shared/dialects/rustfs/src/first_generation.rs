@@ -13,7 +13,7 @@ use http::{Method, Response};
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, Route};
+use keyway_http::{Call, Place, Query, Route};
 use serde::Serialize;
 
 use crate::keys::{new_key, query_value};
@@ -66,8 +66,9 @@ pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<R
 }
 
 /// Whether the path is one of these routes, or would be if there were such a route.
-pub(crate) fn owns(raw_path: &str) -> bool {
-    raw_path.contains("/kms/key/")
+pub(crate) fn owns(place: &Place<'_>) -> bool {
+    let below = place.path.strip_prefix(place.prefix.unwrap_or_default());
+    below.is_some_and(|path| path.starts_with("/kms/key/"))
 }
 
 /// This generation's name for an error.
@@ -130,7 +131,7 @@ pub(crate) fn names_key(query: &Query) -> bool {
 
 fn is_below_minio(call: &Call<RustFs>) -> bool {
     let [_, minio] = PREFIXES;
-    call.request.raw_path.contains(minio)
+    call.prefix == minio
 }
 
 /// Whether MinIO's shape is wanted by whoever names the key so.

@@ -20,7 +20,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, request};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
@@ -30,7 +30,8 @@ use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{
-    Call, Class, Dialect, Operation, Place, Proof, Query, Refused, Request, Route, Trace,
+    Call, Class, Dialect, Mount, Operation, Place, Proof, Query, Refused, Request, Route,
+    RouteError, Trace,
 };
 
 #[cfg(feature = "openapi")]
@@ -60,11 +61,14 @@ impl RustFs {
 }
 
 impl Dialect for RustFs {
-    const NAME: &'static str = "rustfs";
     type Caller = Caller;
     /// None: whoever is known may ask who he is.
     type Action = Option<Action>;
     type Error = Refusal;
+
+    fn name(&self) -> &'static str {
+        "rustfs"
+    }
 
     async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
@@ -86,7 +90,8 @@ impl Dialect for RustFs {
         Ok(caller)
     }
 
-    fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
+    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
+        let raw_query = head.uri.query().unwrap_or_default();
         let Some(action) = route.action else {
             return account::WHO_CALLS;
         };
@@ -123,6 +128,37 @@ impl Dialect for RustFs {
     }
 }
 
+/// These routes, mounted. What has no route below RustFS's or MinIO's first segment is refused here as well, unless it is
+/// in a longer area of another dialect.
+///
+/// # Errors
+/// [`RouteError`] when two routes cannot be told apart.
+pub fn mount(
+    authenticator: &Arc<Authenticator>,
+    routes: Vec<Route<RustFs>>,
+) -> Result<Mount<RustFs>, RouteError> {
+    let dialect = RustFs::new(Arc::clone(authenticator));
+    Ok(owning(Mount::new(dialect, PREFIXES.to_vec(), routes)?))
+}
+
+/// The routes of buckets, mounted.
+///
+/// # Errors
+/// None: their paths and methods differ.
+pub fn bucket_mount(
+    authenticator: &Arc<Authenticator>,
+    buckets: &Arc<BucketOperations>,
+) -> Result<Mount<RustFs>, RouteError> {
+    let dialect = RustFs::new(Arc::clone(authenticator));
+    let mount = Mount::new(dialect, BUCKET_PREFIXES.to_vec(), buckets::routes(buckets))?;
+    Ok(owning(mount).owning("/api"))
+}
+
+/// With everything below RustFS's and MinIO's first segments.
+fn owning(mount: Mount<RustFs>) -> Mount<RustFs> {
+    mount.owning("/rustfs").owning("/minio")
+}
+
 /// The routes of master keys, one of which has a key tried out for MinIO's clients.
 pub fn key_routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     let mut routes = keys::routes(keys);
@@ -148,11 +184,6 @@ pub fn account_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
 /// The routes of the audit log.
 pub fn audit_routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
     audit::routes(log)
-}
-
-/// The routes of buckets, which live below [`BUCKET_PREFIXES`].
-pub fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
-    buckets::routes(buckets)
 }
 
 /// A route whose handler runs `run` on `operations`.

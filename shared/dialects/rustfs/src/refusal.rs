@@ -73,7 +73,7 @@ impl Refusal {
 
     pub(crate) fn answer(mut self, place: &Place<'_>) -> Response<Bytes> {
         self.log(place.request_id);
-        if first_generation::owns(place.raw_path) {
+        if first_generation::owns(place) {
             self.code = first_generation::code(self.code);
             if let Some(text) = first_generation::text(self.code) {
                 text.clone_into(&mut self.message);

@@ -837,7 +837,7 @@ impl<'a> FirstStatus<'a> {
 /// Under MinIO's prefix, the first generation's object.
 async fn status(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
     let [_, minio] = PREFIXES;
-    if !call.request.raw_path.contains(minio) {
+    if call.prefix != minio {
         return service_status(spelt, call).await;
     }
     let status = spelt.control.status(&call.caller, &call.request_id).await?;

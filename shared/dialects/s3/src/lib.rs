@@ -15,20 +15,21 @@ mod xml;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response, request};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::buckets::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Call, Dialect, NO_BODY, Operation, Place, Proof, Query, Refused, Request, Route, Trace,
+    Call, Dialect, Mount, NO_BODY, Operation, Place, Proof, Query, Refused, Request, Route,
+    RouteError, Trace,
 };
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 pub use refusal::Refusal;
 
-/// Where S3 lives: at the root. Other dialects' paths are their own, which is why this mount comes last.
+/// Where S3 lives: at the root, in whatever is no other dialect's.
 pub const PREFIXES: [&str; 1] = [""];
 
 /// The longest body of a route that takes one, in bytes.
@@ -49,11 +50,14 @@ impl S3 {
 }
 
 impl Dialect for S3 {
-    const NAME: &'static str = "s3";
     type Caller = Caller;
     /// Handlers ask for permissions themselves.
     type Action = ();
     type Error = Refusal;
+
+    fn name(&self) -> &'static str {
+        "s3"
+    }
 
     async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
         Ok(self.authenticator.authenticate(request).await?)
@@ -68,7 +72,8 @@ impl Dialect for S3 {
     }
 
     /// What a handler does stands in the query; whatever it refuses to do is told as what it would have done.
-    fn operation(route: &Route<Self>, raw_query: &str) -> Operation {
+    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
+        let raw_query = head.uri.query().unwrap_or_default();
         let query = Query::parse(raw_query).ok();
         let part = query.as_ref().and_then(buckets::part);
         operation(match (&route.method, route.path, part) {
@@ -104,8 +109,21 @@ pub(crate) struct Served {
     region: Option<String>,
 }
 
+/// S3's routes, mounted. Whatever is nobody else's is refused here: its clients may ask for any path.
+///
+/// # Errors
+/// None: their paths and methods differ.
+pub fn mount(
+    authenticator: &Arc<Authenticator>,
+    buckets: &Arc<BucketOperations>,
+) -> Result<Mount<S3>, RouteError> {
+    let routes = bucket_routes(buckets, authenticator.region());
+    let dialect = S3::new(Arc::clone(authenticator));
+    Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning(""))
+}
+
 /// S3's routes. Some clients end a bucket's path with a slash. `region` is the one that requests must be signed for.
-pub fn bucket_routes(buckets: &Arc<BucketOperations>, region: Option<&str>) -> Vec<Route<S3>> {
+fn bucket_routes(buckets: &Arc<BucketOperations>, region: Option<&str>) -> Vec<Route<S3>> {
     let buckets = &Arc::new(Served {
         buckets: Arc::clone(buckets),
         region: region.map(str::to_owned),

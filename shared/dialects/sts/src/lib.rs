@@ -13,19 +13,17 @@ mod refusal;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, request};
 use keyway_auth::{Authenticator, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
 use keyway_http::{
-    Class, Dialect, Operation, Place, Proof, Refused, Request, Route, Subject, Trace,
+    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Subject,
+    Trace,
 };
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 pub use refusal::Refusal;
-
-/// Where STS lives: at the root, by a method that S3 has no use for there.
-pub const PREFIXES: [&str; 1] = [""];
 
 /// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
 const BODY_LIMIT: usize = 64 << 10;
@@ -65,11 +63,14 @@ impl From<Caller> for Asking {
 }
 
 impl Dialect for Sts {
-    const NAME: &'static str = "sts";
     type Caller = Asking;
     /// Whoever has an access key may ask for less than that one has.
     type Action = ();
     type Error = Refusal;
+
+    fn name(&self) -> &'static str {
+        "sts"
+    }
 
     async fn authenticate(&self, request: &Request) -> Result<Proof<Asking, Refusal>, Refusal> {
         Ok(self
@@ -87,7 +88,7 @@ impl Dialect for Sts {
         Ok(asking)
     }
 
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
         UNREAD
     }
 
@@ -121,9 +122,17 @@ impl Trace for Traced {
     }
 }
 
-/// The one route of STS. Without `sessions`, callers are those whom a gateway names, and none can begin a session.
-pub fn routes(sessions: Option<Arc<Sessions>>, account: AccountId) -> Vec<Route<Sts>> {
+/// The one route of STS, mounted. Without `sessions`, callers are those whom a gateway names, and none can begin a session.
+///
+/// # Errors
+/// None: there is one route.
+pub fn mount(
+    authenticator: &Arc<Authenticator>,
+    sessions: Option<Arc<Sessions>>,
+    account: AccountId,
+) -> Result<Mount<Sts>, RouteError> {
     let served = Arc::new(operations::Served { sessions, account });
     let run = operations::run;
-    vec![Route::over(Method::POST, "/", BODY_LIMIT, (), &served, run)]
+    let route = Route::over(Method::POST, "/", BODY_LIMIT, (), &served, run);
+    Mount::new(Sts::new(Arc::clone(authenticator)), vec![""], vec![route])
 }

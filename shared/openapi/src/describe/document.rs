@@ -117,8 +117,9 @@ pub struct Document {
 
 const ABOUT: &str = "A key management service for object stores.
 
-Every answer has an `x-request-id`. A path that is not described here is answered 404, and a described path by another \
-method 405 with `Allow`. Bodies are JSON objects: unknown and repeated fields are refused, and a field that has several \
+Every answer has an `x-request-id`. The routes of KES's API are not described here: `GET /v1/api` lists them. A described \
+path by another method is answered 405 with `Allow`, and any other path 404; what could be a bucket's or an object's is \
+answered as S3 answers it. Bodies are JSON objects: unknown and repeated fields are refused, and a field that has several \
 names may be there under one of them.";
 
 impl Document {

@@ -13,10 +13,10 @@ pub use schema::Schema;
 use http::Method;
 use serde_json::json;
 
-use crate::OpenApi;
+use keyway_http::Page;
 
 /// What the document says of itself.
-pub fn own_description() -> Description<OpenApi> {
+pub fn own_description() -> Description<Page> {
     let document = Schema::of(json!({
         "type": "object",
         "required": ["openapi", "info", "paths", "components"],

@@ -3,10 +3,8 @@
 mod address;
 mod bounds;
 mod handshakes;
-mod log;
 mod patience;
 mod places;
-mod span_fields;
 mod timed;
 mod tls;
 mod unreadable;
@@ -47,7 +45,6 @@ use unreadable::Explained;
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
 pub use handshakes::HandshakeFailure;
-pub use log::{LogFormat, error_count, errors, start_log};
 pub use places::{Crowded, open_connections};
 pub use tls::{Clients, Tls, TlsError};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, request};
 use keyway_http::{
     Call, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, Site, Trace,
 };
@@ -16,10 +16,13 @@ use serde_json::{Value, json};
 struct Echo;
 
 impl Dialect for Echo {
-    const NAME: &'static str = "echo";
     type Caller = ();
     type Action = ();
     type Error = Infallible;
+
+    fn name(&self) -> &'static str {
+        "echo"
+    }
 
     async fn authenticate(&self, _: &Request) -> Result<Proof<(), Infallible>, Infallible> {
         Ok(Proof::Proven(()))
@@ -33,7 +36,7 @@ impl Dialect for Echo {
         Ok(())
     }
 
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
         Operation::NONE
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 use keyway_auth::certificate::{Identity, Unidentified};
 use keyway_http::{
     Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route, Site, Tail, Trace,
@@ -14,10 +14,13 @@ use keyway_http::{
 struct Echo;
 
 impl Dialect for Echo {
-    const NAME: &'static str = "echo";
     type Caller = Peer;
     type Action = ();
     type Error = Unidentified;
+
+    fn name(&self) -> &'static str {
+        "echo"
+    }
 
     async fn authenticate(
         &self,
@@ -35,7 +38,7 @@ impl Dialect for Echo {
         Ok(peer)
     }
 
-    fn operation(_: &Route<Self>, _: &str) -> Operation {
+    fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
         Operation::NONE
     }
 

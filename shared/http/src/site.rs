@@ -1,0 +1,258 @@
+//! A site: several mounts, and which of them answers a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
+
+use crate::cors::Cors;
+use crate::memory::BodyMemory;
+use crate::pipeline::{Begun, Body, Dialect, Front, Matched, Mount, Telling, Unreadable};
+use crate::request::{BasePath, Peer};
+use crate::route::Found;
+use crate::witness::{Operation, Stopwatch, Witness, Witnesses};
+
+/// Everything that one process answers.
+pub struct Site {
+    first: Arc<dyn Front>,
+    /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
+    claims: Vec<(&'static str, Arc<dyn Front>)>,
+    /// What is whose to refuse, in the same order.
+    areas: Vec<(&'static str, Arc<dyn Front>)>,
+    /// The mount that has the empty area: it answers what is nobody else's.
+    rest: Option<Arc<dyn Front>>,
+    cors: Cors,
+    witnesses: Witnesses,
+    memory: Arc<BodyMemory>,
+    /// The first half of each request's id.
+    instance: String,
+    served: AtomicU64,
+}
+
+/// Who answers what browsers ask before they send a request.
+const PREFLIGHT: (&str, Operation) = (
+    "cors",
+    Operation {
+        name: "preflight",
+        class: crate::witness::Class::Read,
+    },
+);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Site {
+    /// A site whose first mount also refuses what is in no mount's area.
+    /// `instance`: random, so that request ids differ between processes.
+    pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
+        let first: Arc<dyn Front> = Arc::new(first);
+        Self {
+            first: Arc::clone(&first),
+            claims: Vec::new(),
+            areas: Vec::new(),
+            rest: None,
+            cors: Cors::Off,
+            witnesses: Witnesses::default(),
+            memory: Arc::default(),
+            instance: format!("{instance:016x}"),
+            served: AtomicU64::new(0),
+        }
+        .claimed_by(&first)
+    }
+
+    fn claimed_by(mut self, front: &Arc<dyn Front>) -> Self {
+        for area in front.areas() {
+            if area.is_empty() {
+                self.rest = Some(Arc::clone(front));
+            } else {
+                self.areas.push((area, Arc::clone(front)));
+            }
+        }
+        // What answers the rest is asked last: its paths have few words of their own.
+        if !front.areas().contains(&"") {
+            for prefix in front.prefixes() {
+                self.claims.push((prefix, Arc::clone(front)));
+            }
+        }
+        // Stable: equally long ones stay in order.
+        self.claims
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        self.areas
+            .sort_by_key(|(area, _)| std::cmp::Reverse(area.len()));
+        self
+    }
+
+    /// With another mount.
+    #[must_use]
+    pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
+        let front: Arc<dyn Front> = Arc::new(mount);
+        self.claimed_by(&front)
+    }
+
+    /// Which other origins' pages may read answers.
+    #[must_use]
+    pub fn with_cors(mut self, cors: Cors) -> Self {
+        self.cors = cors;
+        self
+    }
+
+    /// With this memory for bodies, which the sites of one process share.
+    #[must_use]
+    pub fn with_body_memory(mut self, memory: &Arc<BodyMemory>) -> Self {
+        self.memory = Arc::clone(memory);
+        self
+    }
+
+    /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
+    #[must_use]
+    pub fn witnessed_by(mut self, witness: Arc<dyn Witness>, stopwatch: Stopwatch) -> Self {
+        self.witnesses.add(witness, stopwatch);
+        self
+    }
+
+    /// The answer to a head that the runtime could not read, in the words of the first mount. No witness is told: nothing
+    /// was asked for.
+    pub fn refuse_unreadable(&self, unreadable: Unreadable) -> Response<Bytes> {
+        let request_id = self.next_id();
+        let mut response = self.first.refuse_unreadable(unreadable, &request_id);
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    fn next_id(&self) -> String {
+        let number = self.served.fetch_add(1, Ordering::Relaxed);
+        format!("{}{number:016x}", self.instance)
+    }
+
+    /// Answers one request.
+    pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
+        let at = self.witnesses.now();
+        let request_id = self.next_id();
+        let begun = Begun {
+            request_id: &request_id,
+            witnesses: &self.witnesses,
+            memory: &self.memory,
+            at,
+            base: 0,
+        };
+        let (parts, body) = request.into_parts();
+        let origin = self.cors.admitted(&parts.headers);
+        let asked = origin
+            .as_ref()
+            .and_then(|_| Cors::preflight(&parts.method, &parts.headers));
+        let mut response = match asked {
+            Some(response) => {
+                let (dialect, operation) = PREFLIGHT;
+                let mut telling = Telling::of(begun, dialect, None, &parts, &peer);
+                telling.operation = operation;
+                telling.tell(response.status(), None).await;
+                response
+            }
+            None => self.dispatch(parts, body, peer, begun).await,
+        };
+        if let Some(origin) = origin {
+            Cors::admit(origin, response.headers_mut());
+        }
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        parts: request::Parts,
+        body: Body,
+        peer: Peer,
+        mut begun: Begun<'_>,
+    ) -> Response<Bytes> {
+        let base = parts
+            .extensions
+            .get::<BasePath>()
+            .map_or("", |base| base.0.as_str());
+        let (front, matched) = match parts.uri.path().strip_prefix(base) {
+            Some(path) => {
+                begun.base = base.len();
+                self.find(&parts.method, &parts.headers, path)
+            }
+            None => (self.first.as_ref(), NOTHING),
+        };
+        front.respond(parts, body, peer, matched, begun).await
+    }
+
+    /// Who answers: the mount that has a route of this path by this method, the one with the longest prefix where there are
+    /// several, and of those the first. Where there is none, the mount refuses in whose area the path is; else the one that
+    /// answers the rest, or the first.
+    fn find(&self, method: &Method, headers: &HeaderMap, path: &str) -> (&dyn Front, Matched) {
+        for (prefix, front) in &self.claims {
+            if let Some(rest) = below(path, prefix)
+                && front.admits(headers)
+                && let Some((number, params)) = front.find(method, rest)
+            {
+                let (prefix, found) = (Some(*prefix), Found::Route(number, params));
+                return (front.as_ref(), Matched { prefix, found });
+            }
+        }
+        if let Some(refused) = self.in_area(path) {
+            return refused;
+        }
+        let front = match &self.rest {
+            Some(rest) if path.starts_with('/') => rest.as_ref(),
+            _ => return (self.first.as_ref(), refusal(self.first.as_ref(), path)),
+        };
+        match front.find(method, path) {
+            Some((number, params)) => {
+                let (prefix, found) = (Some(""), Found::Route(number, params));
+                (front, Matched { prefix, found })
+            }
+            None => (front, refusal(front, path)),
+        }
+    }
+
+    /// The refusal of the mount in whose area the path is: the longest area, and of several mounts with it one that has the
+    /// path by another method, else the first.
+    fn in_area(&self, path: &str) -> Option<(&dyn Front, Matched)> {
+        let is_in = |area: &str| below(path, area).is_some_and(|rest| rest.len() > 1);
+        let (area, _) = self.areas.iter().find(|(area, _)| is_in(area))?;
+        let owners = || self.areas.iter().filter(|(other, _)| other == area);
+        let refusals = owners().map(|(_, front)| (front.as_ref(), refusal(front.as_ref(), path)));
+        let knows =
+            |(_, matched): &(&dyn Front, Matched)| matches!(matched.found, Found::OtherMethods(_));
+        refusals
+            .clone()
+            .find(knows)
+            .or_else(|| refusals.into_iter().next())
+    }
+}
+
+const NOTHING: Matched = Matched {
+    prefix: None,
+    found: Found::Nothing,
+};
+
+/// The rest of a path that is a prefix or below it.
+fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    path.strip_prefix(prefix)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a mount says to a path by whose method it has no route.
+fn refusal(front: &dyn Front, path: &str) -> Matched {
+    let of = |prefix: &&'static str| Some((*prefix, below(path, prefix)?));
+    let known = (front.prefixes().iter().filter_map(of))
+        .find_map(|(prefix, rest)| Some((prefix, front.methods(rest)?)));
+    match known {
+        Some((prefix, methods)) => Matched {
+            prefix: Some(prefix),
+            found: Found::OtherMethods(methods),
+        },
+        None => Matched {
+            prefix: (front.prefixes().iter().filter_map(of))
+                .map(|(prefix, _)| prefix)
+                .max_by_key(|prefix| prefix.len()),
+            found: Found::Nothing,
+        },
+    }
+}
