@@ -317,7 +317,7 @@ async fn a_header_of_nobody_is_no_setting() {
     }
 }
 
-/// KES's routes have no prefix: what none of them has is not KES's.
+/// Below `/v1` all is KES's.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
     let Some(aws) = Aws::here() else { return };
@@ -327,14 +327,19 @@ async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
     let answer = all.call("GET", "/kms/nothing", "").await;
     assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
     // What lies below no prefix may be an object of S3's.
-    for path in ["/v1/nothing", "/v2/key/create/k", "/a/b"] {
+    for (path, status, content_type) in [
+        ("/v1/nothing", 404, "text/plain; charset=utf-8"),
+        ("/v1/enclave/create/e", 501, "application/json"),
+        ("/v2/key/create/k", 501, "application/xml"),
+        ("/a/b", 501, "application/xml"),
+    ] {
         let event = json!({
             "version": "2.0", "rawPath": path, "headers": {"host": "keyway.test"},
             "requestContext": {"http": {"method": "GET", "sourceIp": "192.0.2.1"}},
         });
         let answer = all.send(&event).await;
-        assert_eq!(answer.status, 501, "{path}");
-        assert_eq!(answer.header("content-type"), Some("application/xml"));
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("content-type"), Some(content_type), "{path}");
     }
     // A function URL has no certificates, so nobody is anybody there.
     let event = json!({

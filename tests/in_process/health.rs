@@ -175,15 +175,10 @@ async fn probes_are_ready_while_the_service_runs_and_at_once_not_when_it_is_stop
     assert_ready(&site, false).await;
     site.call("POST", "/kms/start", "").await.ok();
     assert_ready(&site, true).await;
-    // Other paths are no probes: the first could be an object's to S3.
-    for (path, status) in [
-        ("/health/nothing", 501),
-        ("/minio/health/", 404),
-        ("/minio/health/ready/x", 404),
-    ] {
+    for path in ["/health/nothing", "/minio/health/", "/minio/health/ready/x"] {
         let request = http::Request::get(path).header("host", "keyway.test");
         let answer = site.send(request.body(bytes::Bytes::new()).unwrap()).await;
-        assert_eq!(answer.status, status, "{path}");
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0));
     }
 }
 

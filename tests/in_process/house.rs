@@ -100,6 +100,7 @@ fn arrows_point_one_way() {
                 "dialects",
                 "health",
                 "http",
+                "logging",
                 "openapi",
                 "auth",
                 "domain",

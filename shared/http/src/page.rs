@@ -24,8 +24,7 @@ pub enum NoPage {
 }
 
 impl Mount<Page> {
-    /// Pages below these prefixes, for those whom `admits` lets in; others are told that there is no such page. What has
-    /// no route is not theirs to refuse: another mount may have it.
+    /// Pages below these prefixes, for those whom `admits` lets in; others are told that there is no such page.
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.
@@ -35,7 +34,7 @@ impl Mount<Page> {
         admits: fn(&Peer) -> bool,
         routes: Vec<Route<Page>>,
     ) -> Result<Self, RouteError> {
-        Self::without_areas(Page { name, admits }, prefixes.to_vec(), routes)
+        Self::new(Page { name, admits }, prefixes.to_vec(), routes)
     }
 }
 

@@ -271,18 +271,6 @@ impl<D: Dialect> Mount<D> {
         })
     }
 
-    /// As [`Self::new`], and nothing else is the mount's to refuse.
-    pub(crate) fn without_areas(
-        dialect: D,
-        prefixes: Vec<&'static str>,
-        routes: Vec<Route<D>>,
-    ) -> Result<Self, RouteError> {
-        Ok(Self {
-            areas: Vec::new(),
-            ..Self::new(dialect, prefixes, routes)?
-        })
-    }
-
     /// Whatever is below this path is the dialect's to refuse as well, where it has no route.
     #[must_use]
     pub fn owning(mut self, area: &'static str) -> Self {

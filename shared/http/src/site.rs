@@ -214,7 +214,12 @@ impl Site {
     /// The refusal of the mount in whose area the path is: the longest area, and of several mounts with it one that has the
     /// path by another method, else the first.
     fn in_area(&self, path: &str) -> Option<(&dyn Front, Matched)> {
-        let is_in = |area: &str| below(path, area).is_some_and(|rest| rest.len() > 1);
+        // One segment may name whatever the rest is about, such as a bucket.
+        let is_short = !path.get(1..)?.trim_end_matches('/').contains('/');
+        if is_short && self.rest.is_some() {
+            return None;
+        }
+        let is_in = |area: &str| below(path, area).is_some();
         let (area, _) = self.areas.iter().find(|(area, _)| is_in(area))?;
         let owners = || self.areas.iter().filter(|(other, _)| other == area);
         let refusals = owners().map(|(_, front)| (front.as_ref(), refusal(front.as_ref(), path)));
