@@ -13,7 +13,7 @@ ARCHITECTURE ?=
 # The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-console check openapi bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test-otlp: tools ## The binary that exports traces, and a collector that is sent
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker
+
+test-clients: tools ## Clients that take minutes to get: RustFS's rc and Ansible
+	scripts/test-clients
 
 test-console: tools ## RustFS's console in Chromium; needs its static files at KEYWAY_CONSOLE
 	scripts/test-console

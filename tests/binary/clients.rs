@@ -298,6 +298,55 @@ async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
     assert_eq!(server.stop().await.0, Some(0));
 }
 
+/// What `make test-clients` gets and names.
+mod slow {
+    use super::*;
+
+    fn program(variable: &str) -> PathBuf {
+        std::env::var_os(variable).map(PathBuf::from).unwrap()
+    }
+
+    #[tokio::test]
+    #[ignore = "make test-clients"]
+    async fn rc_manages_the_service_keys_and_buckets() {
+        let rc = program("KEYWAY_TEST_RC");
+        let bin = clients("rc").unwrap();
+        let folder = folder();
+        let server = ServerOptions::default().start(folder.path()).await;
+        let key = access_key(folder.path(), &["--policy", "kms-admin"]).await;
+        let script = Path::new(REPOSITORY).join("tests/clients/rc_client.py");
+        let endpoint = format!("http://{}", server.address);
+        let arguments = [script.to_str().unwrap(), rc.to_str().unwrap(), &endpoint];
+        let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
+        assert!(ended_well, "{stdout}{stderr}{}", server.log());
+        assert_eq!(stdout.lines().count(), 5, "{stdout}");
+        assert_eq!(server.stop().await.0, Some(0));
+    }
+
+    #[tokio::test]
+    #[ignore = "make test-clients"]
+    async fn ansible_sets_the_encryption_of_a_bucket() {
+        let ansible = program("KEYWAY_TEST_ANSIBLE");
+        let folder = folder();
+        let server = ServerOptions::default().start(folder.path()).await;
+        create(&server, "k").await;
+        let key = access_key(folder.path(), &["--policy", "kms-admin"]).await;
+        let playbook = Path::new(REPOSITORY).join("tests/clients/ansible_playbook.yml");
+        let endpoint = format!("endpoint=http://{}", server.address);
+        let inventory = ["-i", "localhost,", "-e", &endpoint];
+        let interpreter = ansible.with_file_name("python3");
+        let interpreter = format!("ansible_python_interpreter={}", interpreter.display());
+        let arguments = [
+            &inventory[..],
+            &["-e", &interpreter, playbook.to_str().unwrap()],
+        ]
+        .concat();
+        let (ended_well, stdout, stderr) = run(&ansible, &key, &arguments).await;
+        assert!(ended_well, "{stdout}{stderr}{}", server.log());
+        assert_eq!(server.stop().await.0, Some(0));
+    }
+}
+
 /// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
 #[tokio::test(flavor = "multi_thread")]
 async fn keyway_is_an_object_store_to_its_own_client() {
