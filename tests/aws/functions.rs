@@ -31,6 +31,45 @@ async fn decrypt(function: &Function, blob: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn session_that_one_function_begins_is_obeyed_by_others_as_its_policy_says() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let url = [
+        ("KEYWAY_EVENT_SOURCE", "function-url"),
+        ("KEYWAY_AWS_ACCOUNT_ID", "123456789012"),
+    ];
+    let all = Function::start("keyway-fn-all", &deployment, &url).await;
+    create(&all, "app").await;
+    let (id, secret) = ROOT;
+    let root = Signer::new(id, secret).for_service("sts");
+    let policy = json!({"Statement": {"Effect": "Allow", "Action": "kms:ListKeys"}}).to_string();
+    let policy: String = policy.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let form =
+        format!("Action=AssumeRole&Version=2011-06-15&RoleSessionName=nightly&Policy={policy}");
+    let begun = all.call_at(&root, "POST", "/", &form).await;
+    assert_eq!(begun.status, 200, "{}", all.log());
+    let body = String::from_utf8(begun.body.to_vec()).unwrap();
+    let text = |name: &str| {
+        let (_, rest) = body.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    let arn = format!("arn:aws:sts::123456789012:assumed-role/{id}/nightly");
+    assert_eq!(text("Arn"), arn);
+    let session = Signer::new(&text("AccessKeyId"), &text("SecretAccessKey"));
+    let session = session.with_token(&text("SessionToken"));
+    let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    for function in [&all, &keys] {
+        let listed = function
+            .call_as(&session, "GET", "/kms/keys", "")
+            .await
+            .ok();
+        assert_eq!(listed["keys"][0]["key_id"], "app");
+        let refused = function.call_as(&session, "POST", "/kms/keys", "{}").await;
+        assert_eq!(refused.refusal(), (403, "AccessDenied".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_route_works_through_the_separate_functions() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;

@@ -70,7 +70,12 @@ impl Function {
     /// Calls as somebody; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let path = format!("/rustfs/admin/v3{path}");
-        let request = signer.request(method, FUNCTION_HOST, &path, body.as_bytes(), now());
+        self.call_at(signer, method, &path, body).await
+    }
+
+    /// Calls as somebody; `path` is the whole.
+    pub async fn call_at(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
+        let request = signer.request(method, FUNCTION_HOST, path, body.as_bytes(), now());
         self.send(&http_api_event(&request)).await
     }
 
