@@ -302,6 +302,10 @@ async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
 mod slow {
     use super::*;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "scripts/test-clients tells the tests by variables what it has installed"
+    )]
     fn program(variable: &str) -> PathBuf {
         std::env::var_os(variable).map(PathBuf::from).unwrap()
     }

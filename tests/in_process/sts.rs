@@ -208,6 +208,10 @@ async fn what_cannot_be_obeyed_is_refused_by_its_name_and_makes_no_access_key() 
         assert_eq!((status, found.as_str()), (400, code), "{form}: {message}");
         assert!(message.contains(name), "{form}: {message}");
     }
+    let strange = sts(&site, site.root(), "Action=AssumeRole&%00a%1B%3Cb=1").await;
+    let body = String::from_utf8(strange.body.to_vec()).unwrap();
+    assert!(!body.contains(char::is_control), "{body}");
+    assert!(refused(&strange).2.starts_with("a&lt;b is not supported"));
     let large = format!("Action=AssumeRole&Policy={}", "x".repeat(64 << 10));
     assert_eq!(refused(&sts(&site, site.root(), &large).await).0, 413);
     assert!(site.records(Kind::AccessKey).await.is_empty());

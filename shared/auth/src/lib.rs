@@ -6,4 +6,4 @@ pub mod sigv4;
 mod trace;
 
 pub use authenticator::{AuthError, Authenticator};
-pub use trace::{operation, trace};
+pub use trace::{WHO_CALLS, operation, trace};

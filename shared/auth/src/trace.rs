@@ -18,6 +18,12 @@ pub const fn operation(action: Action) -> Operation {
     }
 }
 
+/// What a request is for that asks who calls, in whatever dialect. It needs no permission.
+pub const WHO_CALLS: Operation = Operation {
+    name: "sts:GetCallerIdentity",
+    class: Class::Read,
+};
+
 struct Traced(Caller);
 
 /// What remains of the caller, and of what the operations do for them.

@@ -739,7 +739,7 @@ pub(crate) trait Front: Send + Sync {
     /// Whether its routes are for requests with these headers.
     fn admits(&self, headers: &HeaderMap) -> bool;
 
-    /// What its routes say to this method and path, below one of its prefixes. Only the first of two calls finds a route.
+    /// The number of the route that has this method and path below a prefix, and the path's parameters.
     fn find(&self, method: &Method, path: &str) -> Option<(usize, Result<Params, QueryError>)>;
 
     /// The methods by which a route has this path.

@@ -18,7 +18,7 @@ pub struct Site {
     first: Arc<dyn Front>,
     /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
     claims: Vec<(&'static str, Arc<dyn Front>)>,
-    /// What is whose to refuse, in the same order.
+    /// Every area with the mount that refuses what is in it, in the same order.
     areas: Vec<(&'static str, Arc<dyn Front>)>,
     /// The mount that has the empty area: it answers what is nobody else's.
     rest: Option<Arc<dyn Front>>,
@@ -68,7 +68,7 @@ impl Site {
                 self.areas.push((area, Arc::clone(front)));
             }
         }
-        // What answers the rest is asked last: its paths have few words of their own.
+        // The mount that answers the rest is asked last: its routes match nearly any path.
         if !front.areas().contains(&"") {
             for prefix in front.prefixes() {
                 self.claims.push((prefix, Arc::clone(front)));

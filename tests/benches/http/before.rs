@@ -17,8 +17,7 @@ const CONNECTIONS: [usize; 2] = [1, 32];
 const REQUESTS: usize = 64;
 /// Nothing may become slower by more than three of a hundred.
 const TARGET: f64 = 0.97;
-/// As many short turns at least. On a shared machine the ratio of the same two builds still differs by four of a hundred
-/// from run to run with 40, and by nine with 25.
+/// As many short turns at least: with 25, the ratio of the same two builds differed by nine of a hundred from run to run.
 const FEWEST: u32 = 40;
 /// A shorter turn measures how a loader starts.
 const SHORTEST: Duration = Duration::from_millis(200);

@@ -383,7 +383,7 @@ impl Writing {
         )
     }
 
-    /// What begins sessions, of the process that `server` serves; none where callers have no access keys.
+    /// The operations on sessions, of the process that `server` serves. There are none when callers have no access keys.
     pub fn sessions(&self, server: &Server) -> Option<Arc<Sessions>> {
         let credentials = Arc::clone(server.authenticator.credentials()?);
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))

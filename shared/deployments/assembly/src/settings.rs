@@ -45,8 +45,8 @@ pub struct Settings {
           value_parser = Cors::parse)]
     pub cors_origins: Cors,
 
-    /// How RustFS's API spells backends and states: as the documents do, or as 1.0; without it as 1.0 to sessions, which is
-    /// what RustFS's console signs in with, and as the documents to everybody else
+    /// Spelling of backends and states in RustFS's API: documents or 1.0. By default sessions get 1.0's, which RustFS's
+    /// console needs, and everybody else gets the documents'
     #[arg(long, env = "KEYWAY_RUSTFS_SPELLING", value_name = "SPELLING", default_value = "", hide_default_value = true,
           value_parser = PossibleValuesParser::new([PossibleValue::new("").hide(true), "documents".into(), "1.0".into()]))]
     pub rustfs_spelling: String,

@@ -10,17 +10,11 @@ use http::{Method, Response};
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::buckets::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Class, NO_BODY, Operation, Route};
+use keyway_http::{Call, NO_BODY, Route};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{Refusal, RustFs, wire};
-
-/// What both routes do, by AWS's name for it.
-pub(crate) const WHO_CALLS: Operation = Operation {
-    name: "sts:GetCallerIdentity",
-    class: Class::Read,
-};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     vec![
@@ -128,13 +122,13 @@ async fn account_info(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Ans
     })
 }
 
-/// What the console's pages for the KMS and for buckets are opened by.
+/// The permission that opens the console's page of the KMS.
 const KMS_PAGE: &str = "console:SSESettings";
 /// RustFS names this after S3's operation.
 const PUT_BUCKET_ENCRYPTION: &str = "s3:PutBucketEncryption";
 
-/// A policy that says which actions there can be permitted to the caller: for what a console shows, for the answer to each
-/// request is decided by the request.
+/// A policy of the actions that the caller may be permitted. It only tells the console what to show: each request is judged
+/// by itself.
 fn policy(caller: &Caller) -> String {
     let actions: Vec<&str> = if is_owner(caller) {
         vec!["admin:*", "kms:*", "s3:*"]

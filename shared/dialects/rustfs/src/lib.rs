@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, request};
-use keyway_auth::{Authenticator, operation, trace};
+use keyway_auth::{Authenticator, WHO_CALLS, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
 use keyway_domain::buckets::BucketOperations;
@@ -93,7 +93,7 @@ impl Dialect for RustFs {
     fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
         let raw_query = head.uri.query().unwrap_or_default();
         let Some(action) = route.action else {
-            return account::WHO_CALLS;
+            return WHO_CALLS;
         };
         let operation = operation(action);
         let names_key =

@@ -1,7 +1,7 @@
 //! AWS's Security Token Service, as far as temporary credentials need it: `AssumeRole` and `GetCallerIdentity`, in the
 //! query protocol by `POST /`. There are no roles here: a session may do at most what the access key may that began it.
 //!
-//! What an operation is stands in the body. So whoever tells of requests learns it from the handler, once the body was read.
+//! The body says which operation a request asks for. The handler notes it for the audit log and the metrics.
 
 mod answers;
 mod form;
@@ -28,7 +28,7 @@ pub use refusal::Refusal;
 /// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
 const BODY_LIMIT: usize = 64 << 10;
 
-/// What a request is told as until its body was read. It may begin a session.
+/// The operation of a request whose body was not read. It may have been to begin a session.
 const UNREAD: Operation = Operation {
     name: "sts",
     class: Class::Mutation,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use keyway_auth::WHO_CALLS;
 use keyway_domain::access::{
     AccountId, Caller, Grant, Lifetime, SessionName, Sessions, WantedSession,
 };
@@ -28,11 +29,6 @@ const ASSUME_ROLE: Operation = Operation {
     name: "sts:AssumeRole",
     class: Class::Mutation,
 };
-const GET_CALLER_IDENTITY: Operation = Operation {
-    name: "sts:GetCallerIdentity",
-    class: Class::Read,
-};
-
 pub(crate) struct Served {
     pub(crate) sessions: Option<Arc<Sessions>>,
     pub(crate) account: AccountId,
@@ -54,7 +50,7 @@ pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
             assume_role(&served, caller, form, &call.request_id).await
         }
         "GetCallerIdentity" => {
-            operation.set(GET_CALLER_IDENTITY).ok();
+            operation.set(WHO_CALLS).ok();
             form.finish()?;
             Ok(xml(&GetCallerIdentityResponse {
                 xmlns: XMLNS,

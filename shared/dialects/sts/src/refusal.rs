@@ -65,9 +65,12 @@ impl Refusal {
         Self::new(status, "InternalFailure", "the request could not be served").because_of(fault)
     }
 
-    /// A parameter that cannot be used. Its name comes from the client.
+    /// A parameter that cannot be used. Its name comes from the client, and XML has no control characters.
     pub(crate) fn invalid(parameter: &str, reason: &str) -> Self {
-        let name: String = parameter.chars().take(64).collect();
+        let fit = parameter
+            .chars()
+            .filter(|character| !character.is_control());
+        let name: String = fit.take(64).collect();
         Self::bad("ValidationError", format!("{name} {reason}"))
     }
 

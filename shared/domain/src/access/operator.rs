@@ -36,7 +36,7 @@ pub struct NewAccessKey {
 pub struct AccessKeySummary {
     /// Its id.
     pub id: AccessKeyId,
-    /// What it may do at most; without one everything, or what the beginner of its session may.
+    /// Its policy. Without one it may do everything, or all that the access key may that began its session.
     pub policy: Option<Policy>,
     /// When it was made.
     pub created_at: Timestamp,

@@ -159,11 +159,12 @@ async fn serve_one(
             None => std::future::pending().await,
         }
     });
-    places.watch();
+    let mut watching = pin!(places.watch());
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             () = &mut keeping_up => continue,
+            () = &mut watching => continue,
             accepted = accept(&socket, &places) => accepted,
         };
         let (stream, address, place) = match accepted {

@@ -402,22 +402,13 @@ impl Places {
         }
     }
 
-    /// Goes through all connections each tick, until nobody else holds the places.
-    ///
-    /// On a thread of its own: while the runtime has a timer that is due soon, each wait for the network also sets and
-    /// clears a timer of the kernel.
-    pub(crate) fn watch(self: &Arc<Self>) {
-        let places = Arc::downgrade(self);
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(TICK);
-                let Some(places) = places.upgrade() else {
-                    return;
-                };
-                let now = places.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-                places.sweep(now);
-            }
-        });
+    /// Goes through all connections each tick, for as long as it is polled.
+    pub(crate) async fn watch(&self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = self.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            self.sweep(now);
+        }
     }
 
     fn sweep(&self, now: u32) {
