@@ -43,6 +43,19 @@ fn arrows_point_one_way() {
         ("health", &["http", "domain", "openapi"]),
         // For the description of their routes, which binaries do not have.
         ("dialects", &["http", "auth", "domain", "openapi"]),
+        // It composes sites of every dialect, for every deployment.
+        (
+            "sites",
+            &[
+                "deployments",
+                "dialects",
+                "health",
+                "openapi",
+                "http",
+                "auth",
+                "domain",
+            ],
+        ),
         ("aws", &["domain"]),
         ("logging", &[]),
         ("foreign", &["domain"]),
@@ -75,6 +88,7 @@ fn arrows_point_one_way() {
             "functions",
             &[
                 "deployments",
+                "sites",
                 "logging",
                 "runtimes",
                 "dialects",
@@ -82,10 +96,8 @@ fn arrows_point_one_way() {
                 "secrets",
                 "metrics",
                 "traces",
-                "health",
                 "aws",
                 "http",
-                "openapi",
                 "audit",
                 "auth",
                 "foreign",
@@ -107,6 +119,7 @@ fn arrows_point_one_way() {
                 "testkit",
                 "stores",
                 "secrets",
+                "sites",
                 "deployments",
             ],
         ),

@@ -23,5 +23,6 @@ mod minio;
 mod openapi;
 mod rc;
 mod refusals;
+mod routes;
 mod service;
 mod sts;

@@ -2,18 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
-use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
+use keyway_deployment_assembly::KesSettings;
 use keyway_deployment_embedded::lock_file;
-use keyway_dialect_kes::{self as kes, Kes};
-use keyway_domain::keys::Keys;
-use keyway_domain::machine::Machine;
-use keyway_http::{Mount, Route};
-use keyway_metrics::Metrics;
 use keyway_runtime_hyper::{Address, Clients, Listener, Tls, listen_tls};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
@@ -75,6 +69,11 @@ pub(crate) struct Made {
 }
 
 impl KesListener {
+    /// Whether there is to be a listener.
+    pub(crate) const fn is_asked_for(&self) -> bool {
+        self.kes_listen.is_some()
+    }
+
     /// The listener, if there is to be one. `folder` is where a certificate is kept that is made here; without one it
     /// lasts as long as the process.
     pub(crate) async fn open(
@@ -166,16 +165,8 @@ fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
     Ok((made, pair))
 }
 
-/// Every route of KES's API, with those of the log.
-pub(crate) fn mount(
-    settings: &KesSettings,
-    server: &Server,
-    ports: &Writing,
-    keys: &Arc<Keys>,
-    machine: &Arc<dyn Machine>,
-    metrics: &Arc<Metrics>,
-    of_log: Vec<Route<Kes>>,
-) -> anyhow::Result<Mount<Kes>> {
+/// Whether the settings of KES's API go together.
+pub(crate) fn check(settings: &KesSettings) -> anyhow::Result<()> {
     if settings.front_header.is_some() != settings.fronts.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");
     }
@@ -184,27 +175,5 @@ pub(crate) fn mount(
             "KES's API has no admin: only identities that have a policy can use it; set --kes-admin-identity"
         );
     }
-    let dialect = Kes::configured(
-        settings.front(None),
-        Arc::clone(&server.identities),
-        &settings.open,
-        &settings.generation,
-    )?;
-    let generation = dialect.generation();
-    let mut routes = kes::key_routes(keys, settings.deletion(), generation);
-    routes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
-    routes.extend(kes::access_routes(
-        &server.identities,
-        &ports.identity_control(server),
-        generation,
-    ));
-    routes.extend(kes::service_routes(
-        &server.service,
-        machine,
-        &ports.clock,
-        &figures_of_kes(metrics),
-        generation,
-    ));
-    routes.extend(of_log);
-    Ok(kes::mount(dialect, routes)?)
+    Ok(())
 }

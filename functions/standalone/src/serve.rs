@@ -7,15 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, figures_of_minio,
-    instance, metrics, places, raise_open_files, root_access_key,
+    Process, Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, instance,
+    metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
-use keyway_dialect_kes as kes;
-use keyway_dialect_minio as minio;
-use keyway_dialect_rustfs as rustfs;
-use keyway_dialect_s3 as s3;
-use keyway_dialect_sts as sts;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
@@ -28,6 +23,7 @@ use keyway_runtime_hyper::{
     Address, Bounds, Clients, Crowded, HandshakeFailure, Tls, listen, listen_tls, open_connections,
     serve_all, stop_signal,
 };
+use keyway_sites::Composition;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
@@ -185,37 +181,25 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
 
     let keys = ports.keys(&server, &serve.settings);
-    let control = ports.control(&server);
-    let mut routes = rustfs::key_routes(&keys, &server.data_keys);
-    routes.extend(rustfs::datakey_routes(&server.data_keys));
-    let spelling = serve
-        .settings
-        .rustfs_spelling
-        .parse()
-        .context("--rustfs-spelling")?;
-    routes.extend(rustfs::service_routes(&control, spelling));
-    let log = ports.reading().audit_reading(&serve.settings.audit);
-    routes.extend(rustfs::audit_routes(&log));
     let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
-    routes.extend(rustfs::account_routes(&buckets));
-    let authenticator = &server.authenticator;
-    let mut of_minio = minio::key_routes(&keys);
-    of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(
-        &control,
-        &machine,
-        &figures_of_minio(&metrics),
-    ));
-    let sessions = ports.sessions(&server);
-    let account = serve.settings.aws_account_id.clone();
-    let mount = rustfs::mount(authenticator, routes)?;
-    let site = Site::new(instance(ports.random.as_ref())?, mount)
-        .with(minio::mount(authenticator, of_minio)?)
-        .with(rustfs::bucket_mount(authenticator, &buckets)?)
-        .with(s3::mount(authenticator, &buckets)?)
-        .with(sts::mount(authenticator, sessions, account)?)
-        .with(keyway_openapi::mount()?)
-        .with(keyway_health::mount(&server.readiness())?);
+    let process = Process {
+        settings: &serve.settings,
+        machine: &machine,
+        clock: &ports.clock,
+        metrics: &metrics,
+        kes_front: serve.settings.kes.front(None),
+    };
+    let mut composition = Composition::of(&server, &process);
+    if serve.kes.is_asked_for() {
+        kes_listener::check(&serve.settings.kes)?;
+        composition = composition.with_kes()?;
+    }
+    let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
+    let following = audit.following(&table, &ports.clock);
+    let composition = composition.every_group(&ports, &keys, &buckets, following.as_ref())?;
+    let mut mounts = composition.mounts()?;
+    let kes = mounts.kes.take();
+    let site = mounts.site(instance(ports.random.as_ref())?)?;
     let site = match serve.metrics {
         Metering::Off => site,
         Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),
@@ -263,21 +247,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let on_aws = serve.deployment.aws.name().is_some();
     let folder = (!on_aws).then_some(serve.deployment.operator.data_dir.as_path());
     let (mut kes_address, mut kes_certificate) = (None, None);
-    if let Some((listener, made)) = serve.kes.open(folder).await? {
+    if let (Some((listener, made)), Some(mount)) = (serve.kes.open(folder).await?, kes) {
         kes_address = Some(listener.local_addr()?);
         kes_certificate = made;
-        let settings = &serve.settings.kes;
-        let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
-        let following = audit.following(&table, &ports.clock);
-        let mount = kes_listener::mount(
-            settings,
-            &server,
-            &ports,
-            &keys,
-            &machine,
-            &metrics,
-            kes::log_routes(&log, following.as_ref()),
-        )?;
         let site =
             Site::new(instance(ports.random.as_ref())?, mount).with_body_memory(&body_memory);
         listeners.push((listener, Arc::new(watched(site))));

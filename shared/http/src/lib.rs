@@ -23,7 +23,7 @@ pub use pipeline::{
 };
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{NO_BODY, Params, Route, RouteError};
+pub use route::{Group, Listed, NO_BODY, Params, Route, RouteEntry, RouteError, listed, routes_on};
 pub use served::{Figures, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};

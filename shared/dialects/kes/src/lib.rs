@@ -36,7 +36,7 @@ use keyway_http::{
 
 pub use access::matches_no_path;
 pub use endpoint::{
-    Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
+    Figures, access_routes, datakey_routes, inventory, key_routes, log_routes, service_routes,
 };
 pub use generation::{Generation, NoGeneration};
 pub use refusal::Refusal;

@@ -10,20 +10,14 @@ use http::{Method, Response};
 use jiff::Timestamp;
 use keyway_domain::audit::{AuditReading, Event, EventQuery};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, Route};
+use keyway_http::{Call, Query, RouteEntry};
 use serde::Serialize;
 
 use crate::keys::{limit, query_value};
 use crate::{Refusal, RustFs, route, wire};
 
-pub(crate) fn routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
-    vec![route(
-        Method::GET,
-        "/kms/audit",
-        Action::ReadAudit,
-        log,
-        events,
-    )]
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, AuditReading>> {
+    vec![route(Method::GET, "/kms/audit", Action::ReadAudit, events)]
 }
 
 #[derive(Serialize)]

@@ -9,40 +9,36 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::buckets::{BucketName, BucketOperations, DefaultEncryption, WantedEncryption};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, RouteEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, RustFs, route, wire};
 
-pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, BucketOperations>> {
     let encryption = "/api/v1/bucket-encryption/{bucket}";
     vec![
         route(
             Method::GET,
             "/api/v1/buckets",
             Action::ListAllMyBuckets,
-            buckets,
             list,
         ),
         route(
             Method::GET,
             encryption,
             Action::GetEncryptionConfiguration,
-            buckets,
             get,
         ),
         route(
             Method::PUT,
             encryption,
             Action::PutEncryptionConfiguration,
-            buckets,
             put,
         ),
         route(
             Method::DELETE,
             encryption,
             Action::PutEncryptionConfiguration,
-            buckets,
             delete,
         )
         .without_body(),

@@ -12,43 +12,24 @@ use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, RouteEntry};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::wire::{self, Pairs};
 use crate::{Refusal, RustFs, route};
 
-pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, DataKeys>> {
     vec![
         route(
             Method::POST,
             "/kms/generate-data-key",
             Action::GenerateDataKey,
-            data_keys,
             generate,
         ),
-        route(
-            Method::POST,
-            "/kms/encrypt",
-            Action::Encrypt,
-            data_keys,
-            encrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/decrypt",
-            Action::Decrypt,
-            data_keys,
-            decrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/rewrap",
-            Action::Rewrap,
-            data_keys,
-            rewrap,
-        ),
+        route(Method::POST, "/kms/encrypt", Action::Encrypt, encrypt),
+        route(Method::POST, "/kms/decrypt", Action::Decrypt, decrypt),
+        route(Method::POST, "/kms/rewrap", Action::Rewrap, rewrap),
     ]
 }
 

@@ -17,8 +17,8 @@ use http::{Method, Response, request};
 use keyway_auth::{Authenticator, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
 use keyway_http::{
-    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Subject,
-    Trace,
+    Class, Dialect, Group, Listed, Mount, Operation, Place, Proof, Refused, Request, Route,
+    RouteEntry, RouteError, Subject, Trace, listed, routes_on,
 };
 
 #[cfg(feature = "openapi")]
@@ -132,7 +132,16 @@ pub fn mount(
     account: AccountId,
 ) -> Result<Mount<Sts>, RouteError> {
     let served = Arc::new(operations::Served { sessions, account });
+    let routes = routes_on(entries(), &served);
+    Mount::new(Sts::new(Arc::clone(authenticator)), vec![""], routes)
+}
+
+fn entries() -> Vec<RouteEntry<Sts, operations::Served>> {
     let run = operations::run;
-    let route = Route::over(Method::POST, "/", BODY_LIMIT, (), &served, run);
-    Mount::new(Sts::new(Arc::clone(authenticator)), vec![""], vec![route])
+    vec![RouteEntry::new(Method::POST, "/", BODY_LIMIT, (), run)]
+}
+
+/// Every route of this API.
+pub fn inventory() -> Vec<Listed> {
+    listed(Group::Sessions, &entries())
 }
