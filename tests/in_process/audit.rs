@@ -256,7 +256,7 @@ async fn refusals_are_told_with_whom_they_refused() {
         (&event["principal"], &event["key_id"]),
         (&json!(identity), &json!("theirs"))
     );
-    // Anybody can make a certificate: one that nobody knows is a stranger's, whatever it proves.
+    // Anybody can make a certificate: one that nobody knows is an unauthenticated caller's, whatever it proves.
     let records = site.records(Kind::Audit).await.len();
     for n in 0..50 {
         let unknown = format!("{n:064x}");
@@ -579,10 +579,6 @@ async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
     }
 }
 
-/// What every route of every dialect does: `data_key` where a key's material is used, `mutation` where something is
-/// otherwise afterwards. Whoever changes that changes this.
-const CLASSES: &str = include_str!("route-classes.txt");
-
 #[tokio::test]
 async fn every_route_has_the_class_of_what_it_does() {
     let kinds = [
@@ -677,8 +673,14 @@ async fn every_route_has_the_class_of_what_it_does() {
             said.push(line);
         }
     }
-    let expected: Vec<&str> = CLASSES.lines().collect();
-    assert_eq!(said, expected);
+    // `data_key` where a key's material is used, `mutation` where something is otherwise afterwards.
+    insta::assert_snapshot!(
+        "route_classes",
+        said.join(
+            "
+"
+        )
+    );
 }
 
 /// A body of items that each move a ciphertext.

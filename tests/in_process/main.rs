@@ -1,4 +1,4 @@
-//! Every route over memory: golden answers, refusals, bad input, and the house's own rules.
+//! Every route over memory: golden answers, refusals, bad input, and the fixture's own rules.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,15 +7,16 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod architecture;
 mod audit;
 mod bad_input;
 mod bodies;
 mod buckets;
+mod checklists;
 mod console;
 mod cors;
 mod golden;
 mod health;
-mod house;
 mod kes;
 mod kes_generations;
 mod links;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Full};
 use keyway_audit::{
-    AuditTable, Contexts, Flushing, Following, Journal, JournalSettings, Strictness,
+    AuditTable, AuditWriter, AuditWriterSettings, Contexts, Flushing, Following, Strictness,
 };
-use keyway_auth::certificate::{Front, Unidentified};
+use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
     AuditSettings, KesSettings, OnDelete, Process, Proof, Settings, Writing,
 };
@@ -132,8 +132,8 @@ impl MemorySite {
 
     /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
     /// this front vouches for.
-    pub async fn with_certificates(front: Option<Front>, admin: &str) -> Self {
-        let proven = Proven::new(front);
+    pub async fn with_certificates(proxy: Option<TrustedProxy>, admin: &str) -> Self {
+        let proven = Proven::new(proxy);
         let kes = KesOptions {
             admin: Identity::parse(admin).expect("an identity"),
             identify: Box::new(move |request| proven.identity(request)),
@@ -208,31 +208,31 @@ impl MemorySite {
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let keys = ports.keys(&server, &settings);
         let audited = Audited::default();
-        let how = JournalSettings {
+        let how = AuditWriterSettings {
             strictness: Strictness::Required,
             contexts: Contexts::Names,
             retention_days: 90,
             flushing: Flushing::ByRequest,
         };
         // With a generator of its own: what the site makes does not depend on who watches.
-        let journal = Journal::new(
+        let audit_writer = AuditWriter::new(
             Box::new(audited.clone()),
             AuditTable::new(ports.table.clone()),
             ports.clock.clone(),
             Arc::new(SeededRandom::new(2)),
             how,
         );
-        let journal = Arc::new(journal.expect("a journal"));
-        server.service.check_also(journal.clone());
+        let audit_writer = Arc::new(audit_writer.expect("a journal"));
+        server.service.check_also(audit_writer.clone());
         server.service.check_also(table_health);
         let janitor = Janitor::new(
             table.clone(),
             Arc::clone(&server.service),
             ports.wrappers(),
             ports.clock.clone(),
-            // As the journal: what it does changes nothing of what the site makes.
+            // As the audit writer: what it does changes nothing of what the site makes.
             Arc::new(SeededRandom::new(3)),
-            Some(journal.clone()),
+            Some(audit_writer.clone()),
         );
         let (of_errors, _) = broadcast::channel(16);
         let errors = {
@@ -240,7 +240,7 @@ impl MemorySite {
             Arc::new(move || of_errors.subscribe())
         };
         let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
-            journal.clone(),
+            audit_writer.clone(),
             &ports.reading().table,
             &ports.clock,
             errors,
@@ -252,7 +252,7 @@ impl MemorySite {
             machine: &machine,
             clock: &ports.clock,
             metrics: &metrics,
-            kes_front: None,
+            kes_proxy: None,
         };
         let identify = kes.identify;
         let dialect = Kes::new(
@@ -274,7 +274,8 @@ impl MemorySite {
         let of_kes = mounts.kes.take().expect("KES's API");
         let site = mounts.site(7).expect("routes").with_cors(cors);
         let root = Signer::new("root", "root-secret");
-        let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());
+        let observed =
+            |site: Site| site.observed_by(audit_writer.clone(), audit_writer.stopwatch());
         Self {
             janitor,
             audited,
@@ -285,8 +286,8 @@ impl MemorySite {
             wrapper,
             random,
             service: server.service,
-            site: Arc::new(witnessed(site)),
-            kes: Arc::new(witnessed(Site::new(8, of_kes))),
+            site: Arc::new(observed(site)),
+            kes: Arc::new(observed(Site::new(8, of_kes))),
             keys,
             mounted,
             vault,

@@ -12,12 +12,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let (server, ports) = function.writing().await?;
-    let keys = ports.keys(&server, function.settings());
-    let buckets = function.buckets(&server)?;
+    let (services, ports) = function.writing().await?;
+    let keys = ports.keys(&services, function.settings());
+    let buckets = function.buckets(&services)?;
     let following = function.following()?;
     let process = function.process()?;
-    let composition = Composition::of(&server, &process).with_kes()?;
+    let composition = Composition::of(&services, &process).with_kes()?;
     let composition = composition.every_group(&ports, &keys, &buckets, following.as_ref())?;
     let site = composition.mounts()?.site(function.instance()?)?;
     function.serve(site).await

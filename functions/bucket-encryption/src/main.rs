@@ -13,10 +13,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let server = function.reading().await?;
-    let buckets = function.buckets(&server)?;
+    let services = function.reading().await?;
+    let buckets = function.buckets(&services)?;
     let process = function.process()?;
-    let composition = Composition::of(&server, &process);
+    let composition = Composition::of(&services, &process);
     let mounts = composition.buckets(&buckets).mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await

@@ -12,9 +12,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let server = function.reading().await?;
+    let services = function.reading().await?;
     let process = function.process()?;
-    let composition = Composition::of(&server, &process).with_kes()?;
+    let composition = Composition::of(&services, &process).with_kes()?;
     let mounts = composition.data_keys().mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await

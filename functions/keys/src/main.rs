@@ -12,10 +12,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let (server, ports) = function.writing().await?;
-    let keys = ports.keys(&server, function.settings());
+    let (services, ports) = function.writing().await?;
+    let keys = ports.keys(&services, function.settings());
     let process = function.process()?;
-    let composition = Composition::of(&server, &process).with_kes()?;
+    let composition = Composition::of(&services, &process).with_kes()?;
     let mounts = composition.keys(&keys).mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await

@@ -12,12 +12,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let (server, ports) = function.writing().await?;
+    let (services, ports) = function.writing().await?;
     let log = ports.reading().audit_reading(&function.settings().audit);
     let following = function.following()?;
     let process = function.process()?;
-    let composition = Composition::of(&server, &process).with_kes()?;
-    let composition = composition.service(&ports.control(&server))?;
+    let composition = Composition::of(&services, &process).with_kes()?;
+    let composition = composition.service(&ports.control(&services))?;
     let composition = composition.log(&log, following.as_ref()).pages();
     let site = composition.mounts()?.site(function.instance()?)?;
     function.serve(site).await

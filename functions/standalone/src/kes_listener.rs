@@ -167,7 +167,7 @@ fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
 
 /// Whether the settings of KES's API go together.
 pub(crate) fn check(settings: &KesSettings) -> anyhow::Result<()> {
-    if settings.front_header.is_some() != settings.fronts.is_some() {
+    if settings.proxy_header.is_some() != settings.proxies.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");
     }
     if settings.admin.is_none() {

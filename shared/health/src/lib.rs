@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_domain::service::Readiness;
 use keyway_http::{
-    Call, Group, Listed, Mount, NoPage, Page, RouteEntry, RouteError, listed, routes_on,
+    Call, Group, Listed, Mount, Page, PageError, RouteEntry, RouteError, listed, routes_on,
 };
 
 #[cfg(feature = "openapi")]
@@ -52,11 +52,11 @@ pub fn inventory() -> Vec<Listed> {
     listed(Group::Health, &entries())
 }
 
-async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
+async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
     Ok(answer(&call, true))
 }
 
-async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
+async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
     let ready = readiness.is_ready(&call.request_id).await;
     Ok(answer(&call, ready))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use keyway_http::{
-    Call, Group, Listed, Mount, NoPage, Page, RouteEntry, RouteError, listed, routes_on,
+    Call, Group, Listed, Mount, Page, PageError, RouteEntry, RouteError, listed, routes_on,
 };
 
 use crate::{DOCUMENT, PATH};
@@ -30,7 +30,7 @@ pub fn inventory() -> Vec<Listed> {
     listed(Group::Document, &entries())
 }
 
-async fn document(_: Arc<()>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
+async fn document(_: Arc<()>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
     Ok(answer(&call))
 }
 

@@ -8,7 +8,7 @@ mod inventory;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use keyway_deployment_assembly::{Process, Server, Writing, figures_of_kes, figures_of_minio};
+use keyway_deployment_assembly::{Process, Services, Writing, kes_metrics, minio_metrics};
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{self as rustfs, RustFs};
@@ -26,7 +26,7 @@ pub use inventory::{Entry, inventory};
 
 /// The groups of routes that one process serves.
 pub struct Composition<'a> {
-    server: &'a Server,
+    services: &'a Services,
     process: &'a Process<'a>,
     kes: Option<Kes>,
     of_rustfs: Vec<Route<RustFs>>,
@@ -39,9 +39,9 @@ pub struct Composition<'a> {
 
 impl<'a> Composition<'a> {
     /// No group yet, and no routes of KES's API.
-    pub fn of(server: &'a Server, process: &'a Process<'a>) -> Self {
+    pub fn of(services: &'a Services, process: &'a Process<'a>) -> Self {
         Self {
-            server,
+            services,
             process,
             kes: None,
             of_rustfs: Vec::new(),
@@ -58,7 +58,7 @@ impl<'a> Composition<'a> {
     /// # Errors
     /// When a setting of KES's API cannot be used; the text names it.
     pub fn with_kes(self) -> anyhow::Result<Self> {
-        let kes = configured(self.process, &self.server.identities)?;
+        let kes = configured(self.process, &self.services.identities)?;
         Ok(self.with_kes_as(kes))
     }
 
@@ -72,7 +72,7 @@ impl<'a> Composition<'a> {
     /// With master keys.
     #[must_use]
     pub fn keys(mut self, keys: &Arc<Keys>) -> Self {
-        let routes = rustfs::key_routes(keys, &self.server.data_keys);
+        let routes = rustfs::key_routes(keys, &self.services.data_keys);
         self.of_rustfs.extend(routes);
         self.of_minio.extend(minio::key_routes(keys));
         if let Some(kes) = &self.kes {
@@ -86,7 +86,7 @@ impl<'a> Composition<'a> {
     /// With data keys. They only read.
     #[must_use]
     pub fn data_keys(mut self) -> Self {
-        let data_keys = &self.server.data_keys;
+        let data_keys = &self.services.data_keys;
         self.of_rustfs.extend(rustfs::datakey_routes(data_keys));
         self.of_minio.extend(minio::datakey_routes(data_keys));
         if self.kes.is_some() {
@@ -112,13 +112,13 @@ impl<'a> Composition<'a> {
         let spelling = spelling.context("--rustfs-spelling (KEYWAY_RUSTFS_SPELLING)")?;
         self.of_rustfs
             .extend(rustfs::service_routes(control, spelling));
-        let figures = figures_of_minio(metrics);
+        let source = minio_metrics(metrics);
         self.of_minio
-            .extend(minio::service_routes(control, machine, &figures));
+            .extend(minio::service_routes(control, machine, &source));
         if let Some(kes) = &self.kes {
-            let (service, figures) = (&self.server.service, figures_of_kes(metrics));
+            let (service, source) = (&self.services.service, kes_metrics(metrics));
             let generation = kes.generation();
-            let routes = kes::service_routes(service, machine, clock, &figures, generation);
+            let routes = kes::service_routes(service, machine, clock, &source, generation);
             self.of_kes.extend(routes);
         }
         Ok(self)
@@ -142,7 +142,7 @@ impl<'a> Composition<'a> {
     #[must_use]
     pub fn access(mut self, control: &Arc<IdentityControl>) -> Self {
         if let Some(kes) = &self.kes {
-            let routes = kes::access_routes(&self.server.identities, control, kes.generation());
+            let routes = kes::access_routes(&self.services.identities, control, kes.generation());
             self.of_kes.extend(routes);
         }
         self
@@ -187,17 +187,17 @@ impl<'a> Composition<'a> {
         buckets: &Arc<BucketOperations>,
         following: Option<&Arc<dyn LogFollowing>>,
     ) -> anyhow::Result<Self> {
-        let (server, settings) = (self.server, self.process.settings);
+        let (services, settings) = (self.services, self.process.settings);
         let log = ports.reading().audit_reading(&settings.audit);
         let composition = self
             .keys(keys)
             .data_keys()
-            .access(&ports.identity_control(server))
-            .service(&ports.control(server))?
+            .access(&ports.identity_control(services))
+            .service(&ports.control(services))?
             .log(&log, following)
             .buckets(buckets)
             .account(buckets)
-            .sessions(ports.sessions(server))
+            .sessions(ports.sessions(services))
             .pages();
         Ok(composition)
     }
@@ -207,7 +207,7 @@ impl<'a> Composition<'a> {
     /// # Errors
     /// When two routes of one dialect cannot be told apart, which a test rules out.
     pub fn mounts(self) -> anyhow::Result<Mounts> {
-        let authenticator = &self.server.authenticator;
+        let authenticator = &self.services.authenticator;
         let mut mounts = Mounts::default();
         if !self.of_rustfs.is_empty() {
             mounts.rustfs = Some(rustfs::mount(authenticator, self.of_rustfs)?);
@@ -227,7 +227,7 @@ impl<'a> Composition<'a> {
             mounts.sts = Some(sts::mount(authenticator, sessions, account)?);
         }
         if self.pages {
-            mounts.health = Some(keyway_health::mount(&self.server.readiness())?);
+            mounts.health = Some(keyway_health::mount(&self.services.readiness())?);
             mounts.document = Some(keyway_openapi::mount()?);
         }
         Ok(mounts)
@@ -300,8 +300,8 @@ pub fn access_site(
 }
 
 fn configured(process: &Process<'_>, identities: &Arc<Identities>) -> anyhow::Result<Kes> {
-    let (settings, front) = (&process.settings.kes, process.kes_front.clone());
+    let (settings, proxy) = (&process.settings.kes, process.kes_proxy.clone());
     let identities = Arc::clone(identities);
-    let kes = Kes::configured(front, identities, &settings.open, &settings.generation)?;
+    let kes = Kes::configured(proxy, identities, &settings.open, &settings.generation)?;
     Ok(kes)
 }

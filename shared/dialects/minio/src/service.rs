@@ -10,7 +10,7 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
 use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
-use keyway_http::{Call, Figures, NO_BODY, Request, RouteEntry, Served};
+use keyway_http::{Call, MetricsSource, NO_BODY, Request, RouteEntry, Served};
 use serde::Serialize;
 
 use crate::wire::{self, Answer};
@@ -20,7 +20,7 @@ use crate::{Minio, PREFIXES, inventory, route};
 pub(crate) struct OnService {
     pub(crate) control: Arc<ServiceControl>,
     pub(crate) machine: Arc<dyn Machine>,
-    pub(crate) figures: Figures,
+    pub(crate) metrics_source: MetricsSource,
 }
 
 pub(crate) const STATUS: &str = "/status";
@@ -200,7 +200,7 @@ impl MetricsAnswer {
 
 async fn metrics(on: Arc<OnService>, call: Call<Minio>) -> Answer {
     call.caller.may_on_service(Action::ServiceControl)?;
-    let served = (on.figures)();
+    let served = (on.metrics_source)();
     wire::ok(&MetricsAnswer::of(&served, &on.machine.facts()))
 }
 

@@ -14,7 +14,7 @@ use keyway_http::{Call, NO_BODY, RouteEntry};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{Refusal, RustFs, wire};
+use crate::{ErrorResponse, RustFs, wire};
 
 pub(crate) fn entries() -> Vec<RouteEntry<RustFs, BucketOperations>> {
     vec![
@@ -23,7 +23,7 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, BucketOperations>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
