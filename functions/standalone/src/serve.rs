@@ -7,21 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Process, Proof, Services, Settings, SystemMachine, conceal_memory, default_key_id, instance,
-    metrics, places, raise_open_files, root_access_key,
+    Audit, Process, Proof, Services, Settings, SystemMachine, Writing, conceal_memory,
+    default_key_id, instance, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
+use keyway_dialect_kes::Kes;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
-use keyway_http::{BodyMemory, Site, Stopwatch};
+use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, HandshakeFailure, Tls, listen, listen_tls, open_connections,
-    serve_all, stop_signal,
+    Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
+    open_connections, serve_all, stop_signal,
 };
 use keyway_sites::Composition;
 use tokio::sync::oneshot;
@@ -138,21 +139,12 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         Some(kept) => kept,
         None => root_access_key()?,
     };
-    let generated = matches!(root, RootAccessKey::InTable);
+    let is_generated = matches!(root, RootAccessKey::InTable);
     let server = ports
         .reading()
         .server(&serve.settings, Proof::Signature(root));
-    if generated {
-        let made = ports.access_keys().create_root_if_new().await;
-        let made = made.map_err(|error| {
-            anyhow!(
-                "the root access key could not be made: {}",
-                error.for_operator()
-            )
-        })?;
-        if let Some(key) = made {
-            tell_root_access_key(&key);
-        }
+    if is_generated {
+        make_root_access_key(&ports).await?;
     }
     if serve.start {
         ports
@@ -169,42 +161,11 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let audit = ports.audit(&serve.settings.audit, errors)?;
     server.service.check_also(table_health);
     audit.checked_by(&server.service);
-    let config = server
-        .service
-        .config()
-        .await
-        .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
-    let status = match config.map(|config| config.state) {
-        None => "NotConfigured",
-        Some(ServiceState::Configured) => "Configured",
-        Some(ServiceState::Running) => "Running",
-    };
+    let status = status(&server).await?;
 
-    let keys = ports.keys(&server, &serve.settings);
-    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
-    let process = Process {
-        settings: &serve.settings,
-        machine: &machine,
-        clock: &ports.clock,
-        metrics: &metrics,
-        kes_proxy: serve.settings.kes.trusted_proxy(None),
-    };
-    let mut composition = Composition::of(&server, &process);
-    if serve.kes.is_asked_for() {
-        kes_listener::check(&serve.settings.kes)?;
-        composition = composition.with_kes()?;
-    }
-    let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
-    let following = audit.following(&table, &ports.clock);
-    let composition = composition.every_group(&ports, &keys, &buckets, following.as_ref())?;
-    let mut mounts = composition.mounts()?;
-    let kes = mounts.kes.take();
-    let site = mounts.site(instance(ports.random.as_ref())?)?;
-    let site = match serve.metrics {
-        Metering::Off => site,
-        Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),
-        Metering::Open => site.with(keyway_metrics::mount(&metrics, Open::ToEverybody)?),
-    };
+    let Sites { site, kes } = serve
+        .sites(&server, &ports, &audit, &machine, &metrics)
+        .await?;
     let stopwatch: Stopwatch = {
         let clock = Arc::clone(&ports.clock);
         Arc::new(move || clock.monotonic())
@@ -218,30 +179,12 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
-    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
-    metrics.look_at(|metrics| {
-        let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
-        metrics.connections(open_connections(), crowded);
-        let failed = HandshakeFailure::ALL.map(|reason| (reason.as_str(), reason.count()));
-        metrics.handshakes(failed);
-    });
+    measure_listeners(&metrics);
     // One memory for the bodies of both listeners.
     let body_memory = Arc::new(BodyMemory::default());
     let site = site.with_body_memory(&body_memory);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
-    let tls = match (&serve.tls_cert, &serve.tls_key) {
-        (Some(certificate), Some(key)) => Some(
-            Tls::from_files(certificate, key, Clients::Anonymous)
-                .context("--tls-cert and --tls-key")?,
-        ),
-        _ => None,
-    };
-    let encrypted = tls.is_some();
-    let listener = match tls {
-        Some(tls) => listen_tls(serve.listen.clone(), tls).await,
-        None => listen(serve.listen.clone(), serve.insecure_http).await,
-    };
-    let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
+    let listener = serve.listener().await?;
     let address = listener.local_addr()?;
     let mut listeners = vec![(listener, site)];
     let on_aws = serve.deployment.aws.name().is_some();
@@ -261,7 +204,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         healthy = true,
         status,
         listen = %address,
-        tls = encrypted.then_some(true),
+        tls = serve.tls_cert.as_ref().map(|_| true),
         kes = kes_address.map(display),
         kes_certificate = kes_certificate.as_ref().and_then(|made| Some(display(made.path.as_ref()?.display()))),
         kes_sha256 = kes_certificate.as_ref().map(|made| made.sha256.as_str()),
@@ -286,6 +229,100 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     spans.finish().await;
     tracing::info!("keyway has stopped");
     Ok(())
+}
+
+/// What is served: the site of the first listener, and KES's API for a listener of its own.
+struct Sites {
+    site: Site,
+    kes: Option<Mount<Kes>>,
+}
+
+impl Serve {
+    async fn sites(
+        &self,
+        server: &Services,
+        ports: &Writing,
+        audit: &Audit,
+        machine: &Arc<dyn Machine>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Sites> {
+        let keys = ports.keys(server, &self.settings);
+        let buckets = server.buckets(buckets(&self.object_store, ports).await?);
+        let process = Process {
+            settings: &self.settings,
+            machine,
+            clock: &ports.clock,
+            metrics,
+            kes_proxy: self.settings.kes.trusted_proxy(None),
+        };
+        let mut composition = Composition::of(server, &process);
+        if self.kes.is_asked_for() {
+            kes_listener::check(&self.settings.kes)?;
+            composition = composition.with_kes()?;
+        }
+        let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
+        let following = audit.following(&table, &ports.clock);
+        let composition = composition.every_group(ports, &keys, &buckets, following.as_ref())?;
+        let mut mounts = composition.mounts()?;
+        let kes = mounts.kes.take();
+        let site = mounts.site(instance(ports.random.as_ref())?)?;
+        let site = match self.metrics {
+            Metering::Off => site,
+            Metering::Loopback => site.with(keyway_metrics::mount(metrics, Open::ToLoopback)?),
+            Metering::Open => site.with(keyway_metrics::mount(metrics, Open::ToEverybody)?),
+        };
+        Ok(Sites { site, kes })
+    }
+
+    /// The first listener.
+    async fn listener(&self) -> anyhow::Result<Listener> {
+        let listener = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::from_files(certificate, key, Clients::Anonymous)
+                    .context("--tls-cert and --tls-key")?;
+                listen_tls(self.listen.clone(), tls).await
+            }
+            _ => listen(self.listen.clone(), self.insecure_http).await,
+        };
+        listener.with_context(|| format!("--listen {}", self.listen))
+    }
+}
+
+/// Makes the root access key where there is none, and shows it once.
+async fn make_root_access_key(ports: &Writing) -> anyhow::Result<()> {
+    let made = ports.access_keys().create_root_if_new().await;
+    let made = made.map_err(|error| {
+        anyhow!(
+            "the root access key could not be made: {}",
+            error.for_operator()
+        )
+    })?;
+    if let Some(key) = made {
+        tell_root_access_key(&key);
+    }
+    Ok(())
+}
+
+/// The state of the service, for the log.
+async fn status(server: &Services) -> anyhow::Result<&'static str> {
+    let config = server.service.config().await;
+    let config = config.map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
+    Ok(match config.map(|config| config.state) {
+        None => "NotConfigured",
+        Some(ServiceState::Configured) => "Configured",
+        Some(ServiceState::Running) => "Running",
+    })
+}
+
+/// Has the metrics look at the log's errors and at connections.
+fn measure_listeners(metrics: &Metrics) {
+    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
+    metrics.look_at(|metrics| {
+        let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.connections(open_connections(), crowded);
+        let failed = HandshakeFailure::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.handshakes(failed);
+    });
 }
 
 /// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.

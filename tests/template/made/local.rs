@@ -36,7 +36,7 @@ pub(super) fn gateway() -> String {
 
 /// The list for `events/make_events.py`: each route once, below the first prefix of its API.
 pub(super) fn routes() -> String {
-    let aliases = ["/minio/admin/v3/", "/rustfs/admin/v3/api/"];
+    let aliases = ["/minio/admin/v3/", "/api/"];
     let routes = of_http_api()
         .into_iter()
         .filter(|route| !aliases.iter().any(|alias| route.path.starts_with(alias)));
