@@ -38,7 +38,6 @@ check: tools ## Format, lint, compile, and hold what is generated to the routes:
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
 	$(CARGO) test --locked --workspace --test template -- made::
 	$(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
-	events/make_events.py --check
 
 template: tools ## Write the deployment of the routes as they are now: template.yaml, scripts/lambda.toml, events
 	KEYWAY_WRITE_TEMPLATE=1 $(CARGO) test --locked --workspace --test template -- made::

@@ -174,7 +174,7 @@ fn each_outside_system_belongs_to_one_room() {
         ),
         ("argon2", &["keyway-crypto"]),
         ("chacha20", &["keyway-crypto"]),
-        ("prost", &["keyway-foreign"]),
+        ("prost", &["keyway-import"]),
         ("matchit", &["keyway-http"]),
         ("prometheus", &["keyway-metrics"]),
         (

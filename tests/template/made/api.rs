@@ -119,6 +119,21 @@ fn limits(routes: &[Route]) -> String {
     text
 }
 
+/// The parameters in a path, which OpenAPI wants to be declared.
+fn parameters(path: &str) -> String {
+    let names = path
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    let declared: Vec<String> = names
+        .map(|name| format!("{{name: {name}, in: path, required: true}}"))
+        .collect();
+    if declared.is_empty() {
+        return String::new();
+    }
+    format!("              parameters: [{}]\n", declared.join(", "))
+}
+
 /// The paths of the HTTP API. SAM takes no condition for a default authorizer, so each operation says it; a probe has none.
 fn paths(routes: &[Route]) -> String {
     let mut by_path: Vec<(&str, Vec<&Route>)> = Vec::new();
@@ -133,6 +148,7 @@ fn paths(routes: &[Route]) -> String {
         writeln!(text, "          \"{path}\":").unwrap();
         for route in routes {
             writeln!(text, "            {}:", route.method.to_lowercase()).unwrap();
+            text.push_str(&parameters(path));
             if !route.is_probe {
                 text.push_str(
                     "              security: !If [IamAuth, [{AWS_IAM: []}], !Ref \"AWS::NoValue\"]\n",
