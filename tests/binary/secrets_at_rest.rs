@@ -152,92 +152,111 @@ struct Used {
 
 /// Uses every route that meets a secret, by HTTP/1.1 and HTTP/2.
 async fn use_all(server: &Server, root: &Signer, keys: &[Value]) -> Used {
-    let mut secrets: Secrets = Vec::new();
-    let call = async |method: &str, path: &str, body: Value| {
-        let body = body.to_string();
-        server.call_as(root, method, path, &body).await
-    };
     let context = json!({"canary-name": "canary-value-of-a-context", "n": "1"});
-    secrets.push((
+    let mut secrets: Secrets = vec![(
         "a context".to_owned(),
         b"canary-value-of-a-context".to_vec(),
-    ));
+    )];
     let mut blobs = Vec::new();
     for id in ["k1", "k2"] {
-        call(
-            "POST",
-            "/kms/keys",
-            json!({"key_id": id, "description": "d"}),
-        )
-        .await
-        .ok();
-        for version in 1..=3 {
-            for spec in ["AES_256", "AES_128"] {
-                let body = json!({"key_id": id, "key_spec": spec, "encryption_context": context});
-                let answer = call("POST", "/kms/generate-data-key", body).await;
-                let plaintext = STANDARD.decode(answer.text("plaintext_key")).unwrap();
-                secrets.push((format!("a data key of {id}.{version}"), plaintext));
-                blobs.push(answer.text("ciphertext_blob"));
-            }
-            call("POST", "/kms/keys/rotate", json!({"key_id": id}))
-                .await
-                .ok();
-        }
+        generate_under(server, root, id, &context, &mut secrets, &mut blobs).await;
     }
     let blob = STANDARD.decode(&blobs[0]).unwrap();
     let plaintext = secrets[1].1.clone();
 
     let text = "a canary among the plaintexts";
     secrets.push(("a plaintext".to_owned(), text.as_bytes().to_vec()));
-    let body = json!({"key_id": "k1", "plaintext": STANDARD.encode(text)});
-    blobs.push(
-        call("POST", "/kms/encrypt", body)
-            .await
-            .text("ciphertext_blob"),
-    );
-    let http2 = Http2::new();
-    for blob in &blobs {
-        for context in [&context, &json!({}), &json!({"canary-name": "other"})] {
-            let body = json!({"ciphertext_blob": blob, "encryption_context": context});
-            for path in ["/kms/decrypt", "/kms/rewrap"] {
-                let first = call("POST", path, body.clone()).await;
-                let request = signed_by(root, server, "POST", path, &body.to_string());
-                assert_eq!(http2.send(server, request).await.status, first.status);
-            }
-        }
-    }
-    for broken in [
-        r#"{"key_id":"k1","plaintext":"#,
-        r#"{"key_id":"k1","plaintext":{"#,
-    ] {
-        let body = format!("{broken}\"{}\"", STANDARD.encode(text));
-        let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
-        assert_eq!(answer.refusal().0, 400);
-    }
+    blobs.push(encrypt(server, root, text).await);
+    open_all(server, root, &blobs, &context).await;
     for key in keys {
         for field in ["secret_access_key", "session_token"] {
             if let Some(secret) = key[field].as_str() {
                 secrets.push((field.to_owned(), secret.as_bytes().to_vec()));
             }
         }
-        let request = signed_by(&signer(key), server, "GET", "/kms/keys/k1", "");
-        http2.send(server, request).await.ok();
-        let request = presigned_get(server, key, "/kms/keys/k1");
-        server.send(request.clone()).await.unwrap().ok();
-        http2.send(server, request).await.ok();
-        let unknown = presigned_get(server, key, "/kms/keys/absent");
-        assert_eq!(server.send(unknown).await.unwrap().status, 404);
+        sign_with(server, key).await;
     }
-    call("POST", "/kms/keys/disable", json!({"key_id": "k2"}))
-        .await
-        .ok();
-    let answer = call("DELETE", "/kms/keys/delete", json!({"key_id": "k2"})).await;
-    answer.ok();
+    for (method, path) in [
+        ("POST", "/kms/keys/disable"),
+        ("DELETE", "/kms/keys/delete"),
+    ] {
+        let body = json!({"key_id": "k2"}).to_string();
+        server.call_as(root, method, path, &body).await.ok();
+    }
     Used {
         secrets,
         blob,
         plaintext,
     }
+}
+
+/// Makes a key of three versions, and data keys under each of them.
+async fn generate_under(
+    server: &Server,
+    root: &Signer,
+    id: &str,
+    context: &Value,
+    secrets: &mut Secrets,
+    blobs: &mut Vec<String>,
+) {
+    let post =
+        async |path: &str, body: Value| server.call_as(root, "POST", path, &body.to_string()).await;
+    post("/kms/keys", json!({"key_id": id, "description": "d"}))
+        .await
+        .ok();
+    for version in 1..=3 {
+        for spec in ["AES_256", "AES_128"] {
+            let body = json!({"key_id": id, "key_spec": spec, "encryption_context": context});
+            let answer = post("/kms/generate-data-key", body).await;
+            let plaintext = STANDARD.decode(answer.text("plaintext_key")).unwrap();
+            secrets.push((format!("a data key of {id}.{version}"), plaintext));
+            blobs.push(answer.text("ciphertext_blob"));
+        }
+        post("/kms/keys/rotate", json!({"key_id": id})).await.ok();
+    }
+}
+
+/// Encrypts a text, and sends it in bodies that are cut off.
+async fn encrypt(server: &Server, root: &Signer, text: &str) -> String {
+    let text = STANDARD.encode(text);
+    for broken in [
+        r#"{"key_id":"k1","plaintext":"#,
+        r#"{"key_id":"k1","plaintext":{"#,
+    ] {
+        let body = format!("{broken}\"{text}\"");
+        let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
+        assert_eq!(answer.refusal().0, 400);
+    }
+    let body = json!({"key_id": "k1", "plaintext": text}).to_string();
+    let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
+    answer.text("ciphertext_blob")
+}
+
+/// Opens and seals anew each ciphertext, with its context and with others.
+async fn open_all(server: &Server, root: &Signer, blobs: &[String], context: &Value) {
+    let http2 = Http2::new();
+    for blob in blobs {
+        for context in [context, &json!({}), &json!({"canary-name": "other"})] {
+            let body = json!({"ciphertext_blob": blob, "encryption_context": context}).to_string();
+            for path in ["/kms/decrypt", "/kms/rewrap"] {
+                let first = server.call_as(root, "POST", path, &body).await;
+                let request = signed_by(root, server, "POST", path, &body);
+                assert_eq!(http2.send(server, request).await.status, first.status);
+            }
+        }
+    }
+}
+
+/// Signs with an access key, in the header and in the query.
+async fn sign_with(server: &Server, key: &Value) {
+    let http2 = Http2::new();
+    let request = signed_by(&signer(key), server, "GET", "/kms/keys/k1", "");
+    http2.send(server, request).await.ok();
+    let request = presigned_get(server, key, "/kms/keys/k1");
+    server.send(request.clone()).await.unwrap().ok();
+    http2.send(server, request).await.ok();
+    let unknown = presigned_get(server, key, "/kms/keys/absent");
+    assert_eq!(server.send(unknown).await.unwrap().status, 404);
 }
 
 /// The root key and the id of the deployment, out of the keyring's file.

@@ -13,6 +13,7 @@ mod bodies;
 mod buckets;
 mod console;
 mod cors;
+mod function_lengths;
 mod golden;
 mod health;
 mod house;

@@ -262,32 +262,27 @@ fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
 fn of_access() -> Vec<Endpoint<OnAccess>> {
     let read = Permission::Call(Action::ReadAccess);
     let manage = Permission::Call(Action::ManageAccess);
+    let reading = |paths, failing, handler| Endpoint::new(GET, paths, read, failing, handler);
+    let managing =
+        |methods, paths, failing, handler| Endpoint::new(methods, paths, manage, failing, handler);
     vec![
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/describe"),
-            read,
             ACCESS_POLICY,
             handler!(access::describe_policy),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/read"),
-            read,
             ACCESS_POLICY,
             handler!(access::read_policy),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/list"),
-            read,
             "failed to list policies",
             handler!(access::list_policies),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/identity/describe"),
-            read,
             ACCESS_IDENTITY,
             handler!(access::describe_identity),
         ),
@@ -298,54 +293,46 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_IDENTITY,
             handler!(access::describe_self),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/identity/list"),
-            read,
             "failed to list identities",
             handler!(access::list_identities),
         ),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/policy/write"),
-            manage,
             ACCESS_POLICY,
             handler!(access::write_policy),
         )
         .with_body(),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/policy/assign"),
-            manage,
             ACCESS_POLICY,
             handler!(access::assign_policy),
         )
         .with_body(),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/policy/delete"),
-            manage,
             ACCESS_POLICY,
             handler!(access::delete_policy),
         ),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/identity/assign"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::assign_identity),
         ),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/identity/forget"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
         ),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/identity/delete"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
         ),
