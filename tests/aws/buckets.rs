@@ -19,7 +19,7 @@ async fn s3_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s3_keeps_the_contract_in_bad_weather() {
+async fn s3_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let proxy = Proxy::before(&aws.endpoint).await;
     // A creation whose answer is lost cannot tell its bucket from somebody else's, so no answers are lost here.
@@ -32,7 +32,7 @@ async fn s3_keeps_the_contract_in_bad_weather() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_keeps_the_contract_with_and_without_s3() {
+async fn table_with_and_without_s3_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let table = Arc::new(DynamoTable::new(
@@ -147,7 +147,7 @@ async fn functions_serve_the_buckets_of_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_asks_of_the_table_is_counted() {
+async fn function_counts_its_calls_of_the_table() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
@@ -184,7 +184,7 @@ async fn what_a_function_asks_of_the_table_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_binary_serves_the_buckets_of_an_endpoint() {
+async fn binary_serves_the_buckets_of_an_endpoint() {
     let Some(aws) = Aws::here() else { return };
     let folder = tempfile::tempdir().unwrap();
     let server = ServerOptions::default()

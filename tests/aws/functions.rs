@@ -31,7 +31,7 @@ async fn decrypt(function: &Function, blob: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_that_one_function_begins_is_obeyed_by_others_as_its_policy_says() {
+async fn session_of_one_function_works_in_others_as_its_policy_says() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let url = [
@@ -70,7 +70,7 @@ async fn session_that_one_function_begins_is_obeyed_by_others_as_its_policy_says
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_through_the_separate_functions() {
+async fn routes_through_separate_functions_work() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     // A version that one process makes is used by another within the state TTL; the suite does not wait for it.
@@ -103,7 +103,7 @@ async fn every_route_works_through_the_separate_functions() {
 
 /// The documents begin by configuring the service: that may be the first call that a deployment ever gets.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_function_may_be_the_first() {
+async fn service_function_may_be_the_first() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let idle = [("KEYWAY_START", "false"), ("KEYWAY_STATE_TTL_SECONDS", "0")];
@@ -122,7 +122,7 @@ async fn the_service_function_may_be_the_first() {
 
 /// What Lambda loads is what a cold start waits for. Builds for debugging are many times larger.
 #[test]
-fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
+fn keys_function_as_deployed_has_at_most_ten_megabytes() {
     let keys = binary("keyway-fn-keys");
     if keys.ends_with("bootstrap") {
         let size = keys.metadata().unwrap().len();
@@ -131,7 +131,7 @@ fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_through_the_one_function_with_streamed_answers() {
+async fn routes_through_one_streaming_function_work() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let streamed = [
@@ -150,7 +150,7 @@ async fn every_route_works_through_the_one_function_with_streamed_answers() {
 
 /// The same suite on the standalone binary, over a folder and over the table.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_on_the_standalone_binary() {
+async fn routes_on_the_standalone_binary_work() {
     let options = ServerOptions::default().argument("--allow-immediate-deletion");
     let folder = tempfile::tempdir().unwrap();
     let server = options.start(&folder.path().join("data")).await;
@@ -169,7 +169,7 @@ async fn every_route_works_on_the_standalone_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_serves_http_where_there_is_no_lambda() {
+async fn function_without_lambda_serves_http() {
     let Some(aws) = Aws::here() else { return };
     let mut options = ServerOptions::function("keyway-fn-all").without_root();
     for (name, value) in aws.deployment().await.variables() {
@@ -184,7 +184,7 @@ async fn a_function_serves_http_where_there_is_no_lambda() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_agree() {
+async fn instances_of_one_function_agree() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     // The one that may not write is there first, and waits for the one that may.
@@ -215,7 +215,7 @@ async fn instances_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_instance_honours_an_old_state_for_longer_than_the_state_ttl() {
+async fn old_state_is_used_no_longer_than_the_ttl() {
     let Some(aws) = Aws::here() else { return };
     for seconds in [0, 1] {
         let deployment = aws.deployment().await;
@@ -260,7 +260,7 @@ async fn no_instance_honours_an_old_state_for_longer_than_the_state_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
+async fn keyring_that_cannot_be_read_is_503_until_it_can() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -313,7 +313,7 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_and_failures_of_the_table_are_told_apart() {
+async fn throttling_and_failure_of_the_table_are_told_apart() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -357,7 +357,7 @@ fn iam(mut event: Value, arn: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_iam_the_gateways_caller_counts_and_nothing_else() {
+async fn iam_caller_of_the_gateway_is_the_caller() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let more = [("KEYWAY_AUTH", "iam")];

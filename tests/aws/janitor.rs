@@ -60,7 +60,7 @@ async fn sweep(janitor: &Function) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
+async fn janitors_at_once_destroy_each_due_key_once() {
     const KEYS: usize = 24;
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;

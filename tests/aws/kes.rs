@@ -218,7 +218,7 @@ async fn every_group(target: &Target<'_>, admin: &Client, app: &Client) -> Vec<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kes_s_clients_are_answered_alike_through_every_front() {
+async fn kes_clients_get_the_same_answers_through_every_ingress() {
     let Some(aws) = Aws::here() else { return };
     let (admin, app) = (Client::new(), Client::new());
     let site = MemorySite::with_certificates(None, &admin.identity).await;
@@ -250,7 +250,7 @@ async fn kes_s_clients_are_answered_alike_through_every_front() {
 
 /// A header makes nobody of a client where no load balancer stands before the function.
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_clients_make_up_are_passed_over() {
+async fn headers_made_up_by_clients_are_ignored() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let admin = Client::new();
@@ -287,7 +287,7 @@ async fn headers_that_clients_make_up_are_passed_over() {
 
 /// Whom a header would be believed of must be said.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_of_nobody_is_no_setting() {
+async fn certificate_header_without_a_proxy_is_no_setting() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     for (source, is_refused) in [("rest-api", true), ("http-api", true), ("alb", false)] {
@@ -319,7 +319,7 @@ async fn a_header_of_nobody_is_no_setting() {
 
 /// Below `/v1` all is KES's.
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
+async fn unknown_path_is_refused_by_the_dialect_of_its_area() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let all = [("KEYWAY_EVENT_SOURCE", "function-url")];

@@ -23,8 +23,7 @@ fn on(id: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn empty_or_foreign_table_is_refused_at_the_start_and_by_functions_until_the_operator_consents()
- {
+async fn empty_or_foreign_table_is_refused_until_the_operator_consents() {
     let Some(aws) = Aws::here() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (deployment, other) = (aws.deployment().await, aws.deployment().await);

@@ -20,7 +20,7 @@ fn table(aws: &Aws, endpoint: &str, name: &str) -> Arc<DynamoTable> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn table_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     table_contract::run_all_up_to(
@@ -44,7 +44,7 @@ fn weather(among: u64) -> impl Fn(u64, &str) -> Fate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_bad_weather() {
+async fn table_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -68,7 +68,7 @@ async fn keeps_the_contract_in_bad_weather() {
 /// Sixteen writers each add their own words to one record. A write that was done twice would add a word twice, one
 /// that was lost after it was acknowledged would leave a word out.
 #[tokio::test(flavor = "multi_thread")]
-async fn sixteen_writers_in_bad_weather_act_once_each() {
+async fn writers_under_faults_act_once_each() {
     const WRITERS: usize = 16;
     const WORDS: usize = 8;
     let Some(aws) = Aws::here() else { return };
@@ -167,7 +167,7 @@ fn record(id: &str, value: String) -> Record {
 
 /// The answer to a write is lost, others write in between, and then the SDK sends it again: it must not act again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
+async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
     let Some(aws) = Aws::here() else { return };
     for others in [0_usize, 1, 15, 17] {
         let name = aws.table().await;
@@ -210,7 +210,7 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() {
+async fn throttling_without_end_is_reported_and_changes_nothing() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -241,7 +241,7 @@ async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_does_not_answer_is_given_up_in_time() {
+async fn table_that_does_not_answer_times_out() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;

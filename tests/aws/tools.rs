@@ -164,7 +164,7 @@ fn at_once(mut variables: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_under_the_runtime_interface_emulator() {
+async fn routes_under_the_runtime_interface_emulator_work() {
     let Some(aws) = Aws::here() else { return };
     let variables = at_once(aws.deployment().await.variables());
     let Some(keys) = Emulated::start("keyway-fn-keys", &variables).await else {
@@ -218,7 +218,7 @@ impl Target for Watched {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_under_cargo_lambda_watch() {
+async fn routes_under_cargo_lambda_watch_work() {
     let Some(aws) = Aws::here() else { return };
     let Some(cargo_lambda) = aws_tool("cargo-lambda") else {
         return;

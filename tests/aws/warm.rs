@@ -31,7 +31,7 @@ async fn data_key(function: &Function) {
 
 /// Each of them is a connection to be made, and a start waits for the slowest.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_reads_two_secrets_and_one_record() {
+async fn start_reads_two_secrets_and_one_record() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let first = Function::start("keyway-fn-keys", &deployment, &[]).await;
@@ -56,7 +56,7 @@ async fn a_start_reads_two_secrets_and_one_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
+async fn data_key_of_a_cached_key_makes_no_call_within_the_ttl() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;

@@ -54,7 +54,7 @@ fn id(answer: &keyway_tests::Answer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
+async fn kill_loses_no_mutation_and_few_data_key_events() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     let mut made = BTreeSet::new();
@@ -100,7 +100,7 @@ async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_strangers_is_counted() {
+async fn flood_of_unauthenticated_requests_is_counted() {
     const FLOOD: u64 = 300;
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
@@ -143,7 +143,7 @@ async fn some_log(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifying_a_file_finds_what_was_done_to_it() {
+async fn verification_of_a_file_finds_every_change() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
@@ -234,7 +234,7 @@ fn kept(lines: &[String]) -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifying_finds_events_as_log_drivers_keep_them_and_what_was_cut_out() {
+async fn verification_reads_log_drivers_formats_and_finds_removed_events() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
@@ -261,7 +261,7 @@ async fn verifying_finds_events_as_log_drivers_keep_them_and_what_was_cut_out() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
+async fn verification_of_a_log_without_events_fails_unless_allowed() {
     let folder = folder();
     let file = folder.path().join("some.log");
     let name = file.to_str().unwrap();
@@ -309,7 +309,7 @@ async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_beginning_that_has_expired_is_said_and_is_well_when_that_is_asked_for() {
+async fn verification_of_an_expired_beginning_fails_unless_allowed() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
@@ -331,7 +331,7 @@ async fn a_beginning_that_has_expired_is_said_and_is_well_when_that_is_asked_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_by_every_status() {
+async fn full_disk_is_reported_by_every_status() {
     let folder = folder();
     // The log of writes is about to be as long as a file may be.
     let options = ServerOptions::default().largest_file(1024);
@@ -384,7 +384,7 @@ async fn processes_over_one_folder_have_chains_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_may_do_without() {
+async fn audit_log_can_be_turned_off() {
     let folder = folder();
     let off = ServerOptions::default().variable("KEYWAY_AUDIT", "off");
     let server = off.start(folder.path()).await;
@@ -395,7 +395,7 @@ async fn an_operator_may_do_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_off() {
+async fn warnings_are_in_the_table_after_the_process_ends_unless_the_log_is_off() {
     for (auditing, expected) in [("required", 1), ("best-effort", 1), ("off", 0)] {
         let folder = folder();
         // Which warns of that KES's API has no admin.
@@ -445,14 +445,14 @@ async fn ask(address: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_who_does_not_read_a_pipe() {
+async fn pipe_that_is_not_read_delays_no_request() {
     let (reader, writer) = std::io::pipe().unwrap();
     nobody_waits(writer, reader).await;
 }
 
 /// As of a service of systemd.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_who_does_not_read_a_socket() {
+async fn socket_that_is_not_read_delays_no_request() {
     let (reader, writer) = UnixStream::pair().unwrap();
     nobody_waits(OwnedFd::from(writer), reader).await;
 }
@@ -501,7 +501,7 @@ async fn nobody_waits(output: impl Into<Stdio>, log: impl Read + Send + 'static)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_has_each_line_before_its_answer() {
+async fn file_has_each_line_before_its_answer() {
     let folder = folder();
     let log = folder.path().join("log");
     let mut server = serving_to(&folder.path().join("data"), File::create(&log).unwrap());

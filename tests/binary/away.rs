@@ -137,7 +137,7 @@ async fn assert_ends(options: &ServerOptions, arguments: &[&str], parts: &[&str]
 }
 
 #[tokio::test]
-async fn table_or_secrets_away_end_every_command_with_one_line_that_names_place_and_cause() {
+async fn commands_without_table_or_secrets_fail_with_one_line_of_place_and_cause() {
     let refused = refusing().await;
     let page = answering(|_, _| Some((502, "text/html", PAGE.to_owned()))).await;
     let denied = answering(|_, _| Some(refusal("AccessDeniedException", "not authorized"))).await;
@@ -292,7 +292,7 @@ fn assert_unavailable(answer: &Answer, address: &str) {
 }
 
 #[tokio::test]
-async fn vault_that_cannot_be_used_is_one_line_in_the_log_and_a_plain_answer() {
+async fn unusable_vault_is_one_line_in_the_log_and_a_plain_answer() {
     let folder = folder();
     let vault = FakeVault::start().await;
     let server = ServerOptions::not_started().start(&data_dir(&folder)).await;
@@ -393,7 +393,7 @@ async fn probed(server: &Server) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn table_that_another_process_keeps_locked_is_503_with_one_line_and_recovers() {
+async fn table_locked_by_another_process_is_503_with_one_line_and_recovers() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = ServerOptions::default().start(&data_dir).await;
@@ -464,7 +464,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// As somebody whom the file's mode binds: root may write everything.
 #[tokio::test]
-async fn table_that_cannot_be_written_ends_the_start_with_what_to_do() {
+async fn table_that_cannot_be_written_ends_the_start_with_a_remedy() {
     const USER: u32 = 65_534;
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("not run: only root may run a process as another user");

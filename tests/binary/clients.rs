@@ -406,7 +406,7 @@ impl AwsCurl<'_> {
 }
 
 #[tokio::test]
-async fn awscurl_drives_every_route() {
+async fn awscurl_calls_every_route() {
     let Some(bin) = clients("awscurl") else {
         return;
     };

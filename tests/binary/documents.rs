@@ -1009,7 +1009,7 @@ const SHOWN: &[(Document, &str, usize)] = &[
 ];
 
 #[test]
-fn no_example_is_forgotten() {
+fn example_of_the_documents_has_a_test() {
     let mut tried = std::collections::BTreeMap::<(Document, &str), usize>::new();
     for example in ALL.iter().copied().flatten() {
         let section = example
@@ -1269,7 +1269,7 @@ fn is_base64(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_admin_api_reference_is_as_it_shows() {
+async fn admin_api_reference_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.try_all(ADMIN_API_CREATE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1283,7 +1283,7 @@ async fn the_admin_api_reference_is_as_it_shows() {
 }
 
 #[tokio::test]
-async fn the_first_generation_is_as_its_document_shows() {
+async fn first_generation_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::not_started()).await;
     tried.try_all(FIRST_IDLE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1295,13 +1295,13 @@ async fn the_first_generation_is_as_its_document_shows() {
 }
 
 #[tokio::test]
-async fn the_first_generations_curl_commands_work() {
+async fn first_generation_curl_commands_work() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.try_all(FIRST_CURL).await;
 }
 
 #[tokio::test]
-async fn the_frontend_guide_is_as_it_says() {
+async fn frontend_guide_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::not_started()).await;
     tried.try_all(GUIDE_SERVICE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1333,7 +1333,7 @@ async fn vault_for_examples() -> Option<Bao> {
 }
 
 #[tokio::test]
-async fn the_documents_examples_with_a_vault_are_as_they_show() {
+async fn examples_with_a_vault_answer_as_documented() {
     let Some(bao) = vault_for_examples().await else {
         return;
     };
@@ -1368,7 +1368,7 @@ async fn the_documents_examples_with_a_vault_are_as_they_show() {
 }
 
 #[tokio::test]
-async fn the_guides_examples_of_buckets_are_as_it_says() {
+async fn examples_of_buckets_answer_as_documented() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried
         .server

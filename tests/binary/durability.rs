@@ -14,7 +14,7 @@ const WRITERS: usize = 50;
 const KEYS_EACH: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_loses_no_acknowledged_key_and_leaves_none_half_made() {
+async fn kill_loses_no_acknowledged_key_and_leaves_none_incomplete() {
     let moments = if is_set("KEYWAY_TORTURE") { 40 } else { 3 };
     for moment in 1..=moments {
         let folder = folder();

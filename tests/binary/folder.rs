@@ -32,7 +32,7 @@ fn set_mode(path: &Path, mode: u32) {
 const KEYRING: &str = "secrets/root-keyring.secret";
 
 #[tokio::test]
-async fn all_of_it_is_the_owners_alone_under_any_umask() {
+async fn data_folder_under_any_umask_is_its_owners_alone() {
     for umask in ["000", "022", "077"] {
         let folder = folder();
         let data_dir = folder.path().join("above").join("data");
@@ -61,7 +61,7 @@ async fn all_of_it_is_the_owners_alone_under_any_umask() {
 }
 
 #[tokio::test]
-async fn what_others_may_use_is_refused_with_the_remedy() {
+async fn data_folder_open_to_others_is_refused_with_a_remedy() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = ServerOptions::default();
@@ -142,7 +142,7 @@ async fn volume_with_fs_group_starts_again_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_never_replaced() {
+async fn keyring_missing_foreign_or_damaged_stops_the_start_and_is_not_replaced() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = ServerOptions::default();
@@ -193,7 +193,7 @@ async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_nev
 }
 
 #[tokio::test]
-async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
+async fn table_of_a_newer_release_or_another_program_is_left_as_it_is() {
     let folder = folder();
     let options = ServerOptions::default();
     options.start(folder.path()).await.stop().await;
@@ -218,7 +218,7 @@ async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_passphrase_must_be_the_right_one_and_may_come_from_variable_or_file() {
+async fn passphrase_comes_from_variable_or_file_and_a_wrong_one_is_refused() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let passphrase = "correct horse battery staple";

@@ -85,7 +85,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
 }
 
 #[tokio::test]
-async fn expected_body_that_is_declared_too_long_is_refused_at_once() {
+async fn expected_body_declared_too_long_is_refused_at_once() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for (target, status) in [
@@ -108,7 +108,7 @@ async fn expected_body_that_is_declared_too_long_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn bucket_named_like_another_path_is_refused_in_the_words_of_s3() {
+async fn bucket_named_like_another_path_is_refused_as_s3_does() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for name in [
@@ -163,7 +163,7 @@ async fn host_with_the_default_port_is_the_host_that_was_signed() {
 }
 
 #[tokio::test]
-async fn head_that_cannot_be_read_is_refused_in_the_words_of_kes() {
+async fn head_that_cannot_be_read_is_refused_as_kes_does() {
     let folder = folder();
     let server = kes::options().start(folder.path()).await;
     // The bytes go through TLS, with a certificate that any client can make.

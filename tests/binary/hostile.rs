@@ -213,7 +213,7 @@ fn memory(server: &Server, figure: &str) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answered() {
+async fn flood_leaves_memory_and_connections_for_authenticated_callers() {
     let is_long = is_set("KEYWAY_TORTURE");
     // What time a build for debugging takes says nothing.
     let is_release = is_set("KEYWAY_TEST_KEYWAY");
@@ -312,7 +312,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
 }
 
 #[tokio::test]
-async fn thousands_of_dripping_connections_of_one_address_lock_nobody_out() {
+async fn slow_connections_of_one_address_leave_room_for_others() {
     let count = if is_set("KEYWAY_TORTURE") { 4096 } else { 600 };
     let open_files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
     let count = count.min(open_files.saturating_sub(300));
@@ -350,7 +350,7 @@ async fn ask_anew(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_refused_head_is_answered_before_its_body_comes() {
+async fn head_refused_is_answered_before_the_body_arrives() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options().start(&data_dir).await;
@@ -406,7 +406,7 @@ async fn a_refused_head_is_answered_before_its_body_comes() {
 /// As whom a process of the tests runs, it can only be seen of a process that is not root's.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_leaves_no_core_file_and_its_memory_is_not_its_users_to_read() {
+async fn server_writes_no_core_file_and_its_memory_is_unreadable() {
     use std::os::unix::fs::MetadataExt;
 
     let folder = folder();

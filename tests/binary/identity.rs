@@ -42,7 +42,7 @@ fn json(arguments: &[&str], input: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_api_key_is_made_and_known_again() {
+async fn api_key_new_has_the_identity_that_is_read_from_it() {
     let made = json(&["new"], "");
     let key = made["api_key"].as_str().unwrap();
     assert!(key.starts_with("kes:v1:"));
@@ -64,7 +64,7 @@ async fn an_api_key_is_made_and_known_again() {
 }
 
 #[test]
-fn an_api_key_is_never_an_argument_and_never_repeated() {
+fn api_key_as_an_argument_is_refused_and_not_repeated() {
     let (code, stdout, stderr) = fed(&["of", KEY], "");
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("standard input"), "{stderr}");
@@ -80,7 +80,7 @@ fn an_api_key_is_never_an_argument_and_never_repeated() {
 }
 
 #[test]
-fn a_certificate_is_written_once() {
+fn certificate_is_written_once() {
     let folder = folder();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (cert, key) = (file("cert.pem"), file("key.pem"));
@@ -123,7 +123,7 @@ fn a_certificate_is_written_once() {
 }
 
 #[test]
-fn rsa_identity_is_written_with_a_key_of_the_length_that_was_asked_for() {
+fn rsa_identity_has_a_key_of_the_requested_length() {
     let folder = folder();
     let file = |name: String| folder.path().join(name).to_str().unwrap().to_owned();
     for (bits, least) in [(None, 2_400), (Some("2048"), 1_600), (Some("4096"), 3_200)] {

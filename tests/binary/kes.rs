@@ -156,7 +156,7 @@ async fn as_minio(minio: &KesClient, key: &str) {
 }
 
 #[tokio::test]
-async fn minio_starts_and_keeps_objects() {
+async fn minio_over_keyway_starts_and_keeps_objects() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = options().start(&data_dir).await;
@@ -202,7 +202,7 @@ async fn minio_starts_and_keeps_objects() {
 }
 
 #[tokio::test]
-async fn the_listener_makes_a_certificate_once_and_only_for_loopback() {
+async fn listener_makes_a_certificate_once_and_for_loopback_only() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let one = options();
@@ -260,7 +260,7 @@ async fn the_listener_makes_a_certificate_once_and_only_for_loopback() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_authority() {
+async fn certificate_of_the_operator_is_served_and_a_client_authority_required() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let keyway = |arguments: &[&str]| {
@@ -307,7 +307,7 @@ async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_aut
 }
 
 #[tokio::test]
-async fn of_64_that_make_a_key_at_once_over_two_processes_one_does() {
+async fn creations_at_once_over_two_processes_have_one_winner() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let first = options().start(&data_dir).await;
@@ -338,7 +338,7 @@ async fn of_64_that_make_a_key_at_once_over_two_processes_one_does() {
 }
 
 #[tokio::test]
-async fn what_is_permitted_holds_in_every_process_within_the_state_ttl() {
+async fn policy_change_holds_in_every_process_within_the_ttl() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let short = || options().argument("--state-ttl-seconds").argument("1");
@@ -386,7 +386,7 @@ async fn import(data_dir: &Path, kept: &TempDir) {
 }
 
 #[tokio::test]
-async fn keys_of_kes_keep_their_hmac_keys_and_can_seal_for_kes_again() {
+async fn imported_keys_keep_their_hmac_keys_and_can_seal_for_kes() {
     let (folder, kept) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     let vectors = vectors();
@@ -439,7 +439,7 @@ async fn admin_of(server: &Server, data_dir: &Path, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn deleting_can_mean_to_schedule() {
+async fn deletion_can_be_scheduled_instead() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = options()
@@ -468,7 +468,7 @@ mod mended {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_has_a_policy_can_describe_itself() {
+    async fn identity_with_a_policy_can_describe_itself() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options().start(&data_dir).await;
@@ -492,7 +492,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_pattern_lists_what_it_matches_and_an_asterisk_permits_everything() {
+    async fn pattern_lists_its_matches_and_an_asterisk_permits_everything() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options().start(&data_dir).await;
@@ -521,7 +521,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_proxy_hands_its_clients_certificates_over() {
+    async fn trusted_proxy_passes_client_certificates_on() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let who = KesIdentity::ecdsa();
@@ -594,7 +594,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_key_without_an_algorithm_opens_what_either_has_sealed() {
+    async fn key_without_an_algorithm_opens_ciphertexts_of_both() {
         let (folder, kept) = (folder(), tempfile::tempdir().unwrap());
         let data_dir = data_dir(&folder);
         let vectors = vectors();
@@ -624,7 +624,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_probe_may_ask_with_head_and_without_a_certificate() {
+    async fn probe_by_head_without_a_certificate_is_answered() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options()
@@ -649,7 +649,7 @@ mod mended {
 }
 
 #[tokio::test]
-async fn handshakes_that_fail_are_logged_once_with_address_and_reason() {
+async fn failed_handshakes_are_logged_once_with_address_and_reason() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let folder = folder();

@@ -316,7 +316,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn every_example_of_both_documents_works() {
+async fn examples_of_both_documents_work() {
     for examples in [FIRST, SECOND] {
         let place = Place::new().await;
         for (method, path, body, shown) in examples {
@@ -332,7 +332,7 @@ async fn every_example_of_both_documents_works() {
 }
 
 #[tokio::test]
-async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
+async fn generated_key_is_decrypted_as_documented() {
     let place = Place::new().await;
     place.curl("PUT", "/v1/key/create/my-key", "").await;
     for method in ["PUT", "POST"] {
@@ -360,7 +360,7 @@ async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
 }
 
 #[tokio::test]
-async fn identities_of_the_second_document() {
+async fn identities_of_the_second_document_work() {
     let place = Place::new().await;
     let who = "413c35cb06a9e1aa142ccebf829c96cbfd16162131a92f5ec8c9006f6fc5c9dc";
     for (path, body) in [
@@ -394,7 +394,7 @@ async fn identities_of_the_second_document() {
 }
 
 #[tokio::test]
-async fn logs_go_on_as_both_documents_show_them() {
+async fn logs_stream_as_both_documents_show() {
     let place = Place::new().await;
     for (audit, error) in [
         ("/v1/log/audit/trace", "/v1/log/error/trace"),
@@ -435,7 +435,7 @@ async fn logs_go_on_as_both_documents_show_them() {
 }
 
 #[tokio::test]
-async fn the_calls_of_two_processes_are_one_stream() {
+async fn audit_streams_of_two_processes_are_one() {
     let place = Place::new().await;
     let other = Place::server(&place.folder, &place.admin).await;
     let followed = place.follow("/v1/log/audit", "4");
@@ -470,7 +470,7 @@ fn break_key(place: &Place, key: &str, value: &str) {
 }
 
 #[tokio::test]
-async fn the_errors_of_two_processes_are_one_stream() {
+async fn error_streams_of_two_processes_are_one() {
     let place = Place::new().await;
     for (key, value) in [("here", "{"), ("there", "nonsense")] {
         place

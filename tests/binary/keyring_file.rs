@@ -33,7 +33,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn configuration_that_names_the_keyrings_own_folder_keeps_the_keyring() {
+async fn configuration_naming_the_keyrings_own_folder_keeps_the_keyring() {
     for options in protections() {
         let root = folder();
         let data = data_dir(&root);
@@ -92,7 +92,7 @@ async fn configuration_that_names_the_keyrings_own_folder_keeps_the_keyring() {
 }
 
 #[tokio::test]
-async fn key_directory_in_which_the_data_folder_is_spelled_relatively_keeps_the_keyring() {
+async fn key_directory_relative_to_the_data_folder_keeps_the_keyring() {
     let root = folder();
     let here = std::env::current_dir().unwrap();
     let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
@@ -110,7 +110,7 @@ async fn key_directory_in_which_the_data_folder_is_spelled_relatively_keeps_the_
 }
 
 #[tokio::test]
-async fn keyring_that_moves_leaves_its_old_file_renamed_and_can_move_back() {
+async fn keyring_moved_leaves_its_old_file_renamed_and_can_move_back() {
     for options in protections() {
         let root = folder();
         let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -191,7 +191,7 @@ async fn move_from_both(data: &Path, keys: &Path, blob: &str, kill: Option<u32>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyring() {
+async fn moves_in_opposite_directions_with_kills_lose_no_keyring() {
     let rounds = if is_set("KEYWAY_TORTURE") { 300 } else { 6 };
     let root = folder();
     let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -220,7 +220,7 @@ async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyri
 }
 
 #[tokio::test]
-async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() {
+async fn keyring_file_removed_is_reported_by_the_status_and_restored() {
     for options in protections() {
         let root = folder();
         let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -275,7 +275,7 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
 }
 
 #[tokio::test]
-async fn keyring_file_that_is_removed_is_written_again_without_anybody_asking() {
+async fn keyring_file_removed_is_restored_without_a_request() {
     let root = folder();
     let data = data_dir(&root);
     let server = ServerOptions::default().start(&data).await;
@@ -298,7 +298,7 @@ async fn keyring_file_that_is_removed_is_written_again_without_anybody_asking() 
 }
 
 #[tokio::test]
-async fn saved_copy_of_the_keyring_is_the_same_file_and_takes_its_place() {
+async fn saved_copy_of_the_keyring_equals_it_and_replaces_it() {
     for options in protections() {
         let root = folder();
         let (data, copies) = (data_dir(&root), root.path().join("copies/of/keyring"));

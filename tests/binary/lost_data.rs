@@ -26,7 +26,7 @@ async fn refused(options: &ServerOptions, data: &Path, words: &str) {
 }
 
 #[tokio::test]
-async fn table_that_is_gone_or_empty_is_refused_until_the_operator_consents() {
+async fn table_missing_or_empty_is_refused_until_the_operator_consents() {
     let consents = [
         ServerOptions::default().argument("--accept-empty-table"),
         ServerOptions::default().variable("KEYWAY_ACCEPT_EMPTY_TABLE", "true"),
@@ -82,7 +82,7 @@ async fn table_that_is_gone_or_empty_is_refused_until_the_operator_consents() {
 }
 
 #[tokio::test]
-async fn consent_to_an_empty_table_takes_no_other_deployments() {
+async fn consent_to_an_empty_table_admits_no_other_deployment() {
     let (one, other) = (folder(), folder());
     for folder in [&one, &other] {
         ServerOptions::default()
@@ -116,7 +116,7 @@ async fn is_refused(server: &Server, what: &str) {
 }
 
 #[tokio::test]
-async fn table_that_is_deleted_moved_or_replaced_under_a_server_is_refused_at_once_and_told() {
+async fn table_deleted_moved_or_replaced_under_a_server_is_refused_and_reported() {
     for what in ["deleted", "moved", "replaced"] {
         let root = folder();
         let data = data_dir(&root);
@@ -292,7 +292,7 @@ async fn lock_of_the_kes_listener_follows_no_link_and_truncates_nothing() {
 }
 
 #[tokio::test]
-async fn files_of_another_owner_are_refused_with_the_command_to_run() {
+async fn files_of_another_owner_are_refused_with_a_remedy() {
     let root = folder();
     let data = data_dir(&root);
     let options = ServerOptions::default()

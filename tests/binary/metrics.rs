@@ -31,7 +31,7 @@ fn series(answer: &Answer) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn figures_tell_what_was_done_and_name_nobody() {
+async fn metrics_count_requests_and_name_no_caller() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options().start(&data_dir).await;
@@ -150,7 +150,7 @@ async fn figures_tell_what_was_done_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_fill_no_series() {
+async fn unauthenticated_requests_add_no_series() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for number in 0..50 {
@@ -171,7 +171,7 @@ async fn strangers_fill_no_series() {
 }
 
 #[tokio::test]
-async fn the_page_can_be_off() {
+async fn metrics_page_can_be_turned_off() {
     let folder = folder();
     let server = ServerOptions::default()
         .variable("KEYWAY_METRICS", "off")
@@ -190,7 +190,7 @@ fn families(query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
+async fn dashboard_and_alerts_use_existing_metrics() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
@@ -231,7 +231,7 @@ async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
 }
 
 #[tokio::test]
-async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
+async fn alerts_are_valid_for_prometheus_and_fire_as_documented() {
     let Some(promtool) = debian_tool("promtool", "prometheus") else {
         return;
     };

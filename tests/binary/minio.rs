@@ -16,7 +16,7 @@ async fn call(server: &Server, method: &str, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_status_tells_what_is_so() {
+async fn status_has_endpoints_and_state() {
     let folder = folder();
     let server = ServerOptions::default().start(&data_dir(&folder)).await;
     let first = call(&server, "GET", "/status").await.ok();
@@ -54,7 +54,7 @@ async fn a_status_tells_what_is_so() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_work_is_found_out() {
+async fn key_status_finds_a_key_that_fails() {
     let folder = folder();
     let server = ServerOptions::default().start(&data_dir(&folder)).await;
     create(&server, "k").await;
@@ -84,7 +84,7 @@ async fn a_key_that_does_not_work_is_found_out() {
 /// `NoSuchBucket` for a sign that the signature was right. `AccessDenied` is one too, if a question for the bucket itself is
 /// answered with 403.
 #[tokio::test]
-async fn mc_alias_set_finds_out_whether_an_access_key_works() {
+async fn probe_of_mc_alias_set_tells_whether_the_access_key_works() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = ServerOptions::default().start(&data_dir).await;

@@ -21,7 +21,7 @@ fn budget() -> (&'static str, &'static str) {
 }
 
 #[tokio::test]
-async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_says() {
+async fn generated_requests_are_answered_as_the_document_says() {
     let Some(bin) = clients("schemathesis") else {
         return;
     };

@@ -381,7 +381,7 @@ fn readings_of_variables(ground: &Ground, text: &str) -> Vec<Reading> {
 }
 
 #[tokio::test]
-async fn readers_of_secret_files_repeat_nothing_of_them() {
+async fn malformed_secret_files_are_not_repeated_by_any_reader() {
     let scanner = scanner();
     assert_eq!(
         scanner.find(CANARY.as_bytes()).len(),
@@ -465,7 +465,7 @@ fn follow(server: &Server, folder: &Path) -> tokio::process::Child {
 }
 
 #[tokio::test]
-async fn a_certificate_that_changes_to_anything_is_told_without_its_content() {
+async fn changed_certificate_is_reported_without_its_content() {
     let scanner = scanner();
     let ground = Ground::new().await;
     let (cert, key) = (ground.file("admin.cert"), ground.file("admin.key"));

@@ -94,7 +94,7 @@ fn forms_of(secret: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_scanner_finds_every_form_at_any_place() {
+fn scanner_finds_every_form_at_any_place() {
     let secret: Vec<u8> = (0..32).map(|n| 251 - n * 7).collect();
     let scanner = Scanner::new(&vec![("it".to_owned(), secret.clone())]);
     for before in 0..7 {
@@ -387,17 +387,17 @@ async fn life(passphrase: Option<&str>) {
 }
 
 #[tokio::test]
-async fn under_a_passphrase_nothing_is_in_the_clear() {
+async fn data_folder_under_a_passphrase_holds_no_secret_in_the_clear() {
     life(Some("a passphrase that is long enough")).await;
 }
 
 #[tokio::test]
-async fn without_a_passphrase_only_the_keyring_holds_the_root_key() {
+async fn data_folder_without_a_passphrase_has_the_root_key_in_the_keyring_only() {
     life(None).await;
 }
 
 #[tokio::test]
-async fn a_root_secret_that_is_set_is_not_kept() {
+async fn root_secret_set_by_the_operator_is_not_kept() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     server.call("POST", "/kms/keys", &on("k")).await.ok();
@@ -505,7 +505,7 @@ async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_sent_to_any_route_is_kept_nowhere() {
+async fn secrets_sent_to_routes_are_kept_nowhere() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options()
@@ -572,7 +572,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn a_panic_tells_nothing_of_what_was_in_reach() {
+async fn panic_shows_no_secret() {
     const WAYS: [&str; 7] = [
         "message", "bounds", "length", "refused", "parsed", "task", "thread",
     ];

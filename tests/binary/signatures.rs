@@ -55,7 +55,7 @@ async fn table(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed() {
+async fn table_written_without_the_keyring_is_not_obeyed() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = kes::options().variable("KEYWAY_STATE_TTL_SECONDS", "0");

@@ -58,7 +58,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn other_machines_are_served_over_tls() {
+async fn listener_for_other_machines_needs_tls() {
     let folder = folder();
     let first = pair(folder.path());
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -102,7 +102,7 @@ async fn other_machines_are_served_over_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_needs_its_key() {
+async fn certificate_without_its_key_is_refused() {
     let folder = folder();
     pair(folder.path());
     let cert = folder.path().join("cert.pem");

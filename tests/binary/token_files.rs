@@ -41,7 +41,7 @@ async fn configure(server: &Server, route: &str, address: &str, path: &Path) -> 
 }
 
 #[tokio::test]
-async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anything_is_sent() {
+async fn token_file_not_allowed_by_the_operator_is_refused_before_any_request() {
     const LINE: &str = "canary-in-one-line";
     let root = folder();
     let at = |name: &str| root.path().join(name);
@@ -126,7 +126,7 @@ async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anythin
 }
 
 #[tokio::test]
-async fn a_keyring_that_was_moved_below_a_named_folder_keeps_its_folder_from_token_files() {
+async fn keyring_moved_below_a_named_folder_keeps_its_folder_from_token_files() {
     let root = folder();
     let at = |name: &str| root.path().join(name);
     let server = ServerOptions::default()
@@ -144,7 +144,7 @@ async fn a_keyring_that_was_moved_below_a_named_folder_keeps_its_folder_from_tok
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_over_the_api_and_sent_to_nobody() {
+async fn file_without_a_token_is_refused_and_sent_nowhere() {
     let root = folder();
     let server = ServerOptions::default()
         .start(&root.path().join("data"))

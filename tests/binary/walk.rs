@@ -73,7 +73,7 @@ fn all_match(patterns: &[String], lines: &[&str]) -> bool {
 }
 
 #[test]
-fn three_dots_stand_for_anything() {
+fn three_dots_match_any_text() {
     for (pattern, text, expected) in [
         (r#"{"a":"...","b":1,...}"#, r#"{"a":"x","b":1,"c":2}"#, true),
         (
@@ -122,22 +122,22 @@ impl Drop for Session {
 }
 
 #[tokio::test]
-async fn the_readme_walk_shows_what_happens() {
+async fn walk_of_the_readme_works_as_shown() {
     walk("README.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_the_api_of_kes_shows_what_happens() {
+async fn walk_of_the_kes_api_works_as_shown() {
     walk("docs/kes.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_access_keys_and_policies_shows_what_happens() {
+async fn walk_of_access_keys_and_policies_works_as_shown() {
     walk("docs/policies.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_buckets_shows_what_happens() {
+async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 

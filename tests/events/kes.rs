@@ -151,7 +151,7 @@ async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
 }
 
 #[tokio::test]
-async fn every_front_serves_a_keys_life_and_a_policys_alike() {
+async fn every_ingress_serves_keys_and_policies_alike() {
     let over_rest = a_life("kes-rest-api", "kes::rest_api").await;
     let over_either = a_life("kes-rest-api", "kes::api_gateway").await;
     let over_alb = a_life("kes-alb", "kes::alb").await;
@@ -160,7 +160,7 @@ async fn every_front_serves_a_keys_life_and_a_policys_alike() {
 }
 
 #[tokio::test]
-async fn without_its_certificate_no_event_is_let_in() {
+async fn event_without_a_certificate_is_refused() {
     for (folder, function) in [("kes-rest-api", "kes::rest_api"), ("kes-alb", "kes::alb")] {
         let function = Function::of(function).await;
         for (name, mut event) in events(folder) {
@@ -188,7 +188,7 @@ async fn without_its_certificate_no_event_is_let_in() {
 
 /// Whoever may set headers is nobody by that.
 #[tokio::test]
-async fn a_header_is_believed_of_the_load_balancer_alone() {
+async fn certificate_header_is_trusted_from_the_load_balancer_only() {
     let of_alb = events("kes-alb").remove("create-key").unwrap();
     let header = "x-amzn-mtls-clientcert-leaf";
     let value = of_alb["multiValueHeaders"][header][0].clone();
@@ -235,7 +235,7 @@ async fn a_header_is_believed_of_the_load_balancer_alone() {
 
 /// An HTTP API's domain may demand certificates too, and says in another place which one it was shown.
 #[tokio::test]
-async fn an_http_api_vouches_for_certificates_as_well() {
+async fn certificate_of_an_http_api_is_trusted() {
     let of_rest = events("kes-rest-api").remove("describe-self").unwrap();
     let certificate = &of_rest["requestContext"]["identity"]["clientCert"];
     let event = |shown: &Value| {

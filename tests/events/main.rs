@@ -407,17 +407,17 @@ async fn a_key_lives(folder: &str) {
 }
 
 #[tokio::test]
-async fn an_http_api_serves_a_keys_life() {
+async fn http_api_serves_the_life_of_a_key() {
     a_key_lives("http-api").await;
 }
 
 #[tokio::test]
-async fn a_rest_api_with_a_stage_serves_a_keys_life() {
+async fn rest_api_with_a_stage_serves_the_life_of_a_key() {
     a_key_lives("rest-api").await;
 }
 
 #[tokio::test]
-async fn a_load_balancer_and_a_function_url_serve_data_keys_and_probes_and_refuse_objects() {
+async fn load_balancer_and_function_url_serve_data_keys_and_probes_and_refuse_objects() {
     let site = MemorySite::running().await;
     for folder in ["alb", "function-url"] {
         let function = Function::of(folder).await;
@@ -444,7 +444,7 @@ async fn a_load_balancer_and_a_function_url_serve_data_keys_and_probes_and_refus
 
 /// Clients sign the host with the port of its scheme or without, whichever of the two the front passes on.
 #[tokio::test]
-async fn signature_over_a_host_with_or_without_the_default_port_holds_for_every_front() {
+async fn signature_with_or_without_the_default_port_verifies_at_every_ingress() {
     let site = MemorySite::running().await;
     for folder in FOLDERS {
         let function = Function::of(folder).await;
@@ -484,7 +484,7 @@ async fn signature_over_a_host_with_or_without_the_default_port_holds_for_every_
 }
 
 #[tokio::test]
-async fn a_function_answers_the_events_of_no_other_front() {
+async fn event_of_another_ingress_is_refused() {
     let site = MemorySite::running().await;
     for pinned in FOLDERS {
         let function = Function::of(pinned).await;
@@ -518,7 +518,7 @@ async fn a_function_answers_the_events_of_no_other_front() {
 }
 
 #[tokio::test]
-async fn no_event_but_a_probe_is_let_in_as_it_is() {
+async fn unsigned_event_other_than_a_probe_is_refused() {
     for folder in FOLDERS {
         let function = Function::of(folder).await;
         for (name, event) in events(folder) {
@@ -544,7 +544,7 @@ async fn no_event_but_a_probe_is_let_in_as_it_is() {
 
 /// The script that makes them has a signer of its own.
 #[test]
-fn the_signatures_are_those_of_awss_signer() {
+fn signatures_equal_those_of_the_aws_signer() {
     let signer = Signer::new(
         "AKIAIOSFODNN7EXAMPLE",
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -571,7 +571,7 @@ fn the_signatures_are_those_of_awss_signer() {
 }
 
 #[test]
-fn the_script_makes_these_events() {
+fn committed_events_are_those_of_the_script() {
     let made = std::process::Command::new("python3")
         .arg(folder().join("make_events.py"))
         .arg("--check")
@@ -585,7 +585,7 @@ fn the_script_makes_these_events() {
 }
 
 #[tokio::test]
-async fn every_route_has_an_event_of_both_apis() {
+async fn route_has_an_event_of_both_apis() {
     let site = MemorySite::not_configured(false).await;
     // What only the function of every route serves is not in an API.
     let in_one_function = site.routes_of("all");

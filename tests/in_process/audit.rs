@@ -44,7 +44,7 @@ fn path(route: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_of_every_dialect_is_told_of_once() {
+async fn request_to_any_route_is_recorded_once() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     for (method, route) in site.routes() {
@@ -118,7 +118,7 @@ async fn every_route_of_every_dialect_is_told_of_once() {
 }
 
 #[tokio::test]
-async fn preflights_are_told_of() {
+async fn preflight_is_recorded() {
     let site = MemorySite::with_cors(Cors::Any).await;
     let mut request = site.root_request("OPTIONS", "/rustfs/admin/v3/kms/keys", b"");
     let headers = request.headers_mut();
@@ -130,7 +130,7 @@ async fn preflights_are_told_of() {
 }
 
 #[tokio::test]
-async fn events_say_which_key_version_and_context() {
+async fn event_has_key_version_and_context() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     site.call("POST", "/kms/keys", r#"{"key_id":"a"}"#)
@@ -211,7 +211,7 @@ async fn events_say_which_key_version_and_context() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_whom_they_refused() {
+async fn refusal_is_recorded_with_its_caller() {
     let site = MemorySite::running().await;
     let nobody = site
         .signer(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#)
@@ -279,7 +279,7 @@ async fn refusals_are_told_with_whom_they_refused() {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_an_event() {
+async fn event_holds_no_secret() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -337,7 +337,7 @@ async fn next(stream: &mut BoxStream<'static, Bytes>) -> Value {
 }
 
 #[tokio::test]
-async fn the_log_is_followed_as_kes_tells_it() {
+async fn log_is_streamed_in_the_shape_of_kes() {
     let site = MemorySite::running().await;
     let (status, stream) = site.kes_stream("/v1/log/audit").await;
     assert_eq!(status, 200);
@@ -379,7 +379,7 @@ async fn the_log_is_followed_as_kes_tells_it() {
 }
 
 #[tokio::test]
-async fn who_reads_slowly_misses_events_and_holds_up_nobody() {
+async fn slow_reader_misses_events_and_delays_no_request() {
     let site = MemorySite::running().await;
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut slow = stream.unwrap();
@@ -400,7 +400,7 @@ async fn who_reads_slowly_misses_events_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_another_process_writes_is_followed_too() {
+async fn events_of_another_process_are_streamed() {
     let site = MemorySite::running().await;
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut stream = stream.unwrap();
@@ -447,7 +447,7 @@ fn elsewhere(time: &str, path: &str) -> Record {
 }
 
 #[tokio::test]
-async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_back() {
+async fn clock_set_back_makes_a_stream_miss_and_repeat_nothing() {
     let site = MemorySite::running().await;
     let table = site.table();
     let past = elsewhere("2026-01-02T02:04:00Z", "/past");
@@ -472,7 +472,7 @@ async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_
 }
 
 #[tokio::test]
-async fn a_key_that_the_janitor_destroys_is_told_of() {
+async fn key_destroyed_by_the_janitor_is_recorded() {
     let site = MemorySite::running().await;
     for key in ["due", "kept"] {
         let body = json!({ "key_id": key }).to_string();
@@ -503,7 +503,7 @@ async fn a_key_that_the_janitor_destroys_is_told_of() {
 }
 
 #[tokio::test]
-async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
+async fn log_is_paged_by_both_dialects_for_permitted_callers() {
     let site = MemorySite::running().await;
     for n in 0..5 {
         site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"k{n}"}}"#))
@@ -584,7 +584,7 @@ async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
 const CLASSES: &str = include_str!("route-classes.txt");
 
 #[tokio::test]
-async fn every_route_has_the_class_of_what_it_does() {
+async fn route_has_the_class_of_its_operation() {
     let kinds = [
         Kind::Key,
         Kind::AccessKey,
@@ -687,7 +687,7 @@ fn rewrap(items: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
+async fn batch_is_recorded_item_by_item_with_its_refusals() {
     let site = MemorySite::running().await;
     for key in ["a", "b", "c"] {
         site.call("POST", "/kms/keys", &json!({ "key_id": key }).to_string())
@@ -793,7 +793,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_long_batch_is_told_whole_before_its_answer() {
+async fn long_batch_is_recorded_whole_before_its_answer() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -848,7 +848,7 @@ async fn a_long_batch_is_told_whole_before_its_answer() {
 }
 
 #[tokio::test]
-async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
+async fn bulk_decryption_is_recorded_ciphertext_by_ciphertext() {
     let site = MemorySite::running().await;
     for key in ["k", "other"] {
         site.kes("PUT", &format!("/v1/key/create/{key}"), "").await;
@@ -894,7 +894,7 @@ async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
 }
 
 #[tokio::test]
-async fn what_is_about_two_things_names_both() {
+async fn event_about_two_keys_names_both() {
     let site = MemorySite::running_with(Some("default"), false).await;
     site.call("POST", "/kms/keys", r#"{"key_id":"default"}"#)
         .await
@@ -922,7 +922,7 @@ async fn what_is_about_two_things_names_both() {
 }
 
 #[tokio::test]
-async fn a_key_that_fails_its_trial_is_a_refusal() {
+async fn key_that_fails_its_trial_is_recorded_as_refused() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     site.send(site.root_request("GET", "/minio/kms/v1/key/status?key-id=none", b""))

@@ -323,7 +323,7 @@ async fn started() -> MemorySite {
 }
 
 #[tokio::test]
-async fn console_of_a_key_that_expires_works_until_it_does() {
+async fn console_of_a_key_that_expires_works_until_then() {
     let (site, list) = (started().await, list());
     let life = Duration::from_secs(3600);
     let administrator = site.signer_for("kms-admin", Some(life)).await;

@@ -29,7 +29,7 @@ fn room(package: &Package, root: &str) -> String {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn dependency_between_crates_is_an_allowed_one() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("crypto", &[][..]),
         ("domain", &["crypto"]),
@@ -140,7 +140,7 @@ fn arrows_point_one_way() {
 }
 
 #[test]
-fn each_outside_system_belongs_to_one_room() {
+fn library_of_an_outside_system_has_one_owner() {
     let wrappers: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("rusqlite", &["keyway-store-sqlite"][..]),
         (
@@ -251,7 +251,7 @@ fn built(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
+fn binary_without_the_otlp_feature_has_no_exporter() {
     let keyway = ["--package", "keyway", "--edges", "normal,build"];
     let of_traces = |name: &String| name.starts_with("opentelemetry") || name == "keyway-traces";
     let asked = built(&[&keyway[..], &["--features", "otlp"]].concat());
@@ -271,7 +271,7 @@ fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
 }
 
 #[test]
-fn every_claim_of_the_security_page_names_tests_that_there_are() {
+fn claim_of_the_security_page_names_existing_tests() {
     let root = workspace().workspace_root;
     let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("| Claim | Test |").unwrap();

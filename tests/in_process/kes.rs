@@ -72,7 +72,7 @@ async fn permit(site: &MemorySite, identity: &str, policy: &Value) {
 }
 
 #[tokio::test]
-async fn keys() {
+async fn answers_about_keys_are_the_golden_ones() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "").await;
     golden!(
         "key_create",
@@ -181,7 +181,7 @@ async fn keys() {
 }
 
 #[tokio::test]
-async fn keys_that_are_imported() {
+async fn answers_about_imports_are_the_golden_ones() {
     let site = MemorySite::running().await;
     let key = "uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI=";
     let body = json!({ "bytes": key }).to_string();
@@ -228,7 +228,7 @@ async fn keys_that_are_imported() {
 }
 
 #[tokio::test]
-async fn what_kes_has_sealed_opens_under_the_key_that_was_imported() {
+async fn ciphertext_of_kes_opens_under_the_imported_key() {
     let vectors: Value =
         serde_json::from_str(include_str!("../../vectors/kes-ciphertexts.json")).unwrap();
     let site = MemorySite::running().await;
@@ -265,7 +265,7 @@ async fn what_kes_has_sealed_opens_under_the_key_that_was_imported() {
 }
 
 #[tokio::test]
-async fn hmacs() {
+async fn answers_about_hmacs_are_the_golden_ones() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/my-key", "").await;
     let body = r#"{"message":"cm9vdCBhY2Nlc3Mga2V5"}"#;
@@ -318,7 +318,7 @@ async fn hmacs() {
 }
 
 #[tokio::test]
-async fn policies_and_identities() {
+async fn answers_about_policies_and_identities_are_the_golden_ones() {
     let site = MemorySite::running().await;
     let body = json!({"allow": {"/v1/key/generate/my-key": {}, "/v1/key/decrypt/my-key": {}, "/v1/policy/*": {}},
         "deny": {"/v1/key/decrypt/my-key-internal*": {}}});
@@ -452,7 +452,7 @@ async fn policies_and_identities() {
 }
 
 #[tokio::test]
-async fn the_server_itself() {
+async fn answers_about_the_server_are_the_golden_ones() {
     let site = MemorySite::running().await;
     golden!(
         "version",
@@ -494,7 +494,7 @@ async fn the_server_itself() {
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_run_says_so() {
+async fn service_not_running_is_reported() {
     let site = MemorySite::not_configured(false).await;
     golden!(
         "not_configured",
@@ -584,7 +584,7 @@ async fn deletion_can_be_scheduled_instead() {
 }
 
 #[tokio::test]
-async fn of_many_that_make_a_key_at_once_one_does() {
+async fn creations_at_once_have_one_winner() {
     let site = Arc::new(MemorySite::running().await);
     let creates: Vec<_> = (0..64)
         .map(|_| {
@@ -605,7 +605,7 @@ async fn of_many_that_make_a_key_at_once_one_does() {
 }
 
 #[tokio::test]
-async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
+async fn route_refuses_callers_before_it_reads_name_and_body() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "").await;
     assert_eq!(
         site.kes_routes().len(),
@@ -663,7 +663,7 @@ async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
 }
 
 #[tokio::test]
-async fn requests_are_judged_in_one_order() {
+async fn checks_of_a_request_have_one_order() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/k", "").await;
     permit(
@@ -759,7 +759,7 @@ async fn requests_are_judged_in_one_order() {
 }
 
 #[tokio::test]
-async fn open_paths_need_nobody() {
+async fn open_path_needs_no_identity() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "/v1/ready, /v1/api").await;
     for who in [None, Some("stranger"), Some("several")] {
         for path in ["/v1/ready", "/v1/api"] {
@@ -784,7 +784,7 @@ async fn open_paths_need_nobody() {
 }
 
 #[tokio::test]
-async fn names() {
+async fn name_malformed_is_refused() {
     let site = MemorySite::running().await;
     for name in ["a", "0", "_-___---_", "__", "my-key_1", &"x".repeat(80)] {
         assert_eq!(
@@ -858,7 +858,7 @@ async fn names() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_as_go_reads_them() {
+async fn body_is_decoded_as_go_does() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/k", "a body that nobody looks at")
         .await;
@@ -1003,7 +1003,7 @@ async fn bodies_are_read_as_go_reads_them() {
 }
 
 #[tokio::test]
-async fn policies_are_written_in_every_generations_words() {
+async fn policy_in_the_words_of_any_generation_is_taken() {
     let site = MemorySite::running().await;
     for (body, allow, deny) in [
         (
@@ -1059,7 +1059,7 @@ async fn policies_are_written_in_every_generations_words() {
 }
 
 #[tokio::test]
-async fn only_whoever_may_call_the_path_changes_policies() {
+async fn policy_change_needs_the_permission_for_its_path() {
     let site = MemorySite::running().await;
     permit(&site, APP, &json!({"allow": ["/v1/policy/write/team-*", "/v1/identity/assign/team-a/*", "/v1/identity/forget/*"]})).await;
     let call =
@@ -1155,7 +1155,7 @@ fn lines(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_listing_of_ten_thousand_keys_reaches_each_of_them_once() {
+async fn listing_of_ten_thousand_keys_reaches_each_once() {
     let site = MemorySite::running().await;
     let mut expected = BTreeSet::new();
     for n in 0..10_000 {
@@ -1205,7 +1205,7 @@ async fn a_listing_of_ten_thousand_keys_reaches_each_of_them_once() {
 }
 
 #[tokio::test]
-async fn listings() {
+async fn listing_has_pages_and_patterns() {
     let site = MemorySite::running().await;
     for name in ["a", "a1", "ab", "b-1", "b-2", "c_x"] {
         site.kes("PUT", &format!("/v1/key/create/{name}"), "").await;
@@ -1337,7 +1337,7 @@ fn shown(chain: &[&[u8]]) -> Request {
 }
 
 #[test]
-fn a_certificate_that_was_read_before_is_found_by_all_of_its_bytes() {
+fn cached_certificate_is_found_by_all_of_its_bytes() {
     let proven = Proven::new(None);
     let of = |chain: &[&[u8]]| proven.identity(&shown(chain)).ok();
     let (one, two) = (KesIdentity::ecdsa(), KesIdentity::ecdsa());

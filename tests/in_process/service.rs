@@ -35,7 +35,7 @@ macro_rules! golden {
 }
 
 #[tokio::test]
-async fn the_service_from_nothing_to_running_and_back() {
+async fn service_is_configured_started_and_stopped() {
     let site = MemorySite::not_configured(false).await;
     let get = async |path: &str| site.call("GET", path, "").await;
     golden!("service_status_of_nothing", get("/kms/status").await);
@@ -105,7 +105,7 @@ async fn the_service_from_nothing_to_running_and_back() {
 }
 
 #[tokio::test]
-async fn the_first_generation_configures_starts_and_asks_in_its_own_words() {
+async fn first_generation_configures_and_starts_in_its_own_shapes() {
     let site = MemorySite::not_configured(false).await;
     let alias = async |path: &str| {
         let path = format!("/minio/admin/v3{path}");
@@ -390,7 +390,7 @@ async fn body_of_settings_malformed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_configuration_never_comes_back() {
+async fn secret_of_the_configuration_is_never_returned() {
     let site = MemorySite::running().await;
     let role = json!({"backend_type": "vault", "address": "https://vault.example.com",
         "auth_method": {"AppRole": {"role_id": "role", "secret_id": TOKEN}}});
@@ -413,7 +413,7 @@ async fn a_secret_of_the_configuration_never_comes_back() {
 }
 
 #[tokio::test]
-async fn two_reconfigurations_at_once_are_both_kept() {
+async fn reconfigurations_at_once_are_both_kept() {
     let site = MemorySite::running().await;
     let (one, other) = (json!({"timeout_seconds": 9}), json!({"retry_attempts": 9}));
     let (one, other) = tokio::join!(
@@ -429,7 +429,7 @@ async fn two_reconfigurations_at_once_are_both_kept() {
 }
 
 #[tokio::test]
-async fn configuration_in_newer_spellings_is_used_where_it_has_a_meaning() {
+async fn configuration_in_newer_spellings_is_taken() {
     let site = MemorySite::not_configured(false).await;
     let mut body = vault();
     let fields = body.as_object_mut().unwrap();

@@ -92,7 +92,7 @@ fn has(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn every_request_is_a_span_of_its_caller_s_trace_and_holds_no_secret() {
+async fn request_is_a_span_of_its_callers_trace_without_secrets() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), SOON)
@@ -243,7 +243,7 @@ async fn every_request_is_a_span_of_its_caller_s_trace_and_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn what_waits_is_sent_when_the_server_stops() {
+async fn pending_spans_are_sent_when_the_server_stops() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), NEVER)
@@ -288,7 +288,7 @@ fn lines(log: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_is_told_of_once_and_nothing_else_is_otherwise() {
+async fn collector_missing_is_reported_once_and_changes_nothing_else() {
     // Nobody listens where somebody has just stopped to.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", gone.local_addr().unwrap());
@@ -325,7 +325,7 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_nothing_else_is_other
 }
 
 #[tokio::test]
-async fn a_collector_that_refuses_is_told_of_once_and_so_is_its_return() {
+async fn collector_refusing_and_its_recovery_are_reported_once() {
     let collector = Collector::start().await;
     // Not to be tried again, so each batch is one request.
     collector.answer(StatusCode::BAD_REQUEST);
@@ -364,7 +364,7 @@ async fn a_collector_that_refuses_is_told_of_once_and_so_is_its_return() {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_keeps_no_request_and_no_end_waiting() {
+async fn collector_silent_delays_no_request_and_no_stop() {
     // It accepts connections, and that is all.
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", deaf.local_addr().unwrap());
@@ -387,7 +387,7 @@ async fn a_collector_that_never_answers_keeps_no_request_and_no_end_waiting() {
 }
 
 #[tokio::test]
-async fn spans_are_sent_by_tls_to_a_collector_that_is_trusted_and_to_no_other() {
+async fn spans_over_tls_go_to_trusted_collectors_only() {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -420,7 +420,7 @@ async fn spans_are_sent_by_tls_to_a_collector_that_is_trusted_and_to_no_other() 
 }
 
 #[tokio::test]
-async fn nothing_is_sent_when_that_is_turned_off_and_what_is_no_address_stops_the_start() {
+async fn export_can_be_turned_off_and_a_bad_address_stops_the_start() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), SOON)

@@ -118,7 +118,7 @@ async fn requests_are_answered() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_one_invocation() {
+async fn panic_ends_one_invocation() {
     let function = Function::start("http_api_function").await;
     let process = function.id();
     // Within the site it is an answer like any other.
@@ -136,7 +136,7 @@ async fn a_panic_ends_one_invocation() {
 }
 
 #[tokio::test]
-async fn events_that_are_none_are_answered() {
+async fn malformed_event_is_answered() {
     let function = Function::start("http_api_function").await;
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let surrogate = event("POST", "/echo/facts")
@@ -207,7 +207,7 @@ async fn answers_are_streamed() {
 }
 
 #[tokio::test]
-async fn a_schedule_runs_its_job() {
+async fn schedule_runs_its_job() {
     let function = Function::start("scheduled_function").await;
     let scheduled =
         json!({ "source": "aws.events", "detail-type": "Scheduled Event", "detail": {} });

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_keeps_its_bytes() {
+    fn request_keeps_its_bytes() {
         let request = Request::post("/a%2Fb?x=1&y=%C3%A9+%2&x=2")
             .header("host", "keyway.test")
             .header("cookie", "c=1; d=2")
@@ -170,7 +170,7 @@ mod tests {
 
     /// Beside the events of the repository, which are as API Gateway sends them.
     #[test]
-    fn the_shape_is_that_of_a_real_event() {
+    fn event_has_the_shape_of_a_real_one() {
         fn shape(value: &Value, at: &str, found: &mut Vec<String>) {
             match value {
                 Value::Object(members) if !at.ends_with("/headers") => {

@@ -26,7 +26,7 @@ async fn last_renewal(bao: &Bao, token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
+async fn token_is_renewed_after_two_thirds_of_its_life() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let settings = place.settings(&bao.address, VaultAuth::Token);
@@ -53,7 +53,7 @@ async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
+async fn token_not_renewable_is_used_until_refused() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let options = json!({"ttl": "3600s", "renewable": false});
@@ -78,7 +78,7 @@ async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_ends() {
+async fn refused_renewal_is_logged_and_the_token_used_until_its_end() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     place.make_key(bao).await;
@@ -104,7 +104,7 @@ async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_not_look_itself_up_is_used_all_the_same() {
+async fn token_that_may_not_look_itself_up_is_used() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     place.make_key(bao).await;
@@ -120,7 +120,7 @@ async fn a_token_that_may_not_look_itself_up_is_used_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_role_logs_in_once_and_again_when_it_is_time() {
+async fn app_role_logs_in_once_and_again_when_due() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -155,7 +155,7 @@ async fn an_app_role_logs_in_once_and_again_when_it_is_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_role_whose_token_is_revoked_logs_in_again() {
+async fn app_role_with_a_revoked_token_logs_in_again() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -206,7 +206,7 @@ async fn an_app_role_whose_token_is_revoked_logs_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_secret_id_and_a_wrong_mount_are_named() {
+async fn wrong_secret_id_or_mount_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -228,7 +228,7 @@ async fn a_wrong_secret_id_and_a_wrong_mount_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_file_that_changes_is_read_again() {
+async fn token_file_changed_is_read_again() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let folder = tempfile::tempdir().unwrap();

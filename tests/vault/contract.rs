@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{BINDING, Place, opened, path, ready, shared, unavailable, with_token};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_with_the_documented_policy_alone() {
+async fn vault_with_the_documented_policy_keeps_the_contract() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     let (_, making) = place.policies();
@@ -25,7 +25,7 @@ async fn keeps_the_contract_with_the_documented_policy_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_bad_weather() {
+async fn vault_under_faults_keeps_the_contract() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     let proxy = Proxy::before(&bao.address).await;
@@ -54,7 +54,7 @@ async fn keeps_the_contract_in_bad_weather() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
+async fn transit_key_made_by_an_operator_is_used() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     let (least, _) = place.policies();
@@ -80,7 +80,7 @@ async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_names_the_permission_that_is_missing() {
+async fn check_names_the_missing_permission() {
     let Some(bao) = shared().await else { return };
     let place = Place::new(bao).await;
     place.make_key(bao).await;
@@ -119,7 +119,7 @@ async fn a_check_names_the_permission_that_is_missing() {
 
 /// The way to encrypt without making a key that the room relies on: for a token that may make one, too.
 #[tokio::test(flavor = "multi_thread")]
-async fn encrypting_never_makes_a_key() {
+async fn encryption_never_makes_a_key() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     vault.check(TransitKey::MustExist).await.unwrap();
@@ -139,7 +139,7 @@ async fn encrypting_never_makes_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
+async fn transit_key_recreated_is_not_taken_for_the_old_one() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -184,7 +184,7 @@ async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_that_the_key_does_not_open_any_more_are_named() {
+async fn version_that_no_longer_opens_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -203,7 +203,7 @@ async fn versions_that_the_key_does_not_open_any_more_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfit_transit_keys_are_refused() {
+async fn transit_key_unfit_is_refused() {
     let Some(bao) = shared().await else { return };
     for (key, says) in [
         (json!({"type": "aes256-gcm96"}), "not derived"),
@@ -225,7 +225,7 @@ async fn unfit_transit_keys_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_mounts_and_namespaces_are_named() {
+async fn wrong_mount_or_namespace_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     vault.check(TransitKey::MustExist).await.unwrap();
@@ -273,7 +273,7 @@ async fn wrong_mounts_and_namespaces_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn works_within_a_namespace() {
+async fn vault_within_a_namespace_works() {
     let Some(bao) = shared().await else { return };
     let namespace = "keyway-team";
     bao.post(&format!("sys/namespaces/{namespace}"), json!({}))
@@ -304,7 +304,7 @@ async fn works_within_a_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_an_operator_deleted_can_be_written_again() {
+async fn copy_deleted_by_an_operator_can_be_written_again() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     for value in [b"one", b"two"] {
@@ -331,7 +331,7 @@ async fn a_copy_that_an_operator_deleted_can_be_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_that_are_none_reach_nothing() {
+async fn malformed_id_reaches_nothing() {
     let Some(bao) = shared().await else { return };
     let (_, vault) = ready(bao).await;
     for id in [

@@ -77,7 +77,7 @@ fn at(address: &str) -> Arc<dyn Vault> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_are_not_followed() {
+async fn redirect_is_not_followed() {
     let canary = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = format!("http://{}/v1/", canary.local_addr().unwrap());
     for status in [301, 302, 303, 307, 308] {
@@ -99,7 +99,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_read_up_to_a_bound() {
+async fn answer_too_long_is_refused() {
     let endless = serve(|_, _| {
         let chunk =
             || Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![b' '; 65536])));
@@ -117,7 +117,7 @@ async fn answers_are_read_up_to_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_not_vaults_are_refused() {
+async fn answer_not_of_vault_is_refused() {
     let wrapped = b"vault:v1:AAAA";
     for body in [
         "",
@@ -142,7 +142,7 @@ async fn answers_that_are_not_vaults_are_refused() {
 
 /// What a wrap says, to the letter: whose namespace it is in, and a kind of key that Vault will not make.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_what_they_must_be() {
+async fn requests_to_vault_have_method_path_and_headers() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
     let address = serve(move |request, body| {
@@ -195,7 +195,7 @@ async fn requests_are_what_they_must_be() {
 
 /// A load balancer that has nobody to ask is no Vault that is sealed; it is asked again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
+async fn transient_failure_is_retried_as_configured() {
     for (status, body, times) in [
         (429, "", 3),
         (500, "", 3),
@@ -236,7 +236,7 @@ async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_is_refused_is_not_repeated_at_once() {
+async fn refused_login_is_not_repeated_at_once() {
     let logins = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&logins);
     let address = serve(move |_, _| {
@@ -291,7 +291,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Everything that a server was sent comes back in its errors, and nothing of it comes to light.
 #[tokio::test]
-async fn nothing_secret_is_in_errors_or_in_the_log() {
+async fn errors_and_log_hold_no_secret() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)

@@ -93,7 +93,7 @@ fn has(haystack: &[u8], needle: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
+async fn service_over_openbao_serves_and_shows_its_token_nowhere() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Place::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -152,7 +152,7 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
 }
 
 #[tokio::test]
-async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
+async fn openbao_sealed_or_stopped_is_answered_in_time_and_recovers() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -202,7 +202,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
+async fn revoked_token_is_reported_and_can_be_replaced() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Place::new(bao).await, folder());
     let first = token(bao, &place).await;
@@ -221,7 +221,7 @@ async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
 }
 
 #[tokio::test]
-async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew() {
+async fn deleted_transit_key_is_a_backend_failure_and_not_recreated() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Place::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -256,7 +256,7 @@ async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew(
 }
 
 #[tokio::test]
-async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
+async fn keys_in_openbao_are_restored_after_a_lost_table_and_migrate_back() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Place::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -330,7 +330,7 @@ async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
 }
 
 #[tokio::test]
-async fn of_many_creations_over_openbao_one_wins_and_its_copy_is_its_record() {
+async fn creations_at_once_over_openbao_have_one_winner_and_one_copy() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Place::new(bao).await, folder());
     let token = token(bao, &place).await;

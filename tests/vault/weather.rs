@@ -45,7 +45,7 @@ async fn everything_works(vault: &dyn Vault, wrapped: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sealed_and_stopped_are_told_apart_and_pass() {
+async fn sealed_and_stopped_vaults_are_told_apart_and_recover() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -105,7 +105,7 @@ impl Hole {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_ends_with_the_timeout() {
+async fn silent_vault_times_out() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -123,7 +123,7 @@ async fn silence_ends_with_the_timeout() {
 
 /// What a function can wait for is shorter than what an operator may configure.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_longer_than_the_process_can() {
+async fn call_of_vault_ends_before_the_process_must() {
     let hole = Hole::before("http://127.0.0.1:1").await;
     let place = Place {
         transit: "transit".to_owned(),
@@ -143,7 +143,7 @@ async fn nobody_waits_longer_than_the_process_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_trusts_the_authority_that_is_given_and_no_other() {
+async fn certificate_of_another_authority_is_refused() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -185,7 +185,7 @@ async fn tls_trusts_the_authority_that_is_given_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tls_a_name_must_be_of_loopback() {
+async fn address_without_tls_must_be_loopback() {
     let Some(bao) = shared().await else { return };
     let (place, _) = ready(bao).await;
     let by_name = bao.address.replace("127.0.0.1", "localhost");

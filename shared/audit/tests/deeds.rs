@@ -59,7 +59,7 @@ fn key() -> KeyId {
 }
 
 #[tokio::test]
-async fn a_destroyed_key_is_in_the_table_at_once() {
+async fn destroyed_key_is_in_the_table_at_once() {
     let scene = scene(Strictness::Required);
     scene.journal.may_proceed().await.unwrap();
     scene.journal.destroyed(&key(), None).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_destroyed_key_is_in_the_table_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_may_be_done_while_the_table_fails() {
+async fn act_while_the_table_fails_is_refused() {
     let scene = scene(Strictness::Required);
     scene.table.fails.store(true, Ordering::Relaxed);
     assert!(scene.journal.may_proceed().await.is_err());

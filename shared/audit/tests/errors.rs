@@ -95,7 +95,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn lines_are_written_together_and_expire() {
+async fn error_lines_are_written_together_and_expire() {
     let scene = scene();
     scene.tell("one\nand its rest");
     scene.tell(&"\u{e4}".repeat(700));
@@ -118,7 +118,7 @@ async fn lines_are_written_together_and_expire() {
 }
 
 #[tokio::test]
-async fn a_flood_costs_no_write_each_and_is_counted() {
+async fn flood_of_errors_is_counted_in_few_writes() {
     const FLOOD: u64 = 5000;
     let scene = scene();
     let begun = Instant::now();
@@ -186,7 +186,7 @@ impl tracing::Subscriber for Told {
 }
 
 #[tokio::test]
-async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
+async fn errors_while_the_table_fails_are_written_later() {
     let scene = scene();
     let _guard = tracing::subscriber::set_default(Told(scene.lines.clone()));
     let mut all = scene.lines.subscribe();
@@ -220,7 +220,7 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
 }
 
 #[tokio::test]
-async fn who_follows_here_hears_of_errors_elsewhere_once() {
+async fn follower_gets_errors_of_other_processes_once() {
     let scene = scene();
     let settings = JournalSettings {
         strictness: Strictness::Required,

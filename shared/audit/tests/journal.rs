@@ -187,7 +187,7 @@ fn event(line: &str) -> Event<'_> {
 }
 
 #[tokio::test]
-async fn an_event_says_who_did_what_and_no_secret() {
+async fn event_has_caller_and_operation_and_no_secret() {
     let scene = scene(SETTINGS);
     scene.tell(CHANGE, &known("k"), 200).await.unwrap();
     let printed = scene.printed();
@@ -224,7 +224,7 @@ async fn an_event_says_who_did_what_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_long_path_is_cut_and_none_breaks_a_line() {
+async fn path_too_long_or_with_line_breaks_is_one_short_line() {
     let scene = scene(SETTINGS);
     let path = format!("/\n\"{}", "ä".repeat(400));
     let subject = known("k");
@@ -246,7 +246,7 @@ async fn a_long_path_is_cut_and_none_breaks_a_line() {
 }
 
 #[tokio::test]
-async fn mutations_and_refusals_of_known_principals_are_in_the_table_at_once_with_all_before() {
+async fn mutation_or_refusal_of_a_known_caller_flushes_the_batch() {
     let scene = scene(SETTINGS);
     for (class, status) in [(READ, 200), (KEY, 200)] {
         scene.tell(class, &known("k"), status).await.unwrap();
@@ -264,7 +264,7 @@ async fn mutations_and_refusals_of_known_principals_are_in_the_table_at_once_wit
 }
 
 #[tokio::test]
-async fn data_keys_reach_the_table_in_batches() {
+async fn data_key_events_reach_the_table_in_batches() {
     let scene = scene(SETTINGS);
     for _ in 0..399 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
@@ -283,7 +283,7 @@ async fn data_keys_reach_the_table_in_batches() {
 }
 
 #[tokio::test]
-async fn verifying_finds_what_a_broken_record_has_lost() {
+async fn verification_finds_the_events_lost_in_a_broken_record() {
     let scene = scene(SETTINGS);
     for _ in 0..400 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
@@ -303,7 +303,7 @@ async fn verifying_finds_what_a_broken_record_has_lost() {
 }
 
 #[tokio::test]
-async fn a_task_writes_what_no_request_does() {
+async fn background_task_writes_pending_events() {
     let settings = JournalSettings {
         flushing: Flushing::ByTask,
         ..SETTINGS
@@ -331,7 +331,7 @@ async fn a_task_writes_what_no_request_does() {
 }
 
 #[tokio::test]
-async fn a_flood_of_strangers_costs_no_write_each() {
+async fn flood_of_unauthenticated_requests_is_counted_in_few_writes() {
     let scene = scene(SETTINGS);
     let stranger = Subject::default();
     let with_certificate = Subject {
@@ -376,7 +376,7 @@ async fn a_flood_of_strangers_costs_no_write_each() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_the_table_fails_and_all_is_there_when_it_works_again() {
+async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     let scene = scene(SETTINGS);
     scene.table.fails.store(true, Ordering::Relaxed);
     // Not even the first, though nothing has failed yet.
@@ -404,7 +404,7 @@ async fn nothing_is_done_while_the_table_fails_and_all_is_there_when_it_works_ag
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_standard_output_fails() {
+async fn request_while_standard_output_fails_is_refused() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     scene.output.fails.store(true, Ordering::Relaxed);
@@ -432,7 +432,7 @@ async fn nothing_is_done_while_standard_output_fails() {
 }
 
 #[tokio::test]
-async fn those_who_are_answered_together_share_a_write_and_its_failure() {
+async fn concurrent_requests_share_one_write_and_its_failure() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     // Somebody else's request, which takes its time.
@@ -485,7 +485,7 @@ async fn events_of_many_threads_form_one_chain() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_sender_has_gone_leaves_its_line() {
+async fn answer_dropped_before_it_is_recorded_leaves_its_line() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     scene.journal.began("rustfs");
@@ -499,7 +499,7 @@ async fn an_answer_whose_sender_has_gone_leaves_its_line() {
 }
 
 #[tokio::test]
-async fn best_effort_refuses_nothing() {
+async fn best_effort_mode_refuses_no_request() {
     let scene = scene(JournalSettings {
         strictness: Strictness::BestEffort,
         ..SETTINGS
@@ -514,7 +514,7 @@ async fn best_effort_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_table_did_not_get_is_said_in_its_chain() {
+async fn chain_in_the_table_counts_the_events_it_lacks() {
     let scene = scene(JournalSettings {
         strictness: Strictness::BestEffort,
         ..SETTINGS
@@ -543,7 +543,7 @@ async fn what_the_table_did_not_get_is_said_in_its_chain() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_while_it_writes_loses_nothing() {
+async fn request_dropped_during_its_write_loses_no_event() {
     let scene = scene(SETTINGS);
     scene.table.hangs.store(true, Ordering::Relaxed);
     let subject = known("k");
@@ -556,7 +556,7 @@ async fn a_request_that_is_dropped_while_it_writes_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_sender_who_went_away_is_in_the_log() {
+async fn abandoned_request_is_recorded() {
     let scene = scene(SETTINGS);
     let subject = known("k");
     scene
@@ -570,7 +570,7 @@ async fn a_sender_who_went_away_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn records_expire_when_the_settings_say_so() {
+async fn records_expire_after_the_retention() {
     for (retention_days, kept_for) in [(90, Some(90)), (1, Some(1)), (0, None)] {
         let scene = scene(JournalSettings {
             retention_days,
@@ -603,7 +603,7 @@ async fn some() -> Scene {
 }
 
 #[tokio::test]
-async fn verifying_finds_what_was_removed_altered_or_put_elsewhere() {
+async fn verification_finds_events_removed_altered_or_moved() {
     let scene = some().await;
     let whole = scene.kept().await;
     assert_eq!(whole.len(), 20);
@@ -677,7 +677,7 @@ async fn verifying_finds_what_was_removed_altered_or_put_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
+async fn verification_with_a_known_head_finds_a_truncated_log() {
     let scene = some().await;
     let whole = scene.kept().await;
     let (last, cut) = whole.split_last().unwrap();
@@ -722,7 +722,7 @@ async fn set_back(by: Duration) -> Scene {
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_is_no_finding_and_hides_none() {
+async fn clock_set_back_is_no_finding_and_hides_none() {
     for by in [1, 2, 3600, 2 * 3600 + 1, 26 * 3600, 400 * 24 * 3600] {
         let scene = set_back(Duration::from_secs(by)).await;
         let kept = scene.kept().await;
@@ -759,7 +759,7 @@ async fn a_clock_that_went_back_is_no_finding_and_hides_none() {
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_hides_no_event_from_pages() {
+async fn clock_set_back_hides_no_event_from_pages() {
     for by in [2, 3600] {
         let scene = set_back(Duration::from_secs(by)).await;
         let times: Vec<Timestamp> = (scene.printed().iter())
@@ -819,7 +819,7 @@ fn item(key: &str, error: Option<&'static str>) -> Item {
 }
 
 #[tokio::test]
-async fn a_request_for_many_things_is_told_whole_in_events_that_no_driver_cuts() {
+async fn bulk_request_is_split_into_events_of_bounded_length() {
     let scene = scene(SETTINGS);
     let items: Vec<Item> = (0..1000)
         .map(|n| item(&format!("{n:03}-{}", "k".repeat(100)), None))
@@ -866,7 +866,7 @@ async fn a_request_for_many_things_is_told_whole_in_events_that_no_driver_cuts()
 }
 
 #[tokio::test]
-async fn pages_are_of_what_is_asked_for() {
+async fn pages_hold_the_events_asked_for() {
     let scene = some().await;
     let whole = scene.kept().await;
     let log = TableLog::new(scene.table.clone(), scene.clock.clone(), 90);

@@ -47,7 +47,7 @@ fn operations(house: &House, process: &Process, buckets: Arc<dyn Buckets>) -> Bu
 }
 
 #[test]
-fn names_are_by_the_rules_of_s3() {
+fn bucket_name_outside_the_rules_of_s3_is_refused() {
     let longest = "a".repeat(63);
     for name in [
         "abc",
@@ -108,7 +108,7 @@ fn names_are_by_the_rules_of_s3() {
 }
 
 #[test]
-fn keys_are_named_by_id_or_arn() {
+fn key_is_named_by_id_or_arn() {
     for key in [
         "k",
         "arn:aws:kms:::key/k",
@@ -152,7 +152,7 @@ fn keys_are_named_by_id_or_arn() {
 }
 
 #[tokio::test]
-async fn keys_must_exist_and_be_enabled() {
+async fn key_missing_or_disabled_is_refused() {
     let house = House::build().await;
     let process = house.running().await;
     let buckets = operations(&house, &process, table_buckets(&house));
@@ -216,7 +216,7 @@ async fn keys_must_exist_and_be_enabled() {
 }
 
 #[tokio::test]
-async fn the_default_key_is_stored_by_its_name() {
+async fn default_key_is_stored_by_its_name() {
     let house = House::build().await;
     let process = house.process(false);
     let buckets = operations(&house, &process, table_buckets(&house));
@@ -260,7 +260,7 @@ async fn the_default_key_is_stored_by_its_name() {
 }
 
 #[tokio::test]
-async fn permissions_are_for_each_bucket() {
+async fn permission_for_one_bucket_is_none_for_another() {
     let house = House::build().await;
     let process = house.running().await;
     let buckets = operations(&house, &process, table_buckets(&house));
@@ -336,7 +336,7 @@ async fn permissions_are_for_each_bucket() {
 }
 
 #[tokio::test]
-async fn a_key_in_use_is_named_and_not_destroyed() {
+async fn key_used_by_a_bucket_is_not_destroyed() {
     let house = House::build().await;
     let process = house.running().await;
     let destroyer = house.process(true);
@@ -498,7 +498,7 @@ impl AsyncMeddle for KeyGoes {
 }
 
 #[tokio::test]
-async fn a_key_that_goes_at_the_same_moment_is_not_left_to_the_bucket() {
+async fn key_deleted_at_the_same_moment_is_not_left_to_the_bucket() {
     for at_once in [false, true] {
         for before in [None, Some("AES256")] {
             let house = House::build().await;
@@ -554,7 +554,7 @@ impl AsyncMeddle for Fails {
 }
 
 #[tokio::test]
-async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
+async fn note_of_a_bucket_names_a_key_too_many_rather_than_too_few() {
     let house = House::build().await;
     let name = bucket("photos");
     let store = Arc::new(MemoryTable::new(house.clock.clone()));
@@ -603,7 +603,7 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
 }
 
 #[tokio::test]
-async fn a_listing_of_buckets_reads_no_record_that_the_caller_may_not_list() {
+async fn listing_of_buckets_reads_no_record_outside_of_the_permission() {
     let house = House::build().await;
     let process = house.running().await;
     let hidden = ["app", "appx", "bbb", "one-more", "zzz"];

@@ -212,7 +212,7 @@ async fn policy_that_always_loses_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn moving_of_a_key_that_loses_is_tried_again_and_leaves_the_copy_as_the_record() {
+async fn key_migration_that_loses_is_retried_and_leaves_the_copy_as_the_record() {
     let (house, process) = with_key().await;
     move_to(&process, BackendType::Vault).await;
     let moving = |losses| {

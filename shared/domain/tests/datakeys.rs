@@ -33,7 +33,7 @@ async fn opens(process: &Process, blob: &[u8]) -> Result<Vec<u8>, KmsError> {
 }
 
 #[tokio::test]
-async fn a_data_key_comes_back_under_its_context_only() {
+async fn data_key_opens_under_its_context_only() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_data_key_comes_back_under_its_context_only() {
 }
 
 #[tokio::test]
-async fn every_failure_to_open_reads_the_same() {
+async fn failures_to_open_have_one_text() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -94,7 +94,7 @@ async fn every_failure_to_open_reads_the_same() {
 }
 
 #[tokio::test]
-async fn old_versions_open_and_the_new_one_seals() {
+async fn old_version_opens_and_the_new_one_seals() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -112,7 +112,7 @@ async fn old_versions_open_and_the_new_one_seals() {
 }
 
 #[tokio::test]
-async fn rewrap_moves_to_another_key_and_context() {
+async fn rewrap_changes_key_and_context() {
     let house = House::build().await;
     let process = house.running().await;
     for name in ["a", "b"] {
@@ -159,7 +159,7 @@ async fn rewrap_moves_to_another_key_and_context() {
 }
 
 #[tokio::test]
-async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
+async fn key_that_is_not_enabled_refuses_all_use() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -201,7 +201,7 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
 }
 
 #[tokio::test]
-async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
+async fn request_without_a_key_uses_the_default_key_or_names_the_field() {
     let house = House::build().await;
     let process = house.running().await;
     let none = EncryptionContext::none();
@@ -250,7 +250,7 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
 }
 
 #[tokio::test]
-async fn plaintexts_are_bounded() {
+async fn plaintext_out_of_bounds_is_refused() {
     let house = House::build().await;
     let process = house.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -276,7 +276,7 @@ async fn plaintexts_are_bounded() {
 }
 
 #[tokio::test]
-async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl() {
+async fn state_change_holds_here_at_once_and_elsewhere_within_the_ttl() {
     let house = House::build().await;
     let (here, there) = (house.running().await, house.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
@@ -300,7 +300,7 @@ async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl
 }
 
 #[tokio::test]
-async fn a_version_that_another_process_has_made_opens_at_once() {
+async fn version_made_by_another_process_opens_at_once() {
     let house = House::build().await;
     let (here, there) = (house.running().await, house.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_version_that_another_process_has_made_opens_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_given_again_opens_nothing_of_before() {
+async fn key_recreated_under_an_old_name_opens_nothing_of_before() {
     let house = House::build().await;
     house.running().await;
     let process = house.process(true);
@@ -332,7 +332,7 @@ async fn a_name_that_is_given_again_opens_nothing_of_before() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_named() {
+async fn unknown_key_is_named() {
     let house = House::build().await;
     let process = house.running().await;
     let missing: KeyId = id("nope");

@@ -44,7 +44,7 @@ async fn confirmed(house: &House, janitor: &Janitor) -> Swept {
 }
 
 #[tokio::test]
-async fn keys_go_when_their_date_has_passed_and_not_before() {
+async fn key_is_destroyed_after_its_date_and_not_before() {
     let house = House::build().await;
     let keys = house.running().await.keys;
     for (name, days) in [
@@ -99,7 +99,7 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_key_that_something_names_stays() {
+async fn key_in_use_is_not_destroyed() {
     let house = House::build().await;
     let process = house.process(false);
     let default = Some(id("default"));
@@ -131,7 +131,7 @@ async fn a_key_that_something_names_stays() {
 }
 
 #[tokio::test]
-async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
+async fn cancellation_during_a_sweep_leaves_a_whole_key_or_none() {
     let house = Arc::new(House::build().await);
     let keys = house.running().await.keys;
     for n in 0..50 {
@@ -198,7 +198,7 @@ impl DeedLog for Log {
 }
 
 #[tokio::test]
-async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
+async fn key_is_not_destroyed_while_the_audit_log_fails() {
     let house = House::build().await;
     let keys = house.running().await.keys;
     for name in ["due", "kept"] {
@@ -227,7 +227,7 @@ async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
 }
 
 #[tokio::test]
-async fn a_key_that_could_not_be_destroyed_is_told_of() {
+async fn failed_destruction_is_in_the_audit_log() {
     let house = House::build().await;
     let process = house.running().await;
     move_to(&process, BackendType::Vault).await;
@@ -272,7 +272,7 @@ fn in_table(house: &House) -> Janitor {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
+async fn clock_ahead_for_less_than_an_hour_destroys_nothing() {
     for remembers in [false, true] {
         let house = with_pending_key().await;
         let right = house.clock.now();
@@ -320,7 +320,7 @@ async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
 }
 
 #[tokio::test]
-async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
+async fn clock_set_forward_does_not_shorten_the_hour() {
     let house = with_pending_key().await;
     let janitor = janitor(&house);
     house.clock.advance(7 * DAY);
@@ -335,7 +335,7 @@ async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
 }
 
 #[tokio::test]
-async fn a_process_that_starts_anew_waits_its_own_hour() {
+async fn new_process_waits_its_own_hour() {
     let house = with_pending_key().await;
     house.clock.advance(8 * DAY);
     for _ in 0..10 {
@@ -349,7 +349,7 @@ async fn a_process_that_starts_anew_waits_its_own_hour() {
 }
 
 #[tokio::test]
-async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written() {
+async fn janitor_of_one_sweep_reads_what_an_earlier_one_wrote() {
     let house = with_pending_key().await;
     house.clock.advance(7 * DAY);
     assert_eq!(
@@ -371,7 +371,7 @@ async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written()
 }
 
 #[tokio::test]
-async fn a_mark_goes_with_the_deletion_that_it_was_of() {
+async fn mark_goes_with_its_deletion() {
     let house = with_pending_key().await;
     let keys = house.process(false).keys;
     house.clock.advance(8 * DAY);
@@ -389,7 +389,7 @@ async fn a_mark_goes_with_the_deletion_that_it_was_of() {
 }
 
 #[tokio::test]
-async fn nothing_is_destroyed_while_a_date_says_that_the_clock_is_wrong() {
+async fn clock_contradicted_by_a_date_destroys_nothing() {
     let house = with_pending_key().await;
     let keys = house.process(false).keys;
     let right = house.clock.now();

@@ -56,7 +56,7 @@ fn unavailable<T>(result: &Result<T, WrapError>) -> bool {
 }
 
 #[tokio::test]
-async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
+async fn reader_waits_for_a_deployment_and_makes_none() {
     let empty = Empty::build().await;
     let reader = empty.opening();
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
@@ -73,7 +73,7 @@ async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
 }
 
 #[tokio::test]
-async fn all_first_users_at_once_hold_the_same_keyring() {
+async fn first_users_at_once_hold_one_keyring() {
     let empty = Empty::build().await;
     let users: Vec<_> = (0..8).map(|_| Arc::new(empty.establishing())).collect();
     let wraps = users
@@ -90,7 +90,7 @@ async fn all_first_users_at_once_hold_the_same_keyring() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_replaced() {
+async fn keyring_missing_damaged_or_foreign_is_refused_and_not_replaced() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -152,7 +152,7 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
 
 /// What every start waits for is no more than it needs.
 #[tokio::test]
-async fn who_only_unwraps_does_not_ask_the_table() {
+async fn unwrapping_does_not_read_the_table() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -429,7 +429,7 @@ async fn first_starts_at_once_all_open_one_keyring() {
 }
 
 #[tokio::test]
-async fn deployment_record_of_an_earlier_release_is_an_established_one() {
+async fn deployment_record_of_an_older_release_is_established() {
     let empty = Empty::build().await;
     let record = Record {
         kind: Kind::Config,

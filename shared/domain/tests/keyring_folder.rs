@@ -291,7 +291,7 @@ async fn status_with_the_keyring_gone_is_unhealthy_until_it_is_written_again() {
 }
 
 #[tokio::test]
-async fn keyring_that_moves_while_it_is_missed_is_not_written_where_it_was() {
+async fn keyring_moved_while_missing_is_not_restored_to_its_old_folder() {
     let (_house, fake, _control) = service().await;
     fake.lock().holding.clear();
     fake.lock().meanwhile = Some(Meanwhile::MoveTo("y"));

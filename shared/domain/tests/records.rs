@@ -430,7 +430,7 @@ async fn configuration_that_names_another_vault_is_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn key_whose_version_was_exchanged_is_refused_and_the_others_serve() {
+async fn key_with_an_exchanged_version_is_refused_and_others_serve() {
     let (deployment, process) = Deployment::make().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
@@ -657,7 +657,7 @@ async fn signing_stops_at_a_forged_record_and_goes_on_without_it() {
 }
 
 #[tokio::test]
-async fn keyring_that_cannot_be_had_makes_every_signed_record_unavailable() {
+async fn keyring_unavailable_makes_every_signed_record_unavailable() {
     let (deployment, _) = Deployment::make().await;
     let keyring = Arc::new(KeyringOnDemand::opening(
         deployment.stored.clone(),
@@ -680,7 +680,7 @@ async fn keyring_that_cannot_be_had_makes_every_signed_record_unavailable() {
 }
 
 #[tokio::test]
-async fn function_that_only_signs_is_believed_by_the_others() {
+async fn record_signed_by_one_function_is_accepted_by_others() {
     let (deployment, process) = Deployment::make().await;
     let keyring = Arc::new(KeyringOnDemand::signing(
         deployment.secrets.clone(),
@@ -699,7 +699,7 @@ async fn function_that_only_signs_is_believed_by_the_others() {
 }
 
 #[tokio::test]
-async fn records_of_an_independent_implementation_verify_and_are_made_the_same() {
+async fn records_of_a_second_implementation_are_equal_and_verify() {
     let vectors = include_str!("../../../vectors/signed-records.json");
     let vectors: Value = serde_json::from_str(vectors).unwrap();
     let bytes = |text: &Value| -> Vec<u8> {

@@ -83,7 +83,7 @@ const DECRYPT_ALL: &str = r#"{"Statement":{"Effect":"Allow","Action":["kms:Decry
     "Resource":"arn:aws:kms:::key/*"}}"#;
 
 #[tokio::test]
-async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
+async fn session_of_the_root_access_key_may_do_everything_until_it_ends() {
     let held = held(House::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     assert!(key.session_token.is_some());
@@ -102,7 +102,7 @@ async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
+async fn session_may_do_what_its_parent_and_its_policy_allow() {
     let held = held(House::build().await, "root-secret");
     let parent = held.key(APP_KEYS, None).await;
     let whole = held.begin(parent.id.as_str(), 900, None).await;
@@ -126,7 +126,7 @@ async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_the_access_key_that_began_it() {
+async fn session_ends_with_its_parent_access_key() {
     let held = held(House::build().await, "root-secret");
     let parent = held.key(APP_KEYS, Some(Duration::from_secs(1200))).await;
     let key = held.begin(parent.id.as_str(), 43_200, None).await;
@@ -138,7 +138,7 @@ async fn a_session_ends_with_the_access_key_that_began_it() {
 }
 
 #[tokio::test]
-async fn a_session_ends_when_its_beginner_has_another_secret() {
+async fn session_ends_when_its_parent_has_another_secret() {
     let first = held(House::build().await, "root-secret");
     let key = first.begin("root", 900, None).await;
     let second = held(first.house, "another-secret");
@@ -149,7 +149,7 @@ async fn a_session_ends_when_its_beginner_has_another_secret() {
 }
 
 #[tokio::test]
-async fn a_session_begins_no_other() {
+async fn session_begins_no_other_session() {
     let held = held(House::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     let caller = held.caller(key.id.as_str()).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_session_begins_no_other() {
 }
 
 #[tokio::test]
-async fn a_version_without_sessions_would_permit_a_session_nothing() {
+async fn session_in_a_release_without_sessions_may_do_nothing() {
     let held = held(House::build().await, "root-secret");
     let key = held.begin("root", 900, Some(DECRYPT_ALL)).await;
     let record = held
@@ -192,7 +192,7 @@ async fn a_version_without_sessions_would_permit_a_session_nothing() {
 }
 
 #[test]
-fn names_and_lifetimes_out_of_bounds_are_refused() {
+fn session_name_or_lifetime_out_of_bounds_is_refused() {
     let long = "x".repeat(65);
     for name in ["", "a", "a b", "a/b", "ä1", &long] {
         assert!(SessionName::parse(name).is_err(), "{name}");

@@ -200,7 +200,7 @@ impl<'s> Sending<'s> {
 }
 
 #[test]
-fn a_refused_head_is_answered_without_a_look_at_the_body() {
+fn head_refused_is_answered_before_the_body_is_read() {
     let site = site(BodyMemory::default());
     for (path, who, declared, status) in [
         ("/nothing", "proven", None, 404),
@@ -219,7 +219,7 @@ fn a_refused_head_is_answered_without_a_look_at_the_body() {
 }
 
 #[test]
-fn a_route_without_a_body_reads_none() {
+fn route_without_a_body_reads_none() {
     let site = site(BodyMemory::default());
     let mut sending = Sending::begin(&site, "/none", "proven", Some(1 << 40), &Connection::NONE);
     assert_eq!(sending.status(), Some(200));
@@ -236,7 +236,7 @@ fn a_route_without_a_body_reads_none() {
 }
 
 #[test]
-fn a_body_is_checked_where_a_proof_covers_it() {
+fn body_covered_by_a_signature_is_checked() {
     let site = site(BodyMemory::default());
     for (who, wrong) in [("proven", 200), ("signed", 401), ("unproven", 401)] {
         for declared in [None, Some(300_000)] {
@@ -254,7 +254,7 @@ fn a_body_is_checked_where_a_proof_covers_it() {
 }
 
 #[test]
-fn a_body_that_becomes_too_long_is_not_read_on() {
+fn body_too_long_is_not_read_to_its_end() {
     let site = site(BodyMemory::default());
     for who in ["proven", "signed", "unproven"] {
         let mut sending = Sending::begin(&site, "/body", who, None, &Connection::NONE);
@@ -268,7 +268,7 @@ fn a_body_that_becomes_too_long_is_not_read_on() {
 }
 
 #[test]
-fn a_new_body_of_an_unproven_caller_takes_the_memory_of_the_oldest() {
+fn body_of_a_new_unproven_caller_takes_the_memory_of_the_oldest() {
     // Each takes a little besides its bytes.
     let site = site(BodyMemory::new(4 * LIMIT + LIMIT / 2, 64 * LIMIT));
     let begin = |who| {
@@ -296,7 +296,7 @@ fn a_new_body_of_an_unproven_caller_takes_the_memory_of_the_oldest() {
 }
 
 #[test]
-fn bodies_beyond_the_memory_for_all_are_refused_to_be_tried_again() {
+fn body_beyond_the_shared_memory_is_refused_with_retry() {
     let site = site(BodyMemory::new(4 * LIMIT, 4 * LIMIT));
     let begin = || {
         let mut sending = Sending::begin(&site, "/body", "proven", None, &Connection::NONE);
@@ -342,7 +342,7 @@ fn streams_of_one_unproven_connection_share_a_limit() {
 }
 
 #[test]
-fn a_connection_is_proven_by_a_caller_whom_the_deployment_knows() {
+fn connection_is_proven_by_a_known_caller() {
     let site = site(BodyMemory::default());
     for (who, is_proven) in [
         ("nobody", false),

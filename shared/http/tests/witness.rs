@@ -219,7 +219,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn every_request_is_told_once_whatever_becomes_of_it() {
+async fn request_is_observed_once_with_every_outcome() {
     let scene = scene();
     for (path, name, told) in [
         ("/read", Some("alice"), "/read POST /read alice 200 -"),
@@ -258,7 +258,7 @@ async fn every_request_is_told_once_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn of_headers_only_those_are_told_that_look_like_traces() {
+async fn headers_other_than_traces_are_not_observed() {
     let scene = scene();
     let long = "a".repeat(257);
     let w3c = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -296,7 +296,7 @@ async fn of_headers_only_those_are_told_that_look_like_traces() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_is_not_begun() {
+async fn request_that_cannot_be_recorded_is_not_begun() {
     let scene = scene();
     scene.first.refuses.store(true, Ordering::Relaxed);
     for path in ["/change", "/key"] {
@@ -314,7 +314,7 @@ async fn what_cannot_be_told_is_not_begun() {
 }
 
 #[tokio::test]
-async fn an_answer_that_could_not_be_told_does_not_leave_and_others_hear_so() {
+async fn answer_that_cannot_be_recorded_is_withheld() {
     let mut scene = scene();
     let second = scene.second.clone();
     let begun = AtomicUsize::new(0);
@@ -349,7 +349,7 @@ async fn an_answer_that_could_not_be_told_does_not_leave_and_others_hear_so() {
 }
 
 #[tokio::test]
-async fn a_sender_who_goes_away_is_told_of() {
+async fn abandoned_request_is_observed() {
     let scene = scene();
     assert!(scene.call("/hang", Some("alice")).now_or_never().is_none());
     assert_eq!(

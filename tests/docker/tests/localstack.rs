@@ -20,7 +20,7 @@ use testcontainers_modules::testcontainers::runners::AsyncRunner;
 const START: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stores_keep_their_contracts() {
+async fn stores_over_localstack_keep_their_contracts() {
     let container = LocalStack::default()
         .with_startup_timeout(START)
         .start()

@@ -50,7 +50,7 @@ const REFUSED: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
-fn recorded_requests() {
+fn recorded_requests_of_real_clients_are_accepted() {
     let mut refused = BTreeSet::new();
     let mut accepted = 0;
     for line in RECORDED.lines() {

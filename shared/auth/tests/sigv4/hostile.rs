@@ -86,7 +86,7 @@ proptest! {
 proptest! {
     /// A signed request with bytes cut out, doubled or overwritten.
     #[test]
-    fn torn_requests_do_not_panic(
+    fn truncated_requests_do_not_panic(
         (_, signed) in signed(Shape::Odd),
         tears in vec((any::<Index>(), any::<Index>(), any::<u8>(), 0..3), 1..4),
     ) {

@@ -7,7 +7,7 @@ use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys};
 use crate::signer::{SECRET, Signing, now, request};
 
 #[test]
-fn a_changed_secret_is_never_served_by_an_old_key() {
+fn signing_key_of_an_old_secret_is_not_used() {
     let signed = Signing::KMS.sign(&request("GET", "/x", &[], ""));
     let presented = Presented::parse(&signed, &Rules::default()).unwrap();
     let keys = SigningKeys::default();
@@ -21,7 +21,7 @@ fn a_changed_secret_is_never_served_by_an_old_key() {
 }
 
 #[test]
-fn one_cache_serves_many_scopes() {
+fn cache_of_signing_keys_serves_many_scopes() {
     let unsigned = request("GET", "/x", &[], "");
     // Room for one, so that every other scope drops the one before.
     for keys in [SigningKeys::default(), SigningKeys::new(NonZeroUsize::MIN)] {

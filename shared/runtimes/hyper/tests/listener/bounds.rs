@@ -48,7 +48,7 @@ async fn drip(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, begin: &[u8], 
 }
 
 #[tokio::test]
-async fn who_is_slow_is_hung_up_on() {
+async fn slow_client_is_disconnected() {
     let server = Server::start(Clients::Asked, impatient()).await;
     let tcp = async |address| TcpStream::connect(address).await.unwrap();
     let tls = async || {
@@ -127,7 +127,7 @@ async fn is_open(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
 }
 
 #[tokio::test]
-async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
+async fn full_listener_drops_its_oldest_unproven_connection() {
     let bounds = Bounds {
         connections: 4,
         handshake: Duration::from_secs(60),
@@ -163,7 +163,7 @@ async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_listener_full_of_proven_connections_has_the_next_one_wait() {
+async fn listener_full_of_proven_connections_makes_the_next_one_wait() {
     let bounds = Bounds {
         connections: 3,
         ..Bounds::default()
@@ -194,7 +194,7 @@ async fn a_listener_full_of_proven_connections_has_the_next_one_wait() {
 }
 
 #[tokio::test]
-async fn an_address_keeps_so_many_unproven_connections_and_others_are_not_touched() {
+async fn unproven_connections_of_one_address_are_bounded() {
     let bounds = Bounds {
         unproven_of_address: 8,
         ..Bounds::default()
@@ -230,7 +230,7 @@ async fn an_address_keeps_so_many_unproven_connections_and_others_are_not_touche
 }
 
 #[tokio::test]
-async fn an_idle_connection_of_http_2_ends_and_one_with_a_request_does_not() {
+async fn idle_http2_connection_ends_and_a_busy_one_does_not() {
     let server = Server::start(Clients::Asked, impatient()).await;
     let connect = async || {
         let stream = TcpStream::connect(server.plain).await.unwrap();
@@ -262,7 +262,7 @@ async fn an_idle_connection_of_http_2_ends_and_one_with_a_request_does_not() {
 
 /// Bodies that never end, each in its own way; what comes of them.
 #[tokio::test]
-async fn a_body_that_drips_is_broken_off() {
+async fn body_sent_too_slowly_is_cut_off() {
     let bounds = Bounds {
         pause: Duration::from_secs(2),
         ..Bounds::default()
@@ -278,7 +278,7 @@ async fn a_body_that_drips_is_broken_off() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
+async fn client_that_reads_no_answers_is_disconnected() {
     let bounds = Bounds {
         pause: Duration::from_secs(2),
         ..Bounds::default()
@@ -304,7 +304,7 @@ async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn an_answer_for_which_http_2_has_no_window_ends_its_connection() {
+async fn http2_answer_without_window_ends_its_connection() {
     let bounds = Bounds {
         whole: Duration::from_secs(2),
         ..Bounds::default()
@@ -330,7 +330,7 @@ async fn an_answer_for_which_http_2_has_no_window_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
+async fn head_beyond_32_kib_is_refused() {
     let server = Server::start(Clients::Asked, Bounds::default()).await;
     let value = |length: usize| "x".repeat(length);
     for (length, status) in [(30 << 10, 200), (33 << 10, 431)] {
@@ -358,7 +358,7 @@ async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_for_requests_and_for_nobody_else() {
+async fn stop_waits_for_requests_only() {
     let server = Server::asking().await;
     let client = Client::new(&server.authority, None).alpn(&["http/1.1"]);
     let idle = client.connect(server.tls).await.unwrap();
@@ -408,7 +408,7 @@ fn resident() -> u64 {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections() {
+async fn thousand_idle_connections_are_held() {
     const MANY: u64 = 1000;
     let server = Server::asking().await;
     let credential = &credentials()[0].1;
