@@ -56,8 +56,8 @@ async fn generated_requests_are_answered_as_the_document_says() {
         .env("COLUMNS", "160")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let patience = Duration::from_secs(2 * seconds.parse::<u64>().unwrap() + 120);
-    let output = tokio::time::timeout(patience, command.output())
+    let timeout = Duration::from_secs(2 * seconds.parse::<u64>().unwrap() + 120);
+    let output = tokio::time::timeout(timeout, command.output())
         .await
         .expect("it ends")
         .unwrap();

@@ -9,7 +9,7 @@ use keyway_tests::{Answer, Bao, Server, ServerOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Place, shared};
+use crate::{Setup, shared};
 
 fn folder() -> TempDir {
     tempfile::Builder::new()
@@ -39,7 +39,7 @@ async fn status(server: &Server) -> Value {
 }
 
 /// The configuration as RustFS's document has it, for these mounts.
-fn configuration(bao: &Bao, place: &Place, token: &str) -> Value {
+fn configuration(bao: &Bao, place: &Setup, token: &str) -> Value {
     json!({
         "backend_type": "vault",
         "address": bao.address,
@@ -56,14 +56,14 @@ fn configuration(bao: &Bao, place: &Place, token: &str) -> Value {
 }
 
 /// A token that may do what `docs/vault.md` says and no more, the transit key's making included.
-async fn token(bao: &Bao, place: &Place) -> String {
+async fn token(bao: &Bao, place: &Setup) -> String {
     let (_, making) = place.policies();
     let policy = place.policy(bao, &making).await;
     bao.token(&policy, json!({"period": "24h"})).await
 }
 
 /// A server whose service runs over this place.
-async fn running(bao: &Bao, place: &Place, token: &str, data: &Path) -> Server {
+async fn running(bao: &Bao, place: &Setup, token: &str, data: &Path) -> Server {
     let server = ServerOptions::not_started().start(data).await;
     let body = configuration(bao, place, token);
     let answer = post(&server, "/kms/configure", &body).await.ok();
@@ -95,7 +95,7 @@ fn has(haystack: &[u8], needle: &str) -> bool {
 #[tokio::test]
 async fn service_over_openbao_serves_and_shows_its_token_nowhere() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let server = running(bao, &place, &token, root.path()).await;
     assert_eq!(status(&server).await["status"], "Running");
@@ -156,7 +156,7 @@ async fn openbao_sealed_or_stopped_is_answered_in_time_and_recovers() {
     let Some(bao) = Bao::start().await else {
         return;
     };
-    let (place, root) = (Place::new(&bao).await, folder());
+    let (place, root) = (Setup::new(&bao).await, folder());
     let token = token(&bao, &place).await;
     let server = running(&bao, &place, &token, root.path()).await;
     create(&server, "k").await.ok();
@@ -204,7 +204,7 @@ async fn openbao_sealed_or_stopped_is_answered_in_time_and_recovers() {
 #[tokio::test]
 async fn revoked_token_is_reported_and_can_be_replaced() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let first = token(bao, &place).await;
     let server = running(bao, &place, &first, root.path()).await;
     create(&server, "k").await.ok();
@@ -223,7 +223,7 @@ async fn revoked_token_is_reported_and_can_be_replaced() {
 #[tokio::test]
 async fn deleted_transit_key_is_a_backend_failure_and_not_recreated() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let server = running(bao, &place, &token, root.path()).await;
     create(&server, "k").await.ok();
@@ -258,7 +258,7 @@ async fn deleted_transit_key_is_a_backend_failure_and_not_recreated() {
 #[tokio::test]
 async fn keys_in_openbao_are_restored_after_a_lost_table_and_migrate_back() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let data = root.path().join("data");
     let options = ServerOptions::default();
@@ -332,7 +332,7 @@ async fn keys_in_openbao_are_restored_after_a_lost_table_and_migrate_back() {
 #[tokio::test]
 async fn creations_at_once_over_openbao_have_one_winner_and_one_copy() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let one = running(bao, &place, &token, root.path()).await;
     let other = ServerOptions::not_started().start(root.path()).await;

@@ -101,11 +101,11 @@ fn span_has_the_documented_attributes_only() {
 fn failure_is_an_error_and_a_refusal_is_not() {
     let failed = span(|told| {
         told.status = StatusCode::SERVICE_UNAVAILABLE;
-        told.error = Some("unwitnessed");
+        told.error = Some("unrecorded");
     });
     let failed = failed.unwrap();
-    assert_eq!(failed.status, Status::error("unwitnessed"));
-    assert!(texts(&failed).contains(&"error.type=unwitnessed".to_owned()));
+    assert_eq!(failed.status, Status::error("unrecorded"));
+    assert!(texts(&failed).contains(&"error.type=unrecorded".to_owned()));
     let refused = span(|told| {
         told.status = StatusCode::FORBIDDEN;
         told.error = Some("not_permitted");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use jiff::ToSpan;
-use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys, StatusClass};
+use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys, StatusClass};
 use keyway_http::{Peer, Request};
 
 use Change::{Append, AppendToQuery, Other, Remove, Replace, ReplaceInQuery, Set};
@@ -777,7 +777,7 @@ fn presigned_s3_request_over_plain_http_is_refused() {
     let mut signed = signing.sign(&unsigned());
     assert_eq!(verdict(&signed), Ok(()));
     signed.peer.address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    assert_eq!(verdict(&signed), Err(Denied::UnsignedPayload));
+    assert_eq!(verdict(&signed), Err(SignatureError::UnsignedPayload));
 }
 
 #[test]
@@ -785,7 +785,7 @@ fn body_other_than_declared_is_refused() {
     let mut signed = Signing::S3.sign(&unsigned());
     signed.body = "{ }".into();
     let denied = verdict(&signed).unwrap_err();
-    assert_eq!(denied, Denied::PayloadMismatch);
+    assert_eq!(denied, SignatureError::PayloadMismatch);
     assert_eq!(denied.status_class(), Unauthenticated);
     assert_eq!(
         denied.to_string(),
@@ -799,11 +799,14 @@ fn request_outside_of_the_clock_skew_is_refused() {
     for (now, expected) in [
         (now() + 900.seconds(), Ok(())),
         (now() - 900.seconds(), Ok(())),
-        (now() + 901.seconds(), Err(Denied::Skewed)),
-        (now() - 901.seconds(), Err(Denied::Skewed)),
-        (now() + 900.seconds() + 1.nanosecond(), Err(Denied::Skewed)),
-        (jiff::Timestamp::MAX, Err(Denied::Skewed)),
-        (jiff::Timestamp::MIN, Err(Denied::Skewed)),
+        (now() + 901.seconds(), Err(SignatureError::Skewed)),
+        (now() - 901.seconds(), Err(SignatureError::Skewed)),
+        (
+            now() + 900.seconds() + 1.nanosecond(),
+            Err(SignatureError::Skewed),
+        ),
+        (jiff::Timestamp::MAX, Err(SignatureError::Skewed)),
+        (jiff::Timestamp::MIN, Err(SignatureError::Skewed)),
     ] {
         assert_eq!(verdict_at(&signed, now), expected, "{now}");
     }
@@ -818,7 +821,7 @@ fn request_outside_of_the_clock_skew_is_refused() {
     );
     assert_eq!(
         verdict_at(&dated, now() + 901.seconds()),
-        Err(Denied::Skewed)
+        Err(SignatureError::Skewed)
     );
 }
 
@@ -827,11 +830,11 @@ fn presigned_request_before_or_after_its_time_is_refused() {
     let signed = PRESIGNED.sign(&unsigned());
     for (now, expected) in [
         (now() + 300.seconds(), Ok(())),
-        (now() + 301.seconds(), Err(Denied::Expired)),
+        (now() + 301.seconds(), Err(SignatureError::Expired)),
         (now() - 900.seconds(), Ok(())),
-        (now() - 901.seconds(), Err(Denied::NotYetValid)),
-        (jiff::Timestamp::MAX, Err(Denied::Expired)),
-        (jiff::Timestamp::MIN, Err(Denied::NotYetValid)),
+        (now() - 901.seconds(), Err(SignatureError::NotYetValid)),
+        (jiff::Timestamp::MAX, Err(SignatureError::Expired)),
+        (jiff::Timestamp::MIN, Err(SignatureError::NotYetValid)),
     ] {
         assert_eq!(verdict_at(&signed, now), expected, "{now}");
     }
@@ -843,7 +846,7 @@ fn presigned_request_before_or_after_its_time_is_refused() {
     assert_eq!(verdict_at(&week, now() + 604_800.seconds()), Ok(()));
     assert_eq!(
         verdict_at(&week, now() + 604_801.seconds()),
-        Err(Denied::Expired)
+        Err(SignatureError::Expired)
     );
 }
 
@@ -883,12 +886,12 @@ fn rules_for_region_service_and_skew_are_enforced() {
     assert_eq!(presented.verify(SECRET.as_bytes(), now(), &keys), Ok(()));
     assert_eq!(
         presented.verify(SECRET.as_bytes(), now() + 1.second(), &keys),
-        Err(Denied::Skewed)
+        Err(SignatureError::Skewed)
     );
     // No secret is not a secret.
     assert_eq!(
         presented.verify(b"", now(), &keys),
-        Err(Denied::SignatureMismatch)
+        Err(SignatureError::SignatureMismatch)
     );
 }
 
