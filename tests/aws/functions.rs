@@ -73,7 +73,7 @@ async fn session_of_one_function_works_in_others_as_its_policy_says() {
 async fn routes_through_separate_functions_work() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
-    // A version that one process makes is used by another within the state TTL; the suite does not wait for it.
+    // Another process uses a new version within the state TTL; the suite does not wait for that.
     let at_once = [("KEYWAY_STATE_TTL_SECONDS", "0")];
     let keys = Function::start("keyway-fn-keys", &deployment, &at_once).await;
     let datakey = Function::start("keyway-fn-datakey", &deployment, &at_once).await;
@@ -101,7 +101,7 @@ async fn routes_through_separate_functions_work() {
     }
 }
 
-/// The documents begin by configuring the service: that may be the first call that a deployment ever gets.
+/// The documents begin by configuring the service, so a deployment's first call may be this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn service_function_may_be_the_first() {
     let Some(aws) = Aws::here() else { return };
@@ -120,7 +120,7 @@ async fn service_function_may_be_the_first() {
     assert_eq!(made.text("key_id"), "first");
 }
 
-/// What Lambda loads is what a cold start waits for. Builds for debugging are many times larger.
+/// A cold start waits while Lambda loads the binary. Debug builds are many times larger.
 #[test]
 fn keys_function_as_deployed_has_at_most_ten_megabytes() {
     let keys = binary("keyway-fn-keys");
@@ -187,13 +187,13 @@ async fn function_without_lambda_serves_http() {
 async fn instances_of_one_function_agree() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
-    // The one that may not write is there first, and waits for the one that may.
+    // The function that may not write starts first, and waits for the one that may.
     let early = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let answer = generate(&early, "k").await;
     assert_eq!(answer.refusal(), (503, "ServiceNotConfigured".to_owned()));
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
     let late = Function::start("keyway-fn-datakey", &deployment, &[]).await;
-    // The early one does not ask for the keyring again at once.
+    // The first one does not ask for the keyring again at once.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     for id in ["k", "l", "m"] {
         create(&keys, id).await;
@@ -203,7 +203,7 @@ async fn instances_of_one_function_agree() {
             assert_eq!(opened.text("plaintext"), sealed.text("plaintext_key"));
         }
     }
-    // A version that one has just made opens everywhere at once.
+    // A new version opens in every process at once.
     keys.call("POST", "/kms/keys/rotate", &on("k")).await.ok();
     let fresh = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let sealed = generate(&fresh, "k").await;
@@ -284,7 +284,7 @@ async fn keyring_that_cannot_be_read_is_503_until_it_can() {
     create(&keys, "l").await;
     assert!(keys.lives());
 
-    // The keyring is gone: no other one is made in its place, whoever asks.
+    // The keyring is gone: no function makes another one in its place.
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let deleted = client.delete_secret().secret_id(&deployment.keyring);
     deleted
@@ -317,7 +317,7 @@ async fn throttling_and_failure_of_the_table_are_told_apart() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let proxy = Proxy::before(&aws.endpoint).await;
-    // With it the audit log's own write would fail first, and nothing would be asked of the table at all.
+    // With the audit log on, its own write would fail first, and no request would reach the table.
     let unaudited = [("KEYWAY_AUDIT", "off")];
     let deployment = deployment.through(&proxy.endpoint);
     let keys = Function::start("keyway-fn-keys", &deployment, &unaudited).await;
@@ -368,7 +368,7 @@ async fn iam_caller_of_the_gateway_is_the_caller() {
                 .method(method)
                 .uri(format!("/rustfs/admin/v3{path}"))
                 .header("host", keyway_tests::FUNCTION_HOST)
-                // What anybody may write proves nothing.
+                // A header that every client can write proves no identity.
                 .header("x-amz-user-arn", "arn:aws:iam::123456789012:user/forged")
                 .body(bytes::Bytes::copy_from_slice(body.as_bytes()))
                 .unwrap(),
@@ -425,7 +425,7 @@ async fn access_keys_are_managed_over_the_deployed_table() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("there is no access key"), "{stderr}");
 
-    // A mistyped place does not become a deployment.
+    // A wrong table or secret name does not make a new deployment.
     let nowhere = aws.deployment().await;
     let (code, _, _) = cli(&nowhere, &["create", "--policy", "kms-admin"]).await;
     assert_eq!(code, Some(1));

@@ -35,7 +35,7 @@ async fn secret_store_keeps_the_contract() {
 async fn secret_store_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let proxy = Proxy::before(&aws.endpoint).await;
-    // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
+    // The contract tolerates no failure, so there are no more faults than the SDK's retries can absorb.
     proxy.judge(|number, _| match number % 41 {
         2 => Fate::LoseAnswer,
         5 => Fate::Throttle,
@@ -84,7 +84,7 @@ async fn newest_version_is_current_and_the_one_before_is_previous() {
     if aws.backend == "moto" {
         return; // It cannot move AWSCURRENT to another version.
     }
-    // An operator takes version two back.
+    // An operator reverts to version one.
     let moved = client
         .update_secret_version_stage()
         .secret_id(&name)

@@ -1,4 +1,4 @@
-//! The Table port on DynamoDB: the contract, and the contract again while requests and answers get lost.
+//! The Table port on DynamoDB: the contract, without faults and with lost requests and answers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn table_keeps_the_contract() {
     .await;
 }
 
-/// One each of throttling, a failure, a lost request, a lost answer and a delay among so many requests.
+/// Among this many requests there is one of each fault: throttling, failure, lost request, lost answer, delay.
 fn faults(among: u64) -> impl Fn(u64, &str) -> Fate {
     move |number, _| match number % among {
         1 => Fate::Throttle,
@@ -48,7 +48,7 @@ async fn table_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
-    // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
+    // The contract tolerates no failure, so there are no more faults than the SDK's retries can absorb.
     proxy.judge(faults(97));
     table_contract::run_all_up_to(
         aws.largest_value(),
@@ -65,8 +65,8 @@ async fn table_under_faults_keeps_the_contract() {
     assert!(proxy.count() > 300, "the weather was there");
 }
 
-/// Sixteen writers each add their own words to one record. A write that was done twice would add a word twice, one
-/// that was lost after it was acknowledged would leave a word out.
+/// Sixteen writers each add their own words to one record. A write that acts twice adds a word twice; an acknowledged write
+/// that is lost leaves a word out.
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_under_faults_act_once_each() {
     const WRITERS: usize = 16;
@@ -101,7 +101,7 @@ async fn writers_under_faults_act_once_each() {
     );
 }
 
-/// Adds a word. Where the table cannot tell whether it was added, it is looked for.
+/// Adds a word. If the table cannot tell whether it did, reads the record to find out.
 async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
     loop {
         let current = match table.get(Kind::Key, "words", Consistency::Strong).await {
@@ -124,7 +124,7 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
                 panic!("{error}")
             }
             Err(error @ (StoreError::Failed { .. } | StoreError::Away(_))) => {
-                // The rest are requests that failed as often as the SDK was ready to try.
+                // The others are requests that failed in every try of the SDK.
                 if matches!(error, StoreError::Failed { what, .. } if what == "tell whether a write took place")
                 {
                     unknown.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +165,7 @@ fn record(id: &str, value: String) -> Record {
     }
 }
 
-/// The answer to a write is lost, others write in between, and then the SDK sends it again: it must not act again.
+/// The answer to a write is lost, others write, and the SDK sends the write again: it must not act twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
     let Some(aws) = Aws::here() else { return };
@@ -176,7 +176,7 @@ async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
         let first = record("words", "0".to_owned());
         calm.put_new(&first).await.unwrap();
         let lost = record("words", "lost".to_owned());
-        // The answer to the first sending is lost, and the second one waits until the others are done.
+        // The answer to the first try is lost; the second try waits until the others are done.
         let sendings = Arc::new(AtomicUsize::new(0));
         let sent = Arc::clone(&sendings);
         proxy.judge(move |_, _| match sent.fetch_add(1, Ordering::SeqCst) {
@@ -253,7 +253,7 @@ async fn table_that_does_not_answer_times_out() {
     assert!(matches!(outcome, Err(StoreError::Away(_))), "{outcome:?}");
 }
 
-/// Pages are whole however DynamoDB cuts them: it ends a page of its own at one megabyte.
+/// Pages are whole although DynamoDB ends its own at one megabyte.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_records_are_paged_over() {
     let Some(aws) = Aws::here() else { return };

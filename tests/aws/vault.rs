@@ -44,7 +44,7 @@ async fn functions_over_openbao_serve_and_report_when_it_is_away() {
     );
 
     bao.seal().await;
-    // What is unwrapped serves on until the cache is cleared.
+    // Unwrapped keys serve until the cache is cleared.
     datakey.call("POST", "/kms/decrypt", &blob).await.ok();
     service.call("POST", "/kms/clear-cache", "").await;
     let refused = datakey.call("POST", "/kms/decrypt", &blob).await;

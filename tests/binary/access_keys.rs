@@ -52,7 +52,7 @@ async fn canned_policy_permits_its_routes_and_no_others() {
     let seal = &[ADMIN, USER][..];
     let look = &[ADMIN, ADMINISTRATOR, AUDITOR][..];
     let all = &[ADMIN, ADMINISTRATOR, USER, AUDITOR][..];
-    // In an order in which whoever is allowed gets a 200 and leaves the key as it was.
+    // In this order, every permitted call gets a 200 and leaves the key as it was.
     let matrix = [
         ("POST", "/kms/keys", "{}".to_owned(), manage),
         ("POST", "/kms/create-key", String::new(), manage),
@@ -149,7 +149,7 @@ async fn policy_can_be_limited_to_keys_or_come_from_a_file() {
     for (id, status) in [("app-1", 200), ("app-2", 403), ("apple", 403)] {
         assert_eq!(generates(&server, &filed, id).await, status, "{id}");
     }
-    // The policy was taken as it stood.
+    // The policy is stored as written.
     write("*");
     assert_eq!(generates(&server, &filed, "apple").await, 403);
     let answer = server.call_as(&filed, "GET", "/kms/keys/app-1", "").await;
@@ -266,7 +266,7 @@ async fn listing_shows_no_secret_and_revocation_ends_a_key() {
     assert_eq!(listed[0]["owner"], false);
 }
 
-/// Makes an access key with a policy as an earlier release accepted it.
+/// Makes an access key with a policy that only an older release accepts.
 async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
     let operator = Operator {
         data_dir: data_dir.to_owned(),

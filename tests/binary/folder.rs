@@ -1,4 +1,4 @@
-//! The data folder: whose it is, what must be in it, and what opens it.
+//! The data folder: its owner and modes, its content, and its passphrase.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ async fn data_folder_open_to_others_is_refused_with_a_remedy() {
     options.start(&data_dir).await.stop().await;
 }
 
-/// As Kubernetes leaves a volume with fsGroup each time that it mounts it: everything is the group's too.
+/// Kubernetes leaves a volume with fsGroup like this at each mount: the group owns everything too.
 fn mount_with_group(folder: &Path) {
     for (path, (mode, _)) in everything(folder) {
         let group = if path.is_dir() { 0o2070 } else { 0o060 };
@@ -134,7 +134,7 @@ async fn volume_with_fs_group_starts_again_and_stays_as_it_is() {
         assert!(told.contains(&remedy), "no {remedy:?} in {stderr}");
         set_mode(&path, before);
     }
-    // Without set-group-ID it is no such volume, and the group's use of it an oversight.
+    // Without set-group-ID it is no such volume, so the group's access is a mistake.
     set_mode(&data_dir, 0o770);
     let (code, stderr) = options.fail(&data_dir).await;
     assert_eq!(code, Some(1), "{stderr}");
@@ -179,7 +179,7 @@ async fn keyring_missing_foreign_or_damaged_stops_the_start_and_is_not_replaced(
         assert_eq!(code, Some(1), "{stderr}");
         assert_eq!(everything(&data_dir), before, "{words}");
     }
-    // The whole folder of secrets gone: no keyring comes into being either.
+    // Without the whole folder of secrets, no new keyring is made either.
     fs::remove_dir_all(data_dir.join("secrets")).unwrap();
     let (code, stderr) = options.fail(&data_dir).await;
     assert_eq!(code, Some(1), "{stderr}");
@@ -284,7 +284,7 @@ async fn passphrase_comes_from_variable_or_file_and_a_wrong_one_is_refused() {
         server.stop().await;
     }
 
-    // One that is given where there is none is a mistake too.
+    // A passphrase for a folder without one is a mistake too.
     let open = crate::folder();
     ServerOptions::default()
         .start(open.path())

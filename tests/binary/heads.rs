@@ -1,18 +1,18 @@
-//! Heads that no client should send, or that say what is not read.
+//! Heads that no client should send, or whose content is not read.
 
 use keyway_tests::{Server, ServerOptions};
 
 use crate::raw::{Connection, head};
 use crate::{create, folder, generate, kes};
 
-/// What the server answers to these bytes until it closes the connection.
+/// The server's answer to these bytes, until it closes the connection.
 async fn answered(server: &Server, bytes: &[u8]) -> String {
     let mut connection = Connection::open(server).await;
     connection.try_send(bytes).await;
     connection.read_to_end().await
 }
 
-/// An answer's head and body, its declared length held to.
+/// An answer's head and body; the body has the declared length.
 fn parts(answer: &str) -> (&str, &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = head
@@ -50,7 +50,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
         (&long, "431 Request Header Fields Too Large"),
         (&many, "431 Request Header Fields Too Large"),
     ] {
-        // The last byte of a head that is too long may be refused before it is read.
+        // The server may refuse a head that is too long before it reads the last byte.
         let answer = answered(&server, bytes.as_bytes()).await;
         let (head, body) = parts(&answer);
         assert!(
@@ -67,7 +67,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
         assert_eq!(body["error"]["request_id"], id, "{answer}");
         assert!(ids.insert(id.to_owned()), "{answer}");
     }
-    // An answer of the server's own, with nothing in it, is left as it is.
+    // An answer of the service without a body stays as it is.
     let request = "GET /rustfs/admin/v3/kms/keys HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     assert!(
         answered(&server, request.as_bytes())

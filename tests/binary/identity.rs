@@ -11,7 +11,7 @@ use crate::folder;
 const KEY: &str = "kes:v1:AD9E7FSYWrMD+VjhI6q545cYT9YOyFxZb7UnjEepYDRc";
 const IDENTITY: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 
-/// Runs it with this on standard input: exit code, stdout, stderr.
+/// Runs the command with this standard input; returns exit code, stdout, stderr.
 fn fed(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
     use std::io::Write as _;
     let mut child = Command::new(binary("keyway"))
@@ -94,7 +94,7 @@ fn certificate_is_written_once() {
     assert_eq!(mode & 0o777, 0o600);
     assert!(!pem.contains("PRIVATE"));
 
-    // Neither file is ever written over, and a key alone is not left behind.
+    // Neither file is overwritten, and no key is left without its certificate.
     let before = std::fs::read(&key).unwrap();
     let (code, _, stderr) = fed(&arguments, "");
     assert_eq!(code, Some(1), "{stderr}");

@@ -1,4 +1,4 @@
-//! `keyway import`: KES's folders and MinIO's own key, brought to a real deployment.
+//! `keyway import` of KES's folders and MinIO's static key into a real deployment.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -28,7 +28,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap()
 }
 
-/// As `keyway import ... --output json` does it: exit code, report, stderr.
+/// Runs `keyway import ... --output json`; returns exit code, report, stderr.
 async fn import(data_dir: &Path, what: &[&str]) -> (Option<i32>, Value, String) {
     import_with(&ServerOptions::default(), data_dir, what).await
 }
@@ -128,7 +128,7 @@ async fn folder_of_kes_is_imported_and_opens_what_it_sealed() {
     assert_eq!(key["origin"], "EXTERNAL");
     assert_eq!(key["created_by"], modern["created_by"]);
 
-    // Once more: everything is there, and nothing changes.
+    // A second import finds every key and changes nothing.
     let (code, report, stderr) = import(&data_dir, &from).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(names(&report, "already_there").len(), sealed.len() + 1);

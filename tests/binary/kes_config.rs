@@ -84,7 +84,7 @@ async fn deny_pattern_that_matches_no_path_is_named_and_imported() {
     );
     assert_eq!(stderr.matches("denies nothing").count(), 1, "{stderr}");
 
-    // Over the API, the log says so.
+    // For a policy over the API, the log has the warning.
     let admin = crate::kes::admin(&server, &data_dir);
     for deny in ["/v1/key/delete/*", "v1/key/delete/*"] {
         let policy = json!({"allow": {"/v1/key/*": {}}, "deny": {deny: {}}});

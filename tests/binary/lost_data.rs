@@ -1,5 +1,5 @@
-//! A table that is gone, empty or another one is seen, at the start and while a server runs; and nobody else's files
-//! are used.
+//! A table that is missing, empty or another one is detected, at the start and while a server runs; files of other
+//! owners are not used.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -51,14 +51,14 @@ async fn table_missing_or_empty_is_refused_until_the_operator_consents() {
         let (code, _, stderr) = options.run(&list).await;
         assert_eq!(code, Some(1));
         assert!(stderr.contains("is gone"), "{stderr}");
-        // Gone, and then empty, for the start that was refused has made a file.
+        // The table is missing, and then empty: the refused start has made a file.
         for _ in 0..2 {
             refused(&options, &data, "--accept-empty-table").await;
             let (code, _, stderr) = options.run(&list).await;
             assert_eq!(code, Some(1), "{stderr}");
         }
         if is_moved {
-            // Nobody knows where the keyring is, but that it was moved.
+            // The keyring was moved, and nothing says where to.
             refused(consent, &data, "put the root keyring back").await;
             fs::copy(&kept, data.join("secrets").join(KEYRING)).unwrap();
             refused(&options, &data, "--accept-empty-table").await;
@@ -75,7 +75,7 @@ async fn table_missing_or_empty_is_refused_until_the_operator_consents() {
         server.stop().await;
         let now = fs::read(data.join("secrets").join(KEYRING)).unwrap();
         assert_eq!(now, keyring);
-        // Consent that is given for no reason changes nothing.
+        // Needless consent changes nothing.
         let server = consent.start(&data).await;
         decrypt(&server, &blob).await.ok();
     }
@@ -140,7 +140,7 @@ async fn table_deleted_moved_or_replaced_under_a_server_is_refused_and_reported(
             }
         }
         is_refused(&server, what).await;
-        // A warm data key is given out within the state TTL, and no longer.
+        // A cached key serves within the state TTL, and no longer.
         eventually("data keys are refused", async || {
             (generate(&server, "k").await.status == 503).then_some(())
         })
@@ -154,7 +154,7 @@ async fn table_deleted_moved_or_replaced_under_a_server_is_refused_and_reported(
         assert!(log.contains(told) && log.contains("keyway.db"), "{log}");
         if what == "moved" {
             fs::rename(&aside, &table).unwrap();
-            // The audit log is to be had again once it was written.
+            // The audit log works again after a write.
             eventually("the table is served again", async || {
                 (generate(&server, "k").await.status == 200).then_some(())
             })
@@ -235,7 +235,7 @@ async fn passphrase_variable_with_a_line_break_or_byte_order_mark_opens_at_every
             "{stderr}"
         );
         assert!(!fresh.path().join("secrets").join(KEYRING).exists());
-        // With a fit one the first start goes on where it was refused.
+        // With a fit passphrase, the first start continues.
         given("fit").start(fresh.path()).await.stop().await;
 
         let new = ServerOptions::default()
@@ -309,7 +309,7 @@ async fn files_of_another_owner_are_refused_with_a_remedy() {
         "kes-listener.lock",
     ] {
         let path: std::path::PathBuf = data.join(name).components().collect();
-        // Only root may give files away; and root is refused as everybody is.
+        // Only root may change a file's owner; root is refused as other users are.
         if chown(&path, Some(12_345), None).is_err() {
             return;
         }

@@ -76,13 +76,12 @@ async fn key_status_finds_a_key_that_fails() {
         broken,
         json!({"key-id": "broken", "encryption-error": "a backend of the KMS failed"})
     );
-    // Why, only the log knows.
+    // Only the log has the cause.
     assert!(server.log().contains("\"ERROR\""), "{}", server.log());
 }
 
-/// `mc alias set` without `--api` asks for a bucket that cannot be there, as minio-go does before anything else, and takes
-/// `NoSuchBucket` for a sign that the signature was right. `AccessDenied` is one too, if a question for the bucket itself is
-/// answered with 403.
+/// `mc alias set` without `--api` asks for a bucket that cannot exist, as minio-go does first. `NoSuchBucket` tells it
+/// that the signature is right. `AccessDenied` does too, if a request for the bucket itself is answered with 403.
 #[tokio::test]
 async fn probe_of_mc_alias_set_tells_whether_the_access_key_works() {
     let folder = folder();

@@ -120,7 +120,7 @@ async fn decision_is_explained_by_its_statement() {
             "{told}"
         );
     }
-    // Whether there is any key on which it is allowed.
+    // Asks whether the action is allowed on any key.
     let (code, _, _) = check(&["--policy", file, "--action", "kms:Decrypt"]).await;
     assert_eq!(code, Some(0));
     let (code, _, _) = check(&["--policy", file, "--action", "s3:CreateBucket"]).await;

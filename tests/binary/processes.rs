@@ -12,7 +12,7 @@ use crate::{access_key, create, decrypt, folder, generate, now, on, shown_root, 
 /// Two servers over one folder.
 async fn two(options: &ServerOptions) -> (TempDir, [Arc<Server>; 2]) {
     let folder = folder();
-    // Started at once: one of them makes the deployment, and both open it.
+    // Both start at once: one makes the deployment, and both open it.
     let (a, b) = tokio::join!(options.start(folder.path()), options.start(folder.path()));
     (folder, [Arc::new(a), Arc::new(b)])
 }
@@ -86,7 +86,7 @@ async fn changes_of_two_processes_are_all_kept() {
     }
 }
 
-/// Asks again when other writers were faster.
+/// Repeats a request that lost to other writers.
 async fn insist(server: &Server, path: &str, body: &str) {
     for _ in 0..100 {
         let answer = server.call("POST", path, body).await;

@@ -1,4 +1,4 @@
-//! Files and variables that hold secrets, malformed in every way: no reader of one repeats what it read.
+//! Malformed files and variables with secrets: no reader repeats their content.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ type Shape = (&'static str, Vec<u8>);
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
 
-/// What a file of secrets may be by mistake.
+/// Contents that a file of secrets may have by mistake.
 fn shapes() -> Vec<Shape> {
     [broken_pem(), broken_json_and_yaml(), other_contents()].concat()
 }
@@ -138,7 +138,7 @@ fn other_contents() -> Vec<Shape> {
 
 fn scanner() -> Scanner {
     let reversed: Vec<u8> = CANARY.bytes().rev().collect();
-    // UTF-16 as it would be told byte by byte.
+    // UTF-16 printed byte by byte.
     let wide: Vec<u8> = CANARY.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let secrets: Secrets = vec![
         ("the canary".to_owned(), CANARY.as_bytes().to_vec()),
@@ -190,7 +190,7 @@ impl Ground {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// Another folder with the same deployment, whose keyring is this.
+    /// A copy of the deployment's folder with this keyring.
     fn with_keyring(&self, number: usize, keyring: &[u8]) -> String {
         let copy = self.path(&format!("copy-{number}"));
         for folder in [copy.clone(), copy.join("secrets")] {
@@ -237,10 +237,10 @@ impl Reading {
     }
 }
 
-/// The server over a folder, which follows. None of the readings comes to serve: see [`NO_CERTIFICATE`].
+/// The server over a folder, the next argument. No reading ends with a server that serves: see [`NO_CERTIFICATE`].
 const SERVING: [&str; 4] = ["serve", "--listen", "127.0.0.1:0", "--data-dir"];
 
-/// A certificate that is not there ends a server after everything else was read.
+/// A missing certificate ends a server after it has read everything else.
 const NO_CERTIFICATE: [&str; 4] = ["--tls-cert", "/nothing/here", "--tls-key", "/nothing/here"];
 
 impl Ground {
@@ -277,7 +277,7 @@ fn readings_of_files(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Readin
     fs::write(kept.join("some-key"), shape).unwrap();
     let kept = kept.to_str().unwrap();
     let copy = ground.with_keyring(number, shape);
-    // AWS's own tools keep credentials in files, which are read where no others are given.
+    // Without other credentials, those in the files of AWS's own tools are read.
     let on_aws = |reading: Reading| {
         reading
             .with("AWS_SHARED_CREDENTIALS_FILE", &file)
@@ -440,7 +440,7 @@ async fn malformed_secret_files_are_not_repeated_by_any_reader() {
     }
 }
 
-/// Waits until the server has logged so many lines that say this.
+/// Waits until the server has logged this many lines with this text.
 async fn logs(server: &Server, what: &str, times: usize) {
     eventually(what, async || {
         (server.log().matches(what).count() >= times).then_some(())
@@ -506,7 +506,7 @@ async fn changed_certificate_is_reported_without_its_content() {
             fs::write(ground.path(changed), before).unwrap();
         }
     }
-    // A token file, too: of a Vault that is not there, so whatever is sent is sent to nobody.
+    // A token file too. There is no Vault at the address, so no token is sent.
     for (name, shape) in shapes() {
         fs::write(ground.path("tokens/token"), &shape).unwrap();
         let body = json!({
@@ -519,7 +519,7 @@ async fn changed_certificate_is_reported_without_its_content() {
         let answer = server
             .call("POST", "/kms/reconfigure", &body.to_string())
             .await;
-        // The canary alone has the form of a token; the address is tried with it.
+        // Only the bare canary has the form of a token, so the address is tried with it.
         let status = if name == "alone" { 503 } else { 400 };
         assert_eq!(answer.status, status, "{name}: {answer:?}");
         has_none(&scanner, name, &answer.body);

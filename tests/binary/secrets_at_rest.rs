@@ -1,4 +1,4 @@
-//! No key in the clear: not in any file of the data folder, not in the log, not on stderr.
+//! No key is in the clear: in no file of the data folder, not in the log, not on stderr.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::kes;
 use crate::raw::{Http2, presigned_get, signed_by};
 use crate::{access_key_by, data_dir, folder, logged, on, shown_root, signer};
 
-/// What must be nowhere, by the names that failures call it.
+/// The secrets that must not be found, each with its name in failures.
 pub(crate) type Secrets = Vec<(String, Vec<u8>)>;
 
 /// Finds secrets in any of the forms that a program may write them in.
@@ -52,7 +52,7 @@ impl Scanner {
         }
         let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
         for run in bytes.split(|byte| !is_base64(byte)) {
-            // A run that begins in the middle of something else is met by the forms above.
+            // The forms above find a run that begins within other text.
             let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
             if let (24.., Ok(inner)) = (whole.len(), loose().decode(whole)) {
                 found.extend(self.find(&inner));
@@ -62,7 +62,7 @@ impl Scanner {
     }
 }
 
-/// Takes base64 whose last bits are not zero, as the end of a run may be.
+/// Accepts base64 whose last bits are not zero, since a run may end there.
 fn loose() -> base64::engine::GeneralPurpose {
     let config = base64::engine::GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
@@ -84,7 +84,7 @@ fn forms_of(secret: &[u8]) -> Vec<Vec<u8>> {
     ];
     for shift in 0..3 {
         let shifted = [&vec![0; shift], secret].concat();
-        // Only the characters that no neighbouring byte has a part in.
+        // Only the characters that depend on no neighbouring byte.
         let (first, end) = ((shift * 8).div_ceil(6), shifted.len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             forms.push(engine.encode(&shifted).as_bytes()[first..end].to_vec());
@@ -143,7 +143,7 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// What the server was asked to keep or made, and a data key to try master keys on.
+/// The secrets that the server got or made, and a data key to try master keys on.
 struct Used {
     secrets: Secrets,
     blob: Vec<u8>,
@@ -308,7 +308,7 @@ fn master_keys(data_dir: &Path, deployment: &str, root: &[u8]) -> Secrets {
     keys
 }
 
-/// Everything that a server does with secrets, and then: what can be found of them where.
+/// Uses a server's secrets in every way, and then searches for them.
 async fn life(passphrase: Option<&str>) {
     let folder = folder();
     let data_dir = data_dir(&folder);
@@ -340,7 +340,7 @@ async fn life(passphrase: Option<&str>) {
     let (deployment, root_key) = root_key(&data_dir, passphrase).await;
     let master_keys = master_keys(&data_dir, &deployment, &root_key);
     assert_eq!(master_keys.len(), 2 * 4);
-    // They are the keys that the server seals under.
+    // The server seals under these keys.
     let (_, first) = master_keys.iter().find(|(name, _)| name == "k1.1").unwrap();
     let context = [("canary-name", "canary-value-of-a-context"), ("n", "1")];
     let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -361,7 +361,7 @@ async fn life(passphrase: Option<&str>) {
     let scanner = Scanner::new(&secrets);
     let nothing = BTreeSet::new();
     let keyring_file = data_dir.join("secrets").join("root-keyring.secret");
-    // Without a passphrase the root key is there, which also shows that the scanner would see it elsewhere.
+    // Without a passphrase the root key is in the file, which also shows that the scanner finds it.
     let in_the_keyring = match passphrase {
         Some(_) => nothing.clone(),
         None => BTreeSet::from(["the root key".to_owned()]),
@@ -411,7 +411,7 @@ async fn root_secret_set_by_the_operator_is_not_kept() {
     assert!(scanner.find((log + &stderr).as_bytes()).is_empty());
 }
 
-/// What a caller may send and nobody may keep, as text.
+/// Secrets that a caller may send and the server must not keep, as text.
 const CANARIES: [(&str, &str); 7] = [
     ("a plaintext", "canary-among-the-plaintexts"),
     ("a message", "canary-among-the-messages"),
@@ -422,7 +422,7 @@ const CANARIES: [(&str, &str); 7] = [
     ("a header", "canary-in-a-header"),
 ];
 
-/// A body with a canary in every field that any route could take one in.
+/// A body with a canary in every field of every route.
 fn canary_body() -> String {
     let of = |what: &str| {
         let (_, canary) = CANARIES.iter().find(|(name, _)| *name == what).unwrap();
@@ -448,8 +448,8 @@ fn canary_body() -> String {
     .to_string()
 }
 
-/// Every route of both listeners, with canaries wherever a caller can put them: bodies that are right for some and wrong
-/// for others, broken ones, queries, headers, with and without a signature.
+/// Calls every route of both listeners with canaries in each part of a request: bodies that suit some routes and not
+/// others, broken bodies, queries, headers, with and without a signature.
 async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
     let http = |method: &str, path: &str, body: &str| {
         let request = http::Request::builder().method(method).uri(path);
@@ -467,7 +467,7 @@ async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
             for body in [whole.as_str(), broken, ""] {
                 let target = format!("{path}?x=canary-in-a-query");
                 let signed = server.signed(&method, &target, body);
-                // A wrong key would only ever be refused; what comes back is not looked at here.
+                // A wrong key is only refused; this test ignores the answers.
                 server.send(signed).await.unwrap();
                 let mut unsigned = http(&method, &target, body);
                 for name in [
@@ -514,7 +514,7 @@ async fn secrets_sent_to_routes_are_kept_nowhere() {
         .start(&data_dir)
         .await;
     let admin = kes::admin(&server, &data_dir);
-    // So that there is something to seal and open; a second life of the routes finds it gone, disabled, or imported.
+    // The first round has keys to seal and open with; in the second one they are gone, disabled, or imported.
     for name in ["k", "kept"] {
         let path = format!("/v1/key/import/{name}");
         let key = json!({"key": STANDARD.encode(CANARIES[3].1), "cipher": "AES256"});

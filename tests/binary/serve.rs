@@ -31,7 +31,7 @@ async fn service_once_started_serves_after_restarts() {
             "untag" => r#"{"key_id":"k","tag_keys":["a"]}"#.to_owned(),
             "encrypt" => r#"{"key_id":"k","plaintext":""}"#.to_owned(),
             "decrypt" | "rewrap" => format!(r#"{{"ciphertext_blob":"{blob}"}}"#),
-            // What uses no key needs no service.
+            // Routes that use no key work without the service.
             _ if route.starts_with("/api/v1/") && method != "PUT" => continue,
             "{bucket}" => r#"{"sse_algorithm":"aws:kms"}"#.to_owned(),
             _ if method == "GET" => String::new(),
@@ -103,7 +103,7 @@ async fn help_and_version_list_the_settings() {
     for option in options {
         let name = option.split([' ', '\n']).next().unwrap();
         let variable = match name {
-            // As it is called everywhere that has no options.
+            // Without options, as most callers start it.
             "kes-admin-identity" => "KEYWAY_KES_ADMIN".to_owned(),
             name => format!("KEYWAY_{}", name.replace('-', "_").to_uppercase()),
         };
@@ -268,7 +268,7 @@ async fn root_access_key_is_made_and_shown_once_and_stays() {
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0));
     assert_eq!(stderr.matches(secret).count(), 1);
-    // Whose requests are audited is known by the id, and by nothing else.
+    // The audit log names the caller by the key's id only.
     assert!(
         !log.contains(secret) && !without_audit(&log).contains(id),
         "{log}"
@@ -280,7 +280,7 @@ async fn root_access_key_is_made_and_shown_once_and_stays() {
     assert_eq!(stderr, "");
     assert!(!log.contains(secret), "{log}");
 
-    // One that is set takes its place.
+    // A given root access key replaces it.
     let set = ServerOptions::default().start(folder.path()).await;
     set.call("GET", "/kms/keys/k", "").await.ok();
     let refusal = set.call_as(&root, "GET", "/kms/keys/k", "").await;
@@ -297,7 +297,7 @@ async fn request_in_flight_is_finished_before_the_process_ends() {
         let request = signed(&server, "POST", "/kms/keys", body);
         let mut slow = Connection::open(&server).await;
         slow.send(head(&request, "expect: 100-continue\r\n")).await;
-        // It is read: the server asks for the body.
+        // The server has read the head: it asks for the body.
         let asked = slow.read_until("\r\n\r\n").await;
         assert!(asked.starts_with("HTTP/1.1 100"), "{asked}");
         slow.send(&body[..5]).await;
@@ -386,7 +386,7 @@ async fn bad_connections_do_not_affect_others() {
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
 
-    // Halves of requests, kept open through all that follows.
+    // Half requests that stay open during the whole test.
     let mut halves = Vec::new();
     let request = signed(&server, "POST", "/kms/keys", &on("half"));
     let whole = head(&request, "") + &on("half");
@@ -422,7 +422,7 @@ async fn bad_connections_do_not_affect_others() {
     for flood in [headers.collect::<String>(), long] {
         let mut flooding = Connection::open(&server).await;
         let sent = format!("GET /rustfs/admin/v3/kms/keys HTTP/1.1\r\nhost: x\r\n{flood}\r\n");
-        // The server may hang up before all is sent.
+        // The server may close the connection before everything is sent.
         flooding.try_send(sent).await;
         let answer = flooding.read_until("\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -447,7 +447,7 @@ async fn bad_connections_do_not_affect_others() {
     assert_eq!(server.stop().await.0, Some(0));
 }
 
-/// Whoever sets a collector waits for traces.
+/// An operator who sets a collector expects traces.
 #[cfg(not(feature = "otlp"))]
 #[tokio::test]
 async fn collector_set_in_a_build_without_traces_is_warned_of() {

@@ -1,4 +1,4 @@
-//! The service's life on one machine: where its keyring is, and what two processes make of its state.
+//! The service on one machine: the place of its keyring, and the state that two processes share.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,7 +40,7 @@ async fn keyring_moves_to_the_requested_folder_and_is_found_there() {
     let summary = &status["config_summary"]["backend_summary"];
     assert_eq!(summary["key_directory"], keys.to_str().unwrap());
 
-    // And back again, while it runs.
+    // It moves back while the server runs.
     let body = json!({"key_directory": null});
     post(&server, "/kms/reconfigure", &body).await.ok();
     assert!(data.join("secrets").join(KEYRING).exists());
@@ -84,7 +84,7 @@ async fn folder_unfit_for_keys_is_refused_and_nothing_moves() {
         );
     }
     assert!(data.join("secrets").join(KEYRING).exists());
-    // An empty folder of ours is made fit.
+    // An empty folder of the server's own user gets the right mode.
     fs::create_dir(path("empty")).unwrap();
     fs::set_permissions(path("empty"), fs::Permissions::from_mode(0o755)).unwrap();
     let body = json!({"key_directory": path("empty")});

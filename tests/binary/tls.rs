@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::raw::signed;
 use crate::{data_dir, eventually, folder, on};
 
-/// Writes a certificate and its key, and gives the certificate.
+/// Writes a certificate and its key; returns the certificate.
 fn pair(folder: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -27,7 +27,7 @@ fn pair(folder: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-/// Asks over a connection of its own, by TLS, of a server that must show this certificate.
+/// Makes a request over a new TLS connection; the server must show this certificate.
 async fn ask(
     server: &Server,
     trusted: &CertificateDer<'static>,
@@ -73,11 +73,11 @@ async fn listener_for_other_machines_needs_tls() {
     assert_eq!(server.first_line()["tls"], true);
     let made = ask(&server, &first, "POST", "/kms/keys", &on("k")).await;
     made.unwrap().ok();
-    // Plain HTTP is told where it is.
+    // Plain HTTP gets an answer that names TLS.
     let plain = server.call("GET", "/kms/keys/k", "").await;
     assert_eq!(plain.status, 400);
 
-    // What cannot be used is logged and changes nothing.
+    // An unusable certificate is logged and changes nothing.
     std::fs::write(file("key.pem"), "nonsense").unwrap();
     server.signal("HUP");
     eventually("it is logged", async || {

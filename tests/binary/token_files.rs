@@ -1,4 +1,4 @@
-//! Files with a token for Vault: only where the operator says, and nothing is sent before that is known.
+//! Files with a token for Vault: only in the operator's folders, which are checked before anything is sent.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::folder;
 
-/// A place that only counts who comes.
+/// A listener that counts connections.
 async fn counter() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -57,7 +57,7 @@ async fn token_file_not_allowed_by_the_operator_is_refused_before_any_request() 
     symlink(at("elsewhere"), at("tokens/folder")).unwrap();
     let (address, count) = counter().await;
     let keyring = at("data/secrets/root-keyring.secret");
-    // Named are: nothing, one folder, and one that everything is below.
+    // The operator names no folder, one folder, and one that is above everything.
     for (number, named) in ["", "tokens", "."].into_iter().enumerate() {
         let named_folder = match named {
             "" => String::new(),
@@ -68,7 +68,7 @@ async fn token_file_not_allowed_by_the_operator_is_refused_before_any_request() 
             .variable("KEYWAY_VAULT_TOKEN_DIR", &named_folder)
             .start(&at("data"))
             .await;
-        // One line each, below the data folder and below the keyring's.
+        // A file of one line below the data folder, and one below the keyring's folder.
         fs::write(at("data/line"), LINE).unwrap();
         fs::write(at("data/secrets/line"), LINE).unwrap();
         let refused = [
@@ -112,7 +112,7 @@ async fn token_file_not_allowed_by_the_operator_is_refused_before_any_request() 
         if named.is_empty() {
             assert_eq!(token.status, 400, "{token:?}");
         } else {
-            // It is tried, and that place is no Vault.
+            // The token is tried, and the listener is no Vault.
             assert_eq!(token.status, 503, "{token:?}");
             assert!(count.swap(0, Ordering::SeqCst) > 0);
         }

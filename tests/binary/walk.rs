@@ -1,4 +1,4 @@
-//! The walks of the README and of pages of `docs`, run as they stand.
+//! Runs the walks of the README and of pages of `docs`.
 
 use std::fs;
 use std::process::Stdio;
@@ -48,7 +48,7 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether the text is what was written, where `...` stands for anything.
+/// Whether the text matches the pattern, in which `...` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once("...") {
         None => pattern == text,
@@ -107,12 +107,12 @@ fn three_dots_match_any_text() {
     assert_eq!(steps(readme), [step("one", &["out"]), step("two", &[])]);
 }
 
-/// The process group of a shell and of everything that it started, gone when this is dropped.
+/// The process group of a shell and its children. Killed when dropped.
 struct Session(u32);
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Nothing may be left to kill, and then there is nothing to say.
+        // The group may have ended already.
         let kill = std::process::Command::new("kill")
             .args(["-KILL", "--", &format!("-{}", self.0)])
             .stderr(Stdio::null())
@@ -144,7 +144,7 @@ async fn walk_of_buckets_works_as_shown() {
 async fn walk(document: &str) {
     let mut text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
         .expect("the document that has the walk is there");
-    // Its ports may be taken here. Both are held until both are known, so that they are two.
+    // The walk's own ports may be taken on this machine. Both sockets stay open until both ports are known, so they differ.
     let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [address, kes] = free
         .each_ref()

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{Event, Function, events};
 
-/// That of the certificate in the events.
+/// The identity of the certificate in the events.
 const ADMIN: &str = "54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb";
 
-/// So that each event finds what it needs.
+/// The events in an order in which each finds what it needs.
 const LIFE: [&str; 27] = [
     "version",
     "ready",
@@ -100,7 +100,7 @@ fn refusal(answer: &Response<Bytes>) -> (u16, String) {
     (answer.status().as_u16(), message)
 }
 
-/// Without what differs from process to process and from call to call.
+/// The answer without the parts that differ between processes and calls.
 fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
     let body = match name {
         "generate-key" | "encrypt-key" | "metrics" => Bytes::new(),
@@ -109,7 +109,7 @@ fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
     (answer.status(), body)
 }
 
-/// Has the function answer every event of the folder in the order of a life.
+/// Has the function answer every event of the folder in the order of a key's life.
 async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
     let mut events = events(folder);
     let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
@@ -190,7 +190,7 @@ async fn event_without_a_certificate_is_refused() {
     }
 }
 
-/// Whoever may set headers is nobody by that.
+/// A client's own header gives it no identity.
 #[tokio::test]
 async fn certificate_header_is_trusted_from_the_load_balancer_only() {
     let of_alb = events("kes-alb").remove("create-key").unwrap();
@@ -225,7 +225,7 @@ async fn certificate_header_is_trusted_from_the_load_balancer_only() {
         assert_eq!(refusal(&answer), required, "{function}");
     }
 
-    // Of two values one is a client's own.
+    // One of two values is the client's own.
     let alb = Function::of("kes::alb").await;
     let mut twice = of_alb.clone();
     twice["multiValueHeaders"][header] = json!([value, value]);
@@ -237,7 +237,7 @@ async fn certificate_header_is_trusted_from_the_load_balancer_only() {
     assert_eq!(alb.answer(&Event(of_alb)).await.status(), StatusCode::OK);
 }
 
-/// An HTTP API's domain may demand certificates too, and says in another place which one it was shown.
+/// An HTTP API's domain may demand certificates too; its events have the certificate in another place.
 #[tokio::test]
 async fn certificate_of_an_http_api_is_trusted() {
     let of_rest = events("kes-rest-api").remove("describe-self").unwrap();

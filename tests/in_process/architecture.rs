@@ -1,4 +1,4 @@
-//! The house's rules: which crate may see which, and which outside system belongs to which.
+//! The architecture: which crate may depend on which, and which crate owns which outside system.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,9 +39,9 @@ fn dependency_between_crates_is_an_allowed_one() {
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
         ("traces", &["http", "domain"]),
-        // As dialects, for the description of its routes.
+        // As for dialects: `openapi` describes its routes.
         ("health", &["http", "domain", "openapi"]),
-        // For the description of their routes, which binaries do not have.
+        // `openapi` describes their routes; binaries leave that out.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
         ("logging", &[]),
@@ -235,7 +235,7 @@ fn library_of_an_outside_system_has_one_owner() {
     }
 }
 
-/// The names of what is built, rather than what the lock file lists for features that nobody turns on.
+/// The names of the crates that are built. The lock file also lists those of features that are off.
 fn built(arguments: &[&str]) -> BTreeSet<String> {
     let tree = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
         .args(["tree", "--prefix", "none", "--locked"])
@@ -264,7 +264,7 @@ fn binary_without_the_otlp_feature_has_no_exporter() {
     assert!(plain.contains("keyway-metrics"), "the graph was looked at");
     let strange: Vec<_> = plain.iter().filter(|name| of_traces(name)).collect();
     assert!(strange.is_empty(), "{strange:?}");
-    // OpenTelemetry's own log would be a line of each batch that fails, and an HTTP client of its own another TLS.
+    // OpenTelemetry's own log would have a line for each failed batch, and its own HTTP client a second TLS library.
     for banned in ["reqwest", "tonic", "tracing-opentelemetry"] {
         assert!(!asked.contains(banned), "{banned} came in");
     }

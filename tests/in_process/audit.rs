@@ -1,4 +1,4 @@
-//! Every request is in the audit log: who asked which dialect for what, and never what they must keep to themselves.
+//! Every request is in the audit log: its caller, dialect and operation, and never a secret.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use keyway_http::Cors;
 use keyway_tests::{KES_ADMIN, MemorySite, Signer};
 use serde_json::{Value, json};
 
-/// The events since the last look; what the log says of itself left out.
+/// The events since the last call, without those about the log itself.
 struct Log<'a>(&'a MemorySite, usize);
 
 impl<'a> Log<'a> {
@@ -28,7 +28,7 @@ impl<'a> Log<'a> {
         events
     }
 
-    /// The one event that there is.
+    /// The one new event.
     fn one(&mut self) -> Value {
         let mut events = self.next();
         assert_eq!(events.len(), 1, "{events:?}");
@@ -181,7 +181,7 @@ async fn event_has_key_version_and_context() {
         (&event["source_key_id"], &event["source_key_version"]),
         (&json!("a"), &json!(2))
     );
-    // Which key a ciphertext is of is known also when it does not open.
+    // A ciphertext names its key even when it does not open.
     let body = json!({ "ciphertext_blob": blob });
     site.call("POST", "/kms/decrypt", &body.to_string()).await;
     let event = log.one();
@@ -189,7 +189,7 @@ async fn event_has_key_version_and_context() {
         (&event["key_id"], &event["error"]),
         (&json!("a"), &json!("decryption_failed"))
     );
-    // A listing asks about many keys, and is about none.
+    // A listing is about no single key.
     site.call("GET", "/kms/keys", "").await.ok();
     assert!(log.one().get("key_id").is_none());
 
@@ -236,7 +236,7 @@ async fn refusal_is_recorded_with_its_caller() {
         kept + 1,
         "it is in the table"
     );
-    // KES's paths name the key, also to those who are refused.
+    // KES's paths name the key in refused requests too.
     let body = r#"{"allow":["/v1/key/create/mine*"]}"#;
     assert_eq!(
         site.kes("POST", "/v1/policy/write/p", body).await.status,
@@ -256,7 +256,7 @@ async fn refusal_is_recorded_with_its_caller() {
         (&event["principal"], &event["key_id"]),
         (&json!(identity), &json!("theirs"))
     );
-    // Anybody can make a certificate: one that nobody knows is an unauthenticated caller's, whatever it proves.
+    // Every client can make a certificate: with an unknown one, it is an unauthenticated caller.
     let records = site.records(Kind::Audit).await.len();
     for n in 0..50 {
         let unknown = format!("{n:064x}");
@@ -348,7 +348,7 @@ async fn log_is_streamed_in_the_shape_of_kes() {
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
         .ok();
-    // Which KES does not tell of.
+    // KES's stream does not have this event.
     site.kes("GET", "/v1/ready", "").await;
     site.kes("POST", "/v1/key/create/k2", "").await;
     site.kes_as(None, "POST", "/v1/key/create/k3", &[], "")
@@ -404,7 +404,7 @@ async fn events_of_another_process_are_streamed() {
     let site = MemorySite::running().await;
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut stream = stream.unwrap();
-    // By then what the table holds was looked at.
+    // The table has been read by then.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let line = json!({
         "audit": 1, "time": "2026-01-02T03:04:05Z", "writer": "elsewhere", "seq": 0, "prev": "", "request_id": "r",
@@ -454,7 +454,7 @@ async fn clock_set_back_makes_a_stream_miss_and_repeat_nothing() {
     table.put_new(&past).await.unwrap();
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut stream = stream.unwrap();
-    // By then what the table holds was looked at.
+    // The table has been read by then.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut heard = async |record: Record, path: &str| {
         table.put_new(&record).await.unwrap();
@@ -462,7 +462,7 @@ async fn clock_set_back_makes_a_stream_miss_and_repeat_nothing() {
     };
     heard(elsewhere("2026-01-02T03:04:03Z", "/before"), "/before").await;
     site.clock.set("2026-01-02T02:10:00Z".parse().unwrap());
-    // Whether it is this clock that is right by now, or those of the others, they are heard.
+    // The events are in the stream, whichever of the clocks is right.
     heard(elsewhere("2026-01-02T02:10:01Z", "/here"), "/here").await;
     heard(elsewhere("2026-01-02T03:04:06Z", "/there"), "/there").await;
     site.clock.set("2026-01-02T03:04:07Z".parse().unwrap());
@@ -491,7 +491,7 @@ async fn key_destroyed_by_the_janitor_is_recorded() {
         (&json!("janitor"), &json!("kms:DestroyKey"), &json!("due"))
     );
     assert!(event.get("principal").is_none() && event.get("error").is_none());
-    // The table has it, for those who ask about the key.
+    // The table has it under the key.
     let asked = site.call("GET", "/kms/audit?key_id=due", "").await.ok();
     let found = asked["events"].as_array().unwrap();
     assert_eq!(found.last(), Some(&event));
@@ -579,8 +579,8 @@ async fn log_is_paged_by_both_dialects_for_permitted_callers() {
     }
 }
 
-/// What every route of every dialect does: `data_key` where a key's material is used, `mutation` where something is
-/// otherwise afterwards. Whoever changes that changes this.
+/// The class of every route of every dialect: `data_key` uses a key's material, `mutation` changes something. A new or
+/// changed route needs a line here.
 const CLASSES: &str = include_str!("route-classes.txt");
 
 #[tokio::test]
@@ -659,7 +659,7 @@ async fn route_has_the_class_of_its_operation() {
         if is_read {
             assert_eq!(snapshot().await, before, "{dialect} {method} {route}");
         }
-        // Reads go on while the log cannot be written; nothing else does.
+        // While the log cannot be written, only reads work.
         site.fail_output(true);
         call().await;
         let answer = call().await;
@@ -670,7 +670,7 @@ async fn route_has_the_class_of_its_operation() {
             "{dialect} {method} {route}: {answer:?}"
         );
         assert!(!ready || answer.status == 504);
-        // KES's routes have their names after a slash, or lack both.
+        // KES's routes end with a slash and the name, or have neither.
         let short = route.trim_end_matches("{*name}").trim_end_matches('/');
         let line = format!("{dialect} {method} {short} {class}");
         if !said.contains(&line) {
@@ -681,7 +681,7 @@ async fn route_has_the_class_of_its_operation() {
     assert_eq!(said, expected);
 }
 
-/// A body of items that each move a ciphertext.
+/// A body of items; each rewraps a ciphertext.
 fn rewrap(items: &[Value]) -> String {
     json!({ "items": items }).to_string()
 }
@@ -712,7 +712,7 @@ async fn batch_is_recorded_item_by_item_with_its_refusals() {
     let limited = site.signer(limited).await;
     let mut log = Log::of(&site);
 
-    // All of it well: no refusal.
+    // Every item succeeds: no refusal.
     let body = rewrap(&[item(&blobs[0], Some("b")), item(&blobs[1], None)]);
     site.call_as(&limited, "POST", "/kms/rewrap", &body)
         .await
@@ -736,7 +736,7 @@ async fn batch_is_recorded_item_by_item_with_its_refusals() {
         (&json!(0), &json!(2))
     );
 
-    // Each refusal says of what it was, wherever it stands, and the last item is well.
+    // Each refusal names its item, whatever its place, and the last item succeeds.
     let body = rewrap(&[
         item(&blobs[0], Some("b")),
         item(&blobs[2], Some("b")),
@@ -762,7 +762,7 @@ async fn batch_is_recorded_item_by_item_with_its_refusals() {
         ])
     );
     assert!(!event.to_string().contains("canary-value"));
-    // It is a refusal: in the table by the time of the answer, for those who ask about any of the keys.
+    // The event is a refusal: it is in the table before the answer, under each of the keys.
     for key in ["a", "b", "c"] {
         let asked = site
             .call("GET", &format!("/kms/audit?key_id={key}"), "")
@@ -772,7 +772,7 @@ async fn batch_is_recorded_item_by_item_with_its_refusals() {
         assert!(found.contains(&event), "{key}");
         log.next();
     }
-    // A single one that is refused names both keys as well.
+    // A refused single request names both keys too.
     site.call_as(
         &limited,
         "POST",
@@ -834,7 +834,7 @@ async fn long_batch_is_recorded_whole_before_its_answer() {
         .map(|record| keyway_audit::text(record).matches("\"items\":").count())
         .sum();
     assert_eq!(kept, events.len(), "the table has all of them");
-    // KES tells of it once.
+    // KES's stream has it once.
     site.kes("GET", "/v1/key/describe/k", "").await;
     let first = next(&mut stream).await;
     assert!(

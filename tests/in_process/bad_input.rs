@@ -6,7 +6,7 @@ use keyway_domain::ports::Kind;
 use keyway_tests::MemorySite;
 use serde_json::json;
 
-/// Sends each request, expects `InvalidRequest` with the word in its message, and that no record changed.
+/// Sends each request: the answer is `InvalidRequest` with the word in its message, and no record changes.
 async fn refused(site: &MemorySite, cases: &[(&str, &str, String, &str)]) {
     let before = (
         site.records(Kind::Key).await,

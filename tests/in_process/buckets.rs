@@ -34,7 +34,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-/// Status, the headers that S3's clients look at, and the body as it stands.
+/// Status, the headers that S3's clients read, and the exact body.
 fn shown(answer: &Answer) -> String {
     let headers: Vec<String> = ["content-type", "location", "allow", "retry-after"]
         .iter()
@@ -44,7 +44,7 @@ fn shown(answer: &Answer) -> String {
     format!("{}\n{}\n{}", answer.status, headers.concat(), text(answer))
 }
 
-/// Status and code of an S3 refusal, whose shape is checked on the way.
+/// Status and code of an S3 refusal; also checks its shape.
 fn refusal(answer: &Answer) -> (u16, String) {
     let body = text(answer);
     let inner = |name: &str| {
@@ -226,7 +226,7 @@ async fn key_given_as_an_arn_reads_back_as_that_arn() {
             let default = &rule["ApplyServerSideEncryptionByDefault"];
             assert_eq!(default["KMSMasterKeyID"], arn);
         }
-        // It is the key of this service that is used.
+        // The key is this service's, whatever the account in the ARN.
         let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
         let references = described["impact"]["references"].as_array().unwrap();
         assert_eq!(references.len(), 1, "{described}");
@@ -274,7 +274,7 @@ async fn bucket_tells_its_location_and_can_be_removed() {
     assert_eq!(site.s3("HEAD", "/photos", "").await.status, 404);
     let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
     assert_eq!(described["impact"]["references"], json!([]));
-    // A new bucket of that name has nothing of the old one.
+    // A new bucket of the same name does not have the old settings.
     assert_eq!(site.s3("PUT", "/photos", "").await.status, 200);
     let none = site.s3("GET", ENCRYPTION, "").await;
     assert_eq!(
@@ -795,7 +795,7 @@ async fn list_with_a_limit_comes_in_pages() {
         let answer = site.s3("GET", &format!("/?{query}"), "").await;
         assert_eq!(refusal(&answer), no(400, "InvalidArgument"), "{query}");
     }
-    // No service runs, and none is needed; for a key one is.
+    // Buckets work while no service runs; a setting with a key needs the service.
     assert_eq!(site.s3("PUT", "/zoo?encryption", &aes()).await.status, 200);
     let answer = site.s3("PUT", "/zoo?encryption", &kms("k")).await;
     assert_eq!(refusal(&answer), no(503, "ServiceUnavailable"));

@@ -70,7 +70,7 @@ async fn listed_origin_reads_every_answer_without_credentials() {
     );
     assert_eq!(read.header("access-control-allow-credentials"), None);
 
-    // A refusal is an answer as well: the console shows what it says.
+    // The console must read refusals too, to show them.
     let mut unsigned = site.root_request("GET", STATUS, b"");
     unsigned.headers_mut().remove("authorization");
     unsigned

@@ -1,8 +1,8 @@
-//! The exact answers of every route, kept as files. A change of one of them is a change of the contract.
+//! The exact answers of every route, kept in files. A change of a file changes the contract.
 
 use keyway_tests::{Answer, MemorySite};
 
-/// Status, the headers that clients look at, and the body as it stands.
+/// Status, the headers that clients read, and the exact body.
 pub(crate) fn shown(answer: &Answer) -> String {
     let headers: Vec<String> = [
         "content-type",

@@ -1,4 +1,4 @@
-//! Whoever asks how the service does hears when it would refuse what it should do, and why; in every dialect.
+//! In every dialect, the status tells when the service would refuse requests, and why.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn status_reports_an_audit_log_that_fails_and_its_recovery() {
         let refused = site.call("POST", "/kms/keys", r#"{"key_id":"l"}"#).await;
         assert_eq!(refused.status, 503);
         assert_degraded(&site, reason, text).await;
-        // It is tried again for whoever asks, and not more than once a second.
+        // A status request tries again, at most once a second.
         fail(&site, false);
         site.clock.advance(Duration::from_secs(1));
         assert_healthy(&site).await;
@@ -106,7 +106,7 @@ async fn status_reports_a_table_whose_writes_fail() {
         .await
         .ok();
     site.fail_table(true);
-    // Its event is what fails first.
+    // The event of this request fails first.
     site.call("POST", "/kms/keys/disable", r#"{"key_id":"k"}"#)
         .await;
     assert_degraded(&site, "table_write", "the last write to the table failed").await;
@@ -130,7 +130,7 @@ const LIVE: [&str; 4] = [
     "/minio/health/live",
 ];
 
-/// What somebody without a signature is told.
+/// The answer to an unauthenticated caller.
 async fn probed(site: &MemorySite, method: &str, path: &str) -> (u16, String) {
     let request = http::Request::builder()
         .method(method)
@@ -234,7 +234,7 @@ async fn probes_check_the_backend_once_in_two_seconds() {
     site.clock.advance(Duration::from_millis(1));
     assert_ready(&site, true).await;
     assert_eq!(checked(), before + 2);
-    // A change of this process is seen at once.
+    // The process sees its own change at once.
     site.call("POST", "/kms/stop", "").await.ok();
     assert_ready(&site, false).await;
 }

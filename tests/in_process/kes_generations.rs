@@ -39,7 +39,7 @@ async fn site(generation: Generation) -> MemorySite {
     site
 }
 
-/// The values of a body, one after the other, as Go's decoder reads a stream.
+/// The values of a body in sequence, as Go's decoder reads a stream.
 fn values(answer: &Answer) -> Vec<Value> {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
@@ -277,7 +277,7 @@ async fn refusal_has_the_text_that_sdks_of_its_release_compare() {
             404
         };
         assert_eq!(missing, said(status, "policy does not exist"));
-        // Removing what is not there was a success.
+        // In this release, removing a missing key succeeds.
         for path in ["/v1/policy/delete/nope", "/v1/identity/forget/nope"] {
             assert_eq!(site.kes("DELETE", path, "").await.status, 200, "{path}");
         }

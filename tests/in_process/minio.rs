@@ -1,4 +1,4 @@
-//! MinIO's KMS API: golden answers, refusals, and what trying a key finds out.
+//! MinIO's KMS API: golden answers, refusals, and the trial of a key.
 
 use keyway_domain::ports::Kind;
 use keyway_tests::{Answer, MemorySite, Signer};
@@ -19,7 +19,7 @@ async fn call(site: &MemorySite, method: &str, path: &str) -> Answer {
     call_as(site, &root, method, path).await
 }
 
-/// Status and code of a refusal, whose shape is checked on the way.
+/// Status and code of a refusal; also checks its shape.
 fn refusal(answer: &Answer) -> (u16, String) {
     let body = answer.json();
     let fields: Vec<&str> = body
@@ -28,7 +28,7 @@ fn refusal(answer: &Answer) -> (u16, String) {
         .keys()
         .map(String::as_str)
         .collect();
-    // In the order of their names, in which this JSON reader keeps them.
+    // Ordered by name, because this JSON reader sorts fields.
     assert_eq!(
         fields,
         ["Code", "HostId", "Message", "RequestId", "Resource"]
@@ -142,7 +142,7 @@ async fn route_refuses_callers_without_the_permission() {
             assert_eq!(refusal(&answer), of(403, "AccessDenied"), "{route}");
         }
         if route == "/key/list" {
-            // Whoever may list some keys is shown those.
+            // A caller who may list some keys gets those.
             let answer = call_as(&site, &elsewhere, method, &path).await;
             assert_eq!(answer.ok(), json!([]));
         } else {

@@ -1,4 +1,4 @@
-//! The OpenAPI document is that of the routes, and notices answers that are not.
+//! The OpenAPI document describes the routes, and a wrong answer is found.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -133,7 +133,7 @@ fn references_and_examples_of_the_document_hold() {
     assert!(examples > 20);
 }
 
-/// Every answer of this suite is held against the document where it is received; here it is seen that this can fail.
+/// The suite compares every answer with the document; this test shows that the comparison can fail.
 #[tokio::test]
 async fn answer_other_than_described_is_found() {
     let site = MemorySite::running().await;

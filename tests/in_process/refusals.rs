@@ -1,4 +1,4 @@
-//! Every route refuses whom it must, in the order in which requests are judged.
+//! Every route refuses the callers that it must, and its checks have one order.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn route_refuses_callers_without_the_permission_before_the_body() {
             r#"{"Statement":[{"Effect":"Allow","Action":"*"},{"Effect":"Deny","Action":["kms:*","s3:*"]}]}"#,
         )
         .await;
-    // Who he is, everybody may ask.
+    // Every authenticated caller may ask for its own identity.
     let own = site.routes_of("all");
     for (method, route) in site.routes().iter().filter(|route| !own.contains(route)) {
         for caller in [&nobody, &denied] {
@@ -215,7 +215,7 @@ async fn service_not_configured_answers_about_itself_only() {
             "/kms/keys/untag" => r#"{"key_id":"k","tag_keys":[]}"#.to_owned(),
             "/kms/encrypt" => r#"{"key_id":"k","plaintext":""}"#.to_owned(),
             "/kms/decrypt" | "/kms/rewrap" => format!(r#"{{"ciphertext_blob":"{blob}"}}"#),
-            // What uses no key needs no service.
+            // Routes that use no key work without the service.
             route if route.starts_with("/api/v1/") && method != "PUT" => continue,
             route if route.starts_with("/api/v1/") => r#"{"sse_algorithm":"aws:kms"}"#.to_owned(),
             _ if method == "GET" => String::new(),
@@ -257,7 +257,7 @@ async fn prefixes_serve_the_same_routes_and_other_paths_are_404() {
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()), "{path}");
     }
-    // S3's clients may ask for any other path.
+    // Any other path may be S3's.
     for path in ["/kms/keys", "/foo/bar", "/photos/holiday.jpg"] {
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.status, 501, "{path}");
@@ -268,7 +268,7 @@ async fn prefixes_serve_the_same_routes_and_other_paths_are_404() {
         (answer.refusal().0, answer.header("allow")),
         (405, Some("GET, POST"))
     );
-    // A word of one method's route is a key's id to another.
+    // A word in the route of one method is a key's id for another method.
     assert_eq!(
         site.call("GET", "/kms/keys/delete", "").await.refusal().1,
         "KeyNotFound"
@@ -376,7 +376,7 @@ async fn base_path_of_a_gateway_is_signed_and_not_routed() {
         .ok();
     let answer = site.send(staged("/prod/rustfs/admin/v3/kms/keys/x")).await;
     assert_eq!(answer.refusal(), (404, "KeyNotFound".to_owned()));
-    // A signature for the path without the stage is not one for the path with it.
+    // A signature for the path without the stage does not verify for the path with it.
     let (mut parts, body) = site
         .root_request("GET", "/rustfs/admin/v3/kms/keys", b"")
         .into_parts();
@@ -404,7 +404,7 @@ async fn table_that_is_away_is_503_with_retry_after_in_every_dialect() {
         .await
         .ok();
     site.set_table_away(true);
-    // Nothing is answered of what is cached.
+    // No cached state is answered.
     site.clock.advance(Duration::from_secs(60));
     let at = async |path: &str| site.call_at(site.root(), "GET", path, "").await;
     let read = [

@@ -1,4 +1,4 @@
-//! The service's own routes: golden answers, and what is refused.
+//! The service's own routes: golden answers and refusals.
 
 use keyway_domain::ports::Kind;
 use keyway_tests::{Answer, MemorySite};

@@ -1,4 +1,4 @@
-//! STS: temporary credentials, what they may do, and what is told of who calls.
+//! STS: temporary credentials, their permissions, and the identity of a caller.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn assume_role_answers_as_aws_does() {
         text(&answer, "AssumedRoleId").as_deref(),
         Some("root:console")
     );
-    // The clock of the site stands at 03:04:05.
+    // The site's clock is fixed at 03:04:05.
     let expiration = text(&answer, "Expiration").unwrap();
     assert!(expiration.ends_with("T15:04:05Z"), "{expiration}");
     assert!(text(&answer, "RequestId").is_some());
@@ -380,7 +380,7 @@ async fn session_gets_the_spelling_of_rustfs_1_0() {
         (200, &json!(true))
     );
     assert_eq!(site.call("POST", "/kms/clear-cache", "").await.status, 204);
-    // What the page shows can be saved as it is.
+    // The console can save the shown policy unchanged.
     let body = json!({
         "backend_type": "Local",
         "key_dir": folder,

@@ -1,5 +1,5 @@
-//! Real processes under a Runtime API on loopback. The process is this very test binary, told to run one of the
-//! ignored tests below, which are the functions.
+//! Real processes under a Runtime API on loopback. The process is this test binary: it runs one of the ignored tests
+//! below, which are the functions.
 
 #![expect(
     clippy::unwrap_used,
@@ -121,7 +121,7 @@ async fn requests_are_answered() {
 async fn panic_ends_one_invocation() {
     let function = Function::start("http_api_function").await;
     let process = function.id();
-    // Within the site it is an answer like any other.
+    // Within the site it is an ordinary answer.
     let caught = function.api.invoke(&event("GET", "/echo/panic")).await;
     assert_eq!(caught.http().status(), StatusCode::INTERNAL_SERVER_ERROR);
     for _ in 0..3 {
@@ -159,7 +159,7 @@ async fn malformed_event_is_answered() {
         let message = body["message"].as_str().unwrap();
         assert!(message.contains("HTTP API"), "{message}");
     }
-    // Lambda itself never hands out what is no JSON; if it did, that would cost an invocation and not the process.
+    // Lambda only sends JSON. Other text fails one invocation and does not end the process.
     for event in [&b"{"[..], b"", b"\xff", b"{\"a\":\"\xff\"}"] {
         let failed = function.api.invoke_bytes(event).await;
         failed.result.unwrap_err();

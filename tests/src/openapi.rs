@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from what is mounted, and held against what is asked and answered.
+//! The OpenAPI document: made from the mounts, and compared with requests and answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,7 +19,7 @@ use crate::Answer;
 /// The document of these mounts.
 ///
 /// # Errors
-/// What is not described, or described and not there.
+/// Lists routes without a description, and descriptions without a route.
 pub(crate) fn made(
     rustfs: &Mount<RustFs>,
     buckets: &Mount<RustFs>,
@@ -40,15 +40,15 @@ pub(crate) fn made(
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// The committed document, to hold requests and answers against.
+/// The committed document, to compare requests and answers with.
 pub struct Described {
     document: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// What the document says of a method and path.
+/// The document's operation for a method and path.
 enum Match<'d> {
-    /// Where the operation is in the document, and itself.
+    /// The operation and its place in the document.
     Operation(String, &'d Value),
     OtherMethods,
     Nothing,
@@ -69,10 +69,10 @@ impl Described {
         &self.document
     }
 
-    /// Whether this answer to this request is one that is described, and the request, if it was taken, as well.
+    /// Checks that the document describes this answer to this request, and the request too if it was accepted.
     ///
     /// # Errors
-    /// What is not as described.
+    /// The difference from the description.
     pub fn check(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
         let status = answer.status.as_u16();
         let path = request.uri().path();
@@ -83,7 +83,7 @@ impl Described {
             _ if request.method() == Method::OPTIONS => Ok(()),
             Match::Nothing if status == 404 => Ok(()),
             Match::OtherMethods if status == 405 => Ok(()),
-            // What no other dialect has is an operation of S3 that is not served.
+            // A path of no other dialect is an operation of S3 that is not served.
             Match::Nothing | Match::OtherMethods
                 if status == 501 && answer.header("x-amz-request-id").is_some() =>
             {
@@ -175,7 +175,7 @@ impl Described {
         )
     }
 
-    /// What was taken must be described: who reads only the document must not be told that it would be refused.
+    /// An accepted request must be described: to a reader of the document it must not look like a refused one.
     fn taken(
         &self,
         operation_at: &str,
@@ -224,7 +224,7 @@ impl Described {
     /// Whether the value fits the schema at this place of the document.
     ///
     /// # Errors
-    /// Where it does not.
+    /// The place that does not fit.
     pub fn valid(&self, at: &str, value: &Value) -> Result<(), String> {
         let validators = self.validators.lock();
         let mut validators = validators.unwrap_or_else(PoisonError::into_inner);

@@ -47,7 +47,7 @@ async fn token_is_renewed_after_two_thirds_of_its_life() {
         vault.copies().await.unwrap();
         let renewed = last_renewal(bao, &token).await;
         assert_ne!(renewed, Value::Null);
-        // Its time begins anew.
+        // Its life starts again.
         clock.advance(Duration::from_secs(2300));
         vault.renew().await.unwrap();
         assert_eq!(last_renewal(bao, &token).await, renewed);
@@ -98,7 +98,7 @@ async fn refused_renewal_is_logged_and_the_token_used_until_its_end() {
     clock.advance(Duration::from_secs(3000));
     unavailable(vault.renew().await, "permission denied");
     vault.copies().await.unwrap();
-    // The permission is given; after a pause the renewal works.
+    // An operator gives the permission; after a pause the renewal works.
     place.policy(bao, &least).await;
     clock.advance(Duration::from_secs(30));
     vault.renew().await.unwrap();
@@ -177,13 +177,13 @@ async fn app_role_with_a_revoked_token_logs_in_again() {
         bao.post(&revoke, json!({})).await;
         vault.check(TransitKey::MustExist).await.unwrap();
     }
-    // What the role may not do stays denied, and is no reason to log in.
+    // An action that the role may not do stays denied, and causes no login.
     place.policy(bao, "path \"nothing\" {}").await;
     unavailable(vault.copies().await, "permission denied");
     let (least, _) = place.policies();
     place.policy(bao, &least).await;
     vault.copies().await.unwrap();
-    // The role is taken away and comes back.
+    // The role is deleted and made again.
     let role = format!("auth/{mount}/role/test");
     let (_, before) = bao.call(Method::GET, &role, None).await;
     let id = format!("{role}/role-id");
@@ -253,19 +253,19 @@ async fn token_file_changed_is_read_again() {
     vault.check(TransitKey::MustExist).await.unwrap();
     unavailable(nowhere.copies().await, "--vault-token-dir");
 
-    // Refused: looked for in the file at once.
+    // A refused token has the file read at once.
     let two = bao.token(&policy, json!({})).await;
     bao.revoke(&one).await;
     unavailable(vault.copies().await, "refuses the token");
     std::fs::write(&file, &two).unwrap();
     vault.copies().await.unwrap();
 
-    // Not refused: after a minute.
+    // Otherwise the file is read after a minute.
     let three = bao.token(&policy, json!({})).await;
     std::fs::write(&file, &three).unwrap();
     clock.advance(Duration::from_secs(61));
     vault.copies().await.unwrap();
-    // Were the second still in use, it would now be refused, and no other could be read.
+    // If the second token were still in use, it would be refused now, and the file has no other one.
     bao.revoke(&two).await;
     std::fs::remove_file(&file).unwrap();
     vault.copies().await.unwrap();

@@ -1,4 +1,4 @@
-//! The contract, with no more than the documented privileges, and what belongs to the engines alone.
+//! The contract with the documented privileges only, and the behaviour of Vault's engines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn vault_under_faults_keeps_the_contract() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     let proxy = Proxy::before(&bao.address).await;
-    // The contract takes no failure for an answer: where many ask at once, one may meet several in a row.
+    // The contract tolerates no failure; with concurrent calls, one call may meet several faults in a row.
     let retry_policy = VaultRetryPolicy {
         timeout: Duration::from_secs(60),
         retries: 9,
@@ -117,7 +117,7 @@ async fn check_names_the_missing_permission() {
     vault.check(TransitKey::MustExist).await.unwrap();
 }
 
-/// The way to encrypt without making a key that the room relies on: for a token that may make one, too.
+/// The crate relies on this way to encrypt without making a key, even with a token that may make one.
 #[tokio::test(flavor = "multi_thread")]
 async fn encryption_never_makes_a_key() {
     let Some(bao) = shared().await else { return };
@@ -164,7 +164,7 @@ async fn transit_key_recreated_is_not_taken_for_the_old_one() {
     }
     unavailable(vault.wrap(&BINDING, b"m").await, "made anew");
     unavailable(vault.check(TransitKey::MustExist).await, "made anew");
-    // To whoever asks for a key's material, both are a failure of the backend.
+    // To a caller who needs a key's material, both are a failure of the backend.
     let old = vault.unwrap(&BINDING, &wrapped).await;
     assert!(
         matches!(old, Err(WrapError::NotAuthentic)),
@@ -178,7 +178,7 @@ async fn transit_key_recreated_is_not_taken_for_the_old_one() {
         newer.err()
     );
 
-    // An operator means it so.
+    // An operator may want this.
     vault.check(TransitKey::MadeIfMissing).await.unwrap();
     vault.wrap(&BINDING, b"m").await.unwrap();
 }
@@ -293,7 +293,7 @@ async fn vault_within_a_namespace_works() {
     let mut settings = place.settings(&bao.address, VaultAuth::Token);
     settings.namespace = Some(path(namespace));
     let vault = with_token(&settings, &bao.root);
-    // The engine makes itself ready after it is mounted.
+    // The engine becomes ready some time after the mount.
     while vault.put_copy("probe", b"v", CopyVersion(0)).await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -319,7 +319,7 @@ async fn copy_deleted_by_an_operator_can_be_written_again() {
     let put = vault.put_copy("key-1", b"six", CopyVersion(0)).await;
     put.unwrap();
     assert_eq!(vault.copy("key-1").await.unwrap().unwrap().value, b"six");
-    // What is below a copy is nobody's key.
+    // A path below a copy holds no key.
     bao.post(&format!("{data}/more"), json!({"data": {"record": ""}}))
         .await;
     assert_eq!(vault.copies().await.unwrap(), ["key-1"]);

@@ -1,4 +1,4 @@
-//! Vault sealed, stopped, silent, behind TLS: each told by its name within the timeout, and over when it is over.
+//! Vault sealed, stopped, silent, behind TLS: each is reported by its name within the timeout, and ends with its cause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::{
     with_token,
 };
 
-/// Every operation fails in these words, and in no more time than anybody waits for.
+/// Every operation fails with this text, and within the time limit.
 async fn everything_fails(vault: &dyn Vault, wrapped: &[u8], says: &str) {
     let all = async {
         unavailable(vault.check(TransitKey::MustExist).await, says);
@@ -73,7 +73,7 @@ async fn sealed_and_stopped_vaults_are_told_apart_and_recover() {
     everything_works(&*never_reached, &wrapped).await;
 }
 
-/// Passes connections on, or takes them and says nothing.
+/// Passes connections on, or accepts them and stays silent.
 struct Hole {
     address: String,
     silent: Arc<AtomicBool>,
@@ -122,7 +122,7 @@ async fn silent_vault_times_out() {
     everything_works(&*vault, &wrapped).await;
 }
 
-/// What a function can wait for is shorter than what an operator may configure.
+/// A function's own time limit is shorter than the timeout that an operator may configure.
 #[tokio::test(flavor = "multi_thread")]
 async fn call_of_vault_ends_before_the_process_must() {
     let hole = Hole::before("http://127.0.0.1:1").await;
@@ -171,7 +171,7 @@ async fn certificate_of_another_authority_is_refused() {
     // The certificate is of 127.0.0.1 and localhost.
     let other_name = open(Some(&authority), &address.replace("127.0.0.1", "127.0.0.2"));
     assert!(other_name.check(TransitKey::MustExist).await.is_err());
-    // TLS is spoken to what does not speak it.
+    // The client speaks TLS to a plain listener.
     let plain = open(Some(&authority), &bao.address.replace("http:", "https:"));
     unavailable(
         plain.check(TransitKey::MustExist).await,

@@ -141,7 +141,7 @@ fn compare(report: &mut Report, what: &str, (few, many): &(Vec<Load>, Vec<Load>)
     Ok(())
 }
 
-/// Spread evenly over the alphabet of ids, and not made in the order in which they sort.
+/// An id. Ids spread evenly over the alphabet, and are not created in sorted order.
 fn name(n: usize) -> String {
     let mixed = n.wrapping_mul(0x9e37_79b9) % (1 << 32);
     format!("key-{mixed:08x}")
@@ -161,7 +161,7 @@ fn filled(folder: &Path, keys: usize) -> Fallible<Server> {
     let file = folder.join("create");
     write_requests(&file, &requests)?;
     let begun = Instant::now();
-    // Every one must be answered with 200.
+    // Every answer must be 200.
     load(
         &server.address,
         server.pid(),
@@ -177,7 +177,7 @@ fn filled(folder: &Path, keys: usize) -> Fallible<Server> {
     Ok(server)
 }
 
-/// Reads every page, counts the keys, and gives the markers on the way, but for the last page's.
+/// Reads every page, counts the keys, and returns the markers of all pages but the last.
 fn walk(server: &Server) -> Fallible<Vec<String>> {
     let (mut markers, mut count): (Vec<String>, usize) = (Vec::new(), 0);
     loop {

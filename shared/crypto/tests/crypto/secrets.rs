@@ -73,7 +73,7 @@ const _: () = assert!(
 
 #[test]
 fn secrets_are_wiped_on_drop_and_usable_from_any_thread() {
-    fn secret_is_zeroed_on_drop<T: ZeroizeOnDrop + Send + Sync>() {}
+    fn wiped<T: ZeroizeOnDrop + Send + Sync>() {}
     wiped::<SecretBytes>();
     wiped::<Key256>();
 }
