@@ -1,4 +1,4 @@
-//! What is done without a request is in the log before anything else is done.
+//! Background changes are in the log before the next change is made.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -47,7 +47,7 @@ fn scene(strictness: Strictness) -> Scene {
 }
 
 impl Scene {
-    /// Every line that the table has.
+    /// Every line of the log in the table.
     async fn kept(&self) -> Vec<String> {
         let page = self.table.page(Kind::Audit, "20260102T03", None, 100).await;
         faults::lines(&page.unwrap().records)

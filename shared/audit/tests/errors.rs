@@ -1,4 +1,4 @@
-//! A process's errors reach those who follow another one, and cost no more than they may.
+//! The errors of a process reach the followers of other processes, at a bounded cost.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -69,12 +69,12 @@ impl Scene {
         faults::lines(&self.records().await)
     }
 
-    /// Once there are so many lines in the table.
+    /// Waits until the table has this many lines.
     async fn has(&self, count: usize) {
         until(async || self.kept().await.len() >= count).await;
     }
 
-    /// What the table has when the process has ended.
+    /// The table's lines after the end of the process.
     async fn end(self) -> (Vec<String>, usize) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
@@ -85,7 +85,7 @@ impl Scene {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(is_so: impl AsyncFn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !is_so().await {
@@ -111,7 +111,7 @@ async fn error_lines_are_written_together_and_expire() {
     );
     let expected = "2026-01-09T03:59:58Z".parse().unwrap();
     assert_eq!(records[0].expires_at, Some(expected));
-    // What waits at the end is written, and where nothing does, nothing is.
+    // Pending lines are written at the end; without pending lines nothing is written.
     scene.tell("last");
     let (kept, writes) = scene.end().await;
     assert_eq!((kept.len(), writes), (3, 2));
@@ -130,7 +130,7 @@ async fn flood_of_errors_is_counted_in_few_writes() {
         }
     }
     let took = begun.elapsed();
-    // All that is left at the end is what fits into the channel.
+    // At the end, the channel's capacity bounds the pending lines.
     let (kept, writes) = scene.end().await;
     let most = took.as_millis() / 400 + 1 + 256 / 64;
     assert!(
@@ -147,7 +147,7 @@ async fn flood_of_errors_is_counted_in_few_writes() {
     assert_eq!(told.count() as u64 + lost, FLOOD);
 }
 
-/// Tells a process's errors as its log does.
+/// Passes a process's errors on as its log does.
 struct Told(broadcast::Sender<Arc<str>>);
 
 struct Text(String);
@@ -209,7 +209,7 @@ async fn errors_while_the_table_fails_are_written_later() {
     while let Ok(line) = all.try_recv() {
         told.push(line.to_string());
     }
-    // It is said once, to those who follow this process, and never written: that might fail, and be said.
+    // A failed write is reported once, to the followers of this process, and never written: that write might fail too.
     let failed = "the error log cannot be written to the table error=\"the store is throttling\"";
     assert_eq!(told, ["something error=it broke", failed, "meanwhile"]);
     let writes = scene.table.writes();

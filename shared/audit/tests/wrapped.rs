@@ -1,4 +1,4 @@
-//! Events are found in what log drivers and collectors make of them, and so is what was done to them.
+//! The verifier finds events, and changes to them, in the formats of log drivers and collectors.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ fn verified(lines: &[String]) -> Verified {
     verifier.finish()
 }
 
-/// A text in parts of so many bytes, as drivers cut it.
+/// A text in parts of this many bytes, as drivers split it.
 fn parts(text: &str, bytes: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for char in text.chars() {
@@ -98,7 +98,7 @@ fn audit_writer(line: &str) -> Vec<String> {
     let parts = parts(line, 48 << 10);
     let last = parts.len() - 1;
     let of = |(n, part): (usize, String)| {
-        // As the journal has it, `none` stands nowhere; it is passed over like any other word.
+        // No event has the word `none`; the verifier skips it like any other word.
         let end = if n == last { "none" } else { "line-max" };
         json!({"MESSAGE": part, "_PID": "7", "_STREAM_ID": "a", "_LINE_BREAK": end}).to_string()
     };

@@ -1,4 +1,4 @@
-//! What is written when, what happens when it cannot be, and what verifying finds.
+//! When events are written, what happens if a write fails, and what verification finds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -26,7 +26,7 @@ use keyway_http::{
 };
 use keyway_testkit::{FixedClock, SeededRandom};
 
-/// Standard output that can be had back, and fail.
+/// Standard output that keeps its bytes and can fail.
 #[derive(Clone, Default)]
 struct Output {
     text: Arc<Mutex<Vec<u8>>>,
@@ -166,7 +166,7 @@ impl Scene {
         records
     }
 
-    /// Every line that the table has.
+    /// Every line of the log in the table.
     async fn kept(&self) -> Vec<String> {
         faults::lines(&self.records().await)
     }
@@ -294,7 +294,7 @@ async fn verification_finds_the_events_lost_in_a_broken_record() {
     let whole = &mut records[0].value;
     assert!(whole.len() * 3 < 400 * 500, "compressed: {}", whole.len());
     whole.truncate(whole.len() / 2);
-    // Both as what it is and by what it held, and the first also where nothing comes after it.
+    // The findings are the broken record and its lost events; the record is found also where none follows it.
     let findings = verified(&faults::lines(&records)).findings;
     assert!(findings.contains(&Finding::Unreadable { line: 1 }));
     assert!(findings.len() > 1, "{findings:?}");
@@ -384,7 +384,7 @@ async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     let tried = scene.writes();
     for _ in 0..10 {
         assert!(!scene.may(KEY).await);
-        // Nor does a refusal wait for what has just failed.
+        // A refusal does not wait for the failed write either.
         assert_eq!(scene.tell(KEY, &known("k"), 403).await, Err(Unrecorded));
     }
     assert_eq!(scene.writes(), tried);
@@ -397,7 +397,7 @@ async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     assert_eq!(scene.kept().await, scene.printed());
     assert_eq!(verified(&scene.kept().await).findings, []);
 
-    // One that was begun before is not answered.
+    // A request that began before is not answered.
     scene.table.fails.store(true, Ordering::Relaxed);
     assert_eq!(scene.tell(CHANGE, &known("k"), 200).await, Err(Unrecorded));
     assert!(!scene.may(CHANGE).await);
@@ -415,7 +415,7 @@ async fn request_while_standard_output_fails_is_refused() {
     scene.clock.advance(Duration::from_secs(1));
     assert!(scene.may(KEY).await && scene.may(CHANGE).await);
     scene.audit_writer.finish().await;
-    // The table has what standard output has not.
+    // The table has events that standard output lacks.
     assert_eq!(verified(&scene.kept().await).findings, []);
     let missing = &verified(&scene.printed()).findings;
     assert!(
@@ -435,7 +435,7 @@ async fn request_while_standard_output_fails_is_refused() {
 async fn concurrent_requests_share_one_write_and_its_failure() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
-    // Somebody else's request, which takes its time.
+    // A slow request of another caller.
     scene.audit_writer.began("rustfs");
     let subjects: Vec<_> = (0..32).map(|n| known(&format!("key-{n}"))).collect();
     let all = || join_all(subjects.iter().map(|subject| scene.tell(KEY, subject, 200)));
@@ -448,7 +448,7 @@ async fn concurrent_requests_share_one_write_and_its_failure() {
     scene.output.fails.store(true, Ordering::Relaxed);
     assert_eq!(all().await, vec![Err(Unrecorded); 32]);
     scene.output.fails.store(false, Ordering::Relaxed);
-    // Whoever comes later is not taken for one of those.
+    // A later request does not count as one of those.
     assert_eq!(all().await, vec![Ok(()); 32]);
 }
 
@@ -464,7 +464,7 @@ async fn events_of_many_threads_form_one_chain() {
             tokio::spawn(async move {
                 for n in 0..EACH {
                     let subject = known(&format!("key-{thread}-{n}"));
-                    // Some have the table hold all events before theirs.
+                    // Some requests flush all events before their own.
                     let class = if n % 10 == 0 { CHANGE } else { KEY };
                     scene.tell(class, &subject, 200).await.unwrap();
                     assert!(scene.output.has(&format!("\"key-{thread}-{n}\"")));
@@ -479,7 +479,7 @@ async fn events_of_many_threads_form_one_chain() {
     for lines in [scene.printed(), scene.kept().await] {
         let verified = verified(&lines);
         assert_eq!(verified.findings, []);
-        // One is of the log itself.
+        // One event is about the log itself.
         assert_eq!(u64::try_from(lines.len()).unwrap(), THREADS * EACH + 1);
     }
 }
@@ -537,7 +537,7 @@ async fn chain_in_the_table_counts_the_events_it_lacks() {
         writers[0].count + writers[0].lost,
         scene.printed().len() as u64
     );
-    // Which nobody can say who takes an event away.
+    // A removed event makes this count wrong.
     let cut: Vec<String> = [&kept[..5], &kept[6..]].concat();
     assert_eq!(verified(&cut).findings.len(), 1);
 }
@@ -656,7 +656,7 @@ async fn verification_finds_events_removed_altered_or_moved() {
             seq: 2
         }]
     );
-    // One who computes an event's hash anew has to do so for all that follow.
+    // A new hash of an event changes the hashes of all that follow.
     let forged = of(&|lines| {
         let altered = lines[9].replace("alice", "mallory");
         let (bare, _) = altered.split_once(",\"hash\"").unwrap();
@@ -699,13 +699,13 @@ async fn verification_with_a_known_head_finds_a_truncated_log() {
         with(&whole, "0")[..],
         [Finding::Altered { seq: 19, .. }]
     ));
-    // A log that begins midway is well from there on.
+    // A log that begins in the middle verifies from there on.
     let mut verifier = Verifier::new(true);
     whole[5..].iter().for_each(|line| verifier.line(line));
     assert_eq!(verifier.finish().findings, []);
 }
 
-/// A log of which the clock was set back by so much in the middle.
+/// A log in whose middle the clock was set back by this much.
 async fn set_back(by: Duration) -> Scene {
     let scene = scene(SETTINGS);
     let setting = [7, 12];

@@ -86,7 +86,7 @@ fn server_info_permits_everything_unless_denied() {
         let caller = with_policy(&format!(
             r#"{{"Statement":{{"Effect":"Allow","Action":"{action}"}}}}"#
         ));
-        // What is named by its service opens that service.
+        // An action named by its service permits that service.
         let opened = |wanted: &Action| action != "kms:*" || wanted.as_str().starts_with("kms:");
         for wanted in Action::ALL.into_iter().filter(opened) {
             assert!(
@@ -191,7 +191,7 @@ fn deny_that_denies_nothing_is_refused() {
     ] {
         let document = deny(r#""kms:Decrypt""#, &format!("\"{resource}\""));
         assert!(Policy::parse(&document).is_err(), "{resource:?}");
-        // One that could deny beside it does not save it.
+        // Another entry that can deny does not make the policy valid.
         let document = deny(r#""kms:Decrypt""#, &format!("[\"*\",\"{resource}\"]"));
         assert!(Policy::parse(&document).is_err(), "{resource:?}");
     }

@@ -139,7 +139,7 @@ fn key_is_named_by_id_or_arn() {
             "{algorithm} {key:?}"
         );
     }
-    // What others have told an object store is shown as it is, and is no key of ours.
+    // A setting that another client wrote is shown as it is, and refers to no key of ours.
     for (algorithm, key) in [
         ("aws:kms", None),
         ("aws:kms:dsse", Some("k")),
@@ -222,7 +222,7 @@ async fn default_key_is_stored_by_its_name() {
     let buckets = operations(&fixture, &process, table_buckets(&fixture));
     let name = bucket("photos");
     buckets.create(&root(), &name).await.unwrap();
-    // What uses no key needs no service.
+    // Settings without a key need no running service.
     buckets
         .set_encryption(&root(), &name, &wanted("AES256", None))
         .await
@@ -305,7 +305,7 @@ async fn permission_for_one_bucket_is_none_for_another() {
             .collect::<Vec<_>>(),
         std::slice::from_ref(&mine)
     );
-    // Of a key that the caller may not describe nothing is told, not even whether it is there.
+    // The answer does not tell whether a key exists that the caller may not describe.
     buckets
         .set_encryption(&caller, &mine, &wanted("aws:kms", Some("k")))
         .await
@@ -479,7 +479,7 @@ trait AsyncMeddle: Send + Sync {
     async fn before(&self) -> Result<(), BucketError>;
 }
 
-/// Somebody schedules the key's deletion, or destroys it, when it has just been found fit.
+/// Another caller schedules the key's deletion, or destroys it, right after the check of the key.
 struct KeyGoes {
     keys: Keys,
     at_once: bool,
@@ -593,10 +593,10 @@ async fn note_of_a_bucket_names_a_key_too_many_rather_than_too_few() {
         .set_encryption(&root(), &name, &wanted("aws:kms", Some("new")))
         .await;
     assert!(matches!(failed, Err(KmsError::Throttled)), "{failed:?}");
-    // The store says that it still uses the old one, so that is what is noted.
+    // The store still uses the old key, so the note names that one.
     let uses = async |key| !process.keys.references(&id(key)).await.unwrap().is_empty();
     assert_eq!((uses("old").await, uses("new").await), (true, false));
-    // No bucket of the table came to be by the notes.
+    // The notes made no bucket in the table.
     assert_eq!(table_buckets(&fixture).list().await.unwrap(), []);
     let record = fixture
         .table

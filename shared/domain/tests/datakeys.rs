@@ -1,4 +1,4 @@
-//! The rules of data keys, and how long an old state is honoured.
+//! The rules of data keys, and how long an old state is used.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -136,7 +136,7 @@ async fn rewrap_changes_key_and_context() {
         opens(&process, &old).await.unwrap()
     );
 
-    // Both ends need the permission, and both must serve.
+    // Source and destination both need the permission, and both keys must be enabled.
     let only_a = with_policy(
         r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/a"}}"#,
     );
@@ -181,7 +181,7 @@ async fn key_that_is_not_enabled_refuses_all_use() {
             .encrypt(&root(), Some(id("k")), &none, &plaintext)
             .await;
         assert!(matches!(result, Err(KmsError::KeyState { .. })));
-        // The second time round it is pending deletion.
+        // In the second round the key is pending deletion.
         let scheduled = process
             .keys
             .schedule_deletion(&root(), &id("k"), DeletionWindow::DEFAULT)

@@ -188,7 +188,7 @@ async fn assignment_to_oneself_or_the_admin_is_refused() {
     assert!(matches!(refused, Err(KmsError::IdentityIsAdmin)));
     let refused = control.forget(&admin, &identity("admin")).await;
     assert!(matches!(refused, Err(KmsError::IdentityIsAdmin)));
-    // What the path ended in is what it is about.
+    // The end of the path is the subject.
     let refused = control
         .assign(&app().await, &name("q"), &identity("other"))
         .await;

@@ -1,4 +1,4 @@
-//! Keys that come from elsewhere, what they open and seal, and the HMAC keys of all keys.
+//! Imported keys, what they open and seal, and the HMAC keys of all keys.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -125,7 +125,7 @@ async fn ciphertext_of_kes_opens_under_the_imported_key() {
         } else {
             assert_eq!(found.unwrap(), plaintext);
         }
-        // A map is what MinIO makes of it.
+        // A map is encoded as MinIO does.
         if bytes("context") == br#"{"bucket":"bucket/object"}"# {
             let pair = ("bucket".to_owned(), "bucket/object".to_owned());
             let map = EncryptionContext::from_pairs([pair]).unwrap();
@@ -152,7 +152,7 @@ async fn foreign_ciphertext_is_tried_under_the_named_imported_key_only() {
         opened(data_keys, "old", &blob, &context).await.unwrap(),
         b"data"
     );
-    // The same material by another name: nothing in the ciphertext says which.
+    // The same material under another name: the ciphertext does not name the key.
     assert!(opened(data_keys, "twin", &blob, &context).await.is_ok());
 
     let unnamed = data_keys.decrypt(&root(), None, &blob, &context).await;

@@ -36,7 +36,7 @@ fn janitor_with(fixture: &Fixture, log: Option<Arc<dyn BackgroundAudit>>) -> Jan
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a second sweep does, an hour after one that finds what is due.
+/// The result of a second sweep, an hour after one that finds the due keys.
 async fn confirmed(fixture: &Fixture, janitor: &Janitor) -> Swept {
     janitor.sweep().await.unwrap();
     fixture.clock.advance(HOUR);
@@ -174,7 +174,7 @@ async fn cancellation_during_a_sweep_leaves_a_whole_key_or_none() {
     }
 }
 
-/// A log that can be out of order.
+/// A log that can fail.
 #[derive(Default)]
 struct Log {
     fails: AtomicBool,
@@ -241,7 +241,7 @@ async fn failed_destruction_is_in_the_audit_log() {
     let janitor = janitor_with(&fixture, Some(log.clone()));
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
     fixture.clock.advance(HOUR);
-    // Its copy cannot be removed, which comes first.
+    // Its copy is removed first, and cannot be.
     fixture.vault.set_down(true);
     janitor.sweep().await.unwrap_err();
     fixture.vault.set_down(false);
@@ -251,7 +251,7 @@ async fn failed_destruction_is_in_the_audit_log() {
     assert_eq!(told, [due(Some("unavailable")), due(None)]);
 }
 
-/// A running house with a key that is due in seven days.
+/// A running deployment with a key that is due in seven days.
 async fn with_pending_key() -> Fixture {
     let fixture = Fixture::build().await;
     let keys = fixture.running().await.keys;
@@ -285,7 +285,7 @@ async fn clock_ahead_for_less_than_an_hour_destroys_nothing() {
         };
         let standing = janitor();
         let sweep = async || match remembers {
-            // Each lives for one sweep.
+            // Each process makes one sweep.
             true => janitor().sweep().await.unwrap(),
             false => standing.sweep().await.unwrap(),
         };
@@ -295,14 +295,14 @@ async fn clock_ahead_for_less_than_an_hour_destroys_nothing() {
             assert_eq!(sweep().await.awaiting, [id("due")]);
             fixture.clock.advance(HOUR / 6);
         }
-        // It is set, and for the rest of the seven days nothing happens.
+        // The clock is set right, and nothing happens for the rest of the seven days.
         fixture.clock.set(right);
         for _ in 0..20 {
             let swept = sweep().await;
             assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
             fixture.clock.advance(HOUR / 6);
         }
-        // Nor does the hour go on when the clock is ahead once more.
+        // When the clock is ahead again, the hour starts anew.
         fixture.clock.set(year + DAY);
         for _ in 0..5 {
             assert_eq!(sweep().await.awaiting, [id("due")]);
@@ -356,7 +356,7 @@ async fn janitor_of_one_sweep_reads_what_an_earlier_one_wrote() {
         in_table(&fixture).sweep().await.unwrap().awaiting,
         [id("due")]
     );
-    // As when a failed invocation is repeated.
+    // A failed invocation is repeated like this.
     fixture.clock.advance(Duration::from_secs(54 * 60));
     assert_eq!(
         in_table(&fixture).sweep().await.unwrap().awaiting,

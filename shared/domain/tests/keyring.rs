@@ -1,4 +1,4 @@
-//! A keyring that is opened when it is needed: it fails closed, says so, and recovers.
+//! A keyring that is opened on demand: it fails closed, reports that, and recovers.
 
 mod fixture;
 
@@ -150,7 +150,7 @@ async fn keyring_missing_damaged_or_foreign_is_refused_and_not_replaced() {
     }
 }
 
-/// What every start waits for is no more than it needs.
+/// A start waits only for the records that it needs.
 #[tokio::test]
 async fn unwrapping_does_not_read_the_table() {
     let empty = Empty::build().await;
@@ -171,7 +171,7 @@ async fn unwrapping_does_not_read_the_table() {
     );
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
 
-    // Nor does the table become this keyring's because somebody may write it.
+    // A writer of the table does not become the keyring's owner by that.
     let writer = elsewhere.establishing();
     writer.unwrap(&BINDING, &wrapped).await.unwrap();
     assert!(unavailable(&writer.wrap(&BINDING, b"secret").await));
@@ -265,8 +265,8 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
     ));
 }
 
-/// Both stores as a process sees them that is killed at one of its calls: before it does anything, or before it is
-/// answered. Nothing is done afterwards.
+/// Both stores for a process that is killed at one of its calls: before the call acts, or before its answer. Later calls
+/// do nothing.
 struct Dying<'a> {
     of: &'a Empty,
     calls_left: AtomicUsize,
@@ -386,12 +386,12 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
                 reader.unwrap(&BINDING, &wrapped).await.unwrap().expose(),
                 b"secret"
             );
-            // A keyring that was made is the one that stays.
+            // A keyring once made stays.
             if let Some((_, version)) = kept {
                 let now = empty.secrets.get(KEYRING_SECRET).await.unwrap();
                 assert_eq!(now.unwrap().1, version);
             }
-            // From here on a keyring that is missing is missed.
+            // From here on a missing keyring is an error.
             let record = empty
                 .table
                 .get(Kind::Config, "deployment", Consistency::Strong)

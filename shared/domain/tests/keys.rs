@@ -387,7 +387,7 @@ async fn marker_never_given_out_is_refused() {
             "{bad}"
         );
     }
-    // Another instance takes it, for it is not a thing of one process.
+    // Another process accepts the marker too.
     let query = KeyQuery {
         marker: Some(marker),
         ..query(5)
@@ -440,7 +440,7 @@ async fn listing_reads_no_key_outside_of_the_permission() {
     for name in hidden.iter().chain(&shown) {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
-    // A record that cannot be decoded: nobody gets that far who may not list the key.
+    // This record cannot be decoded. A caller who may not list the key does not read it.
     let damaged = Record {
         kind: Kind::Key,
         id: "app-2-denied".to_owned(),

@@ -1,4 +1,4 @@
-//! The service's configuration and state, and what every process makes of them.
+//! The service's configuration and state, and their effect in every process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -412,7 +412,7 @@ async fn keys_are_wrapped_by_the_configured_vault_and_copied_into_it() {
         .unwrap();
     assert_eq!(copy.value, record.value);
 
-    // What is in the table tells nothing of the token.
+    // The table does not show the token.
     let record = fixture
         .table
         .get(Kind::Config, "service", Consistency::Strong)
@@ -515,7 +515,7 @@ async fn blank_token_keeps_the_stored_one_or_is_refused() {
         auth,
         ..ConfigChanges::default()
     };
-    // A stored credential is not taken along to another place.
+    // A stored credential is not used for another address.
     for auth in [None, Some(NewAuth::Token(None))] {
         match process.control.reconfigure(&root(), &moved(auth)).await {
             Err(KmsError::Invalid { field, .. }) => assert_eq!(field, "auth_method"),
@@ -585,7 +585,7 @@ async fn transit_key_recreated_in_the_vault_is_refused() {
     fixture.vault.lose_transit_key();
     let again = process.control.reconfigure(&root(), &vault()).await;
     assert!(matches!(again, Err(KmsError::Unavailable(_))), "{again:?}");
-    // Somebody makes another key of that name.
+    // Another operator makes a key of the same name.
     keyway_domain::vault::Vault::check(
         fixture.vault.as_ref(),
         keyway_domain::vault::TransitKey::MadeIfMissing,
@@ -634,7 +634,7 @@ async fn failed_write_of_the_table_is_a_reason_until_one_succeeds() {
     let process = fixture.running().await;
     let watched = Arc::new(WatchedTable::new(fixture.table.clone()));
     process.service.check_also(watched.clone());
-    // The same reason of two is one.
+    // The same reason of two parts is listed once.
     process.service.check_also(watched.clone());
     let degraded = async || {
         let status = process.control.status(&root(), "r").await.unwrap();
@@ -656,7 +656,7 @@ async fn failed_write_of_the_table_is_a_reason_until_one_succeeds() {
     watched.put_new(&record(2)).await.unwrap_err();
     assert_eq!(degraded().await, [Degraded::TableWrite]);
     fixture.table.fail_writes(false);
-    // That somebody else was faster does not show that a write would work.
+    // A lost race does not show that writes work.
     let other = Record {
         revision: Revision([9; 16]),
         ..record(1)

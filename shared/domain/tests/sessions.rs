@@ -1,4 +1,4 @@
-//! Sessions: what they may do follows from the access key that began them, at each request.
+//! Sessions: at each request, their permissions follow from the access key that began them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -158,7 +158,7 @@ async fn session_begins_no_other_session() {
     let caller = held.caller(key.id.as_str()).await.unwrap();
     let refused = held.sessions.begin(&caller, &wanted(900, None)).await;
     assert!(matches!(refused, Err(KmsError::Forbidden(_))));
-    // Nor is one honoured whose record says so.
+    // A session with such a record is refused, too.
     let other = held.begin("root", 900, None).await;
     let table = &held.fixture.table;
     let get = |id: String| async move {

@@ -13,7 +13,7 @@ use keyway_http::{
     RequestLine, Route, Site, Trace,
 };
 
-/// Answers with its name and what it was told of the path.
+/// Answers with its name and the path that it got.
 struct Named(&'static str);
 
 impl Dialect for Named {

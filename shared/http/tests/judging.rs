@@ -1,4 +1,4 @@
-//! The order in which a request is judged: what needs no body comes before the body is read, and bodies have bounds.
+//! The order of a request's checks: checks without the body come before it is read, and bodies have bounds.
 #![expect(
     clippy::unwrap_used,
     reason = "what a test is set up with must be there"
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const LIMIT: usize = 1 << 20;
 
-/// Callers say how they are proven. Those who are proven by or with their body send `b` and nothing else.
+/// Callers say how they are proven. Those whose proof covers the body send the body `b`.
 struct Words;
 
 impl Dialect for Words {
@@ -113,7 +113,7 @@ fn site(memory: BodyMemory) -> Site {
     Site::new(1, Mount::new(Words, vec![""], routes).unwrap()).with_body_memory(&Arc::new(memory))
 }
 
-/// A body that is sent by hand, and says whether it was ever asked for.
+/// A body that the test sends in parts, and that knows whether it was read.
 struct Sent {
     chunks: UnboundedReceiver<Bytes>,
     declared: Option<u64>,
@@ -269,7 +269,7 @@ fn body_too_long_is_not_read_to_its_end() {
 
 #[test]
 fn body_of_a_new_unproven_caller_takes_the_memory_of_the_oldest() {
-    // Each takes a little besides its bytes.
+    // Each body needs a little more memory than its bytes.
     let site = site(BodyMemory::new(4 * LIMIT + LIMIT / 2, 64 * LIMIT));
     let begin = |who| {
         let mut sending = Sending::begin(&site, "/body", who, None, &Connection::new());
@@ -283,11 +283,11 @@ fn body_of_a_new_unproven_caller_takes_the_memory_of_the_oldest() {
     assert_eq!(filling[1].status(), None);
     honest.send(b"b".to_vec());
     assert_eq!(honest.end().0, 200);
-    // Those who are proven have memory of their own.
+    // Proven callers have memory of their own.
     let proven: Vec<_> = (0..8).map(|_| begin("proven")).collect();
     assert_eq!(filling[1].status(), None);
     drop(proven);
-    // All is given back.
+    // All memory is released.
     drop(filling);
     let again: Vec<_> = (0..4).map(|_| begin("unproven")).collect();
     for sending in again {
@@ -324,14 +324,14 @@ fn streams_of_one_unproven_connection_share_a_limit() {
         sending.send(vec![b'b'; LIMIT]);
         sending
     };
-    // Each takes a little besides its bytes.
+    // Each body needs a little more memory than its bytes.
     let fit = Connection::UNPROVEN / LIMIT - 1;
     let mut held: Vec<_> = (0..fit).map(|_| begin("unproven")).collect();
     for sending in &mut held {
         assert_eq!(sending.status(), None);
     }
     assert_eq!(begin("unproven").status(), Some(503));
-    // What was taken is given back, and a connection on which somebody is known is not limited so.
+    // The memory is released, and a proven connection does not have this limit.
     assert!(!connection.is_proven());
     assert_eq!(held.pop().unwrap().end().0, 200);
     assert!(connection.is_proven());

@@ -1,4 +1,4 @@
-//! Who is told of requests: every one once, before its answer leaves, and never by an answer that may not.
+//! Observers see each request once, before its answer leaves.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -96,11 +96,11 @@ impl Dialect for Words {
     }
 }
 
-/// Remembers what it was told, and fails where it is asked to.
+/// An observer that remembers its calls, and fails on demand.
 #[derive(Default)]
 struct Memory {
     told: Mutex<Vec<String>>,
-    /// Of the last request: X-Ray's trace, and W3C's.
+    /// The last request's traces: X-Ray's and W3C's.
     traces: Mutex<[Option<String>; 2]>,
     refuses: AtomicBool,
     fails: AtomicBool,
@@ -229,7 +229,7 @@ async fn request_is_observed_once_with_every_outcome() {
             "/read POST /read alice 200 -",
         ),
         ("/key", None, "/key POST /key - 401 by_status"),
-        // Whom it refuses is known by then.
+        // The refused caller is known by then.
         (
             "/key",
             Some("mallory"),

@@ -1,4 +1,4 @@
-//! What AWS's signer signs is accepted.
+//! Requests of AWS's signer are accepted.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -75,7 +75,7 @@ fn unsigned_payload_over_tls_or_loopback_is_accepted() {
         signed.peer = Peer::new(IpAddr::V4(address), encrypted);
         assert_eq!(verdict(&signed), Ok(()));
     }
-    // Nothing covers the body, then.
+    // No signature covers the body then.
     signed.body = "another".into();
     assert_eq!(verdict(&signed), Ok(()));
 }

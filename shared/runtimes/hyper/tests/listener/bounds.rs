@@ -19,7 +19,7 @@ use crate::Server;
 use crate::certificates::credentials;
 use crate::client::Client;
 
-/// As short as lets a test end soon; whoever is in order needs less even on a machine that is busy.
+/// Short, so that a test ends soon; a proper client needs less, even on a busy machine.
 fn impatient() -> Bounds {
     Bounds {
         handshake: Duration::from_secs(2),
@@ -28,7 +28,7 @@ fn impatient() -> Bounds {
     }
 }
 
-/// Sends these bytes and then one at a time for ever, until the server has had enough.
+/// Sends these bytes, and then one byte at a time until the server disconnects.
 async fn drip(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, begin: &[u8], drop: &[u8]) {
     stream.write_all(begin).await.unwrap();
     let mut buffer = [0; 1024];
@@ -62,7 +62,7 @@ async fn slow_client_is_disconnected() {
         b"GET / HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\nhost: ",
     ];
-    // Hellos that never end: one of 16 KiB that comes in bytes, and none at all.
+    // ClientHellos that never end: one of 16 KiB in single bytes, and one without a byte.
     let hello = [22, 0x03, 0x01, 0x40, 0x00, 1, 0, 0x3f, 0xfc, 3, 3];
     let hellos = [&hello[..], &hello[..3], b""];
     let hung_up = async {
@@ -88,14 +88,14 @@ async fn slow_client_is_disconnected() {
     server.stop().await;
 }
 
-/// A connection of HTTP/1.1 on which the client has proven who it is.
+/// An HTTP/1.1 connection of a proven client.
 async fn proven(client: &Client, address: SocketAddr) -> TlsStream<TcpStream> {
     let mut stream = client.connect(address).await.unwrap();
     ask_again(&mut stream).await.unwrap();
     stream
 }
 
-/// Asks over a connection that stays, until the end of the answer: an identity.
+/// Makes a request over a kept connection; returns the answer's identity.
 async fn ask_again(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     stream
         .write_all(b"POST /whoami HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
@@ -113,7 +113,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the server has hung up on this connection, or does within half a minute.
+/// Whether the server closes this connection within half a minute.
 async fn is_dropped(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
     let mut byte = [0];
     let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut byte)).await;
@@ -136,8 +136,7 @@ async fn full_listener_drops_its_oldest_unproven_connection() {
     let server = Server::start(Clients::Asked, bounds).await;
     let known = Client::new(&server.authority, Some(&credentials()[0].1)).alpn(&["http/1.1"]);
     let mut held = proven(&known, server.tls).await;
-    // Three quarters of the places are for those on whom nothing is known. One that has not come to its handshake has one
-    // as well.
+    // Three quarters of the slots are for unproven connections. A connection before its handshake takes a slot too.
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(TcpStream::connect(server.tls).await.unwrap());
@@ -149,7 +148,7 @@ async fn full_listener_drops_its_oldest_unproven_connection() {
     assert!(Crowded::Unproven.count() > before, "and was counted");
     assert!(is_open(&mut silent[2]).await);
     ask_again(&mut held).await.unwrap();
-    // Nor does the other listener have fewer places for it.
+    // The other listener keeps its slots.
     let mut plain = TcpStream::connect(server.plain).await.unwrap();
     plain
         .write_all(b"POST /encrypted HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -260,7 +259,7 @@ async fn idle_http2_connection_ends_and_a_busy_one_does_not() {
     drop(server.stop);
 }
 
-/// Bodies that never end, each in its own way; what comes of them.
+/// Bodies that never end, each in its own way, and their answers.
 #[tokio::test]
 async fn body_sent_too_slowly_is_cut_off() {
     let bounds = Bounds {
@@ -288,11 +287,11 @@ async fn client_that_reads_no_answers_is_disconnected() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(server.plain).await.unwrap();
     let request = b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".repeat(64);
-    // It may hang up while this is written.
+    // The server may disconnect during the write.
     let sent = tokio::time::timeout(Duration::from_secs(30), stream.write_all(&request)).await;
     drop(sent);
     let gone = async {
-        // Without reading: only the error of the connection is looked at.
+        // The client reads nothing; it only sees the connection's error.
         while stream.write_all(b"\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -370,7 +369,7 @@ async fn stop_waits_for_requests_only() {
     let mut asked = [0; 25];
     for stream in [&mut busy as &mut (dyn Stream + Unpin), &mut plain] {
         stream.write_all(head).await.unwrap();
-        // It is read: the server asks for the body.
+        // The server has read the head: it asks for the body.
         stream.read_exact(&mut asked).await.unwrap();
         assert!(asked.starts_with(b"HTTP/1.1 100"));
     }
