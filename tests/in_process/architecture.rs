@@ -161,7 +161,7 @@ fn library_of_an_outside_system_has_one_owner() {
         ),
         ("argon2", &["keyway-crypto"]),
         ("chacha20", &["keyway-crypto"]),
-        ("prost", &["keyway-foreign"]),
+        ("prost", &["keyway-import"]),
         ("matchit", &["keyway-http"]),
         ("prometheus", &["keyway-metrics"]),
         (
