@@ -44,7 +44,7 @@ impl Read {
 }
 
 fn read(front: &Front, event: &Value) -> Result<Read, Refusal> {
-    let (request, peer) = front.read(&event.to_string())?;
+    let (request, peer) = front.read(&event.to_string()).request?;
     let (parts, body) = request.into_parts();
     let text = |value: &http::HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
     Ok(Read {

@@ -115,6 +115,35 @@ fn each_api_of_a_gateway_is_answered_in_its_own_way() {
 }
 
 #[test]
+fn refused_event_is_answered_in_the_shape_of_its_sender() {
+    let (v2, rest) = (
+        event_of(EventSource::HttpApi),
+        event_of(EventSource::RestApi),
+    );
+    let of_v2 = ["/rawPath", "/requestContext/http/method"];
+    let of_others = ["/path", "/httpMethod"];
+    for (source, event, [path, method], headers) in [
+        ("api-gateway", v2, of_v2, "headers"),
+        ("api-gateway", rest, of_others, "multiValueHeaders"),
+        ("alb", alb_multi(), of_others, "multiValueHeaders"),
+        ("alb", alb(), of_others, "headers"),
+    ] {
+        for event in [
+            with(&event, path, Value::Null),
+            with(&event, method, json!("no method")),
+        ] {
+            let answer = answer(&echo::site(), &front(source), &event.to_string());
+            assert_eq!(answer["statusCode"], 400, "{answer}");
+            let content_type = match headers {
+                "headers" => json!("application/json"),
+                _ => json!(["application/json"]),
+            };
+            assert_eq!(answer[headers]["content-type"], content_type, "{answer}");
+        }
+    }
+}
+
+#[test]
 fn the_site_s_refusals_go_out() {
     for source in super::SOURCES {
         let front = front(source);

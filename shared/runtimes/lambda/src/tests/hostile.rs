@@ -624,7 +624,7 @@ proptest! {
         }
         let event = event.to_string();
         answered(&front, &event);
-        if let Ok((_, peer)) = front.read(&event) {
+        if let Ok((_, peer)) = front.read(&event).request {
             prop_assert!(!peer.address.is_loopback());
         }
     }
