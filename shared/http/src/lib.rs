@@ -12,6 +12,7 @@ mod route;
 mod served;
 mod site;
 mod tail;
+mod timeout;
 mod witness;
 
 pub use bom::without_bom;
@@ -27,6 +28,7 @@ pub use route::{NO_BODY, Params, Route, RouteError};
 pub use served::{Figures, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
+pub use timeout::TimedOut;
 pub use witness::{
     Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
     Unwitnessed, Witness, class_of,

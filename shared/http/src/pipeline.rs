@@ -1,7 +1,7 @@
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::memory::{BodyMemory, Connection, OVERHEAD, PIECE, Room};
 use crate::query::{Query, QueryError};
 use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
+use crate::timeout::TimedOut;
 use crate::witness::{Answered, Operation, Subject, Trace, TraceHeaders, Witnesses};
 
 /// A request's body as a runtime hands it over.
@@ -85,6 +86,14 @@ pub trait Dialect: Send + Sync + 'static {
     fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation
     where
         Self: Sized;
+
+    /// How long a request of this route may take, from its head to its answer. `None`: as long as it needs.
+    fn timeout(&self, _route: &Route<Self>) -> Option<Duration>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// What remains of the caller to be told of, if anybody is there. The caller may yet be refused.
     fn trace(&self, caller: &Self::Caller) -> Option<Box<dyn Trace>>;
@@ -418,6 +427,44 @@ impl<D: Dialect> Mount<D> {
         .map_err(Refused::By)
     }
 
+    /// How long the request may take.
+    fn timeout(&self, found: &Found) -> Option<Duration> {
+        let Found::Route(number, _) = found else {
+            return None;
+        };
+        let route = self.router.routes().get(*number)?;
+        self.dialect.timeout(route)
+    }
+
+    /// The answer, of which the witnesses are told before it leaves.
+    async fn answer(
+        &self,
+        parts: request::Parts,
+        body: Body,
+        peer: Peer,
+        found: Found,
+        telling: &mut Telling<'_>,
+    ) -> Response<Bytes> {
+        // A panic in one request must not take the others with it.
+        let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, telling))
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(Refused::Panicked));
+        let (response, error) = match judged {
+            Ok(response) => (response, None),
+            Err(refused) => {
+                let class = refused.class::<D>();
+                (self.dialect.refuse(refused, &telling.place()), Some(class))
+            }
+        };
+        if telling.tell(response.status(), error).await {
+            response
+        } else {
+            let refused = Refused::Unwitnessed;
+            self.dialect.refuse(refused, &telling.place())
+        }
+    }
+
     /// Notes who is proven, and asks whether they may.
     fn admit(
         &self,
@@ -492,7 +539,8 @@ pub(crate) struct Begun<'a> {
 }
 
 /// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
-/// sender has gone: what the handler has begun may be done all the same.
+/// request was not answered, because the sender has gone or because it took too long: what the handler has begun may be
+/// done all the same.
 pub(crate) struct Telling<'a> {
     begun: Begun<'a>,
     prefix: Option<&'static str>,
@@ -508,6 +556,8 @@ pub(crate) struct Telling<'a> {
     subject: Subject,
     /// How many of the witnesses know, or are just being told.
     told: usize,
+    /// What the others are told when this is dropped.
+    unanswered: (StatusCode, &'static str),
 }
 
 impl<'a> Telling<'a> {
@@ -534,6 +584,7 @@ impl<'a> Telling<'a> {
             trace: None,
             subject: Subject::default(),
             told: 0,
+            unanswered: (GONE, Answered::ABANDONED),
         }
     }
 
@@ -611,7 +662,8 @@ impl Drop for Telling<'_> {
         }
         let mut others = self.begun.witnesses.iter().skip(self.told).peekable();
         if others.peek().is_some() {
-            let told = self.answered(GONE, Some(Answered::ABANDONED));
+            let (status, error) = self.unanswered;
+            let told = self.answered(status, Some(error));
             others.for_each(|witness| witness.abandoned(&told));
         }
     }
@@ -808,25 +860,26 @@ impl<D: Dialect> Front for Mount<D> {
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
             let Matched { prefix, found } = matched;
+            let timeout = self.timeout(&found);
             let mut telling = Telling::of(begun, self.dialect.name(), prefix, &parts, &peer);
-            // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, &mut telling))
-                .catch_unwind()
-                .await
-                .unwrap_or(Err(Refused::Panicked));
-            let (response, error) = match judged {
-                Ok(response) => (response, None),
-                Err(refused) => {
-                    let class = refused.class::<D>();
-                    (self.dialect.refuse(refused, &telling.place()), Some(class))
+            let response = {
+                let mut answer = pin!(self.answer(parts, body, peer, found, &mut telling));
+                match timeout {
+                    None => Some(answer.await),
+                    Some(limit) => tokio::time::timeout(limit, answer.as_mut()).await.ok(),
                 }
             };
-            if telling.tell(response.status(), error).await {
-                response
-            } else {
-                let refused = Refused::Unwitnessed;
-                self.dialect.refuse(refused, &telling.place())
-            }
+            response.unwrap_or_else(|| {
+                telling.unanswered = (StatusCode::GATEWAY_TIMEOUT, Answered::TIMED_OUT);
+                tracing::warn!(
+                    request_id = telling.begun.request_id,
+                    dialect = telling.dialect,
+                    operation = telling.operation.name,
+                    timeout_seconds = timeout.unwrap_or_default().as_secs_f64(),
+                    "a request took longer than its route allows and is not answered"
+                );
+                TimedOut::response()
+            })
         })
     }
 }

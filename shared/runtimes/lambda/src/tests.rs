@@ -73,6 +73,7 @@ fn answer(site: &Site, front: &Front, event: &str) -> Value {
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap()
         .block_on(future)

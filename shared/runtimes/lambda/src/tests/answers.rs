@@ -155,6 +155,16 @@ fn the_site_s_refusals_go_out() {
 }
 
 #[test]
+fn request_over_its_timeout_is_answered_without_a_body() {
+    for source in super::SOURCES {
+        let front = front(source);
+        let answer = get(&front, &event_of(front.source), "/echo/slow");
+        assert_eq!(answer["statusCode"], 504);
+        assert_eq!(answer["body"], "");
+    }
+}
+
+#[test]
 fn facts_reach_the_site() {
     let event = event_of(EventSource::RestApi);
     let answer = answer(&echo::site(), &front("rest-api"), &event.to_string());
