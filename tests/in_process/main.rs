@@ -18,6 +18,7 @@ mod health;
 mod house;
 mod kes;
 mod kes_generations;
+mod kes_timeouts;
 mod links;
 mod minio;
 mod openapi;
