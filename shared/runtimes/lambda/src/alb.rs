@@ -3,7 +3,7 @@ use keyway_http::Peer;
 use serde::Deserialize;
 
 use crate::event::{Event, Facts, Refusal, address, headers, members, raw_query};
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
 pub(crate) struct LoadBalancer {

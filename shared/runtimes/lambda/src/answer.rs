@@ -12,7 +12,7 @@ use lambda_runtime::{FunctionResponse, MetadataPrelude, StreamResponse};
 use serde::Serialize;
 
 use crate::event::Refusal;
-use crate::front::{EventSource, Front, Shape};
+use crate::ingress::{EventSource, Ingress, Shape};
 
 /// An answer as the gateways read it.
 #[derive(Debug, Serialize)]
@@ -76,12 +76,12 @@ fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
 
 /// The response in the shape that the event's sender takes.
 pub(crate) fn encode(
-    front: &Front,
+    ingress: &Ingress,
     shape: Shape,
     response: Response<Bytes>,
 ) -> FunctionResponse<Answer, Body> {
     let (mut parts, body) = response.into_parts();
-    if front.source == EventSource::FunctionUrl && front.streaming {
+    if ingress.source == EventSource::FunctionUrl && ingress.streaming {
         return FunctionResponse::StreamingResponse(StreamResponse {
             metadata_prelude: prelude(parts.status, &parts.headers),
             stream: goes_on(body, parts.extensions.remove::<Tail>()),
@@ -109,7 +109,7 @@ pub(crate) fn encode(
     };
     FunctionResponse::BufferedResponse(Answer {
         status_code: parts.status.as_u16(),
-        status_description: (front.source == EventSource::Alb).then(|| parts.status.to_string()),
+        status_description: (ingress.source == EventSource::Alb).then(|| parts.status.to_string()),
         headers,
         body,
         is_base64_encoded,

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 use crate::{alb, http_api, rest_api};
 
 /// Why an event is not let in. None of it repeats a value that the event holds.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::event::{
     Context, Event, Facts, Pairs, Refusal, address, headers, iam_caller, push_header,
 };
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

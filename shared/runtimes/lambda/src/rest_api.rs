@@ -2,8 +2,8 @@ use keyway_http::{Connection, Peer};
 use serde::Deserialize;
 
 use crate::event::{Event, Facts, Refusal, address, encoded_query, headers, iam_caller, members};
-use crate::front::EventSource;
 use crate::http_api::ClientCert;
+use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
