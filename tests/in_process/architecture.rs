@@ -45,7 +45,7 @@ fn arrows_point_one_way() {
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
         ("logging", &[]),
-        ("import", &["domain"]),
+        ("import", &["dialects", "auth", "domain"]),
         ("buckets", &["aws", "domain"]),
         ("ownership", &[]),
         ("stores", &["aws", "ownership", "domain", "crypto"]),
@@ -161,7 +161,7 @@ fn each_outside_system_belongs_to_one_room() {
         ),
         ("argon2", &["keyway-crypto"]),
         ("chacha20", &["keyway-crypto"]),
-        ("prost", &["keyway-foreign"]),
+        ("prost", &["keyway-import"]),
         ("matchit", &["keyway-http"]),
         ("prometheus", &["keyway-metrics"]),
         (
@@ -188,7 +188,7 @@ fn each_outside_system_belongs_to_one_room() {
         ("x509-cert", &["keyway-auth", "keyway-runtime-hyper"]),
         ("rcgen", &["keyway", "keyway-tests"]),
         ("reqwest", &["keyway-tests"]),
-        ("serde-saphyr", &["keyway"]),
+        ("serde-saphyr", &["keyway-import"]),
         (
             "rustls-native-certs",
             &["keyway-secrets-vault", "keyway-traces"],

@@ -685,7 +685,11 @@ async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
     let last = event(last);
     let with = |lines: &[String], hash: &str| {
         let mut verifier = Verifier::new(false);
-        verifier.expect(last.writer.to_string(), last.seq, hash.to_owned());
+        verifier.expect(
+            format!("{}:{}:{hash}", last.writer, last.seq)
+                .parse()
+                .unwrap(),
+        );
         lines.iter().for_each(|line| verifier.line(line));
         verifier.finish().findings
     };
