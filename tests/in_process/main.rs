@@ -19,6 +19,7 @@ mod golden;
 mod health;
 mod kes;
 mod kes_generations;
+mod kes_timeouts;
 mod links;
 mod minio;
 mod openapi;

@@ -685,7 +685,11 @@ async fn verification_with_a_known_head_finds_a_truncated_log() {
     let last = event(last);
     let with = |lines: &[String], hash: &str| {
         let mut verifier = Verifier::new(false);
-        verifier.expect(last.writer.to_string(), last.seq, hash.to_owned());
+        verifier.expect(
+            format!("{}:{}:{hash}", last.writer, last.seq)
+                .parse()
+                .unwrap(),
+        );
         lines.iter().for_each(|line| verifier.line(line));
         verifier.finish().findings
     };

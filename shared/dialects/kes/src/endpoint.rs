@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -69,7 +70,7 @@ struct Endpoint<S> {
     /// The first is the one that KES tells of.
     paths: &'static [&'static str],
     max_body: usize,
-    /// In seconds.
+    /// How long a call may take, in seconds. 0: as long as it needs.
     timeout: u64,
     permission: Permission,
     /// What is said when the table fails.
@@ -471,6 +472,7 @@ pub fn log_routes(
 fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
     let mut routes = Vec::new();
     for endpoint in endpoints {
+        let timeout = (endpoint.timeout > 0).then(|| Duration::from_secs(endpoint.timeout));
         let takes_name = endpoint.paths.iter().any(|path| path.contains('{'));
         for &path in endpoint.paths {
             for method in endpoint.methods {
@@ -481,6 +483,7 @@ fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
                     action: Needs {
                         permission: endpoint.permission,
                         lacks_slash: takes_name && !path.ends_with(['/', '}']),
+                        timeout,
                     },
                     run: telling(endpoint.failing, (endpoint.handler)(Arc::clone(on))),
                 });

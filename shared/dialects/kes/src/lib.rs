@@ -22,6 +22,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, request};
@@ -154,6 +155,8 @@ pub struct Needs {
     permission: Permission,
     /// The path lacks the slash at its end that policies have.
     lacks_slash: bool,
+    /// How long the call may take. `/v1/api` says so too.
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +243,10 @@ impl Dialect for Kes {
                 class: Class::Read,
             },
         }
+    }
+
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        route.action.timeout
     }
 
     fn trace(&self, sender: &Sender) -> Option<Box<dyn Trace>> {
