@@ -23,11 +23,13 @@ pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> Result<Respons
 }
 
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     message: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["message"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -48,7 +50,8 @@ fn decode(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 }
 
 #[derive(Serialize)]
-struct Mac {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Mac {
     hmac: String,
 }
 

@@ -15,6 +15,8 @@ mod import;
 mod keys;
 mod log;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod refusal;
 mod sender;
 mod server;
@@ -39,6 +41,8 @@ pub use endpoint::{
     Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
 pub use generation::{Generation, NoGeneration};
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use refusal::Refusal;
 pub use sender::{IdentityOf, Proven, Sender};
 
