@@ -256,7 +256,6 @@ async fn an_answer_of_kes_that_is_not_as_described_is_noticed() {
     for (method, path, body) in [
         ("PUT", path, ""),
         ("GET", "/v1/key/nothing/my-key", ""),
-        ("GET", "/v1/key/describe/my-key?colour=red", ""),
         // A route of another listener.
         ("GET", "/rustfs/admin/v3/kms/keys", ""),
     ] {

@@ -21,13 +21,14 @@ const LOGS: &str = "kes logs";
 pub fn description() -> Description<Kes> {
     Description::new(
         "kes",
-        "KES's API: the server itself. KES's API is served by a listener of its own, over TLS. Each release of KES has some of \
-         these routes, and `/v1/api` lists those of the release that the server answers as; all of them are served. Where releases \
-         answer differently, a schema has one choice for each shape. Names of fields are taken in any case, unknown fields are \
-         skipped, and the last of several is taken. `x-other-paths` of an operation are other spellings of its path: they do the \
-         same, or refuse the request because it lacks a name. An unknown path is answered 404 in plain text, or 501 where KES has \
-         it and this server does not; a described path by another method is answered 405 with the method in `Accept`. A policy \
-         permits paths, so that a caller needs the permission for the path; `x-permission` is what the call does in the audit log.",
+        "KES's API: the server itself. KES's API has a listener of its own, over TLS, and on AWS a domain of its own; behind a load \
+         balancer it shares the address with the other APIs. Each release of KES has some of these routes, and `/v1/api` lists those \
+         of the release that the server answers as; all of them are served. Where releases answer differently, a schema has a choice \
+         for each shape. Names of fields are taken in any case; unknown fields and parameters are ignored, and the last of several \
+         fields is taken. `x-other-paths` are other spellings of an operation's path: they do the same, or refuse the request because \
+         it lacks a name. An unknown path is answered 404 in plain text, or 501 where KES has it and this server does not; a described \
+         path by another method is answered 405 with the method in `Accept`. A policy allows paths: a caller needs permission for the \
+         path that it calls. `x-permission` is the name of the operation in the audit log.",
     )
     .tag(KEYS, "KES's API: master keys and data keys.")
     .tag(ACCESS, "KES's API: policies and identities.")
@@ -592,7 +593,8 @@ fn of_logs() -> Vec<Operation> {
     };
     flat(vec![
         log("/v1/log/error", "kesErrorLog", "Follow the error log")
-            .text("The answer goes on. Its first line is empty, and so is one line in 20 seconds of silence. Functions answer 501.")
+            .text("The answer goes on. Its first line is empty, and so is one line in 20 seconds of silence. A server that \
+             cannot stream answers 501.")
             .answer(Answer::with("Each error.", NDJSON, Schema::encoded::<log::ErrorEvent<'_>>("KesErrorEvent"))),
         Said {
             parameters: vec![
@@ -606,8 +608,8 @@ fn of_logs() -> Vec<Operation> {
             ..log("/v1/log/audit", "kesAuditLog", "Follow the audit log, or read a page of it")
         }
         .text(
-            "Without `since` the answer goes on; its first line is empty, and so is one line in 20 seconds of silence. Functions \
-             answer that 501. With `since` it is a page of what the table has, and `X-Continue-At` is there where more follows.",
+            "Without `since` the answer goes on; its first line is empty, and so is one line in 20 seconds of silence. A server \
+             that cannot stream answers 501. With `since` it is a page of what the table has, and `X-Continue-At` is there where more follows.",
         )
         .answer(Answer::with("Each event.", NDJSON, Schema::encoded::<log::AuditEvent<'_>>("KesAuditEvent"))),
     ])
