@@ -53,7 +53,7 @@ pub struct Described {
 }
 
 /// What the document says of a method and path.
-enum Place<'d> {
+enum Match<'d> {
     /// Where the operation is in the document, and itself.
     Operation(String, &'d Value),
     OtherMethods,
@@ -91,11 +91,11 @@ impl Described {
     pub fn check_kes(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
         let said = match self.find_kes(request.method(), request.uri().path()) {
             // KES's releases answer unknown paths so.
-            Place::Nothing if matches!(answer.status.as_u16(), 404 | 501) => Ok(()),
-            Place::OtherMethods if answer.status == 405 => Ok(()),
-            Place::Nothing => Err("no such path is described".to_owned()),
-            Place::OtherMethods => Err("no such method is described".to_owned()),
-            Place::Operation(pointer, operation) => {
+            Match::Nothing if matches!(answer.status.as_u16(), 404 | 501) => Ok(()),
+            Match::OtherMethods if answer.status == 405 => Ok(()),
+            Match::Nothing => Err("no such path is described".to_owned()),
+            Match::OtherMethods => Err("no such method is described".to_owned()),
+            Match::Operation(pointer, operation) => {
                 self.as_described(&pointer, operation, request, answer)
             }
         };
@@ -107,22 +107,22 @@ impl Described {
         let path = request.uri().path();
         let base = request.extensions().get::<BasePath>();
         let below = base.map_or(Some(path), |base| path.strip_prefix(base.0.as_str()));
-        let place = below.map_or(Place::Nothing, |path| self.find(request.method(), path));
+        let place = below.map_or(Match::Nothing, |path| self.find(request.method(), path));
         match place {
             _ if request.method() == Method::OPTIONS => Ok(()),
-            Place::Nothing if status == 404 => Ok(()),
-            Place::OtherMethods if status == 405 => Ok(()),
+            Match::Nothing if status == 404 => Ok(()),
+            Match::OtherMethods if status == 405 => Ok(()),
             // What no other dialect has is an operation of S3 that is not served.
-            Place::Nothing | Place::OtherMethods
+            Match::Nothing | Match::OtherMethods
                 if status == 501 && answer.header("x-amz-request-id").is_some() =>
             {
                 Ok(())
             }
             // A word of one mount goes before a parameter of another, whatever the method.
-            Place::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
-            Place::Nothing => Err("no such path is described".to_owned()),
-            Place::OtherMethods => Err("no such method is described".to_owned()),
-            Place::Operation(pointer, operation) => {
+            Match::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
+            Match::Nothing => Err("no such path is described".to_owned()),
+            Match::OtherMethods => Err("no such method is described".to_owned()),
+            Match::Operation(pointer, operation) => {
                 self.as_described(&pointer, operation, request, answer)
             }
         }
@@ -143,7 +143,7 @@ impl Described {
         }
     }
 
-    fn find(&self, method: &Method, path: &str) -> Place<'_> {
+    fn find(&self, method: &Method, path: &str) -> Match<'_> {
         let paths = self.document["paths"].as_object().expect("paths");
         let mut fits: Vec<&String> = paths
             .iter()
@@ -156,18 +156,18 @@ impl Described {
         for known in &fits {
             let operation = &paths[*known][&name];
             if operation.is_object() {
-                return Place::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
+                return Match::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
             }
         }
         if fits.is_empty() {
-            Place::Nothing
+            Match::Nothing
         } else {
-            Place::OtherMethods
+            Match::OtherMethods
         }
     }
 
     /// A parameter at the end of KES's paths takes the rest of a path, and operations have other spellings.
-    fn find_kes(&self, method: &Method, path: &str) -> Place<'_> {
+    fn find_kes(&self, method: &Method, path: &str) -> Match<'_> {
         let paths = self.document["paths"].as_object().expect("paths");
         let name = method.as_str().to_ascii_lowercase();
         let mut is_known = false;
@@ -187,13 +187,13 @@ impl Described {
                 .any(fits);
             let operation = &operations[&name];
             if operation.is_object() && fits(operation) {
-                return Place::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
+                return Match::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
             }
         }
         if is_known {
-            Place::OtherMethods
+            Match::OtherMethods
         } else {
-            Place::Nothing
+            Match::Nothing
         }
     }
 
