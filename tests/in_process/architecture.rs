@@ -1,4 +1,4 @@
-//! The house's rules: which crate may see which, and which outside system belongs to which.
+//! Which crate may depend on which, and which outside crate belongs to which. The second table is deny.toml's.
 
 use std::collections::{BTreeMap, BTreeSet};
 

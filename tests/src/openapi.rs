@@ -70,7 +70,6 @@ impl Described {
         })
     }
 
-    /// The document.
     pub fn document(&self) -> &Value {
         &self.document
     }
