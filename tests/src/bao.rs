@@ -195,7 +195,6 @@ impl Bao {
         panic!("OpenBao does not start again: its port is taken");
     }
 
-    /// Seals it.
     pub async fn seal(&self) {
         self.post("sys/seal", json!({})).await;
     }

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
-use crate::Answer;
+use crate::{Answer, Described};
 
 /// A client's certificate and key.
 pub struct KesIdentity {
@@ -122,7 +122,7 @@ impl KesClient {
         }
     }
 
-    /// Sends a request as it is given.
+    /// Sends a request as it is given. The answer must be one that is described.
     ///
     /// # Errors
     /// The client's error.
@@ -134,6 +134,8 @@ impl KesClient {
         body: Option<&str>,
     ) -> Result<Answer, String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let asked = http::Request::builder().method(&method).uri(path);
+        let asked = asked.body(Bytes::copy_from_slice(body.unwrap_or_default().as_bytes()));
         let url = format!("https://localhost:{}{path}", self.address.port());
         let mut request = self.client.request(method, url);
         for (name, value) in headers {
@@ -150,11 +152,15 @@ impl KesClient {
         let response = request.send().await.map_err(|error| format!("{error:?}"))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await;
-        Ok(Answer {
+        let answer = Answer {
             status,
             headers,
             body: body.map_err(|error| format!("{error:?}"))?,
-        })
+        };
+        if let Err(said) = Described::committed().check_kes(&asked.expect("a request"), &answer) {
+            panic!("{said}");
+        }
+        Ok(answer)
     }
 
     /// Calls as the SDK does: a body is JSON but for HMACs, and a 503 is retried twice.

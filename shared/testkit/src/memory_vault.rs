@@ -236,7 +236,6 @@ pub struct MemoryVaults {
 /// With what a Vault was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The settings.
     pub settings: VaultSettings,
     /// The token or secret id.
     pub credential: Option<Vec<u8>>,

@@ -406,6 +406,27 @@ pub(crate) fn apis(generation: Generation) -> Vec<Api> {
     apis
 }
 
+/// Methods and paths of the endpoint that KES tells of by this path.
+#[cfg(feature = "openapi")]
+pub(crate) fn spellings(path: &str) -> (&'static [Method], &'static [&'static str]) {
+    fn of<S>(
+        endpoints: &[Endpoint<S>],
+    ) -> impl Iterator<Item = (&'static [Method], &'static [&'static str])> {
+        endpoints
+            .iter()
+            .map(|endpoint| (endpoint.methods, endpoint.paths))
+    }
+    let (server, keys, data_keys) = (of_server(), of_keys(), of_data_keys());
+    let (access, log) = (of_access(), of_log());
+    of(&server)
+        .chain(of(&keys))
+        .chain(of(&data_keys))
+        .chain(of(&access))
+        .chain(of(&log))
+        .find(|(_, paths)| paths.first() == Some(&path))
+        .unwrap_or_default()
+}
+
 /// The routes of master keys. KES's own promise for a deleted key is [`Deletion::Immediate`].
 pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) -> Vec<Route<Kes>> {
     let on = OnKeys {

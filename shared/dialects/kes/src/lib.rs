@@ -16,6 +16,8 @@ mod import;
 mod keys;
 mod log;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod sender;
 mod server;
 mod wire;
@@ -41,6 +43,8 @@ pub use endpoint::{
 };
 pub use error_response::ErrorResponse;
 pub use generation::{Generation, NoGeneration};
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use sender::{IdentityOf, Proven, Sender};
 
 /// What stands before the paths.

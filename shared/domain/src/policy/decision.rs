@@ -22,7 +22,6 @@ pub enum Asked {
 pub struct Decisive {
     /// Its number, from 1.
     pub number: usize,
-    /// Its `Sid`.
     pub sid: Option<String>,
     /// Whether it is a `Deny`.
     pub denies: bool,
@@ -31,7 +30,6 @@ pub struct Decisive {
 /// What a policy decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is allowed.
     pub allowed: bool,
     /// The statement that decided; none, when no statement is about it, and it is denied for that.
     pub by: Option<Decisive>,
