@@ -311,7 +311,7 @@ impl MemorySite {
         self.kes_as(Some(KES_ADMIN), method, path, &[], body).await
     }
 
-    /// Calls KES's dialect as this identity, or without a certificate.
+    /// Calls KES's dialect as this identity, or without a certificate. The answer must be one that is described.
     pub async fn kes_as(
         &self,
         identity: Option<&str>,
@@ -324,16 +324,22 @@ impl MemorySite {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
+        let request = request.body(Bytes::copy_from_slice(body.as_bytes()));
+        let asked = request.expect("a request");
         let peer = Peer {
             client_certificate: identity
                 .filter(|it| *it != "plain")
                 .map(|it| ClientCertificate::Pem(it.into())),
             ..Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), identity != Some("plain"))
         };
-        let request = request.body(body).expect("a request");
-        self.kes.respond(request, peer).await.into()
+        let request = asked.clone().map(|body| -> keyway_http::Body {
+            Box::pin(Full::new(body).map_err(|never| match never {}))
+        });
+        let answer = self.kes.respond(request, peer).await.into();
+        if let Err(said) = Described::committed().check_kes(&asked, &answer) {
+            panic!("{said}");
+        }
+        answer
     }
 
     /// What answers KES's dialect.
@@ -388,6 +394,11 @@ impl MemorySite {
     /// Has the table be away, or back.
     pub fn set_table_away(&self, away: bool) {
         self.stored.set_away(away);
+    }
+
+    /// Has the table never return from what it is asked, or return again.
+    pub fn set_table_hanging(&self, hangs: bool) {
+        self.stored.set_hanging(hangs);
     }
 
     /// Every event of the audit log so far.

@@ -1,19 +1,18 @@
 //! `keyway serve`.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Audit, Process, Proof, Services, Settings, SystemMachine, Writing, conceal_memory,
-    default_key_id, instance, metrics, places, raise_open_files, root_access_key,
+    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
+    default_key_id, instance, keep_up, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
-use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
@@ -25,11 +24,9 @@ use keyway_runtime_hyper::{
     open_connections, serve_all, stop_signal,
 };
 use keyway_sites::Composition;
-use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
-use crate::kes_listener::{self, KesListener};
+use crate::kes_listener::{self, KesListener, Made};
 use crate::location::{Deployment, buckets};
 use crate::tell;
 use crate::traces::Spans;
@@ -117,51 +114,26 @@ enum Metering {
     Off,
 }
 
-pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
-    start_log(serve.log_format, &serve.log)
-        .map_err(anyhow::Error::from_boxed)
-        .context("--log (KEYWAY_LOG)")?;
-    // Before anything secret is read.
-    if let Err(error) = conceal_memory() {
-        tracing::warn!(%error, "memory may end up in a core file: turn core files off");
+impl Serve {
+    /// The data folder, unless the deployment is on AWS.
+    fn folder(&self) -> Option<&Path> {
+        let on_aws = self.deployment.aws.name().is_some();
+        (!on_aws).then_some(self.deployment.operator.data_dir.as_path())
     }
+}
+
+pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
+    start_logging(&serve)?;
     let open_files = raise_open_files();
     let stop = stop_signal()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
-    let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let metrics = metrics(&machine)?;
-    let (ports, kept) = serve
-        .deployment
-        .open(&metrics, serve.accept_empty_table)
-        .await?;
-    let (ports, table_health) = ports.watched();
-    let root = match kept {
-        Some(kept) => kept,
-        None => root_access_key()?,
-    };
-    let is_generated = matches!(root, RootAccessKey::InTable);
-    let server = ports
-        .reading()
-        .server(&serve.settings, Proof::Signature(root));
-    if is_generated {
-        make_root_access_key(&ports).await?;
-    }
-    if serve.start {
-        ports
-            .start_if_new(&server.service, default_key_id)
-            .await
-            .map_err(|error| {
-                anyhow!(
-                    "the service could not be configured: {}",
-                    error.for_operator()
-                )
-            })?;
-    }
-    let errors = Arc::new(keyway_logging::errors);
-    let audit = ports.audit(&serve.settings.audit, errors)?;
-    server.service.check_also(table_health);
-    audit.checked_by(&server.service);
-    let status = status(&server).await?;
+    let Ready {
+        ports,
+        server,
+        audit,
+        status,
+    } = Ready::open(&serve, &metrics).await?;
 
     let Sites { site, kes } = serve
         .sites(&server, &ports, &audit, &machine, &metrics)
@@ -177,42 +149,30 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         let site = site.observed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
         spans.observer(site, &stopwatch)
     };
-    server.measured_by(&metrics);
-    audit.measured_by(&metrics);
-    measure_listeners(&metrics);
+    measure(&metrics, &server, &audit);
     // One memory for the bodies of both listeners.
     let body_memory = Arc::new(BodyMemory::default());
     let site = site.with_body_memory(&body_memory);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
-    let listener = serve.listener().await?;
+    let (listener, encrypted) = main_listener(&serve).await?;
     let address = listener.local_addr()?;
     let mut listeners = vec![(listener, site)];
-    let on_aws = serve.deployment.aws.name().is_some();
-    let folder = (!on_aws).then_some(serve.deployment.operator.data_dir.as_path());
     let (mut kes_address, mut kes_certificate) = (None, None);
-    if let (Some((listener, made)), Some(mount)) = (serve.kes.open(folder).await?, kes) {
+    if let (Some((listener, made)), Some(mount)) = (serve.kes.open(serve.folder()).await?, kes) {
         kes_address = Some(listener.local_addr()?);
         kes_certificate = made;
         let site =
             Site::new(instance(ports.random.as_ref())?, mount).with_body_memory(&body_memory);
         listeners.push((listener, Arc::new(watched(site))));
     }
-    let (stop_sweeping, stopped) = oneshot::channel();
-    let janitor = ports.janitor(&server, &audit);
-    let janitor = tokio::spawn(sweep(janitor, Arc::clone(&metrics), stopped));
-    tracing::info!(
-        healthy = true,
-        status,
-        listen = %address,
-        tls = serve.tls_cert.as_ref().map(|_| true),
-        kes = kes_address.map(display),
-        kes_certificate = kes_certificate.as_ref().and_then(|made| Some(display(made.path.as_ref()?.display()))),
-        kes_sha256 = kes_certificate.as_ref().map(|made| made.sha256.as_str()),
-        version = env!("CARGO_PKG_VERSION"),
-        data_dir = folder.map(|folder| display(folder.display())),
-        table = serve.deployment.aws.name(),
-        "keyway is serving"
-    );
+    let sweeping = Sweeping::start(ports.janitor(&server, &audit), &metrics);
+    let addresses = Addresses {
+        main: address,
+        encrypted,
+        kes: kes_address,
+        kes_certificate,
+    };
+    announce(&serve, status, &addresses);
     let upkeep = tokio::spawn(keep_up(server));
     let bounds = Bounds {
         connections: places(open_files, listeners.len()),
@@ -220,11 +180,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     serve_all(listeners, &bounds, stop).await;
     upkeep.abort();
-    // Nobody hears it only if a sweep has panicked.
-    stop_sweeping.send(()).ok();
-    if tokio::time::timeout(SWEEP_GRACE, janitor).await.is_err() {
-        tracing::warn!("the janitor was still at work");
-    }
+    sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
     tracing::info!("keyway has stopped");
@@ -273,49 +229,94 @@ impl Serve {
         };
         Ok(Sites { site, kes })
     }
-
-    /// The first listener.
-    async fn listener(&self) -> anyhow::Result<Listener> {
-        let listener = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let tls = Tls::from_files(certificate, key, Clients::Anonymous)
-                    .context("--tls-cert and --tls-key")?;
-                listen_tls(self.listen.clone(), tls).await
-            }
-            _ => listen(self.listen.clone(), self.insecure_http).await,
-        };
-        listener.with_context(|| format!("--listen {}", self.listen))
-    }
 }
 
-/// Makes the root access key where there is none, and shows it once.
-async fn make_root_access_key(ports: &Writing) -> anyhow::Result<()> {
-    let made = ports.access_keys().create_root_if_new().await;
-    let made = made.map_err(|error| {
-        anyhow!(
-            "the root access key could not be made: {}",
-            error.for_operator()
-        )
-    })?;
-    if let Some(key) = made {
-        tell_root_access_key(&key);
+fn start_logging(serve: &Serve) -> anyhow::Result<()> {
+    start_log(serve.log_format, &serve.log)
+        .map_err(anyhow::Error::from_boxed)
+        .context("--log (KEYWAY_LOG)")?;
+    // Before anything secret is read.
+    if let Err(error) = conceal_memory() {
+        tracing::warn!(%error, "memory may end up in a core file: turn core files off");
     }
     Ok(())
 }
 
-/// The state of the service, for the log.
-async fn status(server: &Services) -> anyhow::Result<&'static str> {
-    let config = server.service.config().await;
-    let config = config.map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
-    Ok(match config.map(|config| config.state) {
-        None => "NotConfigured",
-        Some(ServiceState::Configured) => "Configured",
-        Some(ServiceState::Running) => "Running",
-    })
+/// The deployment, opened, with its service configured and started where that is asked for.
+struct Ready {
+    ports: Writing,
+    server: Services,
+    audit: Audit,
+    /// The service's status, for the log.
+    status: &'static str,
 }
 
-/// Has the metrics look at the log's errors and at connections.
-fn measure_listeners(metrics: &Metrics) {
+impl Ready {
+    async fn open(serve: &Serve, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
+        let (ports, kept) = serve
+            .deployment
+            .open(metrics, serve.accept_empty_table)
+            .await?;
+        let (ports, table_health) = ports.watched();
+        let root = match kept {
+            Some(kept) => kept,
+            None => root_access_key()?,
+        };
+        let generated = matches!(root, RootAccessKey::InTable);
+        let server = ports
+            .reading()
+            .server(&serve.settings, Proof::Signature(root));
+        if generated {
+            let made = ports.access_keys().create_root_if_new().await;
+            let made = made.map_err(|error| {
+                anyhow!(
+                    "the root access key could not be made: {}",
+                    error.for_operator()
+                )
+            })?;
+            if let Some(key) = made {
+                tell_root_access_key(&key);
+            }
+        }
+        if serve.start {
+            ports
+                .start_if_new(&server.service, default_key_id)
+                .await
+                .map_err(|error| {
+                    anyhow!(
+                        "the service could not be configured: {}",
+                        error.for_operator()
+                    )
+                })?;
+        }
+        let errors = Arc::new(keyway_logging::errors);
+        let audit = ports.audit(&serve.settings.audit, errors)?;
+        server.service.check_also(table_health);
+        audit.checked_by(&server.service);
+        let config = server
+            .service
+            .config()
+            .await
+            .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
+        let status = match config.map(|config| config.state) {
+            None => "NotConfigured",
+            Some(ServiceState::Configured) => "Configured",
+            Some(ServiceState::Running) => "Running",
+        };
+        Ok(Self {
+            ports,
+            server,
+            audit,
+            status,
+        })
+    }
+}
+
+/// Has the metrics count what they do not see themselves.
+fn measure(metrics: &Arc<Metrics>, server: &Services, audit: &Audit) {
+    server.measured_by(metrics);
+    audit.measured_by(metrics);
     metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
     metrics.look_at(|metrics| {
         let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
@@ -325,51 +326,48 @@ fn measure_listeners(metrics: &Metrics) {
     });
 }
 
-/// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// So long one is waited for at the end: a key that is destroyed is also to be in the audit log.
-const SWEEP_GRACE: Duration = Duration::from_secs(10);
-
-async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Receiver<()>) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            _ = &mut stopped => return,
-        }
-        match janitor.sweep().await {
-            Ok(swept) => {
-                metrics.keys(swept.keys);
-                swept.log();
-            }
-            Err(error) => tracing::error!(
-                error = error.for_operator(),
-                "keys that are due could not be destroyed; the next sweep tries again"
-            ),
-        }
-    }
+/// The listener of every API but KES's, and whether it speaks TLS.
+async fn main_listener(serve: &Serve) -> anyhow::Result<(Listener, bool)> {
+    let tls = match (&serve.tls_cert, &serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(
+            Tls::from_files(certificate, key, Clients::Anonymous)
+                .context("--tls-cert and --tls-key")?,
+        ),
+        _ => None,
+    };
+    let encrypted = tls.is_some();
+    let listener = match tls {
+        Some(tls) => listen_tls(serve.listen.clone(), tls).await,
+        None => listen(serve.listen.clone(), serve.insecure_http).await,
+    };
+    let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
+    Ok((listener, encrypted))
 }
 
-/// Keys that nobody asks for, and logins that nobody uses, are looked after this often.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Where the process is reached.
+struct Addresses {
+    main: SocketAddr,
+    encrypted: bool,
+    kes: Option<SocketAddr>,
+    kes_certificate: Option<Made>,
+}
 
-async fn keep_up(server: Services) {
-    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
-    loop {
-        interval.tick().await;
-        let done = server.upkeep().await;
-        if let Err(error) = &done
-            && !failed
-        {
-            tracing::warn!(
-                error = error.for_operator(),
-                "upkeep failed; it is tried again every ten seconds"
-            );
-        }
-        failed = done.is_err();
-    }
+/// Tells the log that the process serves.
+fn announce(serve: &Serve, status: &str, addresses: &Addresses) {
+    let certificate = addresses.kes_certificate.as_ref();
+    tracing::info!(
+        healthy = true,
+        status,
+        listen = %addresses.main,
+        tls = addresses.encrypted.then_some(true),
+        kes = addresses.kes.map(display),
+        kes_certificate = certificate.and_then(|made| Some(display(made.path.as_ref()?.display()))),
+        kes_sha256 = certificate.map(|made| made.sha256.as_str()),
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = serve.folder().map(|folder| display(folder.display())),
+        table = serve.deployment.aws.name(),
+        "keyway is serving"
+    );
 }
 
 fn tell_root_access_key(key: &NewAccessKey) {

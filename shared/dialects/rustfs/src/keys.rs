@@ -21,6 +21,12 @@ use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn entries() -> Vec<RouteEntry<RustFs, Keys>> {
+    let mut entries = create_and_read_entries();
+    entries.extend(change_entries());
+    entries
+}
+
+fn create_and_read_entries() -> Vec<RouteEntry<RustFs, Keys>> {
     vec![
         route(Method::POST, "/kms/keys", Action::CreateKey, create),
         route(Method::POST, "/kms/create-key", Action::CreateKey, create),
@@ -38,6 +44,11 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, Keys>> {
             Action::DescribeKey,
             describe_by_query,
         ),
+    ]
+}
+
+fn change_entries() -> Vec<RouteEntry<RustFs, Keys>> {
+    vec![
         route(
             Method::DELETE,
             "/kms/keys/delete",

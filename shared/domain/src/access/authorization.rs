@@ -150,7 +150,7 @@ impl Caller {
     }
 
     /// Whether there can be a key, or bucket, on which the caller may do this: asked before a body is parsed,
-    /// so that an caller without a right to the action never reaches the parser.
+    /// so that a caller without a right to the action never reaches the parser.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
