@@ -7,11 +7,13 @@ mod memory;
 mod page;
 mod pipeline;
 mod query;
+mod refused;
 mod request;
 mod route;
 mod served;
 mod site;
 mod tail;
+mod uncached;
 mod witness;
 
 pub use bom::without_bom;
@@ -22,11 +24,13 @@ pub use pipeline::{
     Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Unreadable,
 };
 pub use query::{Query, QueryError, percent_decode};
+pub use refused::ONE_SECOND;
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{NO_BODY, Params, Route, RouteError};
+pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
 pub use served::{Figures, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
+pub use uncached::{NO_STORE, uncached};
 pub use witness::{
     Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
     Unwitnessed, Witness, class_of,

@@ -39,7 +39,8 @@ pub use endpoint::{
     Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
 pub use generation::{Generation, NoGeneration};
-pub use refusal::Refusal;
+pub use refusal::{Api, Message, Refusal};
+use refusal::{malformed_path, not_encrypted, unidentified};
 pub use sender::{IdentityOf, Proven, Sender};
 
 /// What stands before the paths.
@@ -184,9 +185,9 @@ impl Dialect for Kes {
             Ok(identity) => identity,
             // Without encryption there could be no certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
-                return Ok(Proof::Proven(Sender::Nobody(Refusal::not_encrypted())));
+                return Ok(Proof::Proven(Sender::Nobody(not_encrypted())));
             }
-            Err(why) => return Ok(Proof::Proven(Sender::Nobody(why.into()))),
+            Err(why) => return Ok(Proof::Proven(Sender::Nobody(unidentified(why)))),
         };
         Ok(Proof::Proven(
             match self.identities.caller(&identity).await {
@@ -204,7 +205,7 @@ impl Dialect for Kes {
     }
 
     fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, Refusal> {
-        let mut path = percent_decode(path).map_err(|_| Refusal::malformed_path())?;
+        let mut path = percent_decode(path).map_err(|_| malformed_path())?;
         if needs.lacks_slash {
             path.push('/');
         }
@@ -249,6 +250,9 @@ impl Dialect for Kes {
     }
 
     fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::of(refused, place, self.generation).answer(place, self.generation)
+        let refusal = refused
+            .by_dialect()
+            .unwrap_or_else(|refused| refusal::of_pipeline(&refused, place, self.generation));
+        refusal::answer(refusal, place, self.generation)
     }
 }

@@ -10,20 +10,21 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use keyway_domain::{Fault, KmsError, SecretBytes};
-use keyway_http::Trailers;
 use keyway_http::without_bom;
+use keyway_http::{HandlerResult, Trailers};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::Refusal;
+use crate::refusal::invalid_body;
+use crate::{Kes, Refusal};
 
 /// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
 pub(crate) struct BadBody;
 
 impl From<BadBody> for Refusal {
     fn from(_: BadBody) -> Self {
-        Self::invalid_body()
+        invalid_body()
     }
 }
 
@@ -160,7 +161,7 @@ pub(crate) fn empty() -> Response<Bytes> {
 const ANSWER_BYTES: usize = 1024;
 
 /// 200 with one line of JSON.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
+pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     line(&mut json, body)?;
     Ok(with_type(json, "application/json"))
@@ -168,9 +169,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
 
 /// 200 with a line of JSON for each. What came of it follows the lines as fields: the SDKs of v0.13 to v0.17 take lines
 /// without them for an answer that broke off.
-pub(crate) fn lines<T: Serialize>(
-    items: impl IntoIterator<Item = T>,
-) -> Result<Response<Bytes>, Refusal> {
+pub(crate) fn lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     for item in items {
         line(&mut json, &item)?;

@@ -1,22 +1,19 @@
 //! What every shape of this dialect is made of.
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{Fault, KmsError};
-use keyway_http::Query;
+use keyway_http::{HandlerResult, Query, uncached};
 use serde::Serialize;
 
+use crate::Minio;
 use crate::Refusal;
-
-pub(crate) type Answer = Result<Response<Bytes>, Refusal>;
+use crate::refusal::invalid;
 
 /// A value of the query; an empty one is none.
 pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
     let value = query
         .one(name)
-        .map_err(|error| Refusal::invalid(format!("the query parameter {name} {error}")))?;
+        .map_err(|error| invalid(format!("the query parameter {name} {error}")))?;
     Ok(value.filter(|value| !value.is_empty()))
 }
 
@@ -29,12 +26,8 @@ pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, Refusal> {
 }
 
 /// A 200 answer.
-pub(crate) fn ok(body: &impl Serialize) -> Answer {
+pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Minio> {
     let json = serde_json::to_vec(body)
         .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
-    let mut response = Response::new(Bytes::from(json));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(uncached("application/json", json))
 }

@@ -5,15 +5,15 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use jiff::Timestamp;
 use keyway_domain::audit::{AuditReading, Event, EventQuery};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, Route};
 use serde::Serialize;
 
 use crate::keys::{limit, query_value};
+use crate::refusal::invalid_field;
 use crate::{Refusal, RustFs, route, wire};
 
 pub(crate) fn routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
@@ -33,7 +33,7 @@ struct EventsAnswer<'a> {
     next_marker: Option<&'a str>,
 }
 
-async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> Result<Response<Bytes>, Refusal> {
+async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let query = &call.query;
     let owned = |name| {
         let value = query_value(query, name)?.filter(|value| !value.is_empty());
@@ -65,7 +65,7 @@ fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, Refusal>
         .filter(|text| !text.is_empty())
         .map(|text| {
             text.parse()
-                .map_err(|_| Refusal::invalid_field(name, "must be a time as RFC 3339 writes it"))
+                .map_err(|_| invalid_field(name, "must be a time as RFC 3339 writes it"))
         })
         .transpose()
 }

@@ -1,13 +1,14 @@
 //! The shapes of STS's answers in XML.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::Response;
 use keyway_domain::access::NewAccessKey;
 use keyway_domain::{Fault, SecretBytes};
+use keyway_http::uncached;
 use serde::Serialize;
 
 use crate::Refusal;
+use crate::refusal::internal;
 
 pub(crate) const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
@@ -58,7 +59,7 @@ impl<'a> Credentials<'a> {
                 session_token,
                 expiration: format!("{expiry:.0}"),
             }),
-            _ => Err(Refusal::internal(Fault::plain(
+            _ => Err(internal(Fault::plain(
                 "a session was made without an end or a token",
             ))),
         }
@@ -96,8 +97,8 @@ impl<'a> ResponseMetadata<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ErrorResponse<'a> {
+#[serde(rename = "ErrorResponse", rename_all = "PascalCase")]
+pub(crate) struct ErrorDocument<'a> {
     #[serde(rename = "@xmlns")]
     pub(crate) xmlns: &'static str,
     pub(crate) error: Error<'a>,
@@ -117,9 +118,5 @@ pub(crate) struct Error<'a> {
 pub(crate) fn xml<T: Serialize>(document: &T) -> Response<Bytes> {
     // It fails for maps alone, whose keys may be no names.
     let text = quick_xml::se::to_string(document).unwrap_or_default();
-    let mut answer = Response::new(Bytes::from(text));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    uncached("text/xml", text)
 }
