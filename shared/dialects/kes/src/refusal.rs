@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_auth::certificate::Unidentified;
-use keyway_auth::{ErrorResponse, ErrorTable};
+use keyway_auth::ErrorTable;
 use keyway_domain::KmsError;
 use keyway_domain::keys::KeyState;
 use keyway_http::{ONE_SECOND, Place, Refused};
@@ -17,7 +17,7 @@ use keyway_http::{ONE_SECOND, Place, Refused};
 use crate::generation::{Generation, Kind, Text};
 
 /// An error response of KES's API.
-pub type Refusal = ErrorResponse<Api>;
+pub type Refusal = keyway_auth::ErrorResponse<Api>;
 
 /// What KES's error responses have of their own.
 #[derive(Debug)]
