@@ -135,9 +135,9 @@ async fn main() {
     let audit = ports.audit(&settings.audit, errors).unwrap();
     let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
         .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());
-    let site = audit.witness(site);
+    let site = audit.observer(site);
     let clock = Arc::clone(&ports.clock);
-    let site = site.witnessed_by(metrics, Arc::new(move || clock.monotonic()));
+    let site = site.observed_by(metrics, Arc::new(move || clock.monotonic()));
     let listener = listen(
         "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
         false,

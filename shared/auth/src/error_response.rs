@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use keyway_domain::{Fault, KmsError};
-use keyway_http::{ONE_SECOND, Refused, class_of};
+use keyway_http::{ONE_SECOND, Rejection, class_of};
 
 /// A dialect's one table from the errors of operations to error responses.
 pub trait ErrorTable: Debug + Sized + Send + Sync + 'static {
@@ -55,7 +55,7 @@ impl<T: ErrorTable> ErrorResponse<T> {
         self
     }
 
-    /// With this header, in place of the one that it had.
+    /// With this header, in line of the one that it had.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
@@ -154,15 +154,15 @@ impl<T: ErrorTable<Content = Coded>> ErrorResponse<T> {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
-    /// What the pipeline refused, with HTTP's status and header. `message` replaces the usual text.
+    /// What the pipeline rejection, with HTTP's status and header. `message` replaces the usual text.
     pub fn of_pipeline(
-        refused: &Refused<Infallible>,
+        rejection: &Rejection<Infallible>,
         code: &'static str,
         message: Option<&'static str>,
     ) -> Self {
-        let message = message.map_or_else(|| refused.text(), Into::into);
-        let response = Self::new(refused.status(), code, message);
-        match refused.header() {
+        let message = message.map_or_else(|| rejection.text(), Into::into);
+        let response = Self::new(rejection.status(), code, message);
+        match rejection.header() {
             Some((name, value)) => response.with_header(name, value),
             None => response,
         }

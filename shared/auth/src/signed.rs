@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, request};
 use keyway_domain::access::Caller;
-use keyway_http::{Dialect, Operation, Place, Proof, Refused, Request, Route, Trace};
+use keyway_http::{Dialect, Operation, Proof, Rejection, Request, RequestLine, Route, Trace};
 
-use crate::sigv4::Denied;
+use crate::sigv4::SignatureError;
 use crate::{AuthError, Authenticator, Coded, ErrorResponse, ErrorTable, trace};
 
 /// What a dialect with signed requests has of its own.
@@ -44,13 +44,16 @@ pub trait SignedErrors: ErrorTable<Content = Coded> {
     const REQUEST_ID: Option<HeaderName> = None;
 
     /// The error response to a signature that is not accepted.
-    fn of_denied(denied: &Denied) -> ErrorResponse<Self>;
+    fn of_signature(error: &SignatureError) -> ErrorResponse<Self>;
 
-    /// The error response to a request that the pipeline refused.
-    fn of_pipeline(refused: &Refused<Infallible>, place: &Place<'_>) -> ErrorResponse<Self>;
+    /// The error response to a request that the pipeline rejection.
+    fn of_pipeline(
+        rejection: &Rejection<Infallible>,
+        line: &RequestLine<'_>,
+    ) -> ErrorResponse<Self>;
 
     /// The body in this dialect's shape, with its type. Status and the other headers follow.
-    fn write(response: &ErrorResponse<Self>, place: &Place<'_>) -> Response<Bytes>;
+    fn write(response: &ErrorResponse<Self>, line: &RequestLine<'_>) -> Response<Bytes>;
 }
 
 /// The dialect of a [`SignedApi`].
@@ -112,17 +115,21 @@ impl<A: SignedApi> Dialect for Signed<A> {
         error.class()
     }
 
-    fn refuse(&self, refused: Refused<ErrorResponse<A>>, place: &Place<'_>) -> Response<Bytes> {
-        let response = refused
+    fn refuse(
+        &self,
+        rejection: Rejection<ErrorResponse<A>>,
+        line: &RequestLine<'_>,
+    ) -> Response<Bytes> {
+        let response = rejection
             .by_dialect()
-            .unwrap_or_else(|refused| A::of_pipeline(&refused, place));
-        let mut written = A::write(&response, place);
+            .unwrap_or_else(|rejection| A::of_pipeline(&rejection, line));
+        let mut written = A::write(&response, line);
         if let Some(name) = A::REQUEST_ID
-            && let Ok(id) = HeaderValue::from_str(place.request_id)
+            && let Ok(id) = HeaderValue::from_str(line.request_id)
         {
             written.headers_mut().insert(name, id);
         }
-        response.finish(&mut written, place.request_id);
+        response.finish(&mut written, line.request_id);
         written
     }
 }
@@ -131,7 +138,7 @@ impl<A: SignedErrors> From<AuthError> for ErrorResponse<A> {
     fn from(error: AuthError) -> Self {
         let class = error.class();
         let response = match error {
-            AuthError::Denied(denied) => A::of_denied(&denied),
+            AuthError::Signature(error) => A::of_signature(&error),
             AuthError::Kms(error) => A::of_kms(error),
         };
         response.with_class(class)

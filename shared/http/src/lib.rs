@@ -4,34 +4,34 @@
 mod bom;
 mod cors;
 mod memory;
+mod observer;
 mod page;
 mod pipeline;
 mod query;
-mod refused;
+mod rejection;
 mod request;
 mod route;
 mod served;
 mod site;
 mod tail;
 mod uncached;
-mod witness;
 
 pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
 pub use memory::{BodyMemory, Connection};
-pub use page::{NoPage, Page};
+pub use observer::{
+    Answered, Class, Context, Item, Observer, Operation, Stopwatch, Subject, Trace, TraceHeaders,
+    Unrecorded, class_of,
+};
+pub use page::{Page, PageError};
 pub use pipeline::{
-    Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Unreadable,
+    Body, BodyCheck, Call, Dialect, Handler, Mount, Proof, Rejection, RequestLine, Unreadable,
 };
 pub use query::{Query, QueryError, percent_decode};
-pub use refused::ONE_SECOND;
+pub use rejection::ONE_SECOND;
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
-pub use served::{Figures, Served};
+pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
 pub use uncached::{NO_STORE, uncached};
-pub use witness::{
-    Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
-    Unwitnessed, Witness, class_of,
-};

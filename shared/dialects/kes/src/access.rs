@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Kes;
 use crate::endpoint::OnAccess;
+use crate::error_response::{bad, unsupported};
 use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
-use crate::refusal::{bad, unsupported};
 use crate::wire::{self, Fields, Object};
 
 /// Patterns as an object whose values say nothing, or as an array; `null` is none.

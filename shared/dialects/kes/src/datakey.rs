@@ -12,9 +12,9 @@ use serde::de::MapAccess;
 use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
-use crate::refusal::{bad, invalid_body};
+use crate::error_response::{bad, invalid_body};
 use crate::wire::{Base64, Fields, Object};
-use crate::{Kes, Refusal, names, wire};
+use crate::{ErrorResponse, Kes, names, wire};
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Fields for Body {
 }
 
 /// The context is opaque bytes; none, `null` and empty ones are the same.
-fn context(bytes: Base64) -> Result<EncryptionContext, Refusal> {
+fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::opaque(bytes.into_vec()).map_err(|_| invalid_body())
 }
 
@@ -137,7 +137,7 @@ async fn decrypt_one(
     caller: &Caller,
     key: KeyId,
     item: Body,
-) -> Result<SecretBytes, Refusal> {
+) -> Result<SecretBytes, ErrorResponse> {
     let context = context(item.context)?;
     let opened = on
         .data_keys
@@ -161,7 +161,7 @@ pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Handle
         match decrypt_one(&on, &caller, key.clone(), item).await {
             Ok(plaintext) => opened.push(Decrypted::from(&plaintext)),
             Err(refusal) => {
-                caller.trail().refused(refusal.class());
+                caller.audit().refused(refusal.class());
                 return Err(refusal);
             }
         }

@@ -8,7 +8,7 @@ use serde::de::MapAccess;
 
 use crate::endpoint::OnDataKeys;
 use crate::wire::{self, Base64, Fields, Object};
-use crate::{Kes, Refusal, names};
+use crate::{ErrorResponse, Kes, names};
 
 pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
@@ -40,7 +40,7 @@ impl Fields for Body {
 }
 
 /// The message, which is base64 as every client sends it; none is an empty one.
-fn decode(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
     let Object(body) = wire::json::<Object<Body>>(body)?;
     Ok(body.message.into_vec())
 }

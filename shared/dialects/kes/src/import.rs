@@ -8,10 +8,10 @@ use keyway_http::{Call, HandlerResult};
 use serde::de::MapAccess;
 
 use crate::endpoint::OnKeys;
+use crate::error_response::{bad, not_acceptable};
 use crate::generation::Text;
-use crate::refusal::{bad, not_acceptable};
 use crate::wire::{self, Base64, Fields, Object};
-use crate::{Kes, Refusal, names};
+use crate::{ErrorResponse, Kes, names};
 
 /// The key's HMAC key is a new one, for no body can carry the one that it had.
 pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
@@ -56,7 +56,7 @@ impl Fields for Body {
 }
 
 /// Decodes a body of any generation: the material and what it is used with.
-fn decode(body: &[u8]) -> Result<(Key256, Algorithm), Refusal> {
+fn decode(body: &[u8]) -> Result<(Key256, Algorithm), ErrorResponse> {
     let Object(body) = wire::json::<Object<Body>>(body).map_err(|_| bad(Text::InvalidImport))?;
     let named = body.cipher.or(body.algorithm).unwrap_or_default();
     let algorithm = match Algorithm::parse(&named) {

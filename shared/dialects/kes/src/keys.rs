@@ -31,7 +31,7 @@ struct Described<'a> {
 
 /// The cipher of this key.
 fn algorithm(key: &MasterKey) -> Algorithm {
-    key.foreign_algorithm().unwrap_or(Algorithm::Aes256)
+    key.imported_algorithm().unwrap_or(Algorithm::Aes256)
 }
 
 pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::Kes;
 use crate::endpoint::OnLog;
-use crate::refusal::{bad, not_implemented};
+use crate::error_response::{bad, not_implemented};
 
 /// An event as KES tells it.
 #[derive(Serialize)]

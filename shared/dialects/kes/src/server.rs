@@ -13,8 +13,8 @@ use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 
 use crate::endpoint::{OnServer, apis};
+use crate::error_response::unreachable;
 use crate::generation::StatusShape;
-use crate::refusal::unreachable;
 use crate::{Kes, wire};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -157,7 +157,7 @@ fn milliseconds(duration: Duration) -> u64 {
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
-    let text = (on.figures)().map_err(KmsError::from)?;
+    let text = (on.metrics)().map_err(KmsError::from)?;
     let mut response = Response::new(Bytes::from(text));
     let kind = HeaderValue::from_static(EXPOSITION);
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -16,13 +16,13 @@ use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::refusal::invalid_body;
-use crate::{Kes, Refusal};
+use crate::error_response::invalid_body;
+use crate::{ErrorResponse, Kes};
 
 /// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
 pub(crate) struct BadBody;
 
-impl From<BadBody> for Refusal {
+impl From<BadBody> for ErrorResponse {
     fn from(_: BadBody) -> Self {
         invalid_body()
     }
@@ -182,7 +182,7 @@ pub(crate) fn lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> Handler
     Ok(answer)
 }
 
-fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), Refusal> {
+fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), ErrorResponse> {
     serde_json::to_writer(&mut *json, body)
         .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
     json.push(b'\n');

@@ -9,7 +9,7 @@ use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Route};
 use serde::Serialize;
 
-use crate::refusal::invalid;
+use crate::error_response::invalid;
 use crate::wire;
 use crate::{Minio, route};
 

@@ -4,10 +4,10 @@
 //! is told of this very service.
 
 mod datakey;
+mod error_response;
 mod keys;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod service;
 mod wire;
 
@@ -22,12 +22,12 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{
-    Call, Class, Figures, HandlerResult, Mount, NO_BODY, Operation, Route, RouteError,
+    Call, Class, HandlerResult, MetricsSource, Mount, NO_BODY, Operation, Route, RouteError,
 };
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// Where this API lives.
 pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
@@ -45,7 +45,7 @@ impl SignedApi for Api {
     type Caller = Caller;
     type Action = Action;
 
-    fn authorize(caller: &Caller, action: Action) -> Result<(), Refusal> {
+    fn authorize(caller: &Caller, action: Action) -> Result<(), ErrorResponse> {
         Ok(caller.may_ever(action)?)
     }
 
@@ -88,9 +88,9 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
 pub fn service_routes(
     control: &Arc<ServiceControl>,
     machine: &Arc<dyn Machine>,
-    figures: &Figures,
+    metrics: &MetricsSource,
 ) -> Vec<Route<Minio>> {
-    service::routes(control, machine, figures)
+    service::routes(control, machine, metrics)
 }
 
 /// Every route of this API, whichever process has it.

@@ -5,12 +5,12 @@ use keyway_domain::{Fault, KmsError};
 use keyway_http::{HandlerResult, Query, uncached};
 use serde::Serialize;
 
+use crate::ErrorResponse;
 use crate::Minio;
-use crate::Refusal;
-use crate::refusal::invalid;
+use crate::error_response::invalid;
 
 /// A value of the query; an empty one is none.
-pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, ErrorResponse> {
     let value = query
         .one(name)
         .map_err(|error| invalid(format!("the query parameter {name} {error}")))?;
@@ -20,7 +20,7 @@ pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>,
 const KEY_ID: &str = "key-id";
 
 /// The key that the query names.
-pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let id = value(query, KEY_ID)?;
     Ok(id.map(|id| KeyId::parse(KEY_ID, id)).transpose()?)
 }

@@ -12,9 +12,9 @@ use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Query, Route};
 use serde::Serialize;
 
+use crate::error_response::invalid_field;
 use crate::keys::{limit, query_value};
-use crate::refusal::invalid_field;
-use crate::{Refusal, RustFs, route, wire};
+use crate::{ErrorResponse, RustFs, route, wire};
 
 pub(crate) fn routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
     vec![route(
@@ -37,7 +37,7 @@ async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> HandlerResult<Rus
     let query = &call.query;
     let owned = |name| {
         let value = query_value(query, name)?.filter(|value| !value.is_empty());
-        Ok::<_, Refusal>(value.map(str::to_owned))
+        Ok::<_, ErrorResponse>(value.map(str::to_owned))
     };
     let wanted = EventQuery {
         since: time(query, "since")?,
@@ -60,7 +60,7 @@ async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> HandlerResult<Rus
     })
 }
 
-fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, Refusal> {
+fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, ErrorResponse> {
     query_value(query, name)?
         .filter(|text| !text.is_empty())
         .map(|text| {

@@ -11,8 +11,8 @@ use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Route};
 use serde::{Deserialize, Serialize};
 
-use crate::refusal::invalid_field;
-use crate::{Refusal, RustFs, route, wire};
+use crate::error_response::invalid_field;
+use crate::{ErrorResponse, RustFs, route, wire};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     let encryption = "/api/v1/bucket-encryption/{bucket}";
@@ -163,7 +163,7 @@ struct Default {
     key: Option<String>,
 }
 
-fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
+fn wanted(body: PutBody) -> Result<WantedEncryption, ErrorResponse> {
     let PutBody {
         configuration,
         rules,
@@ -255,6 +255,6 @@ async fn delete(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerRe
     })
 }
 
-fn bucket(call: &Call<RustFs>) -> Result<BucketName, Refusal> {
+fn bucket(call: &Call<RustFs>) -> Result<BucketName, ErrorResponse> {
     Ok(BucketName::parse(call.params.get("bucket"))?)
 }

@@ -16,9 +16,9 @@ use keyway_http::{Call, HandlerResult, Route};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::refusal::invalid_field;
+use crate::error_response::invalid_field;
 use crate::wire::{self, Pairs};
-use crate::{Refusal, RustFs, route};
+use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     vec![
@@ -259,7 +259,7 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<R
                 outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
-                        caller.trail().refused(refusal.class());
+                        caller.audit().refused(refusal.class());
                         let Coded { code, message } = refusal.into_content(&call.request_id);
                         RewrapOutcome::Refused { code, message }
                     }
@@ -279,7 +279,7 @@ async fn rewrap_one(
     data_keys: &DataKeys,
     caller: &Caller,
     item: RewrapItem,
-) -> Result<SealedAnswer, Refusal> {
+) -> Result<SealedAnswer, ErrorResponse> {
     let blob = wire::base64("ciphertext_blob", &item.ciphertext_blob)?;
     let context = wire::context("encryption_context", item.encryption_context)?;
     let destination = item
@@ -302,7 +302,7 @@ async fn rewrap_one(
     Ok(sealed.into())
 }
 
-fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Refusal> {
+fn key_id(text: Option<&str>) -> Result<Option<KeyId>, ErrorResponse> {
     Ok(text.map(|text| KeyId::parse("key_id", text)).transpose()?)
 }
 

@@ -12,13 +12,13 @@ use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Place, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, RequestLine, Route};
 use serde::Serialize;
 
+use crate::error_response::invalid_field;
 use crate::keys::{new_key, query_value};
-use crate::refusal::invalid_field;
 use crate::wire::KEY_ID_QUERY;
-use crate::{PREFIXES, Refusal, RustFs, route, wire};
+use crate::{ErrorResponse, PREFIXES, RustFs, route, wire};
 
 struct Served {
     keys: Arc<Keys>,
@@ -66,8 +66,8 @@ pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<R
 }
 
 /// Whether the path is one of these routes, or would be if there were such a route.
-pub(crate) fn owns(place: &Place<'_>) -> bool {
-    let below = place.path.strip_prefix(place.prefix.unwrap_or_default());
+pub(crate) fn owns(line: &RequestLine<'_>) -> bool {
+    let below = line.path.strip_prefix(line.prefix.unwrap_or_default());
     below.is_some_and(|path| path.starts_with("/kms/key/"))
 }
 
@@ -200,13 +200,13 @@ async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustF
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
     let text = |error| {
-        let refusal = Refusal::from(error);
-        call.caller.trail().refused(refusal.class());
+        let refusal = ErrorResponse::from(error);
+        call.caller.audit().refused(refusal.class());
         refusal.into_content(&call.request_id).message
     };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
-        Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),
+        Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
         Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
     };
     wire::ok(&TriedKey {

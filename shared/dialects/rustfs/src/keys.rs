@@ -16,9 +16,9 @@ use keyway_http::{Call, HandlerResult, Query, Route};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::refusal::{invalid_field, invalid_query};
+use crate::error_response::{invalid_field, invalid_query};
 use crate::wire::{self, Pairs};
-use crate::{Refusal, RustFs, route};
+use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     vec![
@@ -129,7 +129,7 @@ enum KeyUsage {
 }
 
 /// The key that a request asks for, by its body, its query or both.
-pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, Refusal> {
+pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, ErrorResponse> {
     let CreateBody {
         key_id,
         description,
@@ -270,7 +270,7 @@ struct KeyBody {
 }
 
 /// The key of a body `{"key_id"}`, of the query, or of both where they agree.
-fn key_of(call: &Call<RustFs>) -> Result<KeyId, Refusal> {
+fn key_of(call: &Call<RustFs>) -> Result<KeyId, ErrorResponse> {
     let body: KeyBody = wire::json_or_empty(&call.request.body)?;
     wire::required_key(body.key_id.as_deref(), &call.query)
 }
@@ -355,7 +355,7 @@ async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     key_answer("key tags removed", &key)
 }
 
-fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
+fn tags_of(pairs: Pairs) -> Result<Tags, ErrorResponse> {
     let count = pairs.0.len();
     let tags: BTreeMap<String, String> = pairs.0.into_iter().collect();
     if tags.len() != count {
@@ -364,11 +364,14 @@ fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
     Ok(Tags::parse(tags)?)
 }
 
-pub(crate) fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+pub(crate) fn query_value<'q>(
+    query: &'q Query,
+    name: &str,
+) -> Result<Option<&'q str>, ErrorResponse> {
     query.one(name).map_err(|error| invalid_query(name, error))
 }
 
-fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, Refusal> {
+fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, ErrorResponse> {
     match query_value(query, name)? {
         None => Ok(None),
         Some("false") => Ok(Some(false)),
@@ -377,9 +380,9 @@ fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, Refusal> {
     }
 }
 
-fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
+fn key_query(query: &Query) -> Result<KeyQuery, ErrorResponse> {
     let owned = |name| {
-        Ok::<_, Refusal>(
+        Ok::<_, ErrorResponse>(
             query_value(query, name)?
                 .filter(|value| !value.is_empty())
                 .map(str::to_owned),
@@ -399,7 +402,7 @@ fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
     })
 }
 
-pub(crate) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, ErrorResponse> {
     let Some(text) = text else { return Ok(100) };
     let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let positive = text.bytes().any(|byte| byte != b'0');
@@ -413,7 +416,7 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
     Ok(text.parse().unwrap_or(1000).min(1000))
 }
 
-fn status(text: &str) -> Result<KeyStatus, Refusal> {
+fn status(text: &str) -> Result<KeyStatus, ErrorResponse> {
     match plain(text).as_str() {
         "active" | "enabled" => Ok(KeyStatus::Enabled),
         "disabled" => Ok(KeyStatus::Disabled),

@@ -8,11 +8,11 @@ mod account;
 mod audit;
 mod buckets;
 mod datakey;
+mod error_response;
 mod first_generation;
 mod keys;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod service;
 mod spelling;
 mod wire;
@@ -30,9 +30,9 @@ use keyway_domain::policy::Action;
 use keyway_domain::service::ServiceControl;
 use keyway_http::{Call, Class, HandlerResult, Mount, Operation, Query, Route, RouteError};
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
-pub use refusal::Refusal;
 pub use spelling::{Spelling, SpellingError};
 
 /// Where this API lives. The second is an alias of the first.
@@ -58,7 +58,7 @@ impl SignedApi for Api {
     /// None: whoever is known may ask who he is.
     type Action = Option<Action>;
 
-    fn authorize(caller: &Caller, action: Option<Action>) -> Result<(), Refusal> {
+    fn authorize(caller: &Caller, action: Option<Action>) -> Result<(), ErrorResponse> {
         if let Some(action) = action {
             caller.may_ever(action)?;
         }

@@ -23,9 +23,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::refusal::invalid_field;
+use crate::error_response::invalid_field;
 use crate::spelling::backend;
-use crate::{PREFIXES, Refusal, RustFs, Spelling, route, wire};
+use crate::{ErrorResponse, PREFIXES, RustFs, Spelling, route, wire};
 
 /// The path of the route that tells the service's state, by two methods.
 pub(crate) const STATUS: &str = "/kms/status";
@@ -172,7 +172,7 @@ enum Backend {
 }
 
 impl Backend {
-    fn parse(self, field: &'static str) -> Result<BackendType, Refusal> {
+    fn parse(self, field: &'static str) -> Result<BackendType, ErrorResponse> {
         let instead = match self {
             Self::Local => return Ok(BackendType::Local),
             Self::Vault => return Ok(BackendType::Vault),
@@ -236,7 +236,7 @@ struct TokenFileObject {
 const TOKEN_FILE_SECONDS: u64 = 60;
 
 impl AuthMethod {
-    fn parse(self) -> Result<NewAuth, Refusal> {
+    fn parse(self) -> Result<NewAuth, ErrorResponse> {
         let one = || {
             invalid_field(
                 "auth_method",
@@ -315,7 +315,7 @@ impl AuthMethod {
     }
 }
 
-fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, Refusal> {
+fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, ErrorResponse> {
     let rule = "must be 1 to 512 of A-Z, a-z, 0-9, `.`, `_`, `-`";
     credential(field, text, is_token, rule)
 }
@@ -326,7 +326,7 @@ fn credential(
     text: &str,
     is_fit: fn(&[u8]) -> bool,
     rule: &'static str,
-) -> Result<Option<SecretBytes>, Refusal> {
+) -> Result<Option<SecretBytes>, ErrorResponse> {
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -339,8 +339,8 @@ fn credential(
 /// Parses what a field becomes.
 fn parsed<T, U>(
     change: Change<T>,
-    parse: impl FnOnce(T) -> Result<U, Refusal>,
-) -> Result<Change<U>, Refusal> {
+    parse: impl FnOnce(T) -> Result<U, ErrorResponse>,
+) -> Result<Change<U>, ErrorResponse> {
     Ok(match change {
         Change::Keep => Change::Keep,
         Change::Clear => Change::Clear,
@@ -351,8 +351,8 @@ fn parsed<T, U>(
 /// As [`parsed`], an empty text taken for `null`.
 fn parsed_or_empty<U>(
     change: Change<String>,
-    parse: impl FnOnce(&str) -> Result<U, Refusal>,
-) -> Result<Change<U>, Refusal> {
+    parse: impl FnOnce(&str) -> Result<U, ErrorResponse>,
+) -> Result<Change<U>, ErrorResponse> {
     match change {
         Change::Set(text) if text.is_empty() => Ok(Change::Clear),
         change => parsed(change, |text| parse(&text)),
@@ -360,7 +360,7 @@ fn parsed_or_empty<U>(
 }
 
 impl ConfigBody {
-    fn changes(self) -> Result<ConfigChanges, Refusal> {
+    fn changes(self) -> Result<ConfigChanges, ErrorResponse> {
         if self.file_permissions.is_some_and(|mode| mode != 0o600) {
             return Err(invalid_field(
                 "file_permissions",
@@ -381,7 +381,7 @@ impl ConfigBody {
             ));
         }
         let path = |field: &'static str| {
-            move |text: String| Ok::<_, Refusal>(VaultPath::parse(field, &text)?)
+            move |text: String| Ok::<_, ErrorResponse>(VaultPath::parse(field, &text)?)
         };
         Ok(ConfigChanges {
             backend_type: self
@@ -426,13 +426,13 @@ struct FirstBody {
 }
 
 impl FirstBody {
-    fn changes(self) -> Result<ConfigChanges, Refusal> {
+    fn changes(self) -> Result<ConfigChanges, ErrorResponse> {
         let set = |text: Option<String>, field: &'static str| {
             let text = text.filter(|text| !text.is_empty());
             let path = text
                 .map(|text| VaultPath::parse(field, &text))
                 .transpose()?;
-            Ok::<_, Refusal>(path.map_or(Change::Keep, Change::Set))
+            Ok::<_, ErrorResponse>(path.map_or(Change::Keep, Change::Set))
         };
         let address = self
             .vault_address

@@ -13,13 +13,13 @@ use keyway_http::{HandlerResult, Query, uncached, without_bom};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::refusal::{invalid, invalid_field, invalid_query};
-use crate::{Refusal, RustFs};
+use crate::error_response::{invalid, invalid_field, invalid_query};
+use crate::{ErrorResponse, RustFs};
 
 /// Decodes a body that must be a JSON object, unknown and repeated fields refused.
 ///
 /// What a client sent is never repeated in the error, but for the names of fields: values may be secret.
-pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     let body = without_bom(body);
     // Derived structs would also take an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
@@ -29,7 +29,7 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// Decodes once more, to learn where it goes wrong: keeping track of that is dear, and mostly for nothing.
-fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
+fn explained<T: DeserializeOwned>(body: &[u8]) -> ErrorResponse {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Err(error) => {
@@ -44,7 +44,7 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
 }
 
 /// As [`json`], an empty body taken for `{}`.
-pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     json(if without_bom(body).iter().all(u8::is_ascii_whitespace) {
         b"{}"
     } else {
@@ -52,7 +52,7 @@ pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refus
     })
 }
 
-fn describe(path: &str, error: &serde_json::Error) -> Refusal {
+fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
     if !error.is_data() {
         let reason = format!(
             "invalid JSON at line {} column {}",
@@ -129,13 +129,13 @@ impl<'de> Deserialize<'de> for Pairs {
 pub(crate) fn context(
     field: &'static str,
     pairs: Option<Pairs>,
-) -> Result<EncryptionContext, Refusal> {
+) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::from_pairs(pairs.unwrap_or_default().0)
         .map_err(|error| invalid_field(field, error))
 }
 
 /// Strict standard base64: padded, canonical, nothing else between.
-pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, Refusal> {
+pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, ErrorResponse> {
     STANDARD
         .decode(text)
         .map(SecretBytes::from)
@@ -156,7 +156,7 @@ pub(crate) fn date(timestamp: Timestamp) -> String {
 pub(crate) const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
 
 /// The key that the query names, in any of the spellings that clients use; an empty value names none.
-pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let mut found: Option<&str> = None;
     for name in KEY_ID_QUERY {
         let value = query
@@ -174,20 +174,20 @@ pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
 }
 
 /// The one key that body and query name together.
-pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let body = body.map(|text| KeyId::parse("key_id", text)).transpose()?;
     agreeing([body, query_key(query)?])
 }
 
 /// As [`named_key`], where there must be one.
-pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, Refusal> {
+pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, ErrorResponse> {
     named_key(body, query)?.ok_or_else(|| invalid_field("key_id", "is required"))
 }
 
 /// The one id that all that name one agree on.
 pub(crate) fn agreeing<const N: usize>(
     names: [Option<KeyId>; N],
-) -> Result<Option<KeyId>, Refusal> {
+) -> Result<Option<KeyId>, ErrorResponse> {
     let mut names = names.into_iter().flatten();
     let first = names.next();
     if names.all(|name| Some(&name) == first.as_ref()) {

@@ -10,11 +10,11 @@ use keyway_domain::buckets::{BucketName, WantedEncryption};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Query};
 
-use crate::refusal::{
+use crate::error_response::{
     invalid_argument, invalid_tag, malformed_xml, not_implemented, not_supported, reserved_name,
 };
 use crate::xml::{Document, Element};
-use crate::{Refusal, S3, Served, checksum};
+use crate::{ErrorResponse, S3, Served, checksum};
 
 /// The part of a bucket that says how it encrypts.
 pub(crate) const ENCRYPTION: &str = "encryption";
@@ -47,7 +47,7 @@ pub(crate) fn part(query: &Query) -> Option<&str> {
     })
 }
 
-fn bucket(call: &Call<S3>) -> Result<BucketName, Refusal> {
+fn bucket(call: &Call<S3>) -> Result<BucketName, ErrorResponse> {
     Ok(BucketName::parse(call.params.get("bucket"))?)
 }
 
@@ -193,7 +193,7 @@ pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> HandlerResult
 
 /// Whether a bucket can be what the request says of it. Where buckets are is settled by the deployment, so a location is
 /// read and not obeyed; a promise that would not be kept is refused.
-fn can_be_created(call: &Call<S3>) -> Result<(), Refusal> {
+fn can_be_created(call: &Call<S3>) -> Result<(), ErrorResponse> {
     let locks = call
         .request
         .headers
@@ -217,7 +217,7 @@ const MOST_TAGS: usize = 50;
 const LONGEST_TAG: (usize, usize) = (128, 256);
 
 /// Whether these are tags that S3 would take. They are not kept: nothing here gives them back.
-fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
+fn can_be_tags(tags: &Element) -> Result<(), ErrorResponse> {
     let mut seen = BTreeSet::new();
     for tag in tags.children_all("Tag")? {
         tag.children_among(&["Key", "Value"])?;
@@ -243,7 +243,7 @@ fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
 /// What a rule of S3 may forbid besides; nobody here would obey it.
 const BLOCKED: &str = "BlockedEncryptionTypes";
 
-fn wanted(root: &Element) -> Result<WantedEncryption, Refusal> {
+fn wanted(root: &Element) -> Result<WantedEncryption, ErrorResponse> {
     root.must_be("ServerSideEncryptionConfiguration")?;
     root.children_among(&["Rule"])?;
     let rule = root.child("Rule").ok_or_else(malformed_xml)?;

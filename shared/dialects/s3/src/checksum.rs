@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use keyway_http::Request;
 
-use crate::Refusal;
-use crate::refusal::{bad_digest, invalid_digest};
+use crate::ErrorResponse;
+use crate::error_response::{bad_digest, invalid_digest};
 
 /// Whether the body is the one that its sender has summed up, by each sum that came with it.
-pub(crate) fn verify(request: &Request) -> Result<(), Refusal> {
+pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
     let body = &request.body;
     let declared = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
     if let Some(text) = declared("content-md5") {

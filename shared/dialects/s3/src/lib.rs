@@ -7,9 +7,9 @@
 
 mod buckets;
 mod checksum;
+mod error_response;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod xml;
 
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use keyway_domain::buckets::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Mount, NO_BODY, Operation, Query, Route, RouteError};
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// Where S3 lives: at the root, in whatever is no other dialect's.
 pub const PREFIXES: [&str; 1] = [""];
@@ -47,7 +47,7 @@ impl SignedApi for Api {
     /// Handlers ask for permissions themselves.
     type Action = ();
 
-    fn authorize(_: &Caller, (): ()) -> Result<(), Refusal> {
+    fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use keyway_domain::{Fault, SecretBytes};
 use keyway_http::uncached;
 use serde::Serialize;
 
-use crate::Refusal;
-use crate::refusal::internal;
+use crate::ErrorResponse;
+use crate::error_response::internal;
 
 pub(crate) const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
@@ -49,7 +49,7 @@ pub(crate) struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    pub(crate) fn of(key: &'a NewAccessKey) -> Result<Self, Refusal> {
+    pub(crate) fn of(key: &'a NewAccessKey) -> Result<Self, ErrorResponse> {
         let text = |secret: &'a SecretBytes| std::str::from_utf8(secret.expose()).ok();
         let token = key.session_token.as_ref().and_then(text);
         match (text(&key.secret), token, key.expires_at) {

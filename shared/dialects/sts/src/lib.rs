@@ -4,11 +4,11 @@
 //! The body says which operation a request asks for. The handler notes it for the audit log and the metrics.
 
 mod answers;
+mod error_response;
 mod form;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod operations;
-mod refusal;
 
 use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
@@ -18,9 +18,9 @@ use keyway_auth::{Authenticator, Signed, SignedApi, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
 use keyway_http::{Class, Mount, Operation, Route, RouteError, Subject, Trace};
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
 const BODY_LIMIT: usize = 64 << 10;
@@ -67,7 +67,7 @@ impl SignedApi for Api {
     /// Whoever has an access key may ask for less than that one has.
     type Action = ();
 
-    fn authorize(_: &Caller, (): ()) -> Result<(), Refusal> {
+    fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
         Ok(())
     }
 

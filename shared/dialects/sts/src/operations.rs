@@ -13,9 +13,9 @@ use crate::answers::{
     AssumeRoleResponse, AssumeRoleResult, AssumedRoleUser, Credentials, GetCallerIdentityResponse,
     GetCallerIdentityResult, ResponseMetadata, XMLNS, xml,
 };
+use crate::error_response::{invalid, invalid_action, missing_action, of_gateway};
 use crate::form::Form;
-use crate::refusal::{invalid, invalid_action, missing_action, of_gateway};
-use crate::{Asking, Refusal, Sts};
+use crate::{Asking, ErrorResponse, Sts};
 
 /// The one version of this protocol.
 const VERSION: &str = "2011-06-15";
@@ -84,7 +84,7 @@ async fn assume_role(
     }))
 }
 
-fn wanted(mut form: Form) -> Result<WantedSession, Refusal> {
+fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
     // Read and not obeyed: there are no roles here, and nobody else's account.
     for unused in ["RoleArn", "ExternalId"] {
         if form
