@@ -27,7 +27,7 @@ use prometheus::{
 
 pub use emf::{Emf, Say};
 pub use mount::{Open, PATH, mount};
-pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper};
+pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper, TableCalls};
 
 use kes::OfKes;
 
