@@ -14,6 +14,7 @@ mod route;
 mod served;
 mod site;
 mod tail;
+mod timeout;
 mod uncached;
 
 pub use bom::without_bom;
@@ -34,4 +35,5 @@ pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
 pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
+pub use timeout::TimedOut;
 pub use uncached::{NO_STORE, uncached};

@@ -1,4 +1,4 @@
-//! A table that fails on demand.
+//! A table with fault injection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use keyway_domain::ports::{
 };
 use keyway_testkit::MemoryTable;
 
-/// A table that can fail, or keep its callers waiting. Nothing in it can be changed.
+/// A table that can fail or delay its calls. Nothing in it can be changed.
 pub(crate) type FaultyTable = InterceptedTable<MemoryTable, Faults>;
 
 #[derive(Default)]
@@ -16,12 +16,12 @@ pub(crate) struct Faults {
     pub(crate) fails: AtomicBool,
     pub(crate) hangs: AtomicBool,
     writes: AtomicUsize,
-    /// How many pages were read.
+    /// The number of pages read.
     pub(crate) pages: AtomicUsize,
 }
 
 impl Faults {
-    /// How many writes were tried.
+    /// The number of writes tried.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::Relaxed)
     }
@@ -59,7 +59,7 @@ impl TableInterceptor for Faults {
     }
 }
 
-/// The lines that records of a log hold.
+/// The lines in the records of a log.
 pub(crate) fn lines(records: &[Record]) -> Vec<String> {
     let texts = records.iter().map(keyway_audit::text);
     texts

@@ -74,7 +74,7 @@ fn presigned_form_changed_is_refused() {
 }
 
 #[test]
-fn presigned_s3_on_a_connection_that_others_can_change() {
+fn presigned_s3_request_over_plain_http_is_refused() {
     let signing = Signing {
         presigned: true,
         declare_payload: false,
@@ -88,7 +88,7 @@ fn presigned_s3_on_a_connection_that_others_can_change() {
 }
 
 #[test]
-fn a_body_that_is_not_the_declared_one() {
+fn body_other_than_declared_is_refused() {
     let mut signed = Signing::S3.sign(&unsigned());
     signed.body = "{ }".into();
     let denied = verdict(&signed).unwrap_err();
@@ -101,7 +101,7 @@ fn a_body_that_is_not_the_declared_one() {
 }
 
 #[test]
-fn clock_skew() {
+fn request_outside_of_the_clock_skew_is_refused() {
     let signed = Signing::KMS.sign(&unsigned());
     for (now, expected) in [
         (now() + 900.seconds(), Ok(())),
@@ -133,7 +133,7 @@ fn clock_skew() {
 }
 
 #[test]
-fn expiry() {
+fn presigned_request_before_or_after_its_time_is_refused() {
     let signed = PRESIGNED.sign(&unsigned());
     for (now, expected) in [
         (now() + 300.seconds(), Ok(())),
@@ -158,7 +158,7 @@ fn expiry() {
 }
 
 #[test]
-fn configured_rules() {
+fn rules_for_region_service_and_skew_are_enforced() {
     let signed = Signing {
         session_token: Some(TOKEN),
         ..Signing::KMS
@@ -204,7 +204,7 @@ fn configured_rules() {
 
 /// Nothing a refusal says, or debug output shows, is worth stealing.
 #[test]
-fn refusals_tell_no_secrets() {
+fn refusal_and_debug_output_hold_no_secret() {
     let mut signed = Signing {
         session_token: Some(TOKEN),
         ..Signing::KMS

@@ -55,7 +55,6 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-/// `paths` is what the oldest clients call `allow`.
 /// Whether no path of this API can match a pattern: it is malformed, or all that it matches begins otherwise.
 pub fn matches_no_path(pattern: &str) -> bool {
     let parsed = PathPattern::parse(pattern);
@@ -71,14 +70,17 @@ pub fn matches_no_path(pattern: &str) -> bool {
         || !known.iter().any(may_begin)
 }
 
+/// `paths` is what the oldest clients call `allow`.
 #[derive(Default)]
-struct PolicyBody {
+pub(crate) struct PolicyBody {
     paths: Patterns,
     allow: Patterns,
     deny: Patterns,
 }
 
 impl Fields for PolicyBody {
+    const NAMES: &[&str] = &["paths", "allow", "deny"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -125,7 +127,8 @@ pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Handler
 }
 
 #[derive(Serialize)]
-struct PolicyLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyLine {
     name: String,
     created_at: String,
     created_by: String,
@@ -142,7 +145,8 @@ impl From<PathPolicy> for PolicyLine {
 }
 
 #[derive(Serialize)]
-struct PolicyAuthor<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyAuthor<'a> {
     created_at: String,
     created_by: &'a str,
 }
@@ -164,7 +168,8 @@ pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Handl
 struct Allowed<'a>(Vec<&'a str>);
 
 #[derive(Serialize)]
-struct Nothing {}
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Nothing {}
 
 impl Allowed<'_> {
     const fn is_empty(&self) -> bool {
@@ -179,18 +184,22 @@ impl Serialize for Allowed<'_> {
 }
 
 #[derive(Serialize)]
-struct PolicyRead<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRead<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     allow: Allowed<'a>,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     deny: Allowed<'a>,
     created_at: String,
     created_by: &'a str,
 }
 
 #[derive(Serialize)]
-struct PolicyArrays<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyArrays<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -201,14 +210,16 @@ struct PolicyArrays<'a> {
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyRules<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRules<'a> {
     allow: Vec<&'a str>,
     deny: Vec<&'a str>,
 }
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyPaths<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPaths<'a> {
     paths: Vec<&'a str>,
 }
 
@@ -255,7 +266,8 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerRe
 }
 
 #[derive(Serialize)]
-struct PolicyPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPage {
     names: Vec<String>,
     continue_at: String,
 }
@@ -370,11 +382,13 @@ impl<T: Listed> Found<T> {
 }
 
 #[derive(Default)]
-struct AssignBody {
+pub(crate) struct AssignBody {
     identity: String,
 }
 
 impl Fields for AssignBody {
+    const NAMES: &[&str] = &["identity"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -429,7 +443,8 @@ pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Handl
 }
 
 #[derive(Serialize)]
-struct IdentityDescribed {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityDescribed {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     admin: bool,
@@ -461,7 +476,8 @@ pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Han
 
 /// As v0.22 has it: the policy is a text, also of those who have none.
 #[derive(Serialize)]
-struct IdentityPolicy {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPolicy {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
     policy: String,
@@ -486,7 +502,8 @@ impl From<KnownIdentity> for IdentityPolicy {
 
 /// As v0.22 has it: the rules are an object of their own.
 #[derive(Serialize)]
-struct SelfNested<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfNested<'a> {
     identity: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
@@ -499,7 +516,8 @@ struct SelfNested<'a> {
 }
 
 #[derive(Serialize)]
-struct InlinePolicy<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct InlinePolicy<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -507,15 +525,24 @@ struct InlinePolicy<'a> {
 }
 
 #[derive(Serialize)]
-struct SelfDescribed<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfDescribed<'a> {
     identity: &'a str,
     admin: bool,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     allow: Option<Allowed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     deny: Option<Allowed<'a>>,
 }
 
@@ -547,13 +574,15 @@ pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Handler
 }
 
 #[derive(Serialize)]
-struct IdentityPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPage {
     identities: Vec<String>,
     continue_at: String,
 }
 
 #[derive(Serialize)]
-struct IdentityLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityLine {
     identity: String,
     #[serde(flatten)]
     described: IdentityDescribed,
@@ -561,7 +590,8 @@ struct IdentityLine {
 
 /// As v0.17 has it, where the admin is no part of a listing.
 #[derive(Serialize)]
-struct IdentityHolder {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityHolder {
     identity: String,
     policy: String,
 }

@@ -18,13 +18,15 @@ use crate::{ErrorResponse, Kes, names, wire};
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     plaintext: Base64,
     ciphertext: Base64,
     context: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["plaintext", "ciphertext", "context"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -47,7 +49,9 @@ fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
 }
 
 #[derive(Serialize)]
-struct Generated {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Generated {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
     ciphertext: String,
 }
@@ -77,7 +81,8 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerRes
 }
 
 #[derive(Serialize)]
-struct Encrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Encrypted {
     ciphertext: String,
 }
 
@@ -101,7 +106,9 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
 }
 
 #[derive(Serialize)]
-struct Decrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Decrypted {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
 }
 
@@ -130,7 +137,7 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
 }
 
 /// How many ciphertexts one request may have.
-const MAX_BULK: usize = 1000;
+pub(crate) const MAX_BULK: usize = 1000;
 
 async fn decrypt_one(
     on: &OnDataKeys,

@@ -31,7 +31,7 @@ pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Ke
 
 /// The older documents' `bytes` (with `algorithm` behind it in between), and the latest `key` with its `cipher`.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     bytes: Option<Base64>,
     key: Option<Base64>,
     algorithm: Option<String>,
@@ -39,6 +39,8 @@ struct Body {
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["bytes", "key", "algorithm", "cipher"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,

@@ -19,7 +19,8 @@ use crate::{Kes, wire};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
-struct Version {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Version {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<&'static str>,
@@ -45,7 +46,8 @@ pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes>
 }
 
 #[derive(Serialize)]
-struct Status {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Status {
     version: &'static str,
     os: &'static str,
     arch: &'static str,
@@ -130,7 +132,8 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<
 
 /// As v0.17 has it.
 #[derive(Serialize)]
-struct OldStatus {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct OldStatus {
     version: &'static str,
     /// In nanoseconds.
     uptime: u64,
@@ -138,7 +141,8 @@ struct OldStatus {
 }
 
 #[derive(Serialize)]
-struct StoreState {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct StoreState {
     state: &'static str,
     /// In nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
@@ -166,6 +170,7 @@ pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Ke
 
 /// One route, as KES tells of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Api {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
