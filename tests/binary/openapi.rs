@@ -1,4 +1,4 @@
-//! Schemathesis, which makes requests of the OpenAPI document, against a real server.
+//! Schemathesis makes requests from the OpenAPI document, and sends them to a real server.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::clients::{REPOSITORY, clients};
 use crate::{data_dir, folder, is_set};
 
-/// How many requests are made up for each operation, and for how many seconds at most.
+/// The number of generated requests for each operation, and the limit in seconds.
 fn budget() -> (&'static str, &'static str) {
     if is_set("KEYWAY_TORTURE") {
         ("2000", "1800")
@@ -62,7 +62,7 @@ async fn schemathesis(
     let operations = report["operations"].as_object().unwrap();
     let (requests, count) = (&report["requests"], operations.len());
     eprintln!("schemathesis: {requests} requests of {count} operations");
-    // Refusals alone would prove little. On a slow machine the time may end before each operation had its turn.
+    // Refusals alone prove little. On a slow machine the time may end before every operation is called.
     let in_vain: Vec<&String> = operations
         .iter()
         .filter(|(_, answers)| answers["200"].is_null() && answers["204"].is_null())
@@ -76,14 +76,14 @@ async fn schemathesis(
 const OF_KES: &str = "^/(version$|v1/)";
 
 #[tokio::test]
-async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_says() {
+async fn generated_requests_are_answered_as_the_document_says() {
     let Some(bin) = clients("schemathesis") else {
         return;
     };
     let folder = folder();
     let server = ServerOptions::default()
         .variable("KEYWAY_ALLOW_IMMEDIATE_DELETION", "true")
-        // Most of these are refusals, each of which would wait for the disk: in the same time three in four fewer are made.
+        // Most answers are refusals. If each waited for the disk, a quarter of the requests would fit into the time.
         .variable("KEYWAY_AUDIT", "off")
         .start(&data_dir(&folder))
         .await;
@@ -103,7 +103,7 @@ async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_say
 }
 
 #[tokio::test]
-async fn no_request_to_kes_that_the_document_makes_up_is_answered_otherwise_than_it_says() {
+async fn generated_kes_requests_are_answered_as_the_document_says() {
     let Some(bin) = clients("schemathesis of KES's API") else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Which crate may depend on which, and which outside crate belongs to which. The second table is deny.toml's.
+//! The architecture: which crate may depend on which, and which outside crate belongs to which. The second table is in deny.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ fn room(package: &Package, root: &str) -> String {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn dependency_between_crates_is_an_allowed_one() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("crypto", &[][..]),
         ("domain", &["crypto"]),
@@ -39,15 +39,16 @@ fn arrows_point_one_way() {
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
         ("traces", &["http", "domain"]),
-        // As dialects, for the description of its routes.
+        // As for dialects: `openapi` describes its routes.
         ("health", &["http", "domain", "openapi"]),
-        // For the description of their routes, which binaries do not have.
+        // `openapi` describes their routes; binaries leave that out.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
         ("logging", &[]),
-        ("import", &["domain"]),
+        ("import", &["dialects", "auth", "domain"]),
         ("buckets", &["aws", "domain"]),
         ("ownership", &[]),
+        ("certificates", &[]),
         ("stores", &["aws", "ownership", "domain", "crypto"]),
         ("secrets", &["aws", "ownership", "domain", "crypto"]),
         ("runtimes", &["http"]),
@@ -63,6 +64,7 @@ fn arrows_point_one_way() {
                 "metrics",
                 "aws",
                 "ownership",
+                "certificates",
                 "audit",
                 "auth",
                 "http",
@@ -88,6 +90,7 @@ fn arrows_point_one_way() {
                 "openapi",
                 "audit",
                 "auth",
+                "certificates",
                 "import",
                 "domain",
             ],
@@ -197,7 +200,7 @@ fn banned_crates_without_wrappers_are_not_built() {
     }
 }
 
-/// The names of what is built, rather than what the lock file lists for features that nobody turns on.
+/// The names of the crates that are built. The lock file also lists those of features that are off.
 fn built(arguments: &[&str]) -> BTreeSet<String> {
     let tree = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
         .args(["tree", "--prefix", "none", "--locked"])
@@ -213,7 +216,7 @@ fn built(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
+fn binary_without_the_otlp_feature_has_no_exporter() {
     let keyway = ["--package", "keyway", "--edges", "normal,build"];
     let of_traces = |name: &String| name.starts_with("opentelemetry") || name == "keyway-traces";
     let asked = built(&[&keyway[..], &["--features", "otlp"]].concat());
@@ -226,14 +229,14 @@ fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
     assert!(plain.contains("keyway-metrics"), "the graph was looked at");
     let strange: Vec<_> = plain.iter().filter(|name| of_traces(name)).collect();
     assert!(strange.is_empty(), "{strange:?}");
-    // OpenTelemetry's own log would be a line of each batch that fails, and an HTTP client of its own another TLS.
+    // OpenTelemetry's own log would have a line for each failed batch, and its own HTTP client a second TLS library.
     for banned in ["reqwest", "tonic", "tracing-opentelemetry"] {
         assert!(!asked.contains(banned), "{banned} came in");
     }
 }
 
 #[test]
-fn every_claim_of_the_security_page_names_tests_that_there_are() {
+fn claim_of_the_security_page_names_existing_tests() {
     let root = workspace().workspace_root;
     let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("| Claim | Test |").unwrap();

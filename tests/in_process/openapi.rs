@@ -1,4 +1,4 @@
-//! The OpenAPI document is that of the routes, and notices answers that are not.
+//! The OpenAPI document describes the routes, and a wrong answer is found.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ async fn the_committed_document_is_of_these_routes() {
 }
 
 #[tokio::test]
-async fn every_route_is_in_it_below_every_prefix() {
+async fn document_has_every_route_below_every_prefix() {
     let site = MemorySite::running().await;
     let mut mounted = BTreeSet::from([
         "get /openapi.json".to_owned(),
@@ -97,7 +97,7 @@ fn paths() -> impl Iterator<Item = (&'static String, &'static Value)> {
 }
 
 #[tokio::test]
-async fn it_is_served_to_everybody() {
+async fn document_is_served_without_a_signature() {
     let site = MemorySite::not_configured(false).await;
     for (method, body) in [("GET", keyway_openapi::DOCUMENT), ("HEAD", b"")] {
         let request = Request::builder().method(method).uri("/openapi.json");
@@ -109,7 +109,7 @@ async fn it_is_served_to_everybody() {
 }
 
 #[test]
-fn its_references_and_examples_hold() {
+fn references_and_examples_of_the_document_hold() {
     fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
         match value {
             Value::Object(object) => {
@@ -145,9 +145,9 @@ fn its_references_and_examples_hold() {
     assert!(examples > 20);
 }
 
-/// Every answer of this suite is held against the document where it is received; here it is seen that this can fail.
+/// The suite compares every answer with the document; this test shows that the comparison can fail.
 #[tokio::test]
-async fn an_answer_that_is_not_as_described_is_noticed() {
+async fn answer_other_than_described_is_found() {
     let site = MemorySite::running().await;
     let described = Described::committed();
     let path = "/rustfs/admin/v3/kms/keys";

@@ -1,5 +1,5 @@
-//! A client of KES's API with the wire habits of its official SDKs: POST for everything but HMACs, bodies of a length
-//! that is told nowhere, `%2A` for an asterisk, no slash behind an empty prefix, and another try after a 503.
+//! A client of KES's API that sends what the official SDKs send: POST for everything but HMACs, bodies without a declared
+//! length, `%2A` for an asterisk, no slash behind an empty prefix, and a retry after a 503.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use serde_json::Value;
 
 use crate::{Answer, Described};
 
-/// What a client shows that it is somebody.
+/// A client's certificate and key.
 pub struct KesIdentity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
 impl KesIdentity {
-    /// Of an API key: a new certificate, as every client makes one of it when it starts.
+    /// A new certificate of an API key, as every client makes one when it starts.
     pub fn of_api_key(text: &str) -> Self {
         let key = ApiKey::parse(text).expect("an API key");
         let der = key.expose_pkcs8().to_vec();
@@ -46,7 +46,7 @@ impl KesIdentity {
         }
     }
 
-    /// How servers name it.
+    /// The identity that servers give it.
     pub fn name(&self) -> String {
         let identity = keyway_auth::certificate::Identity::of_chain([self.certificate.as_ref()]);
         identity.expect("an identity").to_string()
@@ -57,7 +57,7 @@ impl KesIdentity {
         &self.certificate
     }
 
-    /// What TLS needs of it, with this certificate's server and nobody else.
+    /// The TLS settings for it, which trust the server with this certificate only.
     pub fn tls(&self, server: CertificateDer<'static>) -> ClientConfig {
         trusting(server)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
@@ -95,7 +95,7 @@ pub struct KesClient {
 const BACKOFF: Duration = Duration::from_millis(200);
 
 impl KesClient {
-    /// Somebody's client, of the server that has this certificate.
+    /// A client with these credentials, of the server with this certificate.
     pub fn new(address: SocketAddr, server: CertificateDer<'static>, who: &KesIdentity) -> Self {
         Self::over(address, who.tls(server), Client::builder())
     }
@@ -125,7 +125,7 @@ impl KesClient {
     /// Sends a request as it is given. The answer must be one that is described.
     ///
     /// # Errors
-    /// What the client says.
+    /// The client's error.
     pub async fn send(
         &self,
         method: &str,
@@ -163,7 +163,7 @@ impl KesClient {
         Ok(answer)
     }
 
-    /// Calls as the SDK does: a body is JSON but for HMACs, and a 503 is asked again twice.
+    /// Calls as the SDK does: a body is JSON but for HMACs, and a 503 is retried twice.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let mut headers = vec![(USER_AGENT.as_str(), "Go-http-client/2.0")];
         if body.is_some() && !path.starts_with("/v1/key/hmac/") {
@@ -184,7 +184,7 @@ impl KesClient {
     }
 }
 
-/// What an SDK makes of a refusal: the status and the message, by which it tells errors apart.
+/// The status and message of a refusal, by which an SDK tells errors apart.
 pub fn kes_error(answer: &Answer) -> (u16, String) {
     let kind = answer.header("content-type").unwrap_or_default();
     let message = if kind.starts_with("application/json") {

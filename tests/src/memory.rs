@@ -500,6 +500,11 @@ impl MemorySite {
         self.stored.set_away(away);
     }
 
+    /// Has the table never return from what it is asked, or return again.
+    pub fn set_table_hanging(&self, hangs: bool) {
+        self.stored.set_hanging(hangs);
+    }
+
     /// Every event of the audit log so far.
     pub fn audited(&self) -> Vec<Value> {
         let text = self.audited.text.lock().expect("nobody panicked");

@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from what is mounted, and held against what is asked and answered.
+//! The OpenAPI document: made from the mounts, and compared with requests and answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -46,15 +46,15 @@ pub(crate) fn made(mounts: &Mounts<'_>) -> Result<String, Vec<String>> {
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// The committed document, to hold requests and answers against.
+/// The committed document, to compare requests and answers with.
 pub struct Described {
     document: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// What the document says of a method and path.
+/// The document's operation for a method and path.
 enum Match<'d> {
-    /// Where the operation is in the document, and itself.
+    /// The operation and its place in the document.
     Operation(String, &'d Value),
     OtherMethods,
     Nothing,
@@ -74,10 +74,10 @@ impl Described {
         &self.document
     }
 
-    /// Whether this answer to this request is one that is described, and the request, if it was taken, as well.
+    /// Checks that the document describes this answer to this request, and the request too if it was accepted.
     ///
     /// # Errors
-    /// What is not as described.
+    /// The difference from the description.
     pub fn check(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
         let said = self.said(request, answer);
         with_both(said, request, answer)
@@ -111,7 +111,7 @@ impl Described {
             _ if request.method() == Method::OPTIONS => Ok(()),
             Match::Nothing if status == 404 => Ok(()),
             Match::OtherMethods if status == 405 => Ok(()),
-            // What no other dialect has is an operation of S3 that is not served.
+            // A path of no other dialect is an operation of S3 that is not served.
             Match::Nothing | Match::OtherMethods
                 if status == 501 && answer.header("x-amz-request-id").is_some() =>
             {
@@ -316,7 +316,7 @@ impl Described {
     /// Whether the value fits the schema at this place of the document.
     ///
     /// # Errors
-    /// Where it does not.
+    /// The place that does not fit.
     pub fn valid(&self, at: &str, value: &Value) -> Result<(), String> {
         let validators = self.validators.lock();
         let mut validators = validators.unwrap_or_else(PoisonError::into_inner);

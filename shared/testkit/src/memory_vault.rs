@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_switches_do_what_they_say() {
+    async fn switches_of_the_memory_vault_work() {
         let vault = MemoryVault::new(1);
         vault.check(TransitKey::MadeIfMissing).await.unwrap();
         vault.set_down(true);

@@ -24,6 +24,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, request};
@@ -158,6 +159,8 @@ pub struct Needs {
     permission: Permission,
     /// The path lacks the slash at its end that policies have.
     lacks_slash: bool,
+    /// How long the call may take. `/v1/api` says so too.
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -244,6 +247,10 @@ impl Dialect for Kes {
                 class: Class::Read,
             },
         }
+    }
+
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        route.action.timeout
     }
 
     fn trace(&self, sender: &Sender) -> Option<Box<dyn Trace>> {

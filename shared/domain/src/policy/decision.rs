@@ -249,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn an_explanation_is_what_the_policy_does(
+        fn explanation_agrees_with_the_decision(
             statements in proptest::collection::vec(statement(), 1..4),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_stored_and_parsed_before_has_no_fault(
+        fn stored_policy_that_parses_has_no_fault(
             statements in proptest::collection::vec(statement(), 1..3),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();
