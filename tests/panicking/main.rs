@@ -18,18 +18,16 @@ use keyway_deployment_assembly::{
     metrics, root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{ErrorResponse, RustFs, mount};
+use keyway_dialect_rustfs::{RustFs, mount};
 use keyway_domain::datakey::{DataKeys, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Cors, Route};
+use keyway_http::{Call, Cors, HandlerResult, Route};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
 use keyway_runtime_hyper::{listen, serve, stop_signal};
 use keyway_sites::Composition;
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// The secrets that a handler may hold when it panics.
 struct Held {
@@ -40,7 +38,7 @@ struct Held {
 }
 
 /// Runs operations on the body, and then panics as the path says. The body is 32 bytes: a plaintext and a key.
-async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let how = call.params.get("how").to_owned();
     let sent = SecretBytes::from(call.request.body.to_vec());
     let material = Key256::try_from(sent.expose()).unwrap();

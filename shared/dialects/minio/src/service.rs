@@ -10,10 +10,10 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
 use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
-use keyway_http::{Call, MetricsSource, NO_BODY, Request, RouteEntry, Served};
+use keyway_http::{Call, HandlerResult, MetricsSource, NO_BODY, Request, RouteEntry, Served};
 use serde::Serialize;
 
-use crate::wire::{self, Answer};
+use crate::wire;
 use crate::{Minio, PREFIXES, inventory, route};
 
 /// What these routes run on.
@@ -98,7 +98,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn status(on: Arc<OnService>, call: Call<Minio>) -> Answer {
+async fn status(on: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     let status = on.control.status(&call.caller, &call.request_id).await?;
     let configured = status.configured.ok_or(KmsError::NotConfigured)?;
     let default_key_id = configured.config.default_key_id.as_ref();
@@ -133,7 +133,7 @@ pub(crate) struct VersionAnswer {
     version: &'static str,
 }
 
-async fn version(_: Arc<OnService>, call: Call<Minio>) -> Answer {
+async fn version(_: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     wire::ok(&VersionAnswer { version: RELEASE })
 }
@@ -198,7 +198,7 @@ impl MetricsAnswer {
     }
 }
 
-async fn metrics(on: Arc<OnService>, call: Call<Minio>) -> Answer {
+async fn metrics(on: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let served = (on.metrics_source)();
     wire::ok(&MetricsAnswer::of(&served, &on.machine.facts()))
@@ -218,7 +218,7 @@ pub(crate) struct Api {
 }
 
 /// A MinIO server lists the routes of the KES server behind it. What is behind this API is this service.
-async fn apis(_: Arc<OnService>, call: Call<Minio>) -> Answer {
+async fn apis(_: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let [prefix] = PREFIXES;
     let routes = inventory();
