@@ -28,6 +28,6 @@ pub use served::{Figures, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
 pub use witness::{
-    Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
+    Answered, Class, Context, Item, Operation, Outcome, Stopwatch, Subject, Trace, TraceHeaders,
     Unwitnessed, Witness, class_of,
 };

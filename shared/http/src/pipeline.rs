@@ -558,7 +558,12 @@ impl<'a> Telling<'a> {
         self.path().strip_prefix(prefix).unwrap_or_default()
     }
 
-    fn answered(&self, status: StatusCode, error: Option<&'static str>) -> Answered<'_> {
+    fn answered(
+        &self,
+        status: StatusCode,
+        error: Option<&'static str>,
+        elapsed: Duration,
+    ) -> Answered<'_> {
         Answered {
             request_id: self.begun.request_id,
             dialect: self.dialect,
@@ -569,10 +574,14 @@ impl<'a> Telling<'a> {
             address: self.address,
             traces: self.traces.told(),
             status,
-            elapsed: self.begun.witnesses.now().saturating_sub(self.begun.at),
+            elapsed,
             subject: &self.subject,
             error,
         }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.witnesses.now().saturating_sub(self.begun.at)
     }
 
     /// Nothing more is noted once the handler has ended.
@@ -589,12 +598,13 @@ impl<'a> Telling<'a> {
             return true;
         }
         self.ask_trace();
+        let elapsed = self.elapsed();
         // What was refused of a part is a refusal, whatever the answer's status.
         let (mut status, mut error, mut may_leave) =
             (status, error.or_else(|| self.subject.refused()), true);
         for witness in self.begun.witnesses.iter() {
             self.told += 1;
-            let told = self.answered(status, error);
+            let told = self.answered(status, error, elapsed);
             if witness.answered(&told).await.is_err() && self.operation.class.must_be_told() {
                 (status, error) = (StatusCode::SERVICE_UNAVAILABLE, Some(UNWITNESSED));
                 may_leave = false;
@@ -611,7 +621,7 @@ impl Drop for Telling<'_> {
         }
         let mut others = self.begun.witnesses.iter().skip(self.told).peekable();
         if others.peek().is_some() {
-            let told = self.answered(GONE, Some(Answered::ABANDONED));
+            let told = self.answered(GONE, Some(Answered::ABANDONED), self.elapsed());
             others.for_each(|witness| witness.abandoned(&told));
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::{Method, StatusCode};
 
 /// What a route does, as far as whoever must know of it cares.
@@ -182,6 +182,10 @@ impl Answered<'_> {
 #[error("a request could not be witnessed")]
 pub struct Unwitnessed;
 
+/// What a witness says, at once or later. Most say it at once, for which nothing is allocated.
+pub type Outcome<'a> =
+    Either<Ready<Result<(), Unwitnessed>>, BoxFuture<'a, Result<(), Unwitnessed>>>;
+
 /// Is told of every request.
 pub trait Witness: Send + Sync {
     /// Told when a request has come in for a dialect. It is answered or abandoned later, once.
@@ -189,13 +193,13 @@ pub trait Witness: Send + Sync {
 
     /// Asked before a handler runs whose class [must be told](Class::must_be_told): whether it will be possible. Who only
     /// counts or shows what happens stands in nobody's way.
-    fn may_proceed(&self, _class: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
-        ready(Ok(())).boxed()
+    fn may_proceed(&self, _class: Class) -> Outcome<'_> {
+        ready(Ok(())).left_future()
     }
 
     /// Told when the answer is known, and before it leaves. After an `Err` the answer of a class that must be told is not
     /// sent: the caller is told that it is unknown what was done.
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>>;
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a>;
 
     /// Told of a request whose sender went away before there was an answer. Nobody waits.
     fn abandoned(&self, told: &Answered<'_>);

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::{Method, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use keyway_http::{
-    Answered, Class, Cors, Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route,
-    Site, Subject, Trace, Unwitnessed, Witness,
+    Answered, Class, Cors, Dialect, Mount, Operation, Outcome, Peer, Place, Proof, Refused,
+    Request, Route, Site, Subject, Trace, Unwitnessed, Witness,
 };
 
 struct Words;
@@ -130,15 +129,19 @@ impl Memory {
 }
 
 impl Witness for Memory {
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+    fn may_proceed(&self, _: Class) -> Outcome<'_> {
         let refuses = self.refuses.load(Ordering::Relaxed);
-        Box::pin(async move { if refuses { Err(Unwitnessed) } else { Ok(()) } })
+        async move { if refuses { Err(Unwitnessed) } else { Ok(()) } }
+            .boxed()
+            .right_future()
     }
 
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         self.note("answered", told);
         let fails = self.fails.load(Ordering::Relaxed);
-        Box::pin(async move { if fails { Err(Unwitnessed) } else { Ok(()) } })
+        async move { if fails { Err(Unwitnessed) } else { Ok(()) } }
+            .boxed()
+            .right_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {

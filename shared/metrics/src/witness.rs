@@ -1,7 +1,7 @@
 //! Every request is counted and timed.
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use keyway_http::{Answered, Unwitnessed, Witness};
+use futures_util::future::{FutureExt, ready};
+use keyway_http::{Answered, Outcome, Witness};
 
 use crate::Metrics;
 
@@ -46,9 +46,9 @@ impl Witness for Metrics {
         }
     }
 
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         self.told(told);
-        ready(Ok(())).boxed()
+        ready(Ok(())).left_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {
