@@ -5,7 +5,7 @@ mod under;
 
 use std::sync::Arc;
 
-use keyway_crypto::foreign::{self, LegacyDerivation};
+use keyway_crypto::kes::{self, LegacyDerivation};
 use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, mac_sha256, seal};
 use zeroize::Zeroizing;
 
@@ -39,7 +39,7 @@ impl DataKeySpec {
 
 /// What a ciphertext is to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sealing {
+pub enum CiphertextFormat {
     /// Format 1.
     #[default]
     Keyway,
@@ -119,7 +119,7 @@ impl DataKeys {
         spec: DataKeySpec,
         context: &EncryptionContext,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        self.generate_as(caller, key_id, spec, context, Sealing::Keyway)
+        self.generate_as(caller, key_id, spec, context, CiphertextFormat::Keyway)
             .await
     }
 
@@ -133,9 +133,9 @@ impl DataKeys {
         key_id: Option<KeyId>,
         spec: DataKeySpec,
         context: &EncryptionContext,
-        sealing: Sealing,
+        sealing: CiphertextFormat,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        caller.trail().context(context);
+        caller.audit().context(context);
         let mut drawn = Zeroizing::new([0; 64]);
         self.random.fill(drawn.as_mut())?;
         let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
@@ -144,7 +144,7 @@ impl DataKeys {
         let sealed = self
             .seal(&serving, context, plaintext.expose(), fresh, sealing)
             .await?;
-        caller.trail().version(sealed.key_version);
+        caller.audit().version(sealed.key_version);
         Ok((plaintext, sealed))
     }
 
@@ -159,7 +159,7 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
-        caller.trail().context(context);
+        caller.audit().context(context);
         if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
             return Err(KmsError::invalid(
                 "plaintext",
@@ -167,8 +167,14 @@ impl DataKeys {
             ));
         }
         let serving = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(caller, &serving, context, plaintext, Sealing::Keyway)
-            .await
+        self.seal_fresh(
+            caller,
+            &serving,
+            context,
+            plaintext,
+            CiphertextFormat::Keyway,
+        )
+        .await
     }
 
     /// Opens a ciphertext. With `key_id`, only one of that key; if that key was brought from KES, also what KES sealed
@@ -220,7 +226,7 @@ impl DataKeys {
         destination_context: Option<&EncryptionContext>,
     ) -> Result<Sealed, KmsError> {
         // Also of what is refused: which context it was about.
-        caller.trail().context(context);
+        caller.audit().context(context);
         if let Some(destination) = &destination {
             caller.may(Action::Rewrap, destination)?;
         }
@@ -230,7 +236,7 @@ impl DataKeys {
             .open(caller, Action::Rewrap, named, blob, context)
             .await;
         // Opening noted the key that it was about, whether it succeeded or not.
-        caller.trail().moves_to(destination.as_ref());
+        caller.audit().moves_to(destination.as_ref());
         let opened = opened?;
         let serving = self
             .key(
@@ -244,7 +250,7 @@ impl DataKeys {
             &serving,
             destination_context.unwrap_or(context),
             &opened.plaintext,
-            Sealing::Keyway,
+            CiphertextFormat::Keyway,
         )
         .await
     }
@@ -286,18 +292,18 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
-        caller.trail().context(context);
+        caller.audit().context(context);
         let Ok(parsed) = Blob::parse(Purpose::Seal, blob) else {
             let key_id = key_id.ok_or(KmsError::DecryptionFailed)?;
             return self
-                .open_foreign(caller, action, key_id, blob, context)
+                .open_imported(caller, action, key_id, blob, context)
                 .await;
         };
         let sealed_by =
             KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
         let key_version = parsed.key_version();
         let permitted = caller.may(action, &sealed_by);
-        caller.trail().version(key_version);
+        caller.audit().version(key_version);
         permitted?;
         let config = self.service.running().await?;
         if key_id.is_some_and(|wanted| *wanted != sealed_by) {
@@ -332,7 +338,7 @@ impl DataKeys {
     }
 
     /// Opens what is not format 1 by a key that was brought from elsewhere.
-    async fn open_foreign(
+    async fn open_imported(
         &self,
         caller: &Caller,
         action: Action,
@@ -347,14 +353,14 @@ impl DataKeys {
             .find(key_id)
             .await?
             .ok_or(KmsError::DecryptionFailed)?;
-        let algorithm = key.foreign_algorithm().ok_or(KmsError::DecryptionFailed)?;
-        caller.trail().version(IMPORTED_VERSION);
+        let algorithm = key.imported_algorithm().ok_or(KmsError::DecryptionFailed)?;
+        caller.audit().version(IMPORTED_VERSION);
         key.must_be_enabled()?;
-        let (legacy, context) = (self.legacy, foreign::context_bytes(context));
+        let (legacy, context) = (self.legacy, kes::context_bytes(context));
         let plaintext = self
             .keys
             .with_material(&config, &key, IMPORTED_VERSION, |material| {
-                foreign::open(material, algorithm, legacy, ciphertext, &context)
+                kes::open(material, algorithm, legacy, ciphertext, &context)
             })
             .await?
             .and_then(Result::ok)
@@ -372,14 +378,14 @@ impl DataKeys {
         serving: &Serving,
         context: &EncryptionContext,
         plaintext: &SecretBytes,
-        sealing: Sealing,
+        sealing: CiphertextFormat,
     ) -> Result<Sealed, KmsError> {
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
         let sealed = self
             .seal(serving, context, plaintext.expose(), &fresh, sealing)
             .await?;
-        caller.trail().version(sealed.key_version);
+        caller.audit().version(sealed.key_version);
         Ok(sealed)
     }
 
@@ -389,20 +395,20 @@ impl DataKeys {
         context: &EncryptionContext,
         plaintext: &[u8],
         fresh: &[u8; 32],
-        sealing: Sealing,
+        sealing: CiphertextFormat,
     ) -> Result<Sealed, KmsError> {
         let Serving { config, key } = serving;
         let version = key.current_version();
         let raw = match sealing {
-            Sealing::Kes if version == IMPORTED_VERSION => key.foreign_algorithm(),
-            Sealing::Kes | Sealing::Keyway => None,
+            CiphertextFormat::Kes if version == IMPORTED_VERSION => key.imported_algorithm(),
+            CiphertextFormat::Kes | CiphertextFormat::Keyway => None,
         };
         let blob = self
             .keys
             .with_material(config, key, version, |material| match raw {
                 Some(algorithm) => {
-                    let context = foreign::context_bytes(context);
-                    foreign::seal(material, algorithm, &context, plaintext, fresh)
+                    let context = kes::context_bytes(context);
+                    kes::seal(material, algorithm, &context, plaintext, fresh)
                 }
                 None => seal(
                     Purpose::Seal,

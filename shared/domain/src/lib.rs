@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod audit_context;
 pub mod buckets;
 mod cache;
 pub mod datakey;
@@ -15,7 +16,7 @@ pub mod janitor;
 pub mod keyring;
 pub mod keys;
 pub mod machine;
-pub mod moving;
+pub mod migration;
 pub mod paths;
 pub mod policy;
 pub mod ports;
@@ -24,14 +25,13 @@ pub mod records;
 mod repository;
 mod scan;
 pub mod service;
-pub mod trail;
 pub mod vault;
 pub mod wrappers;
 
 pub use cache::CacheStats;
 pub use error::{Fault, KmsError, one_line};
 pub use keyring::OpenError;
-pub use keyway_crypto::foreign::Algorithm;
+pub use keyway_crypto::kes::Algorithm;
 pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
 
 use ports::{Random, RandomError, Revision};

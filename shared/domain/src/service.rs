@@ -24,7 +24,7 @@ use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableRead
 use crate::records::unverified_content;
 use crate::repository::{self, Noun, load};
 use crate::uuid_v4;
-use crate::vault::{VaultPatience, VaultSettings};
+use crate::vault::{VaultRetryPolicy, VaultSettings};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
@@ -166,8 +166,8 @@ impl ServiceConfig {
         })
     }
 
-    pub(crate) fn patience(&self) -> VaultPatience {
-        VaultPatience {
+    pub(crate) fn retry_policy(&self) -> VaultRetryPolicy {
+        VaultRetryPolicy {
             timeout: Duration::from_secs(self.timeout_seconds.into()),
             retries: self.retry_attempts,
         }

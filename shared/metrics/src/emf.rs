@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Class, Outcome, Witness};
+use keyway_http::{Answered, Class, Observer, Outcome};
 use prometheus::proto::{MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
@@ -49,7 +49,7 @@ impl State {
 }
 
 impl Emf {
-    /// Of these figures.
+    /// Of these metrics.
     pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -213,7 +213,7 @@ impl Line {
 }
 
 /// Every request is a moment at which it may be time: between requests a function does not run.
-impl Witness for Emf {
+impl Observer for Emf {
     fn may_proceed(&self, _: Class) -> Outcome<'_> {
         ready(Ok(())).left_future()
     }

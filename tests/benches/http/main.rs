@@ -18,13 +18,13 @@ mod client;
 mod instructions;
 mod kes;
 mod load;
+mod observers;
 mod process;
 mod reference;
 mod report;
 mod scale;
 mod speed;
 mod start;
-mod witness;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -86,8 +86,8 @@ fn measure() -> Fallible<()> {
     if wants("kes") {
         kes::measure(&mut report, turn)?;
     }
-    if wants("witness") {
-        witness::measure(&mut report, turn)?;
+    if wants("observers") {
+        observers::measure(&mut report, turn)?;
     }
     if wants("start") {
         start::measure(&mut report)?;

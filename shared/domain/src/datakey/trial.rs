@@ -21,7 +21,7 @@ pub struct Trial {
 #[derive(Debug)]
 pub enum TrialFailure {
     /// No data key could be made under it.
-    Sealing(KmsError),
+    CiphertextFormat(KmsError),
     /// The data key could not be opened again, or another one came out.
     Opening(KmsError),
 }
@@ -74,7 +74,9 @@ impl DataKeys {
             .await;
         let (plaintext, sealed) = match made {
             Ok(made) => made,
-            Err(error) => return of_the_key(error).map(|error| Some(TrialFailure::Sealing(error))),
+            Err(error) => {
+                return of_the_key(error).map(|error| Some(TrialFailure::CiphertextFormat(error)));
+            }
         };
         let opened = self
             .decrypt(caller, Some(key_id), &sealed.blob, &context)

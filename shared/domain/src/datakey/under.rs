@@ -2,7 +2,7 @@
 
 use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes};
 
-use super::{DataKeys, Opened, Sealed, Sealing};
+use super::{CiphertextFormat, DataKeys, Opened, Sealed};
 use crate::access::Caller;
 use crate::error::KmsError;
 use crate::ids::KeyId;
@@ -19,9 +19,9 @@ impl DataKeys {
         key_id: KeyId,
         context: &EncryptionContext,
         plaintext: &SecretBytes,
-        sealing: Sealing,
+        sealing: CiphertextFormat,
     ) -> Result<Sealed, KmsError> {
-        caller.trail().context(context);
+        caller.audit().context(context);
         let serving = self.key(caller, Action::Encrypt, Some(key_id)).await?;
         self.seal_fresh(caller, &serving, context, plaintext, sealing)
             .await
@@ -40,7 +40,7 @@ impl DataKeys {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Opened, KmsError> {
-        caller.trail().context(context);
+        caller.audit().context(context);
         let serving = self.key(caller, Action::Decrypt, Some(key_id)).await?;
         let key_id = &serving.key.id;
         if Blob::parse(Purpose::Seal, blob).is_ok_and(|blob| blob.key_id() != key_id.as_str()) {
