@@ -1,5 +1,5 @@
-//! One machine's deployment, served as `keyway serve` serves it, with one route more: its handler panics with secrets in
-//! its hands. The product has no way to be made to.
+//! One machine's deployment, served as `keyway serve` does, with one more route: its handler panics while it holds
+//! secrets. The product has no such route.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,19 +18,17 @@ use keyway_deployment_assembly::{
     root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{ErrorResponse, RustFs, datakey_routes, key_routes, mount};
+use keyway_dialect_rustfs::{RustFs, datakey_routes, key_routes, mount};
 use keyway_domain::datakey::{DataKeys, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Cors, Route, Site};
+use keyway_http::{Call, Cors, HandlerResult, Route, Site};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
 use keyway_runtime_hyper::{listen, serve, stop_signal};
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
-/// What a handler may hold when it panics.
+/// The secrets that a handler may hold when it panics.
 struct Held {
     call: Call<RustFs>,
     sent: SecretBytes,
@@ -38,9 +36,8 @@ struct Held {
     material: Key256,
 }
 
-/// Has operations handle what was sent, and then panics as the path says. The body is 32 bytes, which are taken for a
-/// plaintext and for a key.
-async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+/// Runs operations on the body, and then panics as the path says. The body is 32 bytes: a plaintext and a key.
+async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let how = call.params.get("how").to_owned();
     let sent = SecretBytes::from(call.request.body.to_vec());
     let material = Key256::try_from(sent.expose()).unwrap();
@@ -69,7 +66,7 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             0
         }
         "parsed" => {
-            // A blank is in no key's id.
+            // No key's id has a blank.
             KeyId::parse("key_id", &format!("{text} ")).unwrap();
             0
         }

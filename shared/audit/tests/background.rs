@@ -1,4 +1,4 @@
-//! What is done without a request is in the log before anything else is done.
+//! Background changes are in the log before the next change is made.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -26,7 +26,7 @@ struct Scene {
 fn scene(strictness: Strictness) -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     clock.advance(Duration::from_secs(1));
-    let table = Arc::new(FaultyTable::new(clock.clone()));
+    let table = Arc::new(faults::table(clock.clone()));
     let audit_writer = AuditWriter::new(
         Box::new(io::sink()),
         AuditTable::new(table.clone()),
@@ -47,7 +47,7 @@ fn scene(strictness: Strictness) -> Scene {
 }
 
 impl Scene {
-    /// Every line that the table has.
+    /// Every line of the log in the table.
     async fn kept(&self) -> Vec<String> {
         let page = self.table.page(Kind::Audit, "20260102T03", None, 100).await;
         faults::lines(&page.unwrap().records)
@@ -59,7 +59,7 @@ fn key() -> KeyId {
 }
 
 #[tokio::test]
-async fn a_destroyed_key_is_in_the_table_at_once() {
+async fn destroyed_key_is_in_the_table_at_once() {
     let scene = scene(Strictness::Required);
     scene.audit_writer.may_proceed().await.unwrap();
     scene.audit_writer.destroyed(&key(), None).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_destroyed_key_is_in_the_table_at_once() {
     let event =
         r#""dialect":"janitor","operation":"kms:DestroyKey","class":"mutation","key_id":"gone","#;
     assert_eq!(kept.len(), 3, "with the event that proves the table");
-    assert_eq!(scene.table.writes(), 3);
+    assert_eq!(scene.table.interceptor().writes(), 3);
     assert!(
         kept[1].contains(&format!(r#"{event}"hash":"#)),
         "{}",
@@ -86,20 +86,32 @@ async fn a_destroyed_key_is_in_the_table_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_may_be_done_while_the_table_fails() {
+async fn act_while_the_table_fails_is_refused() {
     let scene = scene(Strictness::Required);
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     assert!(scene.audit_writer.may_proceed().await.is_err());
     // What was under way by then is there later.
     assert!(scene.audit_writer.destroyed(&key(), None).await.is_err());
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(1));
     scene.audit_writer.may_proceed().await.unwrap();
     let kept = scene.kept().await;
     assert!(kept.iter().any(|line| line.contains("kms:DestroyKey")));
 
     let scene = self::scene(Strictness::BestEffort);
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     scene.audit_writer.may_proceed().await.unwrap();
     scene.audit_writer.destroyed(&key(), None).await.unwrap();
 }

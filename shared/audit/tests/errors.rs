@@ -1,4 +1,4 @@
-//! A process's errors reach those who follow another one, and cost no more than they may.
+//! The errors of a process reach the followers of other processes, at a bounded cost.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -35,7 +35,7 @@ struct Scene {
 
 fn scene() -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:59:58Z".parse().unwrap()));
-    let table = Arc::new(FaultyTable::new(clock.clone()));
+    let table = Arc::new(faults::table(clock.clone()));
     let (lines, told) = broadcast::channel(256);
     let random = Arc::new(SeededRandom::new(5));
     let log = ErrorLog::new(
@@ -69,23 +69,23 @@ impl Scene {
         faults::lines(&self.records().await)
     }
 
-    /// Once there are so many lines in the table.
+    /// Waits until the table has this many lines.
     async fn has(&self, count: usize) {
         until(async || self.kept().await.len() >= count).await;
     }
 
-    /// What the table has when the process has ended.
+    /// The table's lines after the end of the process.
     async fn end(self) -> (Vec<String>, usize) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
         let table = self.table;
         let page = table.page(Kind::ErrorLog, "20260102T03", None, 1000);
         let kept = faults::lines(&page.await.unwrap().records);
-        (kept, table.writes())
+        (kept, table.interceptor().writes())
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(is_so: impl AsyncFn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !is_so().await {
@@ -96,7 +96,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn lines_are_written_together_and_expire() {
+async fn error_lines_are_written_together_and_expire() {
     let scene = scene();
     scene.tell("one\nand its rest");
     scene.tell(&"\u{e4}".repeat(700));
@@ -111,7 +111,7 @@ async fn lines_are_written_together_and_expire() {
     );
     let expected = "2026-01-09T03:59:58Z".parse().unwrap();
     assert_eq!(records[0].expires_at, Some(expected));
-    // What waits at the end is written, and where nothing does, nothing is.
+    // Pending lines are written at the end; without pending lines nothing is written.
     scene.tell("last");
     let (kept, writes) = scene.end().await;
     assert_eq!((kept.len(), writes), (3, 2));
@@ -119,7 +119,7 @@ async fn lines_are_written_together_and_expire() {
 }
 
 #[tokio::test]
-async fn a_flood_costs_no_write_each_and_is_counted() {
+async fn flood_of_errors_is_counted_in_few_writes() {
     const FLOOD: u64 = 5000;
     let scene = scene();
     let begun = Instant::now();
@@ -130,7 +130,7 @@ async fn a_flood_costs_no_write_each_and_is_counted() {
         }
     }
     let took = begun.elapsed();
-    // All that is left at the end is what fits into the channel.
+    // At the end, the channel's capacity bounds the pending lines.
     let (kept, writes) = scene.end().await;
     let most = took.as_millis() / 400 + 1 + 256 / 64;
     assert!(
@@ -147,7 +147,7 @@ async fn a_flood_costs_no_write_each_and_is_counted() {
     assert_eq!(told.count() as u64 + lost, FLOOD);
 }
 
-/// Tells a process's errors as its log does.
+/// Passes a process's errors on as its log does.
 struct Told(broadcast::Sender<Arc<str>>);
 
 struct Text(String);
@@ -187,19 +187,27 @@ impl tracing::Subscriber for Told {
 }
 
 #[tokio::test]
-async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
+async fn errors_while_the_table_fails_are_written_later() {
     let scene = scene();
     let _guard = tracing::subscriber::set_default(Told(scene.lines.clone()));
     let mut all = scene.lines.subscribe();
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     let begun = Instant::now();
     let error = io::Error::other("it broke");
     tracing::error!(%error, "something");
-    until(async || scene.table.writes() >= 2).await;
-    let (writes, took) = (scene.table.writes(), begun.elapsed());
+    until(async || scene.table.interceptor().writes() >= 2).await;
+    let (writes, took) = (scene.table.interceptor().writes(), begun.elapsed());
     assert!(writes as u128 <= took.as_millis() / 400 + 1, "{writes}");
     tracing::warn!("meanwhile");
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.has(2).await;
     assert_eq!(
         scene.kept().await,
@@ -209,19 +217,19 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
     while let Ok(line) = all.try_recv() {
         told.push(line.to_string());
     }
-    // It is said once, to those who follow this process, and never written: that might fail, and be said.
+    // A failed write is reported once, to the followers of this process, and never written: that write might fail too.
     let failed = "the error log cannot be written to the table error=\"the store is throttling\"";
     assert_eq!(told, ["something error=it broke", failed, "meanwhile"]);
-    let writes = scene.table.writes();
+    let writes = scene.table.interceptor().writes();
     // Were one written because of another, it would be there before what comes later.
     tracing::warn!("later");
     scene.has(3).await;
     assert_eq!(scene.kept().await[2], "later");
-    assert_eq!(scene.table.writes(), writes + 1);
+    assert_eq!(scene.table.interceptor().writes(), writes + 1);
 }
 
 #[tokio::test]
-async fn who_follows_here_hears_of_errors_elsewhere_once() {
+async fn follower_gets_errors_of_other_processes_once() {
     let scene = scene();
     let settings = AuditWriterSettings {
         strictness: Strictness::Required,
@@ -256,7 +264,7 @@ async fn who_follows_here_hears_of_errors_elsewhere_once() {
     let following = Following::new(audit_writer, &table, &clock, errors);
     let mut followers = [following.errors(), following.errors()];
     // What the table holds at the first look is the past. A look is at two parts, for the hour is about to end.
-    let pages = || scene.table.pages.load(Ordering::Relaxed);
+    let pages = || scene.table.interceptor().pages.load(Ordering::Relaxed);
     until(async || pages() >= 2).await;
     scene.tell("elsewhere");
     of_here.send("here".into()).unwrap();

@@ -29,7 +29,7 @@ use crate::vault::{VaultRetryPolicy, VaultSettings};
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use control::{ServiceControl, Started};
 pub use folder::{KeyringFile, keep_keyring};
-pub use health::{Degraded, HealthCheck, WatchedTable};
+pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
 pub use readiness::Readiness;
 pub use status::{Configured, Status};
 

@@ -1,4 +1,4 @@
-//! Changes while other writers are faster: each is tried again, acts once, and ends when nothing helps.
+//! Changes while other writers are faster: each is retried, acts once, and ends after the last try.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use fixture::{Fixture, Process, id, move_to, named, root};
 use keyway_domain::KmsError;
 use keyway_domain::buckets::{BucketName, TableBuckets};
@@ -16,30 +15,22 @@ use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Wr
 use keyway_domain::keys::{KeyState, Keys};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{
-    BucketError, Buckets, Consistency, Kind, Page, Record, Revision, StoreError, TableReader,
-    TableWriter,
+    BucketError, Buckets, Consistency, InterceptedTable, Kind, StoreError, TableCall,
+    TableInterceptor, TableReader,
 };
 use keyway_domain::service::{BackendType, ServiceControl};
 use keyway_domain::vault::Vault;
 use keyway_testkit::MemoryTable;
 
-/// How often a change is tried.
+/// The number of tries of a change.
 const ATTEMPTS: usize = 16;
 
-/// A table that another writer is faster at, so many times.
+/// Another writer is faster this many times.
 struct Contended {
-    table: Arc<MemoryTable>,
     losses: AtomicUsize,
 }
 
 impl Contended {
-    fn new(fixture: &Fixture, losses: usize) -> Arc<Self> {
-        Arc::new(Self {
-            table: fixture.table.clone(),
-            losses: AtomicUsize::new(losses),
-        })
-    }
-
     fn lose(&self) -> Result<(), StoreError> {
         let one_less = |losses: usize| losses.checked_sub(1);
         match self
@@ -52,48 +43,26 @@ impl Contended {
     }
 }
 
-#[async_trait]
-impl TableReader for Contended {
-    async fn get(
+impl TableInterceptor for Contended {
+    async fn intercept<T: Send>(
         &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.table.page(kind, prefix, after, limit).await
+        call: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        if call.is_write() {
+            self.lose()?;
+        }
+        run.await
     }
 }
 
-#[async_trait]
-impl TableWriter for Contended {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.put_new(record).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.replace(record, seen).await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.remove(kind, id, seen).await
-    }
+/// The fixture's table, which loses so many writes to another writer.
+fn contended(fixture: &Fixture, losses: usize) -> Arc<InterceptedTable<MemoryTable, Contended>> {
+    let losses = AtomicUsize::new(losses);
+    Arc::new(InterceptedTable::new(
+        fixture.table.clone(),
+        Contended { losses },
+    ))
 }
 
 async fn with_key() -> (Fixture, Process) {
@@ -103,10 +72,10 @@ async fn with_key() -> (Fixture, Process) {
     (fixture, process)
 }
 
-/// Operations on keys over a table that loses so many writes.
+/// Operations on keys over a table at which this many writes lose.
 fn keys(fixture: &Fixture, process: &Process, losses: usize) -> Keys {
     Keys::new(
-        Contended::new(fixture, losses),
+        contended(fixture, losses),
         process.reader.clone(),
         process.service.clone(),
         process.wrappers.clone(),
@@ -157,7 +126,7 @@ async fn change_of_the_service_that_always_loses_is_a_conflict() {
     let (fixture, process) = with_key().await;
     let control = |losses| {
         ServiceControl::new(
-            Contended::new(&fixture, losses),
+            contended(&fixture, losses),
             process.service.clone(),
             process.reader.clone(),
             process.wrappers.clone(),
@@ -178,7 +147,7 @@ async fn change_of_a_bucket_that_always_loses_is_throttled() {
     let fixture = Fixture::build().await;
     let name = BucketName::parse("photos").unwrap();
     let buckets = |losses| {
-        let table = Contended::new(&fixture, losses);
+        let table = contended(&fixture, losses);
         TableBuckets::new(table, fixture.clock.clone(), fixture.random.clone())
     };
     let lost = buckets(ATTEMPTS).create(&name).await;
@@ -199,7 +168,7 @@ async fn policy_that_always_loses_is_a_conflict() {
     let control = |losses| {
         let (table, clock) = (fixture.table.clone(), fixture.clock.clone());
         let identities = Identities::new(table, clock, Duration::ZERO, None);
-        let table = Contended::new(&fixture, losses);
+        let table = contended(&fixture, losses);
         IdentityControl::new(table, Arc::new(identities), fixture.random.clone())
     };
     let lost = control(ATTEMPTS).write(&root(), &name, &rules).await;
@@ -212,12 +181,12 @@ async fn policy_that_always_loses_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn moving_of_a_key_that_loses_is_tried_again_and_leaves_the_copy_as_the_record() {
+async fn key_migration_that_loses_is_retried_and_leaves_the_copy_as_the_record() {
     let (fixture, process) = with_key().await;
     move_to(&process, BackendType::Vault).await;
     let moving = |losses| {
         KeyMigration::new(
-            Contended::new(&fixture, losses),
+            contended(&fixture, losses),
             process.service.clone(),
             process.wrappers.clone(),
             fixture.random.clone(),

@@ -1,4 +1,4 @@
-//! A keyring that is opened when it is needed: it fails closed, says so, and recovers.
+//! A keyring that is opened on demand: it fails closed, reports that, and recovers.
 
 mod fixture;
 
@@ -12,8 +12,8 @@ use keyway_domain::keyring::{
     Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError,
 };
 use keyway_domain::ports::{
-    Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError, TableReader,
-    TableWriter,
+    Consistency, InterceptedTable, Kind, Record, Revision, SecretStore, SecretVersion, StoreError,
+    TableCall, TableInterceptor, TableReader, TableWriter,
 };
 use keyway_domain::{OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
@@ -56,7 +56,7 @@ fn unavailable<T>(result: &Result<T, WrapError>) -> bool {
 }
 
 #[tokio::test]
-async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
+async fn reader_waits_for_a_deployment_and_makes_none() {
     let empty = Empty::build().await;
     let reader = empty.opening();
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
@@ -73,7 +73,7 @@ async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
 }
 
 #[tokio::test]
-async fn all_first_users_at_once_hold_the_same_keyring() {
+async fn first_users_at_once_hold_one_keyring() {
     let empty = Empty::build().await;
     let users: Vec<_> = (0..8).map(|_| Arc::new(empty.establishing())).collect();
     let wraps = users
@@ -90,7 +90,7 @@ async fn all_first_users_at_once_hold_the_same_keyring() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_replaced() {
+async fn keyring_missing_damaged_or_foreign_is_refused_and_not_replaced() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -150,9 +150,9 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
     }
 }
 
-/// What every start waits for is no more than it needs.
+/// A start waits only for the records that it needs.
 #[tokio::test]
-async fn who_only_unwraps_does_not_ask_the_table() {
+async fn unwrapping_does_not_read_the_table() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -171,7 +171,7 @@ async fn who_only_unwraps_does_not_ask_the_table() {
     );
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
 
-    // Nor does the table become this keyring's because somebody may write it.
+    // A writer of the table does not become the keyring's owner by that.
     let writer = elsewhere.establishing();
     writer.unwrap(&BINDING, &wrapped).await.unwrap();
     assert!(unavailable(&writer.wrap(&BINDING, b"secret").await));
@@ -265,15 +265,14 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
     ));
 }
 
-/// Both stores as a process sees them that is killed at one of its calls: before it does anything, or before it is
-/// answered. Nothing is done afterwards.
-struct Dying<'a> {
-    of: &'a Empty,
+/// A process that is killed at one of its calls of both stores: before the call acts, or before its answer. Later calls
+/// do nothing.
+struct Dying {
     calls_left: AtomicUsize,
     answered: bool,
 }
 
-impl Dying<'_> {
+impl Dying {
     async fn call<T>(
         &self,
         done: impl Future<Output = Result<T, StoreError>>,
@@ -298,52 +297,25 @@ impl Dying<'_> {
     }
 }
 
-#[async_trait]
-impl TableReader for Dying<'_> {
-    async fn get(
+impl TableInterceptor for &Dying {
+    async fn intercept<T: Send>(
         &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.call(self.of.table.get(kind, id, consistency)).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.call(self.of.table.count(kind, prefix)).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.call(self.of.table.page(kind, prefix, after, limit))
-            .await
+        _: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.call(run).await
     }
 }
 
-#[async_trait]
-impl TableWriter for Dying<'_> {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.call(self.of.table.put_new(record)).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.call(self.of.table.replace(record, seen)).await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.call(self.of.table.remove(kind, id, seen)).await
-    }
+struct DyingSecrets<'a> {
+    secrets: &'a MemorySecrets,
+    dying: &'a Dying,
 }
 
 #[async_trait]
-impl SecretStore for Dying<'_> {
+impl SecretStore for DyingSecrets<'_> {
     async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
-        self.call(self.of.secrets.get(name)).await
+        self.dying.call(self.secrets.get(name)).await
     }
 
     async fn put(
@@ -352,7 +324,7 @@ impl SecretStore for Dying<'_> {
         value: &SecretBytes,
         seen: Option<&SecretVersion>,
     ) -> Result<SecretVersion, StoreError> {
-        self.call(self.of.secrets.put(name, value, seen)).await
+        self.dying.call(self.secrets.put(name, value, seen)).await
     }
 }
 
@@ -363,13 +335,17 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
         let mut survived = false;
         for answered in [false, true] {
             let empty = Empty::build().await;
-            let dying = Dying {
-                of: &empty,
+            let dying = &Dying {
                 calls_left: AtomicUsize::new(call),
                 answered,
             };
+            let table = InterceptedTable::new(empty.table.clone(), dying);
+            let secrets = DyingSecrets {
+                secrets: &empty.secrets,
+                dying,
+            };
             let (clock, random) = (empty.fixture.clock.as_ref(), empty.fixture.random.clone());
-            let first = RootKeyring::establish(&dying, &dying, clock, random).await;
+            let first = RootKeyring::establish(&table, &secrets, clock, random).await;
             survived = first.is_ok();
             killed += usize::from(!survived);
             let kept = empty.secrets.get(KEYRING_SECRET).await.unwrap();
@@ -386,12 +362,12 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
                 reader.unwrap(&BINDING, &wrapped).await.unwrap().expose(),
                 b"secret"
             );
-            // A keyring that was made is the one that stays.
+            // A keyring once made stays.
             if let Some((_, version)) = kept {
                 let now = empty.secrets.get(KEYRING_SECRET).await.unwrap();
                 assert_eq!(now.unwrap().1, version);
             }
-            // From here on a keyring that is missing is missed.
+            // From here on a missing keyring is an error.
             let record = empty
                 .table
                 .get(Kind::Config, "deployment", Consistency::Strong)
@@ -429,7 +405,7 @@ async fn first_starts_at_once_all_open_one_keyring() {
 }
 
 #[tokio::test]
-async fn deployment_record_of_an_earlier_release_is_an_established_one() {
+async fn deployment_record_of_an_older_release_is_established() {
     let empty = Empty::build().await;
     let record = Record {
         kind: Kind::Config,

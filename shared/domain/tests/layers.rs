@@ -1,4 +1,4 @@
-//! What lies below every operation imports nothing that lies above it, so that each can be read without the others.
+//! A low module imports no higher one, so that each can be read without the others.
 
 #![allow(
     clippy::unwrap_used,

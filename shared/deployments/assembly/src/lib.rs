@@ -10,6 +10,7 @@ mod output;
 mod process;
 mod settings;
 mod system;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +31,13 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::service::{
-    HealthCheck, Readiness, Service, ServiceControl, ServiceState, WatchedTable, keep_keyring,
+    HealthCheck, Readiness, Service, ServiceControl, ServiceState, WatchedTable, WriteFailure,
+    keep_keyring,
 };
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
-use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics};
+use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics, TableCalls};
 use keyway_secrets_vault::VaultsOverHttp;
 
 pub use audit::{Audit, AuditSettings, Auditing, Told};
@@ -47,6 +49,7 @@ pub use settings::{
     Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
 };
 pub use system::{SystemClock, SystemRandom};
+pub use upkeep::{Sweeping, keep_up};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -185,7 +188,10 @@ impl Reading {
     /// The same ports, with what is asked of them counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
-        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.table = Arc::new(CountedTable::new(
+            self.table,
+            TableCalls::new(metrics, &self.clock),
+        ));
         self.count_rest(metrics);
         self
     }
@@ -244,7 +250,10 @@ impl Writing {
     /// The same ports, with what is asked of them counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
-        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.table = Arc::new(CountedTable::new(
+            self.table,
+            TableCalls::new(metrics, &self.clock),
+        ));
         self.count_rest(metrics);
         self
     }
@@ -252,7 +261,7 @@ impl Writing {
     /// The same ports, and what knows whether the table's last write failed.
     #[must_use]
     pub fn watched(mut self) -> (Self, Arc<dyn HealthCheck>) {
-        let watched = Arc::new(WatchedTable::new(self.table));
+        let watched = Arc::new(WatchedTable::new(self.table, WriteFailure::default()));
         self.table = Arc::clone(&watched) as _;
         (self, watched)
     }

@@ -4,23 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::KmsError;
 use keyway_domain::access::Caller;
 use keyway_domain::identity::{Identities, KnownIdentity, NameQuery, NamesPage, PathPolicy, Rules};
 use keyway_domain::paths::{PathPattern, PatternKind};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Kes;
 use crate::endpoint::OnAccess;
+use crate::error_response::{bad, unsupported};
 use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
 use crate::wire::{self, Fields, Object};
-use crate::{ErrorResponse, Kes};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// Patterns as an object whose values say nothing, or as an array; `null` is none.
 #[derive(Default)]
@@ -58,7 +55,6 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-/// `paths` is what the oldest clients call `allow`.
 /// Whether no path of this API can match a pattern: it is malformed, or all that it matches begins otherwise.
 pub fn matches_no_path(pattern: &str) -> bool {
     let parsed = PathPattern::parse(pattern);
@@ -74,14 +70,17 @@ pub fn matches_no_path(pattern: &str) -> bool {
         || !known.iter().any(may_begin)
 }
 
+/// `paths` is what the oldest clients call `allow`.
 #[derive(Default)]
-struct PolicyBody {
+pub(crate) struct PolicyBody {
     paths: Patterns,
     allow: Patterns,
     deny: Patterns,
 }
 
 impl Fields for PolicyBody {
+    const NAMES: &[&str] = &["paths", "allow", "deny"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -98,7 +97,7 @@ impl Fields for PolicyBody {
     }
 }
 
-pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<PolicyBody>>(&call.request.body)?;
     let allow = body.paths.0.into_iter().chain(body.allow.0);
@@ -118,7 +117,7 @@ pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     Ok(wire::empty())
 }
 
-pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     match on.control.delete(call.caller.caller()?, &name).await {
         Err(KmsError::PolicyNotFound(_)) if on.generation.removes_what_is_absent() => {}
@@ -128,7 +127,8 @@ pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer 
 }
 
 #[derive(Serialize)]
-struct PolicyLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyLine {
     name: String,
     created_at: String,
     created_by: String,
@@ -145,12 +145,13 @@ impl From<PathPolicy> for PolicyLine {
 }
 
 #[derive(Serialize)]
-struct PolicyAuthor<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyAuthor<'a> {
     created_at: String,
     created_by: &'a str,
 }
 
-pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
@@ -167,7 +168,8 @@ pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
 struct Allowed<'a>(Vec<&'a str>);
 
 #[derive(Serialize)]
-struct Nothing {}
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Nothing {}
 
 impl Allowed<'_> {
     const fn is_empty(&self) -> bool {
@@ -182,18 +184,22 @@ impl Serialize for Allowed<'_> {
 }
 
 #[derive(Serialize)]
-struct PolicyRead<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRead<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     allow: Allowed<'a>,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     deny: Allowed<'a>,
     created_at: String,
     created_by: &'a str,
 }
 
 #[derive(Serialize)]
-struct PolicyArrays<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyArrays<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -204,18 +210,20 @@ struct PolicyArrays<'a> {
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyRules<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRules<'a> {
     allow: Vec<&'a str>,
     deny: Vec<&'a str>,
 }
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyPaths<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPaths<'a> {
     paths: Vec<&'a str>,
 }
 
-pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
@@ -238,7 +246,7 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
         }
         // Without `deny` it would be told as a wider policy than it is, and become one when it is written again.
         PolicyShape::Paths if deny.len() > 0 => {
-            return Err(ErrorResponse::unsupported(
+            return Err(unsupported(
                 "the policy denies paths, which clients of this release cannot read",
             ));
         }
@@ -258,12 +266,13 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct PolicyPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPage {
     names: Vec<String>,
     continue_at: String,
 }
 
-pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let listing = Listing::parse(call.params.get("name"))?;
     let shape = listing.shape(on.generation.policies(), &call.request.headers);
     let caller = call.caller.caller()?;
@@ -373,11 +382,13 @@ impl<T: Listed> Found<T> {
 }
 
 #[derive(Default)]
-struct AssignBody {
+pub(crate) struct AssignBody {
     identity: String,
 }
 
 impl Fields for AssignBody {
+    const NAMES: &[&str] = &["identity"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -392,23 +403,28 @@ impl Fields for AssignBody {
 }
 
 /// The policy in the path, the identity in the body.
-pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<AssignBody>>(&call.request.body)?;
     assign(&on, &call, name.as_str(), &body.identity).await
 }
 
 /// Both in the path, the policy first.
-pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let text = call.params.get("name");
     let (policy, identity) = text.split_once('/').unwrap_or((text, ""));
     assign(&on, &call, policy, identity).await
 }
 
-async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -> Answer {
+async fn assign(
+    on: &OnAccess,
+    call: &Call<Kes>,
+    policy: &str,
+    identity: &str,
+) -> HandlerResult<Kes> {
     let policy = names::policy(policy)?;
     if identity.is_empty() {
-        return Err(ErrorResponse::bad("identity is unknown"));
+        return Err(bad("identity is unknown"));
     }
     let identity = names::identity(identity)?;
     let caller = call.caller.caller()?;
@@ -416,7 +432,7 @@ async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -
     Ok(wire::empty())
 }
 
-pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     match on.control.forget(caller, &identity).await {
@@ -427,7 +443,8 @@ pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
 }
 
 #[derive(Serialize)]
-struct IdentityDescribed {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityDescribed {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     admin: bool,
@@ -447,7 +464,7 @@ impl From<KnownIdentity> for IdentityDescribed {
     }
 }
 
-pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let known = on.identities.describe(caller, &identity).await?;
@@ -459,7 +476,8 @@ pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Ans
 
 /// As v0.22 has it: the policy is a text, also of those who have none.
 #[derive(Serialize)]
-struct IdentityPolicy {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPolicy {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
     policy: String,
@@ -484,7 +502,8 @@ impl From<KnownIdentity> for IdentityPolicy {
 
 /// As v0.22 has it: the rules are an object of their own.
 #[derive(Serialize)]
-struct SelfNested<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfNested<'a> {
     identity: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
@@ -497,7 +516,8 @@ struct SelfNested<'a> {
 }
 
 #[derive(Serialize)]
-struct InlinePolicy<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct InlinePolicy<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -505,19 +525,28 @@ struct InlinePolicy<'a> {
 }
 
 #[derive(Serialize)]
-struct SelfDescribed<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfDescribed<'a> {
     identity: &'a str,
     admin: bool,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     allow: Option<Allowed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     deny: Option<Allowed<'a>>,
 }
 
-pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = call.caller.identity()?;
     let (known, rules) = on.identities.describe_self(identity).await?;
     if on.generation.is_nested() {
@@ -545,13 +574,15 @@ pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer 
 }
 
 #[derive(Serialize)]
-struct IdentityPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPage {
     identities: Vec<String>,
     continue_at: String,
 }
 
 #[derive(Serialize)]
-struct IdentityLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityLine {
     identity: String,
     #[serde(flatten)]
     described: IdentityDescribed,
@@ -559,12 +590,13 @@ struct IdentityLine {
 
 /// As v0.17 has it, where the admin is no part of a listing.
 #[derive(Serialize)]
-struct IdentityHolder {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityHolder {
     identity: String,
     policy: String,
 }
 
-pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let listing = Listing::parse(call.params.get("name"))?;
     let shape = listing.shape(on.generation.identities(), &call.request.headers);
     let caller = call.caller.caller()?;

@@ -2,32 +2,31 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::DataKeySpec;
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 use serde::de::MapAccess;
 use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
+use crate::error_response::{bad, invalid_body};
 use crate::wire::{Base64, Fields, Object};
 use crate::{ErrorResponse, Kes, names, wire};
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     plaintext: Base64,
     ciphertext: Base64,
     context: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["plaintext", "ciphertext", "context"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -46,16 +45,18 @@ impl Fields for Body {
 
 /// The context is opaque bytes; none, `null` and empty ones are the same.
 fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
-    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| ErrorResponse::invalid_body())
+    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| invalid_body())
 }
 
 #[derive(Serialize)]
-struct Generated {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Generated {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
     ciphertext: String,
 }
 
-pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let body = if call.request.body.is_empty() {
         Body::default()
@@ -80,11 +81,12 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Encrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Encrypted {
     ciphertext: String,
 }
 
-pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
@@ -104,7 +106,9 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Decrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Decrypted {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
 }
 
@@ -116,7 +120,7 @@ impl From<&SecretBytes> for Decrypted {
     }
 }
 
-pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
@@ -133,7 +137,7 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 /// How many ciphertexts one request may have.
-const MAX_BULK: usize = 1000;
+pub(crate) const MAX_BULK: usize = 1000;
 
 async fn decrypt_one(
     on: &OnDataKeys,
@@ -150,12 +154,12 @@ async fn decrypt_one(
 }
 
 /// All of them or none.
-pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let items: Option<Vec<Object<Body>>> = wire::json(&call.request.body)?;
     let items = items.unwrap_or_default();
     if items.len() > MAX_BULK {
-        return Err(ErrorResponse::bad("too many ciphertexts"));
+        return Err(bad("too many ciphertexts"));
     }
     let mut opened = Vec::with_capacity(items.len());
     let asking = call.caller.caller()?;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 use serde::de::MapAccess;
 
@@ -12,10 +10,7 @@ use crate::endpoint::OnDataKeys;
 use crate::wire::{self, Base64, Fields, Object};
 use crate::{ErrorResponse, Kes, names};
 
-pub(crate) async fn hmac(
-    on: Arc<OnDataKeys>,
-    call: Call<Kes>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let message = decode(&call.request.body)?;
     let mac = on
@@ -26,11 +21,13 @@ pub(crate) async fn hmac(
 }
 
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     message: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["message"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -51,12 +48,13 @@ fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
 }
 
 #[derive(Serialize)]
-struct Mac {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Mac {
     hmac: String,
 }
 
 /// The answer.
-fn encode(mac: &[u8]) -> Result<Response<Bytes>, ErrorResponse> {
+fn encode(mac: &[u8]) -> HandlerResult<Kes> {
     wire::ok(&Mac {
         hmac: wire::to_base64(mac),
     })

@@ -16,12 +16,15 @@ mod import;
 mod keys;
 mod log;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod sender;
 mod server;
 mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, request};
@@ -38,8 +41,11 @@ pub use access::matches_no_path;
 pub use endpoint::{
     MetricsSource, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
-pub use error_response::ErrorResponse;
+pub use error_response::{Api, ErrorResponse, Message};
+use error_response::{malformed_path, not_encrypted, unidentified};
 pub use generation::{Generation, NoGeneration};
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use sender::{IdentityOf, Proven, Sender};
 
 /// What stands before the paths.
@@ -154,6 +160,8 @@ pub struct Needs {
     permission: Permission,
     /// The path lacks the slash at its end that policies have.
     lacks_slash: bool,
+    /// How long the call may take. `/v1/api` says so too.
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -187,11 +195,9 @@ impl Dialect for Kes {
             Ok(identity) => identity,
             // Without encryption there could be no certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
-                return Ok(Proof::Proven(
-                    Sender::Nobody(ErrorResponse::not_encrypted()),
-                ));
+                return Ok(Proof::Proven(Sender::Nobody(not_encrypted())));
             }
-            Err(why) => return Ok(Proof::Proven(Sender::Nobody(why.into()))),
+            Err(why) => return Ok(Proof::Proven(Sender::Nobody(unidentified(why)))),
         };
         Ok(Proof::Proven(
             match self.identities.caller(&identity).await {
@@ -209,7 +215,7 @@ impl Dialect for Kes {
     }
 
     fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, ErrorResponse> {
-        let mut path = percent_decode(path).map_err(|_| ErrorResponse::malformed_path())?;
+        let mut path = percent_decode(path).map_err(|_| malformed_path())?;
         if needs.lacks_slash {
             path.push('/');
         }
@@ -242,6 +248,10 @@ impl Dialect for Kes {
         }
     }
 
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        route.action.timeout
+    }
+
     fn trace(&self, sender: &Sender) -> Option<Box<dyn Trace>> {
         match sender {
             Sender::Known(_, caller) => keyway_auth::trace(caller),
@@ -253,7 +263,14 @@ impl Dialect for Kes {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::of(refused, line, self.generation).answer(line, self.generation)
+    fn refuse(
+        &self,
+        rejection: Rejection<ErrorResponse>,
+        line: &RequestLine<'_>,
+    ) -> Response<Bytes> {
+        let refusal = rejection.by_dialect().unwrap_or_else(|rejection| {
+            error_response::of_pipeline(&rejection, line, self.generation)
+        });
+        error_response::answer(refusal, line, self.generation)
     }
 }

@@ -9,24 +9,24 @@ use http::{HeaderValue, Method, Response};
 use keyway_domain::machine::COMMIT;
 use keyway_domain::service::Degraded;
 use keyway_domain::{Fault, KmsError};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 
 use crate::endpoint::{OnServer, apis};
+use crate::error_response::unreachable;
 use crate::generation::StatusShape;
-use crate::{ErrorResponse, Kes, wire};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
+use crate::{Kes, wire};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
-struct Version {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Version {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<&'static str>,
 }
 
-pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
+pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<Kes> {
     let answer = wire::ok(&Version {
         version: VERSION,
         commit: on.generation.tells_commit().then_some(COMMIT),
@@ -36,20 +36,18 @@ pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 
 /// Asks the table itself: what is cached says nothing of now. A process that would refuse mutations and data keys is not
 /// ready for them.
-pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
-    on.service
-        .probe()
-        .await
-        .map_err(ErrorResponse::unreachable)?;
+pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
+    on.service.probe().await.map_err(unreachable)?;
     if let Some(reason) = on.service.degraded().await.first() {
         let fault = Fault::plain(reason.text());
-        return Err(ErrorResponse::unreachable(KmsError::Unavailable(fault)));
+        return Err(unreachable(KmsError::Unavailable(fault)));
     }
     Ok(wire::empty())
 }
 
 #[derive(Serialize)]
-struct Status {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Status {
     version: &'static str,
     os: &'static str,
     arch: &'static str,
@@ -84,7 +82,7 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
+pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<Kes> {
     let begun = on.clock.monotonic();
     let probed = on.service.probe().await;
     let now = on.clock.monotonic();
@@ -134,7 +132,8 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 
 /// As v0.17 has it.
 #[derive(Serialize)]
-struct OldStatus {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct OldStatus {
     version: &'static str,
     /// In nanoseconds.
     uptime: u64,
@@ -142,7 +141,8 @@ struct OldStatus {
 }
 
 #[derive(Serialize)]
-struct StoreState {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct StoreState {
     state: &'static str,
     /// In nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
@@ -160,7 +160,7 @@ fn milliseconds(duration: Duration) -> u64 {
 /// Prometheus's text format, whatever is asked for: it is what KES answers to all but those who ask for protobuf.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
     let text = (on.metrics)().map_err(KmsError::from)?;
     let mut response = Response::new(Bytes::from(text));
     let kind = HeaderValue::from_static(EXPOSITION);
@@ -170,6 +170,7 @@ pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
 
 /// One route, as KES tells of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Api {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
@@ -178,7 +179,7 @@ pub(crate) struct Api {
     pub(crate) timeout: u64,
 }
 
-pub(crate) async fn api(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+pub(crate) async fn api(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
     wire::ok(&apis(on.generation))
 }
 

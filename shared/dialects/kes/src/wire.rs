@@ -10,20 +10,21 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use keyway_domain::{Fault, KmsError, SecretBytes};
-use keyway_http::Trailers;
 use keyway_http::without_bom;
+use keyway_http::{HandlerResult, Trailers};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::ErrorResponse;
+use crate::error_response::invalid_body;
+use crate::{ErrorResponse, Kes};
 
 /// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
 pub(crate) struct BadBody;
 
 impl From<BadBody> for ErrorResponse {
     fn from(_: BadBody) -> Self {
-        Self::invalid_body()
+        invalid_body()
     }
 }
 
@@ -36,6 +37,9 @@ pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBo
 /// A struct whose fields Go would find: whatever the case of their names, unknown ones passed over, the last of
 /// several taken, and all of them zero when there is nothing or `null`.
 pub(crate) trait Fields: Default {
+    /// The names of the fields, in lower case.
+    const NAMES: &[&str];
+
     /// Takes the value of a field of this name, in lower case, if there is such a field.
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
@@ -58,8 +62,12 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
                 f.write_str("an object")
             }
 
-            fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+            fn visit_none<E: de::Error>(self) -> Result<T, E> {
                 Ok(T::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+                deserializer.deserialize_struct("object", T::NAMES, self)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
@@ -75,7 +83,7 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
         }
 
         deserializer
-            .deserialize_any(ObjectVisitor(PhantomData))
+            .deserialize_option(ObjectVisitor(PhantomData))
             .map(Object)
     }
 }
@@ -160,7 +168,7 @@ pub(crate) fn empty() -> Response<Bytes> {
 const ANSWER_BYTES: usize = 1024;
 
 /// 200 with one line of JSON.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     line(&mut json, body)?;
     Ok(with_type(json, "application/json"))
@@ -168,9 +176,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse
 
 /// 200 with a line of JSON for each. What came of it follows the lines as fields: the SDKs of v0.13 to v0.17 take lines
 /// without them for an answer that broke off.
-pub(crate) fn lines<T: Serialize>(
-    items: impl IntoIterator<Item = T>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) fn lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     for item in items {
         line(&mut json, &item)?;

@@ -22,7 +22,6 @@ pub enum Asked {
 pub struct Decisive {
     /// Its number, from 1.
     pub number: usize,
-    /// Its `Sid`.
     pub sid: Option<String>,
     /// Whether it is a `Deny`.
     pub denies: bool,
@@ -31,7 +30,6 @@ pub struct Decisive {
 /// What a policy decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is allowed.
     pub allowed: bool,
     /// The statement that decided; none, when no statement is about it, and it is denied for that.
     pub by: Option<Decisive>,
@@ -232,7 +230,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn every_entry_of_a_deny_that_parses_denies_something(made in statement()) {
+        fn entry_of_a_parsed_deny_denies_something(made in statement()) {
             let document = serde_json::json!({"Statement": made}).to_string();
             let Ok(policy) = Policy::parse(&document) else { return Ok(()) };
             let statement = &policy.statement[0];
@@ -251,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn an_explanation_is_what_the_policy_does(
+        fn explanation_agrees_with_the_decision(
             statements in proptest::collection::vec(statement(), 1..4),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();
@@ -272,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_stored_and_parsed_before_has_no_fault(
+        fn stored_policy_that_parses_has_no_fault(
             statements in proptest::collection::vec(statement(), 1..3),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();

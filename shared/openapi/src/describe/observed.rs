@@ -108,14 +108,8 @@ impl<T: DeserializeOwned> Observer<T> {
     ) -> Result<Value, String> {
         let mut fields: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
         for &name in names {
-            // Given twice, a field is complained about by its own name.
-            let complaint = self.complaint(path, &[name, name])?;
-            let own = complaint
-                .strip_prefix("duplicate field `")
-                .and_then(|rest| rest.split('`').next())
-                .and_then(|own| names.iter().find(|name| **name == own))
-                .ok_or_else(|| format!("`{name}` given twice: {complaint}"))?;
-            match fields.iter_mut().find(|(field, _)| field == own) {
+            let own = self.own_name(path, names, name)?;
+            match fields.iter_mut().find(|(field, _)| *field == own) {
                 Some((_, spellings)) => spellings.push(name),
                 None => fields.push((own, vec![name])),
             }
@@ -152,6 +146,26 @@ impl<T: DeserializeOwned> Observer<T> {
             }
         }
         Ok(schema)
+    }
+
+    /// The field's own name, which the decoder's complaint about a repeated field has. A decoder that takes repeated fields
+    /// has one name for each.
+    fn own_name(
+        &self,
+        path: &[Step],
+        names: &'static [&'static str],
+        name: &'static str,
+    ) -> Result<&'static str, String> {
+        let complaint = self.complaint(path, &[name, name])?;
+        if complaint.is_empty() {
+            return Ok(name);
+        }
+        complaint
+            .strip_prefix("duplicate field `")
+            .and_then(|rest| rest.split('`').next())
+            .and_then(|own| names.iter().find(|name| **name == own))
+            .copied()
+            .ok_or_else(|| format!("`{name}` given twice: {complaint}"))
     }
 
     /// What the struct at this path says of an object with these names; empty when it takes it.
@@ -555,5 +569,51 @@ mod tests {
             },
         });
         assert_eq!(observed::<Outer>().unwrap(), expected);
+    }
+
+    /// A decoder that takes repeated and unknown fields, in place of an absent object too.
+    #[derive(Default)]
+    struct Lenient;
+
+    impl<'de> Deserialize<'de> for Lenient {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_option(Self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Lenient {
+        type Value = Self;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_none<E: de::Error>(self) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_struct("Lenient", &["flag", "text"], self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+            while let Some(name) = map.next_key::<String>()? {
+                match name.as_str() {
+                    "flag" => drop(map.next_value::<bool>()?),
+                    "text" => drop(map.next_value::<String>()?),
+                    _ => drop(map.next_value::<de::IgnoredAny>()?),
+                }
+            }
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn decoder_that_takes_repeated_fields_has_each_under_its_name() {
+        let expected = json!({
+            "type": ["object", "null"],
+            "properties": {"flag": {"type": "boolean"}, "text": {"type": "string"}},
+        });
+        assert_eq!(observed::<Lenient>().unwrap(), expected);
     }
 }
