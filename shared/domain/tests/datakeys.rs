@@ -7,7 +7,7 @@ mod house;
 use std::time::Duration;
 
 use house::{House, Process, STATE_TTL, id, named, root, with_policy};
-use keyway_domain::datakey::{DataKeySpec, MAX_PLAINTEXT_BYTES};
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, KeyChoice, MAX_PLAINTEXT_BYTES};
 use keyway_domain::keys::{DeletionWindow, KeyId};
 use keyway_domain::{EncryptionContext, KmsError, SecretBytes};
 
@@ -19,7 +19,11 @@ async fn generate(process: &Process, key: &str) -> Result<Vec<u8>, KmsError> {
     let none = EncryptionContext::none();
     let (_, sealed) = process
         .data_keys
-        .generate(&root(), Some(id(key)), DataKeySpec::Aes256, &none)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id(key), &none),
+            DataKeySpec::Aes256,
+        )
         .await?;
     Ok(sealed.blob)
 }
@@ -27,7 +31,11 @@ async fn generate(process: &Process, key: &str) -> Result<Vec<u8>, KmsError> {
 async fn opens(process: &Process, blob: &[u8]) -> Result<Vec<u8>, KmsError> {
     let opened = process
         .data_keys
-        .decrypt(&root(), None, blob, &EncryptionContext::none())
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &EncryptionContext::none()),
+            blob,
+        )
         .await?;
     Ok(opened.plaintext.expose().to_vec())
 }
@@ -40,13 +48,17 @@ async fn a_data_key_comes_back_under_its_context_only() {
     for (spec, length) in [(DataKeySpec::Aes256, 32), (DataKeySpec::Aes128, 16)] {
         let (plaintext, sealed) = process
             .data_keys
-            .generate(&root(), Some(id("k")), spec, &context("a"))
+            .generate(&root(), &DataKeyRequest::new(id("k"), &context("a")), spec)
             .await
             .unwrap();
         assert_eq!(plaintext.expose().len(), length);
         let opened = process
             .data_keys
-            .decrypt(&root(), None, &sealed.blob, &context("a"))
+            .decrypt(
+                &root(),
+                &DataKeyRequest::of_ciphertext(None, &context("a")),
+                &sealed.blob,
+            )
             .await
             .unwrap();
         assert_eq!(opened.plaintext.expose(), plaintext.expose());
@@ -54,7 +66,11 @@ async fn a_data_key_comes_back_under_its_context_only() {
         for wrong in [EncryptionContext::none(), context("b")] {
             let result = process
                 .data_keys
-                .decrypt(&root(), None, &sealed.blob, &wrong)
+                .decrypt(
+                    &root(),
+                    &DataKeyRequest::of_ciphertext(None, &wrong),
+                    &sealed.blob,
+                )
                 .await;
             assert!(matches!(result, Err(KmsError::DecryptionFailed)));
         }
@@ -87,7 +103,11 @@ async fn every_failure_to_open_reads_the_same() {
     let none = EncryptionContext::none();
     let wrong_key = process
         .data_keys
-        .decrypt(&root(), Some(&id("other")), &blob, &none)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(Some(id("other")), &none),
+            &blob,
+        )
         .await;
     assert!(matches!(wrong_key, Err(KmsError::DecryptionFailed)));
     assert!(opens(&process, &blob).await.is_ok());
@@ -104,11 +124,16 @@ async fn old_versions_open_and_the_new_one_seals() {
     let none = EncryptionContext::none();
     let moved = process
         .data_keys
-        .rewrap(&root(), &old, &none, None, None)
+        .reencrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &old,
+            &DataKeyRequest::of_ciphertext(None, &none),
+        )
         .await
         .unwrap();
-    assert_eq!(moved.key_version, 2);
-    assert_eq!(opens(&process, &moved.blob).await.unwrap(), secret);
+    assert_eq!(moved.sealed.key_version, 2);
+    assert_eq!(opens(&process, &moved.sealed.blob).await.unwrap(), secret);
 }
 
 #[tokio::test]
@@ -123,12 +148,21 @@ async fn rewrap_moves_to_another_key_and_context() {
     let (to, with) = (Some(id("b")), context("new"));
     let moved = process
         .data_keys
-        .rewrap(&root(), &old, &none, to, Some(&with))
+        .reencrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &old,
+            &DataKeyRequest::of_ciphertext(to, &with),
+        )
         .await
         .unwrap();
     let opened = process
         .data_keys
-        .decrypt(&root(), Some(&id("b")), &moved.blob, &with)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(Some(id("b")), &with),
+            &moved.sealed.blob,
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -142,18 +176,33 @@ async fn rewrap_moves_to_another_key_and_context() {
     );
     let refused = process
         .data_keys
-        .rewrap(&only_a, &old, &none, Some(id("b")), None)
+        .reencrypt(
+            &only_a,
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &old,
+            &DataKeyRequest::of_ciphertext(Some(id("b")), &none),
+        )
         .await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
     let refused = process
         .data_keys
-        .rewrap(&only_a, &moved.blob, &with, Some(id("a")), None)
+        .reencrypt(
+            &only_a,
+            &DataKeyRequest::of_ciphertext(None, &with),
+            &moved.sealed.blob,
+            &DataKeyRequest::of_ciphertext(Some(id("a")), &with),
+        )
         .await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
     process.keys.disable(&root(), &id("b")).await.unwrap();
     let refused = process
         .data_keys
-        .rewrap(&root(), &old, &none, Some(id("b")), None)
+        .reencrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &old,
+            &DataKeyRequest::of_ciphertext(Some(id("b")), &none),
+        )
         .await;
     assert!(matches!(refused, Err(KmsError::KeyState { .. })));
 }
@@ -178,7 +227,12 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
         let plaintext = SecretBytes::from(vec![1]);
         let result = process
             .data_keys
-            .encrypt(&root(), Some(id("k")), &none, &plaintext)
+            .encrypt(
+                &root(),
+                &DataKeyRequest::new(id("k"), &none),
+                &plaintext,
+                MAX_PLAINTEXT_BYTES,
+            )
             .await;
         assert!(matches!(result, Err(KmsError::KeyState { .. })));
         // The second time round it is pending deletion.
@@ -207,7 +261,11 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
     let none = EncryptionContext::none();
     let result = process
         .data_keys
-        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(KeyChoice::Default, &none),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(matches!(
         result,
@@ -226,13 +284,21 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
         .unwrap();
     let missing = process
         .data_keys
-        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(KeyChoice::Default, &none),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(matches!(missing, Err(KmsError::KeyNotFound(key)) if key == id("d")));
     process.keys.create(&root(), named("d")).await.unwrap();
     let (_, sealed) = process
         .data_keys
-        .generate(&root(), None, DataKeySpec::Aes256, &none)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(KeyChoice::Default, &none),
+            DataKeySpec::Aes256,
+        )
         .await
         .unwrap();
     assert_eq!(sealed.key_id, id("d"));
@@ -241,7 +307,11 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
     );
     let refused = process
         .data_keys
-        .generate(&other, None, DataKeySpec::Aes256, &none)
+        .generate(
+            &other,
+            &DataKeyRequest::new(KeyChoice::Default, &none),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(
         matches!(refused, Err(KmsError::NotPermitted)),
@@ -263,7 +333,12 @@ async fn plaintexts_are_bounded() {
         let plaintext = SecretBytes::from(vec![7; length]);
         let result = process
             .data_keys
-            .encrypt(&root(), Some(id("k")), &none, &plaintext)
+            .encrypt(
+                &root(),
+                &DataKeyRequest::new(id("k"), &none),
+                &plaintext,
+                MAX_PLAINTEXT_BYTES,
+            )
             .await;
         assert_eq!(result.is_ok(), fit, "{length}");
         if let Ok(sealed) = result {

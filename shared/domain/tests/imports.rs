@@ -7,7 +7,7 @@ mod house;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use house::{House, Process, id, named, root, with_policy};
-use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealing};
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealing};
 use keyway_domain::keys::{Compared, HmacKey, NewImport, Origin};
 use keyway_domain::moving::Moving;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
@@ -41,7 +41,11 @@ async fn opened(
     context: &EncryptionContext,
 ) -> Result<Vec<u8>, KmsError> {
     let opened = data_keys
-        .decrypt(&root(), Some(&id(key)), blob, context)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(Some(id(key)), context),
+            blob,
+        )
         .await?;
     assert_eq!(opened.key_id, id(key));
     Ok(opened.plaintext.expose().to_vec())
@@ -51,7 +55,12 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
     let plaintext = SecretBytes::from(b"data".to_vec());
     let sealed = process
         .data_keys
-        .encrypt_under(&root(), id(key), context, &plaintext, Sealing::Kes)
+        .encrypt(
+            &root(),
+            &DataKeyRequest::new(id(key), context).sealed_as(Sealing::Kes),
+            &plaintext,
+            MAX_PLAINTEXT_BYTES,
+        )
         .await;
     sealed.unwrap().blob
 }
@@ -155,7 +164,13 @@ async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
     // The same material by another name: nothing in the ciphertext says which.
     assert!(opened(data_keys, "twin", &blob, &context).await.is_ok());
 
-    let unnamed = data_keys.decrypt(&root(), None, &blob, &context).await;
+    let unnamed = data_keys
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &context),
+            &blob,
+        )
+        .await;
     assert!(matches!(unnamed, Err(KmsError::DecryptionFailed)));
     for other in ["native", "nobody"] {
         let tried = opened(data_keys, other, &blob, &context).await;
@@ -168,7 +183,8 @@ async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
         r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/native"}}"#,
     );
     let key = id("old");
-    let refused = data_keys.decrypt(&only_native, Some(&key), &blob, &context);
+    let request = DataKeyRequest::of_ciphertext(Some(key), &context);
+    let refused = data_keys.decrypt(&only_native, &request, &blob);
     assert!(matches!(refused.await, Err(KmsError::NotPermitted)));
     process.keys.disable(&root(), &id("old")).await.unwrap();
     let refused = opened(data_keys, "old", &blob, &context).await;
@@ -185,7 +201,7 @@ async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
     let under = async |key: &str, blob: &[u8]| {
         let opened = process
             .data_keys
-            .decrypt_under(&caller, id(key), blob, &context)
+            .decrypt(&caller, &DataKeyRequest::new(id(key), &context), blob)
             .await?;
         Ok::<_, KmsError>(opened.plaintext.expose().to_vec())
     };
@@ -215,7 +231,11 @@ async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
     ));
     let made = process
         .data_keys
-        .generate(&root(), Some(id("old")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("old"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(
         is_native(&made.unwrap().1.blob),
@@ -223,12 +243,10 @@ async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
     );
     let made = process
         .data_keys
-        .generate_as(
+        .generate(
             &root(),
-            Some(id("old")),
+            &DataKeyRequest::new(id("old"), &context).sealed_as(Sealing::Kes),
             DataKeySpec::Aes256,
-            &context,
-            Sealing::Kes,
         )
         .await;
     let (key, sealed) = made.unwrap();
@@ -260,7 +278,14 @@ async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
     let rewrap = async |to: Option<&str>| {
         let to = to.map(id);
         let data_keys = &process.data_keys;
-        data_keys.rewrap(&root(), &raw, &context, to, None).await
+        data_keys
+            .reencrypt(
+                &root(),
+                &DataKeyRequest::of_ciphertext(None, &context),
+                &raw,
+                &DataKeyRequest::of_ciphertext(to, &context),
+            )
+            .await
     };
     for nowhere in [None, Some("native")] {
         let refused = rewrap(nowhere).await;
@@ -269,7 +294,11 @@ async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
     let moved = rewrap(Some("old")).await.unwrap();
     let found = process
         .data_keys
-        .decrypt(&root(), None, &moved.blob, &context)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &context),
+            &moved.sealed.blob,
+        )
         .await;
     assert_eq!(found.unwrap().plaintext.expose(), b"data");
 }
@@ -443,7 +472,11 @@ async fn a_record_of_before_is_read_and_makes_no_macs() {
     let context = EncryptionContext::none();
     let made = process
         .data_keys
-        .generate(&root(), Some(id("k")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("k"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     made.unwrap();
     process.keys.rotate(&root(), &id("k")).await.unwrap();
@@ -472,7 +505,11 @@ async fn an_hmac_key_passes_for_nothing_else() {
     ));
     let made = process
         .data_keys
-        .generate(&root(), Some(id("a")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("a"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(matches!(made, Err(KmsError::Backend(_))));
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use house::{id, named, root};
 use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
-use keyway_domain::datakey::DataKeys;
+use keyway_domain::datakey::{DataKeyRequest, DataKeys};
 use keyway_domain::identity::{Identities, Identity, IdentityControl, PolicyName, Rules};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::keys::{KeyReader, Keys, NewKey};
@@ -459,7 +459,7 @@ async fn key_whose_version_was_exchanged_is_refused_and_the_others_serve() {
     let spec = keyway_domain::datakey::DataKeySpec::Aes256;
     let made = process
         .data_keys
-        .generate(&root(), Some(id("a")), spec, &context)
+        .generate(&root(), &DataKeyRequest::new(id("a"), &context), spec)
         .await;
     assert!(made.is_ok());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use keyway_domain::access::Caller;
-use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::Call;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
 use crate::wire::{Base64, Fields, Object};
-use crate::{Kes, Refusal, names, wire};
+use crate::{BODY_LIMIT, Kes, Refusal, names, wire};
 
 type Answer = Result<Response<Bytes>, Refusal>;
 
@@ -63,15 +63,10 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
         wire::json::<Object<Body>>(&call.request.body)?.0
     };
     let context = context(body.context)?;
+    let request = DataKeyRequest::new(key, &context).sealed_as(on.sealing);
     let (plaintext, sealed) = on
         .data_keys
-        .generate_as(
-            call.caller.caller()?,
-            Some(key),
-            DataKeySpec::Aes256,
-            &context,
-            on.sealing,
-        )
+        .generate(call.caller.caller()?, &request, DataKeySpec::Aes256)
         .await?;
     wire::ok(&Generated {
         plaintext: wire::secret_base64(&plaintext),
@@ -88,14 +83,15 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
+    let request = DataKeyRequest::new(key, &context).sealed_as(on.sealing);
     let sealed = on
         .data_keys
-        .encrypt_under(
+        .encrypt(
             call.caller.caller()?,
-            key,
-            &context,
+            &request,
             &body.plaintext.into_secret(),
-            on.sealing,
+            // This API bounds the body and nothing else.
+            BODY_LIMIT,
         )
         .await?;
     wire::ok(&Encrypted {
@@ -122,11 +118,10 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
     let context = context(body.context)?;
     let opened = on
         .data_keys
-        .decrypt_under(
+        .decrypt(
             call.caller.caller()?,
-            key,
+            &DataKeyRequest::new(key, &context),
             body.ciphertext.as_slice(),
-            &context,
         )
         .await?;
     wire::ok(&Decrypted::from(&opened.plaintext))
@@ -142,9 +137,10 @@ async fn decrypt_one(
     item: Body,
 ) -> Result<SecretBytes, Refusal> {
     let context = context(item.context)?;
+    let request = DataKeyRequest::new(key, &context);
     let opened = on
         .data_keys
-        .decrypt_under(caller, key, item.ciphertext.as_slice(), &context)
+        .decrypt(caller, &request, item.ciphertext.as_slice())
         .await?;
     Ok(opened.plaintext)
 }

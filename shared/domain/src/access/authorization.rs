@@ -167,6 +167,8 @@ impl Caller {
         if action != Action::ListKeys {
             self.trail.key(key);
         }
+        #[cfg(test)]
+        self.trail.decided(action.as_str(), key);
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 
