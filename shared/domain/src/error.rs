@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::ids::{BucketName, KeyId, KeyState, Reference};
+use crate::ids::{BucketName, InvalidId, KeyId, KeyState, Reference};
 
 /// Why an operation was not done. Unless it says otherwise, nothing was changed.
 #[derive(Debug)]
@@ -183,6 +183,12 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     }
     let words: Vec<&str> = line.lines().map(str::trim).collect();
     words.join(" ")
+}
+
+impl From<InvalidId> for KmsError {
+    fn from(InvalidId { field, reason }: InvalidId) -> Self {
+        Self::invalid(field, reason)
+    }
 }
 
 impl From<Fault> for KmsError {

@@ -11,15 +11,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use house::{House, Process, id, move_to, named, root};
 use keyway_domain::KmsError;
-use keyway_domain::buckets::{BucketName, TableBuckets};
+use keyway_domain::buckets::{BucketError, BucketName, Buckets, TableBuckets};
+use keyway_domain::control::ServiceControl;
 use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Written};
 use keyway_domain::keys::{KeyState, Keys};
 use keyway_domain::moving::Moving;
 use keyway_domain::ports::{
-    BucketError, Buckets, Consistency, Kind, Page, Record, Revision, StoreError, TableReader,
-    TableWriter,
+    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use keyway_domain::service::{BackendType, ServiceControl};
+use keyway_domain::service::BackendType;
 use keyway_domain::vault::Vault;
 use keyway_testkit::MemoryTable;
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use house::{id, named, root};
 use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::{DataKeyRequest, DataKeys};
 use keyway_domain::identity::{Identities, Identity, IdentityControl, PolicyName, Rules};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
@@ -23,9 +24,7 @@ use keyway_domain::ports::{
     TableWriter,
 };
 use keyway_domain::records::{Forgery, SignedRecords, SignedTable};
-use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, NewAuth, Service, ServiceControl,
-};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth, Service};
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{KmsError, SecretBytes};

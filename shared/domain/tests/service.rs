@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use house::{House, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_crypto::EncryptionContext;
+use keyway_domain::control::Started;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, Started, WatchedTable,
+    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, WatchedTable,
 };
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::{CacheStats, KmsError, SecretBytes};

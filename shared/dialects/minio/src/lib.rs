@@ -17,11 +17,11 @@ use bytes::Bytes;
 use http::{Method, Response, request};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{
     Call, Class, Dialect, Figures, Mount, NO_BODY, Operation, Place, Proof, Refused, Request,
     Route, RouteError, Trace,

@@ -25,7 +25,8 @@ const KEY_ID: &str = "key-id";
 /// The key that the query names.
 pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, Refusal> {
     let id = value(query, KEY_ID)?;
-    Ok(id.map(|id| KeyId::parse(KEY_ID, id)).transpose()?)
+    let id = id.map(|id| KeyId::parse(KEY_ID, id)).transpose();
+    Ok(id.map_err(KmsError::from)?)
 }
 
 /// A 200 answer.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::access::{Caller, Grant};
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{Call, NO_BODY, Route};
 use serde::Serialize;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use keyway_domain::buckets::{BucketName, BucketOperations, DefaultEncryption, WantedEncryption};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::{BucketName, DefaultEncryption, WantedEncryption};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, Route};
 use serde::{Deserialize, Serialize};

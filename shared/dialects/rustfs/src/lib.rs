@@ -24,11 +24,11 @@ use http::{Method, Response, request};
 use keyway_auth::{Authenticator, WHO_CALLS, operation, trace};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{
     Call, Class, Dialect, Mount, Operation, Place, Proof, Query, Refused, Request, Route,
     RouteError, Trace,

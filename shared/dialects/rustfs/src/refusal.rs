@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use keyway_auth::AuthError;
 use keyway_auth::sigv4::StatusClass;
 use keyway_domain::keys::{KeyState, Reference};
-use keyway_domain::{Fault, KmsError};
+use keyway_domain::{Fault, InvalidId, KmsError};
 use keyway_http::{Place, QueryError, Refused};
 use serde::Serialize;
 
@@ -121,6 +121,12 @@ struct ErrorDetail<'a> {
     message: &'a str,
     request_id: &'a str,
     resource: &'a str,
+}
+
+impl From<InvalidId> for Refusal {
+    fn from(error: InvalidId) -> Self {
+        KmsError::from(error).into()
+    }
 }
 
 impl From<KmsError> for Refusal {

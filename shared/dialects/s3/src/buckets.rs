@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
+use keyway_domain::KmsError;
 use keyway_domain::buckets::{BucketName, WantedEncryption};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, Query};
@@ -47,7 +48,8 @@ pub(crate) fn part(query: &Query) -> Option<&str> {
 }
 
 fn bucket(call: &Call<S3>) -> Result<BucketName, Refusal> {
-    Ok(BucketName::parse(call.params.get("bucket"))?)
+    let name = BucketName::parse(call.params.get("bucket"));
+    Ok(name.map_err(KmsError::from)?)
 }
 
 pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, request};
 use keyway_auth::{Authenticator, operation, trace};
 use keyway_domain::access::Caller;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{
     Call, Dialect, Mount, NO_BODY, Operation, Place, Proof, Query, Refused, Request, Route,

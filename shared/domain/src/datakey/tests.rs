@@ -194,8 +194,9 @@ impl Deployment {
         let request = DataKeyRequest::new(id(key), &none);
         let made = self
             .data_keys
-            .generate(&owner(), &request, DataKeySpec::Aes256);
-        made.await.unwrap().1.blob
+            .generate(&owner(), &request, DataKeySpec::Aes256)
+            .await;
+        made.unwrap().1.blob
     }
 
     /// What the operation asks for, which must succeed.

@@ -6,7 +6,7 @@ use keyway_crypto::EncryptionContext;
 
 use super::{Ciphertext, DataKeyRequest, DataKeySpec, DataKeys};
 use crate::access::Caller;
-use crate::error::KmsError;
+use crate::error::{Fault, KmsError};
 use crate::ids::KeyId;
 use crate::policy::Action;
 use crate::service::ServiceConfig;
@@ -49,7 +49,7 @@ impl DataKeys {
         let (config, key_id) = self.authorize(caller, &NEEDED, key_id).await?;
         let (name, value) = CONTEXT;
         let context = EncryptionContext::from_pairs([(name.to_owned(), value.to_owned())])
-            .map_err(|error| crate::Fault::new("the context of a trial", error))?;
+            .map_err(|error| Fault::new("the context of a trial", error))?;
         caller.trail().context(&context);
         let request = DataKeyRequest::new(key_id.clone(), &context);
         let failure = match self.trial(caller, config, &request, &key_id).await {

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::{Caller, Grant};
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::{KeyWrapper, RootKeyring};
 use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
@@ -20,9 +21,7 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::{
     Clock, Consistency, Kind, Page, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, NewAuth, Service, ServiceControl,
-};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth, Service};
 use keyway_domain::vault::VaultAddress;
 use keyway_domain::wrappers::Wrappers;
 use keyway_testkit::{
