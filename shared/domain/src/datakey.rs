@@ -13,7 +13,7 @@ mod trial;
 use std::sync::Arc;
 
 use keyway_crypto::foreign::{self, LegacyDerivation};
-use keyway_crypto::{EncryptionContext, Purpose, SecretBytes, mac_sha256, seal};
+use keyway_crypto::{Purpose, SecretBytes, mac_sha256, seal};
 use zeroize::Zeroizing;
 
 use crate::access::Caller;
@@ -37,6 +37,31 @@ pub enum DataKeySpec {
     Aes256,
     /// 16 bytes.
     Aes128,
+    /// This number of bytes.
+    Bytes(DataKeyLength),
+}
+
+/// A number of bytes: 1 to [`MAX_DATA_KEY_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataKeyLength(usize);
+
+/// The longest data key, in bytes.
+pub const MAX_DATA_KEY_BYTES: usize = 1024;
+
+impl DataKeyLength {
+    /// Parses a number of bytes that came in as `field`.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] naming the field.
+    pub fn parse(field: &'static str, bytes: usize) -> Result<Self, KmsError> {
+        if (1..=MAX_DATA_KEY_BYTES).contains(&bytes) {
+            return Ok(Self(bytes));
+        }
+        Err(KmsError::invalid(
+            field,
+            format!("must be 1 to {MAX_DATA_KEY_BYTES}"),
+        ))
+    }
 }
 
 impl DataKeySpec {
@@ -44,6 +69,7 @@ impl DataKeySpec {
         match self {
             Self::Aes256 => 32,
             Self::Aes128 => 16,
+            Self::Bytes(DataKeyLength(bytes)) => bytes,
         }
     }
 }
@@ -128,7 +154,22 @@ impl DataKeys {
         let mut serving = self
             .to_seal(caller, Action::GenerateDataKey, request)
             .await?;
-        self.make(caller, &mut serving, request, spec).await
+        let made = self.make(caller, &mut serving, request, spec).await?;
+        request.answer(made)
+    }
+
+    /// As [`DataKeys::generate`], for a caller who needs the data key later: the plaintext never leaves.
+    ///
+    /// # Errors
+    /// As [`DataKeys::generate`].
+    pub async fn generate_without_plaintext(
+        &self,
+        caller: &Caller,
+        request: &DataKeyRequest<'_>,
+        spec: DataKeySpec,
+    ) -> Result<Sealed, KmsError> {
+        let (_, sealed) = self.generate(caller, request, spec).await?;
+        Ok(sealed)
     }
 
     /// Seals a plaintext of at most `max_bytes`, which the API says.
@@ -150,8 +191,10 @@ impl DataKeys {
             ));
         }
         let mut serving = self.to_seal(caller, Action::Encrypt, request).await?;
-        self.seal_fresh(caller, &mut serving, request, plaintext)
-            .await
+        let sealed = self
+            .seal_fresh(caller, &mut serving, request, plaintext)
+            .await?;
+        request.answer(sealed)
     }
 
     /// Opens a ciphertext. If the key was imported from KES and the request names it, also what KES sealed under it:
@@ -171,26 +214,25 @@ impl DataKeys {
         let (_, opened) = self
             .open(caller, Action::Decrypt, request, &ciphertext)
             .await?;
-        Ok(opened)
+        request.answer(opened)
     }
 
-    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes.
+    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes. The request's context and
+    /// format make no difference.
     ///
     /// # Errors
-    /// [`KmsError::NoHmacKey`], [`KmsError::KeyNotFound`] or [`KmsError::KeyState`].
+    /// [`KmsError::NoHmacKey`], or as [`DataKeys::generate`].
     pub async fn hmac(
         &self,
         caller: &Caller,
-        key_id: &KeyId,
+        request: &DataKeyRequest<'_>,
         message: &[u8],
     ) -> Result<[u8; 32], KmsError> {
-        let none = EncryptionContext::none();
-        let request = DataKeyRequest::new(key_id.clone(), &none);
         let Serving { config, key, .. } =
-            self.to_seal(caller, Action::GenerateMac, &request).await?;
+            self.to_seal(caller, Action::GenerateMac, request).await?;
         let hmac_key = self.keys.hmac_key(&config, &key).await?;
-        let hmac_key = hmac_key.ok_or_else(|| KmsError::NoHmacKey(key_id.clone()))?;
-        Ok(mac_sha256(&hmac_key.key, &[message]))
+        let hmac_key = hmac_key.ok_or_else(|| KmsError::NoHmacKey(key.id.clone()))?;
+        request.answer(mac_sha256(&hmac_key.key, &[message]))
     }
 
     /// Draws a data key and seals it.
@@ -201,12 +243,14 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         spec: DataKeySpec,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        let mut drawn = Zeroizing::new([0; 64]);
-        self.random.fill(drawn.as_mut())?;
-        let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
-        let plaintext = SecretBytes::from(rest.get(..spec.bytes()).ok_or(SHORT_DRAW)?.to_vec());
+        // One draw for what sealing needs and for the data key.
+        let mut drawn = Zeroizing::new(vec![0; FRESH_BYTES + spec.bytes()]);
+        self.random.fill(&mut drawn)?;
+        let fresh: [u8; FRESH_BYTES] = *drawn.first_chunk().ok_or(SHORT_DRAW)?;
+        drawn.drain(..FRESH_BYTES);
+        let plaintext = SecretBytes::from(drawn);
         let sealed = self
-            .seal(serving, request, plaintext.expose(), fresh)
+            .seal(serving, request, plaintext.expose(), &fresh)
             .await?;
         caller.trail().version(sealed.key_version);
         Ok((plaintext, sealed))
@@ -219,7 +263,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         plaintext: &SecretBytes,
     ) -> Result<Sealed, KmsError> {
-        let mut fresh = [0; 32];
+        let mut fresh = [0; FRESH_BYTES];
         self.random.fill(&mut fresh)?;
         let sealed = self
             .seal(serving, request, plaintext.expose(), &fresh)
@@ -233,7 +277,7 @@ impl DataKeys {
         serving: &mut Serving,
         request: &DataKeyRequest<'_>,
         plaintext: &[u8],
-        fresh: &[u8; 32],
+        fresh: &[u8; FRESH_BYTES],
     ) -> Result<Sealed, KmsError> {
         let version = serving.key.current_version();
         let material = serving.material(&self.keys, version).await?;
@@ -265,5 +309,8 @@ impl DataKeys {
         })
     }
 }
+
+/// Random bytes that each ciphertext needs.
+const FRESH_BYTES: usize = 32;
 
 const SHORT_DRAW: Fault = Fault::plain("a draw of random bytes was too short");

@@ -7,7 +7,10 @@ mod house;
 use std::time::Duration;
 
 use house::{House, Process, STATE_TTL, id, named, root, with_policy};
-use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, KeyChoice, MAX_PLAINTEXT_BYTES};
+use keyway_domain::access::Caller;
+use keyway_domain::datakey::{
+    DataKeyLength, DataKeyRequest, DataKeySpec, KeyChoice, MAX_DATA_KEY_BYTES, MAX_PLAINTEXT_BYTES,
+};
 use keyway_domain::keys::{DeletionWindow, KeyId};
 use keyway_domain::{EncryptionContext, KmsError, SecretBytes};
 
@@ -109,7 +112,7 @@ async fn every_failure_to_open_reads_the_same() {
             &blob,
         )
         .await;
-    assert!(matches!(wrong_key, Err(KmsError::DecryptionFailed)));
+    assert!(matches!(wrong_key, Err(KmsError::IncorrectKey)));
     assert!(opens(&process, &blob).await.is_ok());
 }
 
@@ -414,4 +417,161 @@ async fn an_unknown_key_is_named() {
     assert!(
         matches!(generate(&process, "nope").await, Err(KmsError::KeyNotFound(key)) if key == missing)
     );
+}
+
+#[tokio::test]
+async fn a_data_key_has_the_length_that_is_asked_for() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let none = EncryptionContext::none();
+    let request = DataKeyRequest::new(id("k"), &none);
+    for bytes in [1, 7, 64, MAX_DATA_KEY_BYTES] {
+        let spec = DataKeySpec::Bytes(DataKeyLength::parse("number_of_bytes", bytes).unwrap());
+        let made = process.data_keys.generate(&root(), &request, spec).await;
+        let (plaintext, sealed) = made.unwrap();
+        assert_eq!(plaintext.expose().len(), bytes);
+        assert_eq!(
+            opens(&process, &sealed.blob).await.unwrap(),
+            plaintext.expose()
+        );
+    }
+    for bytes in [0, MAX_DATA_KEY_BYTES + 1] {
+        let refused = DataKeyLength::parse("number_of_bytes", bytes);
+        assert!(matches!(
+            refused,
+            Err(KmsError::Invalid {
+                field: "number_of_bytes",
+                ..
+            })
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_data_key_without_plaintext_opens_later() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let context = context("a");
+    let request = DataKeyRequest::new(id("k"), &context);
+    let sealed = process
+        .data_keys
+        .generate_without_plaintext(&root(), &request, DataKeySpec::Aes256)
+        .await
+        .unwrap();
+    assert_eq!((&sealed.key_id, sealed.key_version), (&id("k"), 1));
+    let opened = process
+        .data_keys
+        .decrypt(&root(), &request, &sealed.blob)
+        .await;
+    assert_eq!(opened.unwrap().plaintext.expose().len(), 32);
+
+    let encrypt_only = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:Encrypt"}}"#);
+    let refused = process
+        .data_keys
+        .generate_without_plaintext(&encrypt_only, &request, DataKeySpec::Aes256)
+        .await;
+    assert!(matches!(refused, Err(KmsError::NotPermitted)));
+}
+
+#[tokio::test]
+async fn a_ciphertext_of_another_key_than_the_named_one_is_told_apart() {
+    let house = House::build().await;
+    let process = house.running().await;
+    for name in ["a", "b"] {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    let blob = generate(&process, "a").await.unwrap();
+    let none = EncryptionContext::none();
+    for key in [
+        KeyChoice::Named(id("b")),
+        KeyChoice::OfCiphertext(Some(id("b"))),
+    ] {
+        let request = DataKeyRequest::new(key, &none);
+        let refused = process.data_keys.decrypt(&root(), &request, &blob).await;
+        assert!(matches!(refused, Err(KmsError::IncorrectKey)));
+        let same = DataKeyRequest::of_ciphertext(None, &none);
+        let refused = process
+            .data_keys
+            .reencrypt(&root(), &request, &blob, &same)
+            .await;
+        assert!(matches!(refused, Err(KmsError::IncorrectKey)));
+    }
+    assert_eq!(
+        KmsError::IncorrectKey.class(),
+        KmsError::DecryptionFailed.class()
+    );
+}
+
+#[tokio::test]
+async fn reencryption_names_the_source_and_goes_to_the_default_key() {
+    let house = House::build().await;
+    let process = house.process(false);
+    process
+        .service
+        .start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("d")))
+        .await
+        .unwrap();
+    for name in ["a", "d"] {
+        process.keys.create(&root(), named(name)).await.unwrap();
+    }
+    let blob = generate(&process, "a").await.unwrap();
+    let none = EncryptionContext::none();
+    let source = DataKeyRequest::new(id("a"), &none);
+    let to_default = DataKeyRequest::new(KeyChoice::Default, &none);
+    let moved = process
+        .data_keys
+        .reencrypt(&root(), &source, &blob, &to_default)
+        .await
+        .unwrap();
+    assert_eq!(
+        (moved.source_key_id, moved.source_key_version),
+        (id("a"), 1)
+    );
+    assert_eq!(moved.sealed.key_id, id("d"));
+    let only_a = with_policy(
+        r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/a"}}"#,
+    );
+    let refused = process
+        .data_keys
+        .reencrypt(&only_a, &source, &blob, &to_default)
+        .await;
+    assert!(matches!(refused, Err(KmsError::NotPermitted)));
+}
+
+#[tokio::test]
+async fn a_dry_run_checks_everything_and_gives_nothing() {
+    let house = House::build().await;
+    let process = house.running().await;
+    process.keys.create(&root(), named("k")).await.unwrap();
+    let blob = generate(&process, "k").await.unwrap();
+    let none = EncryptionContext::none();
+    let nobody = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:ListKeys"}}"#);
+    let class = async |caller: &Caller, blob: &[u8]| {
+        let data_keys = &process.data_keys;
+        let dry = DataKeyRequest::new(id("k"), &none).dry_run(true);
+        let wet = DataKeyRequest::new(id("k"), &none);
+        let (spec, sent) = (DataKeySpec::Aes256, SecretBytes::from(vec![1]));
+        [
+            data_keys.generate(caller, &dry, spec).await.err(),
+            data_keys
+                .generate_without_plaintext(caller, &dry, spec)
+                .await
+                .err(),
+            data_keys.encrypt(caller, &dry, &sent, 1).await.err(),
+            data_keys.hmac(caller, &dry, b"").await.err(),
+            data_keys.decrypt(caller, &dry, blob).await.err(),
+            data_keys.reencrypt(caller, &dry, blob, &wet).await.err(),
+            data_keys.reencrypt(caller, &wet, blob, &dry).await.err(),
+        ]
+        .map(|error| error.map_or("done", |error| error.class()))
+    };
+    assert_eq!(class(&root(), &blob).await, ["dry_run"; 7]);
+    assert_eq!(class(&nobody, &blob).await, ["not_permitted"; 7]);
+    let torn = class(&root(), &blob[1..]).await;
+    assert_eq!(torn[..4], ["dry_run"; 4]);
+    assert_eq!(torn[4..], ["decryption_failed"; 3]);
+    process.keys.disable(&root(), &id("k")).await.unwrap();
+    assert_eq!(class(&root(), &blob).await, ["key_state"; 7]);
 }

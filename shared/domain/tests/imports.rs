@@ -68,7 +68,11 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
 async fn mac(process: &Process, key: &str) -> Result<[u8; 32], KmsError> {
     process
         .data_keys
-        .hmac(&root(), &id(key), b"root access key")
+        .hmac(
+            &root(),
+            &DataKeyRequest::new(id(key), &EncryptionContext::none()),
+            b"root access key",
+        )
         .await
 }
 
@@ -451,7 +455,9 @@ async fn a_keys_mac_is_its_own_and_lasts() {
     ));
     let nobody = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#);
     let (kes, data_keys) = (id("kes"), &process.data_keys);
-    let refused = data_keys.hmac(&nobody, &kes, b"").await;
+    let none = EncryptionContext::none();
+    let request = DataKeyRequest::new(kes, &none);
+    let refused = data_keys.hmac(&nobody, &request, b"").await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use keyway_domain::EncryptionContext;
+use keyway_domain::datakey::DataKeyRequest;
 use keyway_http::Call;
 use serde::Serialize;
 use serde::de::MapAccess;
@@ -15,9 +17,11 @@ use crate::{Kes, Refusal, names};
 pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> Result<Response<Bytes>, Refusal> {
     let key = names::key(call.params.get("name"))?;
     let message = decode(&call.request.body)?;
+    let none = EncryptionContext::none();
+    let request = DataKeyRequest::new(key, &none);
     let mac = on
         .data_keys
-        .hmac(call.caller.caller()?, &key, &message)
+        .hmac(call.caller.caller()?, &request, &message)
         .await?;
     encode(&mac)
 }

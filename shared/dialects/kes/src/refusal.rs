@@ -273,9 +273,10 @@ impl Refusal {
             KmsError::BucketExists(_) => Self::bad("bucket already exists"),
             KmsError::BucketNotEmpty(_) => Self::bad("bucket is not empty"),
             KmsError::NoBucketEncryption(_) => Self::bad("bucket has no default encryption"),
-            KmsError::DecryptionFailed => {
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => {
                 Self::bad("decryption failed: ciphertext is not authentic")
             }
+            KmsError::DryRun => Self::bad("the request would have succeeded, but it is a dry run"),
             // Clients try again after a 503, and after nothing else.
             KmsError::Contended(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -204,10 +204,15 @@ impl Refusal {
                 "ServerSideEncryptionConfigurationNotFoundError",
                 format!("bucket {bucket} has no default encryption"),
             ),
-            KmsError::DecryptionFailed => Self::new(
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => Self::new(
                 StatusCode::BAD_REQUEST,
                 "kms:InvalidCiphertextException",
                 "the ciphertext cannot be decrypted",
+            ),
+            KmsError::DryRun => Self::new(
+                StatusCode::BAD_REQUEST,
+                "kms:DryRunOperationException",
+                "the request would have succeeded, but it is a dry run",
             ),
             KmsError::Contended(key) => Self::conflict(
                 "OperationAborted",

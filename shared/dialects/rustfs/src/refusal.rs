@@ -123,6 +123,8 @@ struct ErrorDetail<'a> {
     resource: &'a str,
 }
 
+const DRY_RUN: &str = "the request would have succeeded, but it is a dry run";
+
 impl From<InvalidId> for Refusal {
     fn from(error: InvalidId) -> Self {
         KmsError::from(error).into()
@@ -235,11 +237,12 @@ impl Refusal {
                     format!("key `{key}` is still referenced: {}", names.join(", ")),
                 )
             }
-            KmsError::DecryptionFailed => Self::new(
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => Self::new(
                 StatusCode::BAD_REQUEST,
                 "DecryptionFailed",
                 "the ciphertext cannot be decrypted",
             ),
+            KmsError::DryRun => Self::new(StatusCode::BAD_REQUEST, "DryRun", DRY_RUN),
             KmsError::Contended(key) => Self::new(
                 StatusCode::CONFLICT,
                 "Conflict",

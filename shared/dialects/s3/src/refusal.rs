@@ -241,6 +241,8 @@ impl Refusal {
             | KmsError::StillReferenced(..)
             | KmsError::NoHmacKey(_)
             | KmsError::Conflict(_)
+            | KmsError::IncorrectKey
+            | KmsError::DryRun
             | KmsError::DecryptionFailed => Self::internal("We encountered an internal error")
                 .because_of(Fault::plain(
                     "an operation on buckets failed as one on keys",

@@ -3,6 +3,7 @@
 use keyway_crypto::EncryptionContext;
 
 use super::Sealing;
+use crate::error::KmsError;
 use crate::ids::KeyId;
 
 /// Which key serves a request.
@@ -36,6 +37,7 @@ pub struct DataKeyRequest<'a> {
     pub(super) key: KeyChoice,
     pub(super) context: &'a EncryptionContext,
     pub(super) format: Sealing,
+    dry_run: bool,
 }
 
 impl<'a> DataKeyRequest<'a> {
@@ -45,6 +47,7 @@ impl<'a> DataKeyRequest<'a> {
             key: key.into(),
             context,
             format: Sealing::Keyway,
+            dry_run: false,
         }
     }
 
@@ -57,5 +60,21 @@ impl<'a> DataKeyRequest<'a> {
     #[must_use]
     pub fn sealed_as(self, format: Sealing) -> Self {
         Self { format, ..self }
+    }
+
+    /// The same, as a dry run if `dry_run`: everything is checked and done as ever, also the ciphertext opened, but
+    /// success is [`KmsError::DryRun`] and nothing that was made leaves.
+    #[must_use]
+    pub fn dry_run(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
+    }
+
+    /// What an operation made, unless the request is a dry run.
+    pub(super) fn answer<T>(&self, made: T) -> Result<T, KmsError> {
+        if self.dry_run {
+            Err(KmsError::DryRun)
+        } else {
+            Ok(made)
+        }
     }
 }

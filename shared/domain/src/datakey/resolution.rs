@@ -168,7 +168,7 @@ impl DataKeys {
                 }
                 let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
                 if expected.as_ref().is_some_and(|wanted| *wanted != key_id) {
-                    return Err(KmsError::DecryptionFailed);
+                    return Err(KmsError::IncorrectKey);
                 }
                 let key = self.keys.find(&key_id).await?;
                 let key = key.ok_or(KmsError::DecryptionFailed)?;
@@ -203,7 +203,7 @@ impl DataKeys {
         blob: &Blob<'_>,
     ) -> Result<(Serving, Opened), KmsError> {
         if blob.key_id() != serving.key.id.as_str() {
-            return Err(KmsError::DecryptionFailed);
+            return Err(KmsError::IncorrectKey);
         }
         let key_version = blob.key_version();
         caller.trail().version(key_version);

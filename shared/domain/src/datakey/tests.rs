@@ -256,8 +256,11 @@ async fn sealing_looks_up_each_thing_once() {
         });
         assert_eq!(encrypt.await, once("kms:Encrypt"));
     }
-    let hmac =
-        deployment.lookups(async |data_keys, caller| data_keys.hmac(caller, &id("a"), b"").await);
+    let hmac = deployment.lookups(async |data_keys, caller| {
+        data_keys
+            .hmac(caller, &DataKeyRequest::new(id("a"), &none), b"")
+            .await
+    });
     assert_eq!(hmac.await, once("kms:GenerateMac"));
 }
 
