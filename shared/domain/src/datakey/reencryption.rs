@@ -22,7 +22,8 @@ impl DataKeys {
     /// Opens a ciphertext as `source` says, and seals its plaintext as `destination` says, under the current version of
     /// that key. [`KeyChoice::OfCiphertext`] as the destination's key is the source's own. The plaintext never leaves.
     ///
-    /// It is a dry run if either request is one. A ciphertext that names no key, for which the source has none either, can only be the destination's own.
+    /// It is a dry run if either request is one. A ciphertext that names no key, for which the source has none either,
+    /// can only be the destination's own.
     ///
     /// # Errors
     /// As [`DataKeys::decrypt`] for the source and [`DataKeys::encrypt`] for the destination.
