@@ -3,10 +3,10 @@
 #![no_main]
 
 use keyway_crypto::Key256;
-use keyway_crypto::foreign::{
+use keyway_crypto::kes::{
     Algorithm, LegacyDerivation, MAX_CIPHERTEXT_BYTES, OVERHEAD_BYTES, open, seal,
 };
-use keyway_foreign::{is_key_name, key, static_key};
+use keyway_import::{is_key_name, key, static_key};
 use libfuzzer_sys::fuzz_target;
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Aes256, Algorithm::ChaCha20];
@@ -61,18 +61,18 @@ fn honest(data: &[u8]) -> Option<()> {
 /// Names and values; what is accepted is within its bounds.
 fn kept(data: &[u8]) {
     if let Ok(import) = key("name", data) {
-        assert!(data.len() <= keyway_foreign::MAX_VALUE_BYTES);
+        assert!(data.len() <= keyway_import::MAX_VALUE_BYTES);
         let by = import.created_by.unwrap_or_default();
         assert!(by.chars().count() <= 256 && !by.contains(char::is_control));
     }
     if let Ok(import) = static_key(data) {
-        assert!(data.len() <= keyway_foreign::MAX_STATIC_KEY_BYTES);
+        assert!(data.len() <= keyway_import::MAX_STATIC_KEY_BYTES);
         assert!(data.starts_with(import.id.as_str().as_bytes()) || data[0].is_ascii_whitespace());
     }
     if let Ok(name) = str::from_utf8(data) {
         // Whatever KES may call a key can be called so here.
         let short = "AAAA";
         let unnamed = key(name, short.as_bytes()).err();
-        assert_eq!(unnamed == Some(keyway_foreign::Unreadable::Name), !is_key_name(name));
+        assert_eq!(unnamed == Some(keyway_import::Unreadable::Name), !is_key_name(name));
     }
 }

@@ -19,7 +19,7 @@ use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
-use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys};
+use keyway_auth::sigv4::{SignatureError, Presented, Rules, SigningKeys};
 use keyway_http::{Peer, Request};
 use libfuzzer_sys::fuzz_target;
 
@@ -65,7 +65,7 @@ fuzz_target!(|data: &[u8]| {
         // Signed as it stands: whatever is well-formed of it is accepted.
         assert_ne!(
             verdict,
-            Err(Denied::SignatureMismatch),
+            Err(SignatureError::SignatureMismatch),
             "a right signature was refused"
         );
     }
@@ -125,7 +125,7 @@ fn read(data: &[u8]) -> Option<Input<'_>> {
 }
 
 /// The verdict, which must be the same whether or not the signing key is known already.
-fn verdict(request: &Request, secret: &str, at: Timestamp) -> Result<(), Denied> {
+fn verdict(request: &Request, secret: &str, at: Timestamp) -> Result<(), SignatureError> {
     let rules = Rules::default();
     let presented = Presented::parse(request, &rules)?;
     let keys = SigningKeys::new(NonZeroUsize::MIN);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyway_buckets_s3::S3Buckets;
 use keyway_deployment_assembly::{SystemClock, SystemRandom};
-use keyway_domain::buckets::{BucketName, Buckets, Noted, TableBuckets};
+use keyway_domain::buckets::{BucketName, Buckets, TableBuckets, TrackedBuckets};
 use keyway_domain::ports::Clock;
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::bucket_contract;
@@ -46,15 +46,15 @@ async fn the_table_keeps_the_contract_with_and_without_s3() {
         Arc::new(TableBuckets::new(Arc::clone(&table) as _, clock, random)) as _
     };
     bucket_contract::run_all(of_table, random.as_ref()).await;
-    let noted = async || {
+    let tracked = async || {
         let store = S3Buckets::new(&aws.config());
-        Arc::new(Noted::new(
+        Arc::new(TrackedBuckets::new(
             store,
             Arc::clone(&table) as _,
             Arc::clone(&random) as _,
         )) as _
     };
-    bucket_contract::run_all(noted, random.as_ref()).await;
+    bucket_contract::run_all(tracked, random.as_ref()).await;
 }
 
 const ROOT: (&str, &str) = ("test-root", "test-root-secret");
@@ -153,7 +153,7 @@ async fn what_a_function_asks_of_the_table_is_counted() {
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
     let key = json!({"key_id": "k"}).to_string();
     keys.call("POST", "/kms/keys", &key).await.ok();
-    // Where there is no Lambda, the figures are at hand.
+    // Where there is no Lambda, the metrics are at hand.
     let mut options = ServerOptions::function("keyway-fn-bucket-encryption").without_root();
     for (name, value) in deployment.variables() {
         options = options.variable(&name, &value);

@@ -32,7 +32,7 @@ async fn keeps_the_contract() {
 }
 
 /// One each of throttling, a failure, a lost request, a lost answer and a delay among so many requests.
-fn weather(among: u64) -> impl Fn(u64, &str) -> Fate {
+fn faults(among: u64) -> impl Fn(u64, &str) -> Fate {
     move |number, _| match number % among {
         1 => Fate::Throttle,
         6 => Fate::LoseAnswer,
@@ -49,7 +49,7 @@ async fn keeps_the_contract_in_bad_weather() {
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
     // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
-    proxy.judge(weather(97));
+    proxy.judge(faults(97));
     table_contract::run_all_up_to(
         aws.largest_value(),
         async |clock| {
@@ -76,7 +76,7 @@ async fn sixteen_writers_in_bad_weather_act_once_each() {
     let proxy = Proxy::before(&aws.endpoint).await;
     let calm = table(&aws, &aws.endpoint, &name);
     calm.put_new(&record("words", String::new())).await.unwrap();
-    proxy.judge(weather(15));
+    proxy.judge(faults(15));
     let unknown = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
@@ -248,8 +248,8 @@ async fn a_table_that_does_not_answer_is_given_up_in_time() {
     proxy.judge(|_, _| Fate::Delay(Duration::from_secs(60)));
     let silent = table(&aws, &proxy.endpoint, &name);
     let read = silent.get(Kind::Key, "words", Consistency::Strong);
-    let patience = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
-    let outcome = tokio::time::timeout(patience, read).await.unwrap();
+    let timeout = keyway_aws::OPERATION_TIMEOUT + Duration::from_secs(5);
+    let outcome = tokio::time::timeout(timeout, read).await.unwrap();
     assert!(matches!(outcome, Err(StoreError::Away(_))), "{outcome:?}");
 }
 

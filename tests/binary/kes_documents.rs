@@ -203,13 +203,13 @@ const SECOND: &[Example] = &[
 ];
 
 /// A server, and an admin whose key and certificate are files, as the documents have them.
-struct Place {
+struct Deployment {
     folder: TempDir,
     server: Server,
     admin: String,
 }
 
-impl Place {
+impl Deployment {
     async fn new() -> Self {
         let folder = folder();
         let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -318,7 +318,7 @@ impl Place {
 #[tokio::test]
 async fn every_example_of_both_documents_works() {
     for examples in [FIRST, SECOND] {
-        let place = Place::new().await;
+        let place = Deployment::new().await;
         for (method, path, body, shown) in examples {
             let answer = place.curl(method, path, body).await;
             assert!(
@@ -333,7 +333,7 @@ async fn every_example_of_both_documents_works() {
 
 #[tokio::test]
 async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     place.curl("PUT", "/v1/key/create/my-key", "").await;
     for method in ["PUT", "POST"] {
         let made: Value = place
@@ -361,7 +361,7 @@ async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
 
 #[tokio::test]
 async fn identities_of_the_second_document() {
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     let who = "413c35cb06a9e1aa142ccebf829c96cbfd16162131a92f5ec8c9006f6fc5c9dc";
     for (path, body) in [
         ("/v1/policy/write/my-policy", "{}".to_owned()),
@@ -395,7 +395,7 @@ async fn identities_of_the_second_document() {
 
 #[tokio::test]
 async fn logs_go_on_as_both_documents_show_them() {
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     for (audit, error) in [
         ("/v1/log/audit/trace", "/v1/log/error/trace"),
         ("/v1/log/audit", "/v1/log/error/"),
@@ -436,8 +436,8 @@ async fn logs_go_on_as_both_documents_show_them() {
 
 #[tokio::test]
 async fn the_calls_of_two_processes_are_one_stream() {
-    let place = Place::new().await;
-    let other = Place::server(&place.folder, &place.admin).await;
+    let place = Deployment::new().await;
+    let other = Deployment::server(&place.folder, &place.admin).await;
     let followed = place.follow("/v1/log/audit", "4");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     place
@@ -460,7 +460,7 @@ async fn the_calls_of_two_processes_are_one_stream() {
 }
 
 /// Has every request about the key fail, and the log of the process that was asked say how.
-fn break_key(place: &Place, key: &str, value: &str) {
+fn break_key(place: &Deployment, key: &str, value: &str) {
     let table = rusqlite::Connection::open(place.folder.path().join("data/keyway.db")).unwrap();
     let broken = table.execute(
         "UPDATE records SET value = ?1 WHERE kind = 'key' AND id = ?2",
@@ -471,7 +471,7 @@ fn break_key(place: &Place, key: &str, value: &str) {
 
 #[tokio::test]
 async fn the_errors_of_two_processes_are_one_stream() {
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     for (key, value) in [("here", "{"), ("there", "nonsense")] {
         place
             .curl("PUT", &format!("/v1/key/create/{key}"), "")
@@ -479,12 +479,12 @@ async fn the_errors_of_two_processes_are_one_stream() {
         break_key(&place, key, value);
     }
     // Which has none of them in its cache.
-    let other = Place::server(&place.folder, &place.admin).await;
+    let other = Deployment::server(&place.folder, &place.admin).await;
     let mut followed = place.follow("/v1/log/error", "60");
     let mut lines = BufReader::new(followed.stdout.take().unwrap()).lines();
-    let mut next = async |patience| {
+    let mut next = async |timeout| {
         let line = loop {
-            let line = tokio::time::timeout(patience, lines.next_line()).await;
+            let line = tokio::time::timeout(timeout, lines.next_line()).await;
             let line = line.ok()?.unwrap().unwrap();
             // An empty one keeps the connection open.
             if !line.is_empty() {

@@ -1,4 +1,4 @@
-//! Figures of a running server.
+//! Metrics of a running server.
 
 use std::collections::BTreeMap;
 
@@ -44,9 +44,9 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     }
     let refused = server.call("GET", "/kms/keys/absent", "").await;
     assert_eq!(refused.status, 404);
-    let figures = page(&server).await;
-    let text = String::from_utf8_lossy(&figures.body).into_owned();
-    let all = series(&figures);
+    let metrics = page(&server).await;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let all = series(&metrics);
     for (name, value) in [
         (
             r#"keyway_requests_total{class="success",dialect="rustfs",operation="kms:Decrypt"}"#,

@@ -56,8 +56,8 @@ async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_say
         .env("COLUMNS", "160")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let patience = Duration::from_secs(2 * seconds.parse::<u64>().unwrap() + 120);
-    let output = tokio::time::timeout(patience, command.output())
+    let timeout = Duration::from_secs(2 * seconds.parse::<u64>().unwrap() + 120);
+    let output = tokio::time::timeout(timeout, command.output())
         .await
         .expect("it ends")
         .unwrap();

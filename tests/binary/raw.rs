@@ -40,7 +40,7 @@ impl Connection {
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
-            let byte = tokio::time::timeout(PATIENCE, self.0.read_u8()).await;
+            let byte = tokio::time::timeout(TIMEOUT, self.0.read_u8()).await;
             let so_far = || String::from_utf8_lossy(&read).into_owned();
             read.push(
                 byte.unwrap_or_else(|_| panic!("no {end:?} in {}", so_far()))
@@ -53,13 +53,13 @@ impl Connection {
     /// Reads until the server closes the connection.
     pub(crate) async fn read_to_end(mut self) -> String {
         let mut read = Vec::new();
-        let end = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut read)).await;
+        let end = tokio::time::timeout(TIMEOUT, self.0.read_to_end(&mut read)).await;
         end.expect("the server closes the connection").unwrap();
         String::from_utf8(read).unwrap()
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A request's head as bytes, with these headers besides its own.
 pub(crate) fn head(request: &Request<Bytes>, more: &str) -> String {

@@ -517,11 +517,11 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
     let sent = send_canaries_everywhere(&server, &admin).await;
     assert!(sent > 500, "{sent}");
     // The routes have stopped the service, too.
-    let figures = http::Request::get("/metrics")
+    let metrics = http::Request::get("/metrics")
         .body(bytes::Bytes::new())
         .unwrap();
-    let figures = server.send(figures).await.unwrap();
-    assert_eq!(figures.status, 200);
+    let metrics = server.send(metrics).await.unwrap();
+    assert_eq!(metrics.status, 200);
     let of_kes = admin.call("GET", "/v1/metrics", None).await;
     let running = kept(&data_dir);
     let (_, log, stderr) = server.stop().await;
@@ -540,7 +540,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
     for (what, content) in [
         ("the log", log.as_bytes()),
         ("stderr", stderr.as_bytes()),
-        ("figures", &figures.body),
+        ("figures", &metrics.body),
         ("KES's figures", &of_kes.body),
     ] {
         assert_eq!(scanner.find(content), nothing, "{what}");
@@ -580,10 +580,10 @@ async fn a_panic_tells_nothing_of_what_was_in_reach() {
             .await
             .ok();
     }
-    let figures = http::Request::get("/metrics")
+    let metrics = http::Request::get("/metrics")
         .body(bytes::Bytes::new())
         .unwrap();
-    let figures = server.send(figures).await.unwrap();
+    let metrics = server.send(metrics).await.unwrap();
     let running = kept(&data_dir);
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0), "{stderr}");
@@ -615,7 +615,7 @@ async fn a_panic_tells_nothing_of_what_was_in_reach() {
     for (what, content) in [
         ("the log", log.as_bytes()),
         ("stderr", stderr.as_bytes()),
-        ("figures", &figures.body),
+        ("figures", &metrics.body),
     ] {
         assert_eq!(scanner.find(content), nothing, "{what}");
     }

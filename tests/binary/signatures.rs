@@ -124,10 +124,10 @@ async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed
     set_value(&data_dir, "config", "service", &kept);
     generate(&server, "k").await.ok();
 
-    // It is in the log and in the figures.
+    // It is in the log and in the metrics.
     let request = http::Request::get("/metrics").body(bytes::Bytes::new());
-    let figures = server.send(request.unwrap()).await.unwrap();
-    let text = String::from_utf8(figures.body.to_vec()).unwrap();
+    let metrics = server.send(request.unwrap()).await.unwrap();
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     let line = text
         .lines()
         .find(|line| line.starts_with("keyway_refused_records_total "));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use keyway_auth::certificate::{Front, FrontHeader, Fronts};
+use keyway_auth::certificate::{ProxyCertificateHeader, TrustedProxies, TrustedProxy};
 use keyway_runtime_lambda::{EventSource, serve};
 use keyway_tests::MemorySite;
 use serde_json::{Value, json};
@@ -45,18 +45,18 @@ const LIFE: [&str; 27] = [
     "delete-key",
 ];
 
-async fn function(source: EventSource, front: Option<FrontHeader>) {
-    let front = front.map(|header| Front {
+async fn function(source: EventSource, proxy: Option<ProxyCertificateHeader>) {
+    let proxy = proxy.map(|header| TrustedProxy {
         header,
-        fronts: Fronts::Everybody,
+        proxies: TrustedProxies::Everybody,
     });
-    let site = MemorySite::with_certificates(front, ADMIN).await;
-    let front = keyway_runtime_lambda::Front {
+    let site = MemorySite::with_certificates(proxy, ADMIN).await;
+    let proxy = keyway_runtime_lambda::Ingress {
         source,
         stage: None,
         streaming: false,
     };
-    serve(site.kes_site(), front).await.unwrap();
+    serve(site.kes_site(), proxy).await.unwrap();
 }
 
 #[tokio::test]
@@ -74,7 +74,11 @@ async fn api_gateway() {
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn alb() {
-    function(EventSource::Alb, Some(FrontHeader::AmznMtlsClientcertLeaf)).await;
+    function(
+        EventSource::Alb,
+        Some(ProxyCertificateHeader::AmznMtlsClientcertLeaf),
+    )
+    .await;
 }
 
 #[tokio::test]

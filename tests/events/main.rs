@@ -20,7 +20,7 @@ use http::{Response, StatusCode};
 use keyway_dialect_minio as minio;
 use keyway_dialect_rustfs::PREFIXES;
 use keyway_domain::ports::Clock;
-use keyway_runtime_lambda::{EventSource, Front, serve};
+use keyway_runtime_lambda::{EventSource, Ingress, serve};
 use keyway_tests::{MemorySite, RuntimeApi, Signer, project};
 use serde_json::Value;
 use tokio::process::Child;
@@ -144,12 +144,12 @@ async fn function(source: EventSource, key: Option<&str>) {
         let body = format!(r#"{{"key_id":"{key}"}}"#);
         site.call("POST", "/kms/keys", &body).await.ok();
     }
-    let front = Front {
+    let ingress = Ingress {
         source,
         stage: None,
         streaming: source == EventSource::FunctionUrl,
     };
-    serve(site.site(), front).await.unwrap();
+    serve(site.site(), ingress).await.unwrap();
 }
 
 #[tokio::test]

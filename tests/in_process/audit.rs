@@ -256,7 +256,7 @@ async fn refusals_are_told_with_whom_they_refused() {
         (&event["principal"], &event["key_id"]),
         (&json!(identity), &json!("theirs"))
     );
-    // Anybody can make a certificate: one that nobody knows is a stranger's, whatever it proves.
+    // Anybody can make a certificate: one that nobody knows is an unauthenticated caller's, whatever it proves.
     let records = site.records(Kind::Audit).await.len();
     for n in 0..50 {
         let unknown = format!("{n:064x}");

@@ -1,4 +1,4 @@
-//! Every route over memory: golden answers, refusals, bad input, and the house's own rules.
+//! Every route over memory: golden answers, refusals, bad input, and the fixture's own rules.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod architecture;
 mod audit;
 mod bad_input;
 mod bodies;
@@ -15,7 +16,6 @@ mod console;
 mod cors;
 mod golden;
 mod health;
-mod house;
 mod kes;
 mod kes_generations;
 mod links;

@@ -18,7 +18,7 @@ use keyway_deployment_assembly::{
     root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{Refusal, RustFs, datakey_routes, key_routes, mount};
+use keyway_dialect_rustfs::{ErrorResponse, RustFs, datakey_routes, key_routes, mount};
 use keyway_domain::datakey::{DataKeyRequest, DataKeys, MAX_PLAINTEXT_BYTES, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
@@ -28,7 +28,7 @@ use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
 use keyway_runtime_hyper::{listen, serve, stop_signal};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// What a handler may hold when it panics.
 struct Held {
@@ -151,9 +151,9 @@ async fn main() {
     let audit = ports.audit(&settings.audit, errors).unwrap();
     let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
         .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());
-    let site = audit.witness(site);
+    let site = audit.observer(site);
     let clock = Arc::clone(&ports.clock);
-    let site = site.witnessed_by(metrics, Arc::new(move || clock.monotonic()));
+    let site = site.observed_by(metrics, Arc::new(move || clock.monotonic()));
     let listener = listen(
         "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
         false,

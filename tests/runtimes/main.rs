@@ -15,7 +15,7 @@ mod same;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::StatusCode;
-use keyway_runtime_lambda::{EventSource, Front, serve, serve_schedule};
+use keyway_runtime_lambda::{EventSource, Ingress, serve, serve_schedule};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
@@ -47,8 +47,8 @@ impl Function {
     }
 }
 
-fn front(source: EventSource, streaming: bool) -> Front {
-    Front {
+fn ingress(source: EventSource, streaming: bool) -> Ingress {
+    Ingress {
         source,
         stage: None,
         streaming,
@@ -58,7 +58,7 @@ fn front(source: EventSource, streaming: bool) -> Front {
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn http_api_function() {
-    serve(echo::site(), front(EventSource::HttpApi, false))
+    serve(echo::site(), ingress(EventSource::HttpApi, false))
         .await
         .unwrap();
 }
@@ -66,7 +66,7 @@ async fn http_api_function() {
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn streaming_function() {
-    serve(echo::site(), front(EventSource::FunctionUrl, true))
+    serve(echo::site(), ingress(EventSource::FunctionUrl, true))
         .await
         .unwrap();
 }

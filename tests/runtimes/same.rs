@@ -12,7 +12,7 @@ use keyway_domain::ports::Clock;
 use keyway_runtime_lambda::{EventSource, serve};
 use keyway_tests::{Answer, MemorySite, Target, every_route, http_api_event};
 
-use crate::{Function, front};
+use crate::{Function, ingress};
 
 const HOST: &str = "keyway.test";
 const ROOT: (&str, &str) = ("root", "root-secret");
@@ -24,8 +24,8 @@ async fn site() -> MemorySite {
 #[tokio::test]
 #[ignore = "a function, which another test starts"]
 async fn memory_function() {
-    let front = front(EventSource::HttpApi, false);
-    serve(site().await.site(), front).await.unwrap();
+    let ingress = ingress(EventSource::HttpApi, false);
+    serve(site().await.site(), ingress).await.unwrap();
 }
 
 struct Lambda {

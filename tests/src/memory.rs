@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Full};
 use keyway_audit::{
-    AuditTable, Contexts, Flushing, Following, Journal, JournalSettings, Strictness,
+    AuditTable, AuditWriter, AuditWriterSettings, Contexts, Flushing, Following, Strictness,
 };
-use keyway_auth::certificate::{Front, Unidentified};
+use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, Writing, figures_of_kes, figures_of_minio,
+    AuditSettings, KesSettings, Proof, Settings, Writing, kes_metrics, minio_metrics,
 };
 use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_dialect_minio as minio;
@@ -21,7 +21,7 @@ use keyway_dialect_s3 as s3;
 use keyway_dialect_sts as sts;
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
-use keyway_domain::datakey::Sealing;
+use keyway_domain::datakey::CiphertextFormat;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
 use keyway_domain::keyring::KeyWrapper;
@@ -152,8 +152,8 @@ impl MemorySite {
 
     /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
     /// this front vouches for.
-    pub async fn with_certificates(front: Option<Front>, admin: &str) -> Self {
-        let proven = Proven::new(front);
+    pub async fn with_certificates(proxy: Option<TrustedProxy>, admin: &str) -> Self {
+        let proven = Proven::new(proxy);
         let kes = KesOptions {
             admin: Identity::parse(admin).expect("an identity"),
             identify: Box::new(move |request| proven.identity(request)),
@@ -224,31 +224,31 @@ impl MemorySite {
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
         let audited = Audited::default();
-        let how = JournalSettings {
+        let how = AuditWriterSettings {
             strictness: Strictness::Required,
             contexts: Contexts::Names,
             retention_days: 90,
             flushing: Flushing::ByRequest,
         };
         // With a generator of its own: what the site makes does not depend on who watches.
-        let journal = Journal::new(
+        let audit_writer = AuditWriter::new(
             Box::new(audited.clone()),
             AuditTable::new(ports.table.clone()),
             ports.clock.clone(),
             Arc::new(SeededRandom::new(2)),
             how,
         );
-        let journal = Arc::new(journal.expect("a journal"));
-        server.service.check_also(journal.clone());
+        let audit_writer = Arc::new(audit_writer.expect("a journal"));
+        server.service.check_also(audit_writer.clone());
         server.service.check_also(table_health);
         let janitor = Janitor::new(
             table.clone(),
             Arc::clone(&server.service),
             ports.wrappers(),
             ports.clock.clone(),
-            // As the journal: what it does changes nothing of what the site makes.
+            // As the audit writer: what it does changes nothing of what the site makes.
             Arc::new(SeededRandom::new(3)),
-            Some(journal.clone()),
+            Some(audit_writer.clone()),
         );
         let reading = ports.reading().audit_reading(&settings.audit);
         let (of_errors, _) = broadcast::channel(16);
@@ -257,7 +257,7 @@ impl MemorySite {
             Arc::new(move || of_errors.subscribe())
         };
         let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
-            journal.clone(),
+            audit_writer.clone(),
             &ports.reading().table,
             &ports.clock,
             errors,
@@ -271,7 +271,7 @@ impl MemorySite {
             ("keys", kes::key_routes(&keys, kes.deletion, kes.generation)),
             (
                 "datakey",
-                kes::datakey_routes(&server.data_keys, Sealing::Keyway),
+                kes::datakey_routes(&server.data_keys, CiphertextFormat::Keyway),
             ),
             (
                 "access",
@@ -283,7 +283,7 @@ impl MemorySite {
                     &server.service,
                     &machine,
                     &ports.clock,
-                    &figures_of_kes(&metrics),
+                    &kes_metrics(&metrics),
                     kes.generation,
                 ),
             ),
@@ -324,7 +324,7 @@ impl MemorySite {
             ("datakey", minio::datakey_routes(&server.data_keys)),
             (
                 "service",
-                minio::service_routes(&control, &machine, &figures_of_minio(&metrics)),
+                minio::service_routes(&control, &machine, &minio_metrics(&metrics)),
             ),
         ] {
             for route in group {
@@ -373,7 +373,8 @@ impl MemorySite {
             .with(sts)
             .with_cors(cors);
         let root = Signer::new("root", "root-secret");
-        let witnessed = |site: Site| site.witnessed_by(journal.clone(), journal.stopwatch());
+        let observed =
+            |site: Site| site.observed_by(audit_writer.clone(), audit_writer.stopwatch());
         Self {
             janitor,
             audited,
@@ -384,8 +385,8 @@ impl MemorySite {
             wrapper,
             random,
             service,
-            site: Arc::new(witnessed(site)),
-            kes: Arc::new(witnessed(Site::new(8, kes))),
+            site: Arc::new(observed(site)),
+            kes: Arc::new(observed(Site::new(8, kes))),
             keys,
             kes_routes,
             routes,

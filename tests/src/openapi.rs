@@ -47,7 +47,7 @@ pub struct Described {
 }
 
 /// What the document says of a method and path.
-enum Place<'d> {
+enum Match<'d> {
     /// Where the operation is in the document, and itself.
     Operation(String, &'d Value),
     OtherMethods,
@@ -78,22 +78,22 @@ impl Described {
         let path = request.uri().path();
         let base = request.extensions().get::<BasePath>();
         let below = base.map_or(Some(path), |base| path.strip_prefix(base.0.as_str()));
-        let place = below.map_or(Place::Nothing, |path| self.find(request.method(), path));
+        let place = below.map_or(Match::Nothing, |path| self.find(request.method(), path));
         let said = match place {
             _ if request.method() == Method::OPTIONS => Ok(()),
-            Place::Nothing if status == 404 => Ok(()),
-            Place::OtherMethods if status == 405 => Ok(()),
+            Match::Nothing if status == 404 => Ok(()),
+            Match::OtherMethods if status == 405 => Ok(()),
             // What no other dialect has is an operation of S3 that is not served.
-            Place::Nothing | Place::OtherMethods
+            Match::Nothing | Match::OtherMethods
                 if status == 501 && answer.header("x-amz-request-id").is_some() =>
             {
                 Ok(())
             }
             // A word of one mount goes before a parameter of another, whatever the method.
-            Place::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
-            Place::Nothing => Err("no such path is described".to_owned()),
-            Place::OtherMethods => Err("no such method is described".to_owned()),
-            Place::Operation(pointer, operation) => self
+            Match::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
+            Match::Nothing => Err("no such path is described".to_owned()),
+            Match::OtherMethods => Err("no such method is described".to_owned()),
+            Match::Operation(pointer, operation) => self
                 .answered(&pointer, operation, request.method(), answer)
                 .and_then(|()| {
                     if answer.status.is_success() {
@@ -113,7 +113,7 @@ impl Described {
         })
     }
 
-    fn find(&self, method: &Method, path: &str) -> Place<'_> {
+    fn find(&self, method: &Method, path: &str) -> Match<'_> {
         let paths = self.document["paths"].as_object().expect("paths");
         let mut fits: Vec<&String> = paths.keys().filter(|known| matches(known, path)).collect();
         // A word goes before a parameter.
@@ -122,13 +122,13 @@ impl Described {
         for known in &fits {
             let operation = &paths[*known][&name];
             if operation.is_object() {
-                return Place::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
+                return Match::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
             }
         }
         if fits.is_empty() {
-            Place::Nothing
+            Match::Nothing
         } else {
-            Place::OtherMethods
+            Match::OtherMethods
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A function that does not answer for as long never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "/2018-06-01/runtime/";
 
@@ -177,7 +177,7 @@ impl RuntimeApi {
         tokio::select! {
             first = next.wait_for(Option::is_some) => first.ok().and_then(|first| *first).expect("an instant"),
             error = failed.wait_for(Option::is_some) => panic!("the function did not start: {:?}", error.expect("an error")),
-            () = tokio::time::sleep(PATIENCE) => panic!("the function did not start"),
+            () = tokio::time::sleep(TIMEOUT) => panic!("the function did not start"),
         }
     }
 
@@ -196,7 +196,7 @@ impl RuntimeApi {
         self.events
             .send(Event { bytes, done })
             .expect("the server runs");
-        tokio::time::timeout(PATIENCE, answer)
+        tokio::time::timeout(TIMEOUT, answer)
             .await
             .expect("the function answers")
             .expect("the server runs")

@@ -284,7 +284,7 @@ impl ServerOptions {
         let mut child = command.spawn().expect("the binary runs");
         let log = Captured::of(child.stdout.take().expect("stdout is piped"));
         let stderr = Captured::of(child.stderr.take().expect("stderr is piped"));
-        let started = tokio::time::timeout(PATIENCE, async {
+        let started = tokio::time::timeout(TIMEOUT, async {
             while log.address().is_none() && !log.ended() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -319,7 +319,7 @@ fn command_as(user: u32, folder: &Path, program: &Path) -> Command {
 }
 
 async fn output(mut command: Command) -> (Option<i32>, String, String) {
-    let output = tokio::time::timeout(PATIENCE, command.output())
+    let output = tokio::time::timeout(TIMEOUT, command.output())
         .await
         .expect("it ends")
         .expect("it runs");
@@ -332,7 +332,7 @@ async fn output(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 /// How long a process may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a process writes, read as it comes so that the process never waits for a reader.
 struct Captured {
@@ -526,7 +526,7 @@ impl Server {
 
     /// Waits for the end: exit code, the log, and stderr.
     pub async fn ended(mut self) -> (Option<i32>, String, String) {
-        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+        let status = tokio::time::timeout(TIMEOUT, self.child.wait())
             .await
             .expect("it stops in time")
             .expect("it ends");

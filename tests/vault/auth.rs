@@ -10,10 +10,12 @@ use keyway_tests::Bao;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{BINDING, PATIENCE, Place, secret, set_clock, shared, unavailable, vaults, with_token};
+use crate::{
+    BINDING, RETRY_POLICY, Setup, secret, set_clock, shared, unavailable, vaults, with_token,
+};
 
-async fn place(bao: &Bao) -> (Place, String) {
-    let place = Place::new(bao).await;
+async fn place(bao: &Bao) -> (Setup, String) {
+    let place = Setup::new(bao).await;
     place.make_key(bao).await;
     let (least, _) = place.policies();
     let policy = place.policy(bao, &least).await;
@@ -34,7 +36,7 @@ async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
         let token = bao.token(&policy, options).await;
         let clock = set_clock();
         let vault = vaults(clock.clone())
-            .open(&settings, Some(&secret(&token)), PATIENCE)
+            .open(&settings, Some(&secret(&token)), RETRY_POLICY)
             .unwrap();
         vault.check(TransitKey::MustExist).await.unwrap();
         clock.advance(Duration::from_secs(2300));
@@ -61,7 +63,7 @@ async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
     let clock = set_clock();
     let settings = place.settings(&bao.address, VaultAuth::Token);
     let vault = vaults(clock.clone())
-        .open(&settings, Some(&secret(&token)), PATIENCE)
+        .open(&settings, Some(&secret(&token)), RETRY_POLICY)
         .unwrap();
     vault.renew().await.unwrap();
     clock.advance(Duration::from_secs(7200));
@@ -80,7 +82,7 @@ async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_ends() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     place.make_key(bao).await;
     let (least, _) = place.policies();
     let lines = least.lines().filter(|line| !line.contains("renew-self"));
@@ -90,7 +92,7 @@ async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_end
     let clock = set_clock();
     let settings = place.settings(&bao.address, VaultAuth::Token);
     let vault = vaults(clock.clone())
-        .open(&settings, Some(&secret(&token)), PATIENCE)
+        .open(&settings, Some(&secret(&token)), RETRY_POLICY)
         .unwrap();
     vault.renew().await.unwrap();
     clock.advance(Duration::from_secs(3000));
@@ -106,7 +108,7 @@ async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_end
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_look_itself_up_is_used_all_the_same() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     place.make_key(bao).await;
     let (least, _) = place.policies();
     let lines = least.lines().filter(|line| !line.contains("auth/token"));
@@ -133,7 +135,7 @@ async fn an_app_role_logs_in_once_and_again_when_it_is_time() {
     let clock = set_clock();
     let settings = place.settings(&bao.address, auth);
     let vault = vaults(clock.clone())
-        .open(&settings, Some(&secret(&secret_id)), PATIENCE)
+        .open(&settings, Some(&secret(&secret_id)), RETRY_POLICY)
         .unwrap();
     let mut users = JoinSet::new();
     for _ in 0..16 {
@@ -167,7 +169,7 @@ async fn an_app_role_whose_token_is_revoked_logs_in_again() {
     let clock = set_clock();
     let settings = place.settings(&bao.address, auth);
     let vault = vaults(clock.clone())
-        .open(&settings, Some(&secret(&secret_id)), PATIENCE)
+        .open(&settings, Some(&secret(&secret_id)), RETRY_POLICY)
         .unwrap();
     vault.check(TransitKey::MustExist).await.unwrap();
     let revoke = format!("sys/leases/revoke-prefix/auth/{mount}/login");
@@ -239,11 +241,11 @@ async fn a_token_file_that_changes_is_read_again() {
     let clock = set_clock();
     let settings = place.settings(&bao.address, auth);
     let nowhere = vaults(clock.clone())
-        .open(&settings, None, PATIENCE)
+        .open(&settings, None, RETRY_POLICY)
         .unwrap();
     let vault = vaults(clock.clone())
         .reading_tokens(TokenFolders::below([folder.path().to_owned()]))
-        .open(&settings, None, PATIENCE)
+        .open(&settings, None, RETRY_POLICY)
         .unwrap();
     unavailable(vault.copies().await, "token file");
     let one = bao.token(&policy, json!({})).await;

@@ -6,17 +6,17 @@ use std::time::Duration;
 use http::Method;
 use keyway_deployment_assembly::SystemRandom;
 use keyway_domain::keyring::WrapError;
-use keyway_domain::vault::{CopyError, CopyVersion, TransitKey, VaultAuth, VaultPatience};
+use keyway_domain::vault::{CopyError, CopyVersion, TransitKey, VaultAuth, VaultRetryPolicy};
 use keyway_testkit::vault_contract;
 use keyway_tests::{Fate, Proxy};
 use serde_json::json;
 
-use crate::{BINDING, Place, opened, path, ready, shared, unavailable, with_token};
+use crate::{BINDING, Setup, opened, path, ready, shared, unavailable, with_token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_contract_with_the_documented_policy_alone() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     let (_, making) = place.policies();
     let policy = place.policy(bao, &making).await;
     let token = bao.token(&policy, json!({})).await;
@@ -27,15 +27,15 @@ async fn keeps_the_contract_with_the_documented_policy_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_contract_in_bad_weather() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     let proxy = Proxy::before(&bao.address).await;
     // The contract takes no failure for an answer: where many ask at once, one may meet several in a row.
-    let patience = VaultPatience {
+    let retry_policy = VaultRetryPolicy {
         timeout: Duration::from_secs(60),
         retries: 9,
     };
     let settings = place.settings(&proxy.endpoint, VaultAuth::Token);
-    let vault = opened(&settings, Some(&bao.root), patience);
+    let vault = opened(&settings, Some(&bao.root), retry_policy);
     // A check makes one attempt.
     vault_contract::a_check_makes_the_transit_key_only_when_told_to(&*vault).await;
     proxy.judge(|number, _| match number % 17 {
@@ -56,7 +56,7 @@ async fn keeps_the_contract_in_bad_weather() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     let (least, _) = place.policies();
     let policy = place.policy(bao, &least).await;
     let token = bao.token(&policy, json!({})).await;
@@ -82,7 +82,7 @@ async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_names_the_permission_that_is_missing() {
     let Some(bao) = shared().await else { return };
-    let place = Place::new(bao).await;
+    let place = Setup::new(bao).await;
     place.make_key(bao).await;
     let (least, _) = place.policies();
     let policy = place.policy(bao, &least).await;
@@ -213,7 +213,7 @@ async fn unfit_transit_keys_are_refused() {
         ),
         (json!({"type": "ed25519", "derived": true}), "another type"),
     ] {
-        let place = Place::new(bao).await;
+        let place = Setup::new(bao).await;
         bao.post(&place.key(), key).await;
         let settings = place.settings(&bao.address, VaultAuth::Token);
         let vault = with_token(&settings, &bao.root);
@@ -286,7 +286,7 @@ async fn works_within_a_namespace() {
         let body = json!({"type": kind, "options": options});
         bao.post(&mount, body).await;
     }
-    let place = Place {
+    let place = Setup {
         transit: "transit".to_owned(),
         kv: "kv".to_owned(),
     };

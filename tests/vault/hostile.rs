@@ -13,14 +13,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use keyway_domain::keyring::WrapError;
 use keyway_domain::vault::{
-    CopyError, CopyVersion, TransitKey, Vault, VaultAuth, VaultPatience, Vaults,
+    CopyError, CopyVersion, TransitKey, Vault, VaultAuth, VaultRetryPolicy, Vaults,
 };
 use tokio::net::TcpListener;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{BINDING, Place, opened, secret, set_clock, unavailable, vaults};
+use crate::{BINDING, Setup, opened, secret, set_clock, unavailable, vaults};
 
-const QUICK: VaultPatience = VaultPatience {
+const QUICK: VaultRetryPolicy = VaultRetryPolicy {
     timeout: Duration::from_secs(5),
     retries: 0,
 };
@@ -64,8 +64,8 @@ async fn serve(
     address
 }
 
-fn place() -> Place {
-    Place {
+fn place() -> Setup {
+    Setup {
         transit: "transit".to_owned(),
         kv: "kv".to_owned(),
     }
@@ -220,11 +220,11 @@ async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
         })
         .await;
         let settings = place().settings(&address, VaultAuth::Token);
-        let patience = VaultPatience {
+        let retry_policy = VaultRetryPolicy {
             timeout: Duration::from_secs(20),
             retries: 2,
         };
-        let vault = opened(&settings, Some("s.token"), patience);
+        let vault = opened(&settings, Some("s.token"), retry_policy);
         let outcome = vault.remove_copy("key-1").await;
         assert_eq!(outcome.is_ok(), status == 404);
         assert_eq!(asked.load(Ordering::SeqCst), times, "{status} {body}");

@@ -9,9 +9,9 @@
 
 mod auth;
 mod contract;
+mod faults;
 mod hostile;
 mod service;
-mod weather;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ use keyway_deployment_assembly::SystemClock;
 use keyway_domain::keyring::{Binding, WrapError};
 use keyway_domain::ports::Clock;
 use keyway_domain::vault::{
-    Vault, VaultAddress, VaultAuth, VaultPath, VaultPatience, VaultSettings, Vaults,
+    Vault, VaultAddress, VaultAuth, VaultPath, VaultRetryPolicy, VaultSettings, Vaults,
 };
 use keyway_secrets_vault::VaultsOverHttp;
 use keyway_testkit::FixedClock;
@@ -36,7 +36,7 @@ const BINDING: Binding<'static> = Binding {
     origin: "KEYWAY",
 };
 
-const PATIENCE: VaultPatience = VaultPatience {
+const RETRY_POLICY: VaultRetryPolicy = VaultRetryPolicy {
     timeout: Duration::from_secs(20),
     retries: 3,
 };
@@ -49,12 +49,12 @@ async fn shared() -> Option<&'static Bao> {
 
 /// The mounts of one test.
 #[derive(Clone)]
-struct Place {
+struct Setup {
     transit: String,
     kv: String,
 }
 
-impl Place {
+impl Setup {
     /// New and mounted.
     async fn new(bao: &Bao) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -145,23 +145,23 @@ fn vaults(clock: Arc<dyn Clock>) -> VaultsOverHttp {
 
 /// Opened with a token.
 fn with_token(settings: &VaultSettings, token: &str) -> Arc<dyn Vault> {
-    opened(settings, Some(token), PATIENCE)
+    opened(settings, Some(token), RETRY_POLICY)
 }
 
 fn opened(
     settings: &VaultSettings,
     credential: Option<&str>,
-    patience: VaultPatience,
+    retry_policy: VaultRetryPolicy,
 ) -> Arc<dyn Vault> {
     let credential = credential.map(secret);
     vaults(system_clock())
-        .open(settings, credential.as_ref(), patience)
+        .open(settings, credential.as_ref(), retry_policy)
         .unwrap()
 }
 
 /// A Vault that works: everything mounted, the transit key made, opened as the root.
-async fn ready(bao: &Bao) -> (Place, Arc<dyn Vault>) {
-    let place = Place::new(bao).await;
+async fn ready(bao: &Bao) -> (Setup, Arc<dyn Vault>) {
+    let place = Setup::new(bao).await;
     place.make_key(bao).await;
     let settings = place.settings(&bao.address, VaultAuth::Token);
     (place, with_token(&settings, &bao.root))

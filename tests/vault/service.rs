@@ -9,7 +9,7 @@ use keyway_tests::{Answer, Bao, Server, ServerOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Place, shared};
+use crate::{Setup, shared};
 
 fn folder() -> TempDir {
     tempfile::Builder::new()
@@ -39,7 +39,7 @@ async fn status(server: &Server) -> Value {
 }
 
 /// The configuration as RustFS's document has it, for these mounts.
-fn configuration(bao: &Bao, place: &Place, token: &str) -> Value {
+fn configuration(bao: &Bao, place: &Setup, token: &str) -> Value {
     json!({
         "backend_type": "vault",
         "address": bao.address,
@@ -56,14 +56,14 @@ fn configuration(bao: &Bao, place: &Place, token: &str) -> Value {
 }
 
 /// A token that may do what `docs/vault.md` says and no more, the transit key's making included.
-async fn token(bao: &Bao, place: &Place) -> String {
+async fn token(bao: &Bao, place: &Setup) -> String {
     let (_, making) = place.policies();
     let policy = place.policy(bao, &making).await;
     bao.token(&policy, json!({"period": "24h"})).await
 }
 
 /// A server whose service runs over this place.
-async fn running(bao: &Bao, place: &Place, token: &str, data: &Path) -> Server {
+async fn running(bao: &Bao, place: &Setup, token: &str, data: &Path) -> Server {
     let server = ServerOptions::not_started().start(data).await;
     let body = configuration(bao, place, token);
     let answer = post(&server, "/kms/configure", &body).await.ok();
@@ -95,7 +95,7 @@ fn has(haystack: &[u8], needle: &str) -> bool {
 #[tokio::test]
 async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let server = running(bao, &place, &token, root.path()).await;
     assert_eq!(status(&server).await["status"], "Running");
@@ -156,7 +156,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
     let Some(bao) = Bao::start().await else {
         return;
     };
-    let (place, root) = (Place::new(&bao).await, folder());
+    let (place, root) = (Setup::new(&bao).await, folder());
     let token = token(&bao, &place).await;
     let server = running(&bao, &place, &token, root.path()).await;
     create(&server, "k").await.ok();
@@ -204,7 +204,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
 #[tokio::test]
 async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let first = token(bao, &place).await;
     let server = running(bao, &place, &first, root.path()).await;
     create(&server, "k").await.ok();
@@ -223,7 +223,7 @@ async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
 #[tokio::test]
 async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let server = running(bao, &place, &token, root.path()).await;
     create(&server, "k").await.ok();
@@ -258,7 +258,7 @@ async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew(
 #[tokio::test]
 async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let data = root.path().join("data");
     let options = ServerOptions::default();
@@ -332,7 +332,7 @@ async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
 #[tokio::test]
 async fn of_many_creations_over_openbao_one_wins_and_its_copy_is_its_record() {
     let Some(bao) = shared().await else { return };
-    let (place, root) = (Place::new(bao).await, folder());
+    let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
     let one = running(bao, &place, &token, root.path()).await;
     let other = ServerOptions::not_started().start(root.path()).await;

@@ -17,7 +17,7 @@ async fn run() -> anyhow::Result<()> {
     let (identities, control) = function.access()?;
     let settings = &function.settings().kes;
     let kes = Kes::configured(
-        function.front()?,
+        function.trusted_proxy()?,
         Arc::clone(&identities),
         &settings.open,
         &settings.generation,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
+use keyway_deployment_assembly::{kes_metrics, minio_metrics};
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio as minio;
@@ -35,10 +35,10 @@ async fn run() -> anyhow::Result<()> {
     of_minio.extend(minio::service_routes(
         &control,
         function.machine(),
-        &figures_of_minio(function.metrics()),
+        &minio_metrics(function.metrics()),
     ));
     let kes = Kes::configured(
-        function.front()?,
+        function.trusted_proxy()?,
         Arc::clone(&server.identities),
         &settings.open,
         &settings.generation,
@@ -56,7 +56,7 @@ async fn run() -> anyhow::Result<()> {
         &server.service,
         function.machine(),
         function.clock(),
-        &figures_of_kes(function.metrics()),
+        &kes_metrics(function.metrics()),
         generation,
     ));
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));

@@ -20,7 +20,7 @@ async fn run() -> anyhow::Result<()> {
     let mount = rustfs::mount(&server.authenticator, rustfs::datakey_routes(data_keys))?;
     let minio = minio::mount(&server.authenticator, minio::datakey_routes(data_keys))?;
     let kes = Kes::configured(
-        function.front()?,
+        function.trusted_proxy()?,
         server.identities,
         &settings.open,
         &settings.generation,

@@ -21,7 +21,7 @@ async fn run() -> anyhow::Result<()> {
     let mount = rustfs::mount(&server.authenticator, routes)?;
     let minio = minio::mount(&server.authenticator, minio::key_routes(&keys))?;
     let kes = Kes::configured(
-        function.front()?,
+        function.trusted_proxy()?,
         server.identities,
         &settings.open,
         &settings.generation,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use keyway_deployment_assembly::{figures_of_kes, figures_of_minio};
+use keyway_deployment_assembly::{kes_metrics, minio_metrics};
 use keyway_deployment_aws::Function;
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio as minio;
@@ -31,11 +31,11 @@ async fn run() -> anyhow::Result<()> {
         minio::service_routes(
             &control,
             function.machine(),
-            &figures_of_minio(function.metrics()),
+            &minio_metrics(function.metrics()),
         ),
     )?;
     let kes = Kes::configured(
-        function.front()?,
+        function.trusted_proxy()?,
         server.identities,
         &settings.open,
         &settings.generation,
@@ -44,7 +44,7 @@ async fn run() -> anyhow::Result<()> {
         &server.service,
         function.machine(),
         function.clock(),
-        &figures_of_kes(function.metrics()),
+        &kes_metrics(function.metrics()),
         kes.generation(),
     );
     of_kes.extend(kes::log_routes(&log, function.following()?.as_ref()));

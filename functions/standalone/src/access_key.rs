@@ -10,7 +10,7 @@ use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
-use crate::place::Whereabouts;
+use crate::location::DeploymentLocation;
 use crate::{explain, print};
 
 #[derive(Subcommand)]
@@ -26,7 +26,7 @@ pub(crate) enum AccessKeyCommand {
 #[derive(Args)]
 pub(crate) struct Create {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// kms-admin, kms-key-administrator, kms-key-user, kms-auditor, or the file of an IAM-style policy
     #[arg(long, value_name = "NAME|FILE")]
@@ -48,7 +48,7 @@ pub(crate) struct Create {
 #[derive(Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// How to print them
     #[arg(long, value_enum, default_value_t = ListOutput::Text)]
@@ -58,7 +58,7 @@ pub(crate) struct List {
 #[derive(Args)]
 pub(crate) struct Revoke {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// The access key's id
     #[arg(value_name = "ID")]
@@ -103,7 +103,7 @@ struct Created<'a> {
 
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
-    let deployment = arguments.place.open().await?;
+    let deployment = arguments.location.open().await?;
     let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
@@ -158,7 +158,7 @@ struct Listed<'a> {
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let deployment = arguments.place.open().await?;
+    let deployment = arguments.location.open().await?;
     let keys = deployment.access_keys().list().await.map_err(explain)?;
     let listed: Vec<Listed<'_>> = keys
         .iter()
@@ -211,7 +211,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 
 async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
-    let deployment = arguments.place.open().await?;
+    let deployment = arguments.location.open().await?;
     deployment
         .access_keys()
         .revoke(&id)

@@ -12,8 +12,8 @@ use keyway_domain::audit::Event;
 use keyway_domain::ports::{Kind, Record};
 use serde_json::json;
 
-use crate::moving::Output;
-use crate::place::Whereabouts;
+use crate::location::DeploymentLocation;
+use crate::migration::Output;
 use crate::{print, tell};
 
 #[derive(Subcommand)]
@@ -28,7 +28,7 @@ pub(crate) enum AuditCommand {
 #[derive(Args)]
 struct Span {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// Only events from this time on, such as 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME")]
@@ -102,7 +102,7 @@ pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
 impl Span {
     /// Gives every line of the table's log that can be of the span.
     async fn lines(&self, mut each: impl FnMut(&str) + Send) -> anyhow::Result<()> {
-        let ports = self.place.open().await?.reading();
+        let ports = self.location.open().await?.reading();
         let log = TableLog::new(ports.table, ports.clock, 0);
         let each = |record: Record| keyway_audit::text(&record).lines().for_each(&mut each);
         log.records(Kind::Audit, self.since, self.until, each)

@@ -14,16 +14,16 @@ use keyway_deployment_assembly::environment;
 use keyway_domain::KmsError;
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::keys::{Compared, HmacKey, Keys, NewImport};
-use keyway_domain::moving::Progress;
+use keyway_domain::migration::Progress;
 use keyway_domain::ports::SecretStore;
-use keyway_foreign::{MAX_STATIC_KEY_BYTES, MAX_VALUE_BYTES, Unreadable};
+use keyway_import::{MAX_STATIC_KEY_BYTES, MAX_VALUE_BYTES, Unreadable};
 use keyway_secrets_secretsmanager::SecretsManager;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::kes_config::{self, KesConfig};
-use crate::moving::{Output, bar, show};
-use crate::place::Whereabouts;
+use crate::location::DeploymentLocation;
+use crate::migration::{Output, bar, show};
 use crate::{explain, print, tell};
 
 #[derive(Subcommand)]
@@ -77,7 +77,7 @@ pub(crate) struct FromMinio {
 #[derive(Args)]
 struct How {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// Only tell what would be done
     #[arg(long)]
@@ -96,7 +96,7 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
             match &from.from_dir {
                 Some(folder) => job.folder(folder, &from.prefix).await?,
                 None => {
-                    let secrets = from.how.place.account_secrets().await?;
+                    let secrets = from.how.location.account_secrets().await?;
                     job.secrets(&secrets, &from.prefix).await?;
                 }
             }
@@ -104,7 +104,7 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
         }
         Import::MinioStatic(from) => {
             let value = static_value(from.file.as_deref())?;
-            let new = keyway_foreign::static_key(&value).map_err(|error| {
+            let new = keyway_import::static_key(&value).map_err(|error| {
                 anyhow!(error).context("the key is not NAME:BASE64 with 32 bytes in base64")
             })?;
             let mut job = Job::open(&from.how).await?;
@@ -154,7 +154,7 @@ struct Job {
 impl Job {
     async fn open(how: &How) -> anyhow::Result<Self> {
         Ok(Self {
-            keys: how.place.open().await?.operated_keys(),
+            keys: how.location.open().await?.operated_keys(),
             caller: Caller::new("operator", Arc::new(Grant::Owner)),
             bar: bar()?,
             progress: Progress::default(),
@@ -191,7 +191,7 @@ impl Job {
         let names = names.map_err(|error| anyhow!(error).context("AWS Secrets Manager"))?;
         self.progress.total = names.len() as u64;
         for name in names {
-            let found = if keyway_foreign::is_key_name(&name) {
+            let found = if keyway_import::is_key_name(&name) {
                 match secrets.get(&name).await {
                     Ok(Some((value, _))) => judged(&name, value.expose()),
                     Ok(None) => Found::Other("it has no value".to_owned()),
@@ -303,7 +303,7 @@ impl Job {
 /// What a file of KES's store holds. Whatever is in that folder should be a key.
 fn kept_in(path: &Path, name: &str) -> Found {
     let found = read(path).and_then(|value| {
-        keyway_foreign::key(name, &value).map_err(|unreadable| unreadable.to_string())
+        keyway_import::key(name, &value).map_err(|unreadable| unreadable.to_string())
     });
     match found {
         Ok(new) => Found::Key(new),
@@ -343,7 +343,7 @@ fn bounded(file: File, most: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
 
 /// What a secret of the account holds. Most are not keys; what is made as a key is and cannot be read is told as such.
 fn judged(name: &str, value: &[u8]) -> Found {
-    match keyway_foreign::key(name, value) {
+    match keyway_import::key(name, value) {
         Ok(new) => Found::Key(new),
         Err(why @ (Unreadable::Form | Unreadable::TooLong | Unreadable::Name)) => {
             Found::Other(why.to_string())

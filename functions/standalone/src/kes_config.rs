@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use keyway_auth::certificate::FrontHeader;
+use keyway_auth::certificate::ProxyCertificateHeader;
 use keyway_deployment_assembly::environment;
 use keyway_dialect_kes::{self as kes, OpenPaths};
 use keyway_domain::KmsError;
@@ -23,15 +23,15 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::moving::Output;
-use crate::place::Whereabouts;
+use crate::location::DeploymentLocation;
+use crate::migration::Output;
 use crate::{explain, print, tell};
 
 /// Policies are made or overwritten and identities get them; what the table has besides is left as it is.
 #[derive(Args)]
 pub(crate) struct KesConfig {
     #[command(flatten)]
-    place: Whereabouts,
+    place: DeploymentLocation,
 
     /// KES's configuration file
     #[arg(value_name = "SERVER-CONFIG.YAML")]
@@ -341,7 +341,7 @@ impl Plan {
             return;
         }
         let header = header.filter(|header| !header.is_empty());
-        let header = header.map_or(Ok(FrontHeader::TlsClientCert), str::parse);
+        let header = header.map_or(Ok(ProxyCertificateHeader::TlsClientCert), str::parse);
         let Ok(header) = header else {
             self.warnings.push(
                 "tls.proxy.header.cert: only X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert and X-Amzn-Mtls-Clientcert-Leaf are read; the proxy is left out".to_owned(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
-use keyway_deployment_assembly::{KesSettings, Server, Writing, figures_of_kes};
+use keyway_deployment_assembly::{KesSettings, Services, Writing, kes_metrics};
 use keyway_deployment_embedded::lock_file;
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_domain::keys::Keys;
@@ -169,14 +169,14 @@ fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
 /// Every route of KES's API, with those of the log.
 pub(crate) fn mount(
     settings: &KesSettings,
-    server: &Server,
+    server: &Services,
     ports: &Writing,
     keys: &Arc<Keys>,
     machine: &Arc<dyn Machine>,
     metrics: &Arc<Metrics>,
     of_log: Vec<Route<Kes>>,
 ) -> anyhow::Result<Mount<Kes>> {
-    if settings.front_header.is_some() != settings.fronts.is_some() {
+    if settings.proxy_header.is_some() != settings.proxies.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");
     }
     if settings.admin.is_none() {
@@ -185,7 +185,7 @@ pub(crate) fn mount(
         );
     }
     let dialect = Kes::configured(
-        settings.front(None),
+        settings.trusted_proxy(None),
         Arc::clone(&server.identities),
         &settings.open,
         &settings.generation,
@@ -202,7 +202,7 @@ pub(crate) fn mount(
         &server.service,
         machine,
         &ports.clock,
-        &figures_of_kes(metrics),
+        &kes_metrics(metrics),
         generation,
     ));
     routes.extend(of_log);

@@ -10,8 +10,8 @@ mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
-mod moving;
-mod place;
+mod location;
+mod migration;
 mod policy;
 mod serve;
 mod table;
@@ -73,9 +73,9 @@ enum Command {
     #[command(subcommand)]
     Root(RootCommand),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
-    RewrapKeys(moving::Job),
+    RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
-    RestoreKeys(moving::Job),
+    RestoreKeys(migration::Job),
 }
 
 #[derive(Subcommand)]
@@ -123,8 +123,8 @@ async fn main() -> ExitCode {
         Command::Import(import) => import::run(import).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
-        Command::RewrapKeys(job) => moving::rewrap(job).await,
-        Command::RestoreKeys(job) => moving::restore(job).await,
+        Command::RewrapKeys(job) => migration::rewrap(job).await,
+        Command::RestoreKeys(job) => migration::restore(job).await,
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
             match must_exist(&operator) {

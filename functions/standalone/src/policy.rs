@@ -6,7 +6,7 @@ use keyway_domain::policy::{Action, Asked, Decision, Policy};
 use serde::Serialize;
 
 use crate::access_key::policy_file;
-use crate::moving::Output;
+use crate::migration::Output;
 use crate::{explain, print};
 
 #[derive(Subcommand)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Server, Settings, SystemMachine, conceal_memory, default_key_id, figures_of_minio,
-    instance, metrics, places, raise_open_files, root_access_key,
+    Proof, Services, Settings, SystemMachine, conceal_memory, default_key_id, instance, metrics,
+    minio_metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
@@ -33,7 +33,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
 use crate::kes_listener::{self, KesListener};
-use crate::place::{Deployment, buckets};
+use crate::location::{Deployment, buckets};
 use crate::tell;
 use crate::traces::Spans;
 
@@ -97,7 +97,7 @@ pub(crate) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     insecure_http: bool,
 
-    /// Who may see figures at /metrics; a proxy on this machine makes everybody loopback
+    /// Who may see metrics at /metrics; a proxy on this machine makes everybody loopback
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Loopback)]
     metrics: Metering,
 
@@ -204,7 +204,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     of_minio.extend(minio::service_routes(
         &control,
         &machine,
-        &figures_of_minio(&metrics),
+        &minio_metrics(&metrics),
     ));
     let sessions = ports.sessions(&server);
     let account = serve.settings.aws_account_id.clone();
@@ -228,9 +228,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let spans = Spans::start(&ports.clock)?;
     // Audit first: what it refuses is counted, and traced, as it was answered.
     let watched = |site: Site| {
-        let site = audit.witness(site);
-        let site = site.witnessed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
-        spans.witness(site, &stopwatch)
+        let site = audit.observer(site);
+        let site = site.observed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
+        spans.observer(site, &stopwatch)
     };
     server.measured_by(&metrics);
     audit.measured_by(&metrics);
@@ -344,7 +344,7 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
 /// Keys that nobody asks for, and logins that nobody uses, are looked after this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-async fn keep_up(server: Server) {
+async fn keep_up(server: Services) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;

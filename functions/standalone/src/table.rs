@@ -6,8 +6,8 @@ use keyway_domain::ports::Kind;
 use keyway_domain::records::RecordsFound;
 use serde_json::json;
 
-use crate::moving::Output;
-use crate::place::Whereabouts;
+use crate::location::DeploymentLocation;
+use crate::migration::Output;
 use crate::{explain, print, tell};
 
 #[derive(Subcommand)]
@@ -21,7 +21,7 @@ pub(crate) enum TableCommand {
 #[derive(Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// How to print what was found
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -31,7 +31,7 @@ pub(crate) struct Verify {
 #[derive(Args)]
 pub(crate) struct Sign {
     #[command(flatten)]
-    place: Whereabouts,
+    location: DeploymentLocation,
 
     /// Say what would be signed, and change nothing
     #[arg(long)]
@@ -58,12 +58,12 @@ fn record(text: &str) -> Result<(Kind, String), String> {
 pub(crate) async fn run(command: TableCommand) -> anyhow::Result<()> {
     match command {
         TableCommand::Verify(verify) => {
-            let records = verify.place.open().await?.signed_records();
+            let records = verify.location.open().await?.signed_records();
             let found = records.verify().await.map_err(explain)?;
             report(&found, verify.output)
         }
         TableCommand::Sign(sign) => {
-            let records = sign.place.open().await?.signed_records();
+            let records = sign.location.open().await?.signed_records();
             let found = if sign.dry_run {
                 records.verify().await
             } else {

@@ -47,9 +47,9 @@ mod with {
         }
 
         /// Has them made of this site's requests.
-        pub(crate) fn witness(&self, site: Site, stopwatch: &Stopwatch) -> Site {
+        pub(crate) fn observer(&self, site: Site, stopwatch: &Stopwatch) -> Site {
             match &self.0 {
-                Some(traces) => site.witnessed_by(Arc::clone(traces) as _, Arc::clone(stopwatch)),
+                Some(traces) => site.observed_by(Arc::clone(traces) as _, Arc::clone(stopwatch)),
                 None => site,
             }
         }
@@ -85,7 +85,7 @@ mod without {
         }
 
         /// The site as it is.
-        pub(crate) fn witness(&self, site: Site, _: &Stopwatch) -> Site {
+        pub(crate) fn observer(&self, site: Site, _: &Stopwatch) -> Site {
             site
         }
 

@@ -14,10 +14,10 @@ use keyway_domain::ports::{Clock, Kind, StoreError, TableReader};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
 
-use crate::journal::{FOLLOWED, Journal};
 use crate::packed::text;
 use crate::reading::part;
 use crate::table::id_time;
+use crate::writer::{AuditWriter, FOLLOWED};
 
 /// Other processes' lines are looked for this often, while somebody follows.
 const POLL_EVERY: Duration = Duration::from_millis(400);
@@ -34,7 +34,7 @@ pub type ErrorLines = Arc<dyn Fn() -> Receiver<Arc<str>> + Send + Sync>;
 /// Follows this process's logs, and the others' in the table. However many follow one, the table is asked once; and for
 /// none that nobody follows.
 pub struct Following {
-    journal: Arc<Journal>,
+    audit_writer: Arc<AuditWriter>,
     errors: ErrorLines,
     other_journals: Arc<Others>,
     other_errors: Arc<Others>,
@@ -52,9 +52,9 @@ struct Others {
 }
 
 impl Following {
-    /// Of this journal, and those whose records the table has.
+    /// Of this audit writer, and those whose records the table has.
     pub fn new(
-        journal: Arc<Journal>,
+        audit_writer: Arc<AuditWriter>,
         table: &Arc<dyn TableReader>,
         clock: &Arc<dyn Clock>,
         errors: ErrorLines,
@@ -62,7 +62,7 @@ impl Following {
         let others = |kind| {
             Arc::new(Others {
                 kind,
-                own: journal.writer().to_owned(),
+                own: audit_writer.writer().to_owned(),
                 table: Arc::clone(table),
                 clock: Arc::clone(clock),
                 lines: broadcast::channel(FOLLOWED).0,
@@ -72,7 +72,7 @@ impl Following {
         Self {
             other_journals: others(Kind::Audit),
             other_errors: others(Kind::ErrorLog),
-            journal,
+            audit_writer,
             errors,
         }
     }
@@ -82,15 +82,15 @@ impl Following {
         here: Receiver<Arc<str>>,
         others: &Arc<Others>,
     ) -> BoxStream<'static, Followed> {
-        let here = followed(here, &self.journal);
-        let elsewhere = followed(others.follow(), &self.journal);
+        let here = followed(here, &self.audit_writer);
+        let elsewhere = followed(others.follow(), &self.audit_writer);
         stream::select(here, elsewhere).boxed()
     }
 }
 
 impl LogFollowing for Following {
     fn audit(&self) -> BoxStream<'static, Followed> {
-        self.with_others(self.journal.follow(), &self.other_journals)
+        self.with_others(self.audit_writer.follow(), &self.other_journals)
     }
 
     fn errors(&self) -> BoxStream<'static, Followed> {
@@ -100,19 +100,19 @@ impl LogFollowing for Following {
 
 fn followed(
     lines: Receiver<Arc<str>>,
-    journal: &Arc<Journal>,
+    audit_writer: &Arc<AuditWriter>,
 ) -> impl futures_util::Stream<Item = Followed> + use<> {
-    let journal = Arc::clone(journal);
-    stream::unfold((lines, journal), async |(mut lines, journal)| {
+    let audit_writer = Arc::clone(audit_writer);
+    stream::unfold((lines, audit_writer), async |(mut lines, audit_writer)| {
         let heard = match lines.recv().await {
             Ok(line) => Followed::Line(line),
             Err(RecvError::Lagged(missed)) => {
-                journal.missed(missed);
+                audit_writer.missed(missed);
                 Followed::Missed(missed)
             }
             Err(RecvError::Closed) => return None,
         };
-        Some((heard, (lines, journal)))
+        Some((heard, (lines, audit_writer)))
     })
 }
 

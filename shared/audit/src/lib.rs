@@ -2,31 +2,33 @@
 //!
 //! **Invariant:** an event holds no body, no query, no header and no key; of an encryption context it holds the names.
 //!
-//! **Chains:** a process writes two. What is of the table is in the first one, without a gap. The requests of strangers
+//! **Chains:** a process writes two. What is of the table is in the first one, without a gap. The requests of unauthenticated callers
 //! that are only counted there are in the second one, on standard output alone; so that a flood of them costs no write
 //! each, and the table's chain can be verified all the same.
 
+mod background;
 mod chain;
-mod deeds;
 mod errors;
 mod follow;
-mod journal;
 mod lines;
-mod outlet;
+mod output;
 mod packed;
 mod reading;
 mod table;
 mod verify;
 mod wrapped;
+mod writer;
 
 pub use chain::FIRST_PREV;
 pub use errors::ErrorLog;
 pub use follow::{ErrorLines, Following};
-pub use journal::{Contexts, Flushing, Journal, JournalFigures, JournalSettings, Strictness};
 pub use packed::text;
 pub use reading::TableLog;
 pub use table::AuditTable;
 pub use verify::{Finding, Verified, Verifier, WriterReport};
+pub use writer::{
+    AuditWriter, AuditWriterMetrics, AuditWriterSettings, Contexts, Flushing, Strictness,
+};
 
 /// The bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {

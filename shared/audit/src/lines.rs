@@ -15,7 +15,7 @@ const BATCH_BYTES: usize = 256 << 10;
 pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
 /// So many events wait for a table that fails. Later ones are not in it, and it is said which.
 const MOST_WAITING: usize = 16_384;
-/// Of strangers, one event in so long a time is in the table.
+/// Of unauthenticated callers, one event in so long a time is in the table.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// And the number of the others comes this often.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
@@ -33,18 +33,18 @@ pub(crate) struct Unplaced {
     pub(crate) number: u64,
     /// The end of its line.
     pub(crate) text: String,
-    /// What became of a stranger's request.
-    pub(crate) stranger: Option<&'static str>,
+    /// What became of an unauthenticated caller's request.
+    pub(crate) unauthenticated: Option<&'static str>,
 }
 
 impl Queue {
     /// Gives the event's number.
-    pub(crate) fn add(&mut self, text: String, stranger: Option<&'static str>) -> u64 {
+    pub(crate) fn add(&mut self, text: String, unauthenticated: Option<&'static str>) -> u64 {
         self.count += 1;
         self.events.push(Unplaced {
             number: self.count,
             text,
-            stranger,
+            unauthenticated,
         });
         self.count
     }
@@ -56,7 +56,7 @@ impl Queue {
 }
 
 /// Where a line of the table's chain stands.
-pub(crate) struct Place {
+pub(crate) struct ChainPosition {
     pub(crate) seq: u64,
     /// When the table has this line, it has all events to this one.
     pub(crate) event: u64,
@@ -69,14 +69,14 @@ pub(crate) struct Place {
 pub(crate) struct Waiting {
     text: String,
     /// With the length of each line.
-    places: VecDeque<(Place, usize)>,
+    positions: VecDeque<(ChainPosition, usize)>,
     /// When the oldest of those that wait came.
     since: Duration,
 }
 
 /// What becomes a record.
 pub(crate) struct Taken {
-    pub(crate) first: Place,
+    pub(crate) first: ChainPosition,
     /// The number of the last event.
     pub(crate) event: u64,
     pub(crate) lines: String,
@@ -84,11 +84,11 @@ pub(crate) struct Taken {
 
 impl Waiting {
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.positions.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.positions.is_empty()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -107,33 +107,33 @@ impl Waiting {
 
     /// The number of the last event.
     pub(crate) fn last(&self) -> Option<u64> {
-        self.places.back().map(|(place, _)| place.event)
+        self.positions.back().map(|(position, _)| position.event)
     }
 
     /// Adds a line, with its end.
-    pub(crate) fn push(&mut self, line: &str, place: Place, now: Duration) {
+    pub(crate) fn push(&mut self, line: &str, position: ChainPosition, now: Duration) {
         if self.is_empty() {
             self.since = now;
         }
         self.text.push_str(line);
-        self.places.push_back((place, line.len()));
+        self.positions.push_back((position, line.len()));
     }
 
     /// The oldest lines that fit a record.
     pub(crate) fn take(&mut self, now: Duration) -> Option<Taken> {
-        let (first, mut bytes) = self.places.pop_front()?;
+        let (first, mut bytes) = self.positions.pop_front()?;
         let (mut next, mut event, mut count) = (first.seq + 1, first.event, 1);
         let span = SignedDuration::ZERO..=BATCH_SPAN;
         while count < BATCH_EVENTS
             // Events that were lost in between begin a record of their own, and so do those that are earlier, because the
             // clock went back.
-            && let Some((place, length)) = self.places.pop_front_if(|(place, length)| {
-                place.seq == next
+            && let Some((position, length)) = self.positions.pop_front_if(|(position, length)| {
+                position.seq == next
                     && bytes + *length <= BATCH_BYTES
-                    && span.contains(&place.time.duration_since(first.time))
+                    && span.contains(&position.time.duration_since(first.time))
             })
         {
-            (next, event, count) = (place.seq + 1, place.event, count + 1);
+            (next, event, count) = (position.seq + 1, position.event, count + 1);
             bytes += length;
         }
         let lines = self.text.get(..bytes).unwrap_or_default().to_owned();
@@ -152,12 +152,12 @@ impl Waiting {
 /// The chains, and what waits for the table.
 pub(crate) struct Lines {
     own: Chain,
-    strangers: Chain,
+    unauthenticated: Chain,
     pub(crate) waiting: Waiting,
     /// The first and last of those that did not fit.
     pub(crate) lost: Option<(u64, u64)>,
     sampled: Option<Duration>,
-    /// The requests of strangers that are not in the table, by what became of them.
+    /// The requests of unauthenticated callers that are not in the table, by what became of them.
     pub(crate) counted: BTreeMap<&'static str, u64>,
     pub(crate) counted_since: Duration,
 }
@@ -166,7 +166,7 @@ impl Lines {
     /// None yet, of this writer.
     pub(crate) fn begin(writer: String, now: Duration) -> Self {
         Self {
-            strangers: Chain::begin(format!("{writer}-strangers")),
+            unauthenticated: Chain::begin(format!("{writer}-strangers")),
             own: Chain::begin(writer),
             waiting: Waiting::default(),
             lost: None,
@@ -181,9 +181,14 @@ impl Lines {
         self.own.add(time, &event.text, lines)
     }
 
-    /// As [`Lines::chain`], in the chain of strangers.
-    pub(crate) fn chain_stranger(&mut self, time: &str, event: &Unplaced, lines: &mut String) {
-        self.strangers.add(time, &event.text, lines);
+    /// As [`Lines::chain`], in the chain of unauthenticated callers.
+    pub(crate) fn chain_unauthenticated(
+        &mut self,
+        time: &str,
+        event: &Unplaced,
+        lines: &mut String,
+    ) {
+        self.unauthenticated.add(time, &event.text, lines);
     }
 
     pub(crate) fn is_sampled(&mut self, now: Duration) -> bool {
@@ -196,7 +201,7 @@ impl Lines {
         is_due
     }
 
-    /// How many requests of strangers are not in the table, when it is time to say so.
+    /// How many requests of unauthenticated callers are not in the table, when it is time to say so.
     pub(crate) fn summary(&mut self, now: Duration) -> Option<BTreeMap<String, u64>> {
         let is_due = now.saturating_sub(self.counted_since) >= SUMMARY_EVERY
             || self.counted_since == Duration::ZERO;

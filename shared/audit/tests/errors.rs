@@ -1,7 +1,7 @@
 //! A process's errors reach those who follow another one, and cost no more than they may.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod weather;
+mod faults;
 
 use std::fmt;
 use std::io;
@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use faults::FaultyTable;
 use futures_util::{FutureExt, StreamExt};
 use keyway_audit::{
-    AuditTable, Contexts, ErrorLog, Flushing, Following, Journal, JournalSettings, Strictness,
+    AuditTable, AuditWriter, AuditWriterSettings, Contexts, ErrorLog, Flushing, Following,
+    Strictness,
 };
 use keyway_domain::audit::{Followed, LogFollowing};
 use keyway_domain::ports::{Clock, Kind, Record, TableReader};
@@ -19,14 +21,13 @@ use keyway_testkit::{FixedClock, SeededRandom};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use weather::Weather;
 
 const WRITER: &str = "0123456789abcdef";
 
 /// One process and its table.
 struct Scene {
     clock: Arc<FixedClock>,
-    table: Arc<Weather>,
+    table: Arc<FaultyTable>,
     lines: broadcast::Sender<Arc<str>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -34,7 +35,7 @@ struct Scene {
 
 fn scene() -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:59:58Z".parse().unwrap()));
-    let table = Arc::new(Weather::fair(clock.clone()));
+    let table = Arc::new(FaultyTable::new(clock.clone()));
     let (lines, told) = broadcast::channel(256);
     let random = Arc::new(SeededRandom::new(5));
     let log = ErrorLog::new(
@@ -65,7 +66,7 @@ impl Scene {
     }
 
     async fn kept(&self) -> Vec<String> {
-        weather::lines(&self.records().await)
+        faults::lines(&self.records().await)
     }
 
     /// Once there are so many lines in the table.
@@ -79,7 +80,7 @@ impl Scene {
         self.task.await.unwrap();
         let table = self.table;
         let page = table.page(Kind::ErrorLog, "20260102T03", None, 1000);
-        let kept = weather::lines(&page.await.unwrap().records);
+        let kept = faults::lines(&page.await.unwrap().records);
         (kept, table.writes())
     }
 }
@@ -222,7 +223,7 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
 #[tokio::test]
 async fn who_follows_here_hears_of_errors_elsewhere_once() {
     let scene = scene();
-    let settings = JournalSettings {
+    let settings = AuditWriterSettings {
         strictness: Strictness::Required,
         contexts: Contexts::Names,
         retention_days: 90,
@@ -230,16 +231,16 @@ async fn who_follows_here_hears_of_errors_elsewhere_once() {
     };
     // A process whose own errors are of the same name as those in the table, and one that knows of none.
     let (of_here, _) = broadcast::channel(16);
-    let journal = Journal::new(
+    let audit_writer = AuditWriter::new(
         Box::new(io::sink()),
         AuditTable::new(scene.table.clone()),
         scene.clock.clone(),
         Arc::new(SeededRandom::new(6)),
         settings,
     );
-    let journal = Arc::new(journal.unwrap());
+    let audit_writer = Arc::new(audit_writer.unwrap());
     let own = ErrorLog::new(
-        journal.writer(),
+        audit_writer.writer(),
         AuditTable::new(scene.table.clone()),
         scene.clock.clone(),
         Arc::new(SeededRandom::new(7)),
@@ -252,7 +253,7 @@ async fn who_follows_here_hears_of_errors_elsewhere_once() {
     };
     let table: Arc<dyn TableReader> = scene.table.clone();
     let clock: Arc<dyn Clock> = scene.clock.clone();
-    let following = Following::new(journal, &table, &clock, errors);
+    let following = Following::new(audit_writer, &table, &clock, errors);
     let mut followers = [following.errors(), following.errors()];
     // What the table holds at the first look is the past. A look is at two parts, for the hour is about to end.
     let pages = || scene.table.pages.load(Ordering::Relaxed);

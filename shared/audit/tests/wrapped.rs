@@ -94,7 +94,7 @@ fn cri(line: &str) -> Vec<String> {
     parts.into_iter().enumerate().flat_map(of).collect()
 }
 
-fn journal(line: &str) -> Vec<String> {
+fn audit_writer(line: &str) -> Vec<String> {
     let parts = parts(line, 48 << 10);
     let last = parts.len() - 1;
     let of = |(n, part): (usize, String)| {
@@ -139,7 +139,7 @@ const WRAPPINGS: [(&str, Wrap); 20] = [
     ("journald short-iso", |line| {
         vec![format!("2026-11-22T12:00:00+0000 host keyway[812]: {line}")]
     }),
-    ("journald json", journal),
+    ("journald json", audit_writer),
     ("journald json as bytes", |line| {
         vec![json!({"MESSAGE": line.as_bytes(), "_PID": "7"}).to_string()]
     }),
@@ -222,7 +222,7 @@ fn an_event_that_was_cut_out_or_altered_is_found_however_it_was_kept() {
 
 #[test]
 fn the_end_of_an_event_that_is_missing_is_found() {
-    for wrap in [cri as Wrap, docker, journal] {
+    for wrap in [cri as Wrap, docker, audit_writer] {
         let mut lines = Vec::new();
         for line in printed() {
             let mut wrapped = wrap(&line);

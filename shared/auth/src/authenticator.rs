@@ -9,7 +9,7 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::Clock;
 use keyway_http::{Proof, Request};
 
-use crate::sigv4::{Denied, Presented, Remainder, Rules, SigningKeys};
+use crate::sigv4::{Presented, Remainder, Rules, SignatureError, SigningKeys};
 
 /// One per access key, day, region and service in use.
 const SIGNING_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -35,14 +35,14 @@ struct Signatures {
 #[derive(Debug)]
 pub enum AuthError {
     /// The signature or what it is made with is not accepted.
-    Denied(Denied),
+    Signature(SignatureError),
     /// The access keys could not be looked at.
     Kms(KmsError),
 }
 
-impl From<Denied> for AuthError {
-    fn from(denied: Denied) -> Self {
-        Self::Denied(denied)
+impl From<SignatureError> for AuthError {
+    fn from(denied: SignatureError) -> Self {
+        Self::Signature(denied)
     }
 }
 
@@ -56,7 +56,7 @@ impl AuthError {
     /// A word for it that says nothing of the request.
     pub const fn class(&self) -> &'static str {
         match self {
-            Self::Denied(_) => "unauthenticated",
+            Self::Signature(_) => "unauthenticated",
             Self::Kms(error) => error.class(),
         }
     }
@@ -105,7 +105,7 @@ impl Authenticator {
     /// The caller that the request's signature proves, as far as the request's head tells; its body is not looked at.
     ///
     /// # Errors
-    /// [`AuthError::Denied`] when it proves nobody. An access key that comes with the wrong session token
+    /// [`AuthError::Signature`] when it proves nobody. An access key that comes with the wrong session token
     /// is the same as a wrong signature; one that does not exist or has expired reads the same. A session token that
     /// a permanent key does not have is refused by its name, once the signature is proven.
     pub async fn authenticate<E: From<AuthError> + 'static>(
@@ -119,7 +119,7 @@ impl Authenticator {
                     caller.arn.as_str(),
                     Arc::clone(grant),
                 ))),
-                None => Err(Denied::NoVerifiedCaller.into()),
+                None => Err(SignatureError::NoVerifiedCaller.into()),
             },
         }
     }
@@ -135,7 +135,7 @@ impl Signatures {
             .credentials
             .find(presented.access_key_id())
             .await?
-            .ok_or(Denied::UnknownAccessKey)?;
+            .ok_or(SignatureError::UnknownAccessKey)?;
         let remainder = presented.verify_head(
             credential.secret.expose(),
             self.clock.now(),
@@ -149,16 +149,16 @@ impl Signatures {
             (None, Some(_)) => (true, true),
         };
         if !matches {
-            return Err(Denied::SignatureMismatch.into());
+            return Err(SignatureError::SignatureMismatch.into());
         }
         if is_needless && !matches!(remainder, Remainder::Signature(_)) {
-            return Err(Denied::SessionTokenNotNeeded.into());
+            return Err(SignatureError::SessionTokenNotNeeded.into());
         }
         let caller = credential.caller.of_new_request();
         let signing_keys = Arc::clone(&self.signing_keys);
         let verify = move |remainder: Remainder, body: &[u8]| {
             let verified = remainder.verify(body, &signing_keys);
-            verified.map_err(|denied| E::from(AuthError::Denied(denied)))
+            verified.map_err(|denied| E::from(AuthError::Signature(denied)))
         };
         Ok(match remainder {
             Remainder::Nothing => Proof::Proven(caller),
@@ -168,7 +168,7 @@ impl Signatures {
             remainder @ Remainder::Signature(_) => Proof::Unproven(Box::new(move |body| {
                 verify(remainder, body)?;
                 if is_needless {
-                    return Err(E::from(Denied::SessionTokenNotNeeded.into()));
+                    return Err(E::from(SignatureError::SessionTokenNotNeeded.into()));
                 }
                 Ok(caller)
             })),

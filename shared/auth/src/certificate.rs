@@ -1,11 +1,11 @@
 //! Who a client is by its certificate: the hash of its public key, whoever issued the certificate and until when.
 //!
 //! A certificate is taken from whoever has verified that the client has its key: the TLS connection itself, a gateway's
-//! event, or a header of the one [`Front`] that was configured. A header from anybody else is not looked at.
+//! event, or a header of the one [`TrustedProxy`] that was configured. A header from anybody else is not looked at.
 
 mod api_key;
-mod front;
 mod network;
+mod proxy;
 mod public_key;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 pub use api_key::{ApiKey, NotAnApiKey};
-pub use front::{Front, FrontError, FrontHeader, Fronts};
 pub use network::Network;
+pub use proxy::{ProxyCertificateHeader, TrustedProxies, TrustedProxy, TrustedProxyError};
 
 /// Who a client is: the SHA-256 of its public key (the DER of SubjectPublicKeyInfo), written in lowercase hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

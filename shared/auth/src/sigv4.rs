@@ -13,14 +13,14 @@
 
 mod canonical;
 mod credential;
-mod denied;
+mod error;
 mod presented;
 mod signing_keys;
 mod stamp;
 
 use std::time::Duration;
 
-pub use denied::{Denied, StatusClass};
+pub use error::{SignatureError, StatusClass};
 pub use presented::{Presented, Remainder, Unfinished};
 pub use signing_keys::SigningKeys;
 

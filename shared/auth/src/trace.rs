@@ -1,9 +1,9 @@
 //! What those who are told of requests learn of a caller of the domain, whichever dialect they called.
 
 use keyway_domain::access::Caller;
+use keyway_domain::audit_context::{AuditFacts, ContextFacts};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::{Action, Consequence};
-use keyway_domain::trail::{Noted, NotedContext};
 use keyway_http::{Class, Context, Item, Operation, Subject, Trace};
 
 /// What a route of this action is for.
@@ -33,39 +33,39 @@ pub fn trace(caller: &Caller) -> Option<Box<dyn Trace>> {
 
 impl Trace for Traced {
     fn subject(self: Box<Self>) -> Subject {
-        let noted = self.0.trail().take();
+        let facts = self.0.audit().take();
         Subject {
             operation: None,
             principal: Some(self.0.shared_principal()),
             is_known: self.0.is_known(),
-            key_id: noted.key.map(|key| key.to_string()),
-            key_version: noted.key_version,
-            source_key: source(noted.source),
-            resource: noted.resource,
-            context: noted.context.map(context),
-            refusal: noted.refusal,
-            items: noted.items.into_iter().map(item).collect(),
+            key_id: facts.key.map(|key| key.to_string()),
+            key_version: facts.key_version,
+            source_key: source(facts.source),
+            resource: facts.resource,
+            context: facts.context.map(context),
+            refusal: facts.refusal,
+            items: facts.items.into_iter().map(item).collect(),
         }
     }
 }
 
-fn item(noted: Noted) -> Item {
+fn item(facts: AuditFacts) -> Item {
     Item {
-        key_id: noted.key.map(|key| key.to_string()),
-        key_version: noted.key_version,
-        source_key: source(noted.source),
-        context: noted.context.map(context),
-        error: noted.refusal,
+        key_id: facts.key.map(|key| key.to_string()),
+        key_version: facts.key_version,
+        source_key: source(facts.source),
+        context: facts.context.map(context),
+        error: facts.refusal,
     }
 }
 
-fn source(noted: Option<(KeyId, Option<u32>)>) -> Option<(String, Option<u32>)> {
-    noted.map(|(key, version)| (key.to_string(), version))
+fn source(facts: Option<(KeyId, Option<u32>)>) -> Option<(String, Option<u32>)> {
+    facts.map(|(key, version)| (key.to_string(), version))
 }
 
-fn context(noted: NotedContext) -> Context {
-    match noted {
-        NotedContext::Pairs(pairs) => Context::Pairs(pairs),
-        NotedContext::Opaque(length) => Context::Opaque(length),
+fn context(facts: ContextFacts) -> Context {
+    match facts {
+        ContextFacts::Pairs(pairs) => Context::Pairs(pairs),
+        ContextFacts::Opaque(length) => Context::Opaque(length),
     }
 }

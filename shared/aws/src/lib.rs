@@ -1,4 +1,4 @@
-//! What the rooms on AWS's SDK share: how its services are reached, how long they may take and how often they are
+//! What the crates on AWS's SDK share: how its services are reached, how long they may take and how often they are
 //! tried, and what their failures mean to the domain's ports.
 
 mod retries;

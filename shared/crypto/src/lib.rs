@@ -9,7 +9,7 @@
 
 mod blob;
 mod context;
-pub mod foreign;
+pub mod kes;
 mod mac;
 mod passphrase;
 mod secret;

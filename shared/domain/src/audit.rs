@@ -258,7 +258,7 @@ impl AuditReading {
 
 /// Is told of what is done without a request, which nobody else sees who keeps an audit log.
 #[async_trait]
-pub trait DeedLog: Send + Sync {
+pub trait BackgroundAudit: Send + Sync {
     /// Whether what is about to be done could be told.
     ///
     /// # Errors

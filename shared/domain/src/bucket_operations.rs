@@ -146,7 +146,7 @@ impl BucketOperations {
                 let default = config.default_key_id.clone().ok_or_else(|| {
                     KmsError::invalid(KEY_FIELD, "is required: the service has no default key")
                 })?;
-                caller.trail().key(&default);
+                caller.audit().key(&default);
                 Some(default)
             }
         };

@@ -12,7 +12,7 @@ use crate::ids::KeyId;
 pub use crate::ids::BucketName;
 pub use port::{BucketError, Buckets};
 pub(crate) use table::references;
-pub use table::{Noted, TableBuckets};
+pub use table::{TableBuckets, TrackedBuckets};
 
 /// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]

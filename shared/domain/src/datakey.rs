@@ -12,7 +12,7 @@ mod trial;
 
 use std::sync::Arc;
 
-use keyway_crypto::foreign::{self, LegacyDerivation};
+use keyway_crypto::kes::{self, LegacyDerivation};
 use keyway_crypto::{Purpose, SecretBytes, mac_sha256, seal};
 use zeroize::Zeroizing;
 
@@ -76,7 +76,7 @@ impl DataKeySpec {
 
 /// What a ciphertext is to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sealing {
+pub enum CiphertextFormat {
     /// Format 1.
     #[default]
     Keyway,
@@ -150,7 +150,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         spec: DataKeySpec,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        caller.trail().context(request.context);
+        caller.audit().context(request.context);
         let mut serving = self
             .to_seal(caller, Action::GenerateDataKey, request)
             .await?;
@@ -183,7 +183,7 @@ impl DataKeys {
         plaintext: &SecretBytes,
         max_bytes: usize,
     ) -> Result<Sealed, KmsError> {
-        caller.trail().context(request.context);
+        caller.audit().context(request.context);
         if plaintext.expose().len() > max_bytes {
             return Err(KmsError::invalid(
                 "plaintext",
@@ -252,7 +252,7 @@ impl DataKeys {
         let sealed = self
             .seal(serving, request, plaintext.expose(), &fresh)
             .await?;
-        caller.trail().version(sealed.key_version);
+        caller.audit().version(sealed.key_version);
         Ok((plaintext, sealed))
     }
 
@@ -268,7 +268,7 @@ impl DataKeys {
         let sealed = self
             .seal(serving, request, plaintext.expose(), &fresh)
             .await?;
-        caller.trail().version(sealed.key_version);
+        caller.audit().version(sealed.key_version);
         Ok(sealed)
     }
 
@@ -284,13 +284,13 @@ impl DataKeys {
         let material = material.ok_or(Fault::plain("a key has no current version"))?;
         let key = &serving.key;
         let raw = match request.format {
-            Sealing::Kes if version == IMPORTED_VERSION => key.foreign_algorithm(),
-            Sealing::Kes | Sealing::Keyway => None,
+            CiphertextFormat::Kes if version == IMPORTED_VERSION => key.imported_algorithm(),
+            CiphertextFormat::Kes | CiphertextFormat::Keyway => None,
         };
         let blob = match raw {
             Some(algorithm) => {
-                let context = foreign::context_bytes(request.context);
-                foreign::seal(&material.key, algorithm, &context, plaintext, fresh)
+                let context = kes::context_bytes(request.context);
+                kes::seal(&material.key, algorithm, &context, plaintext, fresh)
             }
             None => seal(
                 Purpose::Seal,

@@ -168,7 +168,7 @@ impl Identities {
                 // Anybody can make a certificate.
                 None => {
                     let nothing = Grant::Paths(Arc::clone(&self.nothing));
-                    return Ok(Caller::stranger(principal, Arc::new(nothing)));
+                    return Ok(Caller::unauthenticated(principal, Arc::new(nothing)));
                 }
             }
         };

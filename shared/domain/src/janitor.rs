@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::audit::DeedLog;
+use crate::audit::BackgroundAudit;
 use crate::encoding;
 use crate::error::KmsError;
 use crate::keys::{KeyId, KeyState, MasterKey};
@@ -112,7 +112,7 @@ pub struct Janitor {
     wrappers: Arc<Wrappers>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    log: Option<Arc<dyn DeedLog>>,
+    log: Option<Arc<dyn BackgroundAudit>>,
     confirming: Confirming,
     remembered: Mutex<Remembered>,
 }
@@ -126,7 +126,7 @@ impl Janitor {
         wrappers: Arc<Wrappers>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        log: Option<Arc<dyn DeedLog>>,
+        log: Option<Arc<dyn BackgroundAudit>>,
     ) -> Self {
         Self {
             table,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join;
 use jiff::{SignedDuration, Timestamp};
 use keyway_crypto::SecretBytes;
-use keyway_crypto::foreign::Algorithm;
+use keyway_crypto::kes::Algorithm;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -255,7 +255,7 @@ impl MasterKey {
     }
 
     /// What its material is used with in ciphertexts of KES's formats, if it was brought from there.
-    pub fn foreign_algorithm(&self) -> Option<Algorithm> {
+    pub fn imported_algorithm(&self) -> Option<Algorithm> {
         match self.origin {
             Origin::Kms => None,
             Origin::External { algorithm } => Some(algorithm),

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod audit_context;
 pub mod bucket_operations;
 pub mod buckets;
 mod cache;
@@ -17,7 +18,7 @@ pub mod janitor;
 pub mod keyring;
 pub mod keys;
 pub mod machine;
-pub mod moving;
+pub mod migration;
 pub mod paths;
 pub mod policy;
 pub mod ports;
@@ -26,7 +27,6 @@ pub mod records;
 mod repository;
 mod scan;
 pub mod service;
-pub mod trail;
 pub mod vault;
 pub mod wrappers;
 
@@ -34,5 +34,5 @@ pub use cache::CacheStats;
 pub use error::{Fault, KmsError, one_line};
 pub use ids::InvalidId;
 pub use keyring::OpenError;
-pub use keyway_crypto::foreign::Algorithm;
+pub use keyway_crypto::kes::Algorithm;
 pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};

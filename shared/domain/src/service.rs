@@ -20,7 +20,7 @@ use crate::keyring::Wrapped;
 use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
 use crate::records::unverified_content;
 use crate::repository::{self, Noun, load};
-use crate::vault::{VaultPatience, VaultSettings};
+use crate::vault::{VaultRetryPolicy, VaultSettings};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use folder::{KeyringFile, keep_keyring};
@@ -159,8 +159,8 @@ impl ServiceConfig {
         })
     }
 
-    pub(crate) fn patience(&self) -> VaultPatience {
-        VaultPatience {
+    pub(crate) fn retry_policy(&self) -> VaultRetryPolicy {
+        VaultRetryPolicy {
             timeout: Duration::from_secs(self.timeout_seconds.into()),
             retries: self.retry_attempts,
         }

@@ -1,5 +1,5 @@
 //! HashiCorp Vault or OpenBao as the backend: its transit engine wraps master keys, its KV v2 engine keeps sealed
-//! copies of their records. What is set about it is parsed here; the room that speaks to it implements the ports.
+//! copies of their records. What is set about it is parsed here; the crate that speaks to it implements the ports.
 
 use std::net::IpAddr;
 use std::path::{Component, Path};
@@ -240,7 +240,7 @@ impl VaultSettings {
 
 /// How long Vault is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VaultPatience {
+pub struct VaultRetryPolicy {
     /// For one operation, all its attempts together.
     pub timeout: Duration,
     /// How many more attempts follow a failed one that may be repeated.
@@ -343,7 +343,7 @@ pub trait Vaults: Send + Sync {
         &self,
         settings: &VaultSettings,
         credential: Option<&SecretBytes>,
-        patience: VaultPatience,
+        retry_policy: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault>;
 }
 

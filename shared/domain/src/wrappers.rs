@@ -10,7 +10,8 @@ use crate::keyring::{Binding, KeyWrapper, WrapError, Wrapped, kms_error};
 use crate::ports::{Consistency, Kind, Record, TableReader};
 use crate::service::{BackendType, ServiceConfig, VaultConfig};
 use crate::vault::{
-    CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, VaultSettings, Vaults,
+    CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy, VaultSettings,
+    Vaults,
 };
 
 /// What the credential for a Vault is bound to: where it is sent and how it is used. It opens for nothing else, so a
@@ -65,7 +66,7 @@ pub struct Wrappers {
 
 struct OpenVault {
     config: VaultConfig,
-    patience: VaultPatience,
+    retry_policy: VaultRetryPolicy,
     vault: Arc<dyn Vault>,
 }
 
@@ -114,20 +115,20 @@ impl Wrappers {
         let Some(wanted) = &config.vault else {
             return Ok(None);
         };
-        let patience = config.patience();
+        let retry_policy = config.retry_policy();
         {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(open) = open.as_ref()
                 && open.config == *wanted
-                && open.patience == patience
+                && open.retry_policy == retry_policy
             {
                 return Ok(Some(Arc::clone(&open.vault)));
             }
         }
-        let vault = self.reach(wanted, patience).await?;
+        let vault = self.reach(wanted, retry_policy).await?;
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(OpenVault {
             config: wanted.clone(),
-            patience,
+            retry_policy,
             vault: Arc::clone(&vault),
         });
         Ok(Some(vault))
@@ -146,12 +147,12 @@ impl Wrappers {
     pub(crate) async fn reach(
         &self,
         config: &VaultConfig,
-        patience: VaultPatience,
+        retry_policy: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, KmsError> {
         let credential = self.credential(config).await?;
         let credential = credential.map(|(credential, _)| credential);
         self.vaults
-            .open(&config.settings, credential.as_ref(), patience)
+            .open(&config.settings, credential.as_ref(), retry_policy)
             .map_err(KmsError::Unavailable)
     }
 

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use house::{House, STATE_TTL, id, named, root, with_policy};
+use fixture::{Fixture, STATE_TTL, id, named, root, with_policy};
 use keyway_domain::access::{
     AccessKeyId, AccessKeys, Credentials, ROOT_ACCESS_KEY_SECRET, ROOT_ACCESS_KEY_TTL,
     RootAccessKey,
@@ -19,16 +19,16 @@ use keyway_domain::ports::{Consistency, Kind, SecretStore, SecretVersion, TableR
 use keyway_domain::{KmsError, OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
-fn access_keys(house: &House) -> AccessKeys {
+fn access_keys(fixture: &Fixture) -> AccessKeys {
     AccessKeys::new(
-        house.table.clone(),
-        house.wrapper.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.table.clone(),
+        fixture.wrapper.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     )
 }
 
-fn credentials(house: &House, root: Option<(&str, &str)>) -> Credentials {
+fn credentials(fixture: &Fixture, root: Option<(&str, &str)>) -> Credentials {
     let root = match root {
         None => RootAccessKey::InTable,
         Some((id, secret)) => RootAccessKey::Given(
@@ -36,14 +36,14 @@ fn credentials(house: &House, root: Option<(&str, &str)>) -> Credentials {
             SecretBytes::from(secret.as_bytes().to_vec()),
         ),
     };
-    credentials_with(house, root)
+    credentials_with(fixture, root)
 }
 
-fn credentials_with(house: &House, root: RootAccessKey) -> Credentials {
+fn credentials_with(fixture: &Fixture, root: RootAccessKey) -> Credentials {
     Credentials::new(
-        house.table.clone(),
-        house.wrapper.clone(),
-        house.clock.clone(),
+        fixture.table.clone(),
+        fixture.wrapper.clone(),
+        fixture.clock.clone(),
         STATE_TTL,
         root,
     )
@@ -326,9 +326,9 @@ fn a_refused_policy_repeats_nothing_of_itself() {
 
 #[tokio::test]
 async fn a_stored_policy_whose_deny_denies_nothing_allows_nothing_and_is_listed_with_its_fault() {
-    let house = House::build().await;
-    let keys = access_keys(&house);
-    let credentials = credentials(&house, None);
+    let fixture = Fixture::build().await;
+    let keys = access_keys(&fixture);
+    let credentials = credentials(&fixture, None);
     // As versions before accepted them; one whose Allow alone names what does not exist does no harm.
     for (statements, fault) in [
         (
@@ -383,9 +383,9 @@ fn a_limit_narrows_and_never_widens() {
 
 #[tokio::test]
 async fn access_keys_work_until_they_are_revoked_or_expire() {
-    let house = House::build().await;
-    let keys = access_keys(&house);
-    let credentials = credentials(&house, None);
+    let fixture = Fixture::build().await;
+    let keys = access_keys(&fixture);
+    let credentials = credentials(&fixture, None);
     let policy = || Policy::canned("kms-auditor").unwrap();
     let lasting = keys.create(policy(), None).await.unwrap();
     let brief = keys
@@ -411,7 +411,7 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
     );
     assert_eq!(keys.list().await.unwrap().len(), 2);
 
-    house.clock.advance(Duration::from_secs(60));
+    fixture.clock.advance(Duration::from_secs(60));
     assert!(
         credentials.find(brief.id.as_str()).await.unwrap().is_none(),
         "expired, cached or not"
@@ -432,7 +432,7 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
             .is_some(),
         "cached for the state TTL"
     );
-    house.clock.advance(STATE_TTL);
+    fixture.clock.advance(STATE_TTL);
     assert!(
         credentials
             .find(lasting.id.as_str())
@@ -454,26 +454,26 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
 
 #[tokio::test]
 async fn the_root_access_key_is_made_once_and_yields_to_a_given_one() {
-    let house = House::build().await;
-    let made = access_keys(&house)
+    let fixture = Fixture::build().await;
+    let made = access_keys(&fixture)
         .create_root_if_new()
         .await
         .unwrap()
         .unwrap();
     assert!(
-        access_keys(&house)
+        access_keys(&fixture)
             .create_root_if_new()
             .await
             .unwrap()
             .is_none()
     );
-    let own = credentials(&house, None)
+    let own = credentials(&fixture, None)
         .find(made.id.as_str())
         .await
         .unwrap()
         .unwrap();
     assert!(own.caller.may(Action::DeleteKey, &id("k")).is_ok());
-    let given = credentials(&house, Some(("given-root", "secret")));
+    let given = credentials(&fixture, Some(("given-root", "secret")));
     assert!(
         given
             .find("given-root")
@@ -489,15 +489,15 @@ async fn the_root_access_key_is_made_once_and_yields_to_a_given_one() {
 
 #[tokio::test]
 async fn records_hold_no_secret_in_the_clear() {
-    let house = House::build().await;
-    let key = access_keys(&house)
+    let fixture = Fixture::build().await;
+    let key = access_keys(&fixture)
         .create(
             Policy::canned("kms-admin").unwrap(),
             Some(Duration::from_secs(9)),
         )
         .await;
     let key = key.unwrap();
-    let record = house
+    let record = fixture
         .table
         .get(Kind::AccessKey, key.id.as_str(), Consistency::Strong)
         .await
@@ -511,15 +511,15 @@ async fn records_hold_no_secret_in_the_clear() {
 
 #[tokio::test]
 async fn a_wrapped_secret_opens_under_its_own_binding_only() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let binding = Binding {
         id: "k",
         version: 1,
         origin: "KMS",
     };
-    let wrapped = house.wrapper.wrap(&binding, &[9; 32]).await.unwrap();
+    let wrapped = fixture.wrapper.wrap(&binding, &[9; 32]).await.unwrap();
     assert_eq!(
-        house
+        fixture
             .wrapper
             .unwrap(&binding, &wrapped)
             .await
@@ -541,16 +541,16 @@ async fn a_wrapped_secret_opens_under_its_own_binding_only() {
             ..binding.clone()
         },
     ] {
-        assert!(house.wrapper.unwrap(&other, &wrapped).await.is_err());
+        assert!(fixture.wrapper.unwrap(&other, &wrapped).await.is_err());
     }
-    let elsewhere = House::build().await;
+    let elsewhere = Fixture::build().await;
     let table = MemoryTable::new(elsewhere.clock.clone());
     let secrets = MemorySecrets::new();
     let another = RootKeyring::establish(
         &table,
         &secrets,
         elsewhere.clock.as_ref(),
-        house.random.clone(),
+        fixture.random.clone(),
     )
     .await;
     assert!(
@@ -566,8 +566,8 @@ async fn a_wrapped_secret_opens_under_its_own_binding_only() {
 
 #[tokio::test]
 async fn a_lost_or_foreign_keyring_stops_the_start() {
-    let house = House::build().await;
-    house
+    let fixture = Fixture::build().await;
+    fixture
         .running()
         .await
         .keys
@@ -575,7 +575,7 @@ async fn a_lost_or_foreign_keyring_stops_the_start() {
         .await
         .unwrap();
     let establish = |table: Arc<MemoryTable>, secrets: Arc<MemorySecrets>| {
-        let (clock, random) = (house.clock.clone(), house.random.clone());
+        let (clock, random) = (fixture.clock.clone(), fixture.random.clone());
         async move {
             RootKeyring::establish(table.as_ref(), secrets.as_ref(), clock.as_ref(), random)
                 .await
@@ -584,40 +584,43 @@ async fn a_lost_or_foreign_keyring_stops_the_start() {
     };
     let empty = Arc::new(MemorySecrets::new());
     assert!(matches!(
-        establish(house.table.clone(), empty).await,
+        establish(fixture.table.clone(), empty).await,
         Some(OpenError::KeyringMissing)
     ));
     let other = Arc::new(MemorySecrets::new());
-    let fresh = Arc::new(MemoryTable::new(house.clock.clone()));
+    let fresh = Arc::new(MemoryTable::new(fixture.clock.clone()));
     assert!(establish(fresh, other.clone()).await.is_none());
     assert!(matches!(
-        establish(house.table.clone(), other).await,
+        establish(fixture.table.clone(), other).await,
         Some(OpenError::KeyringForeign)
     ));
     assert!(
-        establish(house.table.clone(), house.secrets.clone())
+        establish(fixture.table.clone(), fixture.secrets.clone())
             .await
             .is_none()
     );
     // The table is marked before the keyring is made, so a blank one is one that was lost.
-    let blank = Arc::new(MemoryTable::new(house.clock.clone()));
+    let blank = Arc::new(MemoryTable::new(fixture.clock.clone()));
     assert!(matches!(
-        establish(blank, house.secrets.clone()).await,
+        establish(blank, fixture.secrets.clone()).await,
         Some(OpenError::TableEmpty)
     ));
 }
 
-async fn keep_root(house: &House, seen: Option<&SecretVersion>, value: &str) -> SecretVersion {
+async fn keep_root(fixture: &Fixture, seen: Option<&SecretVersion>, value: &str) -> SecretVersion {
     let value = SecretBytes::from(value.as_bytes().to_vec());
-    let secrets = house.secrets.as_ref();
+    let secrets = fixture.secrets.as_ref();
     let kept = secrets.put(ROOT_ACCESS_KEY_SECRET, &value, seen).await;
     kept.unwrap()
 }
 
 #[tokio::test]
 async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement_too() {
-    let house = House::build().await;
-    let credentials = credentials_with(&house, RootAccessKey::InSecretStore(house.secrets.clone()));
+    let fixture = Fixture::build().await;
+    let credentials = credentials_with(
+        &fixture,
+        RootAccessKey::InSecretStore(fixture.secrets.clone()),
+    );
     assert!(
         matches!(
             credentials.find("root-1").await,
@@ -626,7 +629,7 @@ async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement
         "it is not known who is root, so nobody unknown can be told off for it"
     );
     let first = r#"{"access_key_id":"root-1","secret_access_key":"the-secret"}"#;
-    let version = keep_root(&house, None, first).await;
+    let version = keep_root(&fixture, None, first).await;
     assert!(
         matches!(
             credentials.find("root-1").await,
@@ -634,13 +637,13 @@ async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement
         ),
         "a failure is not asked after again at once"
     );
-    house.clock.advance(Duration::from_secs(1));
+    fixture.clock.advance(Duration::from_secs(1));
     let found = credentials.find("root-1").await.unwrap().unwrap();
     assert_eq!(found.secret.expose(), b"the-secret");
     assert_eq!(found.caller.principal(), "root-1");
     assert!(credentials.find("nobody").await.unwrap().is_none());
 
-    let made = access_keys(&house)
+    let made = access_keys(&fixture)
         .create_root_if_new()
         .await
         .unwrap()
@@ -649,12 +652,12 @@ async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement
     assert!(in_table.is_none(), "there is one root access key only");
 
     let second = r#"{"access_key_id":"root-2","secret_access_key":"another-secret"}"#;
-    keep_root(&house, Some(&version), second).await;
+    keep_root(&fixture, Some(&version), second).await;
     assert!(
         credentials.find("root-1").await.unwrap().is_some(),
         "it is cached"
     );
-    house.clock.advance(ROOT_ACCESS_KEY_TTL);
+    fixture.clock.advance(ROOT_ACCESS_KEY_TTL);
     assert!(credentials.find("root-1").await.unwrap().is_none());
     let found = credentials.find("root-2").await.unwrap().unwrap();
     assert_eq!(found.secret.expose(), b"another-secret");
@@ -671,15 +674,17 @@ async fn a_root_access_key_that_is_none_is_refused() {
         r#"{"access_key_id":"root-1","secret_access_key":"short"}"#,
         r#"{"access_key_id":"root 1","secret_access_key":"long-enough"}"#,
     ] {
-        let house = House::build().await;
-        keep_root(&house, None, value).await;
-        let credentials =
-            credentials_with(&house, RootAccessKey::InSecretStore(house.secrets.clone()));
+        let fixture = Fixture::build().await;
+        keep_root(&fixture, None, value).await;
+        let credentials = credentials_with(
+            &fixture,
+            RootAccessKey::InSecretStore(fixture.secrets.clone()),
+        );
         let Err(KmsError::Unavailable(fault)) = credentials.find("root-1").await else {
             panic!("{value}");
         };
         assert!(!format!("{fault:?}").contains("long-enough"));
-        let key = access_keys(&house)
+        let key = access_keys(&fixture)
             .create(Policy::canned("kms-admin").unwrap(), None)
             .await;
         let known = credentials.find(key.unwrap().id.as_str()).await;

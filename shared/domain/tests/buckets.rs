@@ -2,17 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use house::{House, Process, STATE_TTL, Watched, id, named, root, with_policy};
+use fixture::{Fixture, Process, STATE_TTL, Watched, id, named, root, with_policy};
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{
-    Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption, Noted, TableBuckets,
-    WantedEncryption,
+    Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption, TableBuckets,
+    TrackedBuckets, WantedEncryption,
 };
 use keyway_domain::keys::{DeletionWindow, KeyReader, Keys, Reference};
 use keyway_domain::ports::{Clock, Consistency, Kind, StoreError, TableReader};
@@ -27,19 +27,19 @@ fn wanted(algorithm: &str, key: Option<&str>) -> WantedEncryption {
     WantedEncryption::parse(algorithm, key, false).unwrap()
 }
 
-fn table_buckets(house: &House) -> Arc<dyn Buckets> {
+fn table_buckets(fixture: &Fixture) -> Arc<dyn Buckets> {
     Arc::new(TableBuckets::new(
-        house.table.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.table.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     ))
 }
 
-fn operations(house: &House, process: &Process, buckets: Arc<dyn Buckets>) -> BucketOperations {
+fn operations(fixture: &Fixture, process: &Process, buckets: Arc<dyn Buckets>) -> BucketOperations {
     let reader = KeyReader::new(
-        house.table.clone(),
+        fixture.table.clone(),
         process.wrappers.clone(),
-        house.clock.clone(),
+        fixture.clock.clone(),
         STATE_TTL,
     );
     BucketOperations::new(buckets, Arc::new(reader), process.service.clone())
@@ -152,9 +152,9 @@ fn keys_are_named_by_id_or_arn() {
 
 #[tokio::test]
 async fn keys_must_exist_and_be_enabled() {
-    let house = House::build().await;
-    let process = house.running().await;
-    let buckets = operations(&house, &process, table_buckets(&house));
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
+    let buckets = operations(&fixture, &process, table_buckets(&fixture));
     let name = bucket("photos");
     buckets.create(&root(), &name).await.unwrap();
     for key in ["k", "off", "doomed"] {
@@ -216,9 +216,9 @@ async fn keys_must_exist_and_be_enabled() {
 
 #[tokio::test]
 async fn the_default_key_is_stored_by_its_name() {
-    let house = House::build().await;
-    let process = house.process(false);
-    let buckets = operations(&house, &process, table_buckets(&house));
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
+    let buckets = operations(&fixture, &process, table_buckets(&fixture));
     let name = bucket("photos");
     buckets.create(&root(), &name).await.unwrap();
     // What uses no key needs no service.
@@ -235,8 +235,8 @@ async fn the_default_key_is_stored_by_its_name() {
     process
         .service
         .start_if_new(
-            house.table.as_ref(),
-            house.random.as_ref(),
+            fixture.table.as_ref(),
+            fixture.random.as_ref(),
             Some(id("main")),
         )
         .await
@@ -260,9 +260,9 @@ async fn the_default_key_is_stored_by_its_name() {
 
 #[tokio::test]
 async fn permissions_are_for_each_bucket() {
-    let house = House::build().await;
-    let process = house.running().await;
-    let buckets = operations(&house, &process, table_buckets(&house));
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
+    let buckets = operations(&fixture, &process, table_buckets(&fixture));
     process.keys.create(&root(), named("k")).await.unwrap();
     let (mine, theirs) = (bucket("app-photos"), bucket("bills"));
     for name in [&mine, &theirs] {
@@ -336,24 +336,28 @@ async fn permissions_are_for_each_bucket() {
 
 #[tokio::test]
 async fn a_key_in_use_is_named_and_not_destroyed() {
-    let house = House::build().await;
-    let process = house.running().await;
-    let destroyer = house.process(true);
-    let store = MemoryTable::new(house.clock.clone());
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
+    let destroyer = fixture.process(true);
+    let store = MemoryTable::new(fixture.clock.clone());
     let random = Arc::new(SeededRandom::new(9));
-    let elsewhere = TableBuckets::new(Arc::new(store), house.clock.clone(), random.clone());
-    let noted = Arc::new(Noted::new(elsewhere, house.table.clone(), random));
-    let clock: &dyn Clock = house.clock.as_ref();
+    let elsewhere = TableBuckets::new(Arc::new(store), fixture.clock.clone(), random.clone());
+    let tracked = Arc::new(TrackedBuckets::new(
+        elsewhere,
+        fixture.table.clone(),
+        random,
+    ));
+    let clock: &dyn Clock = fixture.clock.as_ref();
     let janitor = keyway_domain::janitor::Janitor::new(
-        house.table.clone(),
+        fixture.table.clone(),
         process.service.clone(),
         process.wrappers.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
         None,
     );
-    for (n, port) in [table_buckets(&house), noted].into_iter().enumerate() {
-        let buckets = operations(&house, &process, port);
+    for (n, port) in [table_buckets(&fixture), tracked].into_iter().enumerate() {
+        let buckets = operations(&fixture, &process, port);
         let key = format!("k{n}");
         let (used, one, two) = (id(&key), bucket("one-bucket"), bucket("two-buckets"));
         process.keys.create(&root(), named(&key)).await.unwrap();
@@ -384,7 +388,7 @@ async fn a_key_in_use_is_named_and_not_destroyed() {
             .schedule_deletion(&root(), &used, DeletionWindow::DEFAULT)
             .await
             .unwrap();
-        house
+        fixture
             .clock
             .advance(std::time::Duration::from_secs(8 * 24 * 3600));
         assert!(clock.now() > "2026-01-09T00:00:00Z".parse().unwrap());
@@ -412,7 +416,7 @@ async fn a_key_in_use_is_named_and_not_destroyed() {
             .unwrap();
         buckets.clear_encryption(&root(), &one).await.unwrap();
         assert_eq!(process.keys.references(&used).await.unwrap(), []);
-        house.clock.advance(std::time::Duration::from_secs(3600));
+        fixture.clock.advance(std::time::Duration::from_secs(3600));
         let swept = janitor.sweep().await.unwrap();
         assert_eq!((swept.destroyed, swept.referenced), (vec![used], vec![]));
     }
@@ -500,11 +504,11 @@ impl AsyncMeddle for KeyGoes {
 async fn a_key_that_goes_at_the_same_moment_is_not_left_to_the_bucket() {
     for at_once in [false, true] {
         for before in [None, Some("AES256")] {
-            let house = House::build().await;
-            let process = house.running().await;
+            let fixture = Fixture::build().await;
+            let process = fixture.running().await;
             let name = bucket("photos");
-            let buckets = table_buckets(&house);
-            let plain = operations(&house, &process, buckets.clone());
+            let buckets = table_buckets(&fixture);
+            let plain = operations(&fixture, &process, buckets.clone());
             plain.create(&root(), &name).await.unwrap();
             process.keys.create(&root(), named("k")).await.unwrap();
             if let Some(before) = before {
@@ -514,7 +518,7 @@ async fn a_key_that_goes_at_the_same_moment_is_not_left_to_the_bucket() {
                     .unwrap();
             }
             let meddle = KeyGoes {
-                keys: house.process(true).keys,
+                keys: fixture.process(true).keys,
                 at_once,
             };
             let meddled = Arc::new(Meddled {
@@ -522,7 +526,7 @@ async fn a_key_that_goes_at_the_same_moment_is_not_left_to_the_bucket() {
                 meddle,
                 done: AtomicBool::new(false),
             });
-            let refused = operations(&house, &process, meddled)
+            let refused = operations(&fixture, &process, meddled)
                 .set_encryption(&root(), &name, &wanted("aws:kms", Some("k")))
                 .await;
             assert!(
@@ -554,29 +558,29 @@ impl AsyncMeddle for Fails {
 
 #[tokio::test]
 async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let name = bucket("photos");
-    let store = Arc::new(MemoryTable::new(house.clock.clone()));
+    let store = Arc::new(MemoryTable::new(fixture.clock.clone()));
     let elsewhere: Arc<dyn Buckets> = Arc::new(TableBuckets::new(
         store,
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     ));
     elsewhere.create(&name).await.unwrap();
-    let process = house.running().await;
+    let process = fixture.running().await;
     for key in ["old", "new"] {
         process.keys.create(&root(), named(key)).await.unwrap();
     }
-    let noted = |buckets| {
-        let noted = Noted::new(buckets, house.table.clone(), house.random.clone());
-        operations(&house, &process, Arc::new(noted))
+    let tracked = |buckets| {
+        let tracked = TrackedBuckets::new(buckets, fixture.table.clone(), fixture.random.clone());
+        operations(&fixture, &process, Arc::new(tracked))
     };
     let sound = || Meddled {
         buckets: elsewhere.clone(),
         meddle: Fails,
         done: AtomicBool::new(true),
     };
-    noted(sound())
+    tracked(sound())
         .set_encryption(&root(), &name, &wanted("aws:kms", Some("old")))
         .await
         .unwrap();
@@ -584,7 +588,7 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
         done: AtomicBool::new(false),
         ..sound()
     };
-    let failed = noted(failing)
+    let failed = tracked(failing)
         .set_encryption(&root(), &name, &wanted("aws:kms", Some("new")))
         .await;
     assert!(matches!(failed, Err(KmsError::Throttled)), "{failed:?}");
@@ -592,8 +596,8 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
     let uses = async |key| !process.keys.references(&id(key)).await.unwrap().is_empty();
     assert_eq!((uses("old").await, uses("new").await), (true, false));
     // No bucket of the table came to be by the notes.
-    assert_eq!(table_buckets(&house).list().await.unwrap(), []);
-    let record = house
+    assert_eq!(table_buckets(&fixture).list().await.unwrap(), []);
+    let record = fixture
         .table
         .get(Kind::Bucket, "photos", Consistency::Strong)
         .await
@@ -603,17 +607,21 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
 
 #[tokio::test]
 async fn a_listing_of_buckets_reads_no_record_that_the_caller_may_not_list() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let hidden = ["app", "appx", "bbb", "one-more", "zzz"];
     let shown = ["app-1", "app-2", "one"];
-    let all = table_buckets(&house);
+    let all = table_buckets(&fixture);
     for name in hidden.iter().chain(&shown) {
         all.create(&bucket(name)).await.unwrap();
     }
-    let watched = Arc::new(Watched::new(&house, Kind::Bucket));
-    let buckets = TableBuckets::new(watched.clone(), house.clock.clone(), house.random.clone());
-    let buckets = operations(&house, &process, Arc::new(buckets));
+    let watched = Arc::new(Watched::new(&fixture, Kind::Bucket));
+    let buckets = TableBuckets::new(
+        watched.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
+    );
+    let buckets = operations(&fixture, &process, Arc::new(buckets));
     let caller = with_policy(
         r#"{"Statement":{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":["arn:aws:s3:::app-*","arn:aws:s3:::one"]}}"#,
     );

@@ -2,20 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use house::{House, Process, id, move_to, named, root};
+use fixture::{Fixture, Process, id, move_to, named, root};
 use keyway_domain::KmsError;
 use keyway_domain::buckets::{BucketError, BucketName, Buckets, TableBuckets};
 use keyway_domain::control::ServiceControl;
 use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Written};
 use keyway_domain::keys::{KeyState, Keys};
-use keyway_domain::moving::Moving;
+use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{
     Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
@@ -33,9 +33,9 @@ struct Contended {
 }
 
 impl Contended {
-    fn new(house: &House, losses: usize) -> Arc<Self> {
+    fn new(fixture: &Fixture, losses: usize) -> Arc<Self> {
         Arc::new(Self {
-            table: house.table.clone(),
+            table: fixture.table.clone(),
             losses: AtomicUsize::new(losses),
         })
     }
@@ -96,30 +96,30 @@ impl TableWriter for Contended {
     }
 }
 
-async fn with_key() -> (House, Process) {
-    let house = House::build().await;
-    let process = house.running().await;
+async fn with_key() -> (Fixture, Process) {
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
-    (house, process)
+    (fixture, process)
 }
 
 /// Operations on keys over a table that loses so many writes.
-fn keys(house: &House, process: &Process, losses: usize) -> Keys {
+fn keys(fixture: &Fixture, process: &Process, losses: usize) -> Keys {
     Keys::new(
-        Contended::new(house, losses),
+        Contended::new(fixture, losses),
         process.reader.clone(),
         process.service.clone(),
         process.wrappers.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
         true,
     )
 }
 
 #[tokio::test]
 async fn rotation_that_loses_adds_one_version() {
-    let (house, process) = with_key().await;
-    let keys = keys(&house, &process, ATTEMPTS - 1);
+    let (fixture, process) = with_key().await;
+    let keys = keys(&fixture, &process, ATTEMPTS - 1);
     let rotated = keys.rotate(&root(), &id("k")).await.unwrap();
     assert_eq!(rotated.current_version(), 2);
     let stored = process.keys.describe(&root(), &id("k")).await.unwrap();
@@ -128,25 +128,25 @@ async fn rotation_that_loses_adds_one_version() {
 
 #[tokio::test]
 async fn change_of_a_key_that_always_loses_is_contended_and_changes_nothing() {
-    let (house, process) = with_key().await;
+    let (fixture, process) = with_key().await;
     let before = process.keys.describe(&root(), &id("k")).await.unwrap();
     for losing in [
-        keys(&house, &process, ATTEMPTS)
+        keys(&fixture, &process, ATTEMPTS)
             .disable(&root(), &id("k"))
             .await,
-        keys(&house, &process, ATTEMPTS)
+        keys(&fixture, &process, ATTEMPTS)
             .rotate(&root(), &id("k"))
             .await,
     ] {
         assert!(matches!(losing, Err(KmsError::Contended(key)) if key == id("k")));
     }
-    let destroyed = keys(&house, &process, ATTEMPTS)
+    let destroyed = keys(&fixture, &process, ATTEMPTS)
         .destroy(&root(), &id("k"))
         .await;
     assert!(matches!(destroyed, Err(KmsError::Contended(_))));
     let after = process.keys.describe(&root(), &id("k")).await.unwrap();
     assert_eq!(before, after);
-    let disabled = keys(&house, &process, ATTEMPTS - 1)
+    let disabled = keys(&fixture, &process, ATTEMPTS - 1)
         .disable(&root(), &id("k"))
         .await;
     assert_eq!(disabled.unwrap().state, KeyState::Disabled);
@@ -154,15 +154,15 @@ async fn change_of_a_key_that_always_loses_is_contended_and_changes_nothing() {
 
 #[tokio::test]
 async fn change_of_the_service_that_always_loses_is_a_conflict() {
-    let (house, process) = with_key().await;
+    let (fixture, process) = with_key().await;
     let control = |losses| {
         ServiceControl::new(
-            Contended::new(&house, losses),
+            Contended::new(&fixture, losses),
             process.service.clone(),
             process.reader.clone(),
             process.wrappers.clone(),
             None,
-            house.random.clone(),
+            fixture.random.clone(),
         )
     };
     let lost = control(ATTEMPTS).stop(&root()).await;
@@ -175,11 +175,11 @@ async fn change_of_the_service_that_always_loses_is_a_conflict() {
 
 #[tokio::test]
 async fn change_of_a_bucket_that_always_loses_is_throttled() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let name = BucketName::parse("photos").unwrap();
     let buckets = |losses| {
-        let table = Contended::new(&house, losses);
-        TableBuckets::new(table, house.clock.clone(), house.random.clone())
+        let table = Contended::new(&fixture, losses);
+        TableBuckets::new(table, fixture.clock.clone(), fixture.random.clone())
     };
     let lost = buckets(ATTEMPTS).create(&name).await;
     assert!(matches!(
@@ -193,14 +193,14 @@ async fn change_of_a_bucket_that_always_loses_is_throttled() {
 
 #[tokio::test]
 async fn policy_that_always_loses_is_a_conflict() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let name = PolicyName::parse("p").unwrap();
     let rules = Rules::parse(["/v1/*".to_owned()], []).unwrap();
     let control = |losses| {
-        let (table, clock) = (house.table.clone(), house.clock.clone());
+        let (table, clock) = (fixture.table.clone(), fixture.clock.clone());
         let identities = Identities::new(table, clock, Duration::ZERO, None);
-        let table = Contended::new(&house, losses);
-        IdentityControl::new(table, Arc::new(identities), house.random.clone())
+        let table = Contended::new(&fixture, losses);
+        IdentityControl::new(table, Arc::new(identities), fixture.random.clone())
     };
     let lost = control(ATTEMPTS).write(&root(), &name, &rules).await;
     assert!(matches!(lost, Err(KmsError::Conflict(_))));
@@ -213,21 +213,21 @@ async fn policy_that_always_loses_is_a_conflict() {
 
 #[tokio::test]
 async fn moving_of_a_key_that_loses_is_tried_again_and_leaves_the_copy_as_the_record() {
-    let (house, process) = with_key().await;
+    let (fixture, process) = with_key().await;
     move_to(&process, BackendType::Vault).await;
     let moving = |losses| {
-        Moving::new(
-            Contended::new(&house, losses),
+        KeyMigration::new(
+            Contended::new(&fixture, losses),
             process.service.clone(),
             process.wrappers.clone(),
-            house.random.clone(),
+            fixture.random.clone(),
         )
     };
     // The first attempt is on the key as the scan saw it.
     let lost = moving(ATTEMPTS + 1).rewrap(|_| {}).await.unwrap();
     assert_eq!((lost.changed, lost.failed.len()), (0, 1));
-    let stored = house.table.get(Kind::Key, "k", Consistency::Strong).await;
-    let copy = house.vault.copy("k").await;
+    let stored = fixture.table.get(Kind::Key, "k", Consistency::Strong).await;
+    let copy = fixture.vault.copy("k").await;
     assert_eq!(copy.unwrap().unwrap().value, stored.unwrap().unwrap().value);
     let moved = moving(ATTEMPTS).rewrap(|_| {}).await.unwrap();
     assert_eq!((moved.changed, moved.failed.len()), (1, 0));

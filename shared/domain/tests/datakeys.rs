@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::time::Duration;
 
-use house::{House, Process, STATE_TTL, id, named, root, with_policy};
+use fixture::{Fixture, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::{
     DataKeyLength, DataKeyRequest, DataKeySpec, KeyChoice, MAX_DATA_KEY_BYTES, MAX_PLAINTEXT_BYTES,
@@ -45,8 +45,8 @@ async fn opens(process: &Process, blob: &[u8]) -> Result<Vec<u8>, KmsError> {
 
 #[tokio::test]
 async fn a_data_key_comes_back_under_its_context_only() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     for (spec, length) in [(DataKeySpec::Aes256, 32), (DataKeySpec::Aes128, 16)] {
         let (plaintext, sealed) = process
@@ -82,8 +82,8 @@ async fn a_data_key_comes_back_under_its_context_only() {
 
 #[tokio::test]
 async fn every_failure_to_open_reads_the_same() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     process.keys.create(&root(), named("other")).await.unwrap();
     let blob = generate(&process, "k").await.unwrap();
@@ -118,8 +118,8 @@ async fn every_failure_to_open_reads_the_same() {
 
 #[tokio::test]
 async fn old_versions_open_and_the_new_one_seals() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let old = generate(&process, "k").await.unwrap();
     process.keys.rotate(&root(), &id("k")).await.unwrap();
@@ -141,8 +141,8 @@ async fn old_versions_open_and_the_new_one_seals() {
 
 #[tokio::test]
 async fn rewrap_moves_to_another_key_and_context() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
@@ -212,8 +212,8 @@ async fn rewrap_moves_to_another_key_and_context() {
 
 #[tokio::test]
 async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let blob = generate(&process, "k").await.unwrap();
     let none = EncryptionContext::none();
@@ -259,8 +259,8 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
 
 #[tokio::test]
 async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let none = EncryptionContext::none();
     let result = process
         .data_keys
@@ -278,11 +278,15 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
         })
     ));
 
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     process
         .service
-        .start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("d")))
+        .start_if_new(
+            fixture.table.as_ref(),
+            fixture.random.as_ref(),
+            Some(id("d")),
+        )
         .await
         .unwrap();
     let missing = process
@@ -324,8 +328,8 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
 
 #[tokio::test]
 async fn plaintexts_are_bounded() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let none = EncryptionContext::none();
     for (length, fit) in [
@@ -355,8 +359,8 @@ async fn plaintexts_are_bounded() {
 
 #[tokio::test]
 async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl() {
-    let house = House::build().await;
-    let (here, there) = (house.running().await, house.process(false));
+    let fixture = Fixture::build().await;
+    let (here, there) = (fixture.running().await, fixture.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
     generate(&here, "k").await.unwrap();
     generate(&there, "k").await.unwrap();
@@ -365,12 +369,12 @@ async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl
         generate(&here, "k").await,
         Err(KmsError::KeyState { .. })
     ));
-    house.clock.advance(STATE_TTL - Duration::from_nanos(1));
+    fixture.clock.advance(STATE_TTL - Duration::from_nanos(1));
     assert!(
         generate(&there, "k").await.is_ok(),
         "the old state may be honoured for so long"
     );
-    house.clock.advance(Duration::from_nanos(1));
+    fixture.clock.advance(Duration::from_nanos(1));
     assert!(matches!(
         generate(&there, "k").await,
         Err(KmsError::KeyState { .. })
@@ -379,8 +383,8 @@ async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl
 
 #[tokio::test]
 async fn a_version_that_another_process_has_made_opens_at_once() {
-    let house = House::build().await;
-    let (here, there) = (house.running().await, house.process(false));
+    let fixture = Fixture::build().await;
+    let (here, there) = (fixture.running().await, fixture.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
     generate(&there, "k").await.unwrap();
     here.keys.rotate(&root(), &id("k")).await.unwrap();
@@ -390,9 +394,9 @@ async fn a_version_that_another_process_has_made_opens_at_once() {
 
 #[tokio::test]
 async fn a_name_that_is_given_again_opens_nothing_of_before() {
-    let house = House::build().await;
-    house.running().await;
-    let process = house.process(true);
+    let fixture = Fixture::build().await;
+    fixture.running().await;
+    let process = fixture.process(true);
     process.keys.create(&root(), named("k")).await.unwrap();
     let old = generate(&process, "k").await.unwrap();
     process.keys.destroy(&root(), &id("k")).await.unwrap();
@@ -411,8 +415,8 @@ async fn a_name_that_is_given_again_opens_nothing_of_before() {
 
 #[tokio::test]
 async fn an_unknown_key_is_named() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let missing: KeyId = id("nope");
     assert!(
         matches!(generate(&process, "nope").await, Err(KmsError::KeyNotFound(key)) if key == missing)
@@ -421,8 +425,8 @@ async fn an_unknown_key_is_named() {
 
 #[tokio::test]
 async fn a_data_key_has_the_length_that_is_asked_for() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let none = EncryptionContext::none();
     let request = DataKeyRequest::new(id("k"), &none);
@@ -450,8 +454,8 @@ async fn a_data_key_has_the_length_that_is_asked_for() {
 
 #[tokio::test]
 async fn a_data_key_without_plaintext_opens_later() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let context = context("a");
     let request = DataKeyRequest::new(id("k"), &context);
@@ -477,8 +481,8 @@ async fn a_data_key_without_plaintext_opens_later() {
 
 #[tokio::test]
 async fn a_ciphertext_of_another_key_than_the_named_one_is_told_apart() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
@@ -506,11 +510,15 @@ async fn a_ciphertext_of_another_key_than_the_named_one_is_told_apart() {
 
 #[tokio::test]
 async fn reencryption_names_the_source_and_goes_to_the_default_key() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     process
         .service
-        .start_if_new(house.table.as_ref(), house.random.as_ref(), Some(id("d")))
+        .start_if_new(
+            fixture.table.as_ref(),
+            fixture.random.as_ref(),
+            Some(id("d")),
+        )
         .await
         .unwrap();
     for name in ["a", "d"] {
@@ -542,8 +550,8 @@ async fn reencryption_names_the_source_and_goes_to_the_default_key() {
 
 #[tokio::test]
 async fn a_dry_run_checks_everything_and_gives_nothing() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let blob = generate(&process, "k").await.unwrap();
     let none = EncryptionContext::none();

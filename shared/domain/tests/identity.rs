@@ -17,13 +17,13 @@ use keyway_testkit::{FixedClock, MemoryTable, SeededRandom};
 
 const TTL: Duration = Duration::from_secs(5);
 
-struct Place {
+struct Fixture {
     clock: Arc<FixedClock>,
     table: Arc<MemoryTable>,
     random: Arc<SeededRandom>,
 }
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
         Self {
@@ -67,7 +67,7 @@ async fn may(identities: &Identities, who: &str, path: &str) -> bool {
 
 #[tokio::test]
 async fn a_policy_is_obeyed_here_at_once_and_elsewhere_within_the_state_ttl() {
-    let place = Place::new();
+    let place = Fixture::new();
     let (here, control) = place.process();
     let (elsewhere, _) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_policy_is_obeyed_here_at_once_and_elsewhere_within_the_state_ttl() {
 
 #[tokio::test]
 async fn who_had_a_policy_that_was_deleted_does_not_get_the_next_one_of_its_name() {
-    let place = Place::new();
+    let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
     let everything = rules(&["*"], &[]);
@@ -160,7 +160,7 @@ async fn who_had_a_policy_that_was_deleted_does_not_get_the_next_one_of_its_name
 
 #[tokio::test]
 async fn nobody_assigns_to_themselves_or_to_the_admin() {
-    let place = Place::new();
+    let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
     control
@@ -201,7 +201,7 @@ async fn nobody_assigns_to_themselves_or_to_the_admin() {
 
 #[tokio::test]
 async fn the_admin_stands_in_its_place_on_every_page() {
-    let place = Place::new();
+    let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
     control

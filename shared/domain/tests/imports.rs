@@ -2,14 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use house::{House, Process, id, named, root, with_policy};
-use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealing};
+use fixture::{Fixture, Process, id, named, root, with_policy};
+use keyway_domain::datakey::{
+    CiphertextFormat, DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES,
+};
 use keyway_domain::keys::{Compared, HmacKey, NewImport, Origin};
-use keyway_domain::moving::Moving;
+use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
 use keyway_domain::vault::{Vault, VaultAddress};
@@ -57,7 +59,7 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
         .data_keys
         .encrypt(
             &root(),
-            &DataKeyRequest::new(id(key), context).sealed_as(Sealing::Kes),
+            &DataKeyRequest::new(id(key), context).sealed_as(CiphertextFormat::Kes),
             &plaintext,
             MAX_PLAINTEXT_BYTES,
         )
@@ -76,7 +78,7 @@ async fn mac(process: &Process, key: &str) -> Result<[u8; 32], KmsError> {
         .await
 }
 
-async fn move_to(house: &House, process: &Process, backend: BackendType) {
+async fn move_to(fixture: &Fixture, process: &Process, backend: BackendType) {
     let changes = ConfigChanges {
         backend_type: Some(backend),
         address: Change::Set(VaultAddress::parse("address", "https://vault.example").unwrap()),
@@ -85,20 +87,20 @@ async fn move_to(house: &House, process: &Process, backend: BackendType) {
     };
     let changed = process.control.reconfigure(&root(), &changes).await;
     changed.unwrap();
-    let fresh = house.process(false);
-    let moving = Moving::new(
-        house.table.clone(),
+    let fresh = fixture.process(false);
+    let moving = KeyMigration::new(
+        fixture.table.clone(),
         fresh.service,
         fresh.wrappers,
-        house.random.clone(),
+        fixture.random.clone(),
     );
     let outcome = moving.rewrap(|_| {}).await.unwrap();
     assert!(outcome.failed.is_empty());
 }
 
 /// The key's record as JSON, changed and written back.
-async fn alter(house: &House, key: &str, change: impl FnOnce(&mut Value)) {
-    let seen = house.table.get(Kind::Key, key, Consistency::Strong).await;
+async fn alter(fixture: &Fixture, key: &str, change: impl FnOnce(&mut Value)) {
+    let seen = fixture.table.get(Kind::Key, key, Consistency::Strong).await;
     let seen = seen.unwrap().unwrap();
     let mut value: Value = serde_json::from_slice(&seen.value).unwrap();
     change(&mut value);
@@ -107,14 +109,14 @@ async fn alter(house: &House, key: &str, change: impl FnOnce(&mut Value)) {
         value: serde_json::to_vec(&value).unwrap(),
         ..seen.clone()
     };
-    house.table.replace(&next, seen.revision).await.unwrap();
+    fixture.table.replace(&next, seen.revision).await.unwrap();
 }
 
 #[tokio::test]
 async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
-    let house = House::build().await;
-    let process = house.running().await;
-    let legacy = house.process(false).data_keys.with_legacy_kes(true);
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
+    let legacy = fixture.process(false).data_keys.with_legacy_kes(true);
     let vectors: Value =
         serde_json::from_str(include_str!("../../../vectors/kes-ciphertexts.json")).unwrap();
     let vectors = vectors["ciphertexts"].as_array().unwrap();
@@ -152,8 +154,8 @@ async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
 
 #[tokio::test]
 async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
     process.keys.import(&root(), brought("twin")).await.unwrap();
     process.keys.create(&root(), named("native")).await.unwrap();
@@ -197,8 +199,8 @@ async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
 
 #[tokio::test]
 async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.import(&root(), brought("k")).await.unwrap();
     let (caller, context) = (root(), EncryptionContext::none());
     let blob = sealed_by_kes(&process, "k", &context).await;
@@ -222,8 +224,8 @@ async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
 
 #[tokio::test]
 async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
     process.keys.create(&root(), named("native")).await.unwrap();
     let context = opaque(b"c");
@@ -249,7 +251,7 @@ async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
         .data_keys
         .generate(
             &root(),
-            &DataKeyRequest::new(id("old"), &context).sealed_as(Sealing::Kes),
+            &DataKeyRequest::new(id("old"), &context).sealed_as(CiphertextFormat::Kes),
             DataKeySpec::Aes256,
         )
         .await;
@@ -273,8 +275,8 @@ async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
 
 #[tokio::test]
 async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
     process.keys.create(&root(), named("native")).await.unwrap();
     let context = opaque(b"c");
@@ -309,8 +311,8 @@ async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
 
 #[tokio::test]
 async fn an_import_keeps_what_it_was_and_overwrites_nothing() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let key = process.keys.import(&root(), brought("k")).await.unwrap();
     let algorithm = Algorithm::Aes256;
     assert_eq!(key.origin, Origin::External { algorithm });
@@ -356,8 +358,8 @@ async fn an_import_keeps_what_it_was_and_overwrites_nothing() {
 
 #[tokio::test]
 async fn an_existing_key_is_compared_in_all_its_parts() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let compare = async |new: NewImport, dry_run| {
         let compared = process.keys.import_or_compare(&root(), &new, dry_run).await;
         compared.unwrap()
@@ -399,7 +401,7 @@ async fn an_existing_key_is_compared_in_all_its_parts() {
     ));
 
     // The operator needs a service that is configured, not one that runs.
-    let empty = House::build().await;
+    let empty = Fixture::build().await;
     let nothing = empty.process(false);
     let refused = nothing
         .keys
@@ -410,15 +412,15 @@ async fn an_existing_key_is_compared_in_all_its_parts() {
 
 #[tokio::test]
 async fn a_keys_mac_is_its_own_and_lasts() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
     let first = mac(&process, "a").await.unwrap();
     assert_ne!(first, mac(&process, "b").await.unwrap());
     process.keys.rotate(&root(), &id("a")).await.unwrap();
-    assert_eq!(first, mac(&house.process(false), "a").await.unwrap());
+    assert_eq!(first, mac(&fixture.process(false), "a").await.unwrap());
 
     // What KES made of the same HMAC key.
     let hmac: [u8; 32] = STANDARD
@@ -463,10 +465,10 @@ async fn a_keys_mac_is_its_own_and_lasts() {
 
 #[tokio::test]
 async fn a_record_of_before_is_read_and_makes_no_macs() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
-    alter(&house, "k", |record| {
+    alter(&fixture, "k", |record| {
         assert_eq!(record["origin"], "kms");
         record.as_object_mut().unwrap().remove("hmac").unwrap();
     })
@@ -490,13 +492,13 @@ async fn a_record_of_before_is_read_and_makes_no_macs() {
 
 #[tokio::test]
 async fn an_hmac_key_passes_for_nothing_else() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
     let context = EncryptionContext::none();
-    alter(&house, "a", |record| {
+    alter(&fixture, "a", |record| {
         let (hmac, material) = (
             record["hmac"].take(),
             record["versions"][0]["material"].take(),
@@ -522,8 +524,8 @@ async fn an_hmac_key_passes_for_nothing_else() {
 
 #[tokio::test]
 async fn hmac_keys_move_with_their_keys() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("native")).await.unwrap();
     process.keys.import(&root(), brought("old")).await.unwrap();
     let context = opaque(b"c");
@@ -532,9 +534,9 @@ async fn hmac_keys_move_with_their_keys() {
         mac(&process, "native").await.unwrap(),
         mac(&process, "old").await.unwrap(),
     ];
-    move_to(&house, &process, BackendType::Vault).await;
+    move_to(&fixture, &process, BackendType::Vault).await;
     for name in ["native", "old"] {
-        let copy = house.vault.copy(name).await.unwrap().unwrap();
+        let copy = fixture.vault.copy(name).await.unwrap().unwrap();
         let record: Value = serde_json::from_slice(&copy.value).unwrap();
         assert_eq!(record["hmac"]["wrapper"], "vault-transit");
         assert_eq!(
@@ -544,9 +546,9 @@ async fn hmac_keys_move_with_their_keys() {
     }
     // Made while Vault is the backend, and moved away from it.
     process.keys.import(&root(), brought("late")).await.unwrap();
-    move_to(&house, &process, BackendType::Local).await;
-    house.vault.set_down(true);
-    let fresh = house.process(false);
+    move_to(&fixture, &process, BackendType::Local).await;
+    fixture.vault.set_down(true);
+    let fresh = fixture.process(false);
     assert_eq!(macs[0], mac(&fresh, "native").await.unwrap());
     assert_eq!(macs[1], mac(&fresh, "old").await.unwrap());
     assert_eq!(macs[1], mac(&fresh, "late").await.unwrap());

@@ -1,15 +1,15 @@
 //! Keys whose date has passed are destroyed, and no others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use house::{House, id, move_to, named, root};
-use keyway_domain::audit::DeedLog;
+use fixture::{Fixture, id, move_to, named, root};
+use keyway_domain::audit::BackgroundAudit;
 use keyway_domain::janitor::{Janitor, KeyCounts, Swept};
 use keyway_domain::keys::{DeletionWindow, KeyId};
 use keyway_domain::ports::Clock as _;
@@ -18,18 +18,18 @@ use keyway_domain::{Fault, KmsError};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn janitor(house: &House) -> Janitor {
-    janitor_with(house, None)
+fn janitor(fixture: &Fixture) -> Janitor {
+    janitor_with(fixture, None)
 }
 
-fn janitor_with(house: &House, log: Option<Arc<dyn DeedLog>>) -> Janitor {
-    let process = house.process(false);
+fn janitor_with(fixture: &Fixture, log: Option<Arc<dyn BackgroundAudit>>) -> Janitor {
+    let process = fixture.process(false);
     Janitor::new(
-        house.table.clone(),
+        fixture.table.clone(),
         process.service,
         process.wrappers,
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
         log,
     )
 }
@@ -37,16 +37,16 @@ fn janitor_with(house: &House, log: Option<Arc<dyn DeedLog>>) -> Janitor {
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a second sweep does, an hour after one that finds what is due.
-async fn confirmed(house: &House, janitor: &Janitor) -> Swept {
+async fn confirmed(fixture: &Fixture, janitor: &Janitor) -> Swept {
     janitor.sweep().await.unwrap();
-    house.clock.advance(HOUR);
+    fixture.clock.advance(HOUR);
     janitor.sweep().await.unwrap()
 }
 
 #[tokio::test]
 async fn keys_go_when_their_date_has_passed_and_not_before() {
-    let house = House::build().await;
-    let keys = house.running().await.keys;
+    let fixture = Fixture::build().await;
+    let keys = fixture.running().await.keys;
     for (name, days) in [
         ("soon", Some(7)),
         ("later", Some(30)),
@@ -61,8 +61,8 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
                 .unwrap();
         }
     }
-    let janitor = janitor(&house);
-    house.clock.advance(7 * DAY - Duration::from_millis(1));
+    let janitor = janitor(&fixture);
+    fixture.clock.advance(7 * DAY - Duration::from_millis(1));
     let nothing = |enabled, pending_deletion| Swept {
         keys: KeyCounts {
             enabled,
@@ -72,27 +72,27 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
         ..Swept::default()
     };
     assert_eq!(janitor.sweep().await.unwrap(), nothing(1, 3));
-    house.clock.advance(Duration::from_millis(1));
+    fixture.clock.advance(Duration::from_millis(1));
     assert_eq!(
         janitor.sweep().await.unwrap().awaiting,
         [id("soon"), id("spared")]
     );
     keys.cancel_deletion(&root(), &id("spared")).await.unwrap();
-    house.clock.advance(HOUR - Duration::from_millis(1));
+    fixture.clock.advance(HOUR - Duration::from_millis(1));
     let swept = janitor.sweep().await.unwrap();
     assert_eq!(
         (swept.destroyed, swept.awaiting),
         (vec![], vec![id("soon")])
     );
-    house.clock.advance(Duration::from_millis(1));
+    fixture.clock.advance(Duration::from_millis(1));
     assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("soon")]);
     assert_eq!(janitor.sweep().await.unwrap(), nothing(2, 1));
     assert!(matches!(
         keys.describe(&root(), &id("soon")).await,
         Err(KmsError::KeyNotFound(_))
     ));
-    house.clock.advance(23 * DAY);
-    assert_eq!(confirmed(&house, &janitor).await.destroyed, [id("later")]);
+    fixture.clock.advance(23 * DAY);
+    assert_eq!(confirmed(&fixture, &janitor).await.destroyed, [id("later")]);
     for name in ["spared", "kept"] {
         keys.describe(&root(), &id(name)).await.unwrap();
     }
@@ -100,12 +100,12 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
 
 #[tokio::test]
 async fn a_key_that_something_names_stays() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     let default = Some(id("default"));
     process
         .service
-        .start_if_new(house.table.as_ref(), house.random.as_ref(), default)
+        .start_if_new(fixture.table.as_ref(), fixture.random.as_ref(), default)
         .await
         .unwrap();
     process
@@ -118,9 +118,9 @@ async fn a_key_that_something_names_stays() {
         .schedule_deletion(&root(), &id("default"), DeletionWindow::DEFAULT)
         .await
         .unwrap();
-    house.clock.advance(8 * DAY);
+    fixture.clock.advance(8 * DAY);
     assert_eq!(
-        janitor(&house).sweep().await.unwrap().referenced,
+        janitor(&fixture).sweep().await.unwrap().referenced,
         [id("default")]
     );
     process
@@ -132,8 +132,8 @@ async fn a_key_that_something_names_stays() {
 
 #[tokio::test]
 async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
-    let house = Arc::new(House::build().await);
-    let keys = house.running().await.keys;
+    let fixture = Arc::new(Fixture::build().await);
+    let keys = fixture.running().await.keys;
     for n in 0..50 {
         let key = id(&format!("k{n}"));
         keys.create(&root(), named(key.as_str())).await.unwrap();
@@ -141,12 +141,12 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
             .await
             .unwrap();
     }
-    house.clock.advance(7 * DAY);
-    let janitors: Vec<_> = (0..3).map(|_| Arc::new(janitor(&house))).collect();
+    fixture.clock.advance(7 * DAY);
+    let janitors: Vec<_> = (0..3).map(|_| Arc::new(janitor(&fixture))).collect();
     for janitor in &janitors {
         assert_eq!(janitor.sweep().await.unwrap().awaiting.len(), 50);
     }
-    house.clock.advance(HOUR);
+    fixture.clock.advance(HOUR);
     let sweeps: Vec<_> = (janitors.into_iter())
         .map(|janitor| tokio::spawn(async move { janitor.sweep().await.unwrap() }))
         .collect();
@@ -182,7 +182,7 @@ struct Log {
 }
 
 #[async_trait]
-impl DeedLog for Log {
+impl BackgroundAudit for Log {
     async fn may_proceed(&self) -> Result<(), KmsError> {
         match self.fails.load(Ordering::Relaxed) {
             true => Err(KmsError::Unavailable(Fault::plain("no log"))),
@@ -199,19 +199,19 @@ impl DeedLog for Log {
 
 #[tokio::test]
 async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
-    let house = House::build().await;
-    let keys = house.running().await.keys;
+    let fixture = Fixture::build().await;
+    let keys = fixture.running().await.keys;
     for name in ["due", "kept"] {
         keys.create(&root(), named(name)).await.unwrap();
     }
     keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
         .await
         .unwrap();
-    house.clock.advance(30 * DAY);
+    fixture.clock.advance(30 * DAY);
     let log = Arc::new(Log::default());
-    let janitor = janitor_with(&house, Some(log.clone()));
+    let janitor = janitor_with(&fixture, Some(log.clone()));
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
-    house.clock.advance(HOUR);
+    fixture.clock.advance(HOUR);
     log.fails.store(true, Ordering::Relaxed);
     assert!(matches!(
         janitor.sweep().await,
@@ -228,23 +228,23 @@ async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
 
 #[tokio::test]
 async fn a_key_that_could_not_be_destroyed_is_told_of() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     move_to(&process, BackendType::Vault).await;
     let keys = &process.keys;
     keys.create(&root(), named("due")).await.unwrap();
     keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
         .await
         .unwrap();
-    house.clock.advance(30 * DAY);
+    fixture.clock.advance(30 * DAY);
     let log = Arc::new(Log::default());
-    let janitor = janitor_with(&house, Some(log.clone()));
+    let janitor = janitor_with(&fixture, Some(log.clone()));
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
-    house.clock.advance(HOUR);
+    fixture.clock.advance(HOUR);
     // Its copy cannot be removed, which comes first.
-    house.vault.set_down(true);
+    fixture.vault.set_down(true);
     janitor.sweep().await.unwrap_err();
-    house.vault.set_down(false);
+    fixture.vault.set_down(false);
     assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("due")]);
     let told = log.told.lock().unwrap().clone();
     let due = |error| ("due".to_owned(), error);
@@ -252,35 +252,35 @@ async fn a_key_that_could_not_be_destroyed_is_told_of() {
 }
 
 /// A running house with a key that is due in seven days.
-async fn with_pending_key() -> House {
-    let house = House::build().await;
-    let keys = house.running().await.keys;
+async fn with_pending_key() -> Fixture {
+    let fixture = Fixture::build().await;
+    let keys = fixture.running().await.keys;
     keys.create(&root(), named("due")).await.unwrap();
     keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
         .await
         .unwrap();
-    house
+    fixture
 }
 
-async fn exists(house: &House, key: &str) -> bool {
-    let keys = house.process(false).keys;
+async fn exists(fixture: &Fixture, key: &str) -> bool {
+    let keys = fixture.process(false).keys;
     keys.describe(&root(), &id(key)).await.is_ok()
 }
 
-fn in_table(house: &House) -> Janitor {
-    janitor(house).remembering_in_table()
+fn in_table(fixture: &Fixture) -> Janitor {
+    janitor(fixture).remembering_in_table()
 }
 
 #[tokio::test]
 async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
     for remembers in [false, true] {
-        let house = with_pending_key().await;
-        let right = house.clock.now();
+        let fixture = with_pending_key().await;
+        let right = fixture.clock.now();
         let janitor = || {
             if remembers {
-                in_table(&house)
+                in_table(&fixture)
             } else {
-                janitor(&house)
+                janitor(&fixture)
             }
         };
         let standing = janitor();
@@ -290,122 +290,125 @@ async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
             false => standing.sweep().await.unwrap(),
         };
         let year = right + 365 * DAY;
-        house.clock.set(year);
+        fixture.clock.set(year);
         for _ in 0..5 {
             assert_eq!(sweep().await.awaiting, [id("due")]);
-            house.clock.advance(HOUR / 6);
+            fixture.clock.advance(HOUR / 6);
         }
         // It is set, and for the rest of the seven days nothing happens.
-        house.clock.set(right);
+        fixture.clock.set(right);
         for _ in 0..20 {
             let swept = sweep().await;
             assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
-            house.clock.advance(HOUR / 6);
+            fixture.clock.advance(HOUR / 6);
         }
         // Nor does the hour go on when the clock is ahead once more.
-        house.clock.set(year + DAY);
+        fixture.clock.set(year + DAY);
         for _ in 0..5 {
             assert_eq!(sweep().await.awaiting, [id("due")]);
-            house.clock.advance(HOUR / 6);
+            fixture.clock.advance(HOUR / 6);
         }
-        house.clock.set(right + DAY);
+        fixture.clock.set(right + DAY);
         sweep().await;
-        assert!(exists(&house, "due").await);
-        house.clock.set(right);
-        house.clock.advance(7 * DAY);
+        assert!(exists(&fixture, "due").await);
+        fixture.clock.set(right);
+        fixture.clock.advance(7 * DAY);
         assert_eq!(sweep().await.awaiting, [id("due")]);
-        house.clock.advance(HOUR);
+        fixture.clock.advance(HOUR);
         assert_eq!(sweep().await.destroyed, [id("due")]);
     }
 }
 
 #[tokio::test]
 async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
-    let house = with_pending_key().await;
-    let janitor = janitor(&house);
-    house.clock.advance(7 * DAY);
+    let fixture = with_pending_key().await;
+    let janitor = janitor(&fixture);
+    fixture.clock.advance(7 * DAY);
     janitor.sweep().await.unwrap();
     // Only the monotonic clock counts, and a clock that was set has the hour begin anew.
-    house.clock.set(house.clock.now() + 2 * HOUR);
+    fixture.clock.set(fixture.clock.now() + 2 * HOUR);
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
-    house.clock.advance(HOUR - Duration::from_secs(1));
+    fixture.clock.advance(HOUR - Duration::from_secs(1));
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
-    house.clock.advance(Duration::from_secs(1));
+    fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("due")]);
 }
 
 #[tokio::test]
 async fn a_process_that_starts_anew_waits_its_own_hour() {
-    let house = with_pending_key().await;
-    house.clock.advance(8 * DAY);
+    let fixture = with_pending_key().await;
+    fixture.clock.advance(8 * DAY);
     for _ in 0..10 {
         // Neither what another process found nor a mark in the record counts for one that remembers by itself.
-        assert_eq!(in_table(&house).sweep().await.unwrap().destroyed, []);
-        let janitor = janitor(&house);
+        assert_eq!(in_table(&fixture).sweep().await.unwrap().destroyed, []);
+        let janitor = janitor(&fixture);
         assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
-        house.clock.advance(Duration::from_secs(300));
+        fixture.clock.advance(Duration::from_secs(300));
     }
-    assert!(exists(&house, "due").await);
+    assert!(exists(&fixture, "due").await);
 }
 
 #[tokio::test]
 async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written() {
-    let house = with_pending_key().await;
-    house.clock.advance(7 * DAY);
+    let fixture = with_pending_key().await;
+    fixture.clock.advance(7 * DAY);
     assert_eq!(
-        in_table(&house).sweep().await.unwrap().awaiting,
+        in_table(&fixture).sweep().await.unwrap().awaiting,
         [id("due")]
     );
     // As when a failed invocation is repeated.
-    house.clock.advance(Duration::from_secs(54 * 60));
+    fixture.clock.advance(Duration::from_secs(54 * 60));
     assert_eq!(
-        in_table(&house).sweep().await.unwrap().awaiting,
+        in_table(&fixture).sweep().await.unwrap().awaiting,
         [id("due")]
     );
-    house.clock.advance(Duration::from_secs(60));
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(
-        in_table(&house).sweep().await.unwrap().destroyed,
+        in_table(&fixture).sweep().await.unwrap().destroyed,
         [id("due")]
     );
-    assert!(!exists(&house, "due").await);
+    assert!(!exists(&fixture, "due").await);
 }
 
 #[tokio::test]
 async fn a_mark_goes_with_the_deletion_that_it_was_of() {
-    let house = with_pending_key().await;
-    let keys = house.process(false).keys;
-    house.clock.advance(8 * DAY);
-    in_table(&house).sweep().await.unwrap();
+    let fixture = with_pending_key().await;
+    let keys = fixture.process(false).keys;
+    fixture.clock.advance(8 * DAY);
+    in_table(&fixture).sweep().await.unwrap();
     keys.cancel_deletion(&root(), &id("due")).await.unwrap();
     keys.schedule_deletion(&root(), &id("due"), DeletionWindow::DEFAULT)
         .await
         .unwrap();
-    house.clock.advance(8 * DAY);
+    fixture.clock.advance(8 * DAY);
     assert_eq!(
-        in_table(&house).sweep().await.unwrap().awaiting,
+        in_table(&fixture).sweep().await.unwrap().awaiting,
         [id("due")]
     );
-    assert!(exists(&house, "due").await);
+    assert!(exists(&fixture, "due").await);
 }
 
 #[tokio::test]
 async fn nothing_is_destroyed_while_a_date_says_that_the_clock_is_wrong() {
-    let house = with_pending_key().await;
-    let keys = house.process(false).keys;
-    let right = house.clock.now();
-    let janitors = [janitor(&house), in_table(&house)];
-    house.clock.set(right + 40 * DAY);
+    let fixture = with_pending_key().await;
+    let keys = fixture.process(false).keys;
+    let right = fixture.clock.now();
+    let janitors = [janitor(&fixture), in_table(&fixture)];
+    fixture.clock.set(right + 40 * DAY);
     keys.create(&root(), named("later")).await.unwrap();
-    house.clock.set(right);
-    house.clock.advance(8 * DAY);
+    fixture.clock.set(right);
+    fixture.clock.advance(8 * DAY);
     for _ in 0..3 {
         for janitor in &janitors {
             let swept = janitor.sweep().await.unwrap();
             assert_eq!(swept.doubted.map(|(key, _)| key), Some(id("later")));
             assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
         }
-        house.clock.advance(HOUR);
+        fixture.clock.advance(HOUR);
     }
-    house.clock.advance(32 * DAY);
-    assert_eq!(confirmed(&house, &janitors[0]).await.destroyed, [id("due")]);
+    fixture.clock.advance(32 * DAY);
+    assert_eq!(
+        confirmed(&fixture, &janitors[0]).await.destroyed,
+        [id("due")]
+    );
 }

@@ -1,13 +1,13 @@
 //! A keyring that is opened when it is needed: it fails closed, says so, and recovers.
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use house::House;
+use fixture::Fixture;
 use keyway_domain::keyring::{
     Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError,
 };
@@ -25,28 +25,28 @@ const BINDING: Binding<'_> = Binding {
 };
 
 struct Empty {
-    house: House,
+    fixture: Fixture,
     table: Arc<MemoryTable>,
     secrets: Arc<MemorySecrets>,
 }
 
 impl Empty {
     async fn build() -> Self {
-        let house = House::build().await;
+        let fixture = Fixture::build().await;
         Self {
-            table: Arc::new(MemoryTable::new(house.clock.clone())),
+            table: Arc::new(MemoryTable::new(fixture.clock.clone())),
             secrets: Arc::new(MemorySecrets::new()),
-            house,
+            fixture,
         }
     }
 
     fn opening(&self) -> KeyringOnDemand {
-        let (clock, random) = (self.house.clock.clone(), self.house.random.clone());
+        let (clock, random) = (self.fixture.clock.clone(), self.fixture.random.clone());
         KeyringOnDemand::opening(self.table.clone(), self.secrets.clone(), clock, random)
     }
 
     fn establishing(&self) -> KeyringOnDemand {
-        let (clock, random) = (self.house.clock.clone(), self.house.random.clone());
+        let (clock, random) = (self.fixture.clock.clone(), self.fixture.random.clone());
         KeyringOnDemand::establishing(self.table.clone(), self.secrets.clone(), clock, random)
     }
 }
@@ -67,7 +67,7 @@ async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
         unavailable(&reader.unwrap(&BINDING, &wrapped).await),
         "not again at once"
     );
-    empty.house.clock.advance(Duration::from_secs(1));
+    empty.fixture.clock.advance(Duration::from_secs(1));
     let unwrapped = reader.unwrap(&BINDING, &wrapped).await.unwrap();
     assert_eq!(unwrapped.expose(), b"secret");
 }
@@ -103,7 +103,7 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
         let other = Empty::build().await;
         if kept == Some("foreign") {
             // The houses' generators are seeded alike; this one goes on elsewhere.
-            other.house.random.fill(&mut [0; 5]).unwrap();
+            other.fixture.random.fill(&mut [0; 5]).unwrap();
             other
                 .establishing()
                 .wrap(&BINDING, b"secret")
@@ -156,7 +156,7 @@ async fn who_only_unwraps_does_not_ask_the_table() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
-    let nothing = Arc::new(MemoryTable::new(empty.house.clock.clone()));
+    let nothing = Arc::new(MemoryTable::new(empty.fixture.clock.clone()));
     let elsewhere = Empty {
         table: nothing.clone(),
         ..empty
@@ -189,24 +189,24 @@ async fn who_only_unwraps_does_not_ask_the_table() {
 
 impl Empty {
     async fn establish(&self) -> Result<RootKeyring, OpenError> {
-        let random = self.house.random.clone();
-        let clock = self.house.clock.as_ref();
+        let random = self.fixture.random.clone();
+        let clock = self.fixture.clock.as_ref();
         RootKeyring::establish(self.table.as_ref(), self.secrets.as_ref(), clock, random).await
     }
 
     /// The same keyring over another table, which is empty.
     fn over_nothing(&self) -> Self {
         Self {
-            table: Arc::new(MemoryTable::new(self.house.clock.clone())),
+            table: Arc::new(MemoryTable::new(self.fixture.clock.clone())),
             secrets: self.secrets.clone(),
-            house: House {
-                table: self.house.table.clone(),
-                secrets: self.house.secrets.clone(),
-                wrapper: self.house.wrapper.clone(),
-                vault: self.house.vault.clone(),
-                vaults: self.house.vaults.clone(),
-                clock: self.house.clock.clone(),
-                random: self.house.random.clone(),
+            fixture: Fixture {
+                table: self.fixture.table.clone(),
+                secrets: self.fixture.secrets.clone(),
+                wrapper: self.fixture.wrapper.clone(),
+                vault: self.fixture.vault.clone(),
+                vaults: self.fixture.vaults.clone(),
+                clock: self.fixture.clock.clone(),
+                random: self.fixture.random.clone(),
             },
         }
     }
@@ -228,7 +228,7 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
         assert_eq!(lost.table.count(Kind::Config, "").await.unwrap(), 0);
     }
     let adopt = async |of: &Empty| {
-        let (clock, random) = (of.house.clock.as_ref(), of.house.random.clone());
+        let (clock, random) = (of.fixture.clock.as_ref(), of.fixture.random.clone());
         RootKeyring::adopt_empty_table(of.table.as_ref(), of.secrets.as_ref(), clock, random)
             .await
             .unwrap();
@@ -243,7 +243,7 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
     let nothing = Empty::build().await;
     adopt(&nothing).await;
     assert_eq!(nothing.table.count(Kind::Config, "").await.unwrap(), 0);
-    nothing.house.random.fill(&mut [0; 5]).unwrap();
+    nothing.fixture.random.fill(&mut [0; 5]).unwrap();
     nothing
         .establishing()
         .wrap(&BINDING, b"secret")
@@ -368,7 +368,7 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
                 calls_left: AtomicUsize::new(call),
                 answered,
             };
-            let (clock, random) = (empty.house.clock.as_ref(), empty.house.random.clone());
+            let (clock, random) = (empty.fixture.clock.as_ref(), empty.fixture.random.clone());
             let first = RootKeyring::establish(&dying, &dying, clock, random).await;
             survived = first.is_ok();
             killed += usize::from(!survived);

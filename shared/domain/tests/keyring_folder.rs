@@ -6,13 +6,13 @@
     reason = "a test that cannot go on must stop"
 )]
 
-mod house;
+mod fixture;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use house::{House, root};
+use fixture::{Fixture, root};
 use keyway_domain::control::ServiceControl;
 use keyway_domain::ports::{
     Consistency, KeyringFolder, KeyringMove, Kind, LockedKeyring, Record, Revision, TableReader,
@@ -84,7 +84,7 @@ impl Fake {
     }
 }
 
-struct Moving {
+struct FakeMove {
     fake: Fake,
     from: String,
 }
@@ -122,7 +122,7 @@ impl KeyringFolder for Fake {
             });
         }
         self.lock().holding.insert(to);
-        Ok(Some(Box::new(Moving {
+        Ok(Some(Box::new(FakeMove {
             fake: self.clone(),
             from,
         })))
@@ -150,7 +150,7 @@ impl KeyringFolder for Fake {
 }
 
 #[async_trait]
-impl KeyringMove for Moving {
+impl KeyringMove for FakeMove {
     async fn leave(&self, named: Option<&str>) -> Result<(), KmsError> {
         // The record was written before, and is what this is told.
         assert_eq!(
@@ -169,7 +169,7 @@ impl KeyringMove for Moving {
     }
 }
 
-impl Drop for Moving {
+impl Drop for FakeMove {
     fn drop(&mut self) {
         self.fake.say("unlock".to_owned());
     }
@@ -187,23 +187,23 @@ impl LockedKeyring for Locked {
     }
 }
 
-async fn service() -> (House, Fake, ServiceControl) {
-    let house = House::build().await;
-    let process = house.running().await;
+async fn service() -> (Fixture, Fake, ServiceControl) {
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let fake = Fake {
         folders: Arc::default(),
-        table: house.table.clone(),
+        table: fixture.table.clone(),
     };
     fake.lock().holding.insert("own".to_owned());
     let control = ServiceControl::new(
-        house.table.clone(),
+        fixture.table.clone(),
         process.service.clone(),
         process.reader.clone(),
         process.wrappers,
         Some(Arc::new(fake.clone())),
-        house.random.clone(),
+        fixture.random.clone(),
     );
-    (house, fake, control)
+    (fixture, fake, control)
 }
 
 fn to(folder: Option<&str>) -> ConfigChanges {

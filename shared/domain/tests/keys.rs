@@ -1,11 +1,11 @@
 //! The rules of master keys.
 
-mod house;
+mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use house::{House, Watched, id, named, root, with_policy};
+use fixture::{Fixture, Watched, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::keys::{
     DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, NewKey, Reference,
@@ -23,8 +23,8 @@ fn query(limit: usize) -> KeyQuery {
 
 #[tokio::test]
 async fn a_duplicate_is_refused_and_leaves_the_original_untouched() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let first = process.keys.create(&root(), named("k")).await.unwrap();
     let other = NewKey {
         description: Description::parse("other".to_owned()).unwrap(),
@@ -41,11 +41,11 @@ async fn a_duplicate_is_refused_and_leaves_the_original_untouched() {
 
 #[tokio::test]
 async fn of_many_creations_at_once_one_succeeds() {
-    let house = House::build().await;
-    house.running().await;
+    let fixture = Fixture::build().await;
+    fixture.running().await;
     let attempts: Vec<_> = (0..64)
         .map(|_| {
-            let process = house.process(false);
+            let process = fixture.process(false);
             tokio::spawn(async move { process.keys.create(&root(), named("k")).await.is_ok() })
         })
         .collect();
@@ -58,8 +58,8 @@ async fn of_many_creations_at_once_one_succeeds() {
 
 #[tokio::test]
 async fn disabled_keys_can_be_described_tagged_and_scheduled_but_not_rotated() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     assert_eq!(
         process.keys.disable(&root(), &id("k")).await.unwrap().state,
@@ -93,8 +93,8 @@ async fn disabled_keys_can_be_described_tagged_and_scheduled_but_not_rotated() {
 
 #[tokio::test]
 async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let keys = &process.keys;
     for (name, enabled) in [("on", true), ("off", false)] {
         let key = id(name);
@@ -123,7 +123,7 @@ async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel(
         is_refused(keys.untag(&root(), &key, &[]).await);
         is_refused(keys.describe_as(&root(), &key, None).await);
         is_refused(
-            house
+            fixture
                 .process(true)
                 .keys
                 .destroy(&root(), &key)
@@ -147,13 +147,13 @@ async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel(
 
 #[tokio::test]
 async fn immediate_deletion_needs_the_opt_in_and_spares_the_default_key() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     process
         .service
         .start_if_new(
-            house.table.as_ref(),
-            house.random.as_ref(),
+            fixture.table.as_ref(),
+            fixture.random.as_ref(),
             Some(id("default")),
         )
         .await
@@ -168,7 +168,7 @@ async fn immediate_deletion_needs_the_opt_in_and_spares_the_default_key() {
         process.keys.destroy(&root(), &id("other")).await,
         Err(KmsError::Forbidden(_))
     ));
-    let allowed = house.process(true);
+    let allowed = fixture.process(true);
     allowed.keys.destroy(&root(), &id("other")).await.unwrap();
     assert!(matches!(
         allowed.keys.destroy(&root(), &id("other")).await,
@@ -182,12 +182,12 @@ async fn immediate_deletion_needs_the_opt_in_and_spares_the_default_key() {
 
 #[tokio::test]
 async fn changes_at_once_are_all_kept() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let changes: Vec<_> = (0..8)
         .map(|n| {
-            let process = house.process(false);
+            let process = fixture.process(false);
             tokio::spawn(async move {
                 let tags = Tags::parse(BTreeMap::from([(n.to_string(), String::new())])).unwrap();
                 process.keys.tag(&root(), &id("k"), &tags).await.unwrap();
@@ -204,8 +204,8 @@ async fn changes_at_once_are_all_kept() {
 
 #[tokio::test]
 async fn the_name_tag_is_fixed_and_tags_are_bounded() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let tags =
         |count: usize| Tags::parse((0..count).map(|n| (n.to_string(), String::new())).collect());
     assert!(tags(51).is_err());
@@ -244,9 +244,9 @@ async fn the_name_tag_is_fixed_and_tags_are_bounded() {
 
 #[tokio::test]
 async fn pages_reach_every_key_once_while_others_come_and_go() {
-    let house = House::build().await;
-    house.running().await;
-    let process = house.process(true);
+    let fixture = Fixture::build().await;
+    fixture.running().await;
+    let process = fixture.process(true);
     for n in 0..25 {
         process
             .keys
@@ -291,8 +291,8 @@ async fn pages_reach_every_key_once_while_others_come_and_go() {
 
 #[tokio::test]
 async fn filters_apply_before_the_page_is_cut() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for n in 0..30 {
         let name = if n % 2 == 0 {
             format!("app-{n:02}")
@@ -352,8 +352,8 @@ async fn filters_apply_before_the_page_is_cut() {
 
 #[tokio::test]
 async fn a_marker_that_was_never_given_out_is_refused() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for n in 0..3 {
         process
             .keys
@@ -393,7 +393,7 @@ async fn a_marker_that_was_never_given_out_is_refused() {
         ..query(5)
     };
     assert_eq!(
-        house
+        fixture
             .process(false)
             .keys
             .list(&root(), &query)
@@ -407,8 +407,8 @@ async fn a_marker_that_was_never_given_out_is_refused() {
 
 #[tokio::test]
 async fn lists_show_what_the_caller_may_list() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["app-1", "app-2", "db-1"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
@@ -433,8 +433,8 @@ async fn lists_show_what_the_caller_may_list() {
 
 #[tokio::test]
 async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let hidden = ["secret", "app", "app.x", "appx", "b", "zz-9", "one-more"];
     let shown = ["app-1", "app-2", "app-3", "db-1", "one"];
     for name in hidden.iter().chain(&shown) {
@@ -448,15 +448,15 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
         value: b"{".to_vec(),
         expires_at: None,
     };
-    house.table.put_new(&damaged).await.unwrap();
-    let watched = Arc::new(Watched::new(&house, Kind::Key));
+    fixture.table.put_new(&damaged).await.unwrap();
+    let watched = Arc::new(Watched::new(&fixture, Kind::Key));
     let keys = Keys::new(
         watched.clone(),
         process.reader.clone(),
         process.service.clone(),
         process.wrappers.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
         false,
     );
     let caller = with_policy(
@@ -523,8 +523,8 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
 
 #[tokio::test]
 async fn nothing_is_done_while_the_service_does_not_run() {
-    let house = House::build().await;
-    let process = house.process(true);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(true);
     assert!(matches!(
         process.keys.create(&root(), named("k")).await,
         Err(KmsError::NotConfigured)
@@ -549,11 +549,11 @@ async fn nothing_is_done_while_the_service_does_not_run() {
 
 #[tokio::test]
 async fn a_record_in_another_ones_place_is_not_served() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("a")).await.unwrap();
-    let table: Arc<dyn TableWriter> = house.table.clone();
-    let mut record = house
+    let table: Arc<dyn TableWriter> = fixture.table.clone();
+    let mut record = fixture
         .table
         .get(Kind::Key, "a", Consistency::Strong)
         .await

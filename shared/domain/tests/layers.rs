@@ -18,12 +18,12 @@ const LOWEST: [(&str, &[&str]); 11] = [
     ("ids", &[]),
     ("error", &["ids"]),
     ("encoding", &["error"]),
-    ("trail", &["ids"]),
+    ("audit_context", &["ids"]),
     ("policy", &["error", "glob", "ids", "ranges"]),
     ("paths", &["error", "policy", "ranges"]),
     (
         "access/authorization",
-        &["error", "ids", "paths", "policy", "ranges", "trail"],
+        &["error", "ids", "paths", "policy", "ranges", "audit_context"],
     ),
     ("repository", &["encoding", "error", "ports"]),
 ];

@@ -6,12 +6,12 @@
     reason = "a test that cannot go on must stop"
 )]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use house::{id, named, root};
+use fixture::{id, named, root};
 use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
 use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::{DataKeyRequest, DataKeys};
@@ -398,9 +398,7 @@ async fn policy_and_identity_made_without_the_keyring_give_nothing() {
 #[tokio::test]
 async fn configuration_that_names_another_vault_is_refused_everywhere() {
     let (deployment, process) = Deployment::make().await;
-    house_vault(&process, "https://vault.example")
-        .await
-        .unwrap();
+    set_vault(&process, "https://vault.example").await.unwrap();
     let key = process.keys.create(&root(), named("k")).await.unwrap();
     assert_eq!(key.current_version(), 1);
     let (from, to) = ("https://vault.example", "https://evil.example");
@@ -464,7 +462,7 @@ async fn key_whose_version_was_exchanged_is_refused_and_the_others_serve() {
 }
 
 /// Has the service wrap by a Vault at this address.
-async fn house_vault(process: &Process, address: &str) -> Result<(), KmsError> {
+async fn set_vault(process: &Process, address: &str) -> Result<(), KmsError> {
     let token = SecretBytes::from(b"hvs.token".to_vec());
     let changes = ConfigChanges {
         backend_type: Some(BackendType::Vault),
@@ -482,9 +480,7 @@ async fn house_vault(process: &Process, address: &str) -> Result<(), KmsError> {
 #[tokio::test]
 async fn changed_place_of_a_vault_needs_its_credential_again() {
     let (_, process) = Deployment::make().await;
-    house_vault(&process, "https://vault.example")
-        .await
-        .unwrap();
+    set_vault(&process, "https://vault.example").await.unwrap();
     let path = |text: &str| VaultPath::parse("path", text).unwrap();
     let address = VaultAddress::parse("address", "https://other.example").unwrap();
     let elsewhere = || -> [ConfigChanges; 5] {
@@ -542,9 +538,7 @@ async fn changed_place_of_a_vault_needs_its_credential_again() {
 #[tokio::test]
 async fn credential_of_a_vault_opens_for_no_other_place() {
     let (deployment, process) = Deployment::make().await;
-    house_vault(&process, "https://vault.example")
-        .await
-        .unwrap();
+    set_vault(&process, "https://vault.example").await.unwrap();
     // Even signed by the keyring, a configuration cannot send the token elsewhere.
     let seen = process
         .table

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use house::{House, Process, STATE_TTL, id, named, root, with_policy};
+use fixture::{Fixture, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_crypto::EncryptionContext;
 use keyway_domain::control::Started;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
@@ -67,8 +67,8 @@ async fn stats(process: &Process) -> CacheStats {
 
 #[tokio::test]
 async fn a_service_is_configured_started_stopped_and_started_again() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     let control = &process.control;
     assert!(matches!(
         control.start(&root(), false).await,
@@ -123,8 +123,8 @@ async fn a_service_is_configured_started_stopped_and_started_again() {
 
 #[tokio::test]
 async fn reconfigure_changes_what_it_speaks_of_and_null_clears() {
-    let house = House::build().await;
-    let control = &house.running().await.control;
+    let fixture = Fixture::build().await;
+    let control = &fixture.running().await.control;
     let changes = ConfigChanges {
         default_key_id: Change::Set(id("app")),
         cache_ttl_seconds: Change::Set(60),
@@ -152,8 +152,8 @@ async fn reconfigure_changes_what_it_speaks_of_and_null_clears() {
 
 #[tokio::test]
 async fn numbers_out_of_range_are_refused_and_change_nothing() {
-    let house = House::build().await;
-    let control = &house.running().await.control;
+    let fixture = Fixture::build().await;
+    let control = &fixture.running().await.control;
     let before = control.config(&root()).await.unwrap();
     let set = |value| Change::Set(value);
     for (field, changes) in [
@@ -210,8 +210,8 @@ async fn numbers_out_of_range_are_refused_and_change_nothing() {
 
 #[tokio::test]
 async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() {
-    let house = House::build().await;
-    let (one, other) = (house.running().await, house.process(false));
+    let fixture = Fixture::build().await;
+    let (one, other) = (fixture.running().await, fixture.process(false));
     one.keys.create(&root(), named("k")).await.unwrap();
     let blob = generate(&other, &id("k")).await.unwrap();
     assert_eq!(other.reader.stats().entries, 1);
@@ -221,14 +221,14 @@ async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() 
         decrypt(&one, &blob).await,
         Err(KmsError::NotRunning)
     ));
-    house.clock.advance(STATE_TTL);
+    fixture.clock.advance(STATE_TTL);
     assert!(matches!(
         decrypt(&other, &blob).await,
         Err(KmsError::NotRunning)
     ));
 
     one.control.start(&root(), false).await.unwrap();
-    house.clock.advance(STATE_TTL);
+    fixture.clock.advance(STATE_TTL);
     let misses = other.reader.stats().misses;
     decrypt(&other, &blob).await.unwrap();
     assert_eq!(other.reader.stats().misses, misses + 1, "unwrapped anew");
@@ -236,8 +236,8 @@ async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() 
 
 #[tokio::test]
 async fn a_cleared_cache_is_cleared_in_every_process() {
-    let house = House::build().await;
-    let (one, other) = (house.running().await, house.process(false));
+    let fixture = Fixture::build().await;
+    let (one, other) = (fixture.running().await, fixture.process(false));
     one.keys.create(&root(), named("k")).await.unwrap();
     for process in [&one, &other] {
         generate(process, &id("k")).await.unwrap();
@@ -252,15 +252,15 @@ async fn a_cleared_cache_is_cleared_in_every_process() {
     }
     one.control.clear_cache(&root()).await.unwrap();
     assert_eq!(stats(&one).await.entries, 0);
-    house.clock.advance(STATE_TTL);
+    fixture.clock.advance(STATE_TTL);
     generate(&other, &id("k")).await.unwrap();
     assert_eq!(stats(&other).await.misses, 2);
 }
 
 #[tokio::test]
 async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["a", "b", "c"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
@@ -282,10 +282,10 @@ async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
     }
     let full = stats(&process).await;
     assert_eq!((full.entries, full.evictions), (2, 1));
-    house.clock.advance(Duration::from_secs(29));
+    fixture.clock.advance(Duration::from_secs(29));
     generate(&process, &id("c")).await.unwrap();
     assert_eq!(stats(&process).await.hits, 1);
-    house.clock.advance(Duration::from_secs(1));
+    fixture.clock.advance(Duration::from_secs(1));
     generate(&process, &id("c")).await.unwrap();
     assert_eq!(stats(&process).await.hits, 1);
 
@@ -302,12 +302,12 @@ async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
 
 #[tokio::test]
 async fn of_many_writers_each_change_is_kept() {
-    let house = Arc::new(House::build().await);
-    house.running().await;
+    let fixture = Arc::new(Fixture::build().await);
+    fixture.running().await;
     let change = |changes: ConfigChanges| {
-        let house = Arc::clone(&house);
+        let fixture = Arc::clone(&fixture);
         tokio::spawn(async move {
-            let process = house.process(false);
+            let process = fixture.process(false);
             process
                 .control
                 .reconfigure(&root(), &changes)
@@ -337,7 +337,12 @@ async fn of_many_writers_each_change_is_kept() {
     for one in all {
         one.await.unwrap();
     }
-    let config = house.process(false).control.config(&root()).await.unwrap();
+    let config = fixture
+        .process(false)
+        .control
+        .config(&root())
+        .await
+        .unwrap();
     assert_eq!((config.timeout_seconds, config.retry_attempts), (11, 2));
     assert_eq!(
         (config.cache.ttl_seconds, config.default_key_id),
@@ -347,8 +352,8 @@ async fn of_many_writers_each_change_is_kept() {
 
 #[tokio::test]
 async fn a_permission_on_keys_is_none_on_the_service() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let limited = with_policy(
         r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/app-*"}}"#,
     );
@@ -370,8 +375,8 @@ async fn a_permission_on_keys_is_none_on_the_service() {
 
 #[tokio::test]
 async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     let config = process
         .control
         .configure(&root(), &vault(), true)
@@ -388,7 +393,7 @@ async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
         VaultPath::parse("m", "rustfs/kms/keys").unwrap()
     );
     assert!(
-        house
+        fixture
             .vaults
             .opened()
             .iter()
@@ -401,20 +406,20 @@ async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
     process.keys.disable(&root(), &id("k")).await.unwrap();
     process.keys.enable(&root(), &id("k")).await.unwrap();
     decrypt(&process, &blob).await.unwrap();
-    let record = house
+    let record = fixture
         .table
         .get(Kind::Key, "k", Consistency::Strong)
         .await
         .unwrap()
         .unwrap();
-    let copy = keyway_domain::vault::Vault::copy(house.vault.as_ref(), "k")
+    let copy = keyway_domain::vault::Vault::copy(fixture.vault.as_ref(), "k")
         .await
         .unwrap()
         .unwrap();
     assert_eq!(copy.value, record.value);
 
     // What is in the table tells nothing of the token.
-    let record = house
+    let record = fixture
         .table
         .get(Kind::Config, "service", Consistency::Strong)
         .await
@@ -426,8 +431,8 @@ async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
 
 #[tokio::test]
 async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     let changes = ConfigChanges {
         cache_ttl_seconds: Change::Set(60),
         ..vault()
@@ -444,12 +449,12 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
         keyway_testkit::MemoryVault::set_refusing,
     ] {
         decrypt(&process, &blob).await.unwrap();
-        switch(&house.vault, true);
-        house.clock.advance(Duration::from_secs(30));
+        switch(&fixture.vault, true);
+        fixture.clock.advance(Duration::from_secs(30));
         decrypt(&process, &blob).await.unwrap();
         let status = process.control.status(&root(), "r").await.unwrap();
         assert!(!status.configured.unwrap().is_healthy());
-        house.clock.advance(Duration::from_secs(30));
+        fixture.clock.advance(Duration::from_secs(30));
         assert!(matches!(
             decrypt(&process, &blob).await,
             Err(KmsError::Unavailable(_))
@@ -457,14 +462,14 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
         let made = process.keys.create(&root(), named("other")).await;
         assert!(matches!(made, Err(KmsError::Unavailable(_))));
         assert!(
-            house
+            fixture
                 .table
                 .get(Kind::Key, "other", Consistency::Strong)
                 .await
                 .unwrap()
                 .is_none()
         );
-        switch(&house.vault, false);
+        switch(&fixture.vault, false);
         decrypt(&process, &blob).await.unwrap();
         assert!(
             process
@@ -476,17 +481,17 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
                 .unwrap()
                 .is_healthy()
         );
-        house.clock.advance(Duration::from_secs(60));
+        fixture.clock.advance(Duration::from_secs(60));
     }
 }
 
 #[tokio::test]
 async fn a_backend_that_does_not_work_is_not_stored_and_the_old_one_keeps_serving() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
     let before = process.control.config(&root()).await.unwrap();
-    house.vault.set_down(true);
+    fixture.vault.set_down(true);
     let refused = process.control.reconfigure(&root(), &vault()).await;
     assert!(matches!(refused, Err(KmsError::Unavailable(_))));
     assert_eq!(process.control.config(&root()).await.unwrap(), before);
@@ -495,8 +500,8 @@ async fn a_backend_that_does_not_work_is_not_stored_and_the_old_one_keeps_servin
 
 #[tokio::test]
 async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     let blank = ConfigChanges {
         auth: Some(NewAuth::Token(None)),
         ..vault()
@@ -531,14 +536,14 @@ async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none()
         vault.settings.namespace.as_ref().unwrap().as_str(),
         "team/a"
     );
-    let last = house.vaults.opened().pop().unwrap();
+    let last = fixture.vaults.opened().pop().unwrap();
     assert_eq!(last.credential.as_deref(), Some(TOKEN.as_bytes()));
 }
 
 #[tokio::test]
 async fn old_keys_stay_readable_after_a_change_of_backend_and_their_vault_cannot_be_dropped() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     process
         .keys
         .create(&root(), named("of-root"))
@@ -575,20 +580,20 @@ async fn old_keys_stay_readable_after_a_change_of_backend_and_their_vault_cannot
 
 #[tokio::test]
 async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_place() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     process
         .control
         .configure(&root(), &vault(), true)
         .await
         .unwrap();
     process.keys.create(&root(), named("k")).await.unwrap();
-    house.vault.lose_transit_key();
+    fixture.vault.lose_transit_key();
     let again = process.control.reconfigure(&root(), &vault()).await;
     assert!(matches!(again, Err(KmsError::Unavailable(_))), "{again:?}");
     // Somebody makes another key of that name.
     keyway_domain::vault::Vault::check(
-        house.vault.as_ref(),
+        fixture.vault.as_ref(),
         keyway_domain::vault::TransitKey::MadeIfMissing,
     )
     .await
@@ -599,21 +604,21 @@ async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_pla
 
 #[tokio::test]
 async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
-    let house = House::build().await;
-    let process = house.process(false);
+    let fixture = Fixture::build().await;
+    let process = fixture.process(false);
     process
         .control
         .configure(&root(), &vault(), true)
         .await
         .unwrap();
     process.keys.create(&root(), named("k")).await.unwrap();
-    let record = house
+    let record = fixture
         .table
         .get(Kind::Key, "k", Consistency::Strong)
         .await
         .unwrap()
         .unwrap();
-    house
+    fixture
         .table
         .remove(Kind::Key, "k", record.revision)
         .await
@@ -622,7 +627,7 @@ async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
         process.keys.create(&root(), named("k")).await,
         Err(KmsError::KeyExists(_))
     ));
-    let copy = keyway_domain::vault::Vault::copy(house.vault.as_ref(), "k")
+    let copy = keyway_domain::vault::Vault::copy(fixture.vault.as_ref(), "k")
         .await
         .unwrap()
         .unwrap();
@@ -631,9 +636,9 @@ async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
 
 #[tokio::test]
 async fn a_table_whose_last_write_failed_is_a_reason_until_one_succeeds() {
-    let house = House::build().await;
-    let process = house.running().await;
-    let watched = Arc::new(WatchedTable::new(house.table.clone()));
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
+    let watched = Arc::new(WatchedTable::new(fixture.table.clone()));
     process.service.check_also(watched.clone());
     // The same reason of two is one.
     process.service.check_also(watched.clone());
@@ -653,10 +658,10 @@ async fn a_table_whose_last_write_failed_is_a_reason_until_one_succeeds() {
     };
     watched.put_new(&record(1)).await.unwrap();
     assert_eq!(degraded().await, []);
-    house.table.fail_writes(true);
+    fixture.table.fail_writes(true);
     watched.put_new(&record(2)).await.unwrap_err();
     assert_eq!(degraded().await, [Degraded::TableWrite]);
-    house.table.fail_writes(false);
+    fixture.table.fail_writes(false);
     // That somebody else was faster does not show that a write would work.
     let other = Record {
         revision: Revision([9; 16]),

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use house::{House, STATE_TTL, id};
+use fixture::{Fixture, STATE_TTL, id};
 use keyway_domain::access::{
     AccessKeyId, AccessKeys, Caller, Credentials, Lifetime, NewAccessKey, RootAccessKey,
     SessionName, Sessions, WantedSession,
@@ -17,35 +17,35 @@ use keyway_domain::ports::{Consistency, Kind, Revision, TableReader, TableWriter
 use keyway_domain::{KmsError, SecretBytes};
 
 struct Held {
-    house: House,
+    fixture: Fixture,
     credentials: Arc<Credentials>,
     sessions: Sessions,
 }
 
-fn access_keys(house: &House) -> AccessKeys {
+fn access_keys(fixture: &Fixture) -> AccessKeys {
     AccessKeys::new(
-        house.table.clone(),
-        house.wrapper.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.table.clone(),
+        fixture.wrapper.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     )
 }
 
-fn held(house: House, root_secret: &str) -> Held {
+fn held(fixture: Fixture, root_secret: &str) -> Held {
     let root = RootAccessKey::Given(
         AccessKeyId::parse("root").unwrap(),
         SecretBytes::from(root_secret.as_bytes().to_vec()),
     );
     let credentials = Arc::new(Credentials::new(
-        house.table.clone(),
-        house.wrapper.clone(),
-        house.clock.clone(),
+        fixture.table.clone(),
+        fixture.wrapper.clone(),
+        fixture.clock.clone(),
         STATE_TTL,
         root,
     ));
-    let sessions = Sessions::new(access_keys(&house), Arc::clone(&credentials));
+    let sessions = Sessions::new(access_keys(&fixture), Arc::clone(&credentials));
     Held {
-        house,
+        fixture,
         credentials,
         sessions,
     }
@@ -59,7 +59,10 @@ impl Held {
 
     async fn key(&self, policy: &str, life: Option<Duration>) -> NewAccessKey {
         let policy = Policy::parse(policy).unwrap();
-        access_keys(&self.house).create(policy, life).await.unwrap()
+        access_keys(&self.fixture)
+            .create(policy, life)
+            .await
+            .unwrap()
     }
 
     async fn begin(&self, parent: &str, seconds: u64, policy: Option<&str>) -> NewAccessKey {
@@ -84,7 +87,7 @@ const DECRYPT_ALL: &str = r#"{"Statement":{"Effect":"Allow","Action":["kms:Decry
 
 #[tokio::test]
 async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
-    let held = held(House::build().await, "root-secret");
+    let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     assert!(key.session_token.is_some());
     let caller = held.caller(key.id.as_str()).await.unwrap();
@@ -95,15 +98,15 @@ async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
         (session.parent.as_str(), session.name.as_str()),
         ("root", "console")
     );
-    held.house.clock.advance(Duration::from_secs(899));
+    held.fixture.clock.advance(Duration::from_secs(899));
     assert!(held.caller(key.id.as_str()).await.is_some());
-    held.house.clock.advance(Duration::from_secs(1));
+    held.fixture.clock.advance(Duration::from_secs(1));
     assert!(held.caller(key.id.as_str()).await.is_none());
 }
 
 #[tokio::test]
 async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
-    let held = held(House::build().await, "root-secret");
+    let held = held(Fixture::build().await, "root-secret");
     let parent = held.key(APP_KEYS, None).await;
     let whole = held.begin(parent.id.as_str(), 900, None).await;
     let narrow = held.begin(parent.id.as_str(), 900, Some(DECRYPT_ALL)).await;
@@ -127,37 +130,37 @@ async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
 
 #[tokio::test]
 async fn a_session_ends_with_the_access_key_that_began_it() {
-    let held = held(House::build().await, "root-secret");
+    let held = held(Fixture::build().await, "root-secret");
     let parent = held.key(APP_KEYS, Some(Duration::from_secs(1200))).await;
     let key = held.begin(parent.id.as_str(), 43_200, None).await;
     assert_eq!(key.expires_at, parent.expires_at, "it lasts no longer");
     assert!(held.caller(key.id.as_str()).await.is_some());
-    access_keys(&held.house).revoke(&parent.id).await.unwrap();
-    held.house.clock.advance(STATE_TTL);
+    access_keys(&held.fixture).revoke(&parent.id).await.unwrap();
+    held.fixture.clock.advance(STATE_TTL);
     assert!(held.caller(key.id.as_str()).await.is_none());
 }
 
 #[tokio::test]
 async fn a_session_ends_when_its_beginner_has_another_secret() {
-    let first = held(House::build().await, "root-secret");
+    let first = held(Fixture::build().await, "root-secret");
     let key = first.begin("root", 900, None).await;
-    let second = held(first.house, "another-secret");
+    let second = held(first.fixture, "another-secret");
     assert!(second.caller("root").await.is_some());
     assert!(second.caller(key.id.as_str()).await.is_none());
-    let third = held(second.house, "root-secret");
+    let third = held(second.fixture, "root-secret");
     assert!(third.caller(key.id.as_str()).await.is_some());
 }
 
 #[tokio::test]
 async fn a_session_begins_no_other() {
-    let held = held(House::build().await, "root-secret");
+    let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     let caller = held.caller(key.id.as_str()).await.unwrap();
     let refused = held.sessions.begin(&caller, &wanted(900, None)).await;
     assert!(matches!(refused, Err(KmsError::Forbidden(_))));
     // Nor is one honoured whose record says so.
     let other = held.begin("root", 900, None).await;
-    let table = &held.house.table;
+    let table = &held.fixture.table;
     let get = |id: String| async move {
         let found = table.get(Kind::AccessKey, &id, Consistency::Strong).await;
         found.unwrap().unwrap()
@@ -174,10 +177,10 @@ async fn a_session_begins_no_other() {
 
 #[tokio::test]
 async fn a_version_without_sessions_would_permit_a_session_nothing() {
-    let held = held(House::build().await, "root-secret");
+    let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, Some(DECRYPT_ALL)).await;
     let record = held
-        .house
+        .fixture
         .table
         .get(Kind::AccessKey, key.id.as_str(), Consistency::Strong)
         .await
@@ -185,7 +188,7 @@ async fn a_version_without_sessions_would_permit_a_session_nothing() {
         .unwrap();
     let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
     assert_eq!(value["grant"]["policy"]["Statement"], serde_json::json!([]));
-    let listed = access_keys(&held.house).list().await.unwrap();
+    let listed = access_keys(&held.fixture).list().await.unwrap();
     let session = listed[0].session.as_ref().unwrap();
     assert_eq!(session.parent.as_str(), "root");
     assert!(listed[0].policy.is_some());

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use house::{House, STATE_TTL, id, move_to, named, root};
+use fixture::{Fixture, STATE_TTL, id, move_to, named, root};
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeyId, AccessKeys};
 use keyway_domain::buckets::{BucketName, Buckets, DefaultEncryption, TableBuckets};
@@ -23,7 +23,7 @@ use keyway_domain::service::{BackendType, Change, ConfigChanges};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What no release wrote, in places where a page begins, goes on and ends.
-async fn garble(house: &House, kind: Kind, ids: &[&str]) {
+async fn garble(fixture: &Fixture, kind: Kind, ids: &[&str]) {
     for (number, id) in ids.iter().enumerate() {
         let value = match number % 3 {
             0 => "not json",
@@ -37,14 +37,14 @@ async fn garble(house: &House, kind: Kind, ids: &[&str]) {
             value: value.as_bytes().to_vec(),
             expires_at: None,
         };
-        house.table.put_new(&record).await.unwrap();
+        fixture.table.put_new(&record).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn keys_beside_unreadable_ones_are_listed_and_destroyed_when_due() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for name in ["b", "d", "e"] {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
@@ -57,7 +57,7 @@ async fn keys_beside_unreadable_ones_are_listed_and_destroyed_when_due() {
             .unwrap();
     }
     let unreadable = ["a", "c", "z"];
-    garble(&house, Kind::Key, &unreadable).await;
+    garble(&fixture, Kind::Key, &unreadable).await;
     for limit in 1..=4 {
         let mut found = Vec::new();
         let mut marker = None;
@@ -84,17 +84,17 @@ async fn keys_beside_unreadable_ones_are_listed_and_destroyed_when_due() {
     let configured = status.configured.unwrap();
     assert_eq!((configured.is_healthy(), configured.key_count), (true, 6));
 
-    house.clock.advance(8 * DAY);
+    fixture.clock.advance(8 * DAY);
     let janitor = Janitor::new(
-        house.table.clone(),
+        fixture.table.clone(),
         process.service.clone(),
         process.wrappers.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
         None,
     );
     assert!(janitor.sweep().await.unwrap().destroyed.is_empty());
-    house.clock.advance(DAY / 24);
+    fixture.clock.advance(DAY / 24);
     assert_eq!(janitor.sweep().await.unwrap().destroyed, [id("b"), id("e")]);
     let swept = janitor.sweep().await.unwrap();
     assert!(swept.destroyed.is_empty());
@@ -106,8 +106,8 @@ async fn keys_beside_unreadable_ones_are_listed_and_destroyed_when_due() {
 
 #[tokio::test]
 async fn vault_is_not_forgotten_while_a_key_that_may_be_in_it_is_unreadable() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     move_to(&process, BackendType::Vault).await;
     process.keys.create(&root(), named("k")).await.unwrap();
     process
@@ -115,15 +115,15 @@ async fn vault_is_not_forgotten_while_a_key_that_may_be_in_it_is_unreadable() {
         .reconfigure(&root(), &local_without_vault())
         .await
         .unwrap_err();
-    house.clock.advance(STATE_TTL);
+    fixture.clock.advance(STATE_TTL);
     move_to_local(&process).await;
-    let moving = keyway_domain::moving::Moving::new(
-        house.table.clone(),
+    let moving = keyway_domain::migration::KeyMigration::new(
+        fixture.table.clone(),
         process.service.clone(),
         process.wrappers.clone(),
-        house.random.clone(),
+        fixture.random.clone(),
     );
-    garble(&house, Kind::Key, &["a"]).await;
+    garble(&fixture, Kind::Key, &["a"]).await;
     let outcome = moving.rewrap(|_| {}).await.unwrap();
     assert_eq!(outcome.changed, 1);
     assert_eq!(outcome.failed.len(), 1, "the job goes on, and tells which");
@@ -133,7 +133,7 @@ async fn vault_is_not_forgotten_while_a_key_that_may_be_in_it_is_unreadable() {
         .await;
     assert!(matches!(refused, Err(KmsError::Conflict(_))));
     let seen = Revision([7; 16]);
-    house.table.remove(Kind::Key, "a", seen).await.unwrap();
+    fixture.table.remove(Kind::Key, "a", seen).await.unwrap();
     process
         .control
         .reconfigure(&root(), &local_without_vault())
@@ -149,7 +149,7 @@ fn local_without_vault() -> ConfigChanges {
     }
 }
 
-async fn move_to_local(process: &house::Process) {
+async fn move_to_local(process: &fixture::Process) {
     let changes = ConfigChanges {
         backend_type: Some(BackendType::Local),
         ..ConfigChanges::default()
@@ -163,18 +163,23 @@ async fn move_to_local(process: &house::Process) {
 
 #[tokio::test]
 async fn access_keys_beside_unreadable_ones_are_listed() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let keys = AccessKeys::new(
-        house.table.clone(),
-        house.wrapper.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.table.clone(),
+        fixture.wrapper.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     );
     let made = keys
         .create(Policy::canned("kms-auditor").unwrap(), None)
         .await
         .unwrap();
-    garble(&house, Kind::AccessKey, &["A", "AAAA", "not an id", "zzzz"]).await;
+    garble(
+        &fixture,
+        Kind::AccessKey,
+        &["A", "AAAA", "not an id", "zzzz"],
+    )
+    .await;
     let found = keys.list().await.unwrap();
     let ids: Vec<&AccessKeyId> = found.iter().map(|key| &key.id).collect();
     assert_eq!(ids, [&made.id]);
@@ -182,18 +187,18 @@ async fn access_keys_beside_unreadable_ones_are_listed() {
 
 #[tokio::test]
 async fn identities_and_policies_beside_unreadable_ones_are_listed_and_forgotten() {
-    let house = House::build().await;
+    let fixture = Fixture::build().await;
     let admin = Identity::parse("admin").unwrap();
     let identities = Arc::new(Identities::new(
-        house.table.clone(),
-        house.clock.clone(),
+        fixture.table.clone(),
+        fixture.clock.clone(),
         STATE_TTL,
         Some(admin.clone()),
     ));
     let control = IdentityControl::new(
-        house.table.clone(),
+        fixture.table.clone(),
         identities.clone(),
-        house.random.clone(),
+        fixture.random.clone(),
     );
     let caller = identities.caller(&admin).await.unwrap();
     let name = |text: &str| PolicyName::parse(text).unwrap();
@@ -212,8 +217,8 @@ async fn identities_and_policies_beside_unreadable_ones_are_listed_and_forgotten
             .unwrap();
     }
     let unreadable = ["aa", "cc", "ee"];
-    garble(&house, Kind::Policy, &unreadable).await;
-    garble(&house, Kind::Identity, &unreadable).await;
+    garble(&fixture, Kind::Policy, &unreadable).await;
+    garble(&fixture, Kind::Identity, &unreadable).await;
     for limit in 1..=4 {
         let (mut policies, mut known): (Vec<String>, Vec<String>) = Default::default();
         for _ in 0..8 {
@@ -265,15 +270,15 @@ async fn identities_and_policies_beside_unreadable_ones_are_listed_and_forgotten
 
 #[tokio::test]
 async fn unreadable_bucket_hides_no_other_and_keeps_only_the_keys_that_it_names() {
-    let house = House::build().await;
-    let process = house.running().await;
+    let fixture = Fixture::build().await;
+    let process = fixture.running().await;
     for key in ["used", "mentioned", "free"] {
         process.keys.create(&root(), named(key)).await.unwrap();
     }
     let buckets = TableBuckets::new(
-        house.table.clone(),
-        house.clock.clone(),
-        house.random.clone(),
+        fixture.table.clone(),
+        fixture.clock.clone(),
+        fixture.random.clone(),
     );
     let name = |text: &str| BucketName::parse(text).unwrap();
     buckets.create(&name("bucket-b")).await.unwrap();
@@ -282,7 +287,12 @@ async fn unreadable_bucket_hides_no_other_and_keeps_only_the_keys_that_it_names(
         .set_encryption(&name("bucket-b"), &encryption)
         .await
         .unwrap();
-    garble(&house, Kind::Bucket, &["bucket-a", "bucket-c", "bucket-d"]).await;
+    garble(
+        &fixture,
+        Kind::Bucket,
+        &["bucket-a", "bucket-c", "bucket-d"],
+    )
+    .await;
     let listed = buckets.list().await.unwrap();
     assert_eq!(listed.len(), 1);
     let references = async |key: &str| process.service.references(&id(key)).await.unwrap();

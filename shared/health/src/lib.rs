@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_domain::control::Readiness;
-use keyway_http::{Call, Mount, NoPage, Page, Route, RouteError};
+use keyway_http::{Call, Mount, Page, PageError, Route, RouteError};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -40,11 +40,11 @@ pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Page>, RouteError> {
     Mount::page("health", &PREFIXES, |_| true, routes)
 }
 
-async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
+async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
     Ok(answer(&call, true))
 }
 
-async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, NoPage> {
+async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
     let ready = readiness.is_ready(&call.request_id).await;
     Ok(answer(&call, ready))
 }

@@ -4,6 +4,7 @@
 mod bom;
 mod cors;
 mod memory;
+mod observer;
 mod page;
 mod pipeline;
 mod query;
@@ -12,22 +13,21 @@ mod route;
 mod served;
 mod site;
 mod tail;
-mod witness;
 
 pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
 pub use memory::{BodyMemory, Connection};
-pub use page::{NoPage, Page};
+pub use observer::{
+    Answered, Class, Context, Item, Observer, Operation, Stopwatch, Subject, Trace, TraceHeaders,
+    Unrecorded, class_of,
+};
+pub use page::{Page, PageError};
 pub use pipeline::{
-    Body, BodyCheck, Call, Dialect, Handler, Mount, Place, Proof, Refused, Unreadable,
+    Body, BodyCheck, Call, Dialect, Handler, Mount, Proof, Rejection, RequestLine, Unreadable,
 };
 pub use query::{Query, QueryError, percent_decode};
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
 pub use route::{NO_BODY, Params, Route, RouteError};
-pub use served::{Figures, Served};
+pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
-pub use witness::{
-    Answered, Class, Context, Item, Operation, Stopwatch, Subject, Trace, TraceHeaders,
-    Unwitnessed, Witness, class_of,
-};

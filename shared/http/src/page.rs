@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, request};
 
-use crate::pipeline::{Dialect, Mount, Place, Proof, Refused};
+use crate::observer::{Class, Operation, Trace};
+use crate::pipeline::{Dialect, Mount, Proof, Rejection, RequestLine};
 use crate::request::{Peer, Request};
 use crate::route::{Route, RouteError};
-use crate::witness::{Class, Operation, Trace};
 
 /// The dialect of such pages.
 pub struct Page {
@@ -16,7 +16,7 @@ pub struct Page {
 
 /// Why a page is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoPage {
+pub enum PageError {
     /// It is not for the one who asks.
     NotAdmitted,
     /// It could not be made. Whoever failed has told the log.
@@ -41,17 +41,17 @@ impl Mount<Page> {
 impl Dialect for Page {
     type Caller = ();
     type Action = ();
-    type Error = NoPage;
+    type Error = PageError;
 
     fn name(&self) -> &'static str {
         self.name
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<Proof<(), NoPage>, NoPage> {
+    async fn authenticate(&self, request: &Request) -> Result<Proof<(), PageError>, PageError> {
         if (self.admits)(&request.peer) {
             Ok(Proof::Proven(()))
         } else {
-            Err(NoPage::NotAdmitted)
+            Err(PageError::NotAdmitted)
         }
     }
 
@@ -59,7 +59,7 @@ impl Dialect for Page {
         false
     }
 
-    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), NoPage> {
+    fn authorize(&self, (): (), (): (), _: &str) -> Result<(), PageError> {
         Ok(())
     }
 
@@ -74,19 +74,19 @@ impl Dialect for Page {
         None
     }
 
-    fn class(error: &NoPage) -> &'static str {
+    fn class(error: &PageError) -> &'static str {
         match error {
-            NoPage::NotAdmitted => "not_found",
-            NoPage::Failed => "failed",
+            PageError::NotAdmitted => "not_found",
+            PageError::Failed => "failed",
         }
     }
 
-    fn refuse(&self, refused: Refused<NoPage>, _: &Place<'_>) -> Response<Bytes> {
+    fn refuse(&self, refused: Rejection<PageError>, _: &RequestLine<'_>) -> Response<Bytes> {
         refused.bare().unwrap_or_else(|error| {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = match error {
-                NoPage::NotAdmitted => StatusCode::NOT_FOUND,
-                NoPage::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+                PageError::NotAdmitted => StatusCode::NOT_FOUND,
+                PageError::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             };
             response
         })

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use tracing::Instrument;
 
 use crate::memory::{BodyMemory, Connection, OVERHEAD, PIECE, Room};
+use crate::observer::{Answered, Observers, Operation, Subject, Trace, TraceHeaders};
 use crate::query::{Query, QueryError};
 use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
-use crate::witness::{Answered, Operation, Subject, Trace, TraceHeaders, Witnesses};
 
 /// A request's body as a runtime hands it over.
 pub type Body = Pin<
@@ -93,7 +93,7 @@ pub trait Dialect: Send + Sync + 'static {
     fn class(error: &Self::Error) -> &'static str;
 
     /// The answer to a request that was refused.
-    fn refuse(&self, refused: Refused<Self::Error>, place: &Place<'_>) -> Response<Bytes>;
+    fn refuse(&self, refused: Rejection<Self::Error>, line: &RequestLine<'_>) -> Response<Bytes>;
 }
 
 /// Looks at a body, once it is there.
@@ -141,7 +141,7 @@ impl Unreadable {
 
 /// Why a request was refused.
 #[derive(Debug)]
-pub enum Refused<E> {
+pub enum Rejection<E> {
     /// No route has this path.
     NoRoute,
     /// Routes have this path, but by other methods: these.
@@ -169,14 +169,14 @@ pub enum Refused<E> {
     /// The handler panicked.
     Panicked,
     /// It must be told of, and cannot be: nothing was done, or it was and nobody knows for sure.
-    Unwitnessed,
+    Unrecorded,
     /// The dialect or the domain said so.
     By(E),
 }
 
-pub(crate) const UNWITNESSED: &str = "unwitnessed";
+pub(crate) const UNRECORDED: &str = "unrecorded";
 
-impl<E> Refused<E> {
+impl<E> Rejection<E> {
     /// The answer of a page that has no shape of its own for refusals: a status alone.
     ///
     /// # Errors
@@ -201,14 +201,14 @@ impl<E> Refused<E> {
                 response.headers_mut().insert(RETRY_AFTER, shortly);
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Unwitnessed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
             Self::By(error) => return Err(error),
         };
         Ok(response)
     }
 }
 
-impl<E> Refused<E> {
+impl<E> Rejection<E> {
     fn class<D: Dialect<Error = E>>(&self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
@@ -220,7 +220,7 @@ impl<E> Refused<E> {
             Self::Overloaded => "overloaded",
             Self::Malformed { .. } => "malformed",
             Self::Panicked => "panicked",
-            Self::Unwitnessed => UNWITNESSED,
+            Self::Unrecorded => UNRECORDED,
             Self::By(error) => D::class(error),
         }
     }
@@ -228,7 +228,7 @@ impl<E> Refused<E> {
 
 /// Which request an answer is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct RequestLine<'a> {
     /// Its id.
     pub request_id: &'a str,
     /// Its method.
@@ -304,26 +304,26 @@ impl<D: Dialect> Mount<D> {
         body: Body,
         peer: Peer,
         found: Found,
-        telling: &mut Telling<'_>,
-    ) -> Result<Response<Bytes>, Refused<D::Error>> {
+        record: &mut RequestRecord<'_>,
+    ) -> Result<Response<Bytes>, Rejection<D::Error>> {
         let (number, params) = match found {
             Found::Route(number, params) => (number, params),
-            Found::OtherMethods(allow) => return Err(Refused::OtherMethods(allow)),
-            Found::Nothing => return Err(Refused::NoRoute),
+            Found::OtherMethods(allow) => return Err(Rejection::OtherMethods(allow)),
+            Found::Nothing => return Err(Rejection::NoRoute),
         };
         let Some(route) = self.router.routes().get(number) else {
-            return Err(Refused::NoRoute);
+            return Err(Rejection::NoRoute);
         };
-        telling.route = Some(route.path);
-        telling.operation = self.dialect.operation(route, &parts);
+        record.route = Some(route.path);
+        record.operation = self.dialect.operation(route, &parts);
         let span = tracing::info_span!(
             "request",
-            request_id = telling.begun.request_id,
-            dialect = telling.dialect,
-            operation = telling.operation.name,
-            trace = telling.traces.first(),
+            request_id = record.start.request_id,
+            dialect = record.dialect,
+            operation = record.operation.name,
+            trace = record.traces.first(),
         );
-        self.run(route, params, parts, body, peer, telling)
+        self.run(route, params, parts, body, peer, record)
             .instrument(span)
             .await
     }
@@ -336,11 +336,11 @@ impl<D: Dialect> Mount<D> {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        telling: &mut Telling<'_>,
-    ) -> Result<Response<Bytes>, Refused<D::Error>> {
+        record: &mut RequestRecord<'_>,
+    ) -> Result<Response<Bytes>, Rejection<D::Error>> {
         let limit = route.body_limit;
         if limit > 0 && declared(&body) > limit {
-            return Err(Refused::BodyTooLarge { limit });
+            return Err(Rejection::BodyTooLarge { limit });
         }
         let mut request = Request {
             raw_path: parts.uri.path().to_owned(),
@@ -354,12 +354,12 @@ impl<D: Dialect> Mount<D> {
             .dialect
             .authenticate(&request)
             .await
-            .map_err(Refused::By)?;
-        let memory = telling.begun.memory;
+            .map_err(Rejection::By)?;
+        let memory = record.start.memory;
         // The room is held until the handler has ended, as the body is.
         let (caller, _room) = match proof {
             Proof::Proven(caller) => {
-                let caller = self.admit(caller, route, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, record)?;
                 let mut room = None;
                 if limit > 0 {
                     let (whole, taken) = read(body, limit, memory, None).await?;
@@ -368,13 +368,13 @@ impl<D: Dialect> Mount<D> {
                 (caller, room)
             }
             Proof::Signed(caller, check) => {
-                let caller = self.admit(caller, route, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, record)?;
                 let (whole, room) = read(body, limit, memory, None).await?;
                 request.body = whole;
                 if let Err(error) = check(&request.body) {
                     // Somebody signed this head, but nobody this request.
-                    telling.trace = None;
-                    return Err(Refused::By(error));
+                    record.trace = None;
+                    return Err(Rejection::By(error));
                 }
                 (caller, Some(room))
             }
@@ -382,40 +382,40 @@ impl<D: Dialect> Mount<D> {
                 let connection = Some(&request.peer.connection);
                 let (whole, mut room) = read(body, limit, memory, connection).await?;
                 request.body = whole;
-                let caller = check(&request.body).map_err(Refused::By)?;
+                let caller = check(&request.body).map_err(Rejection::By)?;
                 room.prove();
-                let caller = self.admit(caller, route, &request.peer, telling)?;
+                let caller = self.admit(caller, route, &request.peer, record)?;
                 (caller, Some(room))
             }
         };
         if !request.body.is_empty() && is_encoded(&request.headers) {
-            return Err(Refused::BodyEncoded);
+            return Err(Rejection::BodyEncoded);
         }
-        let params = params.map_err(|error| Refused::Malformed {
+        let params = params.map_err(|error| Rejection::Malformed {
             part: "path",
             error,
         })?;
-        let query = Query::parse(&request.raw_query).map_err(|error| Refused::Malformed {
+        let query = Query::parse(&request.raw_query).map_err(|error| Rejection::Malformed {
             part: "query",
             error,
         })?;
-        let class = telling.operation.class;
-        telling
-            .begun
-            .witnesses
+        let class = record.operation.class;
+        record
+            .start
+            .observers
             .may_proceed(class)
             .await
-            .map_err(|_| Refused::Unwitnessed)?;
+            .map_err(|_| Rejection::Unrecorded)?;
         (route.run)(Call {
-            request_id: telling.begun.request_id.to_owned(),
+            request_id: record.start.request_id.to_owned(),
             request,
-            prefix: telling.prefix.unwrap_or_default(),
+            prefix: record.prefix.unwrap_or_default(),
             params,
             query,
             caller,
         })
         .await
-        .map_err(Refused::By)
+        .map_err(Rejection::By)
     }
 
     /// Notes who is proven, and asks whether they may.
@@ -424,17 +424,17 @@ impl<D: Dialect> Mount<D> {
         caller: D::Caller,
         route: &Route<D>,
         peer: &Peer,
-        telling: &mut Telling<'_>,
-    ) -> Result<D::Caller, Refused<D::Error>> {
+        record: &mut RequestRecord<'_>,
+    ) -> Result<D::Caller, Rejection<D::Error>> {
         if D::is_known(&caller) {
             peer.connection.prove();
         }
-        if telling.begun.witnesses.are_there() {
-            telling.trace = self.dialect.trace(&caller);
+        if record.start.observers.are_there() {
+            record.trace = self.dialect.trace(&caller);
         }
         self.dialect
-            .authorize(caller, route.action, telling.below_prefix())
-            .map_err(Refused::By)
+            .authorize(caller, route.action, record.below_prefix())
+            .map_err(Rejection::By)
     }
 }
 
@@ -481,9 +481,9 @@ fn is_trace(value: &HeaderValue) -> bool {
 
 /// A request that has come in.
 #[derive(Clone, Copy)]
-pub(crate) struct Begun<'a> {
+pub(crate) struct RequestStart<'a> {
     pub(crate) request_id: &'a str,
-    pub(crate) witnesses: &'a Witnesses,
+    pub(crate) observers: &'a Observers,
     pub(crate) memory: &'a BodyMemory,
     /// By the stopwatch.
     pub(crate) at: Duration,
@@ -493,8 +493,8 @@ pub(crate) struct Begun<'a> {
 
 /// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
 /// sender has gone: what the handler has begun may be done all the same.
-pub(crate) struct Telling<'a> {
-    begun: Begun<'a>,
+pub(crate) struct RequestRecord<'a> {
+    start: RequestStart<'a>,
     prefix: Option<&'static str>,
     dialect: &'static str,
     method: Method,
@@ -506,23 +506,23 @@ pub(crate) struct Telling<'a> {
     trace: Option<Box<dyn Trace>>,
     /// What the trace told, once it was asked.
     subject: Subject,
-    /// How many of the witnesses know, or are just being told.
+    /// How many of the observers know, or are just being told.
     told: usize,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> RequestRecord<'a> {
     pub(crate) fn of(
-        begun: Begun<'a>,
+        start: RequestStart<'a>,
         dialect: &'static str,
         prefix: Option<&'static str>,
         parts: &request::Parts,
         peer: &Peer,
     ) -> Self {
-        for witness in begun.witnesses.iter() {
-            witness.began(dialect);
+        for observer in start.observers.iter() {
+            observer.began(dialect);
         }
         Self {
-            begun,
+            start,
             prefix,
             dialect,
             method: parts.method.clone(),
@@ -537,9 +537,9 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn place(&self) -> Place<'_> {
-        Place {
-            request_id: self.begun.request_id,
+    fn line(&self) -> RequestLine<'_> {
+        RequestLine {
+            request_id: self.start.request_id,
             method: &self.method,
             raw_path: self.uri.path(),
             path: self.path(),
@@ -549,7 +549,7 @@ impl<'a> Telling<'a> {
 
     /// The path without what a gateway put before it.
     fn path(&self) -> &str {
-        self.uri.path().get(self.begun.base..).unwrap_or_default()
+        self.uri.path().get(self.start.base..).unwrap_or_default()
     }
 
     /// The path below the mount's prefix.
@@ -560,7 +560,7 @@ impl<'a> Telling<'a> {
 
     fn answered(&self, status: StatusCode, error: Option<&'static str>) -> Answered<'_> {
         Answered {
-            request_id: self.begun.request_id,
+            request_id: self.start.request_id,
             dialect: self.dialect,
             operation: self.operation,
             method: &self.method,
@@ -569,7 +569,7 @@ impl<'a> Telling<'a> {
             address: self.address,
             traces: self.traces.told(),
             status,
-            elapsed: self.begun.witnesses.now().saturating_sub(self.begun.at),
+            elapsed: self.start.observers.now().saturating_sub(self.start.at),
             subject: &self.subject,
             error,
         }
@@ -583,20 +583,20 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// Tells the witnesses. Whether the answer may be sent.
+    /// Tells the observers. Whether the answer may be sent.
     pub(crate) async fn tell(&mut self, status: StatusCode, error: Option<&'static str>) -> bool {
-        if !self.begun.witnesses.are_there() {
+        if !self.start.observers.are_there() {
             return true;
         }
         self.ask_trace();
         // What was refused of a part is a refusal, whatever the answer's status.
         let (mut status, mut error, mut may_leave) =
             (status, error.or_else(|| self.subject.refused()), true);
-        for witness in self.begun.witnesses.iter() {
+        for observer in self.start.observers.iter() {
             self.told += 1;
             let told = self.answered(status, error);
-            if witness.answered(&told).await.is_err() && self.operation.class.must_be_told() {
-                (status, error) = (StatusCode::SERVICE_UNAVAILABLE, Some(UNWITNESSED));
+            if observer.answered(&told).await.is_err() && self.operation.class.must_be_told() {
+                (status, error) = (StatusCode::SERVICE_UNAVAILABLE, Some(UNRECORDED));
                 may_leave = false;
             }
         }
@@ -604,15 +604,15 @@ impl<'a> Telling<'a> {
     }
 }
 
-impl Drop for Telling<'_> {
+impl Drop for RequestRecord<'_> {
     fn drop(&mut self) {
-        if self.told < self.begun.witnesses.iter().count() {
+        if self.told < self.start.observers.iter().count() {
             self.ask_trace();
         }
-        let mut others = self.begun.witnesses.iter().skip(self.told).peekable();
+        let mut others = self.start.observers.iter().skip(self.told).peekable();
         if others.peek().is_some() {
             let told = self.answered(GONE, Some(Answered::ABANDONED));
-            others.for_each(|witness| witness.abandoned(&told));
+            others.for_each(|observer| observer.abandoned(&told));
         }
     }
 }
@@ -647,31 +647,31 @@ async fn read<'m, E>(
     limit: usize,
     memory: &'m BodyMemory,
     unproven: Option<&Connection>,
-) -> Result<(Bytes, Room<'m>), Refused<E>> {
+) -> Result<(Bytes, Room<'m>), Rejection<E>> {
     let mut room = Room::of_proven(memory);
     if body.is_end_stream() {
         return Ok((Bytes::new(), room));
     }
     let declared = declared(&body);
     if declared > limit {
-        return Err(Refused::BodyTooLarge { limit });
+        return Err(Rejection::BodyTooLarge { limit });
     }
     // Most bodies come whole with their head. Nobody waits for such a one, so it need not be able to make way for others.
     let mut here = None;
     match poll_fn(|context| Poll::Ready(body.as_mut().poll_frame(context))).await {
         Poll::Ready(None) => return Ok((Bytes::new(), room)),
-        Poll::Ready(Some(Err(_))) => return Err(Refused::BodyBroken),
+        Poll::Ready(Some(Err(_))) => return Err(Rejection::BodyBroken),
         Poll::Ready(Some(Ok(frame))) => here = frame.into_data().ok(),
         Poll::Pending => {}
     }
     if let Some(whole) = here.as_ref().filter(|_| body.is_end_stream()) {
         if whole.len() > limit {
-            return Err(Refused::BodyTooLarge { limit });
+            return Err(Rejection::BodyTooLarge { limit });
         }
         if !room.grow(whole.len()) || !room.push(whole) {
-            return Err(Refused::Overloaded);
+            return Err(Rejection::Overloaded);
         }
-        let whole = room.whole().ok_or(Refused::Overloaded)?;
+        let whole = room.whole().ok_or(Rejection::Overloaded)?;
         return Ok((whole, room));
     }
     if let Some(connection) = unproven {
@@ -683,7 +683,7 @@ async fn read<'m, E>(
         (declared.min(PIECE), OVERHEAD)
     };
     if !room.grow(first + besides) {
-        return Err(Refused::Overloaded);
+        return Err(Rejection::Overloaded);
     }
     let (mut taken, mut length) = (first, 0_usize);
     loop {
@@ -692,15 +692,15 @@ async fn read<'m, E>(
         } else {
             let frame = poll_fn(|context| {
                 if room.poll_evicted(context).is_ready() {
-                    return Poll::Ready(Err(Refused::Overloaded));
+                    return Poll::Ready(Err(Rejection::Overloaded));
                 }
                 body.as_mut().poll_frame(context).map(Ok)
             });
             let Some(frame) = frame.await? else {
-                let whole = room.whole().ok_or(Refused::Overloaded)?;
+                let whole = room.whole().ok_or(Rejection::Overloaded)?;
                 return Ok((whole, room));
             };
-            let frame = frame.map_err(|_| Refused::BodyBroken)?;
+            let frame = frame.map_err(|_| Rejection::BodyBroken)?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -708,7 +708,7 @@ async fn read<'m, E>(
         };
         length = length.saturating_add(data.len());
         if length > limit {
-            return Err(Refused::BodyTooLarge { limit });
+            return Err(Rejection::BodyTooLarge { limit });
         }
         if length > taken {
             // Of one who is not proven no more than has come, in whole pieces.
@@ -719,18 +719,18 @@ async fn read<'m, E>(
             };
             let more = length.max(wanted) - taken;
             if !room.grow(more) {
-                return Err(Refused::Overloaded);
+                return Err(Rejection::Overloaded);
             }
             taken += more;
         }
         if !room.push(&data) {
-            return Err(Refused::Overloaded);
+            return Err(Rejection::Overloaded);
         }
     }
 }
 
 /// A mount without its types.
-pub(crate) trait Front: Send + Sync {
+pub(crate) trait AnyMount: Send + Sync {
     fn prefixes(&self) -> &[&'static str];
 
     /// What is the dialect's to refuse. An empty one is whatever nobody else has.
@@ -754,7 +754,7 @@ pub(crate) trait Front: Send + Sync {
         body: Body,
         peer: Peer,
         matched: Matched,
-        begun: Begun<'a>,
+        start: RequestStart<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
 }
 
@@ -764,7 +764,7 @@ pub(crate) struct Matched {
     pub(crate) found: Found,
 }
 
-impl<D: Dialect> Front for Mount<D> {
+impl<D: Dialect> AnyMount for Mount<D> {
     fn prefixes(&self) -> &[&'static str] {
         &self.prefixes
     }
@@ -788,14 +788,15 @@ impl<D: Dialect> Front for Mount<D> {
     }
 
     fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes> {
-        let place = Place {
+        let line = RequestLine {
             request_id,
             method: &Method::GET,
             raw_path: "",
             path: "",
             prefix: None,
         };
-        self.dialect.refuse(Refused::Unreadable(unreadable), &place)
+        self.dialect
+            .refuse(Rejection::Unreadable(unreadable), &line)
     }
 
     fn respond<'a>(
@@ -804,28 +805,28 @@ impl<D: Dialect> Front for Mount<D> {
         body: Body,
         peer: Peer,
         matched: Matched,
-        begun: Begun<'a>,
+        start: RequestStart<'a>,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
             let Matched { prefix, found } = matched;
-            let mut telling = Telling::of(begun, self.dialect.name(), prefix, &parts, &peer);
+            let mut record = RequestRecord::of(start, self.dialect.name(), prefix, &parts, &peer);
             // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, &mut telling))
+            let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, &mut record))
                 .catch_unwind()
                 .await
-                .unwrap_or(Err(Refused::Panicked));
+                .unwrap_or(Err(Rejection::Panicked));
             let (response, error) = match judged {
                 Ok(response) => (response, None),
                 Err(refused) => {
                     let class = refused.class::<D>();
-                    (self.dialect.refuse(refused, &telling.place()), Some(class))
+                    (self.dialect.refuse(refused, &record.line()), Some(class))
                 }
             };
-            if telling.tell(response.status(), error).await {
+            if record.tell(response.status(), error).await {
                 response
             } else {
-                let refused = Refused::Unwitnessed;
-                self.dialect.refuse(refused, &telling.place())
+                let refused = Rejection::Unrecorded;
+                self.dialect.refuse(refused, &record.line())
             }
         })
     }

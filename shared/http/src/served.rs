@@ -23,4 +23,4 @@ pub struct Served {
 }
 
 /// Tells what was served up to now.
-pub type Figures = Arc<dyn Fn() -> Served + Send + Sync>;
+pub type MetricsSource = Arc<dyn Fn() -> Served + Send + Sync>;

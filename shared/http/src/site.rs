@@ -8,22 +8,24 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
 
 use crate::cors::Cors;
 use crate::memory::BodyMemory;
-use crate::pipeline::{Begun, Body, Dialect, Front, Matched, Mount, Telling, Unreadable};
+use crate::observer::{Observer, Observers, Operation, Stopwatch};
+use crate::pipeline::{
+    AnyMount, Body, Dialect, Matched, Mount, RequestRecord, RequestStart, Unreadable,
+};
 use crate::request::{BasePath, Peer};
 use crate::route::Found;
-use crate::witness::{Operation, Stopwatch, Witness, Witnesses};
 
 /// Everything that one process answers.
 pub struct Site {
-    first: Arc<dyn Front>,
+    first: Arc<dyn AnyMount>,
     /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
-    claims: Vec<(&'static str, Arc<dyn Front>)>,
+    claims: Vec<(&'static str, Arc<dyn AnyMount>)>,
     /// Every area with the mount that refuses what is in it, in the same order.
-    areas: Vec<(&'static str, Arc<dyn Front>)>,
+    areas: Vec<(&'static str, Arc<dyn AnyMount>)>,
     /// The mount that has the empty area: it answers what is nobody else's.
-    rest: Option<Arc<dyn Front>>,
+    rest: Option<Arc<dyn AnyMount>>,
     cors: Cors,
-    witnesses: Witnesses,
+    observers: Observers,
     memory: Arc<BodyMemory>,
     /// The first half of each request's id.
     instance: String,
@@ -35,7 +37,7 @@ const PREFLIGHT: (&str, Operation) = (
     "cors",
     Operation {
         name: "preflight",
-        class: crate::witness::Class::Read,
+        class: crate::observer::Class::Read,
     },
 );
 
@@ -45,14 +47,14 @@ impl Site {
     /// A site whose first mount also refuses what is in no mount's area.
     /// `instance`: random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
-        let first: Arc<dyn Front> = Arc::new(first);
+        let first: Arc<dyn AnyMount> = Arc::new(first);
         Self {
             first: Arc::clone(&first),
             claims: Vec::new(),
             areas: Vec::new(),
             rest: None,
             cors: Cors::Off,
-            witnesses: Witnesses::default(),
+            observers: Observers::default(),
             memory: Arc::default(),
             instance: format!("{instance:016x}"),
             served: AtomicU64::new(0),
@@ -60,18 +62,18 @@ impl Site {
         .claimed_by(&first)
     }
 
-    fn claimed_by(mut self, front: &Arc<dyn Front>) -> Self {
-        for area in front.areas() {
+    fn claimed_by(mut self, mount: &Arc<dyn AnyMount>) -> Self {
+        for area in mount.areas() {
             if area.is_empty() {
-                self.rest = Some(Arc::clone(front));
+                self.rest = Some(Arc::clone(mount));
             } else {
-                self.areas.push((area, Arc::clone(front)));
+                self.areas.push((area, Arc::clone(mount)));
             }
         }
         // The mount that answers the rest is asked last: its routes match nearly any path.
-        if !front.areas().contains(&"") {
-            for prefix in front.prefixes() {
-                self.claims.push((prefix, Arc::clone(front)));
+        if !mount.areas().contains(&"") {
+            for prefix in mount.prefixes() {
+                self.claims.push((prefix, Arc::clone(mount)));
             }
         }
         // Stable: equally long ones stay in order.
@@ -85,8 +87,8 @@ impl Site {
     /// With another mount.
     #[must_use]
     pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
-        let front: Arc<dyn Front> = Arc::new(mount);
-        self.claimed_by(&front)
+        let mount: Arc<dyn AnyMount> = Arc::new(mount);
+        self.claimed_by(&mount)
     }
 
     /// Which other origins' pages may read answers.
@@ -105,12 +107,12 @@ impl Site {
 
     /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
     #[must_use]
-    pub fn witnessed_by(mut self, witness: Arc<dyn Witness>, stopwatch: Stopwatch) -> Self {
-        self.witnesses.add(witness, stopwatch);
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>, stopwatch: Stopwatch) -> Self {
+        self.observers.add(observer, stopwatch);
         self
     }
 
-    /// The answer to a head that the runtime could not read, in the words of the first mount. No witness is told: nothing
+    /// The answer to a head that the runtime could not read, in the words of the first mount. No observer is told: nothing
     /// was asked for.
     pub fn refuse_unreadable(&self, unreadable: Unreadable) -> Response<Bytes> {
         let request_id = self.next_id();
@@ -128,11 +130,11 @@ impl Site {
 
     /// Answers one request.
     pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
-        let at = self.witnesses.now();
+        let at = self.observers.now();
         let request_id = self.next_id();
-        let begun = Begun {
+        let start = RequestStart {
             request_id: &request_id,
-            witnesses: &self.witnesses,
+            observers: &self.observers,
             memory: &self.memory,
             at,
             base: 0,
@@ -145,12 +147,12 @@ impl Site {
         let mut response = match asked {
             Some(response) => {
                 let (dialect, operation) = PREFLIGHT;
-                let mut telling = Telling::of(begun, dialect, None, &parts, &peer);
-                telling.operation = operation;
-                telling.tell(response.status(), None).await;
+                let mut record = RequestRecord::of(start, dialect, None, &parts, &peer);
+                record.operation = operation;
+                record.tell(response.status(), None).await;
                 response
             }
-            None => self.dispatch(parts, body, peer, begun).await,
+            None => self.dispatch(parts, body, peer, start).await,
         };
         if let Some(origin) = origin {
             Cors::admit(origin, response.headers_mut());
@@ -166,54 +168,54 @@ impl Site {
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        mut begun: Begun<'_>,
+        mut start: RequestStart<'_>,
     ) -> Response<Bytes> {
         let base = parts
             .extensions
             .get::<BasePath>()
             .map_or("", |base| base.0.as_str());
-        let (front, matched) = match parts.uri.path().strip_prefix(base) {
+        let (mount, matched) = match parts.uri.path().strip_prefix(base) {
             Some(path) => {
-                begun.base = base.len();
+                start.base = base.len();
                 self.find(&parts.method, &parts.headers, path)
             }
             None => (self.first.as_ref(), NOTHING),
         };
-        front.respond(parts, body, peer, matched, begun).await
+        mount.respond(parts, body, peer, matched, start).await
     }
 
     /// Who answers: the mount that has a route of this path by this method, the one with the longest prefix where there are
     /// several, and of those the first. Where there is none, the mount refuses in whose area the path is; else the one that
     /// answers the rest, or the first.
-    fn find(&self, method: &Method, headers: &HeaderMap, path: &str) -> (&dyn Front, Matched) {
-        for (prefix, front) in &self.claims {
+    fn find(&self, method: &Method, headers: &HeaderMap, path: &str) -> (&dyn AnyMount, Matched) {
+        for (prefix, mount) in &self.claims {
             if let Some(rest) = below(path, prefix)
-                && front.admits(headers)
-                && let Some((number, params)) = front.find(method, rest)
+                && mount.admits(headers)
+                && let Some((number, params)) = mount.find(method, rest)
             {
                 let (prefix, found) = (Some(*prefix), Found::Route(number, params));
-                return (front.as_ref(), Matched { prefix, found });
+                return (mount.as_ref(), Matched { prefix, found });
             }
         }
         if let Some(refused) = self.in_area(path) {
             return refused;
         }
-        let front = match &self.rest {
+        let mount = match &self.rest {
             Some(rest) if path.starts_with('/') => rest.as_ref(),
             _ => return (self.first.as_ref(), refusal(self.first.as_ref(), path)),
         };
-        match front.find(method, path) {
+        match mount.find(method, path) {
             Some((number, params)) => {
                 let (prefix, found) = (Some(""), Found::Route(number, params));
-                (front, Matched { prefix, found })
+                (mount, Matched { prefix, found })
             }
-            None => (front, refusal(front, path)),
+            None => (mount, refusal(mount, path)),
         }
     }
 
     /// The refusal of the mount in whose area the path is: the longest area, and of several mounts with it one that has the
     /// path by another method, else the first.
-    fn in_area(&self, path: &str) -> Option<(&dyn Front, Matched)> {
+    fn in_area(&self, path: &str) -> Option<(&dyn AnyMount, Matched)> {
         // One segment may name whatever the rest is about, such as a bucket.
         let is_short = !path.get(1..)?.trim_end_matches('/').contains('/');
         if is_short && self.rest.is_some() {
@@ -222,9 +224,10 @@ impl Site {
         let is_in = |area: &str| below(path, area).is_some();
         let (area, _) = self.areas.iter().find(|(area, _)| is_in(area))?;
         let owners = || self.areas.iter().filter(|(other, _)| other == area);
-        let refusals = owners().map(|(_, front)| (front.as_ref(), refusal(front.as_ref(), path)));
-        let knows =
-            |(_, matched): &(&dyn Front, Matched)| matches!(matched.found, Found::OtherMethods(_));
+        let refusals = owners().map(|(_, mount)| (mount.as_ref(), refusal(mount.as_ref(), path)));
+        let knows = |(_, matched): &(&dyn AnyMount, Matched)| {
+            matches!(matched.found, Found::OtherMethods(_))
+        };
         refusals
             .clone()
             .find(knows)
@@ -244,17 +247,17 @@ fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 }
 
 /// What a mount says to a path by whose method it has no route.
-fn refusal(front: &dyn Front, path: &str) -> Matched {
+fn refusal(mount: &dyn AnyMount, path: &str) -> Matched {
     let of = |prefix: &&'static str| Some((*prefix, below(path, prefix)?));
-    let known = (front.prefixes().iter().filter_map(of))
-        .find_map(|(prefix, rest)| Some((prefix, front.methods(rest)?)));
+    let known = (mount.prefixes().iter().filter_map(of))
+        .find_map(|(prefix, rest)| Some((prefix, mount.methods(rest)?)));
     match known {
         Some((prefix, methods)) => Matched {
             prefix: Some(prefix),
             found: Found::OtherMethods(methods),
         },
         None => Matched {
-            prefix: (front.prefixes().iter().filter_map(of))
+            prefix: (mount.prefixes().iter().filter_map(of))
                 .map(|(prefix, _)| prefix)
                 .max_by_key(|prefix| prefix.len()),
             found: Found::Nothing,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use keyway_http::{
-    BasePath, Body, Call, Class, Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request,
-    Route, Site, Trace,
+    BasePath, Body, Call, Class, Dialect, Mount, Operation, Peer, Proof, Rejection, Request,
+    RequestLine, Route, Site, Trace,
 };
 
 /// Answers with its name and what it was told of the path.
@@ -52,14 +52,14 @@ impl Dialect for Named {
         "refused"
     }
 
-    fn refuse(&self, refused: Refused<()>, place: &Place<'_>) -> Response<Bytes> {
+    fn refuse(&self, refused: Rejection<()>, line: &RequestLine<'_>) -> Response<Bytes> {
         let why = match refused {
-            Refused::NoRoute => "nothing".to_owned(),
-            Refused::OtherMethods(allow) => allow,
+            Rejection::NoRoute => "nothing".to_owned(),
+            Rejection::OtherMethods(allow) => allow,
             _ => "else".to_owned(),
         };
-        let prefix = place.prefix.unwrap_or("-");
-        let said = format!("{}: {why} at {} below {prefix}", self.0, place.path);
+        let prefix = line.prefix.unwrap_or("-");
+        let said = format!("{}: {why} at {} below {prefix}", self.0, line.path);
         let mut response = Response::new(said.into());
         *response.status_mut() = StatusCode::NOT_FOUND;
         response

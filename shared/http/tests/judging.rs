@@ -16,8 +16,8 @@ use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode, request};
 use http_body::{Frame, SizeHint};
 use keyway_http::{
-    BodyMemory, Connection, Dialect, Mount, NO_BODY, Operation, Peer, Place, Proof, Refused,
-    Request, Route, Site, Trace,
+    BodyMemory, Connection, Dialect, Mount, NO_BODY, Operation, Peer, Proof, Rejection, Request,
+    RequestLine, Route, Site, Trace,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -85,7 +85,7 @@ impl Dialect for Words {
         "by_status"
     }
 
-    fn refuse(&self, refused: Refused<StatusCode>, _: &Place<'_>) -> Response<Bytes> {
+    fn refuse(&self, refused: Rejection<StatusCode>, _: &RequestLine<'_>) -> Response<Bytes> {
         refused.bare().unwrap_or_else(|status| {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = status;

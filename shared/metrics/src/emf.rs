@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Class, Unwitnessed, Witness};
+use keyway_http::{Answered, Class, Observer, Unrecorded};
 use prometheus::proto::{MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
@@ -49,7 +49,7 @@ impl State {
 }
 
 impl Emf {
-    /// Of these figures.
+    /// Of these metrics.
     pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -213,12 +213,12 @@ impl Line {
 }
 
 /// Every request is a moment at which it may be time: between requests a function does not run.
-impl Witness for Emf {
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unwitnessed>> {
+impl Observer for Emf {
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
         ready(Ok(())).boxed()
     }
 
-    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
         self.say_what_is_due();
         ready(Ok(())).boxed()
     }

@@ -6,8 +6,8 @@
 mod emf;
 mod kes;
 mod mount;
+mod observer;
 mod ports;
-mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,7 +43,7 @@ const STORE_SECONDS: [f64; 12] = [
 
 /// What an audit log tells of itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AuditFigures {
+pub struct AuditMetrics {
     /// Events that were written.
     pub events: u64,
     /// Events that wait to be written to the table.
@@ -240,14 +240,14 @@ impl Metrics {
         }))
     }
 
-    /// Has this be done whenever figures are asked for: for what is kept elsewhere. It must not keep alive what counts with
-    /// these figures itself, or neither of them ever ends.
+    /// Has this be done whenever metrics are asked for: for what is kept elsewhere. It must not keep alive what counts with
+    /// these metrics itself, or neither of them ever ends.
     pub fn look_at(&self, source: impl Fn(&Self) + Send + Sync + 'static) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.push(Box::new(source));
     }
 
-    /// Has the figures of this reader's cache be told.
+    /// Has the metrics of this reader's cache be told.
     pub fn of_cache(&self, reader: &Arc<KeyReader>) {
         let reader = Arc::downgrade(reader);
         self.look_at(move |metrics| {
@@ -265,11 +265,11 @@ impl Metrics {
     }
 
     /// Tells what an audit log tells of itself.
-    pub fn audit(&self, figures: AuditFigures) {
-        catch_up(&self.audit_events, figures.events);
-        catch_up(&self.audit_dropped, figures.dropped);
-        self.audit_pending.set(signed(figures.pending));
-        catch_up(&self.of_kes.audit_events, figures.events);
+    pub fn audit(&self, metrics: AuditMetrics) {
+        catch_up(&self.audit_events, metrics.events);
+        catch_up(&self.audit_dropped, metrics.dropped);
+        self.audit_pending.set(signed(metrics.pending));
+        catch_up(&self.of_kes.audit_events, metrics.events);
     }
 
     /// Tells how many lines the error log has had.
@@ -331,7 +331,7 @@ impl Metrics {
         self.of_kes.machine(&facts);
     }
 
-    /// Our own figures, as Prometheus reads them.
+    /// Our own metrics, as Prometheus reads them.
     ///
     /// # Errors
     /// When a family has no series, which none is without.
@@ -350,9 +350,9 @@ impl Metrics {
             durations = REQUEST_SECONDS.map(|bound| (bound, 0)).to_vec();
         }
         Served {
-            succeeded: answers(witness::SUCCESS),
-            refused: answers(witness::REFUSED),
-            failed: answers(witness::FAILED),
+            succeeded: answers(observer::SUCCESS),
+            refused: answers(observer::REFUSED),
+            failed: answers(observer::FAILED),
             active: u64::try_from(self.in_flight.get()).unwrap_or(0),
             audit_events: self.audit_events.get(),
             error_events: self.of_kes.error_events.get(),
@@ -363,7 +363,7 @@ impl Metrics {
         }
     }
 
-    /// The figures that KES tells, by its names.
+    /// The metrics that KES tells, by its names.
     ///
     /// # Errors
     /// As [`Metrics::text`].

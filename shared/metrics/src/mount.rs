@@ -6,17 +6,17 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response};
 use keyway_domain::Fault;
-use keyway_http::{Mount, NoPage, Page, Peer, Route, RouteError};
+use keyway_http::{Mount, Page, PageError, Peer, Route, RouteError};
 
 use crate::Metrics;
 
-/// Where our own figures are.
+/// Where our own metrics are.
 pub const PATH: &str = "/metrics";
 
 /// What Prometheus calls its text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Who may see figures. They name no key and no caller, and say how much is going on.
+/// Who may see metrics. They name no key and no caller, and say how much is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
     /// Whoever connects from this machine. A proxy on it makes everybody one of them.
@@ -39,7 +39,7 @@ pub fn mount(metrics: &Arc<Metrics>, open: Open) -> Result<Mount<Page>, RouteErr
         run: Box::new(move |call| {
             let answer = answer(&metrics).map_err(|fault| {
                 fault.log(&call.request_id);
-                NoPage::Failed
+                PageError::Failed
             });
             Box::pin(async move { answer })
         }),

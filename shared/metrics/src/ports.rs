@@ -10,7 +10,7 @@ use keyway_domain::ports::{
     TableReader, TableWriter,
 };
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, Vault, VaultPatience, VaultSettings, Vaults,
+    CopyError, CopyVersion, KeyCopy, TransitKey, Vault, VaultRetryPolicy, VaultSettings, Vaults,
 };
 use keyway_domain::{Fault, SecretBytes};
 use prometheus::IntCounterVec;
@@ -245,9 +245,9 @@ impl Vaults for CountedVaults {
         &self,
         settings: &VaultSettings,
         credential: Option<&SecretBytes>,
-        patience: VaultPatience,
+        timeout: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault> {
-        let vault = self.inner.open(settings, credential, patience)?;
+        let vault = self.inner.open(settings, credential, timeout)?;
         Ok(Arc::new(CountedWrapper::new(vault, &self.metrics)))
     }
 }

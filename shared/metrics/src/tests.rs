@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use keyway_domain::janitor::KeyCounts;
 use keyway_domain::ports::{Clock, Consistency, Kind, TableReader};
-use keyway_http::{Answered, Class, Operation, Subject, TraceHeaders, Witness};
+use keyway_http::{Answered, Class, Observer, Operation, Subject, TraceHeaders};
 use keyway_testkit::{FixedClock, FixedMachine, MemoryTable};
 use serde_json::Value;
 
@@ -108,9 +108,9 @@ async fn served_is_of_all_dialects_and_has_every_bound_from_the_start() {
         request(&metrics, dialect, "kms:Decrypt", status, None).await;
     }
     metrics.began("minio");
-    metrics.audit(AuditFigures {
+    metrics.audit(AuditMetrics {
         events: 5,
-        ..AuditFigures::default()
+        ..AuditMetrics::default()
     });
     metrics.error_events(2);
     let served = metrics.served();
@@ -148,9 +148,9 @@ async fn kes_figures_have_its_names_and_one_series_a_family() {
     ] {
         request(&metrics, "kes", "kms:Decrypt", status, error).await;
     }
-    metrics.audit(AuditFigures {
+    metrics.audit(AuditMetrics {
         events: 5,
-        ..AuditFigures::default()
+        ..AuditMetrics::default()
     });
     metrics.error_events(2);
     let text = metrics.text_of_kes().unwrap();

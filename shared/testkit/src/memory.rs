@@ -212,7 +212,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyway_domain::buckets::{Noted, TableBuckets};
+    use keyway_domain::buckets::{TableBuckets, TrackedBuckets};
 
     use crate::{SeededRandom, bucket_contract, secret_store_contract, table_contract};
 
@@ -261,7 +261,7 @@ mod tests {
             let [store, notes] = [(); 2].map(|()| Arc::new(MemoryTable::new(Arc::clone(&clock))));
             let random = Arc::new(SeededRandom::new(4));
             let buckets = TableBuckets::new(store, clock, Arc::clone(&random) as _);
-            Arc::new(Noted::new(buckets, notes, random)) as _
+            Arc::new(TrackedBuckets::new(buckets, notes, random)) as _
         };
         bucket_contract::run_all(factory, &SeededRandom::new(3)).await;
     }

@@ -9,7 +9,7 @@ use keyway_domain::Fault;
 use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
 use keyway_domain::ports::Random;
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultPatience,
+    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy,
     VaultSettings, Vaults,
 };
 
@@ -241,7 +241,7 @@ pub struct Opened {
     /// The token or secret id.
     pub credential: Option<Vec<u8>>,
     /// How long it is waited for.
-    pub patience: VaultPatience,
+    pub retry_policy: VaultRetryPolicy,
 }
 
 impl MemoryVaults {
@@ -270,12 +270,12 @@ impl Vaults for MemoryVaults {
         &self,
         settings: &VaultSettings,
         credential: Option<&SecretBytes>,
-        patience: VaultPatience,
+        retry_policy: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault> {
         let opened = Opened {
             settings: settings.clone(),
             credential: credential.map(|secret| secret.expose().to_vec()),
-            patience,
+            retry_policy,
         };
         let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(opened);

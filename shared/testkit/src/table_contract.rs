@@ -128,7 +128,7 @@ pub async fn put_new_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
         .replace(&second, first.revision)
         .await
         .expect("the replacement");
-    settled(table.put_new(&first).await);
+    acknowledged(table.put_new(&first).await);
     assert_eq!(strong(table, &first).await, Some(second));
 }
 
@@ -195,7 +195,7 @@ pub async fn replace_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
         .replace(&third, second.revision)
         .await
         .expect("the next replacement");
-    settled(table.replace(&second, first.revision).await);
+    acknowledged(table.replace(&second, first.revision).await);
     assert_eq!(strong(table, &first).await, Some(third));
 }
 
@@ -651,7 +651,7 @@ pub async fn one_of_many_creations_wins(
         );
         running.spawn(async move {
             loop {
-                if let Some(created) = settled(table.put_new(&record).await) {
+                if let Some(created) = acknowledged(table.put_new(&record).await) {
                     return (record, created);
                 }
                 pause().await;
@@ -711,7 +711,7 @@ pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
             revision: revision(random),
             ..current.clone()
         };
-        match settled(table.replace(&next, current.revision).await) {
+        match acknowledged(table.replace(&next, current.revision).await) {
             Some(true) => return,
             Some(false) => {}
             None => pause().await,
@@ -847,7 +847,7 @@ async fn ids(table: &dyn TableWriter, kind: Kind, prefix: &str) -> Vec<String> {
 }
 
 /// Whether a write took place rather than met a conflict; none when the store was busy and it is to be tried again.
-fn settled(written: Result<(), StoreError>) -> Option<bool> {
+fn acknowledged(written: Result<(), StoreError>) -> Option<bool> {
     match written {
         Ok(()) => Some(true),
         Err(StoreError::Conflict) => Some(false),

@@ -1,6 +1,6 @@
 //! A span of every request, to a collector that speaks OTLP over HTTP.
 //!
-//! A span is made of what the witnesses are told when the answer is known, so the request itself carries nothing along. It has
+//! A span is made of what the observers are told when the answer is known, so the request itself carries nothing along. It has
 //! the request's id, dialect, operation, route, status and a word for a refusal: no body, no query, no path as sent, no caller
 //! and no key.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Unwitnessed, Witness};
+use keyway_http::{Answered, Observer, Unrecorded};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -152,8 +152,8 @@ impl Extractor for Traceparent<'_> {
     }
 }
 
-impl Witness for Traces {
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unwitnessed>> {
+impl Observer for Traces {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
         self.told(told);
         ready(Ok(())).boxed()
     }

@@ -101,11 +101,11 @@ fn a_span_has_what_is_known_of_the_request_and_no_more() {
 fn a_failure_is_one_and_a_refusal_is_not() {
     let failed = span(|told| {
         told.status = StatusCode::SERVICE_UNAVAILABLE;
-        told.error = Some("unwitnessed");
+        told.error = Some("unrecorded");
     });
     let failed = failed.unwrap();
-    assert_eq!(failed.status, Status::error("unwitnessed"));
-    assert!(texts(&failed).contains(&"error.type=unwitnessed".to_owned()));
+    assert_eq!(failed.status, Status::error("unrecorded"));
+    assert!(texts(&failed).contains(&"error.type=unrecorded".to_owned()));
     let refused = span(|told| {
         told.status = StatusCode::FORBIDDEN;
         told.error = Some("not_permitted");

@@ -17,13 +17,13 @@ mod before;
 mod client;
 mod kes;
 mod load;
+mod observers;
 mod process;
 mod reference;
 mod report;
 mod scale;
 mod speed;
 mod start;
-mod witness;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -84,8 +84,8 @@ fn measure() -> Fallible<()> {
     if wants("kes") {
         kes::measure(&mut report, turn)?;
     }
-    if wants("witness") {
-        witness::measure(&mut report, turn)?;
+    if wants("observers") {
+        observers::measure(&mut report, turn)?;
     }
     if wants("start") {
         start::measure(&mut report)?;

@@ -9,7 +9,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::{
-    ApiKey, Front, FrontError, FrontHeader, Fronts, Identity, Network, Unidentified, fingerprint,
+    ApiKey, Identity, Network, ProxyCertificateHeader, TrustedProxies, TrustedProxy,
+    TrustedProxyError, Unidentified, fingerprint,
 };
 
 // Made by OpenSSL, which also said what the keys' hashes are.
@@ -176,7 +177,7 @@ fn fingerprints_are_as_openssl_prints_them() {
     );
 }
 
-fn request(address: &str, headers: &[(FrontHeader, &str)]) -> Request {
+fn request(address: &str, headers: &[(ProxyCertificateHeader, &str)]) -> Request {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap();
@@ -192,10 +193,10 @@ fn request(address: &str, headers: &[(FrontHeader, &str)]) -> Request {
     }
 }
 
-fn front(header: FrontHeader, fronts: &str) -> Front {
-    Front {
+fn proxy(header: ProxyCertificateHeader, proxies: &str) -> TrustedProxy {
+    TrustedProxy {
         header,
-        fronts: fronts.parse().unwrap(),
+        proxies: proxies.parse().unwrap(),
     }
 }
 
@@ -223,30 +224,33 @@ fn each_fronts_encoding_is_read() {
     assert!(form.starts_with("-----BEGIN+CERTIFICATE-----%0A") && form.contains("%2B"));
     let lower = nginx.replace("%2B", "%2b").replace("%0A", "%0a");
     let windows = nginx.replace("%0A", "%0D%0A");
-    for header in FrontHeader::ALL {
+    for header in ProxyCertificateHeader::ALL {
         for text in [&nginx, &amazon, &form, &lower, &windows] {
             let request = request("10.1.2.3", &[(header, text)]);
-            let found = Front::identify(Some(&front(header, "10.0.0.0/8")), &request);
+            let found = TrustedProxy::identify(Some(&proxy(header, "10.0.0.0/8")), &request);
             assert_eq!(found.unwrap().to_string(), P256_IDENTITY, "{text}");
         }
     }
     // Decoded as a form, a load balancer's `+` would be lost, and with it the certificate.
     let lost = amazon.replace('+', "%20");
-    let request = request("10.1.2.3", &[(FrontHeader::AmznMtlsClientcert, &lost)]);
-    let front = front(FrontHeader::AmznMtlsClientcert, "10.0.0.0/8");
+    let request = request(
+        "10.1.2.3",
+        &[(ProxyCertificateHeader::AmznMtlsClientcert, &lost)],
+    );
+    let proxy = proxy(ProxyCertificateHeader::AmznMtlsClientcert, "10.0.0.0/8");
     assert_ne!(
-        Front::identify(Some(&front), &request).map(|identity| identity.to_string()),
+        TrustedProxy::identify(Some(&proxy), &request).map(|identity| identity.to_string()),
         Ok(P256_IDENTITY.to_owned())
     );
 }
 
 #[test]
 fn a_chain_of_a_load_balancer_is_judged_as_any_other() {
-    let header = FrontHeader::AmznMtlsClientcert;
-    let front = front(header, "10.0.0.0/8");
+    let header = ProxyCertificateHeader::AmznMtlsClientcert;
+    let proxy = proxy(header, "10.0.0.0/8");
     let of = |chain: &[&str]| {
         let text = utf8_percent_encode(&chain.concat(), AMAZON).to_string();
-        Front::identify(Some(&front), &request("10.1.2.3", &[(header, &text)]))
+        TrustedProxy::identify(Some(&proxy), &request("10.1.2.3", &[(header, &text)]))
     };
     assert_eq!(of(&[P256, AUTHORITY]), of(&[P256]));
     assert!(of(&[P256]).is_ok());
@@ -257,12 +261,12 @@ fn a_chain_of_a_load_balancer_is_judged_as_any_other() {
 #[test]
 fn headers_of_others_are_not_looked_at() {
     let text = utf8_percent_encode(P256, NGINX).to_string();
-    let header = FrontHeader::TlsClientCert;
+    let header = ProxyCertificateHeader::TlsClientCert;
     let forged = request("192.0.2.1", &[(header, &text)]);
     let missing = Err(Unidentified::Missing);
-    assert_eq!(Front::identify(None, &forged), missing);
-    let configured = front(header, "10.0.0.0/8");
-    assert_eq!(Front::identify(Some(&configured), &forged), missing);
+    assert_eq!(TrustedProxy::identify(None, &forged), missing);
+    let configured = proxy(header, "10.0.0.0/8");
+    assert_eq!(TrustedProxy::identify(Some(&configured), &forged), missing);
 
     // With a certificate of its own, a client is who that says; the header changes nothing, however often it comes.
     let der = CertificateDer::from_pem_slice(ED25519.as_bytes()).unwrap();
@@ -278,37 +282,40 @@ fn headers_of_others_are_not_looked_at() {
         ] {
             let mut request = request("192.0.2.1", headers);
             request.peer.client_certificate = Some(shown);
-            for front in [None, Some(&configured)] {
-                let found = Front::identify(front, &request).unwrap();
+            for proxy in [None, Some(&configured)] {
+                let found = TrustedProxy::identify(proxy, &request).unwrap();
                 assert_eq!(found.to_string(), ED25519_IDENTITY);
             }
         }
     }
 
     // Another header than the one that is configured is nobody's word, from the front neither.
-    let other = request("10.1.2.3", &[(FrontHeader::AmznMtlsClientcert, &text)]);
-    assert_eq!(Front::identify(Some(&configured), &other), missing);
+    let other = request(
+        "10.1.2.3",
+        &[(ProxyCertificateHeader::AmznMtlsClientcert, &text)],
+    );
+    assert_eq!(TrustedProxy::identify(Some(&configured), &other), missing);
 }
 
 #[test]
 fn a_fronts_own_certificate_is_not_its_clients() {
     let text = utf8_percent_encode(P256, NGINX).to_string();
-    let header = FrontHeader::TlsClientCert;
-    for fronts in [
+    let header = ProxyCertificateHeader::TlsClientCert;
+    for proxies in [
         ED25519_IDENTITY,
         "2001:db8::/32",
         "192.0.2.7, ::1",
         "192.0.2.7",
     ] {
-        let front = front(header, fronts);
-        let through = |headers: &[(FrontHeader, &str)]| {
-            let address = match fronts {
+        let proxy = proxy(header, proxies);
+        let through = |headers: &[(ProxyCertificateHeader, &str)]| {
+            let address = match proxies {
                 "2001:db8::/32" => "2001:db8::1",
                 _ => "::ffff:192.0.2.7",
             };
             let mut request = request(address, headers);
             request.peer.client_certificate = Some(ClientCertificate::Pem(ED25519.into()));
-            Front::identify(Some(&front), &request)
+            TrustedProxy::identify(Some(&proxy), &request)
         };
         assert_eq!(
             through(&[(header, &text)]).unwrap().to_string(),
@@ -321,23 +328,29 @@ fn a_fronts_own_certificate_is_not_its_clients() {
         let twice = [(header, text.as_str()); 2];
         assert_eq!(through(&twice), Err(Unidentified::Several));
     }
-    let everybody = Front {
+    let everybody = TrustedProxy {
         header,
-        fronts: Fronts::Everybody,
+        proxies: TrustedProxies::Everybody,
     };
     let request = request("192.0.2.1", &[(header, &text)]);
-    assert!(Front::identify(Some(&everybody), &request).is_ok());
+    assert!(TrustedProxy::identify(Some(&everybody), &request).is_ok());
 }
 
 #[test]
 fn settings_of_fronts_are_read_strictly() {
     assert_eq!(
         "x-amzn-mtls-clientcert-leaf".parse(),
-        Ok(FrontHeader::AmznMtlsClientcertLeaf)
+        Ok(ProxyCertificateHeader::AmznMtlsClientcertLeaf)
     );
-    let unknown = "X-Client-Cert".parse::<FrontHeader>();
-    assert_eq!(unknown, Err(FrontError::Header("X-Client-Cert".to_owned())));
-    assert_eq!(" , ".parse::<Fronts>(), Err(FrontError::Nobody));
+    let unknown = "X-Client-Cert".parse::<ProxyCertificateHeader>();
+    assert_eq!(
+        unknown,
+        Err(TrustedProxyError::Header("X-Client-Cert".to_owned()))
+    );
+    assert_eq!(
+        " , ".parse::<TrustedProxies>(),
+        Err(TrustedProxyError::Nobody)
+    );
     for entry in [
         "10.0.0.0/33",
         "10.0.0.1/8",
@@ -347,8 +360,8 @@ fn settings_of_fronts_are_read_strictly() {
         "10.0.0",
         "::1/64",
     ] {
-        let read = format!("10.0.0.0/8,{entry}").parse::<Fronts>();
-        assert_eq!(read, Err(FrontError::Entry(entry.to_owned())));
+        let read = format!("10.0.0.0/8,{entry}").parse::<TrustedProxies>();
+        assert_eq!(read, Err(TrustedProxyError::Entry(entry.to_owned())));
     }
 }
 

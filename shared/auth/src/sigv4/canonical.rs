@@ -2,7 +2,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-use super::Denied;
+use super::SignatureError;
 
 const MAX_PATH: usize = 8 * 1024;
 const MAX_QUERY: usize = 16 * 1024;
@@ -25,15 +25,15 @@ const MAX_QUERY: usize = 16 * 1024;
 /// space (aws4fetch, aws4 and requests-aws4auth, for S3).
 ///
 /// Nearly every path is plain, and then all forms are one.
-pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, Denied> {
+pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, SignatureError> {
     if raw.len() > MAX_PATH {
-        return Err(Denied::TargetTooLong {
+        return Err(SignatureError::TargetTooLong {
             what: "path",
             limit: MAX_PATH,
         });
     }
     if !raw.starts_with('/') {
-        return Err(Denied::Path);
+        return Err(SignatureError::Path);
     }
     let is_plain = raw.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
         && !raw.contains("//")
@@ -119,9 +119,9 @@ fn without_dots(path: &str) -> String {
 pub(super) struct Query(String);
 
 impl Query {
-    pub(super) fn parse(raw: &str) -> Result<Self, Denied> {
+    pub(super) fn parse(raw: &str) -> Result<Self, SignatureError> {
         if raw.len() > MAX_QUERY {
-            return Err(Denied::TargetTooLong {
+            return Err(SignatureError::TargetTooLong {
                 what: "query",
                 limit: MAX_QUERY,
             });
@@ -295,16 +295,16 @@ fn is_unreserved(byte: u8) -> bool {
 /// Every percent sign must begin an encoded byte: repairing one that does not would be a guess, and a
 /// different one in every client. Control characters no HTTP parser lets through; a newline in a path
 /// that is signed byte for byte would be taken for the canonical request's own.
-fn check_characters(text: &str, what: &'static str) -> Result<(), Denied> {
+fn check_characters(text: &str, what: &'static str) -> Result<(), SignatureError> {
     let is_encoded = |rest: &str| match rest.as_bytes() {
         [a, b, ..] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
         _ => false,
     };
     if !text.split('%').skip(1).all(is_encoded) {
-        return Err(Denied::PercentEncoding(what));
+        return Err(SignatureError::PercentEncoding(what));
     }
     if text.bytes().any(|byte| byte.is_ascii_control()) {
-        return Err(Denied::ControlCharacter(what));
+        return Err(SignatureError::ControlCharacter(what));
     }
     Ok(())
 }

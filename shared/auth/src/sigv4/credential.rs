@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Denied, Rules};
+use super::{Rules, SignatureError};
 
 const MAX_ACCESS_KEY_ID: usize = 128;
 const MAX_SCOPE_PART: usize = 64;
@@ -15,8 +15,8 @@ pub(super) struct Credential<'r> {
 
 impl<'r> Credential<'r> {
     /// Read from the right, for an access key id may hold slashes and the scope's parts may not.
-    pub(super) fn parse(text: Cow<'r, str>, rules: &Rules) -> Result<Self, Denied> {
-        const MALFORMED: Denied = Denied::Malformed {
+    pub(super) fn parse(text: Cow<'r, str>, rules: &Rules) -> Result<Self, SignatureError> {
+        const MALFORMED: SignatureError = SignatureError::Malformed {
             what: "Credential",
             expected: "ACCESS_KEY_ID/YYYYMMDD/REGION/SERVICE/aws4_request",
         };
@@ -39,7 +39,7 @@ impl<'r> Credential<'r> {
             return Err(MALFORMED);
         }
         if access_key_id.len() > MAX_ACCESS_KEY_ID {
-            return Err(Denied::TooLong {
+            return Err(SignatureError::TooLong {
                 what: "the access key id",
                 limit: MAX_ACCESS_KEY_ID,
                 unit: "characters",
@@ -47,14 +47,14 @@ impl<'r> Credential<'r> {
         }
         // MinIO's clients sign with an empty region, so "any region" has to include it.
         if region.len() > MAX_SCOPE_PART {
-            return Err(Denied::TooLong {
+            return Err(SignatureError::TooLong {
                 what: "the region",
                 limit: MAX_SCOPE_PART,
                 unit: "characters",
             });
         }
         if !rules.services.contains(&service) {
-            return Err(Denied::Service {
+            return Err(SignatureError::Service {
                 accepted: rules.services,
             });
         }
@@ -63,7 +63,7 @@ impl<'r> Credential<'r> {
             .as_deref()
             .filter(|expected| *expected != region)
         {
-            return Err(Denied::Region {
+            return Err(SignatureError::Region {
                 expected: expected.to_owned(),
             });
         }

@@ -13,7 +13,7 @@ use super::canonical::{self, Query};
 use super::credential::Credential;
 use super::signing_keys::{self, Fingerprint, SigningKeys};
 use super::stamp::Stamp;
-use super::{ALGORITHM, Denied, Rules};
+use super::{ALGORITHM, Rules, SignatureError};
 
 const MAX_AUTHORIZATION: usize = 8 * 1024;
 const MAX_SIGNED_HEADERS: usize = 100;
@@ -77,7 +77,7 @@ struct Parts<'r> {
 
 impl<'r> Presented<'r> {
     /// Reads what the request presents. The head is bounded and gone through once; the body is not touched.
-    pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, Denied> {
+    pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, SignatureError> {
         let query = Query::parse(&request.raw_query)?;
         let authorization = single(
             &request.headers,
@@ -91,21 +91,21 @@ impl<'r> Presented<'r> {
             )
         });
         let parts = match (authorization, is_presigned) {
-            (Some(_), true) => return Err(Denied::BothForms),
+            (Some(_), true) => return Err(SignatureError::BothForms),
             (Some(authorization), false) => Parts::of_header(&request.headers, authorization)?,
             (None, true) => Parts::of_query(&request.headers, &query)?,
-            (None, false) if is_version_2(&query) => return Err(Denied::Version2),
-            (None, false) => return Err(Denied::Missing),
+            (None, false) if is_version_2(&query) => return Err(SignatureError::Version2),
+            (None, false) => return Err(SignatureError::Missing),
         };
         let credential = Credential::parse(parts.credential, rules)?;
         if credential.day() != parts.stamp.day() {
-            return Err(Denied::ScopeDate);
+            return Err(SignatureError::ScopeDate);
         }
         // Lower case only: what is not the signature byte by byte is not the signature.
         let signature = Some(parts.signature)
             .filter(|text| !text.bytes().any(|byte| byte.is_ascii_uppercase()))
             .and_then(|text| canonical::read_hex(&text))
-            .ok_or(Denied::Malformed {
+            .ok_or(SignatureError::Malformed {
                 what: "Signature",
                 expected: "64 lower-case hex digits",
             })?;
@@ -115,7 +115,7 @@ impl<'r> Presented<'r> {
             .as_ref()
             .is_some_and(|token| token.len() > MAX_SESSION_TOKEN)
         {
-            return Err(Denied::TooLong {
+            return Err(SignatureError::TooLong {
                 what: "the session token",
                 limit: MAX_SESSION_TOKEN,
                 unit: "characters",
@@ -162,13 +162,13 @@ impl<'r> Presented<'r> {
     /// Proves that a holder of `secret` signed this request, its body included, and that the signature is valid at `now`.
     ///
     /// # Errors
-    /// [`Denied`] when that is not so.
+    /// [`SignatureError`] when that is not so.
     pub fn verify(
         &self,
         secret: &[u8],
         now: Timestamp,
         signing_keys: &SigningKeys,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), SignatureError> {
         self.verify_head(secret, now, signing_keys)?
             .verify(&self.request.body, signing_keys)
     }
@@ -176,17 +176,17 @@ impl<'r> Presented<'r> {
     /// Proves as much as the head alone can prove; the body is not looked at. What comes back is what the body must prove.
     ///
     /// # Errors
-    /// [`Denied`] when the head already shows that nobody with `secret` signed it, or that it is not valid at `now`.
+    /// [`SignatureError`] when the head already shows that nobody with `secret` signed it, or that it is not valid at `now`.
     pub fn verify_head(
         &self,
         secret: &[u8],
         now: Timestamp,
         signing_keys: &SigningKeys,
-    ) -> Result<Remainder, Denied> {
+    ) -> Result<Remainder, SignatureError> {
         self.check_time(now)?;
         // An account without a secret is one that nobody can sign for, rather than everybody.
         if secret.is_empty() {
-            return Err(Denied::SignatureMismatch);
+            return Err(SignatureError::SignatureMismatch);
         }
         let fingerprint = Fingerprint::of(secret);
         let known = signing_keys.find(self.credential.text(), &fingerprint);
@@ -194,7 +194,7 @@ impl<'r> Presented<'r> {
             Some(key) => (key, None),
             None => {
                 let key = signing_keys::derive(secret, self.credential.scope())
-                    .ok_or(Denied::SignatureMismatch)?;
+                    .ok_or(SignatureError::SignatureMismatch)?;
                 (Arc::new(key), Some(fingerprint))
             }
         };
@@ -217,17 +217,17 @@ impl<'r> Presented<'r> {
         Ok(remainder)
     }
 
-    fn check_time(&self, now: Timestamp) -> Result<(), Denied> {
+    fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
         let age = now.duration_since(self.stamp.at());
         match self.expires {
-            None if age.abs() > self.max_skew => Err(Denied::Skewed),
-            Some(_) if age < -self.max_skew => Err(Denied::NotYetValid),
-            Some(expires) if age > expires => Err(Denied::Expired),
+            None if age.abs() > self.max_skew => Err(SignatureError::Skewed),
+            Some(_) if age < -self.max_skew => Err(SignatureError::NotYetValid),
+            Some(expires) if age > expires => Err(SignatureError::Expired),
             None | Some(_) => Ok(()),
         }
     }
 
-    fn check_signature(&self, key: &hmac::Key, payload: &str) -> Result<(), Denied> {
+    fn check_signature(&self, key: &hmac::Key, payload: &str) -> Result<(), SignatureError> {
         let to_sign = self.to_sign();
         let is_signed = self
             .forms()
@@ -235,7 +235,7 @@ impl<'r> Presented<'r> {
         if is_signed {
             Ok(())
         } else {
-            Err(Denied::SignatureMismatch)
+            Err(SignatureError::SignatureMismatch)
         }
     }
 
@@ -305,12 +305,12 @@ impl Remainder {
     /// Proves the rest.
     ///
     /// # Errors
-    /// [`Denied`] when the body is not the one that was signed.
-    pub fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), Denied> {
+    /// [`SignatureError`] when the body is not the one that was signed.
+    pub fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), SignatureError> {
         match self {
             Self::Nothing => Ok(()),
             Self::Payload(digest) if is_equal(sha256(body).as_ref(), &digest) => Ok(()),
-            Self::Payload(_) => Err(Denied::PayloadMismatch),
+            Self::Payload(_) => Err(SignatureError::PayloadMismatch),
             Self::Signature(unfinished) => unfinished.verify(body, signing_keys),
         }
     }
@@ -328,7 +328,7 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), Denied> {
+    fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), SignatureError> {
         let mut payload = Vec::with_capacity(64);
         canonical::push_hex(&mut payload, sha256(body).as_ref());
         let is_signed = self
@@ -336,7 +336,7 @@ impl Unfinished {
             .into_iter()
             .any(|form| is_signature(&self.key, &self.to_sign, form, &payload, &self.signature));
         if !is_signed {
-            return Err(Denied::SignatureMismatch);
+            return Err(SignatureError::SignatureMismatch);
         }
         if let Some((credential, fingerprint)) = self.new {
             signing_keys.keep(&credential, fingerprint, self.key);
@@ -376,13 +376,13 @@ impl fmt::Debug for Presented<'_> {
 
 impl<'r> Parts<'r> {
     /// `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, in any order.
-    fn of_header(headers: &'r HeaderMap, authorization: &'r str) -> Result<Self, Denied> {
-        const MALFORMED: Denied = Denied::Malformed {
+    fn of_header(headers: &'r HeaderMap, authorization: &'r str) -> Result<Self, SignatureError> {
+        const MALFORMED: SignatureError = SignatureError::Malformed {
             what: "the Authorization header",
             expected: "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...",
         };
         if authorization.len() > MAX_AUTHORIZATION {
-            return Err(Denied::TooLong {
+            return Err(SignatureError::TooLong {
                 what: "the Authorization header",
                 limit: MAX_AUTHORIZATION,
                 unit: "bytes",
@@ -390,10 +390,10 @@ impl<'r> Parts<'r> {
         }
         let (algorithm, rest) = authorization.split_once(' ').unwrap_or((authorization, ""));
         if algorithm == "AWS" {
-            return Err(Denied::Version2);
+            return Err(SignatureError::Version2);
         }
         if algorithm != ALGORITHM {
-            return Err(Denied::Algorithm);
+            return Err(SignatureError::Algorithm);
         }
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for part in rest.split(',').map(|part| part.trim_matches([' ', '\t'])) {
@@ -405,26 +405,26 @@ impl<'r> Parts<'r> {
                 _ => return Err(MALFORMED),
             };
             if slot.replace(Cow::Borrowed(value)).is_some() {
-                return Err(Denied::Repeated(name));
+                return Err(SignatureError::Repeated(name));
             }
         }
         let stamp = if let Some(date) = single(headers, X_AMZ_DATE, "x-amz-date")? {
-            Stamp::basic(date).ok_or(Denied::Malformed {
+            Stamp::basic(date).ok_or(SignatureError::Malformed {
                 what: "x-amz-date",
                 expected: "YYYYMMDDTHHMMSSZ",
             })?
         } else {
             let date = single(headers, DATE.as_str(), "the Date header")?
-                .ok_or(Denied::Absent("x-amz-date"))?;
-            Stamp::of_date_header(date).ok_or(Denied::Malformed {
+                .ok_or(SignatureError::Absent("x-amz-date"))?;
+            Stamp::of_date_header(date).ok_or(SignatureError::Malformed {
                 what: "the Date header",
                 expected: "an HTTP date",
             })?
         };
         Ok(Self {
-            credential: credential.ok_or(Denied::Absent("Credential"))?,
-            signed_headers: signed_headers.ok_or(Denied::Absent("SignedHeaders"))?,
-            signature: signature.ok_or(Denied::Absent("Signature"))?,
+            credential: credential.ok_or(SignatureError::Absent("Credential"))?,
+            signed_headers: signed_headers.ok_or(SignatureError::Absent("SignedHeaders"))?,
+            signature: signature.ok_or(SignatureError::Absent("Signature"))?,
             stamp,
             expires: None,
             session_token: single(headers, X_AMZ_SECURITY_TOKEN, X_AMZ_SECURITY_TOKEN)?
@@ -433,11 +433,11 @@ impl<'r> Parts<'r> {
         })
     }
 
-    fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, Denied> {
+    fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, SignatureError> {
         // In this form the token belongs to the query, where it is signed; a second place for it would
         // be an unsigned one.
         if headers.contains_key(X_AMZ_SECURITY_TOKEN) {
-            return Err(Denied::BothForms);
+            return Err(SignatureError::BothForms);
         }
         let [
             mut algorithm,
@@ -465,17 +465,17 @@ impl<'r> Parts<'r> {
             // All of these are plain ASCII in an honest request; anything else fails its own check.
             let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
             if slot.replace(value).is_some() {
-                return Err(Denied::Repeated(name));
+                return Err(SignatureError::Repeated(name));
             }
         }
-        if algorithm.ok_or(Denied::Absent("X-Amz-Algorithm"))? != ALGORITHM {
-            return Err(Denied::Algorithm);
+        if algorithm.ok_or(SignatureError::Absent("X-Amz-Algorithm"))? != ALGORITHM {
+            return Err(SignatureError::Algorithm);
         }
         if session_token
             .as_ref()
             .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            return Err(Denied::Malformed {
+            return Err(SignatureError::Malformed {
                 what: "X-Amz-Security-Token",
                 expected: "a token without spaces; a plus is written %2B",
             });
@@ -489,20 +489,24 @@ impl<'r> Parts<'r> {
                     .filter(|seconds| (1..=MAX_EXPIRES).contains(seconds));
                 seconds
                     .map(SignedDuration::from_secs)
-                    .ok_or(Denied::Malformed {
+                    .ok_or(SignatureError::Malformed {
                         what: "X-Amz-Expires",
                         expected: "1 to 604800 seconds",
                     })
             })
             .transpose()?;
         Ok(Self {
-            credential: credential.ok_or(Denied::Absent("X-Amz-Credential"))?.into(),
-            signed_headers: signed_headers
-                .ok_or(Denied::Absent("X-Amz-SignedHeaders"))?
+            credential: credential
+                .ok_or(SignatureError::Absent("X-Amz-Credential"))?
                 .into(),
-            signature: signature.ok_or(Denied::Absent("X-Amz-Signature"))?.into(),
-            stamp: Stamp::basic(&date.ok_or(Denied::Absent("X-Amz-Date"))?).ok_or(
-                Denied::Malformed {
+            signed_headers: signed_headers
+                .ok_or(SignatureError::Absent("X-Amz-SignedHeaders"))?
+                .into(),
+            signature: signature
+                .ok_or(SignatureError::Absent("X-Amz-Signature"))?
+                .into(),
+            stamp: Stamp::basic(&date.ok_or(SignatureError::Absent("X-Amz-Date"))?).ok_or(
+                SignatureError::Malformed {
                     what: "X-Amz-Date",
                     expected: "YYYYMMDDTHHMMSSZ",
                 },
@@ -519,7 +523,7 @@ impl<'r> Payload<'r> {
         request: &'r Request,
         in_query: Option<Cow<'r, str>>,
         unsigned_by_default: bool,
-    ) -> Result<Self, Denied> {
+    ) -> Result<Self, SignatureError> {
         let is_chunked = request
             .headers
             .get_all(CONTENT_ENCODING)
@@ -531,27 +535,28 @@ impl<'r> Payload<'r> {
                     .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked"))
             });
         if is_chunked {
-            return Err(Denied::Chunked);
+            return Err(SignatureError::Chunked);
         }
         let in_header = single(&request.headers, X_AMZ_CONTENT_SHA256, X_AMZ_CONTENT_SHA256)?
             .map(Cow::Borrowed);
         if in_header.is_some() && in_query.is_some() && in_header != in_query {
-            return Err(Denied::Repeated(X_AMZ_CONTENT_SHA256));
+            return Err(SignatureError::Repeated(X_AMZ_CONTENT_SHA256));
         }
         let unsigned = || {
             if request.peer.is_private() {
                 Ok(Self::Unsigned)
             } else {
-                Err(Denied::UnsignedPayload)
+                Err(SignatureError::UnsignedPayload)
             }
         };
         match in_header.or(in_query) {
             None if unsigned_by_default => unsigned(),
             None => Ok(Self::Computed),
             Some(text) if text == UNSIGNED_PAYLOAD => unsigned(),
-            Some(text) if text.starts_with("STREAMING-") => Err(Denied::Chunked),
+            Some(text) if text.starts_with("STREAMING-") => Err(SignatureError::Chunked),
             Some(text) => {
-                let digest = canonical::read_hex(&text).ok_or(Denied::PayloadDeclaration)?;
+                let digest =
+                    canonical::read_hex(&text).ok_or(SignatureError::PayloadDeclaration)?;
                 Ok(Self::Declared { text, digest })
             }
         }
@@ -579,15 +584,15 @@ fn single<'r>(
     headers: &'r HeaderMap,
     name: &str,
     what: &'static str,
-) -> Result<Option<&'r str>, Denied> {
+) -> Result<Option<&'r str>, SignatureError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Denied::Repeated(what));
+        return Err(SignatureError::Repeated(what));
     }
-    let value = value.to_str().map_err(|_| Denied::Malformed {
+    let value = value.to_str().map_err(|_| SignatureError::Malformed {
         what,
         expected: "visible ASCII characters",
     })?;
@@ -598,8 +603,8 @@ fn check_signed_headers(
     headers: &HeaderMap,
     signed: &str,
     is_presigned: bool,
-) -> Result<(), Denied> {
-    const MALFORMED: Denied = Denied::Malformed {
+) -> Result<(), SignatureError> {
+    const MALFORMED: SignatureError = SignatureError::Malformed {
         what: "SignedHeaders",
         expected: "lower-case header names in ascending order, separated by semicolons",
     };
@@ -607,7 +612,7 @@ fn check_signed_headers(
     let mut bytes = 0;
     for name in signed.split(';') {
         if names.len() == MAX_SIGNED_HEADERS {
-            return Err(Denied::TooLong {
+            return Err(SignatureError::TooLong {
                 what: "SignedHeaders",
                 limit: MAX_SIGNED_HEADERS,
                 unit: "names",
@@ -624,20 +629,20 @@ fn check_signed_headers(
         }
         let mut values = headers.get_all(name).iter().peekable();
         if values.peek().is_none() {
-            return Err(Denied::SignedHeaderAbsent(name.to_owned()));
+            return Err(SignatureError::SignedHeaderAbsent(name.to_owned()));
         }
         bytes += values.map(|value| value.len() + 1).sum::<usize>();
         names.push(name);
     }
     if bytes > MAX_SIGNED_HEADER_BYTES {
-        return Err(Denied::TooLong {
+        return Err(SignatureError::TooLong {
             what: "the text of the signed headers",
             limit: MAX_SIGNED_HEADER_BYTES,
             unit: "bytes",
         });
     }
     if names.binary_search(&HOST.as_str()).is_err() {
-        return Err(Denied::Unsigned(HOST));
+        return Err(SignatureError::Unsigned(HOST));
     }
     single(headers, HOST.as_str(), "the Host header")?;
     // A header that steers AWS's services must not be added by someone else. A presigned URL is made
@@ -649,7 +654,7 @@ fn check_signed_headers(
             && names.binary_search(&name.as_str()).is_err()
     });
     match unsigned {
-        Some(name) if !is_presigned => Err(Denied::Unsigned(name.clone())),
+        Some(name) if !is_presigned => Err(SignatureError::Unsigned(name.clone())),
         Some(_) | None => Ok(()),
     }
 }

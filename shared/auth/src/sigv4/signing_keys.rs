@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// At most `capacity` entries, the least recently used dropped first. An entry is found by the whole
 /// credential (access key id, date, region, service) and serves only the secret it was derived from:
 /// once a secret changes, its old entry is dead. A key is kept only after a signature was proven with
-/// it, so a stranger who knows an access key id cannot fill the cache with regions of his invention.
+/// it, so an unauthenticated caller who knows an access key id cannot fill the cache with regions of his invention.
 pub struct SigningKeys {
     entries: Mutex<LruCache<Box<str>, Entry>>,
 }

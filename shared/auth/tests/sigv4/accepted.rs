@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderValue;
-use keyway_auth::sigv4::Denied;
+use keyway_auth::sigv4::SignatureError;
 use keyway_http::Peer;
 use proptest::prelude::*;
 
@@ -174,7 +174,7 @@ fn default_port_of_the_scheme_is_no_part_of_the_host() {
         let expected = if is_one {
             Ok(())
         } else {
-            Err(Denied::SignatureMismatch)
+            Err(SignatureError::SignatureMismatch)
         };
         assert_eq!(verdict(&request), expected, "{signed} {sent} {encrypted}");
     }
@@ -192,15 +192,15 @@ fn forwarded_scheme_counts_from_this_machine_only() {
     request
         .headers
         .insert("host", HeaderValue::from_static("h:443"));
-    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
+    assert_eq!(verdict(&request), Err(SignatureError::SignatureMismatch));
     let https = HeaderValue::from_static("https");
     request.headers.insert("x-forwarded-proto", https.clone());
     assert_eq!(verdict(&request), Ok(()));
     request.peer = Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), false);
-    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
+    assert_eq!(verdict(&request), Err(SignatureError::SignatureMismatch));
     request.peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
     request.headers.append("x-forwarded-proto", https);
-    assert_eq!(verdict(&request), Err(Denied::SignatureMismatch));
+    assert_eq!(verdict(&request), Err(SignatureError::SignatureMismatch));
 }
 
 proptest! {

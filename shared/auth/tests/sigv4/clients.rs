@@ -7,7 +7,7 @@ use std::io::BufRead;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use keyway_auth::sigv4::Denied;
+use keyway_auth::sigv4::SignatureError;
 use serde_json::Value;
 
 use crate::signer::{request, verdict_at};
@@ -80,7 +80,7 @@ fn recorded_requests() {
             Err(denied) => {
                 assert_eq!(
                     denied,
-                    Denied::SignatureMismatch,
+                    SignatureError::SignatureMismatch,
                     "{client} {service} {typed}"
                 );
                 refused.insert((client, service, typed));
@@ -139,7 +139,7 @@ fn query_signed_as_it_stands_with_other_pairs_is_refused() {
             let verdict = verdict_at(&changed, at);
             assert_eq!(
                 verdict,
-                Err(Denied::SignatureMismatch),
+                Err(SignatureError::SignatureMismatch),
                 "{query} {}",
                 changed.raw_query
             );

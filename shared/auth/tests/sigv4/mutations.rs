@@ -12,7 +12,7 @@ use crate::signer::{Signing, TOKEN, request, verdict};
 
 /// Where a byte is changed.
 #[derive(Debug, Clone)]
-enum Place {
+enum Mutation {
     Method(usize),
     Path(usize),
     Query(usize),
@@ -22,19 +22,19 @@ enum Place {
 
 /// Every byte that the signature answers for. In AWS's signer's requests every header is signed; a
 /// presigned S3 request and an unsigned payload leave the body out.
-fn places(signing: &Signing, request: &Request) -> Vec<Place> {
+fn places(signing: &Signing, request: &Request) -> Vec<Mutation> {
     let mut places: Vec<_> = (0..request.method.as_str().len())
-        .map(Place::Method)
+        .map(Mutation::Method)
         .collect();
-    places.extend((0..request.raw_path.len()).map(Place::Path));
-    places.extend((0..request.raw_query.len()).map(Place::Query));
+    places.extend((0..request.raw_path.len()).map(Mutation::Path));
+    places.extend((0..request.raw_query.len()).map(Mutation::Query));
     for name in request.headers.keys() {
         for (nth, value) in request.headers.get_all(name).iter().enumerate() {
-            places.extend((0..value.len()).map(|at| Place::Header(name.clone(), nth, at)));
+            places.extend((0..value.len()).map(|at| Mutation::Header(name.clone(), nth, at)));
         }
     }
     if !signing.unsigned_payload {
-        places.extend((0..request.body.len()).map(Place::Body));
+        places.extend((0..request.body.len()).map(Mutation::Body));
     }
     places
 }
@@ -45,22 +45,22 @@ fn with(bytes: &[u8], at: usize, byte: u8) -> Option<Vec<u8>> {
 }
 
 /// The changed request, if there can be such a request.
-fn changed(request: &Request, place: &Place, byte: u8) -> Option<Request> {
+fn changed(request: &Request, place: &Mutation, byte: u8) -> Option<Request> {
     let mut changed = request.clone();
     match place {
-        Place::Method(at) => {
+        Mutation::Method(at) => {
             changed.method =
                 Method::from_bytes(&with(request.method.as_str().as_bytes(), *at, byte)?).ok()?;
         }
-        Place::Path(at) => {
+        Mutation::Path(at) => {
             changed.raw_path =
                 String::from_utf8(with(request.raw_path.as_bytes(), *at, byte)?).ok()?;
         }
-        Place::Query(at) => {
+        Mutation::Query(at) => {
             changed.raw_query =
                 String::from_utf8(with(request.raw_query.as_bytes(), *at, byte)?).ok()?;
         }
-        Place::Header(name, nth, at) => {
+        Mutation::Header(name, nth, at) => {
             let mut values: Vec<_> = request.headers.get_all(name).iter().cloned().collect();
             values[*nth] =
                 HeaderValue::from_bytes(&with(values[*nth].as_bytes(), *at, byte)?).ok()?;
@@ -69,7 +69,7 @@ fn changed(request: &Request, place: &Place, byte: u8) -> Option<Request> {
                 changed.headers.append(name.clone(), value);
             }
         }
-        Place::Body(at) => changed.body = with(&request.body, *at, byte)?.into(),
+        Mutation::Body(at) => changed.body = with(&request.body, *at, byte)?.into(),
     }
     Some(changed)
 }
@@ -163,17 +163,17 @@ fn every_bit_of_four_requests() {
             let (mut refused, mut same) = (0, 0);
             for place in places(&signing, &signed) {
                 let byte = match &place {
-                    Place::Method(at) => signed.method.as_str().as_bytes()[*at],
-                    Place::Path(at) => signed.raw_path.as_bytes()[*at],
-                    Place::Query(at) => signed.raw_query.as_bytes()[*at],
-                    Place::Header(name, nth, at) => signed
+                    Mutation::Method(at) => signed.method.as_str().as_bytes()[*at],
+                    Mutation::Path(at) => signed.raw_path.as_bytes()[*at],
+                    Mutation::Query(at) => signed.raw_query.as_bytes()[*at],
+                    Mutation::Header(name, nth, at) => signed
                         .headers
                         .get_all(name)
                         .iter()
                         .nth(*nth)
                         .unwrap()
                         .as_bytes()[*at],
-                    Place::Body(at) => signed.body[*at],
+                    Mutation::Body(at) => signed.body[*at],
                 };
                 for bit in 0..8 {
                     let Some(changed) = changed(&signed, &place, byte ^ (1 << bit)) else {

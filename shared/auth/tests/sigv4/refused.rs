@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use jiff::ToSpan;
-use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys, StatusClass};
+use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys, StatusClass};
 use keyway_http::{Peer, Request};
 
 use crate::signer::{SECRET, Signing, TOKEN, now, request, sign_plain, verdict, verdict_at};
@@ -836,7 +836,7 @@ fn presigned_s3_on_a_connection_that_others_can_change() {
     let mut signed = signing.sign(&unsigned());
     assert_eq!(verdict(&signed), Ok(()));
     signed.peer.address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    assert_eq!(verdict(&signed), Err(Denied::UnsignedPayload));
+    assert_eq!(verdict(&signed), Err(SignatureError::UnsignedPayload));
 }
 
 #[test]
@@ -844,7 +844,7 @@ fn a_body_that_is_not_the_declared_one() {
     let mut signed = Signing::S3.sign(&unsigned());
     signed.body = "{ }".into();
     let denied = verdict(&signed).unwrap_err();
-    assert_eq!(denied, Denied::PayloadMismatch);
+    assert_eq!(denied, SignatureError::PayloadMismatch);
     assert_eq!(denied.status_class(), StatusClass::Unauthenticated);
     assert_eq!(
         denied.to_string(),
@@ -858,11 +858,14 @@ fn clock_skew() {
     for (now, expected) in [
         (now() + 900.seconds(), Ok(())),
         (now() - 900.seconds(), Ok(())),
-        (now() + 901.seconds(), Err(Denied::Skewed)),
-        (now() - 901.seconds(), Err(Denied::Skewed)),
-        (now() + 900.seconds() + 1.nanosecond(), Err(Denied::Skewed)),
-        (jiff::Timestamp::MAX, Err(Denied::Skewed)),
-        (jiff::Timestamp::MIN, Err(Denied::Skewed)),
+        (now() + 901.seconds(), Err(SignatureError::Skewed)),
+        (now() - 901.seconds(), Err(SignatureError::Skewed)),
+        (
+            now() + 900.seconds() + 1.nanosecond(),
+            Err(SignatureError::Skewed),
+        ),
+        (jiff::Timestamp::MAX, Err(SignatureError::Skewed)),
+        (jiff::Timestamp::MIN, Err(SignatureError::Skewed)),
     ] {
         assert_eq!(verdict_at(&signed, now), expected, "{now}");
     }
@@ -877,7 +880,7 @@ fn clock_skew() {
     );
     assert_eq!(
         verdict_at(&dated, now() + 901.seconds()),
-        Err(Denied::Skewed)
+        Err(SignatureError::Skewed)
     );
 }
 
@@ -886,11 +889,11 @@ fn expiry() {
     let signed = PRESIGNED.sign(&unsigned());
     for (now, expected) in [
         (now() + 300.seconds(), Ok(())),
-        (now() + 301.seconds(), Err(Denied::Expired)),
+        (now() + 301.seconds(), Err(SignatureError::Expired)),
         (now() - 900.seconds(), Ok(())),
-        (now() - 901.seconds(), Err(Denied::NotYetValid)),
-        (jiff::Timestamp::MAX, Err(Denied::Expired)),
-        (jiff::Timestamp::MIN, Err(Denied::NotYetValid)),
+        (now() - 901.seconds(), Err(SignatureError::NotYetValid)),
+        (jiff::Timestamp::MAX, Err(SignatureError::Expired)),
+        (jiff::Timestamp::MIN, Err(SignatureError::NotYetValid)),
     ] {
         assert_eq!(verdict_at(&signed, now), expected, "{now}");
     }
@@ -902,7 +905,7 @@ fn expiry() {
     assert_eq!(verdict_at(&week, now() + 604_800.seconds()), Ok(()));
     assert_eq!(
         verdict_at(&week, now() + 604_801.seconds()),
-        Err(Denied::Expired)
+        Err(SignatureError::Expired)
     );
 }
 
@@ -942,12 +945,12 @@ fn configured_rules() {
     assert_eq!(presented.verify(SECRET.as_bytes(), now(), &keys), Ok(()));
     assert_eq!(
         presented.verify(SECRET.as_bytes(), now() + 1.second(), &keys),
-        Err(Denied::Skewed)
+        Err(SignatureError::Skewed)
     );
     // No secret is not a secret.
     assert_eq!(
         presented.verify(b"", now(), &keys),
-        Err(Denied::SignatureMismatch)
+        Err(SignatureError::SignatureMismatch)
     );
 }
 

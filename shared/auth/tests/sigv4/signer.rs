@@ -11,7 +11,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys};
+use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
 use keyway_http::{Peer, Request};
 
 pub(crate) const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
@@ -149,14 +149,14 @@ impl Signing {
 }
 
 /// The verdict on a request at the time it was signed, by a server that knows one access key.
-pub(crate) fn verdict(request: &Request) -> Result<(), Denied> {
+pub(crate) fn verdict(request: &Request) -> Result<(), SignatureError> {
     verdict_at(request, now())
 }
 
-pub(crate) fn verdict_at(request: &Request, now: Timestamp) -> Result<(), Denied> {
+pub(crate) fn verdict_at(request: &Request, now: Timestamp) -> Result<(), SignatureError> {
     let presented = Presented::parse(request, &Rules::default())?;
     if presented.access_key_id() != ACCESS_KEY_ID {
-        return Err(Denied::SignatureMismatch);
+        return Err(SignatureError::SignatureMismatch);
     }
     presented.verify(SECRET.as_bytes(), now, &SigningKeys::default())
 }

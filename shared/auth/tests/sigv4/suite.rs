@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keyway_auth::sigv4::{Denied, Presented, Rules, SigningKeys};
+use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
 use keyway_http::Request;
 
 use crate::signer::request;
@@ -96,9 +96,9 @@ fn every_case_in_both_forms() {
             // device gateway works so; here a token that anyone could have put there is refused.
             if context["omit_session_token"] == true {
                 let expected = if form == FORMS[0] {
-                    Denied::Unsigned("x-amz-security-token".parse().unwrap())
+                    SignatureError::Unsigned("x-amz-security-token".parse().unwrap())
                 } else {
-                    Denied::SignatureMismatch
+                    SignatureError::SignatureMismatch
                 };
                 assert_eq!(verdict, Err(expected), "{name} {form}");
             } else {

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
-use keyway_crypto::foreign::{
+use keyway_crypto::kes::{
     Algorithm, LegacyDerivation, MAX_CIPHERTEXT_BYTES, OVERHEAD_BYTES, open, seal,
 };
 use keyway_crypto::{Key256, mac_sha256, sha256};

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use keyway_audit::{
-    AuditTable, Contexts, ErrorLines, ErrorLog, Flushing, Following, Journal, JournalSettings,
-    Strictness, TableLog,
+    AuditTable, AuditWriter, AuditWriterSettings, Contexts, ErrorLines, ErrorLog, Flushing,
+    Following, Strictness, TableLog,
 };
-use keyway_domain::audit::{AuditReading, DeedLog, LogFollowing};
+use keyway_domain::audit::{AuditReading, BackgroundAudit, LogFollowing};
 use keyway_domain::ports::{Clock, Random, TableReader, TableWriter};
 use keyway_domain::service::Service;
 use keyway_http::Site;
-use keyway_metrics::{AuditFigures, Metrics};
+use keyway_metrics::{AuditMetrics, Metrics};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -73,7 +73,7 @@ pub enum Told {
 pub struct Audit(Option<Arc<Logs>>);
 
 struct Logs {
-    journal: Arc<Journal>,
+    audit_writer: Arc<AuditWriter>,
     errors: ErrorLines,
     error_log: Mutex<Option<Task>>,
 }
@@ -100,7 +100,7 @@ impl Audit {
             Auditing::BestEffort => Strictness::BestEffort,
             Auditing::Off => return Ok(Self(None)),
         };
-        let settings = JournalSettings {
+        let settings = AuditWriterSettings {
             strictness,
             contexts: match settings.context {
                 Told::Names => Contexts::Names,
@@ -110,19 +110,19 @@ impl Audit {
             flushing,
         };
         let table = AuditTable::new(table);
-        let journal = Journal::new(
+        let audit_writer = AuditWriter::new(
             Box::new(Output::new()),
             table.clone(),
             Arc::clone(clock),
             Arc::clone(random),
             settings,
         );
-        let journal = Arc::new(journal.context("the audit log")?);
+        let audit_writer = Arc::new(audit_writer.context("the audit log")?);
         let error_log = (flushing == Flushing::ByTask).then(|| {
-            let flushed = Arc::clone(&journal);
+            let flushed = Arc::clone(&audit_writer);
             tokio::spawn(async move { flushed.keep_flushing().await });
             let log = ErrorLog::new(
-                journal.writer(),
+                audit_writer.writer(),
                 table,
                 Arc::clone(clock),
                 Arc::clone(random),
@@ -133,7 +133,7 @@ impl Audit {
             Task(stop, task)
         });
         Ok(Self(Some(Arc::new(Logs {
-            journal,
+            audit_writer,
             errors,
             error_log: Mutex::new(error_log),
         }))))
@@ -141,10 +141,10 @@ impl Audit {
 
     /// The site, all of whose requests are in the log.
     #[must_use]
-    pub fn witness(&self, site: Site) -> Site {
+    pub fn observer(&self, site: Site) -> Site {
         match self.0.as_deref() {
-            Some(Logs { journal, .. }) => {
-                site.witnessed_by(Arc::clone(journal) as _, journal.stopwatch())
+            Some(Logs { audit_writer, .. }) => {
+                site.observed_by(Arc::clone(audit_writer) as _, audit_writer.stopwatch())
             }
             None => site,
         }
@@ -157,37 +157,37 @@ impl Audit {
         clock: &Arc<dyn Clock>,
     ) -> Option<Arc<dyn LogFollowing>> {
         let logs = self.0.as_ref()?;
-        let journal = Arc::clone(&logs.journal);
-        let following = Following::new(journal, table, clock, logs.errors.clone());
+        let audit_writer = Arc::clone(&logs.audit_writer);
+        let following = Following::new(audit_writer, table, clock, logs.errors.clone());
         Some(Arc::new(following))
     }
 
     /// Has whoever asks how the service does hear when the log cannot be written.
     pub fn checked_by(&self, service: &Service) {
         if let Some(logs) = &self.0 {
-            service.check_also(Arc::clone(&logs.journal) as _);
+            service.check_also(Arc::clone(&logs.audit_writer) as _);
         }
     }
 
     /// What is told of what is done without a request.
-    pub fn deeds(&self) -> Option<Arc<dyn DeedLog>> {
+    pub fn background(&self) -> Option<Arc<dyn BackgroundAudit>> {
         let logs = self.0.as_ref()?;
-        Some(Arc::clone(&logs.journal) as _)
+        Some(Arc::clone(&logs.audit_writer) as _)
     }
 
-    /// Has figures of the log be told.
+    /// Has metrics of the log be told.
     pub fn measured_by(&self, metrics: &Metrics) {
         if let Some(logs) = &self.0 {
-            let journal = Arc::downgrade(&logs.journal);
+            let audit_writer = Arc::downgrade(&logs.audit_writer);
             metrics.look_at(move |metrics| {
-                let Some(journal) = journal.upgrade() else {
+                let Some(audit_writer) = audit_writer.upgrade() else {
                     return;
                 };
-                let figures = journal.figures();
-                metrics.audit(AuditFigures {
-                    events: figures.events,
-                    pending: figures.waiting,
-                    dropped: figures.missed,
+                let counts = audit_writer.metrics();
+                metrics.audit(AuditMetrics {
+                    events: counts.events,
+                    pending: counts.waiting,
+                    dropped: counts.missed,
                 });
             });
         }
@@ -196,7 +196,7 @@ impl Audit {
     /// Has the table have all of both, at the end.
     pub async fn finish(&self) {
         let Some(logs) = &self.0 else { return };
-        logs.journal.finish().await;
+        logs.audit_writer.finish().await;
         let task = (logs.error_log.lock())
             .unwrap_or_else(PoisonError::into_inner)
             .take();

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use keyway_auth::certificate::{Front, FrontHeader, Fronts};
-use keyway_domain::datakey::Sealing;
+use keyway_auth::certificate::{ProxyCertificateHeader, TrustedProxies, TrustedProxy};
+use keyway_domain::datakey::CiphertextFormat;
 use keyway_domain::identity::Identity;
 use keyway_domain::keys::{Deletion, DeletionWindow};
 
@@ -51,13 +51,13 @@ pub struct KesSettings {
     /// The header in which a proxy tells of its clients' certificates: X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert or
     /// X-Amzn-Mtls-Clientcert-Leaf
     #[arg(id = "kes_front_header", long = "kes-proxy-header", env = "KEYWAY_KES_PROXY_HEADER", value_name = "NAME",
-          default_value = "", hide_default_value = true, value_parser = or_none::<FrontHeader>)]
-    pub front_header: Named<FrontHeader>,
+          default_value = "", hide_default_value = true, value_parser = or_none::<ProxyCertificateHeader>)]
+    pub proxy_header: Named<ProxyCertificateHeader>,
 
     /// With --kes-proxy-header: the proxies that are believed, as addresses, networks or identities with commas between them
     #[arg(id = "kes_fronts", long = "kes-proxies", env = "KEYWAY_KES_PROXIES", value_name = "LIST",
-          default_value = "", hide_default_value = true, value_parser = or_none::<Fronts>)]
-    pub fronts: Named<Fronts>,
+          default_value = "", hide_default_value = true, value_parser = or_none::<TrustedProxies>)]
+    pub proxies: Named<TrustedProxies>,
 }
 
 /// What may be named or not. A template passes an empty text for what is not.
@@ -109,18 +109,18 @@ impl KesSettings {
     }
 
     /// What ciphertexts look like.
-    pub fn sealing(&self) -> Sealing {
+    pub fn sealing(&self) -> CiphertextFormat {
         match self.ciphertext {
-            Ciphertext::Keyway => Sealing::Keyway,
-            Ciphertext::Kes => Sealing::Kes,
+            Ciphertext::Keyway => CiphertextFormat::Keyway,
+            Ciphertext::Kes => CiphertextFormat::Kes,
         }
     }
 
     /// The proxy that is believed about its clients' certificates, of those that are named or else of `otherwise`.
-    pub fn front(&self, otherwise: Option<Fronts>) -> Option<Front> {
-        Some(Front {
-            header: self.front_header?,
-            fronts: self.fronts.clone().or(otherwise)?,
+    pub fn trusted_proxy(&self, otherwise: Option<TrustedProxies>) -> Option<TrustedProxy> {
+        Some(TrustedProxy {
+            header: self.proxy_header?,
+            proxies: self.proxies.clone().or(otherwise)?,
         })
     }
 }

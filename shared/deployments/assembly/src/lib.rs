@@ -27,7 +27,7 @@ use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
 use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::machine::{COMMIT, Machine};
-use keyway_domain::moving::Moving;
+use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
@@ -83,7 +83,7 @@ pub enum Proof {
 }
 
 /// What serves requests and only reads.
-pub struct Server {
+pub struct Services {
     /// Tells callers apart.
     pub authenticator: Arc<Authenticator>,
     /// The operations on data keys.
@@ -98,7 +98,7 @@ pub struct Server {
     folder: Option<Arc<dyn KeyringFolder>>,
 }
 
-impl Server {
+impl Services {
     /// Has the cache of keys be told of.
     pub fn measured_by(&self, metrics: &Metrics) {
         metrics.of_cache(&self.reader);
@@ -124,7 +124,7 @@ impl Server {
 
 impl Reading {
     /// What serves requests and only reads.
-    pub fn server(&self, settings: &Settings, proof: Proof) -> Server {
+    pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
         let state_ttl = settings.state_ttl();
         let authenticator = match proof {
@@ -156,7 +156,7 @@ impl Reading {
             Arc::clone(clock),
             state_ttl,
         ));
-        Server {
+        Services {
             authenticator: Arc::new(authenticator),
             data_keys: Arc::new(
                 DataKeys::new(
@@ -205,7 +205,7 @@ impl<T: ?Sized> Ports<T> {
     }
 }
 
-impl Server {
+impl Services {
     /// What must be done now and then in a process that lives long: what is cached is let go when its time has come or
     /// the service is stopped, the login to Vault is renewed, and a root keyring's file that is gone is written again.
     ///
@@ -272,7 +272,7 @@ impl Writing {
     }
 
     /// The operations on master keys, of the process that `server` serves.
-    pub fn keys(&self, server: &Server, settings: &Settings) -> Arc<Keys> {
+    pub fn keys(&self, server: &Services, settings: &Settings) -> Arc<Keys> {
         Arc::new(Keys::new(
             Arc::clone(&self.table),
             Arc::clone(&server.reader),
@@ -285,7 +285,7 @@ impl Writing {
     }
 
     /// The operations on the service, of the process that `server` serves.
-    pub fn control(&self, server: &Server) -> Arc<ServiceControl> {
+    pub fn control(&self, server: &Services) -> Arc<ServiceControl> {
         Arc::new(ServiceControl::new(
             Arc::clone(&self.table),
             Arc::clone(&server.service),
@@ -306,7 +306,7 @@ impl Writing {
     }
 
     /// The operations on identities and their policies, of the process that `server` serves.
-    pub fn identity_control(&self, server: &Server) -> Arc<IdentityControl> {
+    pub fn identity_control(&self, server: &Services) -> Arc<IdentityControl> {
         self.control_of(&server.identities)
     }
 
@@ -331,10 +331,10 @@ impl Writing {
     }
 
     /// The operator's jobs on all keys.
-    pub fn moving(&self) -> Moving {
+    pub fn moving(&self) -> KeyMigration {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
         let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
-        Moving::new(
+        KeyMigration::new(
             Arc::clone(&self.table),
             Arc::new(service),
             self.wrappers(),
@@ -384,20 +384,20 @@ impl Writing {
     }
 
     /// The operations on sessions, of the process that `server` serves. There are none when callers have no access keys.
-    pub fn sessions(&self, server: &Server) -> Option<Arc<Sessions>> {
+    pub fn sessions(&self, server: &Services) -> Option<Arc<Sessions>> {
         let credentials = Arc::clone(server.authenticator.credentials()?);
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
     /// What destroys keys whose deletion date has passed, and has each be in the audit log.
-    pub fn janitor(&self, server: &Server, audit: &Audit) -> Janitor {
+    pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
             Arc::clone(&server.service),
             Arc::clone(&server.wrappers),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
-            audit.deeds(),
+            audit.background(),
         )
     }
 
@@ -463,22 +463,20 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
 /// What counts and times in this process.
 ///
 /// # Errors
-/// None, which a test of that room rules out.
+/// None, which a test of that crate rules out.
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
     let machine = Arc::clone(machine);
     Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
 }
 
-/// The figures that MinIO's API tells.
-pub fn figures_of_minio(metrics: &Arc<Metrics>) -> keyway_http::Figures {
+/// The metrics that MinIO's API tells.
+pub fn minio_metrics(metrics: &Arc<Metrics>) -> keyway_http::MetricsSource {
     let metrics = Arc::clone(metrics);
     Arc::new(move || metrics.served())
 }
 
-/// The figures that KES's API tells.
-pub fn figures_of_kes(
-    metrics: &Arc<Metrics>,
-) -> Arc<dyn Fn() -> Result<String, Fault> + Send + Sync> {
+/// The metrics that KES's API tells.
+pub fn kes_metrics(metrics: &Arc<Metrics>) -> Arc<dyn Fn() -> Result<String, Fault> + Send + Sync> {
     let metrics = Arc::clone(metrics);
     Arc::new(move || {
         metrics

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
 /// A reader may be this slow before it counts as one who does not read, in seconds.
-const PATIENCE: i64 = 2;
+const TIMEOUT: i64 = 2;
 /// A pipe that can be written at all takes so many bytes at once.
 const PIECE: usize = 4096;
 
@@ -66,12 +66,12 @@ impl Output {
 
     /// Whether something can be written at once, or after a while unless nobody has read for long.
     fn is_ready(&self) -> io::Result<bool> {
-        let patience = Timespec {
-            tv_sec: if self.left_out > 0 { 0 } else { PATIENCE },
+        let timeout = Timespec {
+            tv_sec: if self.left_out > 0 { 0 } else { TIMEOUT },
             tv_nsec: 0,
         };
         let mut out = [PollFd::new(&self.out, PollFlags::OUT)];
-        Ok(poll(&mut out, Some(&patience))? > 0)
+        Ok(poll(&mut out, Some(&timeout))? > 0)
     }
 
     /// Writes what there is room for; nothing when nobody reads.

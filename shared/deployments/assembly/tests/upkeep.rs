@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_crypto::EncryptionContext;
-use keyway_deployment_assembly::{KesSettings, Proof, Server, Settings, Writing};
+use keyway_deployment_assembly::{KesSettings, Proof, Services, Settings, Writing};
 use keyway_domain::access::{Caller, Grant, RootAccessKey};
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::{KeyId, NewKey};
@@ -65,13 +65,13 @@ async fn deployment() -> Deployment {
 }
 
 impl Deployment {
-    fn process(&self) -> Server {
+    fn process(&self) -> Services {
         let proof = Proof::Signature(RootAccessKey::InTable);
         self.ports.reading().server(&self.settings, proof)
     }
 
     /// How many unwrapped keys the process holds.
-    async fn held(&self, process: &Server) -> u64 {
+    async fn held(&self, process: &Services) -> u64 {
         let status = self.ports.control(process).status(&root(), "r").await;
         status.unwrap().configured.unwrap().cache.entries
     }
@@ -81,7 +81,7 @@ fn root() -> Caller {
     Caller::new("root", Arc::new(Grant::Owner))
 }
 
-async fn use_a_key(process: &Server) {
+async fn use_a_key(process: &Services) {
     let id = KeyId::parse("key_id", "k").unwrap();
     let context = EncryptionContext::none();
     let made = process

@@ -9,10 +9,10 @@ use aws_types::SdkConfig;
 use clap::{Parser, ValueEnum};
 use futures_util::future::join3;
 use keyway_audit::Flushing;
-use keyway_auth::certificate::{Front as CertificateFront, Fronts};
+use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
-    Audit, Proof, Reading, Server, Settings, SystemClock, SystemMachine, SystemRandom, VaultFiles,
-    Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
+    Audit, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
+    VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
     root_access_key, vaults,
 };
 use keyway_domain::audit::LogFollowing;
@@ -32,18 +32,18 @@ use keyway_http::{Dialect, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{CountedTable, Emf, Metrics, Open};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
-use keyway_runtime_lambda::{EventSource, Front};
+use keyway_runtime_lambda::{EventSource, Ingress};
 use keyway_store_dynamodb::DynamoTable;
 
+use crate::location::{self, FirstUse, Location, VAULT_TIMEOUT, counted};
 use crate::object_store::ObjectStore;
-use crate::place::{self, FirstUse, Place, VAULT_PATIENCE, counted};
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    place: Place,
+    place: Location,
 
     #[command(flatten)]
     object_store: ObjectStore,
@@ -103,7 +103,7 @@ struct Arguments {
     )]
     listen: Address,
 
-    /// How figures are told on Lambda; elsewhere they are at /metrics
+    /// How metrics are told on Lambda; elsewhere they are at /metrics
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
     metrics: Metering,
 
@@ -161,7 +161,7 @@ impl Function {
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
         Ok(Self {
             arguments,
-            aws: place::from_environment()?,
+            aws: location::from_environment()?,
             metrics: metrics(&machine)?,
             machine,
             clock: Arc::new(SystemClock::start()),
@@ -176,7 +176,7 @@ impl Function {
     /// # Errors
     /// When the settings contradict each other. A backend that cannot be reached goes to the log, and its absence
     /// is answered to every request for as long as it lasts.
-    pub async fn reading(&self) -> anyhow::Result<Server> {
+    pub async fn reading(&self) -> anyhow::Result<Services> {
         let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
         let keyring = Arc::new(KeyringOnDemand::opening(
             Arc::clone(&table) as _,
@@ -195,7 +195,7 @@ impl Function {
             wrapper: Arc::clone(&keyring) as _,
             vaults: vaults(
                 &self.clock,
-                VAULT_PATIENCE,
+                VAULT_TIMEOUT,
                 self.arguments.vault.token_folders(),
             )?,
             folder: None,
@@ -214,9 +214,9 @@ impl Function {
     ///
     /// # Errors
     /// As [`Function::reading`].
-    pub async fn writing(&self) -> anyhow::Result<(Server, Writing)> {
+    pub async fn writing(&self) -> anyhow::Result<(Services, Writing)> {
         let arguments = &self.arguments;
-        let (ports, keyring) = place::open(
+        let (ports, keyring) = location::open(
             &arguments.place,
             &arguments.vault,
             FirstUse::Makes {
@@ -249,12 +249,12 @@ impl Function {
     ///
     /// # Errors
     /// When the settings do not say where the table or the object store is.
-    pub fn buckets(&self, server: &Server) -> anyhow::Result<Arc<BucketOperations>> {
+    pub fn buckets(&self, server: &Services) -> anyhow::Result<Arc<BucketOperations>> {
         let arguments = &self.arguments;
         let table = self.signed_table()?;
         let random = Arc::clone(&self.random);
         let buckets = match arguments.object_store.open(Some(&self.aws))? {
-            Some(store) => store.noted(table, random),
+            Some(store) => store.tracked(table, random),
             None => Arc::new(TableBuckets::new(table, Arc::clone(&self.clock), random)),
         };
         Ok(server.buckets(buckets))
@@ -313,16 +313,16 @@ impl Function {
     ///
     /// # Errors
     /// When a header is to be believed, and nobody who sends it is known.
-    pub fn front(&self) -> anyhow::Result<Option<CertificateFront>> {
+    pub fn trusted_proxy(&self) -> anyhow::Result<Option<TrustedProxy>> {
         let behind_alb = on_lambda()? && self.arguments.event_source == Some(EventSource::Alb);
         let kes = &self.arguments.settings.kes;
-        let front = kes.front(behind_alb.then_some(Fronts::Everybody));
-        if front.is_none() && kes.front_header.is_some() {
+        let proxy = kes.trusted_proxy(behind_alb.then_some(TrustedProxies::Everybody));
+        if proxy.is_none() && kes.proxy_header.is_some() {
             bail!(
                 "KEYWAY_KES_PROXY_HEADER needs KEYWAY_KES_PROXIES, or KEYWAY_EVENT_SOURCE=alb on Lambda"
             );
         }
-        Ok(front)
+        Ok(proxy)
     }
 
     /// What this process runs on.
@@ -367,7 +367,7 @@ impl Function {
             Arc::clone(keyring) as Arc<dyn KeyWrapper>,
             vaults(
                 &self.clock,
-                VAULT_PATIENCE,
+                VAULT_TIMEOUT,
                 self.arguments.vault.token_folders(),
             )?,
         ));
@@ -377,7 +377,7 @@ impl Function {
             wrappers,
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
-            self.audit()?.deeds(),
+            self.audit()?.background(),
         )
         .remembering_in_table())
     }
@@ -388,7 +388,7 @@ impl Function {
     /// When the generator fails, or the settings do not say where the table is.
     pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
         let site = Site::new(instance(self.random.as_ref())?, first);
-        let site = self.audit()?.witness(site);
+        let site = self.audit()?.observer(site);
         Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
     }
 
@@ -445,13 +445,13 @@ impl Function {
         }
         let told = |metrics: &Metrics| metrics.error_events(keyway_logging::error_count());
         self.metrics.look_at(told);
-        let mut site = site.witnessed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
+        let mut site = site.observed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
         } else if self.arguments.metrics == Metering::Emf {
             // After what it tells of.
             let emf = Emf::new(&self.metrics, &self.clock, Box::new(say));
-            site = site.witnessed_by(Arc::new(emf), stopwatch);
+            site = site.observed_by(Arc::new(emf), stopwatch);
         }
         let site = Arc::new(site);
         if on_lambda()? {
@@ -460,12 +460,12 @@ impl Function {
                     "KEYWAY_EVENT_SOURCE must say what sends events: http-api, rest-api, alb, function-url or api-gateway"
                 );
             };
-            let front = Front {
+            let ingress = Ingress {
                 source,
                 stage: self.arguments.stage,
                 streaming: self.arguments.response_streaming,
             };
-            return keyway_runtime_lambda::serve(site, front)
+            return keyway_runtime_lambda::serve(site, ingress)
                 .await
                 .map_err(anyhow::Error::from_boxed);
         }
@@ -535,7 +535,7 @@ pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// Opens connections and reads what the first request would wait for, all at the same time. A failure goes to the log once,
 /// and requests are refused while it lasts.
-async fn warm(keyring: &KeyringOnDemand, server: &Server) {
+async fn warm(keyring: &KeyringOnDemand, server: &Services) {
     // The authenticator logs its own failure.
     let (opened, (), config) = join3(
         keyring.keyring(),

@@ -4,9 +4,9 @@
 //! function may have, and serves from Lambda's Runtime API or, where there is none, from a local HTTP listener.
 
 mod function;
+mod location;
 mod object_store;
-mod place;
 
 pub use function::{Function, ended};
+pub use location::{FirstUse, Location, account_secrets, writing};
 pub use object_store::ObjectStore;
-pub use place::{FirstUse, Place, account_secrets, writing};

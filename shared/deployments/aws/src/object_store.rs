@@ -9,7 +9,7 @@ use aws_types::SdkConfig;
 use clap::Args;
 use keyway_buckets_s3::S3Buckets;
 use keyway_deployment_assembly::{environment, secret};
-use keyway_domain::buckets::{Buckets, Noted};
+use keyway_domain::buckets::{Buckets, TrackedBuckets};
 use keyway_domain::ports::{Random, TableWriter};
 
 /// The object store whose buckets are served. Without one, buckets are records of the table.
@@ -29,8 +29,8 @@ pub struct OpenStore(S3Buckets);
 
 impl OpenStore {
     /// Its buckets, the keys that they use noted in the table.
-    pub fn noted(self, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Arc<dyn Buckets> {
-        Arc::new(Noted::new(self.0, table, random))
+    pub fn tracked(self, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Arc<dyn Buckets> {
+        Arc::new(TrackedBuckets::new(self.0, table, random))
     }
 }
 

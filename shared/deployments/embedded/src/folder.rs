@@ -56,7 +56,7 @@ impl KeyringFolder for DataFolder {
         let Some(begun) = begun.await?.map_err(refused)? else {
             return Ok(None);
         };
-        Ok(Some(Box::new(Moving {
+        Ok(Some(Box::new(FolderMove {
             own: self.own.clone(),
             begun: Arc::new(begun),
             clock: Arc::clone(&self.clock),
@@ -89,14 +89,14 @@ impl KeyringFolder for DataFolder {
     }
 }
 
-struct Moving {
+struct FolderMove {
     own: PathBuf,
     begun: Arc<SecretMove>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl KeyringMove for Moving {
+impl KeyringMove for FolderMove {
     async fn leave(&self, named: Option<&str>) -> Result<(), KmsError> {
         let named = place(&self.own, named);
         let (begun, clock) = (Arc::clone(&self.begun), Arc::clone(&self.clock));

@@ -30,7 +30,7 @@ const TABLE_FILE: &str = "keyway.db";
 /// The file that holds the root keyring.
 const KEYRING_FILE: &str = "root-keyring.secret";
 /// A request waits for a Vault as long as the service's configuration says, and it may say this much.
-const VAULT_PATIENCE: Duration = Duration::from_secs(300);
+const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How many moves of the root keyring a start gives way to.
 const MOVES_MET: u32 = 8;
 /// The folder that holds the root keyring.
@@ -136,7 +136,7 @@ pub async fn open_with(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_PATIENCE, token_folders)?,
+        vaults: vaults(&clock, VAULT_TIMEOUT, token_folders)?,
         folder: Some(Arc::new(folder)),
         clock,
         random,

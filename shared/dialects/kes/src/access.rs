@@ -18,9 +18,9 @@ use crate::endpoint::OnAccess;
 use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
 use crate::wire::{self, Fields, Object};
-use crate::{Kes, Refusal};
+use crate::{ErrorResponse, Kes};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// Patterns as an object whose values say nothing, or as an array; `null` is none.
 #[derive(Default)]
@@ -238,7 +238,7 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
         }
         // Without `deny` it would be told as a wider policy than it is, and become one when it is written again.
         PolicyShape::Paths if deny.len() > 0 => {
-            return Err(Refusal::unsupported(
+            return Err(ErrorResponse::unsupported(
                 "the policy denies paths, which clients of this release cannot read",
             ));
         }
@@ -408,7 +408,7 @@ pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
 async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -> Answer {
     let policy = names::policy(policy)?;
     if identity.is_empty() {
-        return Err(Refusal::bad("identity is unknown"));
+        return Err(ErrorResponse::bad("identity is unknown"));
     }
     let identity = names::identity(identity)?;
     let caller = call.caller.caller()?;

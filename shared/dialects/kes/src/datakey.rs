@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
 use crate::wire::{Base64, Fields, Object};
-use crate::{BODY_LIMIT, Kes, Refusal, names, wire};
+use crate::{BODY_LIMIT, ErrorResponse, Kes, names, wire};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
@@ -45,8 +45,8 @@ impl Fields for Body {
 }
 
 /// The context is opaque bytes; none, `null` and empty ones are the same.
-fn context(bytes: Base64) -> Result<EncryptionContext, Refusal> {
-    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| Refusal::invalid_body())
+fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
+    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| ErrorResponse::invalid_body())
 }
 
 #[derive(Serialize)]
@@ -135,7 +135,7 @@ async fn decrypt_one(
     caller: &Caller,
     key: KeyId,
     item: Body,
-) -> Result<SecretBytes, Refusal> {
+) -> Result<SecretBytes, ErrorResponse> {
     let context = context(item.context)?;
     let request = DataKeyRequest::new(key, &context);
     let opened = on
@@ -151,7 +151,7 @@ pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer
     let items: Option<Vec<Object<Body>>> = wire::json(&call.request.body)?;
     let items = items.unwrap_or_default();
     if items.len() > MAX_BULK {
-        return Err(Refusal::bad("too many ciphertexts"));
+        return Err(ErrorResponse::bad("too many ciphertexts"));
     }
     let mut opened = Vec::with_capacity(items.len());
     let asking = call.caller.caller()?;
@@ -160,7 +160,7 @@ pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer
         match decrypt_one(&on, &caller, key.clone(), item).await {
             Ok(plaintext) => opened.push(Decrypted::from(&plaintext)),
             Err(refusal) => {
-                caller.trail().refused(refusal.class());
+                caller.audit().refused(refusal.class());
                 return Err(refusal);
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::Fault;
 use keyway_domain::audit::{AuditReading, LogFollowing};
-use keyway_domain::datakey::{DataKeys, Sealing};
+use keyway_domain::datakey::{CiphertextFormat, DataKeys};
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::keys::{Deletion, Keys};
 use keyway_domain::machine::Machine;
@@ -19,7 +19,8 @@ use keyway_http::{Call, Handler, Route};
 use crate::generation::Generation;
 use crate::server::Api;
 use crate::{
-    BODY_LIMIT, Kes, Needs, Permission, Refusal, access, datakey, hmac, import, keys, log, server,
+    BODY_LIMIT, ErrorResponse, Kes, Needs, Permission, access, datakey, hmac, import, keys, log,
+    server,
 };
 
 /// What the routes of master keys run on.
@@ -32,7 +33,7 @@ pub(crate) struct OnKeys {
 /// What the routes of data keys run on.
 pub(crate) struct OnDataKeys {
     pub(crate) data_keys: Arc<DataKeys>,
-    pub(crate) sealing: Sealing,
+    pub(crate) sealing: CiphertextFormat,
 }
 
 /// What the routes of the server itself run on.
@@ -40,12 +41,12 @@ pub(crate) struct OnServer {
     pub(crate) service: Arc<Service>,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) figures: Figures,
+    pub(crate) metrics: MetricsSource,
     pub(crate) generation: Generation,
 }
 
-/// Tells figures in Prometheus's text format, by KES's names.
-pub type Figures = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
+/// Tells metrics in Prometheus's text format, by KES's names.
+pub type MetricsSource = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 
 /// What the routes of policies and identities run on.
 pub(crate) struct OnAccess {
@@ -100,7 +101,7 @@ macro_rules! handler {
     };
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 const GET: &[Method] = &[Method::GET];
 /// Liveness probes ask so.
@@ -428,7 +429,7 @@ pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) 
 }
 
 /// The routes of data keys, whose ciphertexts look so. They only read.
-pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: Sealing) -> Vec<Route<Kes>> {
+pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: CiphertextFormat) -> Vec<Route<Kes>> {
     let data_keys = Arc::clone(data_keys);
     routes(
         &of_data_keys(),
@@ -456,7 +457,7 @@ pub fn service_routes(
     service: &Arc<Service>,
     machine: &Arc<dyn Machine>,
     clock: &Arc<dyn Clock>,
-    figures: &Figures,
+    metrics: &MetricsSource,
     generation: Generation,
 ) -> Vec<Route<Kes>> {
     let (service, machine) = (Arc::clone(service), Arc::clone(machine));
@@ -464,7 +465,7 @@ pub fn service_routes(
         service,
         machine,
         clock: Arc::clone(clock),
-        figures: Arc::clone(figures),
+        metrics: Arc::clone(metrics),
         generation,
     };
     routes(&of_server(), &Arc::new(on))

@@ -12,9 +12,12 @@ use serde::de::MapAccess;
 
 use crate::endpoint::OnDataKeys;
 use crate::wire::{self, Base64, Fields, Object};
-use crate::{Kes, Refusal, names};
+use crate::{ErrorResponse, Kes, names};
 
-pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> Result<Response<Bytes>, Refusal> {
+pub(crate) async fn hmac(
+    on: Arc<OnDataKeys>,
+    call: Call<Kes>,
+) -> Result<Response<Bytes>, ErrorResponse> {
     let key = names::key(call.params.get("name"))?;
     let message = decode(&call.request.body)?;
     let none = EncryptionContext::none();
@@ -46,7 +49,7 @@ impl Fields for Body {
 }
 
 /// The message, which is base64 as every client sends it; none is an empty one.
-fn decode(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
     let Object(body) = wire::json::<Object<Body>>(body)?;
     Ok(body.message.into_vec())
 }
@@ -57,7 +60,7 @@ struct Mac {
 }
 
 /// The answer.
-fn encode(mac: &[u8]) -> Result<Response<Bytes>, Refusal> {
+fn encode(mac: &[u8]) -> Result<Response<Bytes>, ErrorResponse> {
     wire::ok(&Mac {
         hmac: wire::to_base64(mac),
     })

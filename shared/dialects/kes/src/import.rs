@@ -12,10 +12,13 @@ use serde::de::MapAccess;
 use crate::endpoint::OnKeys;
 use crate::generation::Text;
 use crate::wire::{self, Base64, Fields, Object};
-use crate::{Kes, Refusal, names};
+use crate::{ErrorResponse, Kes, names};
 
 /// The key's HMAC key is a new one, for no body can carry the one that it had.
-pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> Result<Response<Bytes>, Refusal> {
+pub(crate) async fn import(
+    on: Arc<OnKeys>,
+    call: Call<Kes>,
+) -> Result<Response<Bytes>, ErrorResponse> {
     let id = names::key(call.params.get("name"))?;
     let (material, algorithm) = decode(&call.request.body)?;
     let new = NewImport {
@@ -57,9 +60,9 @@ impl Fields for Body {
 }
 
 /// Decodes a body of any generation: the material and what it is used with.
-fn decode(body: &[u8]) -> Result<(Key256, Algorithm), Refusal> {
+fn decode(body: &[u8]) -> Result<(Key256, Algorithm), ErrorResponse> {
     let Object(body) =
-        wire::json::<Object<Body>>(body).map_err(|_| Refusal::bad(Text::InvalidImport))?;
+        wire::json::<Object<Body>>(body).map_err(|_| ErrorResponse::bad(Text::InvalidImport))?;
     let named = body.cipher.or(body.algorithm).unwrap_or_default();
     let algorithm = match Algorithm::parse(&named) {
         Some(algorithm) => algorithm,
@@ -67,12 +70,14 @@ fn decode(body: &[u8]) -> Result<(Key256, Algorithm), Refusal> {
         None if named.is_empty() && body.bytes.is_some() => Algorithm::Aes256,
         None => {
             let shown: String = named.chars().take(100).collect();
-            return Err(Refusal::not_acceptable(Text::UnsupportedCipher(shown)));
+            return Err(ErrorResponse::not_acceptable(Text::UnsupportedCipher(
+                shown,
+            )));
         }
     };
     let material = body.key.or(body.bytes).unwrap_or_default();
     let material = Key256::try_from(material.as_slice())
-        .map_err(|_| Refusal::not_acceptable(Text::KeySize(algorithm.as_str())))?;
+        .map_err(|_| ErrorResponse::not_acceptable(Text::KeySize(algorithm.as_str())))?;
     Ok((material, algorithm))
 }
 

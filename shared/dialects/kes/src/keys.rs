@@ -11,9 +11,9 @@ use serde::{Serialize, Serializer};
 
 use crate::endpoint::OnKeys;
 use crate::names::{self, Listing, Shape};
-use crate::{Kes, Refusal, wire};
+use crate::{ErrorResponse, Kes, wire};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// A body is not looked at.
 pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
@@ -35,7 +35,7 @@ struct Described<'a> {
 
 /// The cipher of this key.
 fn algorithm(key: &MasterKey) -> Algorithm {
-    key.foreign_algorithm().unwrap_or(Algorithm::Aes256)
+    key.imported_algorithm().unwrap_or(Algorithm::Aes256)
 }
 
 pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {

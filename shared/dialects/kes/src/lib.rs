@@ -9,13 +9,13 @@
 mod access;
 mod datakey;
 mod endpoint;
+mod error_response;
 mod generation;
 mod hmac;
 mod import;
 mod keys;
 mod log;
 mod names;
-mod refusal;
 mod sender;
 mod server;
 mod wire;
@@ -25,21 +25,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, request};
-use keyway_auth::certificate::{Front, Unidentified};
+use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identities;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Trace,
-    percent_decode,
+    Class, Dialect, Mount, Operation, Proof, Rejection, Request, RequestLine, Route, RouteError,
+    Trace, percent_decode,
 };
 
 pub use access::matches_no_path;
 pub use endpoint::{
-    Figures, access_routes, datakey_routes, key_routes, log_routes, service_routes,
+    MetricsSource, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
+pub use error_response::ErrorResponse;
 pub use generation::{Generation, NoGeneration};
-pub use refusal::Refusal;
 pub use sender::{IdentityOf, Proven, Sender};
 
 /// What stands before the paths.
@@ -108,14 +108,14 @@ impl Kes {
     /// # Errors
     /// [`Unusable`] naming the setting.
     pub fn configured(
-        front: Option<Front>,
+        proxy: Option<TrustedProxy>,
         identities: Arc<Identities>,
         open: &str,
         generation: &str,
     ) -> Result<Self, Unusable> {
         let open = OpenPaths::parse(open).map_err(Unusable::Open)?;
         let generation = generation.parse().map_err(Unusable::Generation)?;
-        Ok(Self::new(Proven::new(front), identities, open, generation))
+        Ok(Self::new(Proven::new(proxy), identities, open, generation))
     }
 
     /// The release of KES whose answers these are.
@@ -171,7 +171,7 @@ enum Permission {
 impl Dialect for Kes {
     type Caller = Sender;
     type Action = Needs;
-    type Error = Refusal;
+    type Error = ErrorResponse;
 
     fn name(&self) -> &'static str {
         Self::WORD
@@ -179,12 +179,17 @@ impl Dialect for Kes {
 
     /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known. No body
     /// is needed to prove who has a certificate's key.
-    async fn authenticate(&self, request: &Request) -> Result<Proof<Sender, Refusal>, Refusal> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Sender, ErrorResponse>, ErrorResponse> {
         let identity = match self.identity_of.identity(request) {
             Ok(identity) => identity,
             // Without encryption there could be no certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
-                return Ok(Proof::Proven(Sender::Nobody(Refusal::not_encrypted())));
+                return Ok(Proof::Proven(
+                    Sender::Nobody(ErrorResponse::not_encrypted()),
+                ));
             }
             Err(why) => return Ok(Proof::Proven(Sender::Nobody(why.into()))),
         };
@@ -203,13 +208,13 @@ impl Dialect for Kes {
         }
     }
 
-    fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, Refusal> {
-        let mut path = percent_decode(path).map_err(|_| Refusal::malformed_path())?;
+    fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, ErrorResponse> {
+        let mut path = percent_decode(path).map_err(|_| ErrorResponse::malformed_path())?;
         if needs.lacks_slash {
             path.push('/');
         }
         let is_open = || self.open.0.contains(path.as_str());
-        let call = |caller: Caller| -> Result<Caller, Refusal> {
+        let call = |caller: Caller| -> Result<Caller, ErrorResponse> {
             match needs.permission {
                 Permission::None | Permission::Identity => Ok(caller),
                 Permission::Path => {
@@ -244,11 +249,11 @@ impl Dialect for Kes {
         }
     }
 
-    fn class(refusal: &Refusal) -> &'static str {
+    fn class(refusal: &ErrorResponse) -> &'static str {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::of(refused, place, self.generation).answer(place, self.generation)
+    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
+        ErrorResponse::of(refused, line, self.generation).answer(line, self.generation)
     }
 }

@@ -13,9 +13,9 @@ use keyway_http::{Call, Tail};
 use serde::Serialize;
 
 use crate::endpoint::OnLog;
-use crate::{Kes, Refusal};
+use crate::{ErrorResponse, Kes};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// An event as KES tells it.
 #[derive(Serialize)]
@@ -84,11 +84,14 @@ fn encoded(event: &impl Serialize) -> Option<String> {
 pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
     let parameter = |name| {
         let value = call.query.one(name);
-        value.map_err(|error| Refusal::bad(format!("{name} {error}")))
+        value.map_err(|error| ErrorResponse::bad(format!("{name} {error}")))
     };
     let (since, marker) = (parameter("since")?, parameter("continue_at")?);
     if since.is_none() && marker.is_none() {
-        let following = on.following.as_ref().ok_or_else(Refusal::not_implemented)?;
+        let following = on
+            .following
+            .as_ref()
+            .ok_or_else(ErrorResponse::not_implemented)?;
         let lines = following.audit().filter_map(async |heard| match heard {
             Followed::Line(line) => told(&line),
             Followed::Missed(missed) => {
@@ -101,7 +104,7 @@ pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
     let since: Option<Timestamp> = since
         .map(str::parse)
         .transpose()
-        .map_err(|_| Refusal::bad("since must be a time as RFC 3339 writes it"))?;
+        .map_err(|_| ErrorResponse::bad("since must be a time as RFC 3339 writes it"))?;
     let query = EventQuery {
         since,
         limit: MAX_EVENTS,
@@ -119,7 +122,10 @@ pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
 
 /// The error log as it goes on.
 pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> Answer {
-    let following = on.following.as_ref().ok_or_else(Refusal::not_implemented)?;
+    let following = on
+        .following
+        .as_ref()
+        .ok_or_else(ErrorResponse::not_implemented)?;
     let lines = following.errors().filter_map(async |heard| match heard {
         Followed::Line(message) => encoded(&ErrorEvent { message: &message }),
         Followed::Missed(missed) => encoded(&ErrorEvent {

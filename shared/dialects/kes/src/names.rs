@@ -6,33 +6,33 @@ use keyway_domain::identity::{Identity, PolicyName, is_kes_name};
 use keyway_domain::keys::KeyId;
 use keyway_domain::paths::{PathPattern, PatternKind};
 
-use crate::Refusal;
+use crate::ErrorResponse;
 use crate::generation::Kind;
 
 /// The longest name or pattern that a refusal repeats whole, in characters.
 const LONGEST_ECHO: usize = 1024;
 
-fn unfit(kind: Kind, text: &str) -> Refusal {
+fn unfit(kind: Kind, text: &str) -> ErrorResponse {
     let shown = match text.char_indices().nth(LONGEST_ECHO) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     };
-    Refusal::name(kind, shown)
+    ErrorResponse::name(kind, shown)
 }
 
 /// The key of this name.
-pub(crate) fn key(text: &str) -> Result<KeyId, Refusal> {
+pub(crate) fn key(text: &str) -> Result<KeyId, ErrorResponse> {
     let key = is_kes_name(text).then(|| KeyId::parse("name", text).ok());
     key.flatten().ok_or_else(|| unfit(Kind::Key, text))
 }
 
 /// The policy of this name.
-pub(crate) fn policy(text: &str) -> Result<PolicyName, Refusal> {
+pub(crate) fn policy(text: &str) -> Result<PolicyName, ErrorResponse> {
     PolicyName::parse(text).map_err(|_| unfit(Kind::Policy, text))
 }
 
 /// The identity of this name.
-pub(crate) fn identity(text: &str) -> Result<Identity, Refusal> {
+pub(crate) fn identity(text: &str) -> Result<Identity, ErrorResponse> {
     Identity::parse(text).map_err(|_| unfit(Kind::Identity, text))
 }
 
@@ -49,8 +49,8 @@ const GO_ON: char = '~';
 const LONGEST_PATTERN: usize = 80;
 
 impl Listing {
-    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
-        let refusal = || Refusal::pattern(text.chars().take(LONGEST_ECHO).collect());
+    pub(crate) fn parse(text: &str) -> Result<Self, ErrorResponse> {
+        let refusal = || ErrorResponse::pattern(text.chars().take(LONGEST_ECHO).collect());
         let (pattern, after) = match text.split_once(GO_ON) {
             Some((pattern, after)) if is_kes_name(after) => (pattern, Some(after)),
             Some(_) => return Err(refusal()),

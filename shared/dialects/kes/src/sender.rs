@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use keyway_auth::certificate::{Front, Unidentified};
+use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_domain::access::Caller;
 use keyway_domain::identity::Identity;
 use keyway_http::{ClientCertificate, Request};
 use lru::LruCache;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// Says which identity a request proves: that of the certificate whose key the other end of the connection was shown
 /// to hold, or of one that a trusted front vouches for.
@@ -35,7 +35,7 @@ where
 /// Reading a certificate costs more than the rest of a request, and a connection shows the same one with each. So what
 /// was read last is kept, found again by all of the certificates' bytes.
 pub struct Proven {
-    front: Option<Front>,
+    proxy: Option<TrustedProxy>,
     read: Mutex<LruCache<ClientCertificate, Identity>>,
 }
 
@@ -46,15 +46,15 @@ const LONGEST_KEPT: usize = 4 << 10;
 
 impl Proven {
     /// By the connections' own certificates, and by those that this front vouches for.
-    pub fn new(front: Option<Front>) -> Self {
+    pub fn new(proxy: Option<TrustedProxy>) -> Self {
         Self {
-            front,
+            proxy,
             read: Mutex::new(LruCache::new(KEPT)),
         }
     }
 
     fn by(&self, request: &Request) -> Result<Identity, Unidentified> {
-        let identity = Front::identify(self.front.as_ref(), request)?;
+        let identity = TrustedProxy::identify(self.proxy.as_ref(), request)?;
         Identity::parse(&identity.to_string()).map_err(|_| Unidentified::Malformed)
     }
 
@@ -68,7 +68,7 @@ impl IdentityOf for Proven {
     fn identity(&self, request: &Request) -> Result<Identity, Unidentified> {
         let own = request.peer.client_certificate.as_ref();
         // Through a front many clients share a connection, and what it vouches for is in a header.
-        let Some(own) = own.filter(|own| self.front.is_none() && own.size() <= LONGEST_KEPT) else {
+        let Some(own) = own.filter(|own| self.proxy.is_none() && own.size() <= LONGEST_KEPT) else {
             return self.by(request);
         };
         if let Some(identity) = self.read().get(own) {
@@ -86,12 +86,12 @@ pub enum Sender {
     /// Somebody whose identity is proven; the caller is narrowed to the call that was allowed.
     Known(Identity, Caller),
     /// Nobody, and what to say to it.
-    Nobody(Refusal),
+    Nobody(ErrorResponse),
 }
 
 impl Sender {
     /// The caller of a route that needs one.
-    pub(crate) fn caller(&self) -> Result<&Caller, Refusal> {
+    pub(crate) fn caller(&self) -> Result<&Caller, ErrorResponse> {
         match self {
             Self::Known(_, caller) => Ok(caller),
             Self::Nobody(_) => Err(Unidentified::Missing.into()),
@@ -99,7 +99,7 @@ impl Sender {
     }
 
     /// The identity of a route that needs one.
-    pub(crate) fn identity(&self) -> Result<&Identity, Refusal> {
+    pub(crate) fn identity(&self) -> Result<&Identity, ErrorResponse> {
         match self {
             Self::Known(identity, _) => Ok(identity),
             Self::Nobody(_) => Err(Unidentified::Missing.into()),

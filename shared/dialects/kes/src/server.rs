@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::endpoint::{OnServer, apis};
 use crate::generation::StatusShape;
-use crate::{Kes, Refusal, wire};
+use crate::{ErrorResponse, Kes, wire};
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
@@ -37,10 +37,13 @@ pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 /// Asks the table itself: what is cached says nothing of now. A process that would refuse mutations and data keys is not
 /// ready for them.
 pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
-    on.service.probe().await.map_err(Refusal::unreachable)?;
+    on.service
+        .probe()
+        .await
+        .map_err(ErrorResponse::unreachable)?;
     if let Some(reason) = on.service.degraded().await.first() {
         let fault = Fault::plain(reason.text());
-        return Err(Refusal::unreachable(KmsError::Unavailable(fault)));
+        return Err(ErrorResponse::unreachable(KmsError::Unavailable(fault)));
     }
     Ok(wire::empty())
 }
@@ -158,7 +161,7 @@ fn milliseconds(duration: Duration) -> u64 {
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
-    let text = (on.figures)().map_err(KmsError::from)?;
+    let text = (on.metrics)().map_err(KmsError::from)?;
     let mut response = Response::new(Bytes::from(text));
     let kind = HeaderValue::from_static(EXPOSITION);
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -16,12 +16,12 @@ use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
 pub(crate) struct BadBody;
 
-impl From<BadBody> for Refusal {
+impl From<BadBody> for ErrorResponse {
     fn from(_: BadBody) -> Self {
         Self::invalid_body()
     }
@@ -160,7 +160,7 @@ pub(crate) fn empty() -> Response<Bytes> {
 const ANSWER_BYTES: usize = 1024;
 
 /// 200 with one line of JSON.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
+pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     line(&mut json, body)?;
     Ok(with_type(json, "application/json"))
@@ -170,7 +170,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
 /// without them for an answer that broke off.
 pub(crate) fn lines<T: Serialize>(
     items: impl IntoIterator<Item = T>,
-) -> Result<Response<Bytes>, Refusal> {
+) -> Result<Response<Bytes>, ErrorResponse> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     for item in items {
         line(&mut json, &item)?;
@@ -183,7 +183,7 @@ pub(crate) fn lines<T: Serialize>(
     Ok(answer)
 }
 
-fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), Refusal> {
+fn line(json: &mut Vec<u8>, body: &impl Serialize) -> Result<(), ErrorResponse> {
     serde_json::to_writer(&mut *json, body)
         .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
     json.push(b'\n');

@@ -9,7 +9,7 @@ use keyway_http::{Call, Route};
 use serde::Serialize;
 
 use crate::wire::{self, Answer};
-use crate::{Minio, Refusal, route};
+use crate::{ErrorResponse, Minio, route};
 
 /// The path of the route that tries a key out.
 pub(crate) const STATUS: &str = "/key/status";
@@ -40,13 +40,13 @@ async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> Answer {
     let key_id = wire::key_id(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
     let text = |error| {
-        let refusal = Refusal::from(error);
-        call.caller.trail().refused(refusal.class());
+        let refusal = ErrorResponse::from(error);
+        call.caller.audit().refused(refusal.class());
         refusal.into_text(&call.request_id)
     };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
-        Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),
+        Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
         Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
     };
     wire::ok(&KeyStatus {

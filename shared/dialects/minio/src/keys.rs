@@ -10,7 +10,7 @@ use keyway_http::{Call, Route};
 use serde::Serialize;
 
 use crate::wire::{self, Answer};
-use crate::{Minio, Refusal, route};
+use crate::{ErrorResponse, Minio, route};
 
 pub(crate) const CREATE: &str = "/key/create";
 pub(crate) const LIST: &str = "/key/list";
@@ -24,7 +24,8 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
 
 /// The answer is the status alone.
 async fn create(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
-    let id = wire::key_id(&call.query)?.ok_or_else(|| Refusal::invalid("key-id: is required"))?;
+    let id =
+        wire::key_id(&call.query)?.ok_or_else(|| ErrorResponse::invalid("key-id: is required"))?;
     let new = NewKey {
         id: Some(id),
         ..NewKey::default()

@@ -4,10 +4,10 @@
 //! is told of this very service.
 
 mod datakey;
+mod error_response;
 mod keys;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod service;
 mod wire;
 
@@ -23,13 +23,13 @@ use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Call, Class, Dialect, Figures, Mount, NO_BODY, Operation, Place, Proof, Refused, Request,
-    Route, RouteError, Trace,
+    Call, Class, Dialect, MetricsSource, Mount, NO_BODY, Operation, Proof, Rejection, Request,
+    RequestLine, Route, RouteError, Trace,
 };
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// Where this API lives.
 pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
@@ -49,13 +49,16 @@ impl Minio {
 impl Dialect for Minio {
     type Caller = Caller;
     type Action = Action;
-    type Error = Refusal;
+    type Error = ErrorResponse;
 
     fn name(&self) -> &'static str {
         "minio"
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
         Ok(self.authenticator.authenticate(request).await?)
     }
 
@@ -63,7 +66,7 @@ impl Dialect for Minio {
         caller.is_known()
     }
 
-    fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, Refusal> {
+    fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, ErrorResponse> {
         caller.may_ever(action)?;
         Ok(caller)
     }
@@ -84,12 +87,12 @@ impl Dialect for Minio {
         trace(caller)
     }
 
-    fn class(refusal: &Refusal) -> &'static str {
+    fn class(refusal: &ErrorResponse) -> &'static str {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::from(refused).answer(place)
+    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
+        ErrorResponse::from(refused).answer(line)
     }
 }
 
@@ -119,9 +122,9 @@ pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
 pub fn service_routes(
     control: &Arc<ServiceControl>,
     machine: &Arc<dyn Machine>,
-    figures: &Figures,
+    metrics: &MetricsSource,
 ) -> Vec<Route<Minio>> {
-    service::routes(control, machine, figures)
+    service::routes(control, machine, metrics)
 }
 
 /// Every route of this API, whichever process has it.
@@ -145,7 +148,7 @@ fn route<O, F>(
 ) -> Route<Minio>
 where
     O: Send + Sync + 'static,
-    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
 {
     // No route takes a body.
     Route::over(method, path, NO_BODY, action, operations, run)

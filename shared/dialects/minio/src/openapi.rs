@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::Minio;
 use crate::datakey::KeyStatus;
+use crate::error_response::ErrorBody;
 use crate::keys::KeyOut;
-use crate::refusal::ErrorBody;
 use crate::service::{Api, MetricsAnswer, StatusAnswer, VersionAnswer};
 
 /// What there is to say of this dialect's routes.

@@ -11,7 +11,7 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
 use keyway_domain::service::{BackendType, Degraded, ServiceState};
-use keyway_http::{Call, Figures, NO_BODY, Request, Route, Served};
+use keyway_http::{Call, MetricsSource, NO_BODY, Request, Route, Served};
 use serde::Serialize;
 
 use crate::wire::{self, Answer};
@@ -20,7 +20,7 @@ use crate::{APIS as ALL, Minio, PREFIXES, route};
 struct Facing {
     control: Arc<ServiceControl>,
     machine: Arc<dyn Machine>,
-    figures: Figures,
+    metrics_source: MetricsSource,
 }
 
 pub(crate) const STATUS: &str = "/status";
@@ -31,12 +31,12 @@ pub(crate) const VERSION: &str = "/version";
 pub(crate) fn routes(
     control: &Arc<ServiceControl>,
     machine: &Arc<dyn Machine>,
-    figures: &Figures,
+    metrics_source: &MetricsSource,
 ) -> Vec<Route<Minio>> {
     let facing = Arc::new(Facing {
         control: Arc::clone(control),
         machine: Arc::clone(machine),
-        figures: Arc::clone(figures),
+        metrics_source: Arc::clone(metrics_source),
     });
     let action = Action::ServiceControl;
     vec![
@@ -212,7 +212,7 @@ impl MetricsAnswer {
 
 async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> Answer {
     call.caller.may_on_service(Action::ServiceControl)?;
-    let served = (facing.figures)();
+    let served = (facing.metrics_source)();
     wire::ok(&MetricsAnswer::of(&served, &facing.machine.facts()))
 }
 

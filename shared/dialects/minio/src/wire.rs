@@ -8,22 +8,22 @@ use keyway_domain::{Fault, KmsError};
 use keyway_http::Query;
 use serde::Serialize;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
-pub(crate) type Answer = Result<Response<Bytes>, Refusal>;
+pub(crate) type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// A value of the query; an empty one is none.
-pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, ErrorResponse> {
     let value = query
         .one(name)
-        .map_err(|error| Refusal::invalid(format!("the query parameter {name} {error}")))?;
+        .map_err(|error| ErrorResponse::invalid(format!("the query parameter {name} {error}")))?;
     Ok(value.filter(|value| !value.is_empty()))
 }
 
 const KEY_ID: &str = "key-id";
 
 /// The key that the query names.
-pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn key_id(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let id = value(query, KEY_ID)?;
     let id = id.map(|id| KeyId::parse(KEY_ID, id)).transpose();
     Ok(id.map_err(KmsError::from)?)

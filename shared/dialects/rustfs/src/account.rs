@@ -14,7 +14,7 @@ use keyway_http::{Call, NO_BODY, Route};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{Refusal, RustFs, wire};
+use crate::{ErrorResponse, RustFs, wire};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     vec![
@@ -30,7 +30,7 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]

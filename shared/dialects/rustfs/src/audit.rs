@@ -14,7 +14,7 @@ use keyway_http::{Call, Query, Route};
 use serde::Serialize;
 
 use crate::keys::{limit, query_value};
-use crate::{Refusal, RustFs, route, wire};
+use crate::{ErrorResponse, RustFs, route, wire};
 
 pub(crate) fn routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
     vec![route(
@@ -33,11 +33,14 @@ struct EventsAnswer<'a> {
     next_marker: Option<&'a str>,
 }
 
-async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> Result<Response<Bytes>, Refusal> {
+async fn events(
+    log: Arc<AuditReading>,
+    call: Call<RustFs>,
+) -> Result<Response<Bytes>, ErrorResponse> {
     let query = &call.query;
     let owned = |name| {
         let value = query_value(query, name)?.filter(|value| !value.is_empty());
-        Ok::<_, Refusal>(value.map(str::to_owned))
+        Ok::<_, ErrorResponse>(value.map(str::to_owned))
     };
     let wanted = EventQuery {
         since: time(query, "since")?,
@@ -60,12 +63,13 @@ async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> Result<Response<B
     })
 }
 
-fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, Refusal> {
+fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, ErrorResponse> {
     query_value(query, name)?
         .filter(|text| !text.is_empty())
         .map(|text| {
-            text.parse()
-                .map_err(|_| Refusal::invalid_field(name, "must be a time as RFC 3339 writes it"))
+            text.parse().map_err(|_| {
+                ErrorResponse::invalid_field(name, "must be a time as RFC 3339 writes it")
+            })
         })
         .transpose()
 }

@@ -13,7 +13,7 @@ use keyway_domain::policy::Action;
 use keyway_http::{Call, Route};
 use serde::{Deserialize, Serialize};
 
-use crate::{Refusal, RustFs, route, wire};
+use crate::{ErrorResponse, RustFs, route, wire};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     let encryption = "/api/v1/bucket-encryption/{bucket}";
@@ -50,7 +50,7 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -166,7 +166,7 @@ struct Default {
     key: Option<String>,
 }
 
-fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
+fn wanted(body: PutBody) -> Result<WantedEncryption, ErrorResponse> {
     let PutBody {
         configuration,
         rules,
@@ -178,7 +178,7 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
         sse_algorithm.is_some() || kms_master_key_id.is_some() || bucket_key_enabled.is_some();
     let rules = match (configuration, rules) {
         (Some(_), Some(_)) => {
-            return Err(Refusal::invalid_field(
+            return Err(ErrorResponse::invalid_field(
                 "Rules",
                 "cannot be combined with `ServerSideEncryptionConfiguration`",
             ));
@@ -186,7 +186,7 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
         (Some(Configuration { rules }), None) | (None, Some(rules)) => rules,
         (None, None) => {
             let algorithm = sse_algorithm.ok_or_else(|| {
-                Refusal::invalid_field(
+                ErrorResponse::invalid_field(
                     "ServerSideEncryptionConfiguration",
                     "is required, or `sse_algorithm`",
                 )
@@ -199,13 +199,13 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, Refusal> {
         }
     };
     if is_short {
-        return Err(Refusal::invalid_field(
+        return Err(ErrorResponse::invalid_field(
             "sse_algorithm",
             "the short form cannot be combined with `Rules`",
         ));
     }
     let [rule] = <[Rule; 1]>::try_from(rules)
-        .map_err(|_| Refusal::invalid_field("Rules", "must be exactly one rule"))?;
+        .map_err(|_| ErrorResponse::invalid_field("Rules", "must be exactly one rule"))?;
     let default = rule.apply_server_side_encryption_by_default;
     Ok(WantedEncryption::parse(
         &default.algorithm,
@@ -258,6 +258,6 @@ async fn delete(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
     })
 }
 
-fn bucket(call: &Call<RustFs>) -> Result<BucketName, Refusal> {
+fn bucket(call: &Call<RustFs>) -> Result<BucketName, ErrorResponse> {
     Ok(BucketName::parse(call.params.get("bucket"))?)
 }

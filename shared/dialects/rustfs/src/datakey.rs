@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::wire::{self, Pairs};
-use crate::{Refusal, RustFs, route};
+use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     vec![
@@ -52,7 +52,7 @@ pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Deserialize)]
 enum KeySpec {
@@ -244,13 +244,13 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
                 || destination_key_id.is_some()
                 || destination_encryption_context.is_some()
             {
-                return Err(Refusal::invalid_field(
+                return Err(ErrorResponse::invalid_field(
                     "items",
                     "each item carries its own contexts and destination",
                 ));
             }
             if items.len() > MAX_ITEMS {
-                return Err(Refusal::invalid_field(
+                return Err(ErrorResponse::invalid_field(
                     "items",
                     format!("must be at most {MAX_ITEMS}"),
                 ));
@@ -261,7 +261,7 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
                 outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
-                        caller.trail().refused(refusal.class());
+                        caller.audit().refused(refusal.class());
                         let (code, message) = refusal.into_item(&call.request_id);
                         RewrapOutcome::Refused { code, message }
                     }
@@ -269,11 +269,14 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             }
             wire::ok(&RewrapAnswer { items: outcomes })
         }
-        (Some(_), Some(_)) => Err(Refusal::invalid_field(
+        (Some(_), Some(_)) => Err(ErrorResponse::invalid_field(
             "items",
             "cannot be combined with `ciphertext_blob`",
         )),
-        (None, None) => Err(Refusal::invalid_field("ciphertext_blob", "is required")),
+        (None, None) => Err(ErrorResponse::invalid_field(
+            "ciphertext_blob",
+            "is required",
+        )),
     }
 }
 
@@ -281,7 +284,7 @@ async fn rewrap_one(
     data_keys: &DataKeys,
     caller: &Caller,
     item: RewrapItem,
-) -> Result<SealedAnswer, Refusal> {
+) -> Result<SealedAnswer, ErrorResponse> {
     let blob = wire::base64("ciphertext_blob", &item.ciphertext_blob)?;
     let context = wire::context("encryption_context", item.encryption_context)?;
     let destination = item
@@ -304,7 +307,7 @@ async fn rewrap_one(
     Ok(moved.sealed.into())
 }
 
-fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Refusal> {
+fn key_id(text: Option<&str>) -> Result<Option<KeyId>, ErrorResponse> {
     Ok(text.map(|text| KeyId::parse("key_id", text)).transpose()?)
 }
 

@@ -13,12 +13,12 @@ use http::{Method, Response};
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Place, Query, Route};
+use keyway_http::{Call, Query, RequestLine, Route};
 use serde::Serialize;
 
 use crate::keys::{new_key, query_value};
 use crate::wire::KEY_ID_QUERY;
-use crate::{PREFIXES, Refusal, RustFs, route, wire};
+use crate::{ErrorResponse, PREFIXES, RustFs, route, wire};
 
 struct Served {
     keys: Arc<Keys>,
@@ -66,8 +66,8 @@ pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<R
 }
 
 /// Whether the path is one of these routes, or would be if there were such a route.
-pub(crate) fn owns(place: &Place<'_>) -> bool {
-    let below = place.path.strip_prefix(place.prefix.unwrap_or_default());
+pub(crate) fn owns(line: &RequestLine<'_>) -> bool {
+    let below = line.path.strip_prefix(line.prefix.unwrap_or_default());
     below.is_some_and(|path| path.starts_with("/kms/key/"))
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn text(code: &str) -> Option<&'static str> {
     (code == "KMSKeyNotFound").then_some("The specified KMS key does not exist")
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -142,7 +142,7 @@ fn wants_minio(call: &Call<RustFs>) -> bool {
 async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     if wants_minio(&call) {
         let id = wire::query_key(&call.query)?
-            .ok_or_else(|| Refusal::invalid_field(KEY_ID, "must not be empty"))?;
+            .ok_or_else(|| ErrorResponse::invalid_field(KEY_ID, "must not be empty"))?;
         let new = NewKey {
             id: Some(id),
             ..NewKey::default()
@@ -202,14 +202,14 @@ async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> Answer {
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
     let text = |error| {
-        let refusal = Refusal::from(error);
-        call.caller.trail().refused(refusal.class());
+        let refusal = ErrorResponse::from(error);
+        call.caller.audit().refused(refusal.class());
         let (_, text) = refusal.into_item(&call.request_id);
         text
     };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
-        Some(TrialFailure::Sealing(error)) => (Some(text(error)), None),
+        Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
         Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
     };
     wire::ok(&TriedKey {
@@ -224,7 +224,7 @@ async fn status(served: Arc<Served>, call: Call<RustFs>) -> Answer {
         return tried(&served.data_keys, &call).await;
     }
     let id = wire::query_key(&call.query)?
-        .ok_or_else(|| Refusal::invalid_field("keyName", "is required"))?;
+        .ok_or_else(|| ErrorResponse::invalid_field("keyName", "is required"))?;
     let key = served.keys.describe(&call.caller, &id).await?;
     wire::ok(&KeyOut {
         algorithm: Some("AES256"),

@@ -18,7 +18,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::wire::{self, Pairs};
-use crate::{Refusal, RustFs, route};
+use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     vec![
@@ -105,7 +105,7 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,7 +131,7 @@ enum KeyUsage {
 }
 
 /// The key that a request asks for, by its body, its query or both.
-pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, Refusal> {
+pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, ErrorResponse> {
     let CreateBody {
         key_id,
         description,
@@ -175,7 +175,7 @@ async fn describe(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
 
 async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let id = wire::query_key(&call.query)?
-        .ok_or_else(|| Refusal::invalid_field("keyId", "is required"))?;
+        .ok_or_else(|| ErrorResponse::invalid_field("keyId", "is required"))?;
     described(&keys, &call, &id).await
 }
 
@@ -217,7 +217,7 @@ async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let window_in_query = query_value(&call.query, "pending_window_in_days")?
         .map(|text| {
             text.parse().map_err(|_| {
-                Refusal::invalid_field(
+                ErrorResponse::invalid_field(
                     "pending_window_in_days",
                     "must be a whole number between 7 and 30",
                 )
@@ -249,7 +249,7 @@ async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     };
     call.caller.may(Action::DeleteKey, &id)?;
     if confirmed != Some(id.as_str()) {
-        return Err(Refusal::invalid_field(
+        return Err(ErrorResponse::invalid_field(
             "confirm_key_id",
             "must repeat the key id to delete it immediately",
         ));
@@ -273,7 +273,7 @@ struct KeyBody {
 }
 
 /// The key of a body `{"key_id"}`, of the query, or of both where they agree.
-fn key_of(call: &Call<RustFs>) -> Result<KeyId, Refusal> {
+fn key_of(call: &Call<RustFs>) -> Result<KeyId, ErrorResponse> {
     let body: KeyBody = wire::json_or_empty(&call.request.body)?;
     wire::required_key(body.key_id.as_deref(), &call.query)
 }
@@ -310,9 +310,9 @@ struct DescriptionBody {
 async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let body: DescriptionBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let text = body
-        .description
-        .ok_or_else(|| Refusal::invalid_field("description", "is required; `\"\"` clears it"))?;
+    let text = body.description.ok_or_else(|| {
+        ErrorResponse::invalid_field("description", "is required; `\"\"` clears it")
+    })?;
     let key = keys
         .describe_as(&call.caller, &id, Description::parse(text)?)
         .await?;
@@ -333,7 +333,7 @@ async fn tag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
     let tags = tags_of(
         body.tags
-            .ok_or_else(|| Refusal::invalid_field("tags", "is required"))?,
+            .ok_or_else(|| ErrorResponse::invalid_field("tags", "is required"))?,
     )?;
     let key = keys.tag(&call.caller, &id, &tags).await?;
     key_answer("key tags updated", &key)
@@ -353,16 +353,16 @@ async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
     let names = body
         .tag_keys
-        .ok_or_else(|| Refusal::invalid_field("tag_keys", "is required"))?;
+        .ok_or_else(|| ErrorResponse::invalid_field("tag_keys", "is required"))?;
     let key = keys.untag(&call.caller, &id, &names).await?;
     key_answer("key tags removed", &key)
 }
 
-fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
+fn tags_of(pairs: Pairs) -> Result<Tags, ErrorResponse> {
     let count = pairs.0.len();
     let tags: BTreeMap<String, String> = pairs.0.into_iter().collect();
     if tags.len() != count {
-        return Err(Refusal::invalid_field(
+        return Err(ErrorResponse::invalid_field(
             "tags",
             "a key is given more than once",
         ));
@@ -370,24 +370,30 @@ fn tags_of(pairs: Pairs) -> Result<Tags, Refusal> {
     Ok(Tags::parse(tags)?)
 }
 
-pub(crate) fn query_value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, Refusal> {
+pub(crate) fn query_value<'q>(
+    query: &'q Query,
+    name: &str,
+) -> Result<Option<&'q str>, ErrorResponse> {
     query
         .one(name)
-        .map_err(|error| Refusal::invalid_query(name, error))
+        .map_err(|error| ErrorResponse::invalid_query(name, error))
 }
 
-fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, Refusal> {
+fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, ErrorResponse> {
     match query_value(query, name)? {
         None => Ok(None),
         Some("false") => Ok(Some(false)),
         Some("true") => Ok(Some(true)),
-        Some(_) => Err(Refusal::invalid_field(name, "must be `true` or `false`")),
+        Some(_) => Err(ErrorResponse::invalid_field(
+            name,
+            "must be `true` or `false`",
+        )),
     }
 }
 
-fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
+fn key_query(query: &Query) -> Result<KeyQuery, ErrorResponse> {
     let owned = |name| {
-        Ok::<_, Refusal>(
+        Ok::<_, ErrorResponse>(
             query_value(query, name)?
                 .filter(|value| !value.is_empty())
                 .map(str::to_owned),
@@ -396,7 +402,10 @@ fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
     if let Some(usage) = query_value(query, "usage")?
         && plain(usage) != "encryptdecrypt"
     {
-        return Err(Refusal::invalid_field("usage", "must be ENCRYPT_DECRYPT"));
+        return Err(ErrorResponse::invalid_field(
+            "usage",
+            "must be ENCRYPT_DECRYPT",
+        ));
     }
     Ok(KeyQuery {
         limit: limit(query_value(query, "limit")?)?,
@@ -407,12 +416,12 @@ fn key_query(query: &Query) -> Result<KeyQuery, Refusal> {
     })
 }
 
-pub(crate) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, ErrorResponse> {
     let Some(text) = text else { return Ok(100) };
     let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let positive = text.bytes().any(|byte| byte != b'0');
     if !(whole && positive) {
-        return Err(Refusal::invalid_field(
+        return Err(ErrorResponse::invalid_field(
             "limit",
             "must be a whole number from 1 to 1000",
         ));
@@ -421,12 +430,12 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
     Ok(text.parse().unwrap_or(1000).min(1000))
 }
 
-fn status(text: &str) -> Result<KeyStatus, Refusal> {
+fn status(text: &str) -> Result<KeyStatus, ErrorResponse> {
     match plain(text).as_str() {
         "active" | "enabled" => Ok(KeyStatus::Enabled),
         "disabled" => Ok(KeyStatus::Disabled),
         "pendingdeletion" => Ok(KeyStatus::PendingDeletion),
-        _ => Err(Refusal::invalid_field(
+        _ => Err(ErrorResponse::invalid_field(
             "status",
             "must be Active, Disabled or PendingDeletion",
         )),

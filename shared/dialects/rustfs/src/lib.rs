@@ -8,11 +8,11 @@ mod account;
 mod audit;
 mod buckets;
 mod datakey;
+mod error_response;
 mod first_generation;
 mod keys;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod service;
 mod spelling;
 mod wire;
@@ -30,13 +30,13 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Call, Class, Dialect, Mount, Operation, Place, Proof, Query, Refused, Request, Route,
+    Call, Class, Dialect, Mount, Operation, Proof, Query, Rejection, Request, RequestLine, Route,
     RouteError, Trace,
 };
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::{bucket_description, description};
-pub use refusal::Refusal;
 pub use spelling::{Spelling, SpellingError};
 
 /// Where this API lives. The second is an alias of the first.
@@ -64,13 +64,16 @@ impl Dialect for RustFs {
     type Caller = Caller;
     /// None: whoever is known may ask who he is.
     type Action = Option<Action>;
-    type Error = Refusal;
+    type Error = ErrorResponse;
 
     fn name(&self) -> &'static str {
         "rustfs"
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
         Ok(self.authenticator.authenticate(request).await?)
     }
 
@@ -83,7 +86,7 @@ impl Dialect for RustFs {
         caller: Caller,
         action: Option<Action>,
         _: &str,
-    ) -> Result<Caller, Refusal> {
+    ) -> Result<Caller, ErrorResponse> {
         if let Some(action) = action {
             caller.may_ever(action)?;
         }
@@ -119,12 +122,12 @@ impl Dialect for RustFs {
         trace(caller)
     }
 
-    fn class(refusal: &Refusal) -> &'static str {
+    fn class(refusal: &ErrorResponse) -> &'static str {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::from(refused).answer(place)
+    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
+        ErrorResponse::from(refused).answer(line)
     }
 }
 
@@ -196,7 +199,7 @@ fn route<O, F>(
 ) -> Route<RustFs>
 where
     O: Send + Sync + 'static,
-    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
 {
     let is_get = method == Method::GET;
     let route = Route::over(method, path, BODY_LIMIT, Some(action), operations, run);

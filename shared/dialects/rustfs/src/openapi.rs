@@ -4,7 +4,7 @@ use keyway_domain::policy::Action;
 use keyway_openapi::{Answer, Description, Operation, Parameter, Schema};
 use serde_json::{Value, json};
 
-use crate::refusal::ErrorBody;
+use crate::error_response::ErrorBody;
 use crate::wire::KEY_ID_QUERY;
 use crate::{
     BUCKET_PREFIXES, PREFIXES, RustFs, account, audit, buckets, datakey, first_generation, keys,

@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use crate::spelling::backend;
-use crate::{PREFIXES, Refusal, RustFs, Spelling, route, wire};
+use crate::{ErrorResponse, PREFIXES, RustFs, Spelling, route, wire};
 
 /// The path of the route that tells the service's state, by two methods.
 pub(crate) const STATUS: &str = "/kms/status";
@@ -84,7 +84,7 @@ pub(crate) fn routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<R
     ]
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// A field that can be absent, `null`, or there.
 fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
@@ -171,7 +171,7 @@ enum Backend {
 }
 
 impl Backend {
-    fn parse(self, field: &'static str) -> Result<BackendType, Refusal> {
+    fn parse(self, field: &'static str) -> Result<BackendType, ErrorResponse> {
         let instead = match self {
             Self::Local => return Ok(BackendType::Local),
             Self::Vault => return Ok(BackendType::Vault),
@@ -188,7 +188,7 @@ impl Backend {
                  `keyway import`"
             }
         };
-        Err(Refusal::invalid_field(field, instead))
+        Err(ErrorResponse::invalid_field(field, instead))
     }
 }
 
@@ -235,15 +235,15 @@ struct TokenFileObject {
 const TOKEN_FILE_SECONDS: u64 = 60;
 
 impl AuthMethod {
-    fn parse(self) -> Result<NewAuth, Refusal> {
+    fn parse(self) -> Result<NewAuth, ErrorResponse> {
         let one = || {
-            Refusal::invalid_field(
+            ErrorResponse::invalid_field(
                 "auth_method",
                 "must be one of `token`, `Token`, `AppRole`, `TokenFile`",
             )
         };
         if self.kubernetes.is_some() {
-            return Err(Refusal::invalid_field(
+            return Err(ErrorResponse::invalid_field(
                 "auth_method.Kubernetes",
                 "is not supported: have Vault's agent log in by Kubernetes and keep the token in a file, and use `TokenFile`",
             ));
@@ -258,14 +258,14 @@ impl AuthMethod {
             }
             (None, Some(role), None) => {
                 if role.secret_id_file.is_some() {
-                    return Err(Refusal::invalid_field(
+                    return Err(ErrorResponse::invalid_field(
                         "auth_method.AppRole.secret_id_file",
                         "is not supported: give the secret id itself as `secret_id`, which is stored wrapped; or have Vault's \
                          agent keep a token in a file, and use `TokenFile`",
                     ));
                 }
                 if role.refresh_safety_window_secs.is_some() {
-                    return Err(Refusal::invalid_field(
+                    return Err(ErrorResponse::invalid_field(
                         "auth_method.AppRole.refresh_safety_window_secs",
                         "must be left out: a token is renewed when two thirds of its life are over",
                     ));
@@ -273,7 +273,7 @@ impl AuthMethod {
                 let fit = (1..=256).contains(&role.role_id.len())
                     && role.role_id.bytes().all(|byte| byte.is_ascii_graphic());
                 if !fit {
-                    return Err(Refusal::invalid_field(
+                    return Err(ErrorResponse::invalid_field(
                         "auth_method.AppRole.role_id",
                         "must be 1 to 256 printable ASCII characters",
                     ));
@@ -298,7 +298,7 @@ impl AuthMethod {
                     .poll_interval_secs
                     .is_some_and(|seconds| seconds < TOKEN_FILE_SECONDS)
                 {
-                    return Err(Refusal::invalid_field(
+                    return Err(ErrorResponse::invalid_field(
                         "auth_method.TokenFile.poll_interval_secs",
                         "must be 60 or more, or left out: the file is read again when Vault refuses the token, and after a minute \
                          at the latest",
@@ -314,7 +314,7 @@ impl AuthMethod {
     }
 }
 
-fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, Refusal> {
+fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, ErrorResponse> {
     let rule = "must be 1 to 512 of A-Z, a-z, 0-9, `.`, `_`, `-`";
     credential(field, text, is_token, rule)
 }
@@ -325,21 +325,21 @@ fn credential(
     text: &str,
     is_fit: fn(&[u8]) -> bool,
     rule: &'static str,
-) -> Result<Option<SecretBytes>, Refusal> {
+) -> Result<Option<SecretBytes>, ErrorResponse> {
     if text.trim().is_empty() {
         return Ok(None);
     }
     match is_fit(text.as_bytes()) {
         true => Ok(Some(SecretBytes::from(text.as_bytes().to_vec()))),
-        false => Err(Refusal::invalid_field(field, rule)),
+        false => Err(ErrorResponse::invalid_field(field, rule)),
     }
 }
 
 /// Parses what a field becomes.
 fn parsed<T, U>(
     change: Change<T>,
-    parse: impl FnOnce(T) -> Result<U, Refusal>,
-) -> Result<Change<U>, Refusal> {
+    parse: impl FnOnce(T) -> Result<U, ErrorResponse>,
+) -> Result<Change<U>, ErrorResponse> {
     Ok(match change {
         Change::Keep => Change::Keep,
         Change::Clear => Change::Clear,
@@ -350,8 +350,8 @@ fn parsed<T, U>(
 /// As [`parsed`], an empty text taken for `null`.
 fn parsed_or_empty<U>(
     change: Change<String>,
-    parse: impl FnOnce(&str) -> Result<U, Refusal>,
-) -> Result<Change<U>, Refusal> {
+    parse: impl FnOnce(&str) -> Result<U, ErrorResponse>,
+) -> Result<Change<U>, ErrorResponse> {
     match change {
         Change::Set(text) if text.is_empty() => Ok(Change::Clear),
         change => parsed(change, |text| parse(&text)),
@@ -359,28 +359,28 @@ fn parsed_or_empty<U>(
 }
 
 impl ConfigBody {
-    fn changes(self) -> Result<ConfigChanges, Refusal> {
+    fn changes(self) -> Result<ConfigChanges, ErrorResponse> {
         if self.file_permissions.is_some_and(|mode| mode != 0o600) {
-            return Err(Refusal::invalid_field(
+            return Err(ErrorResponse::invalid_field(
                 "file_permissions",
                 "must be 384 (0600): key files are their owner's alone",
             ));
         }
         if self.skip_tls_verify == Some(true) {
-            return Err(Refusal::invalid_field(
+            return Err(ErrorResponse::invalid_field(
                 "skip_tls_verify",
                 "must be false: Vault's certificate is always verified",
             ));
         }
         if self.tls.is_some() {
-            return Err(Refusal::invalid_field(
+            return Err(ErrorResponse::invalid_field(
                 "tls",
                 "must be left out: Vault's certificate is verified by the authorities of this machine; add yours there, or name \
                  its file in SSL_CERT_FILE",
             ));
         }
         let path = |field: &'static str| {
-            move |text: String| Ok::<_, Refusal>(VaultPath::parse(field, &text)?)
+            move |text: String| Ok::<_, ErrorResponse>(VaultPath::parse(field, &text)?)
         };
         Ok(ConfigChanges {
             backend_type: self
@@ -425,13 +425,13 @@ struct FirstBody {
 }
 
 impl FirstBody {
-    fn changes(self) -> Result<ConfigChanges, Refusal> {
+    fn changes(self) -> Result<ConfigChanges, ErrorResponse> {
         let set = |text: Option<String>, field: &'static str| {
             let text = text.filter(|text| !text.is_empty());
             let path = text
                 .map(|text| VaultPath::parse(field, &text))
                 .transpose()?;
-            Ok::<_, Refusal>(path.map_or(Change::Keep, Change::Set))
+            Ok::<_, ErrorResponse>(path.map_or(Change::Keep, Change::Set))
         };
         let address = self
             .vault_address
@@ -507,7 +507,7 @@ async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     }
     let changes = wire::json::<ConfigBody>(body)?.changes()?;
     if changes.backend_type.is_none() {
-        return Err(Refusal::invalid_field("backend_type", "is required"));
+        return Err(ErrorResponse::invalid_field("backend_type", "is required"));
     }
     let config = control.configure(&call.caller, &changes, false).await?;
     wire::ok(&ServiceAnswer {

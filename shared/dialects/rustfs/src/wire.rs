@@ -14,16 +14,16 @@ use keyway_http::{Query, without_bom};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// Decodes a body that must be a JSON object, unknown and repeated fields refused.
 ///
 /// What a client sent is never repeated in the error, but for the names of fields: values may be secret.
-pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     let body = without_bom(body);
     // Derived structs would also take an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Refusal::invalid(
+        return Err(ErrorResponse::invalid(
             "invalid JSON: the body must be a JSON object",
         ));
     }
@@ -31,7 +31,7 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// Decodes once more, to learn where it goes wrong: keeping track of that is dear, and mostly for nothing.
-fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
+fn explained<T: DeserializeOwned>(body: &[u8]) -> ErrorResponse {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Err(error) => {
@@ -40,13 +40,13 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> Refusal {
         }
         Ok(_) => match deserializer.end() {
             Err(error) => describe(".", &error),
-            Ok(()) => Refusal::invalid("invalid JSON"),
+            Ok(()) => ErrorResponse::invalid("invalid JSON"),
         },
     }
 }
 
 /// As [`json`], an empty body taken for `{}`.
-pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     json(if without_bom(body).iter().all(u8::is_ascii_whitespace) {
         b"{}"
     } else {
@@ -54,7 +54,7 @@ pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refus
     })
 }
 
-fn describe(path: &str, error: &serde_json::Error) -> Refusal {
+fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
     if !error.is_data() {
         let reason = format!(
             "invalid JSON at line {} column {}",
@@ -63,8 +63,8 @@ fn describe(path: &str, error: &serde_json::Error) -> Refusal {
         );
         // A number where a word must be is such an error too.
         return match path {
-            "." | "?" => Refusal::invalid(reason),
-            path => Refusal::invalid_field(&shortened(path), reason),
+            "." | "?" => ErrorResponse::invalid(reason),
+            path => ErrorResponse::invalid_field(&shortened(path), reason),
         };
     }
     let text = error.to_string();
@@ -86,9 +86,9 @@ fn describe(path: &str, error: &serde_json::Error) -> Refusal {
     // What names a field itself needs the path only where the field is not at the top.
     let at_the_top = !path.contains(['.', '[']);
     match path {
-        "." | "?" => Refusal::invalid(reason),
-        _ if names_a_field && at_the_top => Refusal::invalid(reason),
-        path => Refusal::invalid_field(&shortened(path), reason),
+        "." | "?" => ErrorResponse::invalid(reason),
+        _ if names_a_field && at_the_top => ErrorResponse::invalid(reason),
+        path => ErrorResponse::invalid_field(&shortened(path), reason),
     }
 }
 
@@ -131,17 +131,17 @@ impl<'de> Deserialize<'de> for Pairs {
 pub(crate) fn context(
     field: &'static str,
     pairs: Option<Pairs>,
-) -> Result<EncryptionContext, Refusal> {
+) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::from_pairs(pairs.unwrap_or_default().0)
-        .map_err(|error| Refusal::invalid_field(field, error))
+        .map_err(|error| ErrorResponse::invalid_field(field, error))
 }
 
 /// Strict standard base64: padded, canonical, nothing else between.
-pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, Refusal> {
+pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, ErrorResponse> {
     STANDARD
         .decode(text)
         .map(SecretBytes::from)
-        .map_err(|_| Refusal::invalid_field(field, "must be standard base64 with padding"))
+        .map_err(|_| ErrorResponse::invalid_field(field, "must be standard base64 with padding"))
 }
 
 /// Bytes as standard base64.
@@ -158,15 +158,15 @@ pub(crate) fn date(timestamp: Timestamp) -> String {
 pub(crate) const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
 
 /// The key that the query names, in any of the spellings that clients use; an empty value names none.
-pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let mut found: Option<&str> = None;
     for name in KEY_ID_QUERY {
         let value = query
             .one(name)
-            .map_err(|error| Refusal::invalid_query(name, error))?;
+            .map_err(|error| ErrorResponse::invalid_query(name, error))?;
         match (found, value.filter(|value| !value.is_empty())) {
             (Some(one), Some(other)) if one != other => {
-                return Err(Refusal::invalid_field(
+                return Err(ErrorResponse::invalid_field(
                     "keyId",
                     "the query names two different keys",
                 ));
@@ -179,26 +179,26 @@ pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, Refusal> {
 }
 
 /// The one key that body and query name together.
-pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let body = body.map(|text| KeyId::parse("key_id", text)).transpose()?;
     agreeing([body, query_key(query)?])
 }
 
 /// As [`named_key`], where there must be one.
-pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, Refusal> {
-    named_key(body, query)?.ok_or_else(|| Refusal::invalid_field("key_id", "is required"))
+pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, ErrorResponse> {
+    named_key(body, query)?.ok_or_else(|| ErrorResponse::invalid_field("key_id", "is required"))
 }
 
 /// The one id that all that name one agree on.
 pub(crate) fn agreeing<const N: usize>(
     names: [Option<KeyId>; N],
-) -> Result<Option<KeyId>, Refusal> {
+) -> Result<Option<KeyId>, ErrorResponse> {
     let mut names = names.into_iter().flatten();
     let first = names.next();
     if names.all(|name| Some(&name) == first.as_ref()) {
         Ok(first)
     } else {
-        Err(Refusal::invalid_field(
+        Err(ErrorResponse::invalid_field(
             "key_id",
             "the request names two different keys",
         ))
@@ -218,7 +218,7 @@ pub(crate) fn empty() -> Response<Bytes> {
 }
 
 /// A 200 answer.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
+pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     serde_json::to_writer(&mut json, body)
         .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;

@@ -12,7 +12,7 @@ use keyway_domain::policy::Action;
 use keyway_http::{Call, Query};
 
 use crate::xml::{Document, Element, malformed};
-use crate::{Refusal, S3, Served, checksum};
+use crate::{ErrorResponse, S3, Served, checksum};
 
 /// The part of a bucket that says how it encrypts.
 pub(crate) const ENCRYPTION: &str = "encryption";
@@ -22,7 +22,7 @@ pub(crate) const LOCATION: &str = "location";
 /// The region that has no name as a location.
 const HOME_REGION: &str = "us-east-1";
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// First segments of other dialects' paths: a bucket of such a name could not always be reached.
 const TAKEN: [&str; 8] = [
@@ -47,7 +47,7 @@ pub(crate) fn part(query: &Query) -> Option<&str> {
     })
 }
 
-fn bucket(call: &Call<S3>) -> Result<BucketName, Refusal> {
+fn bucket(call: &Call<S3>) -> Result<BucketName, ErrorResponse> {
     let name = BucketName::parse(call.params.get("bucket"));
     Ok(name.map_err(KmsError::from)?)
 }
@@ -55,7 +55,7 @@ fn bucket(call: &Call<S3>) -> Result<BucketName, Refusal> {
 pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
     let parameter = |name: &'static str| {
         let value = call.query.one(name);
-        value.map_err(|error| Refusal::invalid_argument(format!("{name} {error}")))
+        value.map_err(|error| ErrorResponse::invalid_argument(format!("{name} {error}")))
     };
     let prefix = parameter("prefix")?.unwrap_or_default();
     let after = parameter("continuation-token")?.unwrap_or_default();
@@ -65,7 +65,9 @@ pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
             .parse()
             .ok()
             .filter(|most| (1..=10_000).contains(most))
-            .ok_or_else(|| Refusal::invalid_argument("max-buckets must be from 1 to 10000"))?,
+            .ok_or_else(|| {
+                ErrorResponse::invalid_argument("max-buckets must be from 1 to 10000")
+            })?,
     };
     let mut found = served.buckets.list(&call.caller).await?;
     found.retain(|bucket| {
@@ -105,7 +107,7 @@ pub(crate) async fn get(served: Arc<Served>, call: Call<S3>) -> Answer {
     match part(&call.query) {
         Some(ENCRYPTION) => encryption(&served, &call).await,
         Some(LOCATION) => location(&served, &call).await,
-        _ => Err(Refusal::not_implemented()),
+        _ => Err(ErrorResponse::not_implemented()),
     }
 }
 
@@ -162,7 +164,7 @@ pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
             let bucket = bucket(&call)?;
             call.caller.may_on_bucket(Action::CreateBucket, &bucket)?;
             if TAKEN.contains(&bucket.as_str()) {
-                return Err(Refusal::reserved_name());
+                return Err(ErrorResponse::reserved_name());
             }
             checksum::verify(&call.request)?;
             can_be_created(&call)?;
@@ -173,7 +175,7 @@ pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
             }
             Ok(answer)
         }
-        Some(_) => Err(Refusal::not_implemented()),
+        Some(_) => Err(ErrorResponse::not_implemented()),
     }
 }
 
@@ -187,21 +189,21 @@ pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> Answer {
                 .await?;
         }
         None => served.buckets.remove(&call.caller, &bucket?).await?,
-        Some(_) => return Err(Refusal::not_implemented()),
+        Some(_) => return Err(ErrorResponse::not_implemented()),
     }
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// Whether a bucket can be what the request says of it. Where buckets are is settled by the deployment, so a location is
 /// read and not obeyed; a promise that would not be kept is refused.
-fn can_be_created(call: &Call<S3>) -> Result<(), Refusal> {
+fn can_be_created(call: &Call<S3>) -> Result<(), ErrorResponse> {
     let locks = call
         .request
         .headers
         .get("x-amz-bucket-object-lock-enabled")
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     if locks {
-        return Err(Refusal::not_implemented());
+        return Err(ErrorResponse::not_implemented());
     }
     if call.request.body.is_empty() {
         return Ok(());
@@ -218,7 +220,7 @@ const MOST_TAGS: usize = 50;
 const LONGEST_TAG: (usize, usize) = (128, 256);
 
 /// Whether these are tags that S3 would take. They are not kept: nothing here gives them back.
-fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
+fn can_be_tags(tags: &Element) -> Result<(), ErrorResponse> {
     let mut seen = BTreeSet::new();
     for tag in tags.children_all("Tag")? {
         tag.children_among(&["Key", "Value"])?;
@@ -227,16 +229,16 @@ fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
         let fits = |text: &str, longest| text.chars().count() <= longest;
         let (longest_key, longest_value) = LONGEST_TAG;
         if key.is_empty() || !fits(key, longest_key) || !fits(value, longest_value) {
-            return Err(Refusal::invalid_tag(
+            return Err(ErrorResponse::invalid_tag(
                 "a tag has a key of 1 to 128 characters and a value of up to 256",
             ));
         }
         if !seen.insert(key) {
-            return Err(Refusal::invalid_tag("two tags have the same key"));
+            return Err(ErrorResponse::invalid_tag("two tags have the same key"));
         }
     }
     if seen.len() > MOST_TAGS {
-        return Err(Refusal::invalid_tag("a bucket has at most 50 tags"));
+        return Err(ErrorResponse::invalid_tag("a bucket has at most 50 tags"));
     }
     Ok(())
 }
@@ -244,12 +246,12 @@ fn can_be_tags(tags: &Element) -> Result<(), Refusal> {
 /// What a rule of S3 may forbid besides; nobody here would obey it.
 const BLOCKED: &str = "BlockedEncryptionTypes";
 
-fn wanted(root: &Element) -> Result<WantedEncryption, Refusal> {
+fn wanted(root: &Element) -> Result<WantedEncryption, ErrorResponse> {
     root.must_be("ServerSideEncryptionConfiguration")?;
     root.children_among(&["Rule"])?;
     let rule = root.child("Rule").ok_or_else(malformed)?;
     if rule.child(BLOCKED).is_some() {
-        return Err(Refusal::not_supported(BLOCKED));
+        return Err(ErrorResponse::not_supported(BLOCKED));
     }
     rule.children_among(&["ApplyServerSideEncryptionByDefault", "BucketKeyEnabled"])?;
     let default = rule

@@ -7,27 +7,27 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use keyway_http::Request;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// Whether the body is the one that its sender has summed up, by each sum that came with it.
-pub(crate) fn verify(request: &Request) -> Result<(), Refusal> {
+pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
     let body = &request.body;
     let declared = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
     if let Some(text) = declared("content-md5") {
         match STANDARD.decode(text) {
             Ok(sum) if sum.len() == 16 => {
                 if sum != md5::compute(body).0 {
-                    return Err(Refusal::bad_digest("Content-MD5"));
+                    return Err(ErrorResponse::bad_digest("Content-MD5"));
                 }
             }
-            _ => return Err(Refusal::invalid_digest()),
+            _ => return Err(ErrorResponse::invalid_digest()),
         }
     }
     for (header, algorithm) in ALGORITHMS {
         if let Some(text) = declared(header)
             && STANDARD.decode(text).ok() != Some(algorithm.sum(body))
         {
-            return Err(Refusal::bad_digest(header));
+            return Err(ErrorResponse::bad_digest(header));
         }
     }
     Ok(())

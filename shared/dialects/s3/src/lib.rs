@@ -7,9 +7,9 @@
 
 mod buckets;
 mod checksum;
+mod error_response;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod refusal;
 mod xml;
 
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use keyway_domain::access::Caller;
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Call, Dialect, Mount, NO_BODY, Operation, Place, Proof, Query, Refused, Request, Route,
+    Call, Dialect, Mount, NO_BODY, Operation, Proof, Query, Rejection, Request, RequestLine, Route,
     RouteError, Trace,
 };
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// Where S3 lives: at the root, in whatever is no other dialect's.
 pub const PREFIXES: [&str; 1] = [""];
@@ -53,13 +53,16 @@ impl Dialect for S3 {
     type Caller = Caller;
     /// Handlers ask for permissions themselves.
     type Action = ();
-    type Error = Refusal;
+    type Error = ErrorResponse;
 
     fn name(&self) -> &'static str {
         "s3"
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<Proof<Caller, Refusal>, Refusal> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
         Ok(self.authenticator.authenticate(request).await?)
     }
 
@@ -67,7 +70,7 @@ impl Dialect for S3 {
         caller.is_known()
     }
 
-    fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, Refusal> {
+    fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, ErrorResponse> {
         Ok(caller)
     }
 
@@ -93,12 +96,12 @@ impl Dialect for S3 {
         trace(caller)
     }
 
-    fn class(refusal: &Refusal) -> &'static str {
+    fn class(refusal: &ErrorResponse) -> &'static str {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::of(refused, place.method).answer(place)
+    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
+        ErrorResponse::of(refused, line.method).answer(line)
     }
 }
 
@@ -147,7 +150,7 @@ fn route<F>(
     run: fn(Arc<Served>, Call<S3>) -> F,
 ) -> Route<S3>
 where
-    F: Future<Output = Result<Response<Bytes>, Refusal>> + Send + 'static,
+    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
 {
     let buckets = Arc::clone(buckets);
     let run = Box::new(

@@ -5,11 +5,11 @@ use quick_xml::Reader;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::Event;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// What S3 says of a body that it cannot use.
-pub(crate) fn malformed() -> Refusal {
-    Refusal::malformed_xml()
+pub(crate) fn malformed() -> ErrorResponse {
+    ErrorResponse::malformed_xml()
 }
 
 /// An element with its children or its text. Namespaces are not looked at: clients send S3's, others, or none.
@@ -26,7 +26,7 @@ const MOST_DEPTH: usize = 8;
 impl Element {
     /// Parses a whole document. References are to characters and to the five entities that XML itself has; document types
     /// are refused, and with them every other entity.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ErrorResponse> {
         let text = std::str::from_utf8(body).map_err(|_| malformed())?;
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
@@ -83,7 +83,7 @@ impl Element {
         root.filter(|_| open.is_empty()).ok_or_else(malformed)
     }
 
-    fn named(name: &[u8]) -> Result<Self, Refusal> {
+    fn named(name: &[u8]) -> Result<Self, ErrorResponse> {
         Ok(Self {
             name: String::from_utf8(name.to_vec()).map_err(|_| malformed())?,
             text: String::new(),
@@ -91,7 +91,7 @@ impl Element {
         })
     }
 
-    fn add_text(open: &mut [Self], bytes: &[u8]) -> Result<(), Refusal> {
+    fn add_text(open: &mut [Self], bytes: &[u8]) -> Result<(), ErrorResponse> {
         let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
         match open.last_mut() {
             Some(element) => element.text.push_str(text),
@@ -103,7 +103,7 @@ impl Element {
         Ok(())
     }
 
-    pub(crate) fn must_be(&self, name: &str) -> Result<(), Refusal> {
+    pub(crate) fn must_be(&self, name: &str) -> Result<(), ErrorResponse> {
         if self.name == name {
             Ok(())
         } else {
@@ -112,7 +112,7 @@ impl Element {
     }
 
     /// Makes sure that every child is one of these, that none is there twice, and that there is no text between.
-    pub(crate) fn children_among(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub(crate) fn children_among(&self, names: &[&str]) -> Result<(), ErrorResponse> {
         let is_once = |child: &Self| {
             let same = self
                 .children
@@ -132,7 +132,7 @@ impl Element {
     }
 
     /// The children, which all have this name, and no text between.
-    pub(crate) fn children_all(&self, name: &str) -> Result<&[Self], Refusal> {
+    pub(crate) fn children_all(&self, name: &str) -> Result<&[Self], ErrorResponse> {
         let fits = self.children.iter().all(|child| child.name == name);
         if fits && self.text.trim().is_empty() {
             Ok(&self.children)

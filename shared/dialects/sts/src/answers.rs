@@ -7,7 +7,7 @@ use keyway_domain::access::NewAccessKey;
 use keyway_domain::{Fault, SecretBytes};
 use serde::Serialize;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 pub(crate) const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
@@ -48,7 +48,7 @@ pub(crate) struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    pub(crate) fn of(key: &'a NewAccessKey) -> Result<Self, Refusal> {
+    pub(crate) fn of(key: &'a NewAccessKey) -> Result<Self, ErrorResponse> {
         let text = |secret: &'a SecretBytes| std::str::from_utf8(secret.expose()).ok();
         let token = key.session_token.as_ref().and_then(text);
         match (text(&key.secret), token, key.expires_at) {
@@ -58,7 +58,7 @@ impl<'a> Credentials<'a> {
                 session_token,
                 expiration: format!("{expiry:.0}"),
             }),
-            _ => Err(Refusal::internal(Fault::plain(
+            _ => Err(ErrorResponse::internal(Fault::plain(
                 "a session was made without an end or a token",
             ))),
         }
@@ -96,8 +96,8 @@ impl<'a> ResponseMetadata<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ErrorResponse<'a> {
+#[serde(rename = "ErrorResponse", rename_all = "PascalCase")]
+pub(crate) struct ErrorDocument<'a> {
     #[serde(rename = "@xmlns")]
     pub(crate) xmlns: &'static str,
     pub(crate) error: Error<'a>,

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::Refusal;
+use crate::ErrorResponse;
 
 /// The parameters of one request, by name.
 pub(crate) struct Form(BTreeMap<String, String>);
 
 impl Form {
     /// Reads a body. A parameter that is given twice is refused.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ErrorResponse> {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(body) {
             if parameters.contains_key(name.as_ref()) {
-                return Err(Refusal::invalid(&name, "is given twice"));
+                return Err(ErrorResponse::invalid(&name, "is given twice"));
             }
             parameters.insert(name.into_owned(), value.into_owned());
         }
@@ -26,10 +26,10 @@ impl Form {
     }
 
     /// Makes sure that every parameter was taken: one that is not obeyed must not seem to be.
-    pub(crate) fn finish(self) -> Result<(), Refusal> {
+    pub(crate) fn finish(self) -> Result<(), ErrorResponse> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Refusal::invalid(
+            Some(name) => Err(ErrorResponse::invalid(
                 name,
                 "is not supported here; leave it out",
             )),

@@ -4,11 +4,11 @@
 //! The body says which operation a request asks for. The handler notes it for the audit log and the metrics.
 
 mod answers;
+mod error_response;
 mod form;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod operations;
-mod refusal;
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,13 +17,13 @@ use http::{Method, Response, request};
 use keyway_auth::{Authenticator, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
 use keyway_http::{
-    Class, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, RouteError, Subject,
-    Trace,
+    Class, Dialect, Mount, Operation, Proof, Rejection, Request, RequestLine, Route, RouteError,
+    Subject, Trace,
 };
 
+pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
-pub use refusal::Refusal;
 
 /// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
 const BODY_LIMIT: usize = 64 << 10;
@@ -66,13 +66,16 @@ impl Dialect for Sts {
     type Caller = Asking;
     /// Whoever has an access key may ask for less than that one has.
     type Action = ();
-    type Error = Refusal;
+    type Error = ErrorResponse;
 
     fn name(&self) -> &'static str {
         "sts"
     }
 
-    async fn authenticate(&self, request: &Request) -> Result<Proof<Asking, Refusal>, Refusal> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+    ) -> Result<Proof<Asking, ErrorResponse>, ErrorResponse> {
         Ok(self
             .authenticator
             .authenticate(request)
@@ -84,7 +87,7 @@ impl Dialect for Sts {
         asking.caller.is_known()
     }
 
-    fn authorize(&self, asking: Asking, (): (), _: &str) -> Result<Asking, Refusal> {
+    fn authorize(&self, asking: Asking, (): (), _: &str) -> Result<Asking, ErrorResponse> {
         Ok(asking)
     }
 
@@ -99,12 +102,12 @@ impl Dialect for Sts {
         }))
     }
 
-    fn class(refusal: &Refusal) -> &'static str {
+    fn class(refusal: &ErrorResponse) -> &'static str {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Refused<Refusal>, place: &Place<'_>) -> Response<Bytes> {
-        Refusal::from(refused).answer(place)
+    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
+        ErrorResponse::from(refused).answer(line)
     }
 }
 

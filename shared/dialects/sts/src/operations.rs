@@ -16,7 +16,7 @@ use crate::answers::{
     GetCallerIdentityResult, ResponseMetadata, XMLNS, xml,
 };
 use crate::form::Form;
-use crate::{Asking, Refusal, Sts};
+use crate::{Asking, ErrorResponse, Sts};
 
 /// The one version of this protocol.
 const VERSION: &str = "2011-06-15";
@@ -34,14 +34,16 @@ pub(crate) struct Served {
     pub(crate) account: AccountId,
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
     let mut form = Form::parse(&call.request.body)?;
-    let action = form.take("Action").ok_or_else(Refusal::missing_action)?;
+    let action = form
+        .take("Action")
+        .ok_or_else(ErrorResponse::missing_action)?;
     let version = form.take("Version");
     if version.is_some_and(|version| version != VERSION) {
-        return Err(Refusal::invalid("Version", "must be 2011-06-15"));
+        return Err(ErrorResponse::invalid("Version", "must be 2011-06-15"));
     }
     let Asking { caller, operation } = &call.caller;
     match action.as_str() {
@@ -58,13 +60,13 @@ pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
                 metadata: ResponseMetadata::of(&call.request_id),
             }))
         }
-        _ => Err(Refusal::invalid_action()),
+        _ => Err(ErrorResponse::invalid_action()),
     }
 }
 
 async fn assume_role(served: &Served, caller: &Caller, form: Form, request_id: &str) -> Answer {
     let Some(sessions) = &served.sessions else {
-        return Err(Refusal::of_gateway());
+        return Err(ErrorResponse::of_gateway());
     };
     let wanted = wanted(form)?;
     let key = sessions.begin(caller, &wanted).await?;
@@ -82,14 +84,14 @@ async fn assume_role(served: &Served, caller: &Caller, form: Form, request_id: &
     }))
 }
 
-fn wanted(mut form: Form) -> Result<WantedSession, Refusal> {
+fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
     // Read and not obeyed: there are no roles here, and nobody else's account.
     for unused in ["RoleArn", "ExternalId"] {
         if form
             .take(unused)
             .is_some_and(|value| value.len() > LONGEST_ARN)
         {
-            return Err(Refusal::invalid(unused, "is longer than 2048 bytes"));
+            return Err(ErrorResponse::invalid(unused, "is longer than 2048 bytes"));
         }
     }
     let name = form.take("RoleSessionName");
@@ -97,7 +99,7 @@ fn wanted(mut form: Form) -> Result<WantedSession, Refusal> {
         None => Lifetime::default(),
         Some(text) => {
             let seconds = text.parse().map_err(|_| {
-                Refusal::invalid("DurationSeconds", "must be a whole number of seconds")
+                ErrorResponse::invalid("DurationSeconds", "must be a whole number of seconds")
             })?;
             Lifetime::seconds(seconds)?
         }

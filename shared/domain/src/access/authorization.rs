@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Session;
+use crate::audit_context::AuditContext;
 use crate::error::KmsError;
 use crate::ids::{BucketName, KeyId};
 use crate::paths::{AllowedCall, PathRules};
 use crate::policy::{Action, Policy, Target};
 use crate::ranges::{NameRange, in_both};
-use crate::trail::Trail;
 
 /// What a caller was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct Caller {
     grant: Arc<Grant>,
     session: Option<Arc<Session>>,
     is_known: bool,
-    trail: Arc<Trail>,
+    audit: Arc<AuditContext>,
 }
 
 impl Caller {
@@ -77,12 +77,12 @@ impl Caller {
             grant,
             session: None,
             is_known: true,
-            trail: Arc::default(),
+            audit: Arc::default(),
         }
     }
 
     /// A caller whom anybody can be: `principal` is proven, and nothing is known of whose it is.
-    pub(crate) fn stranger(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
+    pub(crate) fn unauthenticated(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
         Self {
             is_known: false,
             ..Self::new(principal, grant)
@@ -101,7 +101,7 @@ impl Caller {
     #[must_use]
     pub fn of_new_request(&self) -> Self {
         Self {
-            trail: Arc::default(),
+            audit: Arc::default(),
             ..self.clone()
         }
     }
@@ -110,7 +110,7 @@ impl Caller {
     #[must_use]
     pub fn for_item(&self) -> Self {
         Self {
-            trail: self.trail.next_item(),
+            audit: self.audit.next_item(),
             ..self.clone()
         }
     }
@@ -135,8 +135,8 @@ impl Caller {
     }
 
     /// What was noted of the request so far. Clones of a caller share it.
-    pub fn trail(&self) -> &Arc<Trail> {
-        &self.trail
+    pub fn audit(&self) -> &Arc<AuditContext> {
+        &self.audit
     }
 
     /// Who it is, to be kept.
@@ -150,7 +150,7 @@ impl Caller {
     }
 
     /// Whether there can be a key, or bucket, on which the caller may do this: asked before a body is parsed,
-    /// so that a stranger to the action never reaches the parser.
+    /// so that a caller without a right to the action never reaches the parser.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -165,10 +165,10 @@ impl Caller {
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
         // A listing asks about every key there is, and is about none.
         if action != Action::ListKeys {
-            self.trail.key(key);
+            self.audit.key(key);
         }
         #[cfg(test)]
-        self.trail.decided(action.as_str(), key);
+        self.audit.decided(action.as_str(), key);
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 
@@ -183,7 +183,7 @@ impl Caller {
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub(crate) fn may_on_name(&self, action: Action, name: &str) -> Result<(), KmsError> {
-        self.trail.resource(name);
+        self.audit.resource(name);
         match self.grant.as_ref() {
             Grant::Owner => Ok(()),
             Grant::Call(_) => self.judge(action, Some(Target::Key(name))),
@@ -208,7 +208,7 @@ impl Caller {
     /// [`KmsError::NotPermitted`].
     pub fn may_on_bucket(&self, action: Action, bucket: &BucketName) -> Result<(), KmsError> {
         if action != Action::ListAllMyBuckets {
-            self.trail.resource(bucket.as_str());
+            self.audit.resource(bucket.as_str());
         }
         self.judge(action, Some(Target::Bucket(bucket.as_str())))
     }
@@ -245,7 +245,7 @@ impl Caller {
             && let Some((_, name)) = path.rsplit_once('/')
             && let Ok(key) = KeyId::parse("key_id", name)
         {
-            self.trail.key(&key);
+            self.audit.key(&key);
         }
         self.may_call(path)?;
         if matches!(self.grant.as_ref(), Grant::Owner) {

@@ -123,7 +123,7 @@ impl Sessions {
         let parent = parent.ok_or(KmsError::NotPermitted)?;
         let keys = &self.access_keys;
         let id = keys.new_id()?;
-        caller.trail().resource(id.as_str());
+        caller.audit().resource(id.as_str());
         let whole = keys.after(wanted.lifetime.0)?;
         let expires_at = parent.expires_at.map_or(whole, |end| end.min(whole));
         let session = StoredSession {

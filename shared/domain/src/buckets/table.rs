@@ -303,12 +303,12 @@ impl Buckets for TableBuckets {
 /// A key is noted before the object store is told of it, and what the note has too much is taken out again when the
 /// object store has answered: so a note names a key too many rather than one too few. Only what goes through here is
 /// noted; what others tell the object store is not known.
-pub struct Noted<B> {
+pub struct TrackedBuckets<B> {
     buckets: B,
     records: Records,
 }
 
-impl<B: Buckets> Noted<B> {
+impl<B: Buckets> TrackedBuckets<B> {
     /// Those of `buckets`, with notes in this table.
     pub fn new(buckets: B, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Self {
         Self {
@@ -319,8 +319,8 @@ impl<B: Buckets> Noted<B> {
 
     /// Notes what the bucket uses and nothing else. The note is read before the bucket is asked, and written only if it
     /// is still the same: so of several at once, the last to write has asked after the last change.
-    async fn settle(&self, name: &BucketName) -> Result<(), BucketError> {
-        let settled = || async {
+    async fn reconcile(&self, name: &BucketName) -> Result<(), BucketError> {
+        let reconciled = || async {
             let (before, seen) = self.records.read(name).await?;
             let encryption = match self.buckets.encryption(name).await {
                 Ok(encryption) => encryption,
@@ -333,15 +333,15 @@ impl<B: Buckets> Noted<B> {
             let is_done = stored == before || self.records.replaced(name, &stored, seen).await?;
             Ok(is_done.then_some(()))
         };
-        update(contended, settled).await
+        update(contended, reconciled).await
     }
 
-    async fn settled(
+    async fn reconciled(
         &self,
         name: &BucketName,
         outcome: Result<(), BucketError>,
     ) -> Result<(), BucketError> {
-        if let Err(error) = self.settle(name).await {
+        if let Err(error) = self.reconcile(name).await {
             tracing::warn!(bucket = %name, error = one_line(&error), "the note of the keys that a bucket uses may name one too many");
         }
         outcome
@@ -349,7 +349,7 @@ impl<B: Buckets> Noted<B> {
 }
 
 #[async_trait]
-impl<B: Buckets> Buckets for Noted<B> {
+impl<B: Buckets> Buckets for TrackedBuckets<B> {
     async fn list(&self) -> Result<Vec<Bucket>, BucketError> {
         self.buckets.list().await
     }
@@ -360,7 +360,7 @@ impl<B: Buckets> Buckets for Noted<B> {
 
     async fn remove(&self, name: &BucketName) -> Result<(), BucketError> {
         let outcome = self.buckets.remove(name).await;
-        self.settled(name, outcome).await
+        self.reconciled(name, outcome).await
     }
 
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
@@ -389,11 +389,11 @@ impl<B: Buckets> Buckets for Noted<B> {
             self.records.change(name, note).await?;
         }
         let outcome = self.buckets.set_encryption(name, encryption).await;
-        self.settled(name, outcome).await
+        self.reconciled(name, outcome).await
     }
 
     async fn clear_encryption(&self, name: &BucketName) -> Result<(), BucketError> {
         let outcome = self.buckets.clear_encryption(name).await;
-        self.settled(name, outcome).await
+        self.reconciled(name, outcome).await
     }
 }

@@ -35,7 +35,7 @@ impl DataKeys {
         destination: &DataKeyRequest<'_>,
     ) -> Result<Reencrypted, KmsError> {
         // A refusal is logged with the context that it was about.
-        caller.trail().context(source.context);
+        caller.audit().context(source.context);
         let ciphertext = Ciphertext::parse(ciphertext);
         let named = match &destination.key {
             KeyChoice::Named(id) | KeyChoice::OfCiphertext(Some(id)) => Some(id),
@@ -52,7 +52,7 @@ impl DataKeys {
             .open(caller, Action::Rewrap, &source, &ciphertext)
             .await;
         // Opening noted the key that it was about, whether it succeeded or not.
-        caller.trail().moves_to(named);
+        caller.audit().moves_to(named);
         let (serving, opened) = opened?;
         let mut serving = self
             .destination(caller, serving, &destination.key, named)

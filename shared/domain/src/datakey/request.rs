@@ -2,7 +2,7 @@
 
 use keyway_crypto::EncryptionContext;
 
-use super::Sealing;
+use super::CiphertextFormat;
 use crate::error::KmsError;
 use crate::ids::KeyId;
 
@@ -36,7 +36,7 @@ impl From<Option<KeyId>> for KeyChoice {
 pub struct DataKeyRequest<'a> {
     pub(super) key: KeyChoice,
     pub(super) context: &'a EncryptionContext,
-    pub(super) format: Sealing,
+    pub(super) format: CiphertextFormat,
     dry_run: bool,
 }
 
@@ -46,7 +46,7 @@ impl<'a> DataKeyRequest<'a> {
         Self {
             key: key.into(),
             context,
-            format: Sealing::Keyway,
+            format: CiphertextFormat::Keyway,
             dry_run: false,
         }
     }
@@ -58,7 +58,7 @@ impl<'a> DataKeyRequest<'a> {
 
     /// The same, with new ciphertexts in this format.
     #[must_use]
-    pub fn sealed_as(self, format: Sealing) -> Self {
+    pub fn sealed_as(self, format: CiphertextFormat) -> Self {
         Self { format, ..self }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyway_crypto::foreign;
+use keyway_crypto::kes;
 use keyway_crypto::{Blob, Purpose};
 
 use super::{DataKeyRequest, DataKeys, KeyChoice, Opened};
@@ -152,7 +152,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         ciphertext: &Ciphertext<'_>,
     ) -> Result<(Serving, Opened), KmsError> {
-        caller.trail().context(request.context);
+        caller.audit().context(request.context);
         let key_id = ciphertext.key(&request.key)?;
         let serving = match &request.key {
             KeyChoice::Named(_) | KeyChoice::Default => {
@@ -163,8 +163,8 @@ impl DataKeys {
             KeyChoice::OfCiphertext(expected) => {
                 if let (Some(key_id), Some(blob)) = (&key_id, &ciphertext.blob) {
                     // The audit log has the version of a refused ciphertext too.
-                    caller.trail().key(key_id);
-                    caller.trail().version(blob.key_version());
+                    caller.audit().key(key_id);
+                    caller.audit().version(blob.key_version());
                 }
                 let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
                 if expected.as_ref().is_some_and(|wanted| *wanted != key_id) {
@@ -189,7 +189,7 @@ impl DataKeys {
         match &ciphertext.blob {
             Some(blob) => self.open_blob(caller, serving, request, blob).await,
             None => {
-                self.open_foreign(caller, serving, request, ciphertext.bytes)
+                self.open_imported(caller, serving, request, ciphertext.bytes)
                     .await
             }
         }
@@ -206,7 +206,7 @@ impl DataKeys {
             return Err(KmsError::IncorrectKey);
         }
         let key_version = blob.key_version();
-        caller.trail().version(key_version);
+        caller.audit().version(key_version);
         if !serving.key.has_version(key_version) {
             // Another process may have rotated the key since.
             serving.key = self
@@ -229,22 +229,22 @@ impl DataKeys {
     }
 
     /// Opens what is not format 1 by a key that was imported.
-    async fn open_foreign(
+    async fn open_imported(
         &self,
         caller: &Caller,
         mut serving: Serving,
         request: &DataKeyRequest<'_>,
         ciphertext: &[u8],
     ) -> Result<(Serving, Opened), KmsError> {
-        let algorithm = serving.key.foreign_algorithm();
+        let algorithm = serving.key.imported_algorithm();
         let algorithm = algorithm.ok_or(KmsError::DecryptionFailed)?;
-        caller.trail().version(IMPORTED_VERSION);
+        caller.audit().version(IMPORTED_VERSION);
         serving.key.must_be_enabled()?;
-        let (legacy, context) = (self.legacy, foreign::context_bytes(request.context));
+        let (legacy, context) = (self.legacy, kes::context_bytes(request.context));
         let material = serving.material(&self.keys, IMPORTED_VERSION).await?;
         let plaintext = material
             .and_then(|material| {
-                foreign::open(&material.key, algorithm, legacy, ciphertext, &context).ok()
+                kes::open(&material.key, algorithm, legacy, ciphertext, &context).ok()
             })
             .ok_or(KmsError::DecryptionFailed)?;
         let opened = Opened {

@@ -20,7 +20,7 @@ use crate::ports::{
     TableWriter,
 };
 use crate::service::Service;
-use crate::vault::{Vault, VaultPatience, VaultSettings, Vaults};
+use crate::vault::{Vault, VaultRetryPolicy, VaultSettings, Vaults};
 use crate::wrappers::Wrappers;
 
 /// A table that counts what is read of it.
@@ -122,7 +122,7 @@ impl Vaults for NoVaults {
         &self,
         _: &VaultSettings,
         _: Option<&SecretBytes>,
-        _: VaultPatience,
+        _: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault> {
         unreachable!("no Vault is configured")
     }
@@ -212,7 +212,7 @@ impl Deployment {
         let reads = self.table.reads.lock().unwrap().clone();
         let of = |wanted| reads.iter().filter(|kind| **kind == wanted).count();
         Lookups {
-            permissions: caller.trail().decisions(),
+            permissions: caller.audit().decisions(),
             configurations: of(Kind::Config),
             keys: of(Kind::Key),
             materials: asked(&self.reader) - before,

@@ -24,7 +24,7 @@ pub struct Trial {
 #[derive(Debug)]
 pub enum TrialFailure {
     /// No data key could be made under it.
-    Sealing(KmsError),
+    CiphertextFormat(KmsError),
     /// The data key could not be opened again, or another one came out.
     Opening(KmsError),
 }
@@ -50,11 +50,13 @@ impl DataKeys {
         let (name, value) = CONTEXT;
         let context = EncryptionContext::from_pairs([(name.to_owned(), value.to_owned())])
             .map_err(|error| Fault::new("the context of a trial", error))?;
-        caller.trail().context(&context);
+        caller.audit().context(&context);
         let request = DataKeyRequest::new(key_id.clone(), &context);
         let failure = match self.trial(caller, config, &request, &key_id).await {
             Ok(()) => None,
-            Err(TrialFailure::Sealing(error)) => Some(TrialFailure::Sealing(of_the_key(error)?)),
+            Err(TrialFailure::CiphertextFormat(error)) => {
+                Some(TrialFailure::CiphertextFormat(of_the_key(error)?))
+            }
             Err(TrialFailure::Opening(error)) => Some(TrialFailure::Opening(of_the_key(error)?)),
         };
         Ok(Trial { key_id, failure })
@@ -73,7 +75,7 @@ impl DataKeys {
             let (plaintext, sealed) = self.make(caller, &mut serving, request, spec).await?;
             Ok((serving, plaintext, sealed))
         };
-        let (serving, plaintext, sealed) = sealing.await.map_err(TrialFailure::Sealing)?;
+        let (serving, plaintext, sealed) = sealing.await.map_err(TrialFailure::CiphertextFormat)?;
         let ciphertext = Ciphertext::parse(&sealed.blob);
         let opened = self.open_by(caller, serving, request, &ciphertext).await;
         let (_, opened) = opened.map_err(TrialFailure::Opening)?;

@@ -119,7 +119,7 @@ impl IdentityControl {
             .may_on_name(Action::ManageAccess, name.as_str())
             .or_else(|_| caller.may_on_name(Action::ManageAccess, identity.as_str()));
         // It is about both, whichever of them the path named.
-        caller.trail().resource(&format!("{name}/{identity}"));
+        caller.audit().resource(&format!("{name}/{identity}"));
         permitted?;
         if self.identities.is_admin(identity) {
             return Err(KmsError::IdentityIsAdmin);

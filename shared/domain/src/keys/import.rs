@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use keyway_crypto::Key256;
-use keyway_crypto::foreign::Algorithm;
+use keyway_crypto::kes::Algorithm;
 
 use super::{IMPORTED_VERSION, KeyId, KeyState, Keys, MasterKey, Origin, Tags, drawn};
 use crate::access::Caller;
@@ -139,7 +139,7 @@ impl Keys {
         let Some((key, _)) = self.reader.read(&new.id).await? else {
             return Ok(None);
         };
-        let Some(algorithm) = key.foreign_algorithm() else {
+        let Some(algorithm) = key.imported_algorithm() else {
             return Ok(Some(Compared::Different(
                 "a key of this name was made here",
             )));

@@ -83,7 +83,7 @@ impl Keys {
         let wrapper = self.wrappers.current(&config).await?;
         key.begin(wrapper.as_ref(), material.expose(), Some(hmac.expose()))
             .await?;
-        caller.trail().version(key.current_version());
+        caller.audit().version(key.current_version());
         self.insert(&config, key).await
     }
 
@@ -243,7 +243,7 @@ impl Keys {
                 .new_version(wrapper.as_ref(), material.expose(), self.now()?)
                 .await?;
             key.versions.push(next);
-            caller.trail().version(key.current_version());
+            caller.audit().version(key.current_version());
             let replaced = self.replaced(&config, &key, seen).await?;
             Ok(replaced.then_some(key))
         };

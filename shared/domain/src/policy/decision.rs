@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// A name that a resource speaks of, as the check finds one.
-    fn witnesses(policy: &Policy) -> Vec<Asked> {
+    fn samples(policy: &Policy) -> Vec<Asked> {
         let mut all = asked();
         let resources = policy
             .statement
@@ -256,7 +256,7 @@ mod tests {
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();
             let Ok(policy) = Policy::parse(&document) else { return Ok(()) };
-            for on in witnesses(&policy) {
+            for on in samples(&policy) {
                 for action in Action::ALL {
                     let decision = policy.decide(action, &on);
                     prop_assert_eq!(decision.allowed, policy.allows(action, on.target()));
@@ -291,7 +291,7 @@ mod tests {
             let all = Policy::parse(&allow).unwrap();
             let mut less = all.clone();
             less.statement.push(denied.clone());
-            let on = witnesses(&less);
+            let on = samples(&less);
             decisions(&all, &on) != decisions(&less, &on)
         })
     }

@@ -1,10 +1,10 @@
 //! Sockets to requests and back, with bounds on time and numbers, and graceful shutdown.
 
 mod address;
+mod body_timeout;
 mod bounds;
 mod handshakes;
-mod patience;
-mod places;
+mod limiter;
 mod timed;
 mod tls;
 mod unreadable;
@@ -36,16 +36,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use body_timeout::{BodyTimeout, Pace, Rest};
 use handshakes::Handshakes;
-use patience::{Pace, Patience, Rest};
-use places::{Held, Open, Place, Places};
+use limiter::{ConnectionLimiter, ConnectionSlot, Held, Open};
 use timed::Timed;
 use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
 pub use handshakes::HandshakeFailure;
-pub use places::{Crowded, open_connections};
+pub use limiter::{Crowded, open_connections};
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.
@@ -150,7 +150,7 @@ async fn serve_one(
     stop: impl Future<Output = ()>,
 ) {
     let (in_flight, _) = watch::channel(());
-    let places = Places::new(&server.bounds);
+    let limiter = ConnectionLimiter::new(&server.bounds);
     let mut stop = pin!(stop);
     let (tls, hangup) = tls.unzip();
     let mut keeping_up = pin!(async {
@@ -159,13 +159,13 @@ async fn serve_one(
             None => std::future::pending().await,
         }
     });
-    let mut watching = pin!(places.watch());
+    let mut watching = pin!(limiter.watch());
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             () = &mut keeping_up => continue,
             () = &mut watching => continue,
-            accepted = accept(&socket, &places) => accepted,
+            accepted = accept(&socket, &limiter) => accepted,
         };
         let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
@@ -186,17 +186,17 @@ async fn serve_one(
                 tracing::debug!(%error, "a connection ended early");
             }
         });
-        places.runs_as(number, task.abort_handle());
+        limiter.runs_as(number, task.abort_handle());
     }
     drop(socket);
-    places.end_all();
+    limiter.end_all();
     // A connection on which half a request's head has come is no request: it is not waited for.
     let requests = async {
         in_flight.closed().await;
         tokio::time::sleep(FLUSH).await;
     };
     tokio::select! {
-        () = places.emptied() => {}
+        () = limiter.emptied() => {}
         () = requests => {}
         () = tokio::time::sleep(server.bounds.grace) => tracing::warn!("requests were still in flight when the grace period ended"),
     }
@@ -278,7 +278,7 @@ impl Server {
         stream: TcpStream,
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
-        place: &Place,
+        place: &ConnectionSlot,
         in_flight: watch::Sender<()>,
     ) -> Ended {
         let held = Arc::clone(place.held());
@@ -364,7 +364,7 @@ impl Server {
             _ => Rest::Drain(Arc::clone(held)),
         };
         let takes_trailers = takes_trailers(&parts);
-        let body: Body = Box::pin(Patience::new(body, self.pace, rest));
+        let body: Body = Box::pin(BodyTimeout::new(body, self.pace, rest));
         let mut response = self
             .site
             .respond(Request::from_parts(parts, body), peer)
@@ -429,11 +429,11 @@ fn announce(fields: &HeaderMap, headers: &mut HeaderMap) {
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Places>,
-) -> io::Result<(TcpStream, SocketAddr, Place)> {
+    limiter: &Arc<ConnectionLimiter>,
+) -> io::Result<(TcpStream, SocketAddr, ConnectionSlot)> {
     let (stream, address) = listener.accept().await?;
-    places.available().await;
-    let place = places.take(address.ip());
+    limiter.available().await;
+    let place = limiter.take(address.ip());
     // An answer is one small write: waiting for more to send would only delay it.
     stream.set_nodelay(true)?;
     Ok((stream, address, place))

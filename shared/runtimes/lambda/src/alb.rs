@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::event::{Facts, Pairs, Refusal, address, headers, members, parse, raw_query};
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

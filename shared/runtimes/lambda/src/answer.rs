@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::alb;
 use crate::event::Refusal;
-use crate::front::{EventSource, Front};
 use crate::http_api;
+use crate::ingress::{EventSource, Ingress};
 
 /// An answer as the gateways read it.
 #[derive(Debug, Serialize)]
@@ -78,13 +78,13 @@ fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
 
 /// The response in the shape that the event's sender takes.
 pub(crate) fn encode(
-    front: &Front,
+    ingress: &Ingress,
     event: &str,
     response: Response<Bytes>,
 ) -> FunctionResponse<Answer, Body> {
     let (mut parts, body) = response.into_parts();
-    let headers = match front.source {
-        EventSource::FunctionUrl if front.streaming => {
+    let headers = match ingress.source {
+        EventSource::FunctionUrl if ingress.streaming => {
             return FunctionResponse::StreamingResponse(StreamResponse {
                 metadata_prelude: prelude(parts.status, &parts.headers),
                 stream: goes_on(body, parts.extensions.remove::<Tail>()),
@@ -109,7 +109,7 @@ pub(crate) fn encode(
     };
     FunctionResponse::BufferedResponse(Answer {
         status_code: parts.status.as_u16(),
-        status_description: (front.source == EventSource::Alb).then(|| parts.status.to_string()),
+        status_description: (ingress.source == EventSource::Alb).then(|| parts.status.to_string()),
         headers,
         body,
         is_base64_encoded,

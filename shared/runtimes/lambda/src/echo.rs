@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode, request};
 use keyway_http::{
-    Call, Dialect, Mount, Operation, Place, Proof, Refused, Request, Route, Site, Trace,
+    Call, Dialect, Mount, Operation, Proof, Rejection, Request, RequestLine, Route, Site, Trace,
 };
 use serde_json::{Value, json};
 
@@ -48,20 +48,20 @@ impl Dialect for Echo {
         match *error {}
     }
 
-    fn refuse(&self, refused: Refused<Infallible>, place: &Place<'_>) -> Response<Bytes> {
-        assert!(!place.raw_path.ends_with("/broken"), "broken on purpose");
+    fn refuse(&self, refused: Rejection<Infallible>, line: &RequestLine<'_>) -> Response<Bytes> {
+        assert!(!line.raw_path.ends_with("/broken"), "broken on purpose");
         let status = match refused {
-            Refused::NoRoute => StatusCode::NOT_FOUND,
-            Refused::OtherMethods(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refused::Unreadable(unreadable) => unreadable.status,
-            Refused::BodyBroken | Refused::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Refused::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Unwitnessed | Refused::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::By(never) => match never {},
+            Rejection::NoRoute => StatusCode::NOT_FOUND,
+            Rejection::OtherMethods(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Rejection::Unreadable(unreadable) => unreadable.status,
+            Rejection::BodyBroken | Rejection::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Rejection::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Rejection::Unrecorded | Rejection::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::By(never) => match never {},
         };
-        answer(status, &json!({ "path": place.raw_path }))
+        answer(status, &json!({ "path": line.raw_path }))
     }
 }
 

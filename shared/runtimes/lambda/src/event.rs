@@ -12,7 +12,7 @@ use keyway_http::{BasePath, Body, IamCaller, Peer};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, DeserializeOwned, MapAccess, Visitor};
 
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 
 /// Why an event is not let in. None of it repeats a value that the event holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@ use keyway_http::{ClientCertificate, Connection, Peer};
 use serde::Deserialize;
 
 use crate::event::{Facts, Pairs, Refusal, address, headers, iam_caller, parse, push_header};
-use crate::front::EventSource;
+use crate::ingress::EventSource;
 
 /// Payload format 2.0, by which HTTP APIs and function URLs speak.
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@
 mod alb;
 mod answer;
 mod event;
-mod front;
 mod http_api;
+mod ingress;
 mod rest_api;
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 
 use answer::Answer;
 
-pub use front::{EventSource, Front, UnknownEventSource};
+pub use ingress::{EventSource, Ingress, UnknownEventSource};
 
 /// Answers the events of `front` until Lambda ends the process.
 ///
@@ -34,11 +34,11 @@ pub use front::{EventSource, Front, UnknownEventSource};
 ///
 /// # Panics
 /// When Lambda's own environment variables are not there.
-pub async fn serve(site: Arc<Site>, front: Front) -> Result<(), Error> {
-    let front = Arc::new(front);
+pub async fn serve(site: Arc<Site>, ingress: Ingress) -> Result<(), Error> {
+    let ingress = Arc::new(ingress);
     let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
-        let (site, front) = (Arc::clone(&site), Arc::clone(&front));
-        async move { Ok::<_, Infallible>(respond(&site, &front, event.payload.get()).await) }
+        let (site, ingress) = (Arc::clone(&site), Arc::clone(&ingress));
+        async move { Ok::<_, Infallible>(respond(&site, &ingress, event.payload.get()).await) }
     });
     // Without the runtime's tracing layer: a request has an id and a log line of its own.
     Runtime::new(service).run().await
@@ -62,14 +62,14 @@ where
 }
 
 /// Answers one event.
-async fn respond(site: &Site, front: &Front, event: &str) -> FunctionResponse<Answer, Body> {
-    let response = match front.read(event) {
+async fn respond(site: &Site, ingress: &Ingress, event: &str) -> FunctionResponse<Answer, Body> {
+    let response = match ingress.read(event) {
         Ok((request, peer)) => site.respond(request, peer).await,
         Err(refusal) => {
             // No client can bring this about, save by a header or target that the gateway should not have let through.
-            tracing::warn!(source = %front.source, %refusal, "an event was refused");
+            tracing::warn!(source = %ingress.source, %refusal, "an event was refused");
             answer::refuse(&refusal)
         }
     };
-    answer::encode(front, event, response)
+    answer::encode(ingress, event, response)
 }

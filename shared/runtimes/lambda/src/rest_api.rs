@@ -4,8 +4,8 @@ use serde::Deserialize;
 use crate::event::{
     Facts, Pairs, Refusal, address, encoded_query, headers, iam_caller, members, parse,
 };
-use crate::front::EventSource;
 use crate::http_api::ClientCert;
+use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

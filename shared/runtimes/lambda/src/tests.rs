@@ -13,10 +13,10 @@ use lambda_runtime::FunctionResponse;
 use serde_json::{Value, json};
 
 use crate::event::Refusal;
-use crate::{EventSource, Front};
+use crate::{EventSource, Ingress};
 
-fn front(source: &str) -> Front {
-    Front {
+fn ingress(source: &str) -> Ingress {
+    Ingress {
         source: source.parse().unwrap(),
         stage: None,
         streaming: false,
@@ -43,8 +43,8 @@ impl Read {
     }
 }
 
-fn read(front: &Front, event: &Value) -> Result<Read, Refusal> {
-    let (request, peer) = front.read(&event.to_string())?;
+fn read(ingress: &Ingress, event: &Value) -> Result<Read, Refusal> {
+    let (request, peer) = ingress.read(&event.to_string())?;
     let (parts, body) = request.into_parts();
     let text = |value: &http::HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
     Ok(Read {
@@ -61,8 +61,8 @@ fn read(front: &Front, event: &Value) -> Result<Read, Refusal> {
 }
 
 /// The answer as it goes out, from an event as it came in.
-fn answer(site: &Site, front: &Front, event: &str) -> Value {
-    match block_on(crate::respond(site, front, event)) {
+fn answer(site: &Site, ingress: &Ingress, event: &str) -> Value {
+    match block_on(crate::respond(site, ingress, event)) {
         FunctionResponse::BufferedResponse(answer) => serde_json::to_value(answer).unwrap(),
         FunctionResponse::StreamingResponse(answer) => json!({
             "prelude": answer.metadata_prelude,

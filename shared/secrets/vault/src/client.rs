@@ -11,7 +11,8 @@ use keyway_crypto::SecretBytes;
 use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
 use keyway_domain::ports::Clock;
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultPatience, VaultSettings,
+    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy,
+    VaultSettings,
 };
 use tokio::time::timeout_at;
 
@@ -30,7 +31,7 @@ pub(crate) struct Client {
     pub(crate) settings: VaultSettings,
     /// The transit key as this client knows it.
     pub(crate) identity: Mutex<Option<Identity>>,
-    patience: VaultPatience,
+    retry_policy: VaultRetryPolicy,
 }
 
 impl Client {
@@ -38,7 +39,7 @@ impl Client {
         http: Http,
         settings: &VaultSettings,
         credential: Option<&SecretBytes>,
-        patience: VaultPatience,
+        retry_policy: VaultRetryPolicy,
         clock: Arc<dyn Clock>,
         token_folders: Arc<TokenFolders>,
     ) -> Result<Self, Failure> {
@@ -47,7 +48,7 @@ impl Client {
             auth: Auth::new(&settings.auth, credential, clock, token_folders)?,
             settings: settings.clone(),
             identity: Mutex::default(),
-            patience,
+            retry_policy,
         })
     }
 
@@ -71,7 +72,7 @@ impl Client {
     }
 
     fn limits(&self) -> Limits {
-        Limits::within(self.patience.timeout, self.patience.retries)
+        Limits::within(self.retry_policy.timeout, self.retry_policy.retries)
     }
 
     /// Asks with a token, and once more with another when that one turns out to be the cause of a refusal.
@@ -152,7 +153,7 @@ impl KeyWrapper for Client {
 #[async_trait]
 impl Vault for Client {
     async fn check(&self, key: TransitKey) -> Result<(), WrapError> {
-        let limits = Limits::within(self.patience.timeout.min(CHECK_TIMEOUT), 0);
+        let limits = Limits::within(self.retry_policy.timeout.min(CHECK_TIMEOUT), 0);
         self.within(limits, self.examine(limits, key)).await
     }
 

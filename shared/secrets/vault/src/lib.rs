@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use keyway_crypto::SecretBytes;
 use keyway_domain::Fault;
 use keyway_domain::ports::Clock;
-use keyway_domain::vault::{Vault, VaultPatience, VaultSettings, Vaults};
+use keyway_domain::vault::{Vault, VaultRetryPolicy, VaultSettings, Vaults};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -134,7 +134,7 @@ impl Vaults for VaultsOverHttp {
         &self,
         settings: &VaultSettings,
         credential: Option<&SecretBytes>,
-        patience: VaultPatience,
+        retry_policy: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault> {
         let address = settings.address.as_str();
         let tls = match address.starts_with("https://") {
@@ -144,15 +144,15 @@ impl Vaults for VaultsOverHttp {
         let namespace = settings.namespace.as_ref().map(|path| path.as_str());
         let http = Http::new(address, namespace, tls)
             .map_err(|error| Fault::new("a client for Vault", error))?;
-        let patience = VaultPatience {
-            timeout: patience.timeout.min(self.longest),
-            ..patience
+        let retry_policy = VaultRetryPolicy {
+            timeout: retry_policy.timeout.min(self.longest),
+            ..retry_policy
         };
         let client = Client::new(
             http,
             settings,
             credential,
-            patience,
+            retry_policy,
             Arc::clone(&self.clock),
             Arc::clone(&self.token_folders),
         )

@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 use keyway_auth::certificate::{Identity, Unidentified};
 use keyway_http::{
-    Dialect, Mount, Operation, Peer, Place, Proof, Refused, Request, Route, Site, Tail, Trace,
-    Trailers,
+    Dialect, Mount, Operation, Peer, Proof, Rejection, Request, RequestLine, Route, Site, Tail,
+    Trace, Trailers,
 };
 
 struct Echo;
@@ -50,10 +50,10 @@ impl Dialect for Echo {
         "unidentified"
     }
 
-    fn refuse(&self, refused: Refused<Unidentified>, _: &Place<'_>) -> Response<Bytes> {
+    fn refuse(&self, refused: Rejection<Unidentified>, _: &RequestLine<'_>) -> Response<Bytes> {
         let mut response = Response::new(format!("{refused:?}").into());
         *response.status_mut() = match refused {
-            Refused::Unreadable(unreadable) => unreadable.status,
+            Rejection::Unreadable(unreadable) => unreadable.status,
             _ => StatusCode::BAD_REQUEST,
         };
         response

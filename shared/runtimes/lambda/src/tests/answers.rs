@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
-use super::{alb, alb_multi, answer, echo, event_of, front, function_url, with};
-use crate::{EventSource, Front};
+use super::{alb, alb_multi, answer, echo, event_of, function_url, ingress, with};
+use crate::{EventSource, Ingress};
 
 /// The answer to a request for the path, without the site's request id.
-fn get(front: &Front, event: &Value, path: &str) -> Value {
+fn get(ingress: &Ingress, event: &Value, path: &str) -> Value {
     let mut event = event.clone();
-    match front.source {
+    match ingress.source {
         EventSource::HttpApi | EventSource::FunctionUrl => {
             event["requestContext"]["http"]["method"] = json!("GET");
             event["rawPath"] = json!(path);
@@ -16,7 +16,7 @@ fn get(front: &Front, event: &Value, path: &str) -> Value {
             event["path"] = json!(path);
         }
     }
-    let mut answer = answer(&echo::site(), front, &event.to_string());
+    let mut answer = answer(&echo::site(), ingress, &event.to_string());
     for field in ["headers", "multiValueHeaders"] {
         if let Some(headers) = answer.get_mut(field) {
             let id = headers.as_object_mut().unwrap().remove("x-request-id");
@@ -29,9 +29,9 @@ fn get(front: &Front, event: &Value, path: &str) -> Value {
 #[test]
 fn each_source_gets_its_shape() {
     for source in ["http-api", "function-url"] {
-        let front = front(source);
+        let ingress = ingress(source);
         assert_eq!(
-            get(&front, &event_of(front.source), "/echo/cookies"),
+            get(&ingress, &event_of(ingress.source), "/echo/cookies"),
             json!({
                 "statusCode": 202,
                 "headers": { "allow": "GET, PUT", "content-type": "application/json" },
@@ -46,7 +46,7 @@ fn each_source_gets_its_shape() {
         "content-type": ["application/json"],
         "set-cookie": ["a=1", "b=2"]
     });
-    let rest = front("rest-api");
+    let rest = ingress("rest-api");
     assert_eq!(
         get(&rest, &event_of(rest.source), "/echo/cookies"),
         json!({
@@ -57,7 +57,7 @@ fn each_source_gets_its_shape() {
         })
     );
     assert_eq!(
-        get(&front("alb"), &alb_multi(), "/echo/cookies"),
+        get(&ingress("alb"), &alb_multi(), "/echo/cookies"),
         json!({
             "statusCode": 202,
             "statusDescription": "202 Accepted",
@@ -67,7 +67,7 @@ fn each_source_gets_its_shape() {
         })
     );
     assert_eq!(
-        get(&front("alb"), &alb(), "/echo/cookies"),
+        get(&ingress("alb"), &alb(), "/echo/cookies"),
         json!({
             "statusCode": 202,
             "statusDescription": "202 Accepted",
@@ -85,8 +85,8 @@ fn each_source_gets_its_shape() {
 #[test]
 fn bytes_go_out_as_base64() {
     for source in super::SOURCES {
-        let front = front(source);
-        let answer = get(&front, &event_of(front.source), "/echo/bytes");
+        let ingress = ingress(source);
+        let answer = get(&ingress, &event_of(ingress.source), "/echo/bytes");
         assert_eq!(answer["body"], "/wD+");
         assert_eq!(answer["isBase64Encoded"], true);
     }
@@ -95,10 +95,10 @@ fn bytes_go_out_as_base64() {
 /// Byte for byte as from a function that answers one API alone.
 #[test]
 fn each_api_of_a_gateway_is_answered_in_its_own_way() {
-    let both = front("api-gateway");
+    let both = ingress("api-gateway");
     for (source, path) in [("http-api", "/rawPath"), ("rest-api", "/path")] {
-        let front = front(source);
-        let event = with(&event_of(front.source), path, json!("/nowhere"));
+        let ingress = ingress(source);
+        let event = with(&event_of(ingress.source), path, json!("/nowhere"));
         let without_id = |mut answer: Value| {
             for headers in ["headers", "multiValueHeaders"] {
                 if let Some(headers) = answer.get_mut(headers) {
@@ -108,7 +108,7 @@ fn each_api_of_a_gateway_is_answered_in_its_own_way() {
             answer
         };
         let event = event.to_string();
-        let expected = without_id(answer(&echo::site(), &front, &event));
+        let expected = without_id(answer(&echo::site(), &ingress, &event));
         assert_eq!(expected["statusCode"], 404);
         assert_eq!(without_id(answer(&echo::site(), &both, &event)), expected);
     }
@@ -117,25 +117,25 @@ fn each_api_of_a_gateway_is_answered_in_its_own_way() {
 #[test]
 fn the_site_s_refusals_go_out() {
     for source in super::SOURCES {
-        let front = front(source);
-        let event = event_of(front.source);
-        assert_eq!(get(&front, &event, "/nowhere")["statusCode"], 404);
-        assert_eq!(get(&front, &event, "/echo/facts")["statusCode"], 405);
-        assert_eq!(get(&front, &event, "/echo/panic")["statusCode"], 500);
+        let ingress = ingress(source);
+        let event = event_of(ingress.source);
+        assert_eq!(get(&ingress, &event, "/nowhere")["statusCode"], 404);
+        assert_eq!(get(&ingress, &event, "/echo/facts")["statusCode"], 405);
+        assert_eq!(get(&ingress, &event, "/echo/panic")["statusCode"], 500);
     }
 }
 
 #[test]
 fn facts_reach_the_site() {
     let event = event_of(EventSource::RestApi);
-    let answer = answer(&echo::site(), &front("rest-api"), &event.to_string());
+    let answer = answer(&echo::site(), &ingress("rest-api"), &event.to_string());
     assert_eq!(answer["statusCode"], 200, "the stage is no part of routes");
     let facts: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
     assert_eq!(facts["path"], "/prod/echo/facts");
     assert_eq!(facts["address"], "203.0.113.7");
-    let named = Front {
+    let named = Ingress {
         stage: Some("prod".to_owned()),
-        ..front("http-api")
+        ..ingress("http-api")
     };
     let event = with(
         &event_of(EventSource::HttpApi),
@@ -144,15 +144,15 @@ fn facts_reach_the_site() {
     );
     let staged = super::answer(&echo::site(), &named, &event.to_string());
     assert_eq!(staged["statusCode"], 200);
-    let unstaged = super::answer(&echo::site(), &front("http-api"), &event.to_string());
+    let unstaged = super::answer(&echo::site(), &ingress("http-api"), &event.to_string());
     assert_eq!(unstaged["statusCode"], 404);
 }
 
 #[test]
 fn function_urls_may_stream() {
-    let streaming = |source| Front {
+    let streaming = |source| Ingress {
         streaming: true,
-        ..front(source)
+        ..ingress(source)
     };
     let answer = get(&streaming("function-url"), &function_url(), "/echo/cookies");
     assert_eq!(answer["prelude"]["statusCode"], 202);
@@ -163,8 +163,8 @@ fn function_urls_may_stream() {
     assert_eq!(answer["body"], json!(b"\xff\x00\xfe"), "as they are");
     // Nothing else takes a stream.
     for source in ["http-api", "rest-api", "alb"] {
-        let front = streaming(source);
-        let answer = get(&front, &event_of(front.source), "/echo/cookies");
+        let ingress = streaming(source);
+        let answer = get(&ingress, &event_of(ingress.source), "/echo/cookies");
         assert_eq!(answer["statusCode"], 202);
     }
 }

@@ -4,16 +4,16 @@ use keyway_http::{BasePath, ClientCertificate, IamCaller};
 use serde_json::{Value, json};
 
 use super::{
-    alb, alb_multi, event_of, front, function_url, http_api, read, rest_api, with, without,
+    alb, alb_multi, event_of, function_url, http_api, ingress, read, rest_api, with, without,
 };
-use crate::{EventSource, Front, UnknownEventSource};
+use crate::{EventSource, Ingress, UnknownEventSource};
 
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-fn staged(source: &str, stage: &str) -> Front {
-    Front {
+fn staged(source: &str, stage: &str) -> Ingress {
+    Ingress {
         stage: Some(stage.to_owned()),
-        ..front(source)
+        ..ingress(source)
     }
 }
 
@@ -34,7 +34,7 @@ fn sources_have_names() {
 
 #[test]
 fn an_http_api_s_event() {
-    let read = read(&front("http-api"), &http_api()).unwrap();
+    let read = read(&ingress("http-api"), &http_api()).unwrap();
     assert_eq!(read.line, "POST /echo/facts?b=2&a=%2f&a=1");
     assert_eq!(read.base, None);
     assert_eq!(read.header("x-twice"), ["one,two"]);
@@ -49,7 +49,7 @@ fn an_http_api_s_event() {
 
 #[test]
 fn a_function_url_s_event() {
-    let read = read(&front("function-url"), &function_url()).unwrap();
+    let read = read(&ingress("function-url"), &function_url()).unwrap();
     assert_eq!(read.line, "POST /echo/facts?a=1");
     assert_eq!(read.body, b"{\"key\":\"a\"}");
     assert_eq!(read.header("cookie"), [""; 0]);
@@ -67,7 +67,7 @@ fn a_function_url_s_event() {
 
 #[test]
 fn a_rest_api_s_event() {
-    let read = read(&front("rest-api"), &rest_api()).unwrap();
+    let read = read(&ingress("rest-api"), &rest_api()).unwrap();
     assert!(read.line.starts_with("POST /prod/echo/facts?"));
     let (_, query) = read.line.split_once('?').unwrap();
     let mut pairs: Vec<_> = query.split('&').collect();
@@ -87,7 +87,7 @@ fn a_rest_api_s_event() {
 #[test]
 fn a_load_balancer_s_event() {
     for event in [alb(), alb_multi()] {
-        let read = read(&front("alb"), &event).unwrap();
+        let read = read(&ingress("alb"), &event).unwrap();
         assert_eq!(read.line, "POST /echo/facts?a=%2f+%C3%A9&b=2");
         assert_eq!(read.base, None);
         assert_eq!(read.header("host"), ["keyway.example.com"]);
@@ -107,7 +107,7 @@ fn a_load_balancer_s_event() {
         "/multiValueQueryStringParameters/a",
         json!(["2", "", "1"]),
     );
-    let read = read(&front("alb"), &repeated).unwrap();
+    let read = read(&ingress("alb"), &repeated).unwrap();
     assert_eq!(read.header("x-twice"), ["one", "two"]);
     assert_eq!(read.line, "POST /echo/facts?a=2&a=&a=1&b=2");
 }
@@ -123,7 +123,7 @@ fn a_load_balancer_s_health_check() {
         "body": "",
         "isBase64Encoded": false
     });
-    let read = read(&front("alb"), &event).unwrap();
+    let read = read(&ingress("alb"), &event).unwrap();
     assert_eq!(read.line, "GET /");
     assert_eq!(read.peer.address, NOWHERE);
     assert!(!read.peer.encrypted);
@@ -158,9 +158,9 @@ fn paths_stay_as_they_were_signed() {
             ("alb", "/path"),
             ("rest-api", "/path"),
         ] {
-            let front = front(source);
-            let event = with(&event_of(front.source), pointer, json!(raw));
-            let read = read(&front, &event).unwrap();
+            let ingress = ingress(source);
+            let event = with(&event_of(ingress.source), pointer, json!(raw));
+            let read = read(&ingress, &event).unwrap();
             let (_, target) = read.line.split_once(' ').unwrap();
             let (path, _) = target.split_once('?').unwrap();
             assert_eq!(path, line, "{source}");
@@ -179,24 +179,30 @@ fn queries_stay_as_they_were_signed() {
         ("a={}|\\^`[]'", "/echo/facts?a={}|\\^`[]'"),
     ] {
         for source in ["http-api", "function-url"] {
-            let front = front(source);
-            let event = with(&event_of(front.source), "/rawQueryString", json!(raw));
-            assert_eq!(read(&front, &event).unwrap().line, format!("POST {target}"));
+            let ingress = ingress(source);
+            let event = with(&event_of(ingress.source), "/rawQueryString", json!(raw));
+            assert_eq!(
+                read(&ingress, &event).unwrap().line,
+                format!("POST {target}")
+            );
         }
         // A load balancer's values are raw, too.
         if let Some((name, value)) = raw.split_once('=').filter(|(name, _)| name.len() == 1) {
             let event = with(&alb(), "/queryStringParameters", json!({ name: value }));
-            let read = read(&front("alb"), &event).unwrap();
+            let read = read(&ingress("alb"), &event).unwrap();
             assert_eq!(read.line, format!("POST {target}"));
         }
     }
-    let absent = read(&front("http-api"), &without(&http_api(), "/rawQueryString"));
+    let absent = read(
+        &ingress("http-api"),
+        &without(&http_api(), "/rawQueryString"),
+    );
     assert_eq!(absent.unwrap().line, "POST /echo/facts");
 }
 
 #[test]
 fn a_rest_api_s_query_is_encoded_as_signatures_are() {
-    let line = |event: &Value| read(&front("rest-api"), event).unwrap().line;
+    let line = |event: &Value| read(&ingress("rest-api"), event).unwrap().line;
     let multi = "/multiValueQueryStringParameters";
     let single = "/queryStringParameters";
     for (value, encoded) in [
@@ -250,9 +256,9 @@ fn stages_are_whole_segments() {
             ("function-url", "/rawPath"),
             ("alb", "/path"),
         ] {
-            let front = staged(source, stage);
-            let event = with(&event_of(front.source), pointer, json!(path));
-            let read = read(&front, &event).unwrap();
+            let ingress = staged(source, stage);
+            let event = with(&event_of(ingress.source), pointer, json!(path));
+            let read = read(&ingress, &event).unwrap();
             assert!(
                 read.line.starts_with(&format!("POST {path}?")),
                 "{}",
@@ -265,14 +271,14 @@ fn stages_are_whole_segments() {
 
 #[test]
 fn a_rest_api_says_its_stage() {
-    let case = |front: &Front, signed: Value, path: &str| {
+    let case = |ingress: &Ingress, signed: Value, path: &str| {
         let event = with(&rest_api(), "/path", json!(path));
         let event = with(&event, "/requestContext/path", signed);
-        let read = read(front, &event).unwrap();
+        let read = read(ingress, &event).unwrap();
         let (target, _) = read.line.split_once('?').unwrap();
         (target.to_owned(), read.base)
     };
-    let plain = front("rest-api");
+    let plain = ingress("rest-api");
     let target = |target: &str, base: Option<&str>| (target.to_owned(), base.map(str::to_owned));
     assert_eq!(
         case(&plain, json!("/a/b/echo/x"), "/echo/x"),
@@ -312,7 +318,7 @@ fn a_rest_api_says_its_stage() {
 
 #[test]
 fn the_base_path_is_what_the_site_takes() {
-    let (request, _) = front("rest-api").read(&rest_api().to_string()).unwrap();
+    let (request, _) = ingress("rest-api").read(&rest_api().to_string()).unwrap();
     let BasePath(base) = request.extensions().get().unwrap();
     assert_eq!(
         request.uri().path().strip_prefix(base.as_str()),
@@ -323,36 +329,36 @@ fn the_base_path_is_what_the_site_takes() {
 #[test]
 fn headers_are_kept() {
     let event = with(&rest_api(), "/multiValueHeaders", Value::Null);
-    let single = read(&front("rest-api"), &event).unwrap();
+    let single = read(&ingress("rest-api"), &event).unwrap();
     assert_eq!(single.header("x-twice"), ["two"]);
-    let none = read(&front("rest-api"), &with(&event, "/headers", Value::Null)).unwrap();
+    let none = read(&ingress("rest-api"), &with(&event, "/headers", Value::Null)).unwrap();
     assert_eq!(none.headers, []);
-    let none = read(&front("http-api"), &without(&http_api(), "/headers")).unwrap();
+    let none = read(&ingress("http-api"), &without(&http_api(), "/headers")).unwrap();
     assert_eq!(none.headers.len(), 1, "the cookies are left");
     let none = with(&http_api(), "/cookies", json!([]));
-    assert_eq!(read(&front("http-api"), &none).unwrap().headers.len(), 10);
+    assert_eq!(read(&ingress("http-api"), &none).unwrap().headers.len(), 10);
     let odd = with(
         &http_api(),
         "/headers",
         json!({ "X-Odd": "\té ", "x-empty": "" }),
     );
-    let odd = read(&front("http-api"), &odd).unwrap();
+    let odd = read(&ingress("http-api"), &odd).unwrap();
     assert_eq!(odd.header("x-odd"), ["\té "]);
     assert_eq!(odd.header("x-empty"), [""]);
     // Two members of one name are two headers, not one of the two.
     let event = http_api().to_string().replace("\"x-twice\"", "\"host\"");
-    let (request, _) = front("http-api").read(&event).unwrap();
+    let (request, _) = ingress("http-api").read(&event).unwrap();
     assert_eq!(request.headers().get_all("host").iter().count(), 2);
 }
 
 #[test]
 fn bodies_are_what_was_sent() {
     for source in super::SOURCES {
-        let front = front(source);
-        let event = event_of(front.source);
+        let ingress = ingress(source);
+        let event = event_of(ingress.source);
         let body = |body: Value, flag: Value| {
             let event = with(&event, "/body", body);
-            read(&front, &with(&event, "/isBase64Encoded", flag))
+            read(&ingress, &with(&event, "/isBase64Encoded", flag))
                 .unwrap()
                 .body
         };
@@ -362,9 +368,9 @@ fn bodies_are_what_was_sent() {
         assert_eq!(body(json!("AP8="), json!(true)), b"\x00\xff");
         assert_eq!(body(json!("AP8="), json!(false)), b"AP8=");
         assert_eq!(body(json!("é\u{0}"), Value::Null), "é\0".as_bytes());
-        assert_eq!(read(&front, &without(&event, "/body")).unwrap().body, b"");
+        assert_eq!(read(&ingress, &without(&event, "/body")).unwrap().body, b"");
         let unsaid = without(&with(&event, "/body", json!("x")), "/isBase64Encoded");
-        assert_eq!(read(&front, &unsaid).unwrap().body, b"x");
+        assert_eq!(read(&ingress, &unsaid).unwrap().body, b"x");
     }
 }
 
@@ -372,13 +378,13 @@ fn bodies_are_what_was_sent() {
 fn methods_are_kept() {
     for method in ["GET", "HEAD", "post", "PROPFIND", "a"] {
         for source in super::SOURCES {
-            let front = front(source);
-            let pointer = match front.source {
+            let ingress = ingress(source);
+            let pointer = match ingress.source {
                 EventSource::HttpApi | EventSource::FunctionUrl => "/requestContext/http/method",
                 EventSource::RestApi | EventSource::Alb | EventSource::ApiGateway => "/httpMethod",
             };
-            let event = with(&event_of(front.source), pointer, json!(method));
-            let line = read(&front, &event).unwrap().line;
+            let event = with(&event_of(ingress.source), pointer, json!(method));
+            let line = read(&ingress, &event).unwrap().line;
             assert!(line.starts_with(&format!("{method} /")), "{line}");
         }
     }
@@ -411,9 +417,9 @@ fn nobody_comes_from_loopback() {
             ("rest-api", "/requestContext/identity/sourceIp"),
             ("alb", "/headers/x-forwarded-for"),
         ] {
-            let front = front(source);
-            let event = with(&event_of(front.source), pointer, json!(claimed));
-            let read = read(&front, &event).unwrap();
+            let ingress = ingress(source);
+            let event = with(&event_of(ingress.source), pointer, json!(claimed));
+            let read = read(&ingress, &event).unwrap();
             assert_eq!(read.peer.address.to_string(), address, "{source} {claimed}");
             assert!(!read.peer.address.is_loopback());
         }
@@ -422,11 +428,11 @@ fn nobody_comes_from_loopback() {
         ("http-api", "/requestContext/http/sourceIp"),
         ("rest-api", "/requestContext/identity/sourceIp"),
     ] {
-        let front = front(source);
-        let event = event_of(front.source);
-        let unsaid = read(&front, &without(&event, pointer)).unwrap();
+        let ingress = ingress(source);
+        let event = event_of(ingress.source);
+        let unsaid = read(&ingress, &without(&event, pointer)).unwrap();
         assert_eq!(unsaid.peer.address, NOWHERE);
-        let null = read(&front, &with(&event, pointer, Value::Null)).unwrap();
+        let null = read(&ingress, &with(&event, pointer, Value::Null)).unwrap();
         assert_eq!(null.peer.address, NOWHERE);
     }
 }
@@ -435,7 +441,7 @@ fn nobody_comes_from_loopback() {
 fn a_load_balancer_s_last_word_counts() {
     let peer = |name: &str, values: Value| {
         let event = with(&alb_multi(), &format!("/multiValueHeaders/{name}"), values);
-        read(&front("alb"), &event).unwrap().peer
+        read(&ingress("alb"), &event).unwrap().peer
     };
     let address = |values| peer("x-forwarded-for", values).address.to_string();
     assert_eq!(
@@ -490,7 +496,7 @@ fn client_certificates_come_from_the_gateway() {
             ),
         ),
     ] {
-        let peer = read(&front(source), &event).unwrap().peer;
+        let peer = read(&ingress(source), &event).unwrap().peer;
         let shown = ClientCertificate::Pem(PEM.into());
         assert_eq!(peer.client_certificate, Some(shown));
     }
@@ -504,7 +510,7 @@ fn client_certificates_come_from_the_gateway() {
     ] {
         let event = with(&http_api(), "/requestContext/authentication", nothing);
         assert_eq!(
-            read(&front("http-api"), &event)
+            read(&ingress("http-api"), &event)
                 .unwrap()
                 .peer
                 .client_certificate,
@@ -522,7 +528,7 @@ fn iam_callers_come_from_the_gateway() {
         ("accountId", "111122223333"),
         ("accessKey", "ASIAEXAMPLE"),
     ] {
-        let unnamed = read(&front("rest-api"), &event).unwrap().peer;
+        let unnamed = read(&ingress("rest-api"), &event).unwrap().peer;
         assert_eq!(unnamed.iam_caller, None, "a part is no caller");
         event = with(
             &event,
@@ -530,7 +536,7 @@ fn iam_callers_come_from_the_gateway() {
             json!(value),
         );
     }
-    let caller = read(&front("rest-api"), &event)
+    let caller = read(&ingress("rest-api"), &event)
         .unwrap()
         .peer
         .iam_caller
@@ -544,7 +550,7 @@ fn iam_callers_come_from_the_gateway() {
         for nothing in [Value::Null, json!("")] {
             let event = with(&function_url(), &format!("{iam}/{field}"), nothing);
             assert_eq!(
-                read(&front("function-url"), &event)
+                read(&ingress("function-url"), &event)
                     .unwrap()
                     .peer
                     .iam_caller,
@@ -561,7 +567,7 @@ fn iam_callers_come_from_the_gateway() {
     ] {
         let event = with(&function_url(), "/requestContext/authorizer", authorizer);
         assert_eq!(
-            read(&front("function-url"), &event)
+            read(&ingress("function-url"), &event)
                 .unwrap()
                 .peer
                 .iam_caller,
@@ -584,16 +590,16 @@ fn headers_name_neither_address_nor_certificate_nor_caller() {
         "userarn": "arn:aws:iam::111122223333:root"
     });
     for source in ["http-api", "rest-api"] {
-        let front = front(source);
-        let event = with(&event_of(front.source), "/headers", lies.clone());
+        let ingress = ingress(source);
+        let event = with(&event_of(ingress.source), "/headers", lies.clone());
         let event = with(&event, "/multiValueHeaders", Value::Null);
-        let peer = read(&front, &event).unwrap().peer;
+        let peer = read(&ingress, &event).unwrap().peer;
         assert_eq!(peer.address.to_string(), "203.0.113.7");
         assert!(peer.encrypted);
         assert_eq!((peer.client_certificate, peer.iam_caller), (None, None));
     }
     let event = with(&alb(), "/headers", lies);
-    let peer = read(&front("alb"), &event).unwrap().peer;
+    let peer = read(&ingress("alb"), &event).unwrap().peer;
     assert_eq!(peer.address, NOWHERE);
     assert!(!peer.is_private());
     assert_eq!((peer.client_certificate, peer.iam_caller), (None, None));

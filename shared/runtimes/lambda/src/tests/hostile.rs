@@ -2,12 +2,12 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
-use super::{alb, alb_multi, answer, echo, event_of, front, http_api, rest_api, with, without};
-use crate::{EventSource, Front};
+use super::{alb, alb_multi, answer, echo, event_of, http_api, ingress, rest_api, with, without};
+use crate::{EventSource, Ingress};
 
 /// Answers an event and holds the answer to its source's shape.
-fn answered(front: &Front, event: &str) -> (u64, Value) {
-    let answer = answer(&echo::site(), front, event);
+fn answered(ingress: &Ingress, event: &str) -> (u64, Value) {
+    let answer = answer(&echo::site(), ingress, event);
     let status = answer["statusCode"].as_u64().unwrap();
     assert!((200..600).contains(&status), "{answer}");
     let members: Vec<_> = answer
@@ -24,7 +24,7 @@ fn answered(front: &Front, event: &str) -> (u64, Value) {
         "statusCode",
     ];
     const OF_REST_APIS: &[&str] = &["body", "isBase64Encoded", "multiValueHeaders", "statusCode"];
-    let expected: &[&[&str]] = match front.source {
+    let expected: &[&[&str]] = match ingress.source {
         EventSource::HttpApi | EventSource::FunctionUrl => &[OF_HTTP_APIS],
         EventSource::RestApi => &[OF_REST_APIS],
         EventSource::ApiGateway => &[OF_HTTP_APIS, OF_REST_APIS],
@@ -53,13 +53,13 @@ fn answered(front: &Front, event: &str) -> (u64, Value) {
 
 /// Holds the event to be refused, and returns why.
 fn refused(source: &str, event: &str) -> String {
-    let (status, body) = answered(&front(source), event);
+    let (status, body) = answered(&ingress(source), event);
     assert_eq!(status, 400, "{source} let in {event:.200}");
     body["message"].as_str().unwrap().to_owned()
 }
 
 fn events() -> impl Iterator<Item = (&'static str, Value)> {
-    let of = |source| (source, event_of(front(source).source));
+    let of = |source| (source, event_of(ingress(source).source));
     super::SOURCES
         .into_iter()
         .map(of)
@@ -219,7 +219,7 @@ fn members_of_other_types_are_refused() {
     ];
     let mut count = 0;
     for (source, pointers) in cases {
-        let event = event_of(front(source).source);
+        let event = event_of(ingress(source).source);
         for pointer in pointers {
             for junk in &junk {
                 // Objects whose members are all optional take any that says nothing.
@@ -258,7 +258,7 @@ fn members_of_other_types_are_refused() {
         ("alb", "/requestContext/elb/targetGroupArn"),
         ("alb", "/headers/host"),
     ] {
-        let event = event_of(front(source).source);
+        let event = event_of(ingress(source).source);
         refused(source, &with(&event, pointer, Value::Null).to_string());
         if !pointer.contains("ost") && !pointer.ends_with("/a") {
             refused(source, &without(&event, pointer).to_string());
@@ -281,7 +281,7 @@ fn versions_are_pinned() {
         );
     }
     let emulated = with(&rest_api(), "/version", json!("1.0"));
-    assert_eq!(answered(&front("rest-api"), &emulated.to_string()).0, 200);
+    assert_eq!(answered(&ingress("rest-api"), &emulated.to_string()).0, 200);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn members_that_come_twice_are_refused() {
 fn headers_that_cannot_be_are_named() {
     for name in ["", " ", "a b", "a:b", "é", "a\r\nb", "\u{0}", "(", "host "] {
         for (source, object) in [("http-api", "headers"), ("alb", "headers")] {
-            let mut event = event_of(front(source).source);
+            let mut event = event_of(ingress(source).source);
             event[object][name] = json!("secret-value");
             let message = refused(source, &event.to_string());
             assert!(message.contains("header has the name"), "{message}");
@@ -315,7 +315,7 @@ fn headers_that_cannot_be_are_named() {
             ("rest-api", "/multiValueHeaders/X-A", json!(["fine", value])),
             ("alb", "/headers/x-a", json!(value)),
         ] {
-            let event = with(&event_of(front(source).source), pointer, value);
+            let event = with(&event_of(ingress(source).source), pointer, value);
             let message = refused(source, &event.to_string());
             let name = pointer.rsplit('/').next().unwrap().to_lowercase();
             let name = name.trim_end_matches('s').to_owned();
@@ -354,13 +354,13 @@ fn hosts_may_be_anything_that_a_header_may() {
             ("function-url", "headers"),
             ("alb", "headers"),
         ] {
-            let front = front(source);
+            let ingress = ingress(source);
             let event = with(
-                &event_of(front.source),
+                &event_of(ingress.source),
                 &format!("/{object}/host"),
                 json!(host),
             );
-            let (status, facts) = answered(&front, &event.to_string());
+            let (status, facts) = answered(&ingress, &event.to_string());
             assert_eq!(status, 200, "{host:.20}");
             assert!(
                 facts["headers"]
@@ -375,7 +375,7 @@ fn hosts_may_be_anything_that_a_header_may() {
         "/multiValueHeaders/Host",
         json!(["a", "b c", ""]),
     );
-    assert_eq!(answered(&front("rest-api"), &hosts.to_string()).0, 200);
+    assert_eq!(answered(&ingress("rest-api"), &hosts.to_string()).0, 200);
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn there_are_bounds() {
     assert!(refused("http-api", &event.to_string()).contains("too many headers"));
     let values = vec![json!(""); 40_000];
     let event = with(&rest_api(), "/multiValueHeaders", json!({ "a": values }));
-    answered(&front("rest-api"), &event.to_string());
+    answered(&ingress("rest-api"), &event.to_string());
     let long = "/".repeat(70_000);
     for (source, pointer) in [
         ("http-api", "/rawPath"),
@@ -400,11 +400,11 @@ fn there_are_bounds() {
         } else {
             json!(long)
         };
-        let event = with(&event_of(front(source).source), pointer, long);
+        let event = with(&event_of(ingress(source).source), pointer, long);
         assert!(refused(source, &event.to_string()).contains("path and query"));
     }
     let body = with(&http_api(), "/body", json!("a".repeat(6 << 20)));
-    assert_eq!(answered(&front("http-api"), &body.to_string()).0, 200);
+    assert_eq!(answered(&ingress("http-api"), &body.to_string()).0, 200);
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn methods_that_are_none_are_refused() {
             ("rest-api", "/httpMethod"),
             ("alb", "/httpMethod"),
         ] {
-            let event = with(&event_of(front(source).source), pointer, json!(method));
+            let event = with(&event_of(ingress(source).source), pointer, json!(method));
             assert!(refused(source, &event.to_string()).contains("method"));
         }
     }
@@ -425,7 +425,7 @@ fn methods_that_are_none_are_refused() {
         "/requestContext/http/method",
         json!("A".repeat(1 << 20)),
     );
-    answered(&front("http-api"), &long.to_string());
+    answered(&ingress("http-api"), &long.to_string());
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn paths_that_are_none_are_refused() {
             ("rest-api", "/path"),
             ("alb", "/path"),
         ] {
-            let event = with(&event_of(front(source).source), pointer, json!(path));
+            let event = with(&event_of(ingress(source).source), pointer, json!(path));
             assert!(
                 refused(source, &event.to_string()).contains("path"),
                 "{path}"
@@ -597,11 +597,11 @@ fn apply(event: &mut Value, change: Change) {
     }
 }
 
-fn any_front() -> impl Strategy<Value = Front> {
+fn any_ingress() -> impl Strategy<Value = Ingress> {
     let stage = select(vec![None, Some("prod"), Some("/"), Some("")]);
-    (select(&super::SOURCES[..]), stage).prop_map(|(source, stage)| Front {
+    (select(&super::SOURCES[..]), stage).prop_map(|(source, stage)| Ingress {
         stage: stage.map(str::to_owned),
-        ..front(source)
+        ..ingress(source)
     })
 }
 
@@ -610,11 +610,11 @@ proptest! {
 
     #[test]
     fn changed_events_are_answered(
-        front in any_front(),
+        ingress in any_ingress(),
         is_multi in any::<bool>(),
         changes in prop::collection::vec(change(), 1..4),
     ) {
-        let mut event = match front.source {
+        let mut event = match ingress.source {
             EventSource::Alb if is_multi => alb_multi(),
             EventSource::Alb => alb(),
             source => event_of(source),
@@ -623,26 +623,26 @@ proptest! {
             apply(&mut event, change);
         }
         let event = event.to_string();
-        answered(&front, &event);
-        if let Ok((_, peer)) = front.read(&event) {
+        answered(&ingress, &event);
+        if let Ok((_, peer)) = ingress.read(&event) {
             prop_assert!(!peer.address.is_loopback());
         }
     }
 
     #[test]
     fn changed_bytes_are_answered(
-        front in any_front(),
+        ingress in any_ingress(),
         at in any::<Index>(),
         byte in any::<u8>(),
         cut in any::<bool>(),
     ) {
-        let mut event = event_of(front.source).to_string().into_bytes();
+        let mut event = event_of(ingress.source).to_string().into_bytes();
         let at = at.index(event.len());
         if cut {
             event.truncate(at);
         } else {
             event[at] = byte;
         }
-        answered(&front, &String::from_utf8_lossy(&event));
+        answered(&ingress, &String::from_utf8_lossy(&event));
     }
 }

@@ -1,0 +1,142 @@
+//! Where the deployment is: in a folder of this machine, or on AWS.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use clap::Args;
+use keyway_deployment_assembly::{VaultFiles, Writing};
+use keyway_deployment_aws::{FirstUse, Location, ObjectStore};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
+use keyway_domain::access::RootAccessKey;
+use keyway_domain::buckets::Buckets;
+use keyway_metrics::{CountedSecrets, Metrics};
+use keyway_secrets_secretsmanager::SecretsManager;
+
+/// Where the deployment is. A table's name means AWS; without one it is the data folder.
+#[derive(Clone, Args)]
+pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) operator: Operator,
+
+    #[command(flatten)]
+    pub(crate) aws: Location,
+
+    #[command(flatten)]
+    vault: VaultFiles,
+}
+
+impl Deployment {
+    /// Opens the deployment; one in a folder is made on the first start. With it comes the root access key, if a
+    /// secret of the deployment holds it.
+    /// What is asked of it is counted.
+    pub(crate) async fn open(
+        &self,
+        metrics: &Arc<Metrics>,
+        accept_empty_table: bool,
+    ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+        let (ports, root) = if self.aws.name().is_some() {
+            let first_use = FirstUse::Makes { accept_empty_table };
+            on_aws(&self.aws, &self.vault, first_use, None, Some(metrics)).await?
+        } else {
+            let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
+            let empty_table = if accept_empty_table {
+                EmptyTable::IsAccepted
+            } else {
+                EmptyTable::IsRefused
+            };
+            let ports =
+                embedded::open_with(&self.operator, &self.vault, empty_table, counted).await?;
+            (ports.counted(metrics), None)
+        };
+        Ok((ports, root))
+    }
+
+    /// Opens the deployment, which must be there: the operator's commands make none.
+    pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
+        if self.aws.name().is_some() {
+            return Ok(
+                on_aws(&self.aws, &self.vault, FirstUse::IsRefused, region, None)
+                    .await?
+                    .0,
+            );
+        }
+        embedded::must_exist(&self.operator)?;
+        embedded::open(&self.operator, &self.vault).await
+    }
+}
+
+/// Where the deployment is that a command works on.
+#[derive(Args)]
+pub(crate) struct DeploymentLocation {
+    #[command(flatten)]
+    deployment: Deployment,
+
+    /// The AWS region of --table; else what AWS's own tools would use here
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    region: Option<String>,
+}
+
+impl DeploymentLocation {
+    /// Opens the deployment, which must be there.
+    pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
+        self.deployment.open_existing(self.region.as_deref()).await
+    }
+
+    /// All secrets of the AWS account in the region, wherever the deployment is.
+    pub(crate) async fn account_secrets(&self) -> anyhow::Result<SecretsManager> {
+        let (region, credentials) = aws(self.region.as_deref()).await?;
+        keyway_deployment_aws::account_secrets(&region, credentials)
+    }
+}
+
+/// The buckets of the object store, if there is one, else those of the table. The object store is asked as AWS's own
+/// tools would ask it from here, unless the settings name an access key for it.
+pub(crate) async fn buckets(
+    store: &ObjectStore,
+    ports: &Writing,
+) -> anyhow::Result<Arc<dyn Buckets>> {
+    let found = if store.needs_credentials()? {
+        Some(loader(store.s3_region.as_deref()).load().await)
+    } else {
+        None
+    };
+    Ok(match store.open(found.as_ref())? {
+        Some(store) => store.tracked(Arc::clone(&ports.table), Arc::clone(&ports.random)),
+        None => ports.table_buckets(),
+    })
+}
+
+fn loader(region: Option<&str>) -> ConfigLoader {
+    let loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(keyway_aws::http_client());
+    match region {
+        Some(region) => loader.region(aws_config::Region::new(region.to_owned())),
+        None => loader,
+    }
+}
+
+async fn on_aws(
+    location: &Location,
+    vault: &VaultFiles,
+    first_use: FirstUse,
+    region: Option<&str>,
+    metrics: Option<&Arc<Metrics>>,
+) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+    let (region, credentials) = aws(region).await?;
+    keyway_deployment_aws::writing(location, vault, first_use, &region, credentials, metrics).await
+}
+
+/// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.
+async fn aws(region: Option<&str>) -> anyhow::Result<(String, SharedCredentialsProvider)> {
+    let found = loader(region).load().await;
+    let region = found
+        .region()
+        .context("no region: pass --region, or set AWS_REGION")?
+        .to_string();
+    let credentials = found
+        .credentials_provider()
+        .context("no AWS credentials were found")?;
+    Ok((region, credentials))
+}

@@ -1,0 +1,34 @@
+//! What is done without a request is an event too.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use keyway_domain::audit::{BackgroundAudit, Event};
+use keyway_domain::keys::KeyId;
+use keyway_domain::{Fault, KmsError};
+use keyway_http::{Class, Observer, Unrecorded};
+
+use crate::writer::AuditWriter;
+
+#[async_trait]
+impl BackgroundAudit for AuditWriter {
+    async fn may_proceed(&self) -> Result<(), KmsError> {
+        told(Observer::may_proceed(self, Class::Mutation).await)
+    }
+
+    async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError> {
+        let event = Event {
+            dialect: Cow::Borrowed("janitor"),
+            operation: Cow::Borrowed("kms:DestroyKey"),
+            class: Some(Cow::Borrowed(Class::Mutation.as_str())),
+            key_id: Some(Cow::Borrowed(key.as_str())),
+            error: error.map(Cow::Borrowed),
+            ..Event::default()
+        };
+        told(self.record_background(event).await)
+    }
+}
+
+fn told(outcome: Result<(), Unrecorded>) -> Result<(), KmsError> {
+    outcome.map_err(|_| KmsError::Unavailable(Fault::plain("the audit log cannot be written")))
+}

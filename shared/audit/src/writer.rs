@@ -1,0 +1,716 @@
+//! Writing the log.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use jiff::{SignedDuration, Timestamp};
+use keyway_domain::audit::{Event, EventItem};
+use keyway_domain::one_line;
+use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
+use keyway_domain::service::{Degraded, HealthCheck};
+use keyway_http::{Answered, Class, Context, Item, Observer, Stopwatch, Unrecorded};
+use tokio::sync::{Notify, broadcast};
+
+use crate::chain::unplaced;
+use crate::hex;
+use crate::lines::{ChainPosition, Lines, Queue, Unplaced};
+use crate::output::{AuditOutput, Out};
+use crate::packed::packed;
+use crate::table::{self, AuditTable};
+
+/// What becomes of requests when the log cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// Mutations and data keys are refused.
+    Required,
+    /// They are done, and the failure goes to the error log.
+    BestEffort,
+}
+
+/// What is told of encryption contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contexts {
+    /// Their names.
+    Names,
+    /// Their names and values.
+    Values,
+}
+
+/// When what is not urgent goes to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushing {
+    /// Soon, by a task that runs [`AuditWriter::keep_flushing`].
+    ByTask,
+    /// With a request that finds it old: the process may be frozen whenever it has answered, and no task runs then.
+    ByRequest,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditWriterSettings {
+    /// What becomes of requests when it cannot be.
+    pub strictness: Strictness,
+    /// What is told of encryption contexts.
+    pub contexts: Contexts,
+    /// For how many days the table keeps events; for ever when 0.
+    pub retention_days: u32,
+    /// When what is not urgent goes to the table.
+    pub flushing: Flushing,
+}
+
+/// Events wait for the table no longer than this.
+const BATCH_AGE: Duration = Duration::from_millis(250);
+/// What has failed is not tried again sooner.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// So often it is tried to write without waiting for others who do.
+const TRIES: usize = 8;
+/// The items of one event have no more bytes than this, unless one alone has more: log drivers cut lines that are longer
+/// than 16 KiB.
+const ITEMS_BYTES: usize = 12 << 10;
+/// Paths come from the client and may be long.
+const LONGEST_PATH: usize = 300;
+/// So many events may be read late by one who follows; later ones push out the oldest.
+pub(crate) const FOLLOWED: usize = 1024;
+
+/// Writes the log of one process.
+pub struct AuditWriter {
+    writer: String,
+    table: AuditTable,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: AuditWriterSettings,
+    audit_output: AuditOutput,
+    /// Requests that have begun and are not answered.
+    in_flight: AtomicUsize,
+    /// What has been said and is not on its way out.
+    queue: Mutex<Queue>,
+    lines: Mutex<Lines>,
+    /// The record that is being written. Whoever holds it writes for all who wait.
+    writing: tokio::sync::Mutex<Option<Batch>>,
+    /// The table has all events to this one that it is to have.
+    durable: AtomicU64,
+    /// Whether the table has taken anything since the start.
+    is_proven: AtomicBool,
+    output_failed: AtomicBool,
+    table_failed: AtomicBool,
+    /// When either has failed, or was tried again.
+    tried: Mutex<Duration>,
+    work: Notify,
+    full: Notify,
+    followers: broadcast::Sender<Arc<str>>,
+    /// Lines that those who follow were too slow for.
+    missed: AtomicU64,
+    events: AtomicU64,
+}
+
+/// What the log tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditWriterMetrics {
+    /// Events so far.
+    pub events: u64,
+    /// Events that wait for the table.
+    pub waiting: u64,
+    /// Lines that those who follow were too slow for.
+    pub missed: u64,
+}
+
+struct Batch {
+    record: Record,
+    /// When the table has it, it has all events to this one.
+    event: u64,
+}
+
+/// What is told of an encryption context.
+#[derive(Default)]
+struct ToldContext<'a> {
+    names: Option<Vec<Cow<'a, str>>>,
+    values: Option<BTreeMap<String, String>>,
+    bytes: Option<usize>,
+}
+
+/// An event that was said, by its number from 1. `None` when it could not be made a line.
+type Said = Option<u64>;
+
+impl AuditWriter {
+    /// An audit writer that writes to `output` and `table`. Nothing is written yet.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        table: AuditTable,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: AuditWriterSettings,
+    ) -> Result<Self, RandomError> {
+        let mut drawn = [0; 8];
+        random.fill(&mut drawn)?;
+        let writer = hex(&drawn);
+        let lines = Mutex::new(Lines::begin(writer.clone(), clock.monotonic()));
+        Ok(Self {
+            writer,
+            table,
+            clock,
+            random,
+            settings,
+            audit_output: AuditOutput::new(output),
+            in_flight: AtomicUsize::new(0),
+            queue: Mutex::default(),
+            lines,
+            writing: tokio::sync::Mutex::new(None),
+            durable: AtomicU64::new(0),
+            is_proven: AtomicBool::new(false),
+            output_failed: AtomicBool::new(false),
+            table_failed: AtomicBool::new(false),
+            tried: Mutex::default(),
+            work: Notify::new(),
+            full: Notify::new(),
+            followers: broadcast::channel(FOLLOWED).0,
+            missed: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+        })
+    }
+
+    /// What durations are taken by.
+    pub fn stopwatch(&self) -> Stopwatch {
+        let clock = Arc::clone(&self.clock);
+        Arc::new(move || clock.monotonic())
+    }
+
+    /// Every event from now on, as its line of JSON without the end. Who reads too slowly loses the oldest and hears how many.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<str>> {
+        self.followers.subscribe()
+    }
+
+    /// Somebody who follows was too slow for so many lines.
+    pub(crate) fn missed(&self, lines: u64) {
+        self.missed.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// What the log tells of itself.
+    pub fn metrics(&self) -> AuditWriterMetrics {
+        let waiting = self.lines().waiting.len();
+        AuditWriterMetrics {
+            events: self.events.load(Ordering::Relaxed),
+            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
+            missed: self.missed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The name under which this process writes.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Has what waits for the table be there soon, for as long as this runs.
+    pub async fn keep_flushing(&self) {
+        loop {
+            self.work.notified().await;
+            while self.has_work() {
+                tokio::select! {
+                    () = tokio::time::sleep(BATCH_AGE) => {}
+                    () = self.full.notified() => {}
+                }
+                // What failed is said, and waits.
+                self.flush(None).await.ok();
+            }
+        }
+    }
+
+    /// Writes what waits for the table, at the end.
+    pub async fn finish(&self) {
+        self.lines().counted_since = Duration::ZERO;
+        self.flush(None).await.ok();
+    }
+
+    fn has_work(&self) -> bool {
+        let lines = self.lines();
+        !lines.waiting.is_empty() || !lines.counted.is_empty()
+    }
+
+    /// Says the event of a request, or its events where it asked for so much that one would be too long. Gives the last.
+    fn note(&self, told: &Answered<'_>) -> Said {
+        let outcome = told.error.unwrap_or("answered");
+        let unauthenticated = (!told.subject.is_known).then_some(outcome);
+        let items = &told.subject.items;
+        if items.is_empty() {
+            return self.add(self.event(told), unauthenticated);
+        }
+        let mut said = None;
+        let mut first = 0;
+        while let Some(rest) = items.get(first..).filter(|rest| !rest.is_empty()) {
+            let (mut bytes, mut some) = (0, Vec::new());
+            for item in rest {
+                let item = self.item(item);
+                bytes += serde_json::to_string(&item).map_or(0, |text| text.len());
+                if bytes > ITEMS_BYTES && !some.is_empty() {
+                    break;
+                }
+                some.push(item);
+            }
+            let next = first + some.len();
+            let number = |index| u64::try_from(index).unwrap_or(u64::MAX);
+            let event = Event {
+                items: Some(some),
+                first_item: Some(number(first)),
+                item_count: Some(number(items.len())),
+                ..self.event(told)
+            };
+            // One that cannot be made a line is not told, and no later one makes up for that.
+            said = Some(self.add(event, unauthenticated)?);
+            first = next;
+        }
+        said
+    }
+
+    fn item<'a>(&self, item: &'a Item) -> EventItem<'a> {
+        let context = self.context(item.context.as_ref());
+        EventItem {
+            key_id: item.key_id.as_deref().map(Cow::Borrowed),
+            key_version: item.key_version,
+            source_key_id: (item.source_key.as_ref()).map(|(key, _)| Cow::Borrowed(key.as_str())),
+            source_key_version: (item.source_key.as_ref()).and_then(|(_, version)| *version),
+            context: context.names,
+            context_values: context.values,
+            context_bytes: context.bytes,
+            error: item.error.map(Cow::Borrowed),
+        }
+    }
+
+    /// What is told of an encryption context.
+    fn context<'a>(&self, context: Option<&'a Context>) -> ToldContext<'a> {
+        match context {
+            Some(Context::Pairs(pairs)) => ToldContext {
+                names: Some(pairs.iter().map(|(name, _)| name.into()).collect()),
+                values: (self.settings.contexts == Contexts::Values)
+                    .then(|| pairs.iter().cloned().collect()),
+                bytes: None,
+            },
+            Some(Context::Opaque(bytes)) => ToldContext {
+                bytes: Some(*bytes),
+                ..ToldContext::default()
+            },
+            None => ToldContext::default(),
+        }
+    }
+
+    fn add(&self, event: Event<'_>, unauthenticated: Option<&'static str>) -> Said {
+        let text = unplaced(event)
+            .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
+            .ok()?;
+        Some(self.queue().add(text, unauthenticated))
+    }
+
+    /// Writes an event of what was done without a request, and has the table hold it.
+    pub(crate) async fn record_background(&self, event: Event<'_>) -> Result<(), Unrecorded> {
+        let said = self.add(event, None);
+        let is_output = self.write_out(said);
+        let flushed = self.flush(said).await;
+        match self.settings.strictness {
+            Strictness::BestEffort => Ok(()),
+            Strictness::Required if !is_output => Err(Unrecorded),
+            Strictness::Required => flushed,
+        }
+    }
+
+    /// Writes an event that the log says of itself. Whether it is on the output.
+    fn say(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> bool {
+        self.write_out(self.add(own_event(operation, counts), None))
+    }
+
+    /// Gives events their places, and makes them lines.
+    fn place(&self, events: Vec<Unplaced>, out: &mut String) {
+        let (now, time) = (self.clock.monotonic(), self.clock.now());
+        let at = Moment {
+            now,
+            time,
+            text: &time.to_string(),
+        };
+        let mut lines = self.lines();
+        for event in events {
+            match event.unauthenticated {
+                Some(outcome) if !lines.is_sampled(now) => {
+                    *lines.counted.entry(outcome).or_default() += 1;
+                    let begin = out.len();
+                    lines.chain_unauthenticated(at.text, &event, out);
+                    self.tell(out.get(begin..).unwrap_or_default());
+                    self.work.notify_one();
+                }
+                _ => self.place_own(&mut lines, &at, &event, out),
+            }
+        }
+    }
+
+    fn place_own(&self, lines: &mut Lines, at: &Moment<'_>, event: &Unplaced, out: &mut String) {
+        let is_full = lines.waiting.is_full();
+        if !is_full && let Some((first, last)) = lines.lost.take() {
+            let counts = BTreeMap::from([
+                ("first_seq".to_owned(), first),
+                ("last_seq".to_owned(), last),
+            ]);
+            if let Ok(text) = unplaced(own_event("audit:Lost", Some(counts))) {
+                let lost = Unplaced {
+                    number: event.number - 1,
+                    text,
+                    unauthenticated: None,
+                };
+                self.place_own(lines, at, &lost, out);
+            }
+        }
+        let begin = out.len();
+        let seq = lines.chain(at.text, event, out);
+        let line = out.get(begin..).unwrap_or_default();
+        self.tell(line);
+        if is_full {
+            let (first, _) = lines.lost.unwrap_or((seq, seq));
+            lines.lost = Some((first, seq));
+        } else {
+            if lines.waiting.is_empty() {
+                self.work.notify_one();
+            }
+            let position = ChainPosition {
+                seq,
+                event: event.number,
+                time: at.time,
+            };
+            lines.waiting.push(line, position, at.now);
+        }
+        if lines.waiting.is_much() {
+            self.full.notify_one();
+        }
+    }
+
+    /// Counts the line, and tells those who follow.
+    fn tell(&self, line: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if self.followers.receiver_count() > 0 {
+            // Nobody may be left to hear it.
+            self.followers.send(line.trim_end().into()).ok();
+        }
+    }
+
+    /// Has this event be on the output, with all that are not yet. Whether it is there.
+    fn write_out(&self, said: Said) -> bool {
+        // Who waits finds nobody busy.
+        self.try_put_out(said, true).unwrap_or(false)
+    }
+
+    /// As [`AuditWriter::write_out`]. Who waits for others who write does something else meanwhile.
+    async fn put_out_together(&self, said: Said) -> bool {
+        for _ in 0..TRIES {
+            if let Some(is_output) = self.try_put_out(said, false) {
+                return is_output;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.write_out(said)
+    }
+
+    /// As [`AuditWriter::write_out`]; `None` when somebody else is writing and this may not wait.
+    fn try_put_out(&self, said: Said, may_wait: bool) -> Option<bool> {
+        let Some(event) = said else {
+            return Some(false);
+        };
+        let take = || {
+            let mut queue = self.queue();
+            (queue.take(), queue.count)
+        };
+        let make = |events, out: &mut String| self.place(events, out);
+        let written = match self.audit_output.write_up_to(event, may_wait, take, make) {
+            Out::Yes => return Some(true),
+            Out::No => return Some(false),
+            Out::Busy => return None,
+            Out::Tried(written) => written,
+        };
+        let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = &written
+            && !had_failed
+        {
+            *self.tried() = self.clock.monotonic();
+            tracing::error!(%error, "the audit log cannot be written to standard output");
+        }
+        Some(written.is_ok())
+    }
+
+    /// Has the table hold the event of this number and all before it; or everything that there is now.
+    async fn flush(&self, up_to: Option<u64>) -> Result<(), Unrecorded> {
+        let mut writing = self.writing.lock().await;
+        // What is about to be said goes with the rest.
+        let count = self.queue().count;
+        self.write_out(Some(count));
+        // What comes while this writes is for the next time: else there would be no end to it under load, and a record
+        // for each few events.
+        let up_to = up_to.or_else(|| self.lines().waiting.last());
+        if self.table_failed.load(Ordering::Relaxed) {
+            // Those who waited while it failed do not each wait for it to fail again.
+            let now = self.clock.monotonic();
+            let mut tried = self.tried();
+            if now.saturating_sub(*tried) < AGAIN_AFTER {
+                return Err(Unrecorded);
+            }
+            *tried = now;
+        }
+        loop {
+            if up_to.is_some_and(|event| self.durable.load(Ordering::Relaxed) >= event) {
+                return Ok(());
+            }
+            if writing.is_none() {
+                *writing = self.take().map_err(|_| Unrecorded)?;
+            }
+            // A request that was dropped here leaves the record to the next one, who writes the very same again.
+            let Some(batch) = writing.as_ref() else {
+                return Ok(());
+            };
+            if let Err(error) = self.table.append(&batch.record).await {
+                if !self.table_failed.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        error = one_line(&error),
+                        "the audit log cannot be written to the table"
+                    );
+                }
+                *self.tried() = self.clock.monotonic();
+                return Err(Unrecorded);
+            }
+            self.durable.store(batch.event, Ordering::Relaxed);
+            self.is_proven.store(true, Ordering::Relaxed);
+            if self.table_failed.swap(false, Ordering::Relaxed) {
+                tracing::info!("the audit log can be written to the table again");
+            }
+            *writing = None;
+        }
+    }
+
+    /// A record of the oldest events that wait.
+    fn take(&self) -> Result<Option<Batch>, RandomError> {
+        let mut revision = [0; 16];
+        self.random.fill(&mut revision)?;
+        let now = self.clock.monotonic();
+        let counts = self.lines().summary(now);
+        if counts.is_some() {
+            self.say("audit:Strangers", counts);
+        }
+        let taken = self.lines().waiting.take(now);
+        Ok(taken.map(|taken| Batch {
+            record: Record {
+                kind: Kind::Audit,
+                id: table::id(taken.first.time, &self.writer, taken.first.seq),
+                revision: Revision(revision),
+                value: packed(taken.lines.into_bytes()),
+                expires_at: self.expiry(taken.first.time),
+            },
+            event: taken.event,
+        }))
+    }
+
+    fn expiry(&self, time: Timestamp) -> Option<Timestamp> {
+        let days = i64::from(self.settings.retention_days);
+        if days == 0 {
+            return None;
+        }
+        time.checked_add(SignedDuration::from_hours(24 * days)).ok()
+    }
+
+    /// Whether what failed works again, or what was never tried works.
+    async fn prove(&self) -> Result<(), Unrecorded> {
+        if self.output_failed.load(Ordering::Relaxed) {
+            {
+                let now = self.clock.monotonic();
+                let mut tried = self.tried();
+                if now.saturating_sub(*tried) < AGAIN_AFTER {
+                    return Err(Unrecorded);
+                }
+                *tried = now;
+            }
+            if !self.say("audit:Resumed", None) {
+                return Err(Unrecorded);
+            }
+        }
+        if !self.is_proven.load(Ordering::Relaxed) && !self.has_work() {
+            self.say("audit:Started", None);
+        }
+        if !self.is_proven.load(Ordering::Relaxed) || self.table_failed.load(Ordering::Relaxed) {
+            self.flush(None).await?;
+        }
+        Ok(())
+    }
+
+    fn event<'a>(&self, told: &'a Answered<'a>) -> Event<'a> {
+        let subject = told.subject;
+        let context = self.context(subject.context.as_ref());
+        let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        Event {
+            request_id: Some(Cow::Borrowed(told.request_id)),
+            dialect: Cow::Borrowed(told.dialect),
+            operation: Cow::Borrowed(told.operation.name),
+            class: Some(Cow::Borrowed(told.operation.class.as_str())),
+            method: Some(Cow::Borrowed(shortened(told.method.as_str()))),
+            path: Some(Cow::Borrowed(shortened(told.raw_path))),
+            route: told.route.map(Cow::Borrowed),
+            principal: subject.principal.as_deref().map(Cow::Borrowed),
+            key_id: borrowed(&subject.key_id),
+            key_version: subject.key_version,
+            source_key_id: subject
+                .source_key
+                .as_ref()
+                .map(|(key, _)| Cow::Borrowed(key.as_str())),
+            source_key_version: (subject.source_key.as_ref()).and_then(|(_, version)| *version),
+            resource: borrowed(&subject.resource),
+            context: context.names,
+            context_values: context.values,
+            context_bytes: context.bytes,
+            address: Some(Cow::Owned(told.address.to_string())),
+            status: Some(told.status.as_u16()),
+            duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
+            error: told.error.map(Cow::Borrowed),
+            ..Event::default()
+        }
+    }
+
+    /// Whether what waits for the table has waited long enough, or is much.
+    fn is_due(&self) -> bool {
+        let now = self.clock.monotonic();
+        let lines = self.lines();
+        let waiting = &lines.waiting;
+        waiting.is_much() || !waiting.is_empty() && waiting.age(now) >= BATCH_AGE
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // A panic in between leaves at worst a number that was given twice, which verifying finds.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Duration> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When events get their places.
+struct Moment<'a> {
+    now: Duration,
+    time: Timestamp,
+    /// The same time.
+    text: &'a str,
+}
+
+/// Leaves no line behind of a request whose sender does not wait for the answer.
+struct PutOut<'a>(&'a AuditWriter, Said);
+
+impl Drop for PutOut<'_> {
+    fn drop(&mut self) {
+        self.0.write_out(self.1);
+    }
+}
+
+fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> Event<'static> {
+    Event {
+        dialect: Cow::Borrowed("audit"),
+        operation: Cow::Borrowed(operation),
+        counts,
+        ..Event::default()
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_PATH);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[async_trait]
+impl HealthCheck for AuditWriter {
+    async fn degraded(&self) -> Vec<Degraded> {
+        // Where nothing is refused for it, the error log says that it fails.
+        if self.settings.strictness == Strictness::BestEffort {
+            return Vec::new();
+        }
+        let has_failed = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if has_failed(&self.output_failed)
+            || has_failed(&self.table_failed)
+            || !has_failed(&self.is_proven)
+        {
+            // As before a mutation. Whether it failed is in the flags.
+            self.prove().await.ok();
+        }
+        let output = has_failed(&self.output_failed).then_some(Degraded::AuditOutput);
+        let table = has_failed(&self.table_failed).then_some(Degraded::AuditTable);
+        output.into_iter().chain(table).collect()
+    }
+}
+
+/// A request that has begun, until it is answered or nobody waits for that.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl InFlight<'_> {
+    fn are_others(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Observer for AuditWriter {
+    fn began(&self, _: &'static str) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
+        let is_fit = self.is_proven.load(Ordering::Relaxed)
+            && !self.output_failed.load(Ordering::Relaxed)
+            && !self.table_failed.load(Ordering::Relaxed);
+        if is_fit || self.settings.strictness == Strictness::BestEffort {
+            return ready(Ok(())).boxed();
+        }
+        self.prove().boxed()
+    }
+
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+        let said = self.note(told);
+        let is_strict = self.settings.strictness == Strictness::Required;
+        let is_urgent = told.subject.is_known
+            && (told.operation.class == Class::Mutation || told.error.is_some());
+        let in_flight = InFlight(&self.in_flight);
+        async move {
+            let _put_out = PutOut(self, said);
+            if in_flight.are_others() {
+                // Who is about to be answered too says something meanwhile, and one write does for all.
+                tokio::task::yield_now().await;
+            }
+            let is_output = self.put_out_together(said).await;
+            let flushed = if is_urgent {
+                self.flush(said).await
+            } else if self.settings.flushing == Flushing::ByRequest && self.is_due() {
+                // What fails here is of requests that were answered. The next one is asked for first.
+                self.flush(None).await.or(Ok(()))
+            } else {
+                Ok(())
+            };
+            if !is_strict {
+                return Ok(());
+            }
+            if is_output { flushed } else { Err(Unrecorded) }
+        }
+        .boxed()
+    }
+
+    fn abandoned(&self, told: &Answered<'_>) {
+        let _in_flight = InFlight(&self.in_flight);
+        self.write_out(self.note(told));
+    }
+}

@@ -1,0 +1,209 @@
+//! What an operation leaves behind for those who tell of it afterwards: about what it was, never what it made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keyway_crypto::EncryptionContext;
+
+use crate::ids::KeyId;
+
+/// What one request was about, noted on the way by the operations, which all have the caller. It outlives them, however
+/// they end: a refusal says what was refused.
+#[derive(Default)]
+pub struct AuditContext {
+    noted: Mutex<AuditFacts>,
+    /// One for each item of a request that asks for several things. An item is here before it is worked on, so a request
+    /// that is dropped midway says how far it came.
+    items: Mutex<Vec<Arc<AuditContext>>>,
+    /// Which permissions were asked for, on which keys.
+    #[cfg(test)]
+    decisions: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// What was noted of one request.
+#[derive(Clone, Default)]
+pub struct AuditFacts {
+    /// The key: where there are two, the one that the outcome is under.
+    pub key: Option<KeyId>,
+    /// The version of the key that was used, or made.
+    pub key_version: Option<u32>,
+    /// Of a ciphertext that was to be moved, the key and version that it is under.
+    pub source: Option<(KeyId, Option<u32>)>,
+    /// What it was about that is no key: a bucket, a policy, an identity.
+    pub resource: Option<String>,
+    /// The encryption context; `None` where there was none.
+    pub context: Option<ContextFacts>,
+    /// Why it was refused, where the answer as a whole is no refusal: a word such as `not_permitted`.
+    pub refusal: Option<&'static str>,
+    /// Of a request that asks for several things, each of them.
+    pub items: Vec<AuditFacts>,
+}
+
+/// An encryption context, for those who tell of its names. Its values are secrets to some.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ContextFacts {
+    /// A map, or opaque bytes that are a JSON object of strings.
+    Pairs(Vec<(String, String)>),
+    /// Bytes of this number, which have no names.
+    Opaque(usize),
+}
+
+/// Opaque contexts that are longer than this are not looked into.
+const LONGEST_PARSED: usize = 16 << 10;
+
+impl AuditContext {
+    /// Takes what was noted so far.
+    pub fn take(&self) -> AuditFacts {
+        let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        AuditFacts {
+            items: items.iter().map(|item| item.take()).collect(),
+            ..mem::take(&mut *self.lock())
+        }
+    }
+
+    /// Notes why this was refused, for a request whose answer as a whole is no refusal.
+    pub fn refused(&self, why: &'static str) {
+        self.lock().refusal = Some(why);
+    }
+
+    /// The audit context of the next item.
+    pub(crate) fn next_item(&self) -> Arc<Self> {
+        let item = Arc::new(Self::default());
+        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        items.push(Arc::clone(&item));
+        item
+    }
+
+    #[cfg(test)]
+    pub(crate) fn decided(&self, action: &'static str, id: &KeyId) {
+        let mut decisions = self.decisions.lock().unwrap();
+        decisions.push((action, id.as_str().to_owned()));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn decisions(&self) -> Vec<(&'static str, String)> {
+        self.decisions.lock().unwrap().clone()
+    }
+
+    pub(crate) fn key(&self, id: &KeyId) {
+        let mut noted = self.lock();
+        if noted.key.as_ref() != Some(id) {
+            noted.key = Some(id.clone());
+            noted.key_version = None;
+        }
+    }
+
+    pub(crate) fn version(&self, version: u32) {
+        self.lock().key_version = Some(version);
+    }
+
+    /// What was noted as the key is the source of what is moved under `destination`, or under that same key again.
+    pub(crate) fn moves_to(&self, destination: Option<&KeyId>) {
+        let mut noted = self.lock();
+        let Some(key) = noted.key.take() else {
+            noted.key = destination.cloned();
+            return;
+        };
+        noted.key = Some(destination.unwrap_or(&key).clone());
+        let version = noted.key_version.take();
+        noted.source = Some((key, version));
+    }
+
+    pub(crate) fn resource(&self, name: &str) {
+        self.lock().resource = Some(name.to_owned());
+    }
+
+    pub(crate) fn context(&self, context: &EncryptionContext) {
+        let noted = match context.opaque_bytes() {
+            Some(bytes) => Some(of_opaque(bytes)),
+            None => Some(context.pairs())
+                .filter(|pairs| pairs.len() > 0)
+                .map(|pairs| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+                .map(ContextFacts::Pairs),
+        };
+        self.lock().context = noted;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AuditFacts> {
+        // Each note is one assignment.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// MinIO writes its contexts as JSON objects of strings; what others write has no names.
+fn of_opaque(bytes: &[u8]) -> ContextFacts {
+    if bytes.first() == Some(&b'{')
+        && bytes.len() <= LONGEST_PARSED
+        && let Ok(pairs) = serde_json::from_slice::<BTreeMap<String, String>>(bytes)
+    {
+        return ContextFacts::Pairs(pairs.into_iter().collect());
+    }
+    ContextFacts::Opaque(bytes.len())
+}
+
+impl fmt::Debug for AuditContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(context: &EncryptionContext) -> Option<ContextFacts> {
+        let audit = AuditContext::default();
+        audit.context(context);
+        audit.take().context
+    }
+
+    #[test]
+    fn contexts_have_names_where_they_are_maps() {
+        let pair = || ("b".to_owned(), "o".to_owned());
+        assert!(context(&EncryptionContext::none()).is_none());
+        let map = EncryptionContext::from_pairs([pair()]).unwrap();
+        assert!(context(&map) == Some(ContextFacts::Pairs(vec![pair()])));
+        let opaque = |text: &str| EncryptionContext::opaque(text.into()).unwrap();
+        assert!(context(&opaque(r#"{"b":"o"}"#)) == Some(ContextFacts::Pairs(vec![pair()])));
+        for bytes in ["secret", "{secret", r#"{"a":1}"#, r#"["a"]"#] {
+            let noted = context(&opaque(bytes));
+            assert!(noted == Some(ContextFacts::Opaque(bytes.len())), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_of_the_key_that_was_noted_with_it() {
+        let id = |text| KeyId::parse("key_id", text).unwrap();
+        let audit = AuditContext::default();
+        audit.key(&id("a"));
+        audit.version(3);
+        audit.key(&id("a"));
+        assert_eq!(audit.lock().key_version, Some(3));
+        audit.key(&id("b"));
+        assert_eq!(audit.take().key_version, None);
+    }
+
+    #[test]
+    fn an_item_is_noted_apart_from_the_request_and_from_other_items() {
+        let id = |text| KeyId::parse("key_id", text).unwrap();
+        let audit = AuditContext::default();
+        let first = audit.next_item();
+        first.key(&id("a"));
+        first.version(1);
+        first.moves_to(Some(&id("b")));
+        let second = audit.next_item();
+        second.key(&id("c"));
+        second.refused("not_permitted");
+        let noted = audit.take();
+        assert!(noted.key.is_none() && noted.refusal.is_none());
+        let [first, second] = noted.items.as_slice() else {
+            panic!("two items")
+        };
+        assert_eq!(first.source, Some((id("a"), Some(1))));
+        assert_eq!((&first.key, first.key_version), (&Some(id("b")), None));
+        assert_eq!(second.refusal, Some("not_permitted"));
+        assert_eq!(second.key, Some(id("c")));
+    }
+}

@@ -1,0 +1,242 @@
+//! Jobs of the operator: moving keys to the backend that is configured now, and making lost records of keys again from
+//! their sealed copies. Both can be stopped at any time and run again; what is done is not done twice.
+
+use std::sync::Arc;
+
+use crate::encoding;
+use crate::error::{Fault, KmsError};
+use crate::keyring::{KeyWrapper, Wrapped};
+use crate::keys::{KeyId, MasterKey};
+use crate::ports::{Consistency, Kind, Random, Record, Revision, TableWriter};
+use crate::repository::{self, Noun, update};
+use crate::scan::Scan;
+use crate::service::{BackendType, Service, ServiceConfig};
+use crate::wrappers::Wrappers;
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Keys that were looked at.
+    pub done: u64,
+    /// Keys that there were when the job began.
+    pub total: u64,
+}
+
+/// What a job did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Keys that it wrote.
+    pub changed: u64,
+    /// Keys that were as they should be.
+    pub unchanged: u64,
+    /// Keys that it could not do, and why; for the operator.
+    pub failed: Vec<(String, KmsError)>,
+}
+
+/// Moves keys between backends.
+pub struct KeyMigration {
+    table: Arc<dyn TableWriter>,
+    service: Arc<Service>,
+    wrappers: Arc<Wrappers>,
+    random: Arc<dyn Random>,
+}
+
+/// How many records are read at a time: what waits long for its turn has changed by then.
+const PAGE: usize = 200;
+
+impl KeyMigration {
+    /// Over the table of the service.
+    pub fn new(
+        table: Arc<dyn TableWriter>,
+        service: Arc<Service>,
+        wrappers: Arc<Wrappers>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            table,
+            service,
+            wrappers,
+            random,
+        }
+    }
+
+    /// Has every version and the HMAC key of every key wrapped by the backend that is configured, and its sealed copy, where that
+    /// backend keeps one, as its record. Keys serve while they are moved.
+    ///
+    /// # Errors
+    /// When the table or a backend cannot be had; what was done until then stays done. What is wrong with single keys
+    /// is in the outcome.
+    pub async fn rewrap(&self, mut tell: impl FnMut(Progress)) -> Result<Outcome, KmsError> {
+        let config = self.configured().await?;
+        let mut progress = Progress {
+            done: 0,
+            total: self.table.count(Kind::Key, "").await?,
+        };
+        let mut outcome = Outcome::default();
+        let mut scan = Scan::all(self.table.as_ref(), Kind::Key).by(PAGE);
+        tell(progress);
+        while let Some(record) = scan.record().await? {
+            outcome.add(&record.id, self.rewrap_one(&config, &record).await)?;
+            progress.done += 1;
+            tell(progress);
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the key had to be changed.
+    async fn rewrap_one(&self, config: &ServiceConfig, seen: &Record) -> Result<bool, KmsError> {
+        let wrapper = self.wrappers.current(config).await?;
+        let wrapper = wrapper.as_ref();
+        if let Some(is_changed) = self.rewrap_seen(config, wrapper, seen).await? {
+            return Ok(is_changed);
+        }
+        let rewrapped = || async {
+            let table = self.table.as_ref();
+            match table.get(Kind::Key, &seen.id, Consistency::Strong).await? {
+                Some(record) => self.rewrap_seen(config, wrapper, &record).await,
+                // Destroyed since.
+                None => Ok(Some(false)),
+            }
+        };
+        let contended = || Fault::plain("others changed the key all the time; run the job again");
+        update(|| contended().into(), rewrapped).await
+    }
+
+    /// Whether the key had to be changed; `None` when somebody else has changed it since it was seen.
+    async fn rewrap_seen(
+        &self,
+        config: &ServiceConfig,
+        wrapper: &dyn KeyWrapper,
+        seen: &Record,
+    ) -> Result<Option<bool>, KmsError> {
+        let table = self.table.as_ref();
+        let mut key = MasterKey::of(seen)?;
+        if key.is_wrapped_only_by(wrapper.name()) {
+            return Ok(Some(!self.copy_is_right(config, seen).await?));
+        }
+        self.wrap_anew(config, &mut key, wrapper).await?;
+        let value = encoding::encode(&key)?;
+        let next = repository::again(seen, Some(value), self.random.as_ref())?;
+        if self.wrappers.copy(config, &next).await?
+            && repository::write(table, &next, Some(seen.revision)).await?
+        {
+            self.leave_vault(config, &next.id).await?;
+            return Ok(Some(true));
+        }
+        self.wrappers.copy_again(config, table, &seen.id).await?;
+        Ok(None)
+    }
+
+    async fn wrap_anew(
+        &self,
+        config: &ServiceConfig,
+        key: &mut MasterKey,
+        wrapper: &dyn KeyWrapper,
+    ) -> Result<(), KmsError> {
+        for version in key.versions() {
+            let material = key
+                .material(version)
+                .ok_or(Fault::plain("a version is missing"))?;
+            if material.wrapper() == wrapper.name() {
+                continue;
+            }
+            let binding = key.binding(version);
+            let opened = material.open_by(&self.wrappers, config, &binding).await?;
+            let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
+            key.set_material(version, wrapped);
+        }
+        if let Some(hmac) = key.hmac_key()
+            && hmac.wrapper() != wrapper.name()
+        {
+            let binding = key.hmac_binding();
+            let opened = hmac.open_by(&self.wrappers, config, &binding).await?;
+            let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
+            key.set_hmac_key(wrapped);
+        }
+        Ok(())
+    }
+
+    /// Writes the sealed copy if it is not as the record; whether it was.
+    async fn copy_is_right(
+        &self,
+        config: &ServiceConfig,
+        record: &Record,
+    ) -> Result<bool, KmsError> {
+        if self.wrappers.is_copied(config, record).await? {
+            return Ok(true);
+        }
+        // Lost to another writer, it is as that one's record.
+        self.wrappers.copy(config, record).await?;
+        Ok(false)
+    }
+
+    /// A copy in a Vault that is no longer the backend would grow old, and bring an old key back.
+    async fn leave_vault(&self, config: &ServiceConfig, id: &str) -> Result<(), KmsError> {
+        match config.backend_type {
+            BackendType::Local => self.wrappers.remove_copy(Some(config), id).await,
+            BackendType::Vault => Ok(()),
+        }
+    }
+
+    /// Makes the record of every key that Vault holds a sealed copy of and the table does not know. A key that the
+    /// table knows is left as it is.
+    ///
+    /// # Errors
+    /// [`KmsError::Conflict`] when no Vault is configured, else as [`KeyMigration::rewrap`].
+    pub async fn restore(&self, mut tell: impl FnMut(Progress)) -> Result<Outcome, KmsError> {
+        let config = self.configured().await?;
+        let Some(vault) = self.wrappers.vault(&config).await? else {
+            return Err(KmsError::Conflict(
+                "no Vault is configured that could hold copies of keys; configure it first",
+            ));
+        };
+        let failed = |error| crate::keyring::kms_error("the sealed copies of keys", error);
+        let ids = vault.copies().await.map_err(failed)?;
+        let mut progress = Progress {
+            done: 0,
+            total: ids.len() as u64,
+        };
+        let mut outcome = Outcome::default();
+        for id in ids {
+            tell(progress);
+            let restored = match vault.copy(&id).await.map_err(failed)? {
+                Some(copy) => self.restore_one(&id, copy.value).await,
+                None => Ok(false),
+            };
+            outcome.add(&id, restored)?;
+            progress.done += 1;
+        }
+        tell(progress);
+        Ok(outcome)
+    }
+
+    async fn restore_one(&self, id: &str, value: Vec<u8>) -> Result<bool, KmsError> {
+        let record = Record {
+            kind: Kind::Key,
+            id: KeyId::parse("key_id", id)?.as_str().to_owned(),
+            revision: Revision::random(self.random.as_ref())?,
+            value,
+            expires_at: None,
+        };
+        // What is in Vault is not trusted to be a key's record.
+        MasterKey::of(&record)?;
+        Ok(repository::write(self.table.as_ref(), &record, None).await?)
+    }
+
+    async fn configured(&self) -> Result<Arc<ServiceConfig>, KmsError> {
+        self.service.config().await?.ok_or(KmsError::NotConfigured)
+    }
+}
+
+impl Outcome {
+    /// Counts one key. What stands against all keys ends the job.
+    fn add(&mut self, id: &str, done: Result<bool, KmsError>) -> Result<(), KmsError> {
+        match done {
+            Ok(true) => self.changed += 1,
+            Ok(false) => self.unchanged += 1,
+            Err(error @ (KmsError::Unavailable(_) | KmsError::Throttled)) => return Err(error),
+            Err(error) => self.failed.push((id.to_owned(), error)),
+        }
+        Ok(())
+    }
+}

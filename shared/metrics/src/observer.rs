@@ -1,0 +1,57 @@
+//! Every request is counted and timed.
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use keyway_http::{Answered, Observer, Unrecorded};
+
+use crate::Metrics;
+
+/// What KES's dialect is called.
+const KES: &str = "kes";
+
+/// What answers are counted as.
+pub(crate) const SUCCESS: &str = "success";
+pub(crate) const REFUSED: &str = "refused";
+pub(crate) const FAILED: &str = "failed";
+
+impl Metrics {
+    fn told(&self, told: &Answered<'_>) {
+        let (dialect, operation) = (told.dialect, told.operation.name);
+        let class = told.error.unwrap_or("success");
+        let seconds = told.elapsed.as_secs_f64();
+        self.requests
+            .with_label_values(&[dialect, operation, class])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[dialect, operation])
+            .observe(seconds);
+        let outcome = match told.status.as_u16() {
+            ..400 => SUCCESS,
+            400..500 => REFUSED,
+            _ => FAILED,
+        };
+        self.answers.with_label_values(&[outcome]).inc();
+        self.in_flight.dec();
+        if dialect == KES {
+            self.of_kes.active.dec();
+            self.of_kes.answered(told.status.as_u16(), seconds);
+        }
+    }
+}
+
+impl Observer for Metrics {
+    fn began(&self, dialect: &'static str) {
+        self.in_flight.inc();
+        if dialect == KES {
+            self.of_kes.active.inc();
+        }
+    }
+
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+        self.told(told);
+        ready(Ok(())).boxed()
+    }
+
+    fn abandoned(&self, told: &Answered<'_>) {
+        self.told(told);
+    }
+}

@@ -1,0 +1,535 @@
+//! The places of a listener: who has one, who must give it up, and which connections have been idle for too long.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keyway_http::Connection;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::Bounds;
+
+/// What time is told by here. Nothing that is bounded by it needs to be finer, and no clock is read for a request.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
+/// A connection of an address that has too many is left alone for so long, for a client may open many at once.
+const YOUNG: u32 = 2;
+/// So many times the limit of an address may be there while they are young.
+const BURST: usize = 4;
+/// A connection that was told to end may take so long.
+const ENDING: u32 = 10;
+/// A warning that repeats is given once in so many ticks.
+const WARNING: u32 = 120;
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+static DROPPED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// Why a connection was dropped, or had to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowded {
+    /// An address had too many connections on which nobody is proven: its oldest was dropped.
+    Address,
+    /// There were too many connections on which nobody is proven: the oldest was dropped.
+    Unproven,
+    /// Every place was taken by those who are proven: the next had to wait.
+    Full,
+}
+
+impl Crowded {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Unproven, Self::Full];
+
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Unproven => "unproven",
+            Self::Full => "full",
+        }
+    }
+
+    /// How often it has happened in this process.
+    pub fn count(self) -> u64 {
+        self.counter().load(Ordering::Relaxed)
+    }
+
+    fn counter(self) -> &'static AtomicU64 {
+        let [address, unproven, full] = &DROPPED;
+        match self {
+            Self::Address => address,
+            Self::Unproven => unproven,
+            Self::Full => full,
+        }
+    }
+}
+
+/// How many connections this process serves.
+pub fn open_connections() -> usize {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// Where a connection is from: what one client can have many of counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Origin(IpAddr);
+
+impl Origin {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// What a listener knows of one of its connections.
+pub(crate) struct Held {
+    connection: Connection,
+    tick: Arc<AtomicU32>,
+    /// Requests that have come and whose answers have not been taken.
+    requests: AtomicUsize,
+    idle_since: AtomicU32,
+    /// When it was told to end.
+    ending_since: AtomicU32,
+    end: Notify,
+    /// The answers that are being sent, and since when.
+    answers: Mutex<Vec<(u32, u32)>>,
+    answered: AtomicU32,
+    /// Whether a body of HTTP/1.1 was left unread.
+    is_unread: AtomicBool,
+}
+
+/// No tick.
+const NEVER: u32 = u32::MAX;
+
+impl Held {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Resolves when the connection is to end, after what is under way.
+    pub(crate) async fn ends(&self) {
+        self.end.notified().await;
+    }
+
+    fn now(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Its requests begin now: what came before, such as a handshake, is no time that it was idle.
+    pub(crate) fn opened(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave_unread(&self) {
+        self.is_unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_left_unread(&self) -> bool {
+        self.is_unread.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_request(self: &Arc<Self>) -> Open {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Open {
+            held: Arc::clone(self),
+            answer: None,
+        }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<(u32, u32)>> {
+        // Nothing that can panic runs under the lock.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_to_end(&self, now: u32) {
+        if self.ending_since.load(Ordering::Relaxed) == NEVER {
+            self.ending_since.store(now, Ordering::Relaxed);
+            self.end.notify_one();
+        }
+    }
+}
+
+/// A request, until its answer was taken.
+pub(crate) struct Open {
+    held: Arc<Held>,
+    answer: Option<u32>,
+}
+
+impl Open {
+    /// The answer is there, and the client has to take it in time.
+    pub(crate) fn answer(&mut self) {
+        let number = self.held.answered.fetch_add(1, Ordering::Relaxed);
+        self.held.answers().push((number, self.held.now()));
+        self.answer = Some(number);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(number) = self.answer {
+            self.held.answers().retain(|(other, _)| *other != number);
+        }
+        self.held
+            .idle_since
+            .store(self.held.now(), Ordering::Relaxed);
+        self.held.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Entry {
+    held: Arc<Held>,
+    origin: Origin,
+    since: u32,
+    task: Option<AbortHandle>,
+}
+
+/// What is decided of all connections together.
+#[derive(Default)]
+struct Taken {
+    /// By number; a later connection has a higher one.
+    all: HashMap<u64, Entry>,
+    /// Those on which nobody is proven, as far as was looked.
+    unproven: BTreeSet<u64>,
+    by_origin: HashMap<Origin, BTreeSet<u64>>,
+    next: u64,
+    /// When `unproven` was last gone through.
+    looked: u32,
+}
+
+impl Taken {
+    fn is_proven(&self, number: u64) -> bool {
+        self.all
+            .get(&number)
+            .is_none_or(|entry| entry.held.connection.is_proven())
+    }
+
+    /// No longer counts this one as one on which nobody is proven.
+    fn settle(&mut self, number: u64, origin: Origin) {
+        self.unproven.remove(&number);
+        if let Some(numbers) = self.by_origin.get_mut(&origin) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_origin.remove(&origin);
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.all.remove(&number)?;
+        self.settle(number, entry.origin);
+        Some(entry)
+    }
+
+    fn look(&mut self, numbers: Vec<u64>) {
+        for number in numbers {
+            if self.is_proven(number)
+                && let Some(origin) = self.all.get(&number).map(|entry| entry.origin)
+            {
+                self.settle(number, origin);
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.look(self.unproven.iter().copied().collect());
+    }
+
+    fn drop_connection(&mut self, number: u64) {
+        if let Some(task) = self.remove(number).and_then(|entry| entry.task) {
+            task.abort();
+        }
+    }
+
+    fn unproven_of(&self, origin: Origin) -> usize {
+        self.by_origin.get(&origin).map_or(0, BTreeSet::len)
+    }
+
+    /// Drops the oldest of an origin that has as many as it may have. One that has just come is only dropped when there
+    /// are very many.
+    fn make_way_for(&mut self, origin: Origin, limit: usize, now: u32) -> bool {
+        let count = self.unproven_of(origin);
+        let oldest = self
+            .by_origin
+            .get(&origin)
+            .and_then(|numbers| numbers.first());
+        let Some(oldest) = oldest.copied().filter(|_| count >= limit) else {
+            return false;
+        };
+        let is_young = self
+            .all
+            .get(&oldest)
+            .is_some_and(|entry| now.wrapping_sub(entry.since) < YOUNG);
+        if is_young && count < limit.saturating_mul(BURST) {
+            return false;
+        }
+        self.drop_connection(oldest);
+        true
+    }
+}
+
+/// The places of one listener.
+pub(crate) struct ConnectionLimiter {
+    limit: usize,
+    unproven: usize,
+    of_origin: usize,
+    idle: u32,
+    answer: u32,
+    tick: Arc<AtomicU32>,
+    taken: Mutex<Taken>,
+    freed: Notify,
+    warned: [AtomicU32; 3],
+}
+
+fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER)
+}
+
+impl ConnectionLimiter {
+    pub(crate) fn new(bounds: &Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            limit: bounds.connections,
+            unproven: (bounds.connections - bounds.connections / 4).max(1),
+            of_origin: bounds.unproven_of_address,
+            // Later than HTTP/1.1's own timer, which is exact.
+            idle: ticks(bounds.head).saturating_add(2),
+            answer: ticks(bounds.whole),
+            tick: Arc::default(),
+            taken: Mutex::default(),
+            freed: Notify::new(),
+            warned: [const { AtomicU32::new(NEVER) }; 3],
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing that can panic runs under the lock.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when there is a place, or one that can be taken from somebody who is not proven.
+    pub(crate) async fn available(&self) {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut taken = self.taken();
+                if taken.all.len() < self.limit {
+                    return;
+                }
+                taken.look_at_all();
+                if !taken.unproven.is_empty() {
+                    return;
+                }
+            }
+            self.note(Crowded::Full);
+            // A connection may also become one that can be dropped, or end while nobody waits.
+            tokio::time::timeout(TICK, freed).await.ok();
+        }
+    }
+
+    /// A place for a connection from this address. Whoever has to makes way for it.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> ConnectionSlot {
+        let now = self.tick.load(Ordering::Relaxed);
+        let origin = Origin::of(address);
+        let mut crowded = None;
+        let mut taken = self.taken();
+        if taken.unproven_of(origin) >= self.of_origin {
+            let numbers = taken.by_origin.get(&origin);
+            let numbers = numbers.map(|numbers| numbers.iter().copied().collect());
+            taken.look(numbers.unwrap_or_default());
+            if taken.make_way_for(origin, self.of_origin, now) {
+                crowded = Some(Crowded::Address);
+            }
+        }
+        if taken.unproven.len() >= self.unproven && taken.looked != now {
+            taken.looked = now;
+            taken.look_at_all();
+        }
+        if taken.unproven.len() >= self.unproven || taken.all.len() >= self.limit {
+            while let Some(oldest) = taken.unproven.first().copied() {
+                if taken.is_proven(oldest) {
+                    taken.look(vec![oldest]);
+                } else {
+                    taken.drop_connection(oldest);
+                    crowded = Some(Crowded::Unproven);
+                    break;
+                }
+            }
+        }
+        let number = taken.next;
+        taken.next += 1;
+        let held = Arc::new(Held {
+            connection: Connection::new(),
+            tick: Arc::clone(&self.tick),
+            requests: AtomicUsize::new(0),
+            idle_since: AtomicU32::new(now),
+            ending_since: AtomicU32::new(NEVER),
+            end: Notify::new(),
+            answers: Mutex::default(),
+            answered: AtomicU32::new(0),
+            is_unread: AtomicBool::new(false),
+        });
+        taken.unproven.insert(number);
+        taken.by_origin.entry(origin).or_default().insert(number);
+        taken.all.insert(
+            number,
+            Entry {
+                held: Arc::clone(&held),
+                origin,
+                since: now,
+                task: None,
+            },
+        );
+        drop(taken);
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        if let Some(crowded) = crowded {
+            self.note(crowded);
+        }
+        ConnectionSlot {
+            places: Arc::clone(self),
+            number,
+            held,
+        }
+    }
+
+    /// Says by what the connection can be dropped.
+    pub(crate) fn runs_as(&self, number: u64, task: AbortHandle) {
+        if let Some(entry) = self.taken().all.get_mut(&number) {
+            entry.task = Some(task);
+        }
+    }
+
+    /// Goes through all connections each tick, for as long as it is polled.
+    pub(crate) async fn watch(&self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = self.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&self, now: u32) {
+        let mut taken = self.taken();
+        taken.look_at_all();
+        let mut doomed = Vec::new();
+        for (number, entry) in &taken.all {
+            let held = &entry.held;
+            let since = |tick: &AtomicU32| now.wrapping_sub(tick.load(Ordering::Relaxed));
+            if held.ending_since.load(Ordering::Relaxed) != NEVER {
+                // What it was asked for goes on; a client that does not hang up is hung up on.
+                let is_over = held.requests.load(Ordering::Relaxed) == 0
+                    && since(&held.ending_since) > ENDING;
+                if is_over {
+                    doomed.push(*number);
+                }
+            } else if held.requests.load(Ordering::Relaxed) == 0 {
+                if since(&held.idle_since) > self.idle {
+                    held.tell_to_end(now);
+                }
+            } else if held
+                .answers()
+                .iter()
+                .any(|(_, since)| now.wrapping_sub(*since) > self.answer)
+            {
+                doomed.push(*number);
+            }
+        }
+        for number in doomed {
+            taken.drop_connection(number);
+        }
+        let crowded: Vec<Origin> = taken
+            .by_origin
+            .iter()
+            .filter(|(_, numbers)| numbers.len() > self.of_origin)
+            .map(|(origin, _)| *origin)
+            .collect();
+        let mut dropped = 0;
+        for origin in crowded {
+            while taken.unproven_of(origin) > self.of_origin
+                && taken.make_way_for(origin, self.of_origin, now)
+            {
+                dropped += 1;
+            }
+        }
+        drop(taken);
+        for _ in 0..dropped {
+            self.note(Crowded::Address);
+        }
+    }
+
+    /// Tells every connection to end after what is under way.
+    pub(crate) fn end_all(&self) {
+        let now = self.tick.load(Ordering::Relaxed);
+        for entry in self.taken().all.values() {
+            entry.held.tell_to_end(now);
+        }
+    }
+
+    /// Resolves when no connection is left.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.taken().all.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Counts it, and warns of it once a minute.
+    fn note(&self, crowded: Crowded) {
+        crowded.counter().fetch_add(1, Ordering::Relaxed);
+        let [address, unproven, full] = &self.warned;
+        let warned = match crowded {
+            Crowded::Address => address,
+            Crowded::Unproven => unproven,
+            Crowded::Full => full,
+        };
+        let now = self.tick.load(Ordering::Relaxed);
+        let before = warned.load(Ordering::Relaxed);
+        if before != NEVER && now.wrapping_sub(before) < WARNING {
+            return;
+        }
+        warned.store(now, Ordering::Relaxed);
+        let limit = self.limit;
+        match crowded {
+            Crowded::Address => tracing::warn!(
+                limit = self.of_origin,
+                "an address has too many connections without an authenticated request; its oldest are closed"
+            ),
+            Crowded::Unproven => tracing::warn!(
+                limit,
+                "the listener is full; the oldest connections without an authenticated request are closed"
+            ),
+            Crowded::Full => tracing::warn!(limit, "the listener is full; new connections wait"),
+        }
+    }
+}
+
+/// A connection's place, until this is dropped.
+pub(crate) struct ConnectionSlot {
+    places: Arc<ConnectionLimiter>,
+    number: u64,
+    held: Arc<Held>,
+}
+
+impl ConnectionSlot {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.places.taken().remove(self.number);
+        self.places.freed.notify_waiters();
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}

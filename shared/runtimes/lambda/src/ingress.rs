@@ -1,0 +1,106 @@
+use std::fmt;
+use std::str::FromStr;
+
+use keyway_http::{Body, Peer};
+
+use crate::event::Refusal;
+use crate::{alb, http_api, rest_api};
+
+/// What sends a function its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventSource {
+    /// An HTTP API of API Gateway, with payload format 2.0.
+    HttpApi,
+    /// A REST API of API Gateway.
+    RestApi,
+    /// An application load balancer.
+    Alb,
+    /// The function's own URL, whose events have the shape of an HTTP API's.
+    FunctionUrl,
+    /// An HTTP API and a REST API. Which of them sent an event, its outermost members say, which no client can bring
+    /// about; and both vouch for the same things in the same place.
+    ApiGateway,
+}
+
+impl EventSource {
+    const NAMES: [(&str, Self); 5] = [
+        ("http-api", Self::HttpApi),
+        ("rest-api", Self::RestApi),
+        ("alb", Self::Alb),
+        ("function-url", Self::FunctionUrl),
+        ("api-gateway", Self::ApiGateway),
+    ];
+
+    /// The kind of event in words.
+    pub(crate) const fn events(self) -> &'static str {
+        match self {
+            Self::HttpApi => "events of an API Gateway HTTP API (payload format 2.0)",
+            Self::RestApi => "events of an API Gateway REST API",
+            Self::Alb => "events of an application load balancer",
+            Self::FunctionUrl => "events of a Lambda function URL",
+            Self::ApiGateway => {
+                "events of an API Gateway HTTP API (payload format 2.0) or REST API"
+            }
+        }
+    }
+}
+
+/// There is no event source of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no event source; there are http-api, rest-api, alb, function-url and api-gateway"
+)]
+pub struct UnknownEventSource(String);
+
+impl FromStr for EventSource {
+    type Err = UnknownEventSource;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::NAMES
+            .into_iter()
+            .find_map(|(name, source)| (name == text).then_some(source))
+            .ok_or_else(|| UnknownEventSource(text.to_owned()))
+    }
+}
+
+impl fmt::Display for EventSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES
+            .into_iter()
+            .find_map(|(name, source)| (source == *self).then_some(name));
+        formatter.write_str(name.unwrap_or_default())
+    }
+}
+
+/// How a function is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingress {
+    /// What sends the events; others are refused.
+    pub source: EventSource,
+    /// What stands before the site's paths, such as `prod` for an API's named stage. Paths without it are served as
+    /// they are. REST APIs say it themselves, save behind a custom domain with a base path.
+    pub stage: Option<String>,
+    /// Whether a function URL's invoke mode is response streaming.
+    pub streaming: bool,
+}
+
+impl Ingress {
+    /// The request that the event carries, and who sent it.
+    pub(crate) fn read(&self, event: &str) -> Result<(http::Request<Body>, Peer), Refusal> {
+        let facts = match self.source {
+            EventSource::HttpApi | EventSource::FunctionUrl => http_api::read(event, self.source),
+            EventSource::RestApi => rest_api::read(event),
+            EventSource::Alb => alb::read(event),
+            EventSource::ApiGateway => match http_api::read(event, self.source) {
+                Err(Refusal::OtherEvent(_)) => {
+                    rest_api::read(event).map_err(|refusal| match refusal {
+                        Refusal::OtherEvent(_) => Refusal::OtherEvent(self.source),
+                        other => other,
+                    })
+                }
+                read => read,
+            },
+        };
+        facts?.into_request(self.stage.as_deref())
+    }
+}
