@@ -1,4 +1,4 @@
-//! The house's rules: which crate may see which, and which outside system belongs to which.
+//! Architecture tests: which crate may depend on which, and which outside system belongs to which.
 
 use std::collections::{BTreeMap, BTreeSet};
 

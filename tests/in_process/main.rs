@@ -1,4 +1,4 @@
-//! Every route over memory: golden answers, refusals, bad input, and the fixture's own rules.
+//! Every route over memory: golden answers, refusals, bad input, and the architecture of the workspace.
 
 #![expect(
     clippy::unwrap_used,

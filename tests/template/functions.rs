@@ -314,7 +314,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 continue;
             }
             for (name, function) in &functions {
-                // Who is no caller without a right to the route finds out first that there is nobody to be verified.
+                // A caller without a right to the route finds out first that there is nobody to be verified.
                 let (_, path) = route.split_once(' ').unwrap();
                 let is_of_s3 = path == "/" || path == "/{bucket}";
                 let is_probe = PROBES.iter().any(|(_, probe)| *probe == path);

@@ -343,7 +343,7 @@ impl ServiceControl {
         old: Option<&VaultConfig>,
         config: &ServiceConfig,
     ) -> Result<Wrapped, KmsError> {
-        let client = self.wrappers.reach(vault, config.timeout()).await?;
+        let client = self.wrappers.reach(vault, config.retry_policy()).await?;
         let failed = |error| crate::keyring::kms_error("trying the Vault", error);
         let old_probe = old.and_then(|old| old.probe.as_ref());
         if let Some(probe) = old_probe

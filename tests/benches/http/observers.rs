@@ -13,7 +13,7 @@ use crate::speed::line;
 use crate::{Fallible, ROUNDS, median};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
-/// Audit and figures together may cost 15 of 100 requests.
+/// Audit and metrics together may cost 15 of 100 requests.
 const TARGET: f64 = 0.85;
 /// What is measured differs by less than a shared machine does from one second to the next, so the sides take many short
 /// turns.

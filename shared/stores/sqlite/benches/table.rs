@@ -1,6 +1,6 @@
 //! What a read, a page and a creation cost in a small table and in a large one: `cargo bench -p keyway-store-sqlite`.
 //!
-//! Prints figures and judges nothing: they depend on the disk. What should hold anywhere is that the ratios stay near
+//! Prints measurements and judges nothing: they depend on the disk. What should hold anywhere is that the ratios stay near
 //! 1, and that creations at the same time cost far less than as many one after another.
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
