@@ -13,7 +13,7 @@ ARCHITECTURE ?=
 # The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check openapi bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi bench torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,13 @@ demo: tools ## Walk through a key's life against a server of its own
 	$(CARGO) build --locked --release -p keyway
 	scripts/demo $(RELEASE)
 
-check: tools ## Format, lint, compile: the fast checks
+check: tools deny ## Format, lint, compile, look at dependencies: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
+
+deny: tools ## Check who depends on what, licences, sources and advisories
+	scripts/deny
 
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document

@@ -276,32 +276,7 @@ fn no_change_is_accepted(request: &Request, helped: Option<Wish<'_>>, also: &str
             });
         }
     }
-    changed("with another signature", &|request| {
-        let digit = |text: &str| -> String {
-            let at = text
-                .find("Signature=")
-                .map_or(0, |at| at + "Signature=".len());
-            let digit = if text[at..].starts_with('0') {
-                "1"
-            } else {
-                "0"
-            };
-            format!("{}{digit}{}", &text[..at], &text[at + 1..])
-        };
-        match request
-            .headers
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .map(digit)
-        {
-            Some(text) => drop(
-                request
-                    .headers
-                    .insert("authorization", HeaderValue::from_str(&text).unwrap()),
-            ),
-            None => request.raw_query = digit(&request.raw_query),
-        }
-    });
+    changed("with another signature", &change_signature);
     let Some(wish) = helped else { return };
     for name in wish.names.split(';') {
         changed("with another signed header", &|request| {
@@ -325,5 +300,33 @@ fn no_change_is_accepted(request: &Request, helped: Option<Wish<'_>>, also: &str
         changed("with another body", &|request| {
             request.body = [&request.body, &b"x"[..]].concat().into()
         });
+    }
+}
+
+/// Changes the first digit of the signature, in the header or in the query.
+fn change_signature(request: &mut Request) {
+    let digit = |text: &str| -> String {
+        let at = text
+            .find("Signature=")
+            .map_or(0, |at| at + "Signature=".len());
+        let digit = if text[at..].starts_with('0') {
+            "1"
+        } else {
+            "0"
+        };
+        format!("{}{digit}{}", &text[..at], &text[at + 1..])
+    };
+    match request
+        .headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .map(digit)
+    {
+        Some(text) => drop(
+            request
+                .headers
+                .insert("authorization", HeaderValue::from_str(&text).unwrap()),
+        ),
+        None => request.raw_query = digit(&request.raw_query),
     }
 }

@@ -19,10 +19,10 @@ async fn s3_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s3_keeps_the_contract_in_bad_weather() {
+async fn s3_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let proxy = Proxy::before(&aws.endpoint).await;
-    // A creation whose answer is lost cannot tell its bucket from somebody else's, so no answers are lost here.
+    // No answers are lost here: a creation whose answer is lost cannot tell its own bucket from another caller's.
     proxy.judge(|number, _| match number % 7 {
         3 => Fate::LoseRequest,
         _ => Fate::Pass,
@@ -32,7 +32,7 @@ async fn s3_keeps_the_contract_in_bad_weather() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_keeps_the_contract_with_and_without_s3() {
+async fn table_with_and_without_s3_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let table = Arc::new(DynamoTable::new(
@@ -75,7 +75,7 @@ async fn call(
     target.send(request).await
 }
 
-/// Serves buckets that are really elsewhere, and sees there what was done.
+/// Serves the buckets of an object store, and checks them there.
 async fn buckets_are_elsewhere(aws: &Aws, target: &impl Target, bucket: &str) {
     let elsewhere = S3Buckets::new(&aws.config());
     let name = BucketName::parse(bucket).unwrap();
@@ -107,7 +107,7 @@ async fn buckets_are_elsewhere(aws: &Aws, target: &impl Target, bucket: &str) {
     call(target, "PUT", &of_bucket, &wanted).await.ok();
     let found = elsewhere.encryption(&name).await.unwrap().unwrap();
     assert_eq!(found.key(), Some(key.as_str()));
-    // What the deletion of the key would break is known without asking the object store.
+    // The table knows which buckets use the key; the object store is not asked.
     let delete = "/rustfs/admin/v3/kms/keys/delete";
     let deleted = call(target, "DELETE", delete, &json!({"key_id": key}))
         .await
@@ -147,7 +147,7 @@ async fn functions_serve_the_buckets_of_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_asks_of_the_table_is_counted() {
+async fn function_counts_its_calls_of_the_table() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
@@ -184,7 +184,7 @@ async fn what_a_function_asks_of_the_table_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_binary_serves_the_buckets_of_an_endpoint() {
+async fn binary_serves_the_buckets_of_an_endpoint() {
     let Some(aws) = Aws::here() else { return };
     let folder = tempfile::tempdir().unwrap();
     let server = ServerOptions::default()
@@ -212,7 +212,7 @@ async fn the_binary_serves_the_buckets_of_an_endpoint() {
     }
 }
 
-/// boto3 and the AWS CLI, on buckets that are really elsewhere.
+/// boto3 and the AWS CLI on the buckets of an object store.
 #[tokio::test(flavor = "multi_thread")]
 async fn real_clients_act_on_the_buckets_of_an_endpoint() {
     let Some(aws) = Aws::here() else { return };

@@ -31,7 +31,7 @@ async fn decrypt(function: &Function, blob: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_that_one_function_begins_is_obeyed_by_others_as_its_policy_says() {
+async fn session_of_one_function_works_in_others_as_its_policy_says() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let url = [
@@ -70,10 +70,10 @@ async fn session_that_one_function_begins_is_obeyed_by_others_as_its_policy_says
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_through_the_separate_functions() {
+async fn routes_through_separate_functions_work() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
-    // A version that one process makes is used by another within the state TTL; the suite does not wait for it.
+    // Another process uses a new version within the state TTL; the suite does not wait for that.
     let at_once = [("KEYWAY_STATE_TTL_SECONDS", "0")];
     let keys = Function::start("keyway-fn-keys", &deployment, &at_once).await;
     let datakey = Function::start("keyway-fn-datakey", &deployment, &at_once).await;
@@ -101,9 +101,9 @@ async fn every_route_works_through_the_separate_functions() {
     }
 }
 
-/// The documents begin by configuring the service: that may be the first call that a deployment ever gets.
+/// The documents begin by configuring the service, so a deployment's first call may be this one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_function_may_be_the_first() {
+async fn service_function_may_be_the_first() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let idle = [("KEYWAY_START", "false"), ("KEYWAY_STATE_TTL_SECONDS", "0")];
@@ -120,9 +120,9 @@ async fn the_service_function_may_be_the_first() {
     assert_eq!(made.text("key_id"), "first");
 }
 
-/// What Lambda loads is what a cold start waits for. Builds for debugging are many times larger.
+/// A cold start waits while Lambda loads the binary. Debug builds are many times larger.
 #[test]
-fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
+fn keys_function_as_deployed_has_at_most_ten_megabytes() {
     let keys = binary("keyway-fn-keys");
     if keys.ends_with("bootstrap") {
         let size = keys.metadata().unwrap().len();
@@ -131,7 +131,7 @@ fn the_keys_function_is_at_most_ten_megabytes_as_it_is_deployed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_through_the_one_function_with_streamed_answers() {
+async fn routes_through_one_streaming_function_work() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let streamed = [
@@ -150,7 +150,7 @@ async fn every_route_works_through_the_one_function_with_streamed_answers() {
 
 /// The same suite on the standalone binary, over a folder and over the table.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_on_the_standalone_binary() {
+async fn routes_on_the_standalone_binary_work() {
     let options = ServerOptions::default().argument("--allow-immediate-deletion");
     let folder = tempfile::tempdir().unwrap();
     let server = options.start(&folder.path().join("data")).await;
@@ -169,7 +169,7 @@ async fn every_route_works_on_the_standalone_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_serves_http_where_there_is_no_lambda() {
+async fn function_without_lambda_serves_http() {
     let Some(aws) = Aws::here() else { return };
     let mut options = ServerOptions::function("keyway-fn-all").without_root();
     for (name, value) in aws.deployment().await.variables() {
@@ -184,16 +184,16 @@ async fn a_function_serves_http_where_there_is_no_lambda() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_agree() {
+async fn instances_of_one_function_agree() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
-    // The one that may not write is there first, and waits for the one that may.
+    // The function that may not write starts first, and waits for the one that may.
     let early = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let answer = generate(&early, "k").await;
     assert_eq!(answer.refusal(), (503, "ServiceNotConfigured".to_owned()));
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
     let late = Function::start("keyway-fn-datakey", &deployment, &[]).await;
-    // The early one does not ask for the keyring again at once.
+    // The first one does not ask for the keyring again at once.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     for id in ["k", "l", "m"] {
         create(&keys, id).await;
@@ -203,7 +203,7 @@ async fn instances_agree() {
             assert_eq!(opened.text("plaintext"), sealed.text("plaintext_key"));
         }
     }
-    // A version that one has just made opens everywhere at once.
+    // A new version opens in every process at once.
     keys.call("POST", "/kms/keys/rotate", &on("k")).await.ok();
     let fresh = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let sealed = generate(&fresh, "k").await;
@@ -215,7 +215,7 @@ async fn instances_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_instance_honours_an_old_state_for_longer_than_the_state_ttl() {
+async fn old_state_is_used_no_longer_than_the_ttl() {
     let Some(aws) = Aws::here() else { return };
     for seconds in [0, 1] {
         let deployment = aws.deployment().await;
@@ -260,7 +260,7 @@ async fn no_instance_honours_an_old_state_for_longer_than_the_state_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
+async fn keyring_that_cannot_be_read_is_503_until_it_can() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -284,7 +284,7 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
     create(&keys, "l").await;
     assert!(keys.lives());
 
-    // The keyring is gone: no other one is made in its place, whoever asks.
+    // The keyring is gone: no function makes another one in its place.
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let deleted = client.delete_secret().secret_id(&deployment.keyring);
     deleted
@@ -313,11 +313,11 @@ async fn a_root_that_cannot_be_read_is_answered_503_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_and_failures_of_the_table_are_told_apart() {
+async fn throttling_and_failure_of_the_table_are_told_apart() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let proxy = Proxy::before(&aws.endpoint).await;
-    // With it the audit log's own write would fail first, and nothing would be asked of the table at all.
+    // With the audit log on, its own write would fail first, and no request would reach the table.
     let unaudited = [("KEYWAY_AUDIT", "off")];
     let deployment = deployment.through(&proxy.endpoint);
     let keys = Function::start("keyway-fn-keys", &deployment, &unaudited).await;
@@ -357,7 +357,7 @@ fn iam(mut event: Value, arn: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_iam_the_gateways_caller_counts_and_nothing_else() {
+async fn iam_caller_of_the_gateway_is_the_caller() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let more = [("KEYWAY_AUTH", "iam")];
@@ -368,7 +368,7 @@ async fn with_iam_the_gateways_caller_counts_and_nothing_else() {
                 .method(method)
                 .uri(format!("/rustfs/admin/v3{path}"))
                 .header("host", keyway_tests::FUNCTION_HOST)
-                // What anybody may write proves nothing.
+                // A header that every client can write proves no identity.
                 .header("x-amz-user-arn", "arn:aws:iam::123456789012:user/forged")
                 .body(bytes::Bytes::copy_from_slice(body.as_bytes()))
                 .unwrap(),
@@ -425,7 +425,7 @@ async fn access_keys_are_managed_over_the_deployed_table() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("there is no access key"), "{stderr}");
 
-    // A mistyped place does not become a deployment.
+    // A wrong table or secret name does not make a new deployment.
     let nowhere = aws.deployment().await;
     let (code, _, _) = cli(&nowhere, &["create", "--policy", "kms-admin"]).await;
     assert_eq!(code, Some(1));

@@ -15,7 +15,7 @@ async fn keys_of_kes_are_found_among_other_secrets() {
     let vectors: Value =
         serde_json::from_str(include_str!("../../vectors/kes-ciphertexts.json")).unwrap();
     let stored = vectors["keys"][0]["stored"].as_str().unwrap();
-    // Secrets of other tests are around: what is looked for begins with a name that nobody else has.
+    // Other tests keep secrets in the same account, so this prefix belongs to this test alone.
     let first = aws.secret(Some(stored)).await;
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let make = async |name: &str, value: &str| {

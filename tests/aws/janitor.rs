@@ -11,8 +11,8 @@ use keyway_store_dynamodb::DynamoTable;
 use keyway_tests::{Aws, Function};
 use serde_json::{Value, json};
 
-/// Moves the deletion dates of these keys into the past, and when they were found due: nobody can wait for seven days, nor
-/// for an hour.
+/// Moves the deletion dates of these keys, and the times at which they were found due, into the past. A test cannot wait
+/// for seven days or an hour.
 async fn make_due(table: &SignedTable<DynamoTable>, ids: &[String]) {
     make(table, ids, |state| {
         assert!(state["at"].is_string(), "{state}");
@@ -60,7 +60,7 @@ async fn sweep(janitor: &Function) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
+async fn janitors_at_once_destroy_each_due_key_once() {
     const KEYS: usize = 24;
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
@@ -128,7 +128,7 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
     }
     keys.call("GET", "/kms/keys/kept", "").await.ok();
 
-    // Each is in the audit log: once, by whichever janitor it was. Nobody had to end for that.
+    // Each deletion is in the audit log once, whichever janitor made it, and while the janitors still run.
     let log = TableLog::new(table.clone(), clock, 1);
     let query = EventQuery {
         limit: 1000,
@@ -146,7 +146,7 @@ async fn several_janitors_destroy_each_key_once_and_none_that_is_spared() {
     let gone = ids.iter().filter(|id| !spared.contains(id));
     assert_eq!(told, gone.cloned().collect::<Vec<_>>());
 
-    // A name that is given again opens nothing of before.
+    // A new key of the same name does not open ciphertexts of the destroyed one.
     let (n, gone) = ids
         .iter()
         .enumerate()

@@ -5,7 +5,7 @@ use keyway_tests::{Answer, Aws, Deployment, Function, MemorySite, RuntimeApi, bi
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
-/// A client: its certificate, of a key on P-256 as API Gateway takes them, and who it is by that.
+/// A client with its certificate and identity. The key is on P-256, which API Gateway takes.
 struct Client {
     pem: String,
     identity: String,
@@ -20,7 +20,7 @@ impl Client {
         Self { pem, identity }
     }
 
-    /// As load balancers write it: `+` is left as it is.
+    /// The certificate as load balancers write it: they do not escape `+`.
     fn header(&self) -> String {
         let mut text = String::new();
         for byte in self.pem.bytes() {
@@ -72,7 +72,7 @@ fn alb_event(client: Option<&Client>, method: &str, path: &str, body: &str) -> V
     event
 }
 
-/// What answers KES's requests.
+/// The functions that answer KES's requests.
 enum Target<'t> {
     Memory(&'t MemorySite),
     RestApi(&'t Functions),
@@ -140,7 +140,7 @@ impl Target<'_> {
     }
 }
 
-/// What a deployment's clients do, and each answer; of those that differ each time, the status alone.
+/// Makes the requests of a client and returns each answer. An answer that differs each time is its status alone.
 async fn every_group(target: &Target<'_>, admin: &Client, app: &Client) -> Vec<(u16, String)> {
     let mut answers = Vec::new();
     let mut note = |answer: &Answer, is_random: bool| {
@@ -204,7 +204,7 @@ async fn every_group(target: &Target<'_>, admin: &Client, app: &Client) -> Vec<(
         ("DELETE", "/v1/key/delete/minio"),
         ("GET", "/v1/key/describe/minio"),
     ] {
-        // It says since when the admin is there.
+        // It has the time since which there is an admin.
         let is_dated = path.starts_with("/v1/identity/list");
         note(&as_admin(method, path, "").await, is_dated);
     }
@@ -218,7 +218,7 @@ async fn every_group(target: &Target<'_>, admin: &Client, app: &Client) -> Vec<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kes_s_clients_are_answered_alike_through_every_front() {
+async fn kes_clients_get_the_same_answers_through_every_ingress() {
     let Some(aws) = Aws::here() else { return };
     let (admin, app) = (Client::new(), Client::new());
     let site = MemorySite::with_certificates(None, &admin.identity).await;
@@ -248,9 +248,9 @@ async fn kes_s_clients_are_answered_alike_through_every_front() {
     assert_eq!(over_balancer, directly);
 }
 
-/// A header makes nobody of a client where no load balancer stands before the function.
+/// Without a load balancer before the function, a certificate header gives no identity.
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_clients_make_up_are_passed_over() {
+async fn headers_made_up_by_clients_are_ignored() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let admin = Client::new();
@@ -285,9 +285,9 @@ async fn headers_that_clients_make_up_are_passed_over() {
     }
 }
 
-/// Whom a header would be believed of must be said.
+/// A certificate header needs the proxy whose requests may have it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_of_nobody_is_no_setting() {
+async fn certificate_header_without_a_proxy_is_no_setting() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     for (source, is_refused) in [("rest-api", true), ("http-api", true), ("alb", false)] {
@@ -317,16 +317,16 @@ async fn a_header_of_nobody_is_no_setting() {
     }
 }
 
-/// Below `/v1` all is KES's.
+/// KES's dialect answers every path below `/v1`.
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
+async fn unknown_path_is_refused_by_the_dialect_of_its_area() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let all = [("KEYWAY_EVENT_SOURCE", "function-url")];
     let all = Function::start("keyway-fn-all", &deployment, &all).await;
     let answer = all.call("GET", "/kms/nothing", "").await;
     assert_eq!(answer.refusal(), (404, "NotFound".to_owned()));
-    // What lies below no prefix may be an object of S3's.
+    // A path below no prefix may be an object of S3.
     for (path, status, content_type) in [
         ("/v1/nothing", 404, "text/plain; charset=utf-8"),
         ("/v1/enclave/create/e", 501, "application/json"),
@@ -341,7 +341,7 @@ async fn unknown_paths_are_refused_by_who_they_may_belong_to() {
         assert_eq!(answer.status, status, "{path}");
         assert_eq!(answer.header("content-type"), Some(content_type), "{path}");
     }
-    // A function URL has no certificates, so nobody is anybody there.
+    // A function URL passes no certificates on, so its callers have no identity.
     let event = json!({
         "version": "2.0", "rawPath": "/v1/status", "headers": {"host": "keyway.test"},
         "requestContext": {"http": {"method": "GET", "sourceIp": "192.0.2.1"}},

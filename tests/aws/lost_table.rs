@@ -23,8 +23,7 @@ fn on(id: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn empty_or_foreign_table_is_refused_at_the_start_and_by_functions_until_the_operator_consents()
- {
+async fn empty_or_foreign_table_is_refused_until_the_operator_consents() {
     let Some(aws) = Aws::here() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (deployment, other) = (aws.deployment().await, aws.deployment().await);
@@ -52,7 +51,7 @@ async fn empty_or_foreign_table_is_refused_at_the_start_and_by_functions_until_t
         .call("POST", "/kms/generate-data-key", &on("k"))
         .await;
     assert_eq!(answer.status, 503);
-    // Consent takes an empty table, and no other deployment's.
+    // Consent admits an empty table, but not another deployment's.
     let consent = [("KEYWAY_ACCEPT_EMPTY_TABLE", "true")];
     let function = Function::start("keyway-fn-keys", &foreign, &consent).await;
     let answer = function.call("POST", "/kms/keys", &on("new")).await;

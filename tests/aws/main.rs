@@ -34,7 +34,7 @@ fn now() -> Instant {
 async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut options = ServerOptions::default().without_root();
     for (name, value) in deployment.variables() {
-        // What it needs of Keyway comes as arguments.
+        // Keyway's own settings come as arguments.
         if name.starts_with("AWS_") && name != "AWS_REGION" {
             options = options.variable(&name, &value);
         }

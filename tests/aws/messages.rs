@@ -1,4 +1,4 @@
-//! What is told of a backend that cannot be reached or is a wrong one: one line with what, where, why, and what to do.
+//! Errors about a backend that is unreachable or wrong: one line with what, where, why, and what to do.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use keyway_store_dynamodb::DynamoTable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers every request so; gives its endpoint.
+/// Answers every request with this; returns its endpoint.
 async fn answering(status: &'static str, content_type: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -33,7 +33,7 @@ async fn answering(status: &'static str, content_type: &'static str, body: &'sta
     endpoint
 }
 
-/// Where nobody listens.
+/// An address without a listener.
 async fn refusing() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())

@@ -22,7 +22,7 @@ async fn held(store: &dyn SecretStore) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn secret_store_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     secret_store_contract::run_all(
         async || Arc::new(SecretsManager::new(&aws.config())) as _,
@@ -32,10 +32,10 @@ async fn keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_bad_weather() {
+async fn secret_store_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let proxy = Proxy::before(&aws.endpoint).await;
-    // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
+    // The contract tolerates no failure, so there are no more faults than the SDK's retries can absorb.
     proxy.judge(|number, _| match number % 41 {
         2 => Fate::LoseAnswer,
         5 => Fate::Throttle,
@@ -51,7 +51,7 @@ async fn keeps_the_contract_in_bad_weather() {
 
 /// The template makes the keyring's secret without a value.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_without_a_value_is_none_and_takes_its_first() {
+async fn secret_without_a_value_is_none_and_takes_its_first() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.secret(None).await;
     let store = SecretsManager::new(&aws.config()).with("s", &name);
@@ -63,7 +63,7 @@ async fn a_secret_without_a_value_is_none_and_takes_its_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_version_is_current_and_the_one_before_is_previous() {
+async fn newest_version_is_current_and_the_one_before_is_previous() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.secret(None).await;
     let store = SecretsManager::new(&aws.config()).with("s", &name);
@@ -84,7 +84,7 @@ async fn the_newest_version_is_current_and_the_one_before_is_previous() {
     if aws.backend == "moto" {
         return; // It cannot move AWSCURRENT to another version.
     }
-    // An operator takes version two back.
+    // An operator reverts to version one.
     let moved = client
         .update_secret_version_stage()
         .secret_id(&name)
@@ -104,7 +104,7 @@ async fn the_newest_version_is_current_and_the_one_before_is_previous() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_root_keyring_is_made_exactly_once() {
+async fn root_keyring_is_made_exactly_once() {
     let Some(aws) = Aws::here() else { return };
     for round in 0..4 {
         let name = aws.table().await;

@@ -1,4 +1,4 @@
-//! The Table port on DynamoDB: the contract, and the contract again while requests and answers get lost.
+//! The Table port on DynamoDB: the contract, without faults and with lost requests and answers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn table(aws: &Aws, endpoint: &str, name: &str) -> Arc<DynamoTable> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn table_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     table_contract::run_all_up_to(
@@ -31,7 +31,7 @@ async fn keeps_the_contract() {
     .await;
 }
 
-/// One each of throttling, a failure, a lost request, a lost answer and a delay among so many requests.
+/// Among this many requests there is one of each fault: throttling, failure, lost request, lost answer, delay.
 fn faults(among: u64) -> impl Fn(u64, &str) -> Fate {
     move |number, _| match number % among {
         1 => Fate::Throttle,
@@ -44,11 +44,11 @@ fn faults(among: u64) -> impl Fn(u64, &str) -> Fate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_bad_weather() {
+async fn table_under_faults_keeps_the_contract() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
-    // The contract takes no failure for an answer: as bad as the SDK's retries can bear.
+    // The contract tolerates no failure, so there are no more faults than the SDK's retries can absorb.
     proxy.judge(faults(97));
     table_contract::run_all_up_to(
         aws.largest_value(),
@@ -65,10 +65,10 @@ async fn keeps_the_contract_in_bad_weather() {
     assert!(proxy.count() > 300, "the weather was there");
 }
 
-/// Sixteen writers each add their own words to one record. A write that was done twice would add a word twice, one
-/// that was lost after it was acknowledged would leave a word out.
+/// Sixteen writers each add their own words to one record. A write that acts twice adds a word twice; an acknowledged write
+/// that is lost leaves a word out.
 #[tokio::test(flavor = "multi_thread")]
-async fn sixteen_writers_in_bad_weather_act_once_each() {
+async fn writers_under_faults_act_once_each() {
     const WRITERS: usize = 16;
     const WORDS: usize = 8;
     let Some(aws) = Aws::here() else { return };
@@ -101,7 +101,7 @@ async fn sixteen_writers_in_bad_weather_act_once_each() {
     );
 }
 
-/// Adds a word. Where the table cannot tell whether it was added, it is looked for.
+/// Adds a word. If the table cannot tell whether it did, reads the record to find out.
 async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
     loop {
         let current = match table.get(Kind::Key, "words", Consistency::Strong).await {
@@ -124,7 +124,7 @@ async fn add(table: &DynamoTable, word: &str, unknown: &AtomicUsize) {
                 panic!("{error}")
             }
             Err(error @ (StoreError::Failed { .. } | StoreError::Away(_))) => {
-                // The rest are requests that failed as often as the SDK was ready to try.
+                // The others are requests that failed in every try of the SDK.
                 if matches!(error, StoreError::Failed { what, .. } if what == "tell whether a write took place")
                 {
                     unknown.fetch_add(1, Ordering::Relaxed);
@@ -165,9 +165,9 @@ fn record(id: &str, value: String) -> Record {
     }
 }
 
-/// The answer to a write is lost, others write in between, and then the SDK sends it again: it must not act again.
+/// The answer to a write is lost, others write, and the SDK sends the write again: it must not act twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
+async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
     let Some(aws) = Aws::here() else { return };
     for others in [0_usize, 1, 15, 17] {
         let name = aws.table().await;
@@ -176,7 +176,7 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
         let first = record("words", "0".to_owned());
         calm.put_new(&first).await.unwrap();
         let lost = record("words", "lost".to_owned());
-        // The answer to the first sending is lost, and the second one waits until the others are done.
+        // The answer to the first try is lost; the second try waits until the others are done.
         let sendings = Arc::new(AtomicUsize::new(0));
         let sent = Arc::clone(&sendings);
         proxy.judge(move |_, _| match sent.fetch_add(1, Ordering::SeqCst) {
@@ -210,7 +210,7 @@ async fn a_write_whose_answer_was_lost_is_known_though_others_followed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() {
+async fn throttling_without_end_is_reported_and_changes_nothing() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -241,7 +241,7 @@ async fn throttling_that_does_not_end_is_answered_as_such_and_changes_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_does_not_answer_is_given_up_in_time() {
+async fn table_that_does_not_answer_times_out() {
     let Some(aws) = Aws::here() else { return };
     let name = aws.table().await;
     let proxy = Proxy::before(&aws.endpoint).await;
@@ -253,7 +253,7 @@ async fn a_table_that_does_not_answer_is_given_up_in_time() {
     assert!(matches!(outcome, Err(StoreError::Away(_))), "{outcome:?}");
 }
 
-/// Pages are whole however DynamoDB cuts them: it ends a page of its own at one megabyte.
+/// Pages are whole although DynamoDB ends its own at one megabyte.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_records_are_paged_over() {
     let Some(aws) = Aws::here() else { return };

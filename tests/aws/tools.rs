@@ -23,13 +23,13 @@ const ROOT: (&str, &str) = ("test-root", "test-root-secret");
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 
-/// A port that nobody has at this moment: the tools cannot be told to take one of the kernel's choice.
+/// A port that is free now. The tools cannot take one of the kernel's choice.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// A process with all that it starts, which end with it.
+/// A process and its children, which end with this value.
 struct Group(Child);
 
 impl Group {
@@ -93,7 +93,7 @@ impl Emulated {
             uri: format!("http://127.0.0.1:{invoke}/2015-03-31/functions/function/invocations"),
         };
         let deadline = now() + Duration::from_secs(30);
-        // An event that is none is answered too, once there is somebody to answer.
+        // The function answers a malformed event too, once it runs.
         while post(&emulated.client, &emulated.uri, "{}".into())
             .await
             .is_none()
@@ -164,7 +164,7 @@ fn at_once(mut variables: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_under_the_runtime_interface_emulator() {
+async fn routes_under_the_runtime_interface_emulator_work() {
     let Some(aws) = Aws::here() else { return };
     let variables = at_once(aws.deployment().await.variables());
     let Some(keys) = Emulated::start("keyway-fn-keys", &variables).await else {
@@ -218,7 +218,7 @@ impl Target for Watched {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_works_under_cargo_lambda_watch() {
+async fn routes_under_cargo_lambda_watch_work() {
     let Some(aws) = Aws::here() else { return };
     let Some(cargo_lambda) = aws_tool("cargo-lambda") else {
         return;
@@ -258,7 +258,7 @@ async fn every_route_works_under_cargo_lambda_watch() {
         let uri = format!("http://{}/lambda-url/{function}/", watched.address);
         loop {
             let answer = post(&watched.client, &uri, Bytes::new()).await;
-            // Nothing can be posted to the root; S3 says so by 501.
+            // The root takes no POST; S3 answers 501.
             if answer.is_some_and(|answer| [404, 405, 501].contains(&answer.status().as_u16())) {
                 break;
             }

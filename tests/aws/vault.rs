@@ -4,7 +4,7 @@ use keyway_tests::{Aws, Bao, Function};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn functions_serve_over_openbao_and_say_when_it_cannot_be_had() {
+async fn functions_over_openbao_serve_and_report_when_it_is_away() {
     let Some(aws) = Aws::here() else { return };
     let Some(bao) = Bao::start().await else {
         return;
@@ -44,7 +44,7 @@ async fn functions_serve_over_openbao_and_say_when_it_cannot_be_had() {
     );
 
     bao.seal().await;
-    // What is unwrapped serves on until the cache is cleared.
+    // Unwrapped keys serve until the cache is cleared.
     datakey.call("POST", "/kms/decrypt", &blob).await.ok();
     service.call("POST", "/kms/clear-cache", "").await;
     let refused = datakey.call("POST", "/kms/decrypt", &blob).await;

@@ -1,4 +1,4 @@
-//! What a function asks for: three answers when it starts, and none when it is warm, but to have the audit log be kept.
+//! The calls of a function: three when it starts, and none when it is warm but the audit log's writes.
 
 use std::sync::{Arc, Mutex};
 
@@ -29,9 +29,9 @@ async fn data_key(function: &Function) {
     assert_eq!(opened["plaintext"], made["plaintext_key"]);
 }
 
-/// Each of them is a connection to be made, and a start waits for the slowest.
+/// Each call opens a connection, and the start waits for the slowest.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_reads_two_secrets_and_one_record() {
+async fn start_reads_two_secrets_and_one_record() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let first = Function::start("keyway-fn-keys", &deployment, &[]).await;
@@ -56,7 +56,7 @@ async fn a_start_reads_two_secrets_and_one_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
+async fn data_key_of_a_cached_key_makes_no_call_within_the_ttl() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
@@ -70,14 +70,14 @@ async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
         Fate::Pass
     });
 
-    // So long that no machine is too slow for it.
+    // Long enough for a slow machine.
     let warm = start(&deployment, "3600").await;
     data_key(&warm).await;
     asked.lock().unwrap().clear();
     for _ in 0..100 {
         data_key(&warm).await;
     }
-    // It only ever reads, so what it writes is the audit log: batches of 250 ms or 256 events.
+    // The function reads only; all writes are the audit log's, in batches of 250 ms or 256 events.
     let mut calls = std::mem::take(&mut *asked.lock().unwrap());
     calls.retain(|operation| operation != "DynamoDB_20120810.PutItem");
     assert!(
@@ -85,7 +85,7 @@ async fn data_keys_of_a_known_key_cost_no_call_within_the_state_ttl() {
         "a warm function called somebody: {calls:?}"
     );
 
-    // And the proxy would have seen it.
+    // The proxy sees the calls that are made.
     let forgetful = start(&deployment, "0").await;
     data_key(&forgetful).await;
     let before = proxy.count();

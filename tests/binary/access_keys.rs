@@ -37,7 +37,7 @@ async fn generates(server: &Server, signer: &Signer, id: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn each_canned_policy_opens_its_routes_and_no_others() {
+async fn canned_policy_permits_its_routes_and_no_others() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
@@ -52,7 +52,7 @@ async fn each_canned_policy_opens_its_routes_and_no_others() {
     let seal = &[ADMIN, USER][..];
     let look = &[ADMIN, ADMINISTRATOR, AUDITOR][..];
     let all = &[ADMIN, ADMINISTRATOR, USER, AUDITOR][..];
-    // In an order in which whoever is allowed gets a 200 and leaves the key as it was.
+    // In this order, every permitted call gets a 200 and leaves the key as it was.
     let matrix = [
         ("POST", "/kms/keys", "{}".to_owned(), manage),
         ("POST", "/kms/create-key", String::new(), manage),
@@ -103,7 +103,7 @@ async fn each_canned_policy_opens_its_routes_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_policy_can_be_limited_to_keys_or_come_from_a_file() {
+async fn policy_can_be_limited_to_keys_or_come_from_a_file() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for id in ["app-1", "app-2", "apple", "exact", "exact-2"] {
@@ -149,7 +149,7 @@ async fn a_policy_can_be_limited_to_keys_or_come_from_a_file() {
     for (id, status) in [("app-1", 200), ("app-2", 403), ("apple", 403)] {
         assert_eq!(generates(&server, &filed, id).await, status, "{id}");
     }
-    // The policy was taken as it stood.
+    // The policy is stored as written.
     write("*");
     assert_eq!(generates(&server, &filed, "apple").await, 403);
     let answer = server.call_as(&filed, "GET", "/kms/keys/app-1", "").await;
@@ -157,7 +157,7 @@ async fn a_policy_can_be_limited_to_keys_or_come_from_a_file() {
 }
 
 #[tokio::test]
-async fn an_access_key_that_expires_needs_its_token_and_ends() {
+async fn access_key_that_expires_needs_its_token_and_ends() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
@@ -228,7 +228,7 @@ async fn an_access_key_that_expires_needs_its_token_and_ends() {
 }
 
 #[tokio::test]
-async fn listing_shows_no_secret_and_revoking_ends_a_key() {
+async fn listing_shows_no_secret_and_revocation_ends_a_key() {
     let folder = folder();
     let options = ServerOptions::default().variable("KEYWAY_STATE_TTL_SECONDS", "0");
     let server = options.start(folder.path()).await;
@@ -266,7 +266,7 @@ async fn listing_shows_no_secret_and_revoking_ends_a_key() {
     assert_eq!(listed[0]["owner"], false);
 }
 
-/// Makes an access key with a policy as an earlier release accepted it.
+/// Makes an access key with a policy that only an older release accepts.
 async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
     let operator = Operator {
         data_dir: data_dir.to_owned(),
@@ -281,7 +281,7 @@ async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
 }
 
 #[tokio::test]
-async fn an_access_key_whose_stored_deny_denies_nothing_may_do_nothing_and_is_listed_as_invalid() {
+async fn access_key_with_a_void_deny_may_do_nothing_and_is_listed_as_invalid() {
     let folder = folder();
     let options = ServerOptions::default().variable("KEYWAY_STATE_TTL_SECONDS", "0");
     let server = options.start(folder.path()).await;
@@ -308,7 +308,7 @@ async fn an_access_key_whose_stored_deny_denies_nothing_may_do_nothing_and_is_li
 }
 
 #[tokio::test]
-async fn what_a_policy_must_not_have_is_named() {
+async fn refusal_of_a_policy_names_the_unsupported_part() {
     let folder = folder();
     ServerOptions::default()
         .start(folder.path())
@@ -329,7 +329,7 @@ async fn what_a_policy_must_not_have_is_named() {
 }
 
 #[tokio::test]
-async fn mistakes_are_told_and_change_nothing() {
+async fn command_with_a_mistake_names_it_and_changes_nothing() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;

@@ -1,4 +1,4 @@
-//! The audit log of real processes: what outlives a kill, what a flood costs, and what `keyway audit` finds.
+//! The audit log of real processes: events after a kill, the cost of a flood, and the findings of `keyway audit`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::{create, eventually, folder, generate, logged};
 
-/// Events that are many times what a pipe or a socket takes.
+/// Many times the events that fit into a pipe or a socket.
 const MANY: usize = 600;
 
 /// Runs `keyway audit` over the folder.
@@ -54,7 +54,7 @@ fn id(answer: &keyway_tests::Answer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
+async fn kill_loses_no_mutation_and_few_data_key_events() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     let mut made = BTreeSet::new();
@@ -65,7 +65,7 @@ async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
     for _ in 0..20 {
         early.insert(id(&generate(&server, "k0").await));
     }
-    // They come by themselves: nothing is asked of the server meanwhile.
+    // The events are written without another request.
     eventually("early data keys are in the table", async || {
         let kept = ids(&exported(folder.path()).await, "kms:GenerateDataKey");
         (kept == early).then_some(())
@@ -86,7 +86,7 @@ async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
     let kept = ids(&kept, "kms:GenerateDataKey");
     let all: BTreeSet<String> = early.union(&late).cloned().collect();
     assert!(kept.is_superset(&early) && kept.is_subset(&all));
-    // A mutation takes along what waits: only what came after it can be lost, and standard output has that.
+    // A mutation flushes the pending events. Only later ones can be missing in the table, and standard output has those.
     assert!(
         kept.len() + 1 >= all.len(),
         "{} of {}",
@@ -100,7 +100,7 @@ async fn a_kill_loses_no_mutation_and_of_data_keys_only_what_had_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_strangers_is_counted() {
+async fn flood_of_unauthenticated_requests_is_counted() {
     const FLOOD: u64 = 300;
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
@@ -143,12 +143,12 @@ async fn some_log(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifying_a_file_finds_what_was_done_to_it() {
+async fn verification_of_a_file_finds_every_change() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
     let (_, log, _) = server.stop().await;
-    // As the process printed it: with the lines of the ordinary log in between.
+    // The process's output also has lines of the ordinary log.
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     assert!(lines.iter().any(|line| !line.starts_with("{\"audit\":")));
     let of_events: Vec<usize> = (0..lines.len())
@@ -179,7 +179,7 @@ async fn verifying_a_file_finds_what_was_done_to_it() {
             "{stderr}"
         );
     }
-    // What was cut off shows only to those who know what was there.
+    // Truncation shows only with a known head.
     let cut = &lines[..*of_events.last().unwrap()];
     assert_eq!(verify_file(&file, cut, &[]).await.0, Some(0));
     let expect = ["--expect", known.as_str()];
@@ -189,7 +189,7 @@ async fn verifying_a_file_finds_what_was_done_to_it() {
     assert!(stderr.contains("missing at the end"), "{stderr}");
 }
 
-/// The lines as a driver keeps them. With `jq`, where it is there, as that writes them.
+/// The lines in the format of a log driver; also as `jq` writes them, where it is installed.
 fn kept(lines: &[String]) -> Vec<(&'static str, Vec<String>)> {
     let each = |wrap: &dyn Fn(&String) -> String| lines.iter().map(wrap).collect();
     let mut kept: Vec<(_, Vec<String>)> = vec![
@@ -234,7 +234,7 @@ fn kept(lines: &[String]) -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifying_finds_events_as_log_drivers_keep_them_and_what_was_cut_out() {
+async fn verification_reads_log_drivers_formats_and_finds_removed_events() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
@@ -261,7 +261,7 @@ async fn verifying_finds_events_as_log_drivers_keep_them_and_what_was_cut_out() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
+async fn verification_of_a_log_without_events_fails_unless_allowed() {
     let folder = folder();
     let file = folder.path().join("some.log");
     let name = file.to_str().unwrap();
@@ -289,7 +289,7 @@ async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
             Some(0)
         );
     }
-    // A table of which all was deleted, or has expired.
+    // All records of this table were deleted or have expired.
     let off = ServerOptions::default().variable("KEYWAY_AUDIT", "off");
     off.start(folder.path()).await.stop().await;
     let (code, _, stderr) = audit(folder.path(), &["verify"]).await;
@@ -309,7 +309,7 @@ async fn a_log_without_events_is_not_well_unless_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_beginning_that_has_expired_is_said_and_is_well_when_that_is_asked_for() {
+async fn verification_of_an_expired_beginning_fails_unless_allowed() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     some_log(&server).await;
@@ -331,9 +331,9 @@ async fn a_beginning_that_has_expired_is_said_and_is_well_when_that_is_asked_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_by_every_status() {
+async fn full_disk_is_reported_by_every_status() {
     let folder = folder();
-    // The log of writes is about to be as long as a file may be.
+    // No file grows beyond 512 KiB; the write-ahead log reaches that first.
     let options = ServerOptions::default().largest_file(1024);
     let server = options.start(folder.path()).await;
     let status = async || server.call("GET", "/kms/service-status", "").await.json();
@@ -384,7 +384,7 @@ async fn processes_over_one_folder_have_chains_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_may_do_without() {
+async fn audit_log_can_be_turned_off() {
     let folder = folder();
     let off = ServerOptions::default().variable("KEYWAY_AUDIT", "off");
     let server = off.start(folder.path()).await;
@@ -395,10 +395,10 @@ async fn an_operator_may_do_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_off() {
+async fn warnings_are_in_the_table_after_the_process_ends_unless_the_log_is_off() {
     for (auditing, expected) in [("required", 1), ("best-effort", 1), ("off", 0)] {
         let folder = folder();
-        // Which warns of that KES's API has no admin.
+        // The server warns that KES's API has no admin.
         let options = ServerOptions::default()
             .argument("--kes-listen")
             .argument("127.0.0.1:0")
@@ -413,7 +413,7 @@ async fn warnings_are_in_the_table_when_a_process_has_ended_unless_the_log_is_of
     }
 }
 
-/// A server whose standard output goes there.
+/// A server with this standard output.
 fn serving_to(data_dir: &Path, output: impl Into<Stdio>) -> Child {
     Command::new(keyway_tests::binary("keyway"))
         .args(["serve", "--start", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -424,13 +424,13 @@ fn serving_to(data_dir: &Path, output: impl Into<Stdio>) -> Child {
         .unwrap()
 }
 
-/// Where a server listens, by the line that says so.
+/// The address of a server, from its log.
 fn listens_at(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     Some(line["listen"].as_str()?.to_owned())
 }
 
-/// A request that is an event, on a connection of its own. Gives its id.
+/// Makes an audited request on a connection of its own; returns its id.
 async fn ask(address: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -445,14 +445,14 @@ async fn ask(address: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_who_does_not_read_a_pipe() {
+async fn pipe_that_is_not_read_delays_no_request() {
     let (reader, writer) = std::io::pipe().unwrap();
     nobody_waits(writer, reader).await;
 }
 
-/// As of a service of systemd.
+/// A socket as standard output, as systemd gives its services.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_who_does_not_read_a_socket() {
+async fn socket_that_is_not_read_delays_no_request() {
     let (reader, writer) = UnixStream::pair().unwrap();
     nobody_waits(OwnedFd::from(writer), reader).await;
 }
@@ -464,7 +464,7 @@ async fn nobody_waits(output: impl Into<Stdio>, log: impl Read + Send + 'static)
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
     let address = listens_at(&line).unwrap();
-    // Many times what it takes. Whoever waited for it would wait for ever.
+    // Many times the socket's capacity: a write that waits would block for ever.
     let asking = async {
         for _ in 0..MANY {
             ask(&address).await;
@@ -473,7 +473,7 @@ async fn nobody_waits(output: impl Into<Stdio>, log: impl Read + Send + 'static)
     tokio::time::timeout(Duration::from_secs(60), asking)
         .await
         .unwrap();
-    // Whoever begins to read is told, and hears of what comes then.
+    // A new reader first gets the notice of lost events, then the new ones.
     let seen = Arc::new(Mutex::new(String::new()));
     let reader = std::thread::spawn({
         let seen = Arc::clone(&seen);
@@ -501,7 +501,7 @@ async fn nobody_waits(output: impl Into<Stdio>, log: impl Read + Send + 'static)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_has_each_line_before_its_answer() {
+async fn file_has_each_line_before_its_answer() {
     let folder = folder();
     let log = folder.path().join("log");
     let mut server = serving_to(&folder.path().join("data"), File::create(&log).unwrap());

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::{create, data_dir, eventually, folder, on};
 
-/// A server that answers every request as it is told to; gives its address.
+/// A server that gives this answer to every request; returns its address.
 async fn answering(
     answer: impl Fn(&str, &[u8]) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
 ) -> String {
@@ -58,7 +58,7 @@ async fn answering(
     address
 }
 
-/// An address at which nobody listens.
+/// An address without a listener.
 async fn refusing() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -67,7 +67,7 @@ async fn refusing() -> String {
 const PAGE: &str = "<html><body>502 Bad Gateway CANARY</body></html>";
 const CANARY: &str = "CANARY";
 
-/// What no line for people has in it: the words of libraries' layers, Rust's Debug, a page.
+/// Text that must not be in a line for people: errors of library layers, Rust's Debug, HTML.
 fn assert_readable(text: &str) {
     for word in [
         "dispatch failure",
@@ -87,7 +87,7 @@ fn assert_readable(text: &str) {
 
 const JSON: &str = "application/x-amz-json-1.0";
 
-/// The answer of one of AWS's services that refuses.
+/// A refusal of one of AWS's services.
 fn refusal(code: &str, message: &str) -> (u16, &'static str, String) {
     let body = json!({"__type": format!("x#{code}"), "message": message});
     (400, JSON, body.to_string())
@@ -123,7 +123,7 @@ const COMMANDS: [&[&str]; 9] = [
     &["restore-keys"],
 ];
 
-/// Runs it; it ends with one line, which has each of these parts once.
+/// Runs the command; it fails with one line that has each of these parts once.
 async fn assert_ends(options: &ServerOptions, arguments: &[&str], parts: &[&str]) {
     let (code, stdout, stderr) = options.run(arguments).await;
     let what = format!("{arguments:?}: {stderr}");
@@ -137,7 +137,7 @@ async fn assert_ends(options: &ServerOptions, arguments: &[&str], parts: &[&str]
 }
 
 #[tokio::test]
-async fn table_or_secrets_away_end_every_command_with_one_line_that_names_place_and_cause() {
+async fn commands_without_table_or_secrets_fail_with_one_line_of_place_and_cause() {
     let refused = refusing().await;
     let page = answering(|_, _| Some((502, "text/html", PAGE.to_owned()))).await;
     let denied = answering(|_, _| Some(refusal("AccessDeniedException", "not authorized"))).await;
@@ -171,7 +171,7 @@ async fn table_or_secrets_away_end_every_command_with_one_line_that_names_place_
             assert_ends(&away, command, &table).await;
         }
         if endpoint == &denied {
-            // What a table refuses is a finding about each key.
+            // A table's refusal is reported for each key.
             continue;
         }
         let key = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -180,21 +180,21 @@ async fn table_or_secrets_away_end_every_command_with_one_line_that_names_place_
     }
 }
 
-/// What a Vault does at this moment.
+/// The current behaviour of a Vault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
     Works,
     Sealed,
     Denies,
     HasNoMount,
-    /// A proxy before it has nobody to ask.
+    /// A proxy answers in its place: it cannot reach the Vault.
     Proxied,
-    /// The address is another server's.
+    /// Another server has the address.
     Foreign,
     Silent,
 }
 
-/// A Vault that keeps nothing secret: enough of its API for a backend to be configured and checked.
+/// A Vault without encryption: enough of its API to configure and check a backend.
 struct FakeVault {
     address: String,
     mood: Arc<Mutex<Mood>>,
@@ -268,7 +268,7 @@ fn configuration(address: &str) -> String {
     .to_string()
 }
 
-/// The errors in the log that tell of a request, since so many of its bytes.
+/// The log's errors about requests, from this offset on.
 fn errors(server: &Server, since: usize) -> Vec<String> {
     let log = server.log();
     let lines = log[since..].lines().map(|line| {
@@ -278,7 +278,7 @@ fn errors(server: &Server, since: usize) -> Vec<String> {
     lines.flatten().collect()
 }
 
-/// Refused as a backend that cannot be used is, in one line that says nothing of it.
+/// The answer is the one for an unusable backend, with no details of it.
 fn assert_unavailable(answer: &Answer, address: &str) {
     assert_eq!(answer.refusal(), (503, "BackendError".to_owned()));
     assert!(answer.header("retry-after").is_some());
@@ -292,7 +292,7 @@ fn assert_unavailable(answer: &Answer, address: &str) {
 }
 
 #[tokio::test]
-async fn vault_that_cannot_be_used_is_one_line_in_the_log_and_a_plain_answer() {
+async fn unusable_vault_is_one_line_in_the_log_and_a_plain_answer() {
     let folder = folder();
     let vault = FakeVault::start().await;
     let server = ServerOptions::not_started().start(&data_dir(&folder)).await;
@@ -366,7 +366,7 @@ async fn vault_that_cannot_be_used_is_one_line_in_the_log_and_a_plain_answer() {
         assert!(!text.contains(TOKEN), "{text}");
         assert_told(since, &vault.address, cause);
     }
-    // An answer to whoever asks is given again for two seconds.
+    // Readiness is cached for two seconds.
     for ready in [503, 200] {
         let since = server.log().len();
         let body = eventually("the probe tells it", async || {
@@ -384,7 +384,7 @@ async fn vault_that_cannot_be_used_is_one_line_in_the_log_and_a_plain_answer() {
     assert!(!log.contains(TOKEN) && !stderr.contains(TOKEN));
 }
 
-/// What somebody without a signature is told of the process.
+/// The readiness of the process, as an unauthenticated caller sees it.
 async fn probed(server: &Server) -> (u16, String) {
     let request = Request::get("/health/ready").body(Bytes::new());
     let answer = server.send(request.unwrap()).await.unwrap();
@@ -393,7 +393,7 @@ async fn probed(server: &Server) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn table_that_another_process_keeps_locked_is_503_with_one_line_and_recovers() {
+async fn table_locked_by_another_process_is_503_with_one_line_and_recovers() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = ServerOptions::default().start(&data_dir).await;
@@ -405,7 +405,7 @@ async fn table_that_another_process_keeps_locked_is_503_with_one_line_and_recove
     let refused = server.call("POST", "/kms/keys", &on("l")).await;
     assert_eq!(refused.status, 503, "{}", refused.message());
     assert!(refused.header("retry-after").is_some());
-    // One of the request, and one of the audit log, which has a write of its own.
+    // One line is the request's, the other one the audit log's, which has its own write.
     let log = server.log();
     let told = log[since..]
         .lines()
@@ -424,10 +424,10 @@ async fn table_that_another_process_keeps_locked_is_503_with_one_line_and_recove
         assert_eq!(line.matches(&place).count(), 1, "{line}");
         assert_readable(line);
     }
-    // What only reads goes on.
+    // Reads still work.
     server.call("GET", "/kms/keys", "").await.ok();
 
-    // The operator's commands say so too, and so does a start.
+    // The operator's commands and a start report it too.
     let data_dir = data_dir.to_str().unwrap();
     let options = ServerOptions::default();
     for arguments in [
@@ -462,9 +462,9 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// As somebody whom the file's mode binds: root may write everything.
+/// Runs as a user to whom file modes apply; root may write every file.
 #[tokio::test]
-async fn table_that_cannot_be_written_ends_the_start_with_what_to_do() {
+async fn table_that_cannot_be_written_ends_the_start_with_a_remedy() {
     const USER: u32 = 65_534;
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("not run: only root may run a process as another user");

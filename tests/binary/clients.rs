@@ -17,7 +17,7 @@ use crate::{access_key, create, folder, is_set};
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Whether this script has made the clients of a test, which is asked once. Said so where it could not; in CI that is a failure.
+/// Whether this script could install the clients of a test. Runs once; prints a failure, which in CI fails the test.
 fn are_made(made: &OnceLock<bool>, script: &str, test: &str) -> bool {
     let made = *made.get_or_init(|| {
         let made = std::process::Command::new(Path::new(REPOSITORY).join(script))
@@ -32,14 +32,14 @@ fn are_made(made: &OnceLock<bool>, script: &str, test: &str) -> bool {
     made
 }
 
-/// Where the clients are, made first if need be. `None`, and said so, where they cannot be had;
-/// in CI that is a failure.
+/// The folder of the clients, installed first if needed. `None`, and a printed line, if they cannot be installed; in CI
+/// that is a failure.
 pub(crate) fn clients(test: &str) -> Option<PathBuf> {
     static MADE: OnceLock<bool> = OnceLock::new();
     are_made(&MADE, "scripts/python-env", test).then(|| Path::new(REPOSITORY).join(".venv/bin"))
 }
 
-/// A program of Debian's, or the machine's own. `None`, and said so, where it cannot be had; in CI that is a failure.
+/// A program of Debian's, or the machine's own. `None`, and a printed line, if there is none; in CI that is a failure.
 pub(crate) fn debian_tool(program: &str, package: &str) -> Option<PathBuf> {
     let found = std::process::Command::new(Path::new(REPOSITORY).join("scripts/debian-tool"))
         .args([program, package])
@@ -55,8 +55,8 @@ pub(crate) fn debian_tool(program: &str, package: &str) -> Option<PathBuf> {
     None
 }
 
-/// Runs a script of tests/clients by Node.js with root's access key, where its modules can be had. It ends well when this many
-/// checks held.
+/// Runs a script of tests/clients by Node.js with root's access key, where its modules can be installed. It must report
+/// this many checks.
 async fn node(script: &str, server: &Server, arguments: &[&str], checks: usize) {
     static MADE: OnceLock<bool> = OnceLock::new();
     if !are_made(&MADE, "scripts/node-env", script) {
@@ -123,7 +123,7 @@ async fn botocore_signs_the_life_of_a_key_in_every_way() {
         }
         assert_eq!(ways.len(), 7, "{stdout}");
         assert!(ways.values().all(|&checks| checks == 7), "{stdout}");
-        // What they made is there for everybody else.
+        // Other callers see the bucket that this client made.
         server
             .call("GET", "/kms/keys/life-header-s3-s3", "")
             .await
@@ -152,7 +152,7 @@ async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
     let limited = ["--policy", "kms-admin", "--expires-in", "3600"];
     let key = access_key(folder.path(), &limited).await;
     s3_clients(&bin, &key, &format!("http://{}", server.address)).await;
-    // The last thing that they did: the bucket uses the key, so its deletion names the bucket.
+    // The clients' last change lets the bucket use the key, so the key's deletion names the bucket.
     let deleted = server
         .call("DELETE", "/kms/keys/delete?keyId=k", "")
         .await
@@ -161,7 +161,7 @@ async fn boto3_and_the_aws_cli_set_the_encryption_of_buckets() {
     assert_eq!(references.as_array().unwrap().len(), 1, "{deleted}");
     assert_eq!(references[0]["kind"], "bucket-default-encryption");
     assert_eq!(references[0]["id"], "photos");
-    // Buckets are there for who comes next.
+    // The next client finds these buckets.
     assert_eq!(server.stop().await.0, Some(0));
     let again = ServerOptions::default().start(folder.path()).await;
     let got = again
@@ -271,7 +271,7 @@ async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
     let (ended_well, stdout, stderr) = run(&bin.join("python3"), &key, &arguments).await;
     assert!(ended_well, "{stdout}{stderr}");
     assert_eq!(stdout.lines().count(), 5, "{stdout}");
-    // Who began them is seen in the list, and gone when revoked.
+    // The list shows the parents of the sessions; they end when the parent is revoked.
     let listed = async || {
         let folder = folder.path().to_str().unwrap();
         let list = [
@@ -298,7 +298,7 @@ async fn boto3_the_aws_cli_and_minio_py_sign_in_by_sts() {
     assert_eq!(server.stop().await.0, Some(0));
 }
 
-/// What `make test-clients` gets and names.
+/// The clients that `make test-clients` installs and names.
 mod slow {
     use super::*;
 
@@ -351,7 +351,7 @@ mod slow {
     }
 }
 
-/// AWS's SDK for Rust, which the product itself uses for object stores: Keyway keeps the contract of one.
+/// AWS's SDK for Rust, which Keyway itself uses for object stores: Keyway also keeps the contract of an object store.
 #[tokio::test(flavor = "multi_thread")]
 async fn keyway_is_an_object_store_to_its_own_client() {
     let folder = folder();
@@ -397,7 +397,7 @@ impl AwsCurl<'_> {
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"))
     }
 
-    /// The same of an answer that is a success.
+    /// As above, for an answer that must be a success.
     async fn ok(&self, method: &str, path: &str, body: &str) -> Value {
         let answer = self.call(method, path, body).await;
         assert_ne!(answer["success"], false, "{method} {path}: {answer}");
@@ -406,7 +406,7 @@ impl AwsCurl<'_> {
 }
 
 #[tokio::test]
-async fn awscurl_drives_every_route() {
+async fn awscurl_calls_every_route() {
     let Some(bin) = clients("awscurl") else {
         return;
     };

@@ -1,9 +1,9 @@
-//! Every example of RustFS's three documents, against the running binary: the request as the document shows it, and of
-//! the answer every field that the document shows, with the same name, type and value. Our answers may have more.
+//! Every example of RustFS's three documents against the running binary. The request is the document's; the answer has
+//! every field of the document's with the same name, type and value. Our answers may have more fields.
 //!
-//! `varies` names the fields whose values are examples only: ids, dates, keys, ciphertexts, our own address. In what the
-//! guide writes as types, `$string` and the like stand for them. Where the documents contradict each other, `note` says
-//! what is answered and why.
+//! `varies` names the fields whose values are examples only: ids, dates, keys, ciphertexts, our own address. Where the
+//! guide shows types, `$string` and the like stand for them. Where the documents contradict each other, `note` says
+//! which answer we give and why.
 
 use std::process::Stdio;
 
@@ -32,16 +32,16 @@ use Document::{AdminApi, FirstGeneration, Guide};
 enum By {
     /// The root access key signs it.
     Root,
-    /// A caller signs it who lacks the permission.
+    /// A caller without the permission signs it.
     Auditor,
-    /// Nobody signs it.
+    /// It is unsigned.
     Nobody,
-    /// The document's own command, run by a shell; method, path and request are in it.
+    /// A shell runs the document's own command, which has method, path and request.
     Curl(&'static str),
 }
 use By::{Auditor, Curl, Nobody, Root};
 
-/// What a value must be that is not the document's own.
+/// The rule for a value that differs from the document's.
 #[derive(Debug, Clone, Copy)]
 enum How {
     Id,
@@ -56,7 +56,7 @@ enum How {
 #[derive(Debug, Clone, Copy)]
 struct Example {
     document: Document,
-    /// The section, and which of its examples.
+    /// The section, and the number of the example in it.
     section: &'static str,
     by: By,
     method: &'static str,
@@ -86,7 +86,7 @@ const EXAMPLE: Example = Example {
 
 const UUID: &str = "fa5bac0e-2a2c-4f9a-a09d-2f5b8a59ed85";
 
-/// Answered by a running service with nothing in it.
+/// For a running service without keys.
 const ADMIN_API_CREATE: &[Example] = &[Example {
     section: "Create Key",
     method: "POST",
@@ -118,7 +118,7 @@ const ADMIN_API_CREATE: &[Example] = &[Example {
     ..EXAMPLE
 }];
 
-/// Answered by a running service with one key, the document's.
+/// For a running service with the document's one key.
 const ADMIN_API_KEY: &[Example] = &[
     Example {
         section: "List Keys",
@@ -199,7 +199,7 @@ const ADMIN_API_KEY: &[Example] = &[
     },
 ];
 
-/// Answered by a running service.
+/// For a running service.
 const ADMIN_API_SERVICE: &[Example] = &[
     Example {
         section: "Error Handling: 400",
@@ -270,7 +270,7 @@ const ADMIN_API_SERVICE: &[Example] = &[
     },
 ];
 
-/// Answered by a service whose table is damaged.
+/// For a service with a damaged table.
 const ADMIN_API_DAMAGED: &[Example] = &[Example {
     section: "Error Handling: 500",
     path: "/kms/keys/damaged",
@@ -281,7 +281,7 @@ const ADMIN_API_DAMAGED: &[Example] = &[Example {
     ..EXAMPLE
 }];
 
-/// Answered once a Vault is configured, in this order.
+/// For a service with a Vault, in this order.
 const ADMIN_API_VAULT: &[Example] = &[
     Example {
         section: "Configure / Reconfigure",
@@ -370,7 +370,7 @@ const FIRST: Example = Example {
     ..EXAMPLE
 };
 
-/// Answered by a running service with nothing in it.
+/// For a running service without keys.
 const FIRST_KEYS: &[Example] = &[
     Example {
         section: "Create KMS Key",
@@ -481,7 +481,7 @@ const FIRST_STATUS: &[Example] = &[
     },
 ];
 
-/// Answered by a service that was never configured.
+/// For a service that was never configured.
 const FIRST_IDLE: &[Example] = &[Example {
     section: "Error Handling: KMSNotConfigured",
     path: "/rustfs/admin/v3/kms/key/list",
@@ -490,7 +490,7 @@ const FIRST_IDLE: &[Example] = &[Example {
     ..FIRST
 }];
 
-/// Answered by a service whose table is damaged.
+/// For a service with a damaged table.
 const FIRST_DAMAGED: &[Example] = &[Example {
     section: "Error Handling: KMSConnectionError",
     path: "/rustfs/admin/v3/kms/key/status?keyName=damaged",
@@ -508,7 +508,7 @@ const CURL_CONFIGURE: &str = r#"curl -X POST http://localhost:9000/minio/admin/v
     "vault_token": "your-vault-token"
   }'"#;
 
-/// Answered by a running service with nothing in it, in this order.
+/// For a running service without keys, in this order.
 const FIRST_CURL: &[Example] = &[
     Example {
         section: "Using curl: create",
@@ -552,7 +552,7 @@ const FIRST_CURL: &[Example] = &[
     },
 ];
 
-/// Answered where there is a Vault that this test may use.
+/// For a service with a Vault of this test.
 const FIRST_VAULT: &[Example] = &[
     Example {
         section: "Configure KMS",
@@ -598,7 +598,7 @@ const GUIDE: Example = Example {
     ..EXAMPLE
 };
 
-/// Answered by a server that nobody has configured, in this order. `DIRECTORY` is a folder of this test.
+/// For a server that is not configured, in this order. `DIRECTORY` is a folder of this test.
 const GUIDE_SERVICE: &[Example] = &[
     Example {
         section: "Common Error Codes: ServiceNotConfigured",
@@ -708,7 +708,7 @@ const GUIDE_SERVICE: &[Example] = &[
     },
 ];
 
-/// Answered by a running service with nothing in it, in this order. `BLOB` is the ciphertext that was answered last.
+/// For a running service without keys, in this order. `BLOB` is the ciphertext of the last answer.
 const GUIDE_KEYS: &[Example] = &[
     Example {
         section: "1. Create key",
@@ -882,7 +882,7 @@ const GUIDE_KEYS: &[Example] = &[
     },
 ];
 
-/// Answered by a service whose table is damaged.
+/// For a service with a damaged table.
 const GUIDE_DAMAGED: &[Example] = &[Example {
     section: "Common Error Codes: BackendError",
     path: "/kms/keys/damaged",
@@ -891,7 +891,7 @@ const GUIDE_DAMAGED: &[Example] = &[Example {
     ..GUIDE
 }];
 
-/// Answered where there is a Vault that this test may use.
+/// For a service with a Vault of this test.
 const GUIDE_VAULT: &[Example] = &[Example {
     section: "1. Configure KMS: vault",
     method: "POST",
@@ -902,7 +902,7 @@ const GUIDE_VAULT: &[Example] = &[Example {
     ..GUIDE
 }];
 
-/// Answered by a running service with the key `guide` and the bucket `analytics-data`, in this order.
+/// For a running service with the key `guide` and the bucket `analytics-data`, in this order.
 const GUIDE_BUCKETS: &[Example] = &[
     Example {
         section: "Bucket Encryption Configuration APIs: list",
@@ -968,7 +968,7 @@ const ALL: &[&[Example]] = &[
     GUIDE_BUCKETS,
 ];
 
-/// The sections that show something, with how much each shows: requests, answers, error codes.
+/// The sections with examples, and the numbers of their requests, answers and error codes.
 const SHOWN: &[(Document, &str, usize)] = &[
     (AdminApi, "Configure / Reconfigure", 2),
     (AdminApi, "Create Key", 2),
@@ -1009,7 +1009,7 @@ const SHOWN: &[(Document, &str, usize)] = &[
 ];
 
 #[test]
-fn no_example_is_forgotten() {
+fn example_of_the_documents_has_a_test() {
     let mut tried = std::collections::BTreeMap::<(Document, &str), usize>::new();
     for example in ALL.iter().copied().flatten() {
         let section = example
@@ -1033,7 +1033,7 @@ fn no_example_is_forgotten() {
         let shown = SHOWN.iter().filter(|shown| shown.0 == document);
         assert_eq!(shown.map(|shown| shown.2).sum::<usize>(), count);
     }
-    // A value that is not the document's own has its reason.
+    // A value that differs from the document's has a reason.
     for example in ALL.iter().copied().flatten() {
         if example.document != Guide && example.response.contains('$') {
             assert!(!example.note.is_empty(), "{}", example.section);
@@ -1041,7 +1041,7 @@ fn no_example_is_forgotten() {
     }
 }
 
-/// What stands in an example for something of this test.
+/// The values of this test that replace those of an example.
 #[derive(Default)]
 struct Here {
     /// For the document's `https://vault.example.com:8200`.
@@ -1099,7 +1099,7 @@ impl Tried {
         }
     }
 
-    /// Makes the record of the key `damaged` one that cannot be read.
+    /// Damages the record of the key `damaged`.
     async fn damage(&self) {
         create(&self.server, "damaged").await;
         let table = rusqlite::Connection::open(data_dir(&self.folder).join("keyway.db")).unwrap();
@@ -1144,8 +1144,8 @@ impl Tried {
         Some(self.server.send(request).await.unwrap())
     }
 
-    /// Runs a document's command in a shell, with curl's own signer in the place of the signature that the document
-    /// leaves out. `None`, and said so, where there is no curl that signs; in CI that is a failure.
+    /// Runs a document's command in a shell. curl signs, since the document leaves the signature out. `None`, and a printed
+    /// line, where curl cannot sign; in CI that is a failure.
     async fn curl(&self, command: &str) -> Option<Answer> {
         let signs = std::process::Command::new("curl")
             .args(["--help", "auth"])
@@ -1208,7 +1208,7 @@ impl Tried {
         }
     }
 
-    /// Everything that is shown is there.
+    /// The answer has everything that the document shows.
     fn compare(
         &self,
         which: &str,
@@ -1269,7 +1269,7 @@ fn is_base64(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_admin_api_reference_is_as_it_shows() {
+async fn admin_api_reference_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.try_all(ADMIN_API_CREATE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1283,7 +1283,7 @@ async fn the_admin_api_reference_is_as_it_shows() {
 }
 
 #[tokio::test]
-async fn the_first_generation_is_as_its_document_shows() {
+async fn first_generation_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::not_started()).await;
     tried.try_all(FIRST_IDLE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1295,13 +1295,13 @@ async fn the_first_generation_is_as_its_document_shows() {
 }
 
 #[tokio::test]
-async fn the_first_generations_curl_commands_work() {
+async fn first_generation_curl_commands_work() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried.try_all(FIRST_CURL).await;
 }
 
 #[tokio::test]
-async fn the_frontend_guide_is_as_it_says() {
+async fn frontend_guide_answers_as_documented() {
     let mut tried = Tried::start(&ServerOptions::not_started()).await;
     tried.try_all(GUIDE_SERVICE).await;
     let mut tried = Tried::start(&ServerOptions::default()).await;
@@ -1321,7 +1321,7 @@ async fn vault_for_examples() -> Option<Bao> {
         let secret = format!("{namespace}sys/mounts/secret");
         let second = json!({"type": "kv", "options": {"version": "2"}});
         bao.post(&secret, second).await;
-        // The second version makes itself ready after it is mounted.
+        // The second version of the engine becomes ready some time after the mount.
         let config = format!("{namespace}secret/config");
         eventually("the engine is ready", async || {
             let (status, _) = bao.call(Method::GET, &config, None).await;
@@ -1333,7 +1333,7 @@ async fn vault_for_examples() -> Option<Bao> {
 }
 
 #[tokio::test]
-async fn the_documents_examples_with_a_vault_are_as_they_show() {
+async fn examples_with_a_vault_answer_as_documented() {
     let Some(bao) = vault_for_examples().await else {
         return;
     };
@@ -1348,7 +1348,7 @@ async fn the_documents_examples_with_a_vault_are_as_they_show() {
     for examples in [ADMIN_API_VAULT, GUIDE_VAULT] {
         tried().await.try_all(examples).await;
     }
-    // The status counts the keys and names the default one: those of the document are made between.
+    // The status has the number of keys and the default key, so the document's keys are made first.
     let [configure, status, curl] = FIRST_VAULT else {
         panic!("the first generation shows three examples with a Vault");
     };
@@ -1368,14 +1368,14 @@ async fn the_documents_examples_with_a_vault_are_as_they_show() {
 }
 
 #[tokio::test]
-async fn the_guides_examples_of_buckets_are_as_it_says() {
+async fn examples_of_buckets_answer_as_documented() {
     let mut tried = Tried::start(&ServerOptions::default()).await;
     tried
         .server
         .call("POST", "/kms/keys", &on("guide"))
         .await
         .ok();
-    // A bucket is made by S3's own protocol.
+    // S3's own protocol makes the bucket.
     let s3 = tried.server.root().clone().for_service("s3");
     let made = s3.declared_request(
         "PUT",

@@ -1,4 +1,4 @@
-//! What was acknowledged outlives the process, however it ends.
+//! Acknowledged changes survive every end of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const WRITERS: usize = 50;
 const KEYS_EACH: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_loses_no_acknowledged_key_and_leaves_none_half_made() {
+async fn kill_loses_no_acknowledged_key_and_leaves_none_incomplete() {
     let moments = if is_set("KEYWAY_TORTURE") { 40 } else { 3 };
     for moment in 1..=moments {
         let folder = folder();
@@ -38,7 +38,7 @@ fn body(writer: usize, number: usize) -> String {
     )
 }
 
-/// Creates keys from many connections until the process is killed; gives what was acknowledged.
+/// Creates keys from many connections until the process is killed; returns the acknowledged ones.
 async fn create_until_killed(server: Server, kill_at: usize) -> BTreeMap<String, Value> {
     let server = Arc::new(server);
     let acknowledged = Arc::new(AtomicUsize::new(0));
@@ -95,7 +95,7 @@ async fn check(server: &Server, acknowledged: &BTreeMap<String, Value>) {
     for writer in 0..WRITERS {
         for number in 0..KEYS_EACH {
             let id = id(writer, number);
-            // What was not acknowledged exists as a whole or not at all.
+            // A key that was not acknowledged is complete or missing.
             if !acknowledged.contains_key(&id) {
                 let answer = server
                     .call("POST", "/kms/keys", &body(writer, number))

@@ -1,4 +1,4 @@
-//! The data folder: whose it is, what must be in it, and what opens it.
+//! The data folder: its owner and modes, its content, and its passphrase.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ fn set_mode(path: &Path, mode: u32) {
 const KEYRING: &str = "secrets/root-keyring.secret";
 
 #[tokio::test]
-async fn all_of_it_is_the_owners_alone_under_any_umask() {
+async fn data_folder_under_any_umask_is_its_owners_alone() {
     for umask in ["000", "022", "077"] {
         let folder = folder();
         let data_dir = folder.path().join("above").join("data");
@@ -61,7 +61,7 @@ async fn all_of_it_is_the_owners_alone_under_any_umask() {
 }
 
 #[tokio::test]
-async fn what_others_may_use_is_refused_with_the_remedy() {
+async fn data_folder_open_to_others_is_refused_with_a_remedy() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = ServerOptions::default();
@@ -88,7 +88,7 @@ async fn what_others_may_use_is_refused_with_the_remedy() {
     options.start(&data_dir).await.stop().await;
 }
 
-/// As Kubernetes leaves a volume with fsGroup each time that it mounts it: everything is the group's too.
+/// Kubernetes leaves a volume with fsGroup like this at each mount: the group owns everything too.
 fn mount_with_group(folder: &Path) {
     for (path, (mode, _)) in everything(folder) {
         let group = if path.is_dir() { 0o2070 } else { 0o060 };
@@ -134,7 +134,7 @@ async fn volume_with_fs_group_starts_again_and_stays_as_it_is() {
         assert!(told.contains(&remedy), "no {remedy:?} in {stderr}");
         set_mode(&path, before);
     }
-    // Without set-group-ID it is no such volume, and the group's use of it an oversight.
+    // Without set-group-ID it is no such volume, so the group's access is a mistake.
     set_mode(&data_dir, 0o770);
     let (code, stderr) = options.fail(&data_dir).await;
     assert_eq!(code, Some(1), "{stderr}");
@@ -142,7 +142,7 @@ async fn volume_with_fs_group_starts_again_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_never_replaced() {
+async fn keyring_missing_foreign_or_damaged_stops_the_start_and_is_not_replaced() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = ServerOptions::default();
@@ -179,7 +179,7 @@ async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_nev
         assert_eq!(code, Some(1), "{stderr}");
         assert_eq!(everything(&data_dir), before, "{words}");
     }
-    // The whole folder of secrets gone: no keyring comes into being either.
+    // Without the whole folder of secrets, no new keyring is made either.
     fs::remove_dir_all(data_dir.join("secrets")).unwrap();
     let (code, stderr) = options.fail(&data_dir).await;
     assert_eq!(code, Some(1), "{stderr}");
@@ -193,7 +193,7 @@ async fn a_keyring_that_is_missing_foreign_or_damaged_stops_the_start_and_is_nev
 }
 
 #[tokio::test]
-async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
+async fn table_of_a_newer_release_or_another_program_is_left_as_it_is() {
     let folder = folder();
     let options = ServerOptions::default();
     options.start(folder.path()).await.stop().await;
@@ -218,7 +218,7 @@ async fn a_table_of_a_newer_release_or_of_something_else_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_passphrase_must_be_the_right_one_and_may_come_from_variable_or_file() {
+async fn passphrase_comes_from_variable_or_file_and_a_wrong_one_is_refused() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let passphrase = "correct horse battery staple";
@@ -284,7 +284,7 @@ async fn a_passphrase_must_be_the_right_one_and_may_come_from_variable_or_file()
         server.stop().await;
     }
 
-    // One that is given where there is none is a mistake too.
+    // A passphrase for a folder without one is a mistake too.
     let open = crate::folder();
     ServerOptions::default()
         .start(open.path())

@@ -1,18 +1,18 @@
-//! Heads that no client should send, or that say what is not read.
+//! Heads that no client should send, or whose content is not read.
 
 use keyway_tests::{Server, ServerOptions};
 
 use crate::raw::{Connection, head};
 use crate::{create, folder, generate, kes};
 
-/// What the server answers to these bytes until it closes the connection.
+/// The server's answer to these bytes, until it closes the connection.
 async fn answered(server: &Server, bytes: &[u8]) -> String {
     let mut connection = Connection::open(server).await;
     connection.try_send(bytes).await;
     connection.read_to_end().await
 }
 
-/// An answer's head and body, its declared length held to.
+/// An answer's head and body; the body has the declared length.
 fn parts(answer: &str) -> (&str, &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = head
@@ -50,7 +50,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
         (&long, "431 Request Header Fields Too Large"),
         (&many, "431 Request Header Fields Too Large"),
     ] {
-        // The last byte of a head that is too long may be refused before it is read.
+        // The server may refuse a head that is too long before it reads the last byte.
         let answer = answered(&server, bytes.as_bytes()).await;
         let (head, body) = parts(&answer);
         assert!(
@@ -67,7 +67,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
         assert_eq!(body["error"]["request_id"], id, "{answer}");
         assert!(ids.insert(id.to_owned()), "{answer}");
     }
-    // An answer of the server's own, with nothing in it, is left as it is.
+    // An answer of the service without a body stays as it is.
     let request = "GET /rustfs/admin/v3/kms/keys HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     assert!(
         answered(&server, request.as_bytes())
@@ -85,7 +85,7 @@ async fn head_that_cannot_be_read_is_answered_with_a_request_id_and_a_body() {
 }
 
 #[tokio::test]
-async fn expected_body_that_is_declared_too_long_is_refused_at_once() {
+async fn expected_body_declared_too_long_is_refused_at_once() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for (target, status) in [
@@ -108,7 +108,7 @@ async fn expected_body_that_is_declared_too_long_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn bucket_named_like_another_path_is_refused_in_the_words_of_s3() {
+async fn bucket_named_like_another_path_is_refused_as_s3_does() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for name in [
@@ -163,7 +163,7 @@ async fn host_with_the_default_port_is_the_host_that_was_signed() {
 }
 
 #[tokio::test]
-async fn head_that_cannot_be_read_is_refused_in_the_words_of_kes() {
+async fn head_that_cannot_be_read_is_refused_as_kes_does() {
     let folder = folder();
     let server = kes::options().start(folder.path()).await;
     // The bytes go through TLS, with a certificate that any client can make.

@@ -1,4 +1,4 @@
-//! Clients that are out for memory, connections or the process, and honest callers in the midst of them.
+//! Clients that attack memory, connections or the process, beside authenticated callers.
 
 use std::convert::Infallible;
 use std::fs;
@@ -27,16 +27,16 @@ use tokio_rustls::TlsConnector;
 use crate::raw::{Connection, head, signed};
 use crate::{create, data_dir, folder, is_set, kes, now, on, wall_clock};
 
-/// How much more memory the server may have than before, in KiB: 64 MiB of bodies, and what the connections take. A release
-/// begins with less than 34 MiB, which makes 150 of it.
+/// The bound on the growth of the server's memory, in KiB: 64 MiB of bodies, and the connections. A release build starts
+/// with less than 34 MiB, which gives a bound of 150 MiB.
 const MORE_MEMORY: u64 = 116 << 10;
 
-/// What a hostile client needs to know.
+/// The addresses and requests of a hostile client.
 struct Target {
     plain: SocketAddr,
     kes: SocketAddr,
     tls: Arc<ClientConfig>,
-    /// A head whose signature only the body could prove, and does not.
+    /// A head whose signature covers another body.
     unprovable: String,
     /// Requests at once on a connection of HTTP/2.
     streams: usize,
@@ -49,15 +49,15 @@ enum Kind {
     Bodies,
     /// Large bodies over HTTP/2 and TLS, without a certificate.
     KesBodies,
-    /// Large bodies over HTTP/2, with a signature that only the body could prove.
+    /// Large bodies over HTTP/2, with a signature that the body must prove.
     UnprovableBodies,
     /// A head, byte by byte.
     DripsHead,
     /// A body, byte by byte.
     DripsBody,
-    /// A connection to a listener of TLS, and nothing on it.
+    /// A connection to a TLS listener, without a byte.
     Silent,
-    /// Asks, and reads no answer.
+    /// Sends requests and reads no answer.
     NeverReads,
     /// HTTP/2 without a request.
     Idle,
@@ -74,7 +74,7 @@ const KINDS: [Kind; 8] = [
     Kind::Idle,
 ];
 
-/// How much is sent of each body; it never ends.
+/// The length that is sent of each body, which never ends.
 const BODY: usize = 900 << 10;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -96,7 +96,7 @@ impl Target {
             .await
     }
 
-    /// Goes on until it is hung up on or all is over.
+    /// Sends until the server disconnects it or the test ends.
     async fn attack(&self, kind: Kind, from: IpAddr) -> std::io::Result<()> {
         let over = async {
             while !self.over.load(Ordering::Relaxed) {
@@ -203,7 +203,7 @@ fn certificate(data_dir: &std::path::Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(data_dir.join("kes-listener.crt")).unwrap()
 }
 
-/// A figure of a process's status, in KiB.
+/// A field of a process's status, in KiB.
 fn memory(server: &Server, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(figure));
@@ -213,12 +213,12 @@ fn memory(server: &Server, figure: &str) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answered() {
+async fn flood_leaves_memory_and_connections_for_authenticated_callers() {
     let is_long = is_set("KEYWAY_TORTURE");
-    // What time a build for debugging takes says nothing.
+    // The time of a debug build has no meaning.
     let is_release = is_set("KEYWAY_TEST_KEYWAY");
-    // Connections are held, not made as fast as can be: how many requests a processor can refuse is another question, and
-    // builds for debugging refuse few.
+    // Connections are held, not opened as fast as possible: the number of refusals per second is another question, and a
+    // debug build manages few.
     let (of_each, rounds, streams, rest) = if is_long {
         (1000, 100, 4, Duration::from_secs(5))
     } else {
@@ -240,7 +240,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    // Signed for another body than the one that will come.
+    // Signed for another body than the one that follows.
     let other = " ".repeat(1_000_000);
     let unprovable = signed(&server, "POST", "/kms/encrypt", &other);
     assert!(!unprovable.headers().contains_key("x-amz-content-sha256"));
@@ -261,7 +261,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
         let mut hostile = JoinSet::new();
         for number in 0..of_each {
             let (target, made) = (Arc::clone(&target), Arc::clone(&made));
-            // No address has so many that this alone would bound them.
+            // Each address stays below its own bound, so that bound does not decide.
             let subnet = u8::try_from(1 + kind_number).unwrap();
             let last = u8::try_from(1 + number / 50).unwrap();
             let from = IpAddr::V4(Ipv4Addr::new(127, 0, subnet, last));
@@ -270,7 +270,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
                 tokio::time::sleep(begins).await;
                 while !target.over.load(Ordering::Relaxed) {
                     made.fetch_add(1, Ordering::Relaxed);
-                    // Whatever becomes of it, it comes again.
+                    // The client reconnects after every end.
                     target.attack(kind, from).await.ok();
                     tokio::time::sleep(rest).await;
                 }
@@ -282,7 +282,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
             round += 1;
             assert!(round < 1000, "{kind:?}: they are not made");
             let begun = now();
-            // Each over a connection of its own, so that there has to be a place for it.
+            // Each over its own connection, so that each needs a free slot.
             ask_anew(&server).await;
             took.push(begun.elapsed());
             if round % 10 == 1 {
@@ -312,7 +312,7 @@ async fn floods_take_neither_memory_nor_connections_and_honest_callers_are_answe
 }
 
 #[tokio::test]
-async fn thousands_of_dripping_connections_of_one_address_lock_nobody_out() {
+async fn slow_connections_of_one_address_leave_room_for_others() {
     let count = if is_set("KEYWAY_TORTURE") { 4096 } else { 600 };
     let open_files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
     let count = count.min(open_files.saturating_sub(300));
@@ -321,12 +321,12 @@ async fn thousands_of_dripping_connections_of_one_address_lock_nobody_out() {
     create(&server, "k").await;
     let connected = (0..count).map(async |_| {
         let mut stream = TcpStream::connect(&server.address).await.unwrap();
-        // It may be hung up on by then.
+        // The server may have closed it.
         stream.write_all(b"GET / HT").await.ok();
         stream
     });
     let mut dripping = join_all(connected).await;
-    // A client that was there before, and one that comes now; both from the same address.
+    // An old client and a new one, both from the same address.
     for _ in 0..20 {
         crate::generate(&server, "k").await.ok();
         ask_anew(&server).await;
@@ -350,7 +350,7 @@ async fn ask_anew(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_refused_head_is_answered_before_its_body_comes() {
+async fn head_refused_is_answered_before_the_body_arrives() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options().start(&data_dir).await;
@@ -377,7 +377,7 @@ async fn a_refused_head_is_answered_before_its_body_comes() {
         let answer = connection.read_until("\r\n").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}{answer}");
     }
-    // Nor does KES's API need one to say who may not.
+    // KES's API refuses without a body, too.
     let mut roots = RootCertStore::empty();
     roots.add(certificate(&data_dir)).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -403,17 +403,17 @@ async fn a_refused_head_is_answered_before_its_body_comes() {
     server.stop().await;
 }
 
-/// As whom a process of the tests runs, it can only be seen of a process that is not root's.
+/// The kernel protects only a process that is not root's, so the server runs as another user.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_leaves_no_core_file_and_its_memory_is_not_its_users_to_read() {
+async fn server_writes_no_core_file_and_its_memory_is_unreadable() {
     use std::os::unix::fs::MetadataExt;
 
     let folder = folder();
     let data_dir = data_dir(&folder);
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let options = if is_root {
-        // The folder is the other user's, and the binary is where that user can read it.
+        // The other user owns the folder, and can read the binary.
         ServerOptions::default().as_user(65534, folder.path())
     } else {
         ServerOptions::default()
@@ -429,7 +429,7 @@ async fn a_server_leaves_no_core_file_and_its_memory_is_not_its_users_to_read() 
     assert_eq!(of("Max core file size"), ["0", "0"]);
     let open_files = of("Max open files");
     assert_eq!(open_files[0], open_files[1], "raised as far as it goes");
-    // What belongs to root alone cannot be attached to by others of the process's user.
+    // The kernel gives the files of a process that cannot be dumped to root, so its own user cannot attach.
     let owner = fs::metadata(format!("/proc/{pid}/status")).unwrap().uid();
     assert_eq!(owner, 0, "it can be dumped");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -438,7 +438,7 @@ async fn a_server_leaves_no_core_file_and_its_memory_is_not_its_users_to_read() 
         .find(|line| line.starts_with("Uid:"))
         .unwrap();
     assert!(!user.split_whitespace().any(|id| id == "0"), "{user}");
-    // Its log goes on all the same, of which the pipe is opened anew.
+    // The server still logs: it opens the pipe again.
     create(&server, "k").await;
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0), "{stderr}");

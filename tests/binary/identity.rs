@@ -11,7 +11,7 @@ use crate::folder;
 const KEY: &str = "kes:v1:AD9E7FSYWrMD+VjhI6q545cYT9YOyFxZb7UnjEepYDRc";
 const IDENTITY: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 
-/// Runs it with this on standard input: exit code, stdout, stderr.
+/// Runs the command with this standard input; returns exit code, stdout, stderr.
 fn fed(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
     use std::io::Write as _;
     let mut child = Command::new(binary("keyway"))
@@ -42,7 +42,7 @@ fn json(arguments: &[&str], input: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_api_key_is_made_and_known_again() {
+async fn api_key_new_has_the_identity_that_is_read_from_it() {
     let made = json(&["new"], "");
     let key = made["api_key"].as_str().unwrap();
     assert!(key.starts_with("kes:v1:"));
@@ -64,7 +64,7 @@ async fn an_api_key_is_made_and_known_again() {
 }
 
 #[test]
-fn an_api_key_is_never_an_argument_and_never_repeated() {
+fn api_key_as_an_argument_is_refused_and_not_repeated() {
     let (code, stdout, stderr) = fed(&["of", KEY], "");
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("standard input"), "{stderr}");
@@ -80,7 +80,7 @@ fn an_api_key_is_never_an_argument_and_never_repeated() {
 }
 
 #[test]
-fn a_certificate_is_written_once() {
+fn certificate_is_written_once() {
     let folder = folder();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (cert, key) = (file("cert.pem"), file("key.pem"));
@@ -94,7 +94,7 @@ fn a_certificate_is_written_once() {
     assert_eq!(mode & 0o777, 0o600);
     assert!(!pem.contains("PRIVATE"));
 
-    // Neither file is ever written over, and a key alone is not left behind.
+    // Neither file is overwritten, and no key is left without its certificate.
     let before = std::fs::read(&key).unwrap();
     let (code, _, stderr) = fed(&arguments, "");
     assert_eq!(code, Some(1), "{stderr}");
@@ -123,7 +123,7 @@ fn a_certificate_is_written_once() {
 }
 
 #[test]
-fn rsa_identity_is_written_with_a_key_of_the_length_that_was_asked_for() {
+fn rsa_identity_has_a_key_of_the_requested_length() {
     let folder = folder();
     let file = |name: String| folder.path().join(name).to_str().unwrap().to_owned();
     for (bits, least) in [(None, 2_400), (Some("2048"), 1_600), (Some("4096"), 3_200)] {

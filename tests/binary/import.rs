@@ -1,4 +1,4 @@
-//! `keyway import`: KES's folders and MinIO's own key, brought to a real deployment.
+//! `keyway import` of KES's folders and MinIO's static key into a real deployment.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -28,7 +28,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap()
 }
 
-/// As `keyway import ... --output json` does it: exit code, report, stderr.
+/// Runs `keyway import ... --output json`; returns exit code, report, stderr.
 async fn import(data_dir: &Path, what: &[&str]) -> (Option<i32>, Value, String) {
     import_with(&ServerOptions::default(), data_dir, what).await
 }
@@ -76,7 +76,7 @@ fn json_of(vector: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_folder_of_kes_comes_whole_and_opens_what_it_sealed() {
+async fn folder_of_kes_is_imported_and_opens_what_it_sealed() {
     let (folder, kes) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     let formats = [
@@ -128,7 +128,7 @@ async fn a_folder_of_kes_comes_whole_and_opens_what_it_sealed() {
     assert_eq!(key["origin"], "EXTERNAL");
     assert_eq!(key["created_by"], modern["created_by"]);
 
-    // Once more: everything is there, and nothing changes.
+    // A second import finds every key and changes nothing.
     let (code, report, stderr) = import(&data_dir, &from).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(names(&report, "already_there").len(), sealed.len() + 1);
@@ -145,7 +145,7 @@ async fn a_folder_of_kes_comes_whole_and_opens_what_it_sealed() {
 }
 
 #[tokio::test]
-async fn conflicts_and_what_is_no_key_are_told_and_left_alone() {
+async fn conflicts_and_files_without_keys_are_reported_and_skipped() {
     let (folder, kes) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     let vectors = ciphertexts("raw", "AES256");
@@ -226,7 +226,7 @@ async fn conflicts_and_what_is_no_key_are_told_and_left_alone() {
 }
 
 #[tokio::test]
-async fn minios_own_key_comes_from_the_variable_or_a_file() {
+async fn static_key_of_minio_comes_from_variable_or_file() {
     let (folder, other) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     let server = ServerOptions::default().start(&data_dir).await;
@@ -277,7 +277,7 @@ async fn minios_own_key_comes_from_the_variable_or_a_file() {
 }
 
 #[tokio::test]
-async fn a_deployment_must_be_there_and_configured() {
+async fn import_without_a_configured_deployment_is_refused() {
     let (folder, kes) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     kept(&kes, "k", &json_of(&ciphertexts("raw", "AES256")[0]));

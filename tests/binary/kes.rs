@@ -70,7 +70,7 @@ fn said(status: u16, message: &str) -> (u16, String) {
     (status, message.to_owned())
 }
 
-/// Gives somebody a policy.
+/// Assigns a policy to an identity.
 async fn permit(admin: &KesClient, who: &str, allow: &[&str]) {
     let allow: Value = allow.iter().map(|path| (*path, json!({}))).collect();
     let policy = json!({ "allow": allow });
@@ -99,7 +99,7 @@ fn context(json: &str) -> Value {
     Value::from(STANDARD.encode(json))
 }
 
-/// What MinIO does when it starts, and then for its objects.
+/// The calls of MinIO when it starts, and for its objects.
 async fn as_minio(minio: &KesClient, key: &str) {
     let generate = format!("/v1/key/generate/{key}");
     let none = json!({ "context": context("{}") });
@@ -109,13 +109,13 @@ async fn as_minio(minio: &KesClient, key: &str) {
         .call("POST", &format!("/v1/key/create/{key}"), None)
         .await;
     assert_eq!((made.status.as_u16(), made.body.len()), (200, 0));
-    // Another server of the same deployment was as fast.
+    // Another server of the same deployment made the key first.
     let again = minio
         .call("POST", &format!("/v1/key/create/{key}"), None)
         .await;
     assert_eq!(kes_error(&again), said(400, "key already exists"));
     minio.call("POST", &generate, Some(&none)).await.ok();
-    // Every ten seconds from now on.
+    // MinIO repeats this every ten seconds.
     for _ in 0..3 {
         let path = format!("/v1/key/describe/{key}");
         let described = minio.call("GET", &path, None).await.ok();
@@ -156,7 +156,7 @@ async fn as_minio(minio: &KesClient, key: &str) {
 }
 
 #[tokio::test]
-async fn minio_starts_and_keeps_objects() {
+async fn minio_over_keyway_starts_and_keeps_objects() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = options().start(&data_dir).await;
@@ -166,10 +166,10 @@ async fn minio_starts_and_keeps_objects() {
     as_minio(&client(&server, &data_dir, &certificate), "minio-h2").await;
     let http1 = KesClient::http1(server.kes(), made_certificate(&data_dir), &certificate);
     as_minio(&http1, "minio-h1").await;
-    // What it may not do, it is told with the words that it knows.
+    // A refusal has the text that MinIO compares.
     let denied = http1.call("POST", "/v1/key/create/other", None).await;
     assert_eq!(kes_error(&denied), said(403, DENIED));
-    // One key space: what was made here is seen there, and the other way round.
+    // Both APIs have the same keys, whichever of them made a key.
     let listed = server.call("GET", "/kms/keys", "").await.ok();
     assert_eq!(listed["keys"].as_array().unwrap().len(), 2);
     create(&server, "minio-made-there").await;
@@ -196,13 +196,13 @@ async fn minio_starts_and_keeps_objects() {
         said(403, "not authorized: insufficient permissions")
     );
     assert_eq!(kes_reason(&refused), "key is disabled");
-    // Nothing of it is served where RustFS's API is, and nothing of that here.
+    // KES's listener serves none of RustFS's routes, and the other listener none of KES's.
     let elsewhere = admin.call("GET", "/rustfs/admin/v3/kms/status", None).await;
     assert_eq!(elsewhere.status, 404);
 }
 
 #[tokio::test]
-async fn the_listener_makes_a_certificate_once_and_only_for_loopback() {
+async fn listener_makes_a_certificate_once_and_for_loopback_only() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let one = options();
@@ -260,7 +260,7 @@ async fn the_listener_makes_a_certificate_once_and_only_for_loopback() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_authority() {
+async fn certificate_of_the_operator_is_served_and_a_client_authority_required() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let keyway = |arguments: &[&str]| {
@@ -278,7 +278,7 @@ async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_aut
         .unwrap();
     fs::write(file("server.pem"), made.pem()).unwrap();
     fs::write(file("server.key"), pair.serialize_pem()).unwrap();
-    // An identity made by the operator's command is one that the listener knows.
+    // The listener knows an identity that the operator's command made.
     let (cert, key) = (file("client.pem"), file("client.key"));
     keyway(&[
         "identity", "new", "--kind", "ecdsa", "--cert", &cert, "--key", &key,
@@ -293,7 +293,7 @@ async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_aut
         .start(&data_dir)
         .await;
     assert!(!data_dir.join("kes-listener.crt").exists());
-    // The admin's certificate is well-formed, and none of that authority's: the handshake ends it.
+    // The admin's certificate is well-formed but not of that authority: the handshake fails.
     let stranger = KesIdentity::of_api_key(ADMIN_KEY);
     let refused = KesClient::new(server.kes(), made.der().clone(), &stranger);
     assert!(refused.send("GET", "/version", &[], None).await.is_err());
@@ -307,7 +307,7 @@ async fn a_certificate_of_an_operators_own_is_served_and_clients_may_need_an_aut
 }
 
 #[tokio::test]
-async fn of_64_that_make_a_key_at_once_over_two_processes_one_does() {
+async fn creations_at_once_over_two_processes_have_one_winner() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let first = options().start(&data_dir).await;
@@ -325,7 +325,7 @@ async fn of_64_that_make_a_key_at_once_over_two_processes_one_does() {
     for answer in lost {
         assert_eq!(kes_error(&answer), said(400, "key already exists"));
     }
-    // Both have the key that was made.
+    // Both processes have the new key.
     let made = clients[0]
         .call("POST", "/v1/key/generate/one", None)
         .await
@@ -338,7 +338,7 @@ async fn of_64_that_make_a_key_at_once_over_two_processes_one_does() {
 }
 
 #[tokio::test]
-async fn what_is_permitted_holds_in_every_process_within_the_state_ttl() {
+async fn policy_change_holds_in_every_process_within_the_ttl() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let short = || options().argument("--state-ttl-seconds").argument("1");
@@ -371,7 +371,7 @@ fn vectors() -> Value {
     serde_json::from_str(include_str!("../../vectors/kes-ciphertexts.json")).unwrap()
 }
 
-/// Brings what KES kept in a folder to the deployment.
+/// Imports a folder of KES's keys into the deployment.
 async fn import(data_dir: &Path, kept: &TempDir) {
     let arguments = [
         "import",
@@ -386,7 +386,7 @@ async fn import(data_dir: &Path, kept: &TempDir) {
 }
 
 #[tokio::test]
-async fn keys_of_kes_keep_their_hmac_keys_and_can_seal_for_kes_again() {
+async fn imported_keys_keep_their_hmac_keys_and_can_seal_for_kes() {
     let (folder, kept) = (folder(), tempfile::tempdir().unwrap());
     let data_dir = data_dir(&folder);
     let vectors = vectors();
@@ -424,7 +424,7 @@ async fn keys_of_kes_keep_their_hmac_keys_and_can_seal_for_kes_again() {
         sealed.unwrap()
     };
     assert_eq!(seal("modern").await.len(), 32 + 44);
-    // KES has no material of a key that was made here.
+    // KES does not have the material of a key that Keyway made.
     admin.call("POST", "/v1/key/create/ours", None).await;
     assert_ne!(seal("ours").await.len(), 32 + 44);
     server.stop().await;
@@ -439,7 +439,7 @@ async fn admin_of(server: &Server, data_dir: &Path, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn deleting_can_mean_to_schedule() {
+async fn deletion_can_be_scheduled_instead() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = options()
@@ -463,12 +463,12 @@ async fn deleting_can_mean_to_schedule() {
     generate(&server, "k").await.ok();
 }
 
-/// What KES's last releases got wrong, and what is answered here instead.
+/// Faults of KES's last releases, and our answers in their place.
 mod mended {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_has_a_policy_can_describe_itself() {
+    async fn identity_with_a_policy_can_describe_itself() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options().start(&data_dir).await;
@@ -492,7 +492,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_pattern_lists_what_it_matches_and_an_asterisk_permits_everything() {
+    async fn pattern_lists_its_matches_and_an_asterisk_permits_everything() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options().start(&data_dir).await;
@@ -515,13 +515,13 @@ mod mended {
         ] {
             permit(&admin, &who.name(), allow).await;
             let answer = theirs.call("GET", "/v1/key/describe/my-a", None).await;
-            // A policy that was replaced here is obeyed here at once.
+            // The process that replaced a policy obeys it at once.
             assert_eq!(answer.status, status, "{allow:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_proxy_hands_its_clients_certificates_over() {
+    async fn trusted_proxy_passes_client_certificates_on() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let who = KesIdentity::ecdsa();
@@ -550,7 +550,7 @@ mod mended {
             (status, &answer.json()["identity"]),
             (200, &json!(who.name()))
         );
-        // Nobody else is believed, and no other header.
+        // No other peer is trusted, and no other header.
         let (status, answer) = ask(&server, &KesIdentity::ecdsa(), "x-tls-client-cert", &pem).await;
         assert_eq!(
             (status, answer.message().as_str()),
@@ -562,7 +562,7 @@ mod mended {
             (400, "tls: client certificate is required")
         );
         server.stop().await;
-        // By address instead, and as a load balancer of AWS writes it, which leaves `+`, `=` and `/` as they are.
+        // The proxy is trusted by its address; the header is that of AWS's load balancer, which does not escape `+`, `=`, `/`.
         let server = behind("127.0.0.1").start(&data_dir).await;
         let other = KesIdentity::ecdsa();
         let (status, _) = ask(&server, &other, "x-tls-client-cert", &pem).await;
@@ -594,7 +594,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_key_without_an_algorithm_opens_what_either_has_sealed() {
+    async fn key_without_an_algorithm_opens_ciphertexts_of_both() {
         let (folder, kept) = (folder(), tempfile::tempdir().unwrap());
         let data_dir = data_dir(&folder);
         let vectors = vectors();
@@ -624,7 +624,7 @@ mod mended {
     }
 
     #[tokio::test]
-    async fn a_probe_may_ask_with_head_and_without_a_certificate() {
+    async fn probe_by_head_without_a_certificate_is_answered() {
         let folder = folder();
         let data_dir = data_dir(&folder);
         let server = options()
@@ -639,7 +639,7 @@ mod mended {
                 assert_eq!(answer.status, 200, "{method} {path}");
             }
         }
-        // What is not open is refused by the answer, and not by the handshake.
+        // A path that is not open is refused by an answer, not by the handshake.
         let refused = nobody.call("GET", "/v1/key/list/", None).await;
         assert_eq!(
             kes_error(&refused),
@@ -649,7 +649,7 @@ mod mended {
 }
 
 #[tokio::test]
-async fn handshakes_that_fail_are_logged_once_with_address_and_reason() {
+async fn failed_handshakes_are_logged_once_with_address_and_reason() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let folder = folder();
@@ -661,7 +661,7 @@ async fn handshakes_that_fail_are_logged_once_with_address_and_reason() {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok();
     }
-    // A load balancer looks whether somebody listens.
+    // A load balancer probes the port.
     drop(TcpStream::connect(server.kes()).await.unwrap());
     let (_, log, _) = server.stop().await;
     let told: Vec<&str> = log

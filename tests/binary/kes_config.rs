@@ -11,7 +11,7 @@ const ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c5
 const APP: &str = "413c35cb06a9e1aa142ccebf829c96cbfd16162131a92f5ec8c9006f6fc5c9dc";
 
 #[tokio::test]
-async fn a_configuration_is_taken_over_once_and_may_be_again() {
+async fn configuration_of_kes_is_imported_and_can_be_again() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     let file = folder.path().join("server-config.yaml");
@@ -66,7 +66,7 @@ async fn a_configuration_is_taken_over_once_and_may_be_again() {
 }
 
 #[tokio::test]
-async fn deny_patterns_that_match_no_path_are_named_and_taken() {
+async fn deny_pattern_that_matches_no_path_is_named_and_imported() {
     let folder = folder();
     let data_dir = folder.path().join("data");
     let server = crate::kes::options().start(&data_dir).await;
@@ -84,7 +84,7 @@ async fn deny_patterns_that_match_no_path_are_named_and_taken() {
     );
     assert_eq!(stderr.matches("denies nothing").count(), 1, "{stderr}");
 
-    // Over the API, the log says so.
+    // For a policy over the API, the log has the warning.
     let admin = crate::kes::admin(&server, &data_dir);
     for deny in ["/v1/key/delete/*", "v1/key/delete/*"] {
         let policy = json!({"allow": {"/v1/key/*": {}}, "deny": {deny: {}}});

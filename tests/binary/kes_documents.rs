@@ -1,5 +1,5 @@
-//! Every example of KES's two documents against the running binary, by the documents' own tool: `curl` with a key and a
-//! certificate in files.
+//! Every example of KES's two documents against the running binary, by the documents' own tool: `curl` with the files of
+//! a key and a certificate.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::folder;
 
-/// An example: method, path, what it sends, and what of the answer the document shows.
+/// An example: method, path, body, and the part of the answer that the document shows.
 type Example = (
     &'static str,
     &'static str,
@@ -168,7 +168,7 @@ const SECOND: &[Example] = &[
         r#"{"plaintext":"SGVsbG8gV29ybGQhCg=="}"#,
         |answer| has(answer, &["ciphertext"]),
     ),
-    // Of the example's message, the base64 that every client sends; as it stands there it is no base64.
+    // The message of the example in base64, as every client sends it; the example itself is not base64.
     (
         "PUT",
         "/v1/key/hmac/my-key",
@@ -249,7 +249,7 @@ impl Deployment {
             .await
     }
 
-    /// As the documents follow a log, for so many seconds.
+    /// Follows a log as the documents do, for this many seconds.
     fn follow(&self, path: &str, seconds: &str) -> Child {
         Command::new("curl")
             .args([
@@ -279,7 +279,7 @@ impl Deployment {
         self.curl_of(&self.server, method, path, data).await
     }
 
-    /// As the documents call, from the folder of those files.
+    /// Calls as the documents do, in the folder of those files.
     async fn curl_of(&self, server: &Server, method: &str, path: &str, data: &str) -> Answer {
         let mut curl = Command::new("curl");
         curl.args(["--key", "root.key", "--cert", "root.cert"]);
@@ -309,14 +309,14 @@ impl Deployment {
         if !kind.is_empty() {
             answer = answer.header("content-type", kind);
         }
-        // What `-I` prints of the headers is no body.
+        // `-I` prints headers, which are no body.
         let body = if method == "HEAD" { Vec::new() } else { body };
         answer.body(body.into()).unwrap().into()
     }
 }
 
 #[tokio::test]
-async fn every_example_of_both_documents_works() {
+async fn examples_of_both_documents_work() {
     for examples in [FIRST, SECOND] {
         let place = Deployment::new().await;
         for (method, path, body, shown) in examples {
@@ -332,7 +332,7 @@ async fn every_example_of_both_documents_works() {
 }
 
 #[tokio::test]
-async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
+async fn generated_key_is_decrypted_as_documented() {
     let place = Deployment::new().await;
     place.curl("PUT", "/v1/key/create/my-key", "").await;
     for method in ["PUT", "POST"] {
@@ -347,7 +347,7 @@ async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
             .ok();
         assert_eq!(opened, json!({ "plaintext": made["plaintext"] }));
     }
-    // The document's own ciphertext is of another key, and of a derivation that no KES opens any more.
+    // The document's ciphertext is of another key, and of a derivation that no release of KES opens any more.
     let foreign = json!({"ciphertext": "eyJhZWFkIjoiQUVTLTI1Ni1HQ00iLCJpdiI6ImJWbHRZVDdpUEtxUjNFYWpvaHp3cmc9PSIsIm5vbmNlIjoiSWxqaHBNcWViUUF5d1MxbyIsImJ5dGVzIjoiYlpNL1liU0E4ZSswVnFSUDhaR2UvdDJHQThrbzRBeXcwNGZBam1KWkIxKzk2OTg4VXYwcFJmRjEvS3poM1hGeCJ9"});
     let answer = place
         .curl("POST", "/v1/key/decrypt/my-key", &foreign.to_string())
@@ -360,7 +360,7 @@ async fn what_is_generated_is_decrypted_as_the_documents_show_it() {
 }
 
 #[tokio::test]
-async fn identities_of_the_second_document() {
+async fn identities_of_the_second_document_work() {
     let place = Deployment::new().await;
     let who = "413c35cb06a9e1aa142ccebf829c96cbfd16162131a92f5ec8c9006f6fc5c9dc";
     for (path, body) in [
@@ -394,7 +394,7 @@ async fn identities_of_the_second_document() {
 }
 
 #[tokio::test]
-async fn logs_go_on_as_both_documents_show_them() {
+async fn logs_stream_as_both_documents_show() {
     let place = Deployment::new().await;
     for (audit, error) in [
         ("/v1/log/audit/trace", "/v1/log/error/trace"),
@@ -421,7 +421,7 @@ async fn logs_go_on_as_both_documents_show_them() {
                 .unwrap_or_else(|| panic!("{path}: {events:?}"));
             assert_eq!(event["request"]["identity"], place.admin.as_str());
             assert_eq!(event["response"]["code"], code);
-            // Nanoseconds: no answer takes less than a microsecond of them.
+            // Nanoseconds: every answer takes more than a microsecond.
             assert!(
                 event["response"]["time"].as_u64().unwrap() >= 1_000,
                 "{event}"
@@ -435,7 +435,7 @@ async fn logs_go_on_as_both_documents_show_them() {
 }
 
 #[tokio::test]
-async fn the_calls_of_two_processes_are_one_stream() {
+async fn audit_streams_of_two_processes_are_one() {
     let place = Deployment::new().await;
     let other = Deployment::server(&place.folder, &place.admin).await;
     let followed = place.follow("/v1/log/audit", "4");
@@ -459,7 +459,7 @@ async fn the_calls_of_two_processes_are_one_stream() {
     }
 }
 
-/// Has every request about the key fail, and the log of the process that was asked say how.
+/// Makes every request about the key fail; the process that answers logs the cause.
 fn break_key(place: &Deployment, key: &str, value: &str) {
     let table = rusqlite::Connection::open(place.folder.path().join("data/keyway.db")).unwrap();
     let broken = table.execute(
@@ -470,7 +470,7 @@ fn break_key(place: &Deployment, key: &str, value: &str) {
 }
 
 #[tokio::test]
-async fn the_errors_of_two_processes_are_one_stream() {
+async fn error_streams_of_two_processes_are_one() {
     let place = Deployment::new().await;
     for (key, value) in [("here", "{"), ("there", "nonsense")] {
         place
@@ -478,7 +478,7 @@ async fn the_errors_of_two_processes_are_one_stream() {
             .await;
         break_key(&place, key, value);
     }
-    // Which has none of them in its cache.
+    // This process has none of the keys in its cache.
     let other = Deployment::server(&place.folder, &place.admin).await;
     let mut followed = place.follow("/v1/log/error", "60");
     let mut lines = BufReader::new(followed.stdout.take().unwrap()).lines();
@@ -500,7 +500,8 @@ async fn the_errors_of_two_processes_are_one_stream() {
         assert_eq!(answer.status, 502, "{answer:?}");
     };
     let (of_here, of_there) = ("key/here of the table", "key/there of the table");
-    // Nobody knows when it has begun to be followed. The janitors, which look at all keys once at the start, are heard too.
+    // Nothing shows when the stream begins, so errors are made until one arrives. The janitors' errors arrive too: they read
+    // all keys at the start.
     let mut is_found = false;
     for _ in 0..20 {
         fail(&other, "there").await;
@@ -512,7 +513,7 @@ async fn the_errors_of_two_processes_are_one_stream() {
     }
     assert!(is_found, "another process's error");
     while next(Duration::from_millis(1500)).await.is_some() {}
-    // From now on, one error is one line, whosesoever it is.
+    // From now on, each error is one line, whichever process has it.
     fail(&place.server, "here").await;
     fail(&other, "there").await;
     let mut both = Vec::new();

@@ -1,4 +1,4 @@
-//! The root keyring's file: no accepted call loses it, whatever the folder is called, and one that is gone is told.
+//! The root keyring's file: no accepted call loses it, whatever the folder's name, and a missing file is reported.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ async fn post(server: &Server, path: &str, body: &Value) -> keyway_tests::Answer
     server.call("POST", path, &body.to_string()).await
 }
 
-/// What a folder of secrets holds besides its lock.
+/// The files in a folder of secrets, but the lock.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -33,7 +33,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn configuration_that_names_the_keyrings_own_folder_keeps_the_keyring() {
+async fn configuration_naming_the_keyrings_own_folder_keeps_the_keyring() {
     for options in protections() {
         let root = folder();
         let data = data_dir(&root);
@@ -80,7 +80,7 @@ async fn configuration_that_names_the_keyrings_own_folder_keeps_the_keyring() {
             }
         }
         assert!(accepted >= 12, "{accepted} spellings were accepted");
-        // And back to none, which is the same folder again.
+        // Without a folder in the configuration, it is the same folder again.
         post(&server, "/kms/reconfigure", &json!({"key_directory": null}))
             .await
             .ok();
@@ -92,7 +92,7 @@ async fn configuration_that_names_the_keyrings_own_folder_keeps_the_keyring() {
 }
 
 #[tokio::test]
-async fn key_directory_in_which_the_data_folder_is_spelled_relatively_keeps_the_keyring() {
+async fn key_directory_relative_to_the_data_folder_keeps_the_keyring() {
     let root = folder();
     let here = std::env::current_dir().unwrap();
     let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
@@ -110,7 +110,7 @@ async fn key_directory_in_which_the_data_folder_is_spelled_relatively_keeps_the_
 }
 
 #[tokio::test]
-async fn keyring_that_moves_leaves_its_old_file_renamed_and_can_move_back() {
+async fn keyring_moved_leaves_its_old_file_renamed_and_can_move_back() {
     for options in protections() {
         let root = folder();
         let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -171,7 +171,7 @@ async fn move_from_both(data: &Path, keys: &Path, blob: &str, kill: Option<u32>)
         });
     }
     if let Some(after) = kill {
-        // Any moment is as good as another; what must hold after each of them is the same.
+        // The moment of the kill does not matter: the same must hold after each.
         tokio::time::sleep(std::time::Duration::from_millis(after.into())).await;
         a.signal("KILL");
     }
@@ -191,7 +191,7 @@ async fn move_from_both(data: &Path, keys: &Path, blob: &str, kill: Option<u32>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyring() {
+async fn moves_in_opposite_directions_with_kills_lose_no_keyring() {
     let rounds = if is_set("KEYWAY_TORTURE") { 300 } else { 6 };
     let root = folder();
     let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -220,7 +220,7 @@ async fn moves_in_opposite_directions_at_once_and_kills_among_them_lose_no_keyri
 }
 
 #[tokio::test]
-async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() {
+async fn keyring_file_removed_is_reported_by_the_status_and_restored() {
     for options in protections() {
         let root = folder();
         let (data, keys) = (data_dir(&root), root.path().join("keys"));
@@ -236,7 +236,7 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
             let file = folder.join(FILE);
             let text = fs::read(&file).unwrap();
             fs::remove_file(&file).unwrap();
-            // Whoever looks first, the status or the process by itself, writes it again and says so.
+            // The status or the process's own check, whichever comes first, restores the file and logs it.
             let status = server.call("GET", "/kms/service-status", "").await.ok();
             if status["healthy"] == false {
                 assert_eq!(status["status"], "Error");
@@ -251,7 +251,7 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
             assert_eq!(status["healthy"], true, "{status}");
             assert!(server.log().contains("was gone and has been written again"));
 
-            // A file that is not fit is told, and left as it is.
+            // An unfit file is reported and stays as it is.
             fs::write(&file, "not a keyring").unwrap();
             let status = server.call("GET", "/kms/service-status", "").await.ok();
             assert_eq!(
@@ -259,7 +259,7 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
                 (&json!(false), &json!("Error"))
             );
             assert!(status["error"].as_str().unwrap().contains("cannot be used"));
-            // The process has it in memory, and does its work.
+            // The process has the keyring in memory, and serves.
             let request = http::Request::get("/health/ready").body(Bytes::new());
             let ready = server.send(request.unwrap()).await.unwrap();
             assert_eq!(ready.status, 200);
@@ -275,7 +275,7 @@ async fn keyring_file_that_is_removed_is_told_by_the_status_and_written_again() 
 }
 
 #[tokio::test]
-async fn keyring_file_that_is_removed_is_written_again_without_anybody_asking() {
+async fn keyring_file_removed_is_restored_without_a_request() {
     let root = folder();
     let data = data_dir(&root);
     let server = ServerOptions::default().start(&data).await;
@@ -298,7 +298,7 @@ async fn keyring_file_that_is_removed_is_written_again_without_anybody_asking() 
 }
 
 #[tokio::test]
-async fn saved_copy_of_the_keyring_is_the_same_file_and_takes_its_place() {
+async fn saved_copy_of_the_keyring_equals_it_and_replaces_it() {
     for options in protections() {
         let root = folder();
         let (data, copies) = (data_dir(&root), root.path().join("copies/of/keyring"));
@@ -309,7 +309,7 @@ async fn saved_copy_of_the_keyring_is_the_same_file_and_takes_its_place() {
         let body = json!({"key_directory": keys});
         post(&server, "/kms/reconfigure", &body).await.ok();
         let text = fs::read(keys.join(FILE)).unwrap();
-        // No passphrase is asked for: the file is copied as it is, also from where it was moved.
+        // The command copies the file as it is, also from another folder, and needs no passphrase.
         let plain = ServerOptions::default();
         let save = async |to: &Path| {
             let to = to.to_str().unwrap();

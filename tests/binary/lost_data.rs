@@ -1,5 +1,5 @@
-//! A table that is gone, empty or another one is seen, at the start and while a server runs; and nobody else's files
-//! are used.
+//! A table that is missing, empty or another one is detected, at the start and while a server runs; files of other
+//! owners are not used.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -26,7 +26,7 @@ async fn refused(options: &ServerOptions, data: &Path, words: &str) {
 }
 
 #[tokio::test]
-async fn table_that_is_gone_or_empty_is_refused_until_the_operator_consents() {
+async fn table_missing_or_empty_is_refused_until_the_operator_consents() {
     let consents = [
         ServerOptions::default().argument("--accept-empty-table"),
         ServerOptions::default().variable("KEYWAY_ACCEPT_EMPTY_TABLE", "true"),
@@ -51,14 +51,14 @@ async fn table_that_is_gone_or_empty_is_refused_until_the_operator_consents() {
         let (code, _, stderr) = options.run(&list).await;
         assert_eq!(code, Some(1));
         assert!(stderr.contains("is gone"), "{stderr}");
-        // Gone, and then empty, for the start that was refused has made a file.
+        // The table is missing, and then empty: the refused start has made a file.
         for _ in 0..2 {
             refused(&options, &data, "--accept-empty-table").await;
             let (code, _, stderr) = options.run(&list).await;
             assert_eq!(code, Some(1), "{stderr}");
         }
         if is_moved {
-            // Nobody knows where the keyring is, but that it was moved.
+            // The keyring was moved, and nothing says where to.
             refused(consent, &data, "put the root keyring back").await;
             fs::copy(&kept, data.join("secrets").join(KEYRING)).unwrap();
             refused(&options, &data, "--accept-empty-table").await;
@@ -75,14 +75,14 @@ async fn table_that_is_gone_or_empty_is_refused_until_the_operator_consents() {
         server.stop().await;
         let now = fs::read(data.join("secrets").join(KEYRING)).unwrap();
         assert_eq!(now, keyring);
-        // Consent that is given for no reason changes nothing.
+        // Needless consent changes nothing.
         let server = consent.start(&data).await;
         decrypt(&server, &blob).await.ok();
     }
 }
 
 #[tokio::test]
-async fn consent_to_an_empty_table_takes_no_other_deployments() {
+async fn consent_to_an_empty_table_admits_no_other_deployment() {
     let (one, other) = (folder(), folder());
     for folder in [&one, &other] {
         ServerOptions::default()
@@ -116,7 +116,7 @@ async fn is_refused(server: &Server, what: &str) {
 }
 
 #[tokio::test]
-async fn table_that_is_deleted_moved_or_replaced_under_a_server_is_refused_at_once_and_told() {
+async fn table_deleted_moved_or_replaced_under_a_server_is_refused_and_reported() {
     for what in ["deleted", "moved", "replaced"] {
         let root = folder();
         let data = data_dir(&root);
@@ -140,7 +140,7 @@ async fn table_that_is_deleted_moved_or_replaced_under_a_server_is_refused_at_on
             }
         }
         is_refused(&server, what).await;
-        // A warm data key is given out within the state TTL, and no longer.
+        // A cached key serves within the state TTL, and no longer.
         eventually("data keys are refused", async || {
             (generate(&server, "k").await.status == 503).then_some(())
         })
@@ -154,7 +154,7 @@ async fn table_that_is_deleted_moved_or_replaced_under_a_server_is_refused_at_on
         assert!(log.contains(told) && log.contains("keyway.db"), "{log}");
         if what == "moved" {
             fs::rename(&aside, &table).unwrap();
-            // The audit log is to be had again once it was written.
+            // The audit log works again after a write.
             eventually("the table is served again", async || {
                 (generate(&server, "k").await.status == 200).then_some(())
             })
@@ -235,7 +235,7 @@ async fn passphrase_variable_with_a_line_break_or_byte_order_mark_opens_at_every
             "{stderr}"
         );
         assert!(!fresh.path().join("secrets").join(KEYRING).exists());
-        // With a fit one the first start goes on where it was refused.
+        // With a fit passphrase, the first start continues.
         given("fit").start(fresh.path()).await.stop().await;
 
         let new = ServerOptions::default()
@@ -292,7 +292,7 @@ async fn lock_of_the_kes_listener_follows_no_link_and_truncates_nothing() {
 }
 
 #[tokio::test]
-async fn files_of_another_owner_are_refused_with_the_command_to_run() {
+async fn files_of_another_owner_are_refused_with_a_remedy() {
     let root = folder();
     let data = data_dir(&root);
     let options = ServerOptions::default()
@@ -309,7 +309,7 @@ async fn files_of_another_owner_are_refused_with_the_command_to_run() {
         "kes-listener.lock",
     ] {
         let path: std::path::PathBuf = data.join(name).components().collect();
-        // Only root may give files away; and root is refused as everybody is.
+        // Only root may change a file's owner; root is refused as other users are.
         if chown(&path, Some(12_345), None).is_err() {
             return;
         }

@@ -51,7 +51,7 @@ use keyway_tests::{Answer, Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder that can be a server's.
+/// A folder that a server accepts.
 fn folder() -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
@@ -64,7 +64,7 @@ fn data_dir(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
 }
 
-/// What the records of a log hold, which are compressed.
+/// The content of a log's compressed records.
 fn logged(data_dir: &Path, kind: Kind) -> Vec<String> {
     let table = rusqlite::Connection::open(data_dir.join("keyway.db")).unwrap();
     let mut rows = table
@@ -162,7 +162,7 @@ fn signer(key: &Value) -> Signer {
     }
 }
 
-/// The root access key that a first start shows, once it is there whole.
+/// The root access key that a first start prints, once the line is complete.
 async fn shown_root(servers: &[&Server]) -> Value {
     eventually("the root access key is shown", async || {
         let stderr: String = servers.iter().map(|server| server.stderr()).collect();

@@ -31,7 +31,7 @@ fn series(answer: &Answer) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn figures_tell_what_was_done_and_name_nobody() {
+async fn metrics_count_requests_and_name_no_caller() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options().start(&data_dir).await;
@@ -86,12 +86,12 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     for secret in ["a-very-own-name", "test-root", "127.0.0.1"] {
         assert!(!text.contains(secret), "{secret}");
     }
-    // MinIO's API tells as numbers what the page tells as text.
+    // MinIO's API has the page's figures as numbers.
     let by_number = server.signed("GET", "/minio/kms/v1/metrics", "");
     let by_number = server.send(by_number).await.unwrap().ok();
     let outcome = |outcome| all[&format!(r#"keyway_answers_total{{outcome="{outcome}"}}"#)];
     for (names, value) in [
-        // The page itself was answered in between.
+        // The request for the page counts too.
         (
             ["kes_http_request_success", "kms_req_success"],
             outcome("success") + 1.0,
@@ -120,7 +120,7 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     ] {
         assert!(by_number[name].as_u64() > Some(0), "{name}: {by_number}");
     }
-    // KES's, by its names, and nothing else.
+    // KES's metrics have KES's names, and there are no others.
     let admin = kes::admin(&server, &data_dir);
     admin.call("POST", "/v1/key/create/another", None).await;
     admin.call("POST", "/v1/key/create/another", None).await;
@@ -139,7 +139,7 @@ async fn figures_tell_what_was_done_and_name_nobody() {
     ] {
         assert!(of_kes[name] > 0.0, "{name}");
     }
-    // Keys by state come with the sweep that a start begins with.
+    // The first sweep of a start counts keys by state.
     server.stop().await;
     let server = kes::options().start(&data_dir).await;
     eventually("keys are counted", async || {
@@ -150,7 +150,7 @@ async fn figures_tell_what_was_done_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_fill_no_series() {
+async fn unauthenticated_requests_add_no_series() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     for number in 0..50 {
@@ -171,7 +171,7 @@ async fn strangers_fill_no_series() {
 }
 
 #[tokio::test]
-async fn the_page_can_be_off() {
+async fn metrics_page_can_be_turned_off() {
     let folder = folder();
     let server = ServerOptions::default()
         .variable("KEYWAY_METRICS", "off")
@@ -180,7 +180,7 @@ async fn the_page_can_be_off() {
     assert_ne!(page(&server).await.status, 200);
 }
 
-/// The names of families that a query is about.
+/// The names of the families in a query.
 fn families(query: &str) -> Vec<String> {
     query
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
@@ -190,7 +190,7 @@ fn families(query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
+async fn dashboard_and_alerts_use_existing_metrics() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
@@ -231,7 +231,7 @@ async fn dashboard_and_alerts_speak_of_figures_that_there_are() {
 }
 
 #[tokio::test]
-async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
+async fn alerts_are_valid_for_prometheus_and_fire_as_documented() {
     let Some(promtool) = debian_tool("promtool", "prometheus") else {
         return;
     };
@@ -246,7 +246,7 @@ async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
             .unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
-    // The page itself, as Prometheus's own checker reads it.
+    // Prometheus's own checker reads the page.
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options().start(&data_dir).await;
@@ -263,7 +263,7 @@ async fn the_alerts_are_what_prometheus_takes_and_fire_when_they_should() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        // KES's names are not what the checker likes: counters without `_total`.
+        // The checker reports KES's names: its counters have no `_total`.
         if what == "ours" {
             assert!(output.status.success(), "{said}");
         } else {

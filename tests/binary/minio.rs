@@ -16,7 +16,7 @@ async fn call(server: &Server, method: &str, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_status_tells_what_is_so() {
+async fn status_has_endpoints_and_state() {
     let folder = folder();
     let server = ServerOptions::default().start(&data_dir(&folder)).await;
     let first = call(&server, "GET", "/status").await.ok();
@@ -54,7 +54,7 @@ async fn a_status_tells_what_is_so() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_work_is_found_out() {
+async fn key_status_finds_a_key_that_fails() {
     let folder = folder();
     let server = ServerOptions::default().start(&data_dir(&folder)).await;
     create(&server, "k").await;
@@ -76,15 +76,14 @@ async fn a_key_that_does_not_work_is_found_out() {
         broken,
         json!({"key-id": "broken", "encryption-error": "a backend of the KMS failed"})
     );
-    // Why, only the log knows.
+    // Only the log has the cause.
     assert!(server.log().contains("\"ERROR\""), "{}", server.log());
 }
 
-/// `mc alias set` without `--api` asks for a bucket that cannot be there, as minio-go does before anything else, and takes
-/// `NoSuchBucket` for a sign that the signature was right. `AccessDenied` is one too, if a question for the bucket itself is
-/// answered with 403.
+/// `mc alias set` without `--api` asks for a bucket that cannot exist, as minio-go does first. `NoSuchBucket` tells it
+/// that the signature is right. `AccessDenied` does too, if a request for the bucket itself is answered with 403.
 #[tokio::test]
-async fn mc_alias_set_finds_out_whether_an_access_key_works() {
+async fn probe_of_mc_alias_set_tells_whether_the_access_key_works() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = ServerOptions::default().start(&data_dir).await;

@@ -13,7 +13,7 @@ async fn check(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test]
-async fn a_decision_is_explained_by_the_statement_that_makes_it() {
+async fn decision_is_explained_by_its_statement() {
     let folder = folder();
     let path = folder.path().join("policy.json");
     let policy = json!({"Version": "2012-10-17", "Statement": [
@@ -120,7 +120,7 @@ async fn a_decision_is_explained_by_the_statement_that_makes_it() {
             "{told}"
         );
     }
-    // Whether there is any key on which it is allowed.
+    // Asks whether the action is allowed on any key.
     let (code, _, _) = check(&["--policy", file, "--action", "kms:Decrypt"]).await;
     assert_eq!(code, Some(0));
     let (code, _, _) = check(&["--policy", file, "--action", "s3:CreateBucket"]).await;
@@ -128,7 +128,7 @@ async fn a_decision_is_explained_by_the_statement_that_makes_it() {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_not_valid_is_told_where_and_why() {
+async fn policy_invalid_is_reported_with_place_and_reason() {
     let folder = folder();
     let path = folder.path().join("policy.json");
     let file = path.to_str().unwrap();

@@ -12,13 +12,13 @@ use crate::{access_key, create, decrypt, folder, generate, now, on, shown_root, 
 /// Two servers over one folder.
 async fn two(options: &ServerOptions) -> (TempDir, [Arc<Server>; 2]) {
     let folder = folder();
-    // Started at once: one of them makes the deployment, and both open it.
+    // Both start at once: one makes the deployment, and both open it.
     let (a, b) = tokio::join!(options.start(folder.path()), options.start(folder.path()));
     (folder, [Arc::new(a), Arc::new(b)])
 }
 
 #[tokio::test]
-async fn one_creation_of_a_name_wins() {
+async fn creations_of_one_name_have_one_winner() {
     let (_folder, servers) = two(&ServerOptions::default()).await;
     let mut creations = JoinSet::new();
     for number in 0..64 {
@@ -42,7 +42,7 @@ async fn one_creation_of_a_name_wins() {
 }
 
 #[tokio::test]
-async fn of_two_first_starts_one_shows_the_root_access_key_of_both() {
+async fn two_first_starts_show_one_root_access_key() {
     let (_folder, servers) = two(&ServerOptions::default().without_root()).await;
     let root = signer(&shown_root(&[&servers[0], &servers[1]]).await);
     let mut shown = String::new();
@@ -58,7 +58,7 @@ async fn of_two_first_starts_one_shows_the_root_access_key_of_both() {
 }
 
 #[tokio::test]
-async fn changes_from_both_at_once_are_all_kept() {
+async fn changes_of_two_processes_are_all_kept() {
     const EACH: usize = 10;
     let (_folder, servers) = two(&ServerOptions::default()).await;
     create(&servers[0], "k").await;
@@ -86,7 +86,7 @@ async fn changes_from_both_at_once_are_all_kept() {
     }
 }
 
-/// Asks again when other writers were faster.
+/// Repeats a request that lost to other writers.
 async fn insist(server: &Server, path: &str, body: &str) {
     for _ in 0..100 {
         let answer = server.call("POST", path, body).await;
@@ -103,7 +103,7 @@ async fn insist(server: &Server, path: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn what_one_made_the_other_takes_at_once() {
+async fn key_made_by_one_process_works_in_the_other_at_once() {
     let (_folder, [a, b]) = two(&ServerOptions::default()).await;
     for id in ["k1", "k2", "k3"] {
         create(&a, id).await;
@@ -130,7 +130,7 @@ async fn what_one_made_the_other_takes_at_once() {
 }
 
 #[tokio::test]
-async fn a_change_of_state_is_obeyed_at_once_here_and_within_the_ttl_elsewhere() {
+async fn state_change_holds_here_at_once_and_elsewhere_within_the_ttl() {
     for seconds in [0, 1] {
         let options =
             ServerOptions::default().variable("KEYWAY_STATE_TTL_SECONDS", &seconds.to_string());

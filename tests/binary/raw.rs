@@ -1,4 +1,4 @@
-//! HTTP as the harness's client does not speak it: byte by byte, by HTTP/2, presigned.
+//! HTTP beyond the harness's client: raw bytes, HTTP/2, presigned requests.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use crate::wall_clock;
 
-/// A connection that sends what it is told.
+/// A connection that sends raw bytes.
 pub(crate) struct Connection(TcpStream);
 
 impl Connection {
@@ -31,12 +31,12 @@ impl Connection {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends what the server takes.
+    /// Sends as many bytes as the server accepts.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.ok();
     }
 
-    /// Reads until what was read ends with `end`.
+    /// Reads until the bytes end with `end`.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
@@ -61,7 +61,7 @@ impl Connection {
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request's head as bytes, with these headers besides its own.
+/// A request's head as bytes, with these headers added.
 pub(crate) fn head(request: &Request<Bytes>, more: &str) -> String {
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri());
     for (name, value) in request.headers() {
@@ -73,12 +73,12 @@ pub(crate) fn head(request: &Request<Bytes>, more: &str) -> String {
     )
 }
 
-/// Signed by root for this moment; `path` is below the prefix.
+/// A request that root signs now; `path` is below the prefix.
 pub(crate) fn signed(server: &Server, method: &str, path: &str, body: &str) -> Request<Bytes> {
     signed_by(server.root(), server, method, path, body)
 }
 
-/// As [`signed`], by somebody else.
+/// As [`signed`], by this signer.
 pub(crate) fn signed_by(
     signer: &Signer,
     server: &Server,
@@ -96,7 +96,7 @@ pub(crate) fn signed_by(
     )
 }
 
-/// A client that speaks HTTP/2 without being asked.
+/// A client that speaks HTTP/2 with prior knowledge.
 pub(crate) struct Http2(Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>);
 
 impl Http2 {
@@ -114,7 +114,7 @@ impl Http2 {
             .parse()
             .unwrap();
         parts.version = http::Version::HTTP_2;
-        // HTTP/2 names the host in the target alone.
+        // HTTP/2 has the host in the target only.
         parts.headers.remove("host");
         let request = Request::from_parts(parts, Full::new(body));
         let response = self.0.request(request).await.unwrap();

@@ -1,4 +1,4 @@
-//! Files and variables that hold secrets, malformed in every way: no reader of one repeats what it read.
+//! Malformed files and variables with secrets: no reader repeats their content.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,14 +18,23 @@ use crate::{eventually, folder, is_set, logged};
 
 const CANARY: &str = "kwCaNaRy0f5eA9b7c3D1x2Q8";
 
-/// What a file of secrets may be by mistake.
-fn shapes() -> Vec<(&'static str, Vec<u8>)> {
-    let text = |text: &str| text.replace("CANARY", CANARY).into_bytes();
-    let pem = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
-    let utf16 = pem.replace("CANARY", CANARY);
-    let utf16 = utf16.encode_utf16().flat_map(u16::to_le_bytes);
+/// The contents of a file, with what is wrong with them.
+type Shape = (&'static str, Vec<u8>);
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
+
+/// Contents that a file of secrets may have by mistake.
+fn shapes() -> Vec<Shape> {
+    [broken_pem(), broken_json_and_yaml(), other_contents()].concat()
+}
+
+/// The text with the canary in its place.
+fn text(text: &str) -> Vec<u8> {
+    text.replace("CANARY", CANARY).into_bytes()
+}
+
+fn broken_pem() -> Vec<Shape> {
     vec![
-        ("alone", text("CANARY\n")),
         (
             "line breaks lost",
             text("-----BEGIN PRIVATE KEY-----CANARY-----END PRIVATE KEY-----"),
@@ -34,12 +43,8 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
             "line breaks escaped",
             text(r"-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n"),
         ),
-        ("carriage returns", text(&pem.replace('\n', "\r\n"))),
-        ("BOM before PEM", text(&format!("\u{feff}{pem}"))),
-        (
-            "BOM before JSON",
-            text("\u{feff}{\"format\":1,\"value\":\"CANARY\"}"),
-        ),
+        ("carriage returns", text(&PEM.replace('\n', "\r\n"))),
+        ("BOM before PEM", text(&format!("\u{feff}{PEM}"))),
         ("truncated", text("-----BEGIN CERTIFICATE-----\nCANARY")),
         (
             "no base64",
@@ -66,6 +71,15 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
             text(
                 "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\nCANARY",
             ),
+        ),
+    ]
+}
+
+fn broken_json_and_yaml() -> Vec<Shape> {
+    vec![
+        (
+            "BOM before JSON",
+            text("\u{feff}{\"format\":1,\"value\":\"CANARY\"}"),
         ),
         (
             "an unknown field",
@@ -105,6 +119,14 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
                 "admin:\n  identity: kes:v1:CANARY\npolicy:\n  p:\n    deny: [\"CANARY[\"]\n    allow: [\"v1/CANARY\"]\n",
             ),
         ),
+    ]
+}
+
+fn other_contents() -> Vec<Shape> {
+    let utf16 = PEM.replace("CANARY", CANARY);
+    let utf16 = utf16.encode_utf16().flat_map(u16::to_le_bytes);
+    vec![
+        ("alone", text("CANARY\n")),
         ("an API key", text("kes:v1:CANARY\n")),
         ("a name and a key", text("my-key:CANARY=\n")),
         ("a key and a name", text("CANARY=:my-key\n")),
@@ -116,7 +138,7 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
 
 fn scanner() -> Scanner {
     let reversed: Vec<u8> = CANARY.bytes().rev().collect();
-    // UTF-16 as it would be told byte by byte.
+    // UTF-16 printed byte by byte.
     let wide: Vec<u8> = CANARY.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let secrets: Secrets = vec![
         ("the canary".to_owned(), CANARY.as_bytes().to_vec()),
@@ -168,7 +190,7 @@ impl Ground {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// Another folder with the same deployment, whose keyring is this.
+    /// A copy of the deployment's folder with this keyring.
     fn with_keyring(&self, number: usize, keyring: &[u8]) -> String {
         let copy = self.path(&format!("copy-{number}"));
         for folder in [copy.clone(), copy.join("secrets")] {
@@ -215,9 +237,39 @@ impl Reading {
     }
 }
 
+/// The server over a folder, the next argument. No reading ends with a server that serves: see [`NO_CERTIFICATE`].
+const SERVING: [&str; 4] = ["serve", "--listen", "127.0.0.1:0", "--data-dir"];
+
+/// A missing certificate ends a server after it has read everything else.
+const NO_CERTIFICATE: [&str; 4] = ["--tls-cert", "/nothing/here", "--tls-key", "/nothing/here"];
+
+impl Ground {
+    /// The server over the deployment's folder, with these options.
+    fn serving(&self, options: &[&str]) -> Reading {
+        reading(&[&SERVING[..], &[&self.file("data")], options].concat())
+    }
+
+    /// A command over the deployment's folder.
+    fn tool(&self, arguments: &[&str]) -> Reading {
+        reading(&[arguments, &["--data-dir", &self.file("data")]].concat())
+    }
+}
+
 /// Every reader of a file or variable that holds secrets, and of files that are easily taken for one.
 fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
-    let (data, file) = (ground.file("data"), ground.file(&format!("shape-{number}")));
+    let mut all = readings_of_files(ground, number, shape);
+    // A variable holds no NUL.
+    if let Ok(text) = std::str::from_utf8(shape)
+        && !text.contains('\0')
+        && text.len() < 100_000
+    {
+        all.extend(readings_of_variables(ground, text));
+    }
+    all
+}
+
+fn readings_of_files(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
+    let file = ground.file(&format!("shape-{number}"));
     let (cert, key) = (ground.file("cert.pem"), ground.file("key.pem"));
     fs::write(&file, shape).unwrap();
     let kept = ground.path(&format!("kes-{number}"));
@@ -225,14 +277,7 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
     fs::write(kept.join("some-key"), shape).unwrap();
     let kept = kept.to_str().unwrap();
     let copy = ground.with_keyring(number, shape);
-    // None of them comes to serve: a certificate that is not there ends it after everything else was read.
-    let serve = &["serve", "--listen", "127.0.0.1:0", "--data-dir"];
-    let at = |more: &[&str]| {
-        let all = [&serve[..], &[data.as_str()], more].concat();
-        reading(&all)
-    };
-    let missing = ["--tls-cert", "/nothing/here", "--tls-key", "/nothing/here"];
-    // AWS's own tools keep credentials in files, which are read where no others are given.
+    // Without other credentials, those in the files of AWS's own tools are read.
     let on_aws = |reading: Reading| {
         reading
             .with("AWS_SHARED_CREDENTIALS_FILE", &file)
@@ -240,11 +285,10 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
             .with("AWS_EC2_METADATA_DISABLED", "true")
             .with("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     };
-    let tool = |arguments: &[&str]| reading(&[arguments, &["--data-dir", data.as_str()]].concat());
-    let mut all = vec![
-        at(&["--tls-cert", &cert, "--tls-key", &file]),
-        at(&["--tls-cert", &file, "--tls-key", &key]),
-        at(&[
+    vec![
+        ground.serving(&["--tls-cert", &cert, "--tls-key", &file]),
+        ground.serving(&["--tls-cert", &file, "--tls-key", &key]),
+        ground.serving(&[
             "--kes-listen",
             "127.0.0.1:0",
             "--kes-cert",
@@ -252,7 +296,7 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
             "--kes-key",
             &file,
         ]),
-        at(&[
+        ground.serving(&[
             "--kes-listen",
             "127.0.0.1:0",
             "--kes-cert",
@@ -260,22 +304,30 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
             "--kes-key",
             &key,
         ]),
-        at(&["--kes-listen", "127.0.0.1:0", "--kes-client-ca", &file]),
-        at(&["--passphrase-file", &file]),
-        at(&missing).with("KEYWAY_VAULT_CA_FILE", &file),
-        reading(&[&serve[..], &[copy.as_str()]].concat()),
-        tool(&["access-key", "create", "--policy", &file]),
+        ground.serving(&["--kes-listen", "127.0.0.1:0", "--kes-client-ca", &file]),
+        ground.serving(&["--passphrase-file", &file]),
+        ground
+            .serving(&NO_CERTIFICATE)
+            .with("KEYWAY_VAULT_CA_FILE", &file),
+        reading(&[&SERVING[..], &[copy.as_str()]].concat()),
+        ground.tool(&["access-key", "create", "--policy", &file]),
         reading(&["policy", "check", "--policy", &file]),
         reading(&["policy", "check", "--policy", &file, "--output", "json"]),
-        tool(&["import", "kes", "--from-dir", kept]),
-        tool(&["import", "minio-static", "--file", &file]),
-        tool(&["import", "kes-config", &file, "--dry-run"]).may_take_it(),
-        tool(&["change-passphrase", "--remove", "--passphrase-file", &file]),
-        on_aws(at(&[
-            &missing[..],
-            &["--s3-endpoint", "http://127.0.0.1:1"],
-        ]
-        .concat())),
+        ground.tool(&["import", "kes", "--from-dir", kept]),
+        ground.tool(&["import", "minio-static", "--file", &file]),
+        ground
+            .tool(&["import", "kes-config", &file, "--dry-run"])
+            .may_take_it(),
+        ground.tool(&["change-passphrase", "--remove", "--passphrase-file", &file]),
+        on_aws(
+            ground.serving(
+                &[
+                    &NO_CERTIFICATE[..],
+                    &["--s3-endpoint", "http://127.0.0.1:1"],
+                ]
+                .concat(),
+            ),
+        ),
         on_aws(reading(&[
             "access-key",
             "list",
@@ -287,37 +339,49 @@ fn readings(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Reading> {
             "us-east-1",
         ])),
         reading(&["identity", "of", &file]),
-    ];
-    // A variable holds no NUL.
-    if let Ok(text) = std::str::from_utf8(shape)
-        && !text.contains('\0')
-        && text.len() < 100_000
-    {
-        all.extend([
-            at(&missing)
-                .with("KEYWAY_ROOT_ACCESS_KEY", text)
-                .with("KEYWAY_ROOT_SECRET_KEY", text),
-            at(&missing).with("KEYWAY_ROOT_SECRET_KEY", text),
-            at(&missing).with("KEYWAY_PASSPHRASE", text),
-            at(&[&missing[..], &["--s3-endpoint", "http://127.0.0.1:1"]].concat())
-                .with("KEYWAY_S3_ACCESS_KEY_ID", text)
-                .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
-                .with("KEYWAY_S3_SESSION_TOKEN", text),
-            at(&missing)
-                .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
-                .with("KEYWAY_S3_ENDPOINT", "aws"),
-            tool(&["import", "minio-static"]).with("MINIO_KMS_SECRET_KEY", text),
-            reading(&["identity", "of"]).with("KEYWAY_API_KEY", text),
-            tool(&["change-passphrase"])
-                .with("KEYWAY_PASSPHRASE", text)
-                .with("KEYWAY_NEW_PASSPHRASE", "x"),
-        ]);
-    }
-    all
+    ]
+}
+
+fn readings_of_variables(ground: &Ground, text: &str) -> Vec<Reading> {
+    vec![
+        ground
+            .serving(&NO_CERTIFICATE)
+            .with("KEYWAY_ROOT_ACCESS_KEY", text)
+            .with("KEYWAY_ROOT_SECRET_KEY", text),
+        ground
+            .serving(&NO_CERTIFICATE)
+            .with("KEYWAY_ROOT_SECRET_KEY", text),
+        ground
+            .serving(&NO_CERTIFICATE)
+            .with("KEYWAY_PASSPHRASE", text),
+        ground
+            .serving(
+                &[
+                    &NO_CERTIFICATE[..],
+                    &["--s3-endpoint", "http://127.0.0.1:1"],
+                ]
+                .concat(),
+            )
+            .with("KEYWAY_S3_ACCESS_KEY_ID", text)
+            .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
+            .with("KEYWAY_S3_SESSION_TOKEN", text),
+        ground
+            .serving(&NO_CERTIFICATE)
+            .with("KEYWAY_S3_SECRET_ACCESS_KEY", text)
+            .with("KEYWAY_S3_ENDPOINT", "aws"),
+        ground
+            .tool(&["import", "minio-static"])
+            .with("MINIO_KMS_SECRET_KEY", text),
+        reading(&["identity", "of"]).with("KEYWAY_API_KEY", text),
+        ground
+            .tool(&["change-passphrase"])
+            .with("KEYWAY_PASSPHRASE", text)
+            .with("KEYWAY_NEW_PASSPHRASE", "x"),
+    ]
 }
 
 #[tokio::test]
-async fn readers_of_secret_files_repeat_nothing_of_them() {
+async fn malformed_secret_files_are_not_repeated_by_any_reader() {
     let scanner = scanner();
     assert_eq!(
         scanner.find(CANARY.as_bytes()).len(),
@@ -376,7 +440,7 @@ async fn readers_of_secret_files_repeat_nothing_of_them() {
     }
 }
 
-/// Waits until the server has logged so many lines that say this.
+/// Waits until the server has logged this many lines with this text.
 async fn logs(server: &Server, what: &str, times: usize) {
     eventually(what, async || {
         (server.log().matches(what).count() >= times).then_some(())
@@ -401,7 +465,7 @@ fn follow(server: &Server, folder: &Path) -> tokio::process::Child {
 }
 
 #[tokio::test]
-async fn a_certificate_that_changes_to_anything_is_told_without_its_content() {
+async fn changed_certificate_is_reported_without_its_content() {
     let scanner = scanner();
     let ground = Ground::new().await;
     let (cert, key) = (ground.file("admin.cert"), ground.file("admin.key"));
@@ -442,7 +506,7 @@ async fn a_certificate_that_changes_to_anything_is_told_without_its_content() {
             fs::write(ground.path(changed), before).unwrap();
         }
     }
-    // A token file, too: of a Vault that is not there, so whatever is sent is sent to nobody.
+    // A token file too. There is no Vault at the address, so no token is sent.
     for (name, shape) in shapes() {
         fs::write(ground.path("tokens/token"), &shape).unwrap();
         let body = json!({
@@ -455,7 +519,7 @@ async fn a_certificate_that_changes_to_anything_is_told_without_its_content() {
         let answer = server
             .call("POST", "/kms/reconfigure", &body.to_string())
             .await;
-        // The canary alone has the form of a token; the address is tried with it.
+        // Only the bare canary has the form of a token, so the address is tried with it.
         let status = if name == "alone" { 503 } else { 400 };
         assert_eq!(answer.status, status, "{name}: {answer:?}");
         has_none(&scanner, name, &answer.body);

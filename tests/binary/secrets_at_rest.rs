@@ -1,4 +1,4 @@
-//! No key in the clear: not in any file of the data folder, not in the log, not on stderr.
+//! No key is in the clear: in no file of the data folder, not in the log, not on stderr.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::kes;
 use crate::raw::{Http2, presigned_get, signed_by};
 use crate::{access_key_by, data_dir, folder, logged, on, shown_root, signer};
 
-/// What must be nowhere, by the names that failures call it.
+/// The secrets that must not be found, each with its name in failures.
 pub(crate) type Secrets = Vec<(String, Vec<u8>)>;
 
 /// Finds secrets in any of the forms that a program may write them in.
@@ -52,7 +52,7 @@ impl Scanner {
         }
         let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
         for run in bytes.split(|byte| !is_base64(byte)) {
-            // A run that begins in the middle of something else is met by the forms above.
+            // The forms above find a run that begins within other text.
             let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
             if let (24.., Ok(inner)) = (whole.len(), loose().decode(whole)) {
                 found.extend(self.find(&inner));
@@ -62,7 +62,7 @@ impl Scanner {
     }
 }
 
-/// Takes base64 whose last bits are not zero, as the end of a run may be.
+/// Accepts base64 whose last bits are not zero, since a run may end there.
 fn loose() -> base64::engine::GeneralPurpose {
     let config = base64::engine::GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
@@ -84,7 +84,7 @@ fn forms_of(secret: &[u8]) -> Vec<Vec<u8>> {
     ];
     for shift in 0..3 {
         let shifted = [&vec![0; shift], secret].concat();
-        // Only the characters that no neighbouring byte has a part in.
+        // Only the characters that depend on no neighbouring byte.
         let (first, end) = ((shift * 8).div_ceil(6), shifted.len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             forms.push(engine.encode(&shifted).as_bytes()[first..end].to_vec());
@@ -94,7 +94,7 @@ fn forms_of(secret: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_scanner_finds_every_form_at_any_place() {
+fn scanner_finds_every_form_at_any_place() {
     let secret: Vec<u8> = (0..32).map(|n| 251 - n * 7).collect();
     let scanner = Scanner::new(&vec![("it".to_owned(), secret.clone())]);
     for before in 0..7 {
@@ -143,7 +143,7 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// What the server was asked to keep or made, and a data key to try master keys on.
+/// The secrets that the server got or made, and a data key to try master keys on.
 struct Used {
     secrets: Secrets,
     blob: Vec<u8>,
@@ -152,92 +152,111 @@ struct Used {
 
 /// Uses every route that meets a secret, by HTTP/1.1 and HTTP/2.
 async fn use_all(server: &Server, root: &Signer, keys: &[Value]) -> Used {
-    let mut secrets: Secrets = Vec::new();
-    let call = async |method: &str, path: &str, body: Value| {
-        let body = body.to_string();
-        server.call_as(root, method, path, &body).await
-    };
     let context = json!({"canary-name": "canary-value-of-a-context", "n": "1"});
-    secrets.push((
+    let mut secrets: Secrets = vec![(
         "a context".to_owned(),
         b"canary-value-of-a-context".to_vec(),
-    ));
+    )];
     let mut blobs = Vec::new();
     for id in ["k1", "k2"] {
-        call(
-            "POST",
-            "/kms/keys",
-            json!({"key_id": id, "description": "d"}),
-        )
-        .await
-        .ok();
-        for version in 1..=3 {
-            for spec in ["AES_256", "AES_128"] {
-                let body = json!({"key_id": id, "key_spec": spec, "encryption_context": context});
-                let answer = call("POST", "/kms/generate-data-key", body).await;
-                let plaintext = STANDARD.decode(answer.text("plaintext_key")).unwrap();
-                secrets.push((format!("a data key of {id}.{version}"), plaintext));
-                blobs.push(answer.text("ciphertext_blob"));
-            }
-            call("POST", "/kms/keys/rotate", json!({"key_id": id}))
-                .await
-                .ok();
-        }
+        generate_under(server, root, id, &context, &mut secrets, &mut blobs).await;
     }
     let blob = STANDARD.decode(&blobs[0]).unwrap();
     let plaintext = secrets[1].1.clone();
 
     let text = "a canary among the plaintexts";
     secrets.push(("a plaintext".to_owned(), text.as_bytes().to_vec()));
-    let body = json!({"key_id": "k1", "plaintext": STANDARD.encode(text)});
-    blobs.push(
-        call("POST", "/kms/encrypt", body)
-            .await
-            .text("ciphertext_blob"),
-    );
-    let http2 = Http2::new();
-    for blob in &blobs {
-        for context in [&context, &json!({}), &json!({"canary-name": "other"})] {
-            let body = json!({"ciphertext_blob": blob, "encryption_context": context});
-            for path in ["/kms/decrypt", "/kms/rewrap"] {
-                let first = call("POST", path, body.clone()).await;
-                let request = signed_by(root, server, "POST", path, &body.to_string());
-                assert_eq!(http2.send(server, request).await.status, first.status);
-            }
-        }
-    }
-    for broken in [
-        r#"{"key_id":"k1","plaintext":"#,
-        r#"{"key_id":"k1","plaintext":{"#,
-    ] {
-        let body = format!("{broken}\"{}\"", STANDARD.encode(text));
-        let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
-        assert_eq!(answer.refusal().0, 400);
-    }
+    blobs.push(encrypt(server, root, text).await);
+    open_all(server, root, &blobs, &context).await;
     for key in keys {
         for field in ["secret_access_key", "session_token"] {
             if let Some(secret) = key[field].as_str() {
                 secrets.push((field.to_owned(), secret.as_bytes().to_vec()));
             }
         }
-        let request = signed_by(&signer(key), server, "GET", "/kms/keys/k1", "");
-        http2.send(server, request).await.ok();
-        let request = presigned_get(server, key, "/kms/keys/k1");
-        server.send(request.clone()).await.unwrap().ok();
-        http2.send(server, request).await.ok();
-        let unknown = presigned_get(server, key, "/kms/keys/absent");
-        assert_eq!(server.send(unknown).await.unwrap().status, 404);
+        sign_with(server, key).await;
     }
-    call("POST", "/kms/keys/disable", json!({"key_id": "k2"}))
-        .await
-        .ok();
-    let answer = call("DELETE", "/kms/keys/delete", json!({"key_id": "k2"})).await;
-    answer.ok();
+    for (method, path) in [
+        ("POST", "/kms/keys/disable"),
+        ("DELETE", "/kms/keys/delete"),
+    ] {
+        let body = json!({"key_id": "k2"}).to_string();
+        server.call_as(root, method, path, &body).await.ok();
+    }
     Used {
         secrets,
         blob,
         plaintext,
     }
+}
+
+/// Makes a key of three versions, and data keys under each of them.
+async fn generate_under(
+    server: &Server,
+    root: &Signer,
+    id: &str,
+    context: &Value,
+    secrets: &mut Secrets,
+    blobs: &mut Vec<String>,
+) {
+    let post =
+        async |path: &str, body: Value| server.call_as(root, "POST", path, &body.to_string()).await;
+    post("/kms/keys", json!({"key_id": id, "description": "d"}))
+        .await
+        .ok();
+    for version in 1..=3 {
+        for spec in ["AES_256", "AES_128"] {
+            let body = json!({"key_id": id, "key_spec": spec, "encryption_context": context});
+            let answer = post("/kms/generate-data-key", body).await;
+            let plaintext = STANDARD.decode(answer.text("plaintext_key")).unwrap();
+            secrets.push((format!("a data key of {id}.{version}"), plaintext));
+            blobs.push(answer.text("ciphertext_blob"));
+        }
+        post("/kms/keys/rotate", json!({"key_id": id})).await.ok();
+    }
+}
+
+/// Encrypts a text, and sends it in bodies that are cut off.
+async fn encrypt(server: &Server, root: &Signer, text: &str) -> String {
+    let text = STANDARD.encode(text);
+    for broken in [
+        r#"{"key_id":"k1","plaintext":"#,
+        r#"{"key_id":"k1","plaintext":{"#,
+    ] {
+        let body = format!("{broken}\"{text}\"");
+        let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
+        assert_eq!(answer.refusal().0, 400);
+    }
+    let body = json!({"key_id": "k1", "plaintext": text}).to_string();
+    let answer = server.call_as(root, "POST", "/kms/encrypt", &body).await;
+    answer.text("ciphertext_blob")
+}
+
+/// Opens and seals anew each ciphertext, with its context and with others.
+async fn open_all(server: &Server, root: &Signer, blobs: &[String], context: &Value) {
+    let http2 = Http2::new();
+    for blob in blobs {
+        for context in [context, &json!({}), &json!({"canary-name": "other"})] {
+            let body = json!({"ciphertext_blob": blob, "encryption_context": context}).to_string();
+            for path in ["/kms/decrypt", "/kms/rewrap"] {
+                let first = server.call_as(root, "POST", path, &body).await;
+                let request = signed_by(root, server, "POST", path, &body);
+                assert_eq!(http2.send(server, request).await.status, first.status);
+            }
+        }
+    }
+}
+
+/// Signs with an access key, in the header and in the query.
+async fn sign_with(server: &Server, key: &Value) {
+    let http2 = Http2::new();
+    let request = signed_by(&signer(key), server, "GET", "/kms/keys/k1", "");
+    http2.send(server, request).await.ok();
+    let request = presigned_get(server, key, "/kms/keys/k1");
+    server.send(request.clone()).await.unwrap().ok();
+    http2.send(server, request).await.ok();
+    let unknown = presigned_get(server, key, "/kms/keys/absent");
+    assert_eq!(server.send(unknown).await.unwrap().status, 404);
 }
 
 /// The root key and the id of the deployment, out of the keyring's file.
@@ -289,7 +308,7 @@ fn master_keys(data_dir: &Path, deployment: &str, root: &[u8]) -> Secrets {
     keys
 }
 
-/// Everything that a server does with secrets, and then: what can be found of them where.
+/// Uses a server's secrets in every way, and then searches for them.
 async fn life(passphrase: Option<&str>) {
     let folder = folder();
     let data_dir = data_dir(&folder);
@@ -321,7 +340,7 @@ async fn life(passphrase: Option<&str>) {
     let (deployment, root_key) = root_key(&data_dir, passphrase).await;
     let master_keys = master_keys(&data_dir, &deployment, &root_key);
     assert_eq!(master_keys.len(), 2 * 4);
-    // They are the keys that the server seals under.
+    // The server seals under these keys.
     let (_, first) = master_keys.iter().find(|(name, _)| name == "k1.1").unwrap();
     let context = [("canary-name", "canary-value-of-a-context"), ("n", "1")];
     let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -342,7 +361,7 @@ async fn life(passphrase: Option<&str>) {
     let scanner = Scanner::new(&secrets);
     let nothing = BTreeSet::new();
     let keyring_file = data_dir.join("secrets").join("root-keyring.secret");
-    // Without a passphrase the root key is there, which also shows that the scanner would see it elsewhere.
+    // Without a passphrase the root key is in the file, which also shows that the scanner finds it.
     let in_the_keyring = match passphrase {
         Some(_) => nothing.clone(),
         None => BTreeSet::from(["the root key".to_owned()]),
@@ -368,17 +387,17 @@ async fn life(passphrase: Option<&str>) {
 }
 
 #[tokio::test]
-async fn under_a_passphrase_nothing_is_in_the_clear() {
+async fn data_folder_under_a_passphrase_holds_no_secret_in_the_clear() {
     life(Some("a passphrase that is long enough")).await;
 }
 
 #[tokio::test]
-async fn without_a_passphrase_only_the_keyring_holds_the_root_key() {
+async fn data_folder_without_a_passphrase_has_the_root_key_in_the_keyring_only() {
     life(None).await;
 }
 
 #[tokio::test]
-async fn a_root_secret_that_is_set_is_not_kept() {
+async fn root_secret_set_by_the_operator_is_not_kept() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     server.call("POST", "/kms/keys", &on("k")).await.ok();
@@ -392,7 +411,7 @@ async fn a_root_secret_that_is_set_is_not_kept() {
     assert!(scanner.find((log + &stderr).as_bytes()).is_empty());
 }
 
-/// What a caller may send and nobody may keep, as text.
+/// Secrets that a caller may send and the server must not keep, as text.
 const CANARIES: [(&str, &str); 7] = [
     ("a plaintext", "canary-among-the-plaintexts"),
     ("a message", "canary-among-the-messages"),
@@ -403,7 +422,7 @@ const CANARIES: [(&str, &str); 7] = [
     ("a header", "canary-in-a-header"),
 ];
 
-/// A body with a canary in every field that any route could take one in.
+/// A body with a canary in every field of every route.
 fn canary_body() -> String {
     let of = |what: &str| {
         let (_, canary) = CANARIES.iter().find(|(name, _)| *name == what).unwrap();
@@ -429,8 +448,8 @@ fn canary_body() -> String {
     .to_string()
 }
 
-/// Every route of both listeners, with canaries wherever a caller can put them: bodies that are right for some and wrong
-/// for others, broken ones, queries, headers, with and without a signature.
+/// Calls every route of both listeners with canaries in each part of a request: bodies that suit some routes and not
+/// others, broken bodies, queries, headers, with and without a signature.
 async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
     let http = |method: &str, path: &str, body: &str| {
         let request = http::Request::builder().method(method).uri(path);
@@ -448,7 +467,7 @@ async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
             for body in [whole.as_str(), broken, ""] {
                 let target = format!("{path}?x=canary-in-a-query");
                 let signed = server.signed(&method, &target, body);
-                // A wrong key would only ever be refused; what comes back is not looked at here.
+                // A wrong key is only refused; this test ignores the answers.
                 server.send(signed).await.unwrap();
                 let mut unsigned = http(&method, &target, body);
                 for name in [
@@ -486,7 +505,7 @@ async fn send_canaries_everywhere(server: &Server, kes: &KesClient) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_sent_to_any_route_is_kept_nowhere() {
+async fn secrets_sent_to_routes_are_kept_nowhere() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = kes::options()
@@ -495,7 +514,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
         .start(&data_dir)
         .await;
     let admin = kes::admin(&server, &data_dir);
-    // So that there is something to seal and open; a second life of the routes finds it gone, disabled, or imported.
+    // The first round has keys to seal and open with; in the second one they are gone, disabled, or imported.
     for name in ["k", "kept"] {
         let path = format!("/v1/key/import/{name}");
         let key = json!({"key": STANDARD.encode(CANARIES[3].1), "cipher": "AES256"});
@@ -553,7 +572,7 @@ async fn what_is_sent_to_any_route_is_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn a_panic_tells_nothing_of_what_was_in_reach() {
+async fn panic_shows_no_secret() {
     const WAYS: [&str; 7] = [
         "message", "bounds", "length", "refused", "parsed", "task", "thread",
     ];

@@ -9,7 +9,7 @@ use crate::raw::{Connection, Http2, head, presigned_get, signed};
 use crate::{access_key, create, data_dir, eventually, folder, generate, on, shown_root, signer};
 
 #[tokio::test]
-async fn it_serves_once_it_was_started_and_stays_so() {
+async fn service_once_started_serves_after_restarts() {
     let folder = folder();
     let idle = ServerOptions::not_started().start(folder.path()).await;
     let first = idle.first_line();
@@ -31,7 +31,7 @@ async fn it_serves_once_it_was_started_and_stays_so() {
             "untag" => r#"{"key_id":"k","tag_keys":["a"]}"#.to_owned(),
             "encrypt" => r#"{"key_id":"k","plaintext":""}"#.to_owned(),
             "decrypt" | "rewrap" => format!(r#"{{"ciphertext_blob":"{blob}"}}"#),
-            // What uses no key needs no service.
+            // Routes that use no key work without the service.
             _ if route.starts_with("/api/v1/") && method != "PUT" => continue,
             "{bucket}" => r#"{"sse_algorithm":"aws:kms"}"#.to_owned(),
             _ if method == "GET" => String::new(),
@@ -84,7 +84,7 @@ fn without_audit(log: &str) -> String {
 }
 
 #[tokio::test]
-async fn help_and_version_tell_what_can_be_set() {
+async fn help_and_version_list_the_settings() {
     let keyway = ServerOptions::default();
     let (code, version, _) = keyway.run(&["--version"]).await;
     assert_eq!(code, Some(0));
@@ -103,7 +103,7 @@ async fn help_and_version_tell_what_can_be_set() {
     for option in options {
         let name = option.split([' ', '\n']).next().unwrap();
         let variable = match name {
-            // As it is called everywhere that has no options.
+            // Without options, as most callers start it.
             "kes-admin-identity" => "KEYWAY_KES_ADMIN".to_owned(),
             name => format!("KEYWAY_{}", name.replace('-', "_").to_uppercase()),
         };
@@ -126,7 +126,7 @@ async fn help_and_version_tell_what_can_be_set() {
 }
 
 #[tokio::test]
-async fn help_names_the_variables_that_are_no_options() {
+async fn help_names_variables_without_options() {
     let (_, help, _) = ServerOptions::default().run(&["serve", "--help"]).await;
     for variable in [
         "KEYWAY_ROOT_ACCESS_KEY",
@@ -138,7 +138,7 @@ async fn help_names_the_variables_that_are_no_options() {
 }
 
 #[tokio::test]
-async fn every_option_works_from_its_variable() {
+async fn option_set_by_its_variable_works() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let server = ServerOptions::not_started()
@@ -189,7 +189,7 @@ async fn every_option_works_from_its_variable() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_refused_at_the_start() {
+async fn unusable_settings_are_refused_at_the_start() {
     let folder = folder();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
@@ -253,7 +253,7 @@ async fn what_cannot_be_served_is_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_root_access_key_is_made_once_shown_once_and_stays() {
+async fn root_access_key_is_made_and_shown_once_and_stays() {
     let folder = folder();
     let options = ServerOptions::default().without_root();
     let server = options.start(folder.path()).await;
@@ -268,7 +268,7 @@ async fn a_root_access_key_is_made_once_shown_once_and_stays() {
     let (code, log, stderr) = server.stop().await;
     assert_eq!(code, Some(0));
     assert_eq!(stderr.matches(secret).count(), 1);
-    // Whose requests are audited is known by the id, and by nothing else.
+    // The audit log names the caller by the key's id only.
     assert!(
         !log.contains(secret) && !without_audit(&log).contains(id),
         "{log}"
@@ -280,7 +280,7 @@ async fn a_root_access_key_is_made_once_shown_once_and_stays() {
     assert_eq!(stderr, "");
     assert!(!log.contains(secret), "{log}");
 
-    // One that is set takes its place.
+    // A given root access key replaces it.
     let set = ServerOptions::default().start(folder.path()).await;
     set.call("GET", "/kms/keys/k", "").await.ok();
     let refusal = set.call_as(&root, "GET", "/kms/keys/k", "").await;
@@ -289,7 +289,7 @@ async fn a_root_access_key_is_made_once_shown_once_and_stays() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished_before_the_process_ends() {
+async fn request_in_flight_is_finished_before_the_process_ends() {
     for signal in ["TERM", "INT"] {
         let folder = folder();
         let server = ServerOptions::default().start(folder.path()).await;
@@ -297,7 +297,7 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
         let request = signed(&server, "POST", "/kms/keys", body);
         let mut slow = Connection::open(&server).await;
         slow.send(head(&request, "expect: 100-continue\r\n")).await;
-        // It is read: the server asks for the body.
+        // The server has read the head: it asks for the body.
         let asked = slow.read_until("\r\n\r\n").await;
         assert!(asked.starts_with("HTTP/1.1 100"), "{asked}");
         slow.send(&body[..5]).await;
@@ -324,7 +324,7 @@ async fn a_request_in_flight_is_finished_before_the_process_ends() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_up_the_stop() {
+async fn idle_connections_do_not_delay_the_stop() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     let silent = Connection::open(&server).await;
@@ -348,7 +348,7 @@ async fn idle_connections_do_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn both_protocols_and_presigned_requests_are_answered() {
+async fn http_1_http_2_and_presigned_requests_are_answered() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     let http2 = Http2::new();
@@ -381,12 +381,12 @@ async fn both_protocols_and_presigned_requests_are_answered() {
 }
 
 #[tokio::test]
-async fn bad_connections_harm_nobody_else() {
+async fn bad_connections_do_not_affect_others() {
     let folder = folder();
     let server = ServerOptions::default().start(folder.path()).await;
     create(&server, "k").await;
 
-    // Halves of requests, kept open through all that follows.
+    // Half requests that stay open during the whole test.
     let mut halves = Vec::new();
     let request = signed(&server, "POST", "/kms/keys", &on("half"));
     let whole = head(&request, "") + &on("half");
@@ -422,7 +422,7 @@ async fn bad_connections_harm_nobody_else() {
     for flood in [headers.collect::<String>(), long] {
         let mut flooding = Connection::open(&server).await;
         let sent = format!("GET /rustfs/admin/v3/kms/keys HTTP/1.1\r\nhost: x\r\n{flood}\r\n");
-        // The server may hang up before all is sent.
+        // The server may close the connection before everything is sent.
         flooding.try_send(sent).await;
         let answer = flooding.read_until("\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -447,10 +447,10 @@ async fn bad_connections_harm_nobody_else() {
     assert_eq!(server.stop().await.0, Some(0));
 }
 
-/// Whoever sets a collector waits for traces.
+/// An operator who sets a collector expects traces.
 #[cfg(not(feature = "otlp"))]
 #[tokio::test]
-async fn a_collector_that_is_set_for_a_build_without_traces_is_warned_of() {
+async fn collector_set_in_a_build_without_traces_is_warned_of() {
     let folder = folder();
     let server = ServerOptions::default()
         .variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")

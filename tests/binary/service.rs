@@ -1,4 +1,4 @@
-//! The service's life on one machine: where its keyring is, and what two processes make of its state.
+//! The service on one machine: the place of its keyring, and the state that two processes share.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn the_keyring_moves_to_the_folder_that_is_asked_for_and_is_found_there() {
+async fn keyring_moves_to_the_requested_folder_and_is_found_there() {
     let root = folder();
     let (data, keys) = (data_dir(&root), root.path().join("elsewhere/keys"));
     let server = ServerOptions::not_started().start(&data).await;
@@ -40,7 +40,7 @@ async fn the_keyring_moves_to_the_folder_that_is_asked_for_and_is_found_there() 
     let summary = &status["config_summary"]["backend_summary"];
     assert_eq!(summary["key_directory"], keys.to_str().unwrap());
 
-    // And back again, while it runs.
+    // It moves back while the server runs.
     let body = json!({"key_directory": null});
     post(&server, "/kms/reconfigure", &body).await.ok();
     assert!(data.join("secrets").join(KEYRING).exists());
@@ -51,7 +51,7 @@ async fn the_keyring_moves_to_the_folder_that_is_asked_for_and_is_found_there() 
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_fit_for_keys_is_refused_and_nothing_moves() {
+async fn folder_unfit_for_keys_is_refused_and_nothing_moves() {
     let root = folder();
     let data = data_dir(&root);
     let server = ServerOptions::default().start(&data).await;
@@ -84,7 +84,7 @@ async fn a_folder_that_is_not_fit_for_keys_is_refused_and_nothing_moves() {
         );
     }
     assert!(data.join("secrets").join(KEYRING).exists());
-    // An empty folder of ours is made fit.
+    // An empty folder of the server's own user gets the right mode.
     fs::create_dir(path("empty")).unwrap();
     fs::set_permissions(path("empty"), fs::Permissions::from_mode(0o755)).unwrap();
     let body = json!({"key_directory": path("empty")});
@@ -96,7 +96,7 @@ async fn a_folder_that_is_not_fit_for_keys_is_refused_and_nothing_moves() {
 }
 
 #[tokio::test]
-async fn a_stop_and_a_start_are_obeyed_by_every_process() {
+async fn stop_and_start_hold_in_every_process() {
     let root = folder();
     let options = ServerOptions::default().argument("--state-ttl-seconds=1");
     let (one, other) = (
@@ -126,7 +126,7 @@ async fn a_stop_and_a_start_are_obeyed_by_every_process() {
 }
 
 #[tokio::test]
-async fn two_processes_that_reconfigure_at_once_keep_each_others_changes() {
+async fn reconfigurations_by_two_processes_are_both_kept() {
     let root = folder();
     let options = ServerOptions::default();
     let (one, other) = (
@@ -153,7 +153,7 @@ async fn two_processes_that_reconfigure_at_once_keep_each_others_changes() {
 }
 
 #[tokio::test]
-async fn the_cache_counts_what_it_does() {
+async fn cache_counts_hits_and_misses() {
     let root = folder();
     let server = ServerOptions::default().start(root.path()).await;
     let stats = async || server.call("GET", "/kms/status", "").await.ok()["cache_stats"].clone();

@@ -1,4 +1,4 @@
-//! Settings as compose files, templates and other servers' users write them.
+//! Settings as compose files, templates and users of other servers write them.
 
 use std::path::Path;
 
@@ -114,7 +114,7 @@ async fn variable_that_is_empty_counts_as_not_set() {
     let mut options = ServerOptions::default();
     for name in variables {
         let is_secret = name.contains("PASSPHRASE") || name.starts_with("KEYWAY_ROOT_");
-        // The harness says these itself.
+        // The harness sets these itself.
         let is_given = ["KEYWAY_LISTEN", "KEYWAY_DATA_DIR"].contains(&name);
         if !is_secret && !is_given {
             options = options.variable(name, "");
@@ -127,7 +127,7 @@ async fn variable_that_is_empty_counts_as_not_set() {
     assert_eq!(server.first_line()["status"], "Running");
     create(&server, "k").await;
     assert_eq!(server.stop().await.0, Some(0));
-    // Of the operator's commands as well.
+    // The operator's commands check it too.
     let data_dir = folder.path().to_str().unwrap();
     let (code, _, stderr) = ServerOptions::default()
         .variable("AWS_REGION", "")
@@ -228,7 +228,7 @@ async fn access_key_for_a_shell_leaves_no_session_token_of_another() {
     );
     assert!(!temporary.contains("unset"), "{temporary}");
 
-    // What is left of another key is refused by its name, once the signature is proven.
+    // A session token of another key is refused by its name, after the signature is verified.
     let key = access_key(folder.path(), &["--policy", "kms-admin"]).await;
     let text = |name: &str| key[name].as_str().unwrap().to_owned();
     let (id, secret) = (text("access_key_id"), text("secret_access_key"));

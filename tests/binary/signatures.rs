@@ -1,4 +1,5 @@
-//! A table that somebody else can write, under a real server: what they change is refused, and named by `keyway table`.
+//! A table that another program writes, under a real server: the changed records are refused, and `keyway table` lists
+//! them.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{access_key, create, data_dir, eventually, folder, generate, kes, on, signer};
 
-/// The table's file, opened as whoever can write it opens it.
+/// The table's file, opened by SQLite alone.
 fn opened(data_dir: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(data_dir.join("keyway.db")).unwrap()
 }
@@ -33,14 +34,14 @@ fn set_value(data_dir: &Path, kind: &str, id: &str, value: &[u8]) {
     assert_eq!(changed.unwrap(), 1);
 }
 
-/// Changes what a record says, under the signature that it has.
+/// Changes a record and leaves its signature.
 fn tamper(data_dir: &Path, kind: &str, id: &str, from: &str, to: &str) {
     let text = String::from_utf8(value(data_dir, kind, id)).unwrap();
     assert!(text.contains(from), "{text}");
     set_value(data_dir, kind, id, text.replace(from, to).as_bytes());
 }
 
-/// Runs `keyway table` on this folder: its status, and what it says in JSON.
+/// Runs `keyway table` on this folder; returns its exit code and its JSON.
 async fn table(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
     let folder = data_dir.to_str().unwrap();
     let all = [
@@ -55,7 +56,7 @@ async fn table(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed() {
+async fn table_written_without_the_keyring_is_not_obeyed() {
     let folder = folder();
     let data_dir = data_dir(&folder);
     let options = kes::options().variable("KEYWAY_STATE_TTL_SECONDS", "0");
@@ -85,7 +86,7 @@ async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed
     assert_eq!(said["refused"], expected);
     set_value(&data_dir, "access-key", &id, &kept);
 
-    // A policy and an identity for a certificate of one's own: the rows of somebody else, under another name.
+    // A policy and an identity for another certificate: copied rows under new names.
     let admin = kes::admin(&server, &data_dir);
     let stranger = KesIdentity::ecdsa();
     let policy = json!({"allow": {"/v1/key/create/*": {}}});
@@ -110,7 +111,7 @@ async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed
     let found = server.call("GET", "/kms/keys/mine", "").await;
     assert_eq!(found.status, 404);
 
-    // A configuration, and a key: everything else goes on.
+    // A configuration and a key are refused; everything else works.
     let kept = value(&data_dir, "key", "k");
     tamper(&data_dir, "key", "k", r#""enabled""#, r#""disabled""#);
     assert_eq!(generate(&server, "k").await.status, 500);
@@ -124,7 +125,7 @@ async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed
     set_value(&data_dir, "config", "service", &kept);
     generate(&server, "k").await.ok();
 
-    // It is in the log and in the metrics.
+    // The log and the metrics have it.
     let request = http::Request::get("/metrics").body(bytes::Bytes::new());
     let metrics = server.send(request.unwrap()).await.unwrap();
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
@@ -142,7 +143,7 @@ async fn who_writes_the_table_without_the_keyring_changes_nothing_that_is_obeyed
     server.stop().await;
 }
 
-/// Leaves the deployment as an older release would have: nothing is signed, and the keyring says nothing of it.
+/// Makes the deployment one of an older release: no record is signed, and the keyring does not require it.
 fn unsign(data_dir: &Path) {
     let table = opened(data_dir);
     let changed = table.execute(
@@ -183,7 +184,7 @@ async fn table_of_an_older_release_is_signed_while_servers_run() {
     );
     assert_eq!(said["unsigned"].as_array().unwrap().len(), 4, "{said}");
 
-    // Two at once: each record is signed, and none is lost.
+    // Two commands at once sign each record and lose none.
     let (one, two) = tokio::join!(table(&data_dir, &["sign"]), table(&data_dir, &["sign"]));
     for (code, said) in [&one, &two] {
         assert_eq!(
@@ -199,7 +200,7 @@ async fn table_of_an_older_release_is_signed_while_servers_run() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said["verified"], 4, "{said}");
 
-    // An unsigned record is refused from now on, by the server that runs as well, and not signed in silence.
+    // From now on the running server too refuses an unsigned record, and does not sign it.
     let signed = value(&data_dir, "key", "b");
     let start = signed.iter().position(|byte| *byte == b'{').unwrap();
     set_value(&data_dir, "key", "b", &signed[start..]);

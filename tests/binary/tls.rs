@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::raw::signed;
 use crate::{data_dir, eventually, folder, on};
 
-/// Writes a certificate and its key, and gives the certificate.
+/// Writes a certificate and its key; returns the certificate.
 fn pair(folder: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -27,7 +27,7 @@ fn pair(folder: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-/// Asks over a connection of its own, by TLS, of a server that must show this certificate.
+/// Makes a request over a new TLS connection; the server must show this certificate.
 async fn ask(
     server: &Server,
     trusted: &CertificateDer<'static>,
@@ -58,7 +58,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn other_machines_are_served_over_tls() {
+async fn listener_for_other_machines_needs_tls() {
     let folder = folder();
     let first = pair(folder.path());
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -73,11 +73,11 @@ async fn other_machines_are_served_over_tls() {
     assert_eq!(server.first_line()["tls"], true);
     let made = ask(&server, &first, "POST", "/kms/keys", &on("k")).await;
     made.unwrap().ok();
-    // Plain HTTP is told where it is.
+    // Plain HTTP gets an answer that names TLS.
     let plain = server.call("GET", "/kms/keys/k", "").await;
     assert_eq!(plain.status, 400);
 
-    // What cannot be used is logged and changes nothing.
+    // An unusable certificate is logged and changes nothing.
     std::fs::write(file("key.pem"), "nonsense").unwrap();
     server.signal("HUP");
     eventually("it is logged", async || {
@@ -102,7 +102,7 @@ async fn other_machines_are_served_over_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_needs_its_key() {
+async fn certificate_without_its_key_is_refused() {
     let folder = folder();
     pair(folder.path());
     let cert = folder.path().join("cert.pem");

@@ -1,4 +1,4 @@
-//! Files with a token for Vault: only where the operator says, and nothing is sent before that is known.
+//! Files with a token for Vault: only in the operator's folders, which are checked before anything is sent.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::folder;
 
-/// A place that only counts who comes.
+/// A listener that counts connections.
 async fn counter() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -41,7 +41,7 @@ async fn configure(server: &Server, route: &str, address: &str, path: &Path) -> 
 }
 
 #[tokio::test]
-async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anything_is_sent() {
+async fn token_file_not_allowed_by_the_operator_is_refused_before_any_request() {
     const LINE: &str = "canary-in-one-line";
     let root = folder();
     let at = |name: &str| root.path().join(name);
@@ -57,7 +57,7 @@ async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anythin
     symlink(at("elsewhere"), at("tokens/folder")).unwrap();
     let (address, count) = counter().await;
     let keyring = at("data/secrets/root-keyring.secret");
-    // Named are: nothing, one folder, and one that everything is below.
+    // The operator names no folder, one folder, and one that is above everything.
     for (number, named) in ["", "tokens", "."].into_iter().enumerate() {
         let named_folder = match named {
             "" => String::new(),
@@ -68,7 +68,7 @@ async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anythin
             .variable("KEYWAY_VAULT_TOKEN_DIR", &named_folder)
             .start(&at("data"))
             .await;
-        // One line each, below the data folder and below the keyring's.
+        // A file of one line below the data folder, and one below the keyring's folder.
         fs::write(at("data/line"), LINE).unwrap();
         fs::write(at("data/secrets/line"), LINE).unwrap();
         let refused = [
@@ -112,7 +112,7 @@ async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anythin
         if named.is_empty() {
             assert_eq!(token.status, 400, "{token:?}");
         } else {
-            // It is tried, and that place is no Vault.
+            // The token is tried, and the listener is no Vault.
             assert_eq!(token.status, 503, "{token:?}");
             assert!(count.swap(0, Ordering::SeqCst) > 0);
         }
@@ -126,7 +126,7 @@ async fn a_token_file_that_the_operator_does_not_allow_is_refused_before_anythin
 }
 
 #[tokio::test]
-async fn a_keyring_that_was_moved_below_a_named_folder_keeps_its_folder_from_token_files() {
+async fn keyring_moved_below_a_named_folder_keeps_its_folder_from_token_files() {
     let root = folder();
     let at = |name: &str| root.path().join(name);
     let server = ServerOptions::default()
@@ -144,7 +144,7 @@ async fn a_keyring_that_was_moved_below_a_named_folder_keeps_its_folder_from_tok
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_over_the_api_and_sent_to_nobody() {
+async fn file_without_a_token_is_refused_and_sent_nowhere() {
     let root = folder();
     let server = ServerOptions::default()
         .start(&root.path().join("data"))

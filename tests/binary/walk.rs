@@ -1,4 +1,4 @@
-//! The walks of the README and of pages of `docs`, run as they stand.
+//! Runs the walks of the README and of pages of `docs`.
 
 use std::fs;
 use std::process::Stdio;
@@ -48,7 +48,7 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether the text is what was written, where `...` stands for anything.
+/// Whether the text matches the pattern, in which `...` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once("...") {
         None => pattern == text,
@@ -73,7 +73,7 @@ fn all_match(patterns: &[String], lines: &[&str]) -> bool {
 }
 
 #[test]
-fn three_dots_stand_for_anything() {
+fn three_dots_match_any_text() {
     for (pattern, text, expected) in [
         (r#"{"a":"...","b":1,...}"#, r#"{"a":"x","b":1,"c":2}"#, true),
         (
@@ -107,12 +107,12 @@ fn three_dots_stand_for_anything() {
     assert_eq!(steps(readme), [step("one", &["out"]), step("two", &[])]);
 }
 
-/// The process group of a shell and of everything that it started, gone when this is dropped.
+/// The process group of a shell and its children. Killed when dropped.
 struct Session(u32);
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Nothing may be left to kill, and then there is nothing to say.
+        // The group may have ended already.
         let kill = std::process::Command::new("kill")
             .args(["-KILL", "--", &format!("-{}", self.0)])
             .stderr(Stdio::null())
@@ -122,29 +122,29 @@ impl Drop for Session {
 }
 
 #[tokio::test]
-async fn the_readme_walk_shows_what_happens() {
+async fn walk_of_the_readme_works_as_shown() {
     walk("README.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_the_api_of_kes_shows_what_happens() {
+async fn walk_of_the_kes_api_works_as_shown() {
     walk("docs/kes.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_access_keys_and_policies_shows_what_happens() {
+async fn walk_of_access_keys_and_policies_works_as_shown() {
     walk("docs/policies.md").await;
 }
 
 #[tokio::test]
-async fn the_walk_through_buckets_shows_what_happens() {
+async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 
 async fn walk(document: &str) {
     let mut text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
         .expect("the document that has the walk is there");
-    // Its ports may be taken here. Both are held until both are known, so that they are two.
+    // The walk's own ports may be taken on this machine. Both sockets stay open until both ports are known, so they differ.
     let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [address, kes] = free
         .each_ref()

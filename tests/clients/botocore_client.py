@@ -30,7 +30,7 @@ SIGNERS = {
     "query": lambda service: SigV4QueryAuth(CREDENTIALS, service, "us-east-1", expires=60),
     "query-s3": lambda service: S3SigV4QueryAuth(CREDENTIALS, service, "us-east-1", expires=60),
 }
-# What AWS's own clients pair: S3's canonical form with S3's scope, the general one with the others.
+# AWS's own clients use S3's canonical form with S3's scope, and the general one with the others.
 WAYS = [
     ("header", "execute-api"),
     ("header", "kms"),
@@ -43,11 +43,11 @@ WAYS = [
 
 
 def send(way, method, path, body=None):
-    """The answer to a signed request; `path` may carry a query and goes out as it stands."""
+    """The answer to a signed request; `path` may carry a query and is sent unchanged."""
     form, service = way
     data = b"" if body is None else json.dumps(body).encode()
     if form == "query" and data:
-        # botocore has no such thing: it would move the body's fields into the query.
+        # botocore cannot presign a body: it would move the body's fields into the query.
         form, service = WAYS[0]
     # S3's presigned requests leave the body out of the signature.
     request = AWSRequest(method=method, url=BASE + path, data=b"" if form == "query-s3" else data)
@@ -55,7 +55,7 @@ def send(way, method, path, body=None):
         request.headers["content-type"] = "application/json"
     SIGNERS[form](service).add_auth(request)
     prepared = request.prepare()
-    # requests would put the path and query into a normal form; the signature is of these bytes.
+    # requests would normalise path and query, but the signature covers these bytes.
     plain = requests.Request(method, BASE, headers=dict(prepared.headers), data=data).prepare()
     plain.url = prepared.url
     return SESSION.send(plain)
@@ -124,7 +124,7 @@ def life(way):
 
 
 def odd(way):
-    """What is easily encoded one way by the signer and another way by the verifier."""
+    """Text that a signer and a verifier may encode differently."""
     for prefix in ["a b", "a+b", "ü-日本", "a%b", "a&b=c", "a/b?c", "~'()*!", "\U0001f511"]:
         for encoded in [urllib.parse.quote(prefix, safe=""), urllib.parse.quote_plus(prefix)]:
             if "query" in way[0] and "+" in encoded:
@@ -136,13 +136,13 @@ def odd(way):
         ok(way, "GET", "/kms/keys?" + query)
     repeated = "/kms/keys?limit=1&limit=2"
     if "query" not in way[0]:
-        # Signed all the same, and then refused for what it is.
+        # The signature is good; the request is refused for its content.
         refused(way, "GET", repeated, None, 400, "InvalidRequest")
     held("odd queries are verified", way)
 
     key = "odd.Key_1-x"
     send(way, "POST", "/kms/keys", {"key_id": key})
-    # Percent-encoded where nothing has to be; decoded once.
+    # Percent-encoded without need; decoded once.
     encoded = "".join("%%%02X" % byte for byte in key.encode())
     assert ok(way, "GET", "/kms/keys/" + encoded)["key_metadata"]["key_id"] == key
     for bad in ["%2525", "a%20b", "%C3%BC", "a%2Fb", "a:b", "a%3Fb", "%2E%2E"]:
@@ -151,21 +151,21 @@ def odd(way):
 
 
 def as_it_stands(way):
-    """Queries that botocore signs as they stand, or puts into a normal form when it presigns."""
+    """Queries that botocore signs unchanged, or normalises when it presigns."""
     pieces = ["limit=5", "prefix=", "marker=/", "&", "=", "*", ":", "@(a)", "a", "%2A", "%C3%BC", "'!$,;", "?", "~", "-._"]
     generator = random.Random(20260304)
     queries = ["limit=5&", "&limit=5", "&=&", "=", "prefix=a:b/c@d*(e)&limit=5", "a-b=1&a=2"]
     queries += ["".join(generator.choices(pieces, k=generator.randint(1, 9))) for _ in range(200)]
     for query in queries:
         answer = send(way, "GET", "/kms/keys?" + query)
-        # What the pairs say is for the route to judge, and it takes some of them for wrong.
+        # The route judges the pairs, and refuses some of them.
         assert answer.status_code in (200, 400), (way, query, answer.status_code, answer.text)
         assert answer.status_code == 200 or answer.json()["code"] == "InvalidRequest", (way, query, answer.text)
     held("queries are verified as they stand", way)
 
 
 def tampered(way):
-    """The signature covers what matters."""
+    """The signature covers method, path, query, headers and body."""
     form, service = way
     body = b"" if form.startswith("query") else b"{}"
     request = AWSRequest(method="POST", url=BASE + "/kms/keys?keyName=signed", data=body)

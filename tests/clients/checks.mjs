@@ -1,4 +1,4 @@
-// What the scripts of both clients for Node.js share.
+// Shared by the scripts of both Node.js clients.
 
 import assert from "node:assert/strict";
 

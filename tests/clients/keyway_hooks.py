@@ -1,4 +1,4 @@
-"""What Schemathesis is told of Keyway: how requests are signed, and what must not come of them.
+"""Hooks for Schemathesis: they sign its requests, and keep them from doing harm.
 
 Set for it: KEYWAY_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; KEYWAY_FOLDER, a folder that may be written; and
 KEYWAY_REPORT, a file that gets what was asked and answered.
@@ -32,12 +32,11 @@ CREATIONS = {"/keys", "/create-key", "/key/create"}
 
 
 class Signed(requests.auth.AuthBase):
-    """Signs what goes out, byte for byte."""
+    """Signs the exact bytes of a request."""
 
     def __call__(self, request):
         request.headers.pop("Authorization", None)
-        # botocore signs blanks that are written as `+`, and pairs that are empty, as they stand; AWS's canonical form
-        # knows neither.
+        # botocore signs `+` for a blank, and empty pairs, unchanged; AWS's canonical form has neither.
         path, mark, query = request.url.partition("?")
         pairs = [pair for pair in query.replace("+", "%20").split("&") if pair]
         request.url = path + mark + "&".join(pairs)
@@ -59,7 +58,7 @@ def call(method, path, body=None):
 
 
 def restored():
-    """The key that requests are about exists, and serves."""
+    """Makes sure that the key of the requests exists and is enabled."""
     call("POST", "/keys", {"key_id": KEY})
     call("POST", "/keys/cancel-deletion", {"key_id": KEY})
     call("POST", "/keys/enable", {"key_id": KEY})
@@ -70,7 +69,7 @@ SEALED = call("POST", "/encrypt", {"key_id": KEY, "plaintext": "aGVsbG8="}).json
 
 
 def often(text):
-    """Of two texts one, and of the same text always the same."""
+    """Chooses one of two texts, always the same one for the same text."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % 2 == 0
 
 
@@ -82,12 +81,12 @@ def is_base64(text):
 
 
 def plain(name):
-    """One name of a field whatever the spelling."""
+    """The name of a field, whatever its spelling."""
     return name.lower().replace("_", "")
 
 
 def promising(name, value, key):
-    """Puts one valid value in place of another, of which more can come: this key, a ciphertext that opens, one spelling."""
+    """Replaces a valid value by one that leads further: this key, a ciphertext that opens, one spelling."""
     if name in CONTEXTS and isinstance(value, dict):
         return {}
     if isinstance(value, dict):
@@ -107,14 +106,14 @@ def promising(name, value, key):
 
 
 def tamed(name, value):
-    """As it is, but for what would reach other machines, or folders outside of the test's own."""
+    """Replaces only values that would reach other machines, or folders outside of the test's own."""
     if isinstance(value, dict):
         return {name: tamed(name, inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [tamed(name, inner) for inner in value]
     if not isinstance(value, str):
         return value
-    # A port that nobody listens on.
+    # A port without a listener.
     if name in {"address", "vault_address"} and value.lower().startswith("http"):
         return "http://127.0.0.1:9"
     if name in {"key_directory", "key_dir", "path"} and value.startswith("/"):
@@ -129,7 +128,7 @@ def route(case):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     parts = [part for part in (case.query, case.path_parameters) if part]
-    # Half of the requests as they were made up, and half such that more can come of them.
+    # Half of the requests as generated, and half with values that lead further.
     key = None
     if often(repr((case.operation.label, case.body, parts))):
         creates = case.operation.method.upper() == "POST" and route(case) in CREATIONS
@@ -170,7 +169,7 @@ def after_call(context, case, response):
 
 @schemathesis.check
 def is_there_when_it_should_be(ctx, response, case):
-    """The service runs, so that only a Vault which is not there can be missed."""
+    """Starts the service, so that only a missing Vault can fail a request."""
     if response.status_code == 503:
         assert route(case) in {"/configure", "/reconfigure"}, "the service runs"
         assert response.json()["code"] == "BackendError", "the service is configured"

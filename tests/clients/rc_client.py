@@ -19,7 +19,7 @@ def held(check):
 
 
 def rc(*arguments, fails=False):
-    """What rc says, of a command that does what it should, or is refused."""
+    """The output of rc, for a command that succeeds or is refused."""
     environment = {**os.environ, "HOME": HOME, "RC_CONFIG_DIR": os.path.join(HOME, "rc")}
     said = subprocess.run([RC, "--json", *arguments], capture_output=True, text=True, env=environment, timeout=60)
     assert (said.returncode != 0) == fails, (arguments, said.stdout, said.stderr)
@@ -60,7 +60,7 @@ held("a bucket is made, encrypts by the key, and is removed")
 
 rc("admin", "kms", "key", "delete", "kw", key, "--yes")
 rc("admin", "kms", "key", "cancel-deletion", "kw", key)
-# It does not repeat the key's id, which immediate deletion needs.
+# rc does not repeat the key's id, which immediate deletion needs.
 rc("admin", "kms", "key", "delete", "kw", key, "--immediate", "--yes", fails=True)
 assert len(rc("admin", "kms", "key", "list", "kw")["keys"]) == 1
 held("deletion of a key is scheduled and cancelled, and never at once")

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 ENDPOINT, BUCKET, KEY = sys.argv[1:]
-# An object store of today encrypts what nobody said anything about; buckets of the table do not.
+# A current object store encrypts buckets without a setting; buckets of the table do not.
 ALWAYS_ENCRYPTS = bool(os.environ.get("KEYWAY_TEST_ALWAYS_ENCRYPTS"))
 S3 = boto3.client(
     "s3",
@@ -166,6 +166,6 @@ def by_cli():
 
 boto()
 by_cli()
-# What the key's deletion would break is looked at by who called.
+# The test that runs this script checks which buckets the key's deletion names.
 S3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules("aws:kms", KEY))
 held("the bucket uses the key")

@@ -1,4 +1,4 @@
-// What the browser asks Keyway for, held against the recorded list that a test in Rust replays.
+// Compares the browser's calls of Keyway with the recorded list, which a test in Rust replays.
 
 import assert from "node:assert/strict"
 
@@ -55,7 +55,7 @@ export function watch(page, server, clients) {
   page.on("request", (request) => {
     if (isCall(request)) open.add(request)
   })
-  // Not when it has finished: a body that nobody reads may never do so.
+  // Not at its end: a body that is not read may never end.
   const answer = (request) => {
     if (open.delete(request)) answered.push(shaped(request, clients))
   }

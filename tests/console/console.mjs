@@ -1,8 +1,8 @@
 // Drives RustFS's console in Chromium against a Keyway. Usage: node console.mjs CONSOLE KEYWAY CHROMIUM BAO TARGET
 //
-// CONSOLE holds the console's static export, TARGET gets the screenshot of a failure. Each step does something in the pages
-// and looks at what they say, asks Keyway as another client what has come of it, and holds the calls that the browser made
-// against tests/data/console-calls.json, which the tests in Rust replay.
+// CONSOLE holds the console's static export, TARGET gets the screenshot of a failure. Each step acts in the
+// pages and checks their text, checks the result in Keyway as another client, and compares the browser's calls with
+// tests/data/console-calls.json, which the tests in Rust replay.
 
 import assert from "node:assert/strict"
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
@@ -33,7 +33,7 @@ const browser = await chromium.launch({
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Nothing but this machine is reached. Routes of Playwright's would do it as well, and would answer preflights themselves.
+    // The browser reaches this machine only. Playwright's routes would do the same, but answer preflights themselves.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
   ],
 })
@@ -199,7 +199,7 @@ async function everything(keyway) {
   await step("delete a key at once", async () => {
     await ofRow("console-key", "Delete Immediately")
     await inDialog("Delete Key Immediately")
-    // As RustFS 1.0, Keyway wants the id repeated, and the console does not send it.
+    // Like RustFS 1.0, Keyway wants the id repeated, which the console does not do.
     await page.getByText(/confirm_key_id/).first().waitFor()
     await rowSays("console-key", "Active")
     assert.equal((await key("console-key")).key_state, "Enabled")

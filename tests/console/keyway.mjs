@@ -1,4 +1,4 @@
-// A Keyway of its own, and what another client sees of it.
+// A Keyway process for this test, and another client of it.
 
 import { execFile, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"

@@ -1,4 +1,4 @@
-// Serves the console's static export, as any web server of static files would.
+// Serves the console's static export, as any static web server does.
 
 import { createReadStream, existsSync, readFileSync, statSync } from "node:fs"
 import { createServer } from "node:http"
@@ -36,7 +36,7 @@ function basePath(folder) {
 export async function servePages(folder) {
   const base = basePath(folder)
   const find = (path) => {
-    // Some exports hold their files below the base path as well, others do not.
+    // Some exports have their files below the base path too, others do not.
     const below = path.startsWith(base) ? path.slice(base.length) : path
     for (const name of [path, below]) {
       const file = normalize(join(folder, name))
@@ -57,7 +57,7 @@ export async function servePages(folder) {
     createReadStream(file).pipe(response)
   })
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
-  // Another host name than Keyway's: the browser takes them for two sites.
+  // The host name differs from Keyway's, so the browser treats them as two sites.
   const origin = `http://localhost:${server.address().port}`
   return { origin, url: (page) => `${origin}${base}${page}`, close: () => server.close() }
 }

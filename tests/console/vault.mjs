@@ -1,4 +1,4 @@
-// OpenBao, as `scripts/bao` has installed it, in memory.
+// OpenBao in memory, installed by `scripts/bao`.
 
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"

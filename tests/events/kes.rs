@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{Event, Function, events};
 
-/// That of the certificate in the events.
+/// The identity of the certificate in the events.
 const ADMIN: &str = "54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb";
 
-/// So that each event finds what it needs.
+/// The events in an order in which each finds what it needs.
 const LIFE: [&str; 27] = [
     "version",
     "ready",
@@ -100,7 +100,7 @@ fn refusal(answer: &Response<Bytes>) -> (u16, String) {
     (answer.status().as_u16(), message)
 }
 
-/// Without what differs from process to process and from call to call.
+/// The answer without the parts that differ between processes and calls.
 fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
     let body = match name {
         "generate-key" | "encrypt-key" | "metrics" => Bytes::new(),
@@ -109,7 +109,7 @@ fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
     (answer.status(), body)
 }
 
-/// Has the function answer every event of the folder in the order of a life.
+/// Has the function answer every event of the folder in the order of a key's life.
 async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
     let mut events = events(folder);
     let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
@@ -155,7 +155,7 @@ async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
 }
 
 #[tokio::test]
-async fn every_front_serves_a_keys_life_and_a_policys_alike() {
+async fn every_ingress_serves_keys_and_policies_alike() {
     let over_rest = a_life("kes-rest-api", "kes::rest_api").await;
     let over_either = a_life("kes-rest-api", "kes::api_gateway").await;
     let over_alb = a_life("kes-alb", "kes::alb").await;
@@ -164,7 +164,7 @@ async fn every_front_serves_a_keys_life_and_a_policys_alike() {
 }
 
 #[tokio::test]
-async fn without_its_certificate_no_event_is_let_in() {
+async fn event_without_a_certificate_is_refused() {
     for (folder, function) in [("kes-rest-api", "kes::rest_api"), ("kes-alb", "kes::alb")] {
         let function = Function::of(function).await;
         for (name, mut event) in events(folder) {
@@ -190,9 +190,9 @@ async fn without_its_certificate_no_event_is_let_in() {
     }
 }
 
-/// Whoever may set headers is nobody by that.
+/// A client's own header gives it no identity.
 #[tokio::test]
-async fn a_header_is_believed_of_the_load_balancer_alone() {
+async fn certificate_header_is_trusted_from_the_load_balancer_only() {
     let of_alb = events("kes-alb").remove("create-key").unwrap();
     let header = "x-amzn-mtls-clientcert-leaf";
     let value = of_alb["multiValueHeaders"][header][0].clone();
@@ -225,7 +225,7 @@ async fn a_header_is_believed_of_the_load_balancer_alone() {
         assert_eq!(refusal(&answer), required, "{function}");
     }
 
-    // Of two values one is a client's own.
+    // One of two values is the client's own.
     let alb = Function::of("kes::alb").await;
     let mut twice = of_alb.clone();
     twice["multiValueHeaders"][header] = json!([value, value]);
@@ -237,9 +237,9 @@ async fn a_header_is_believed_of_the_load_balancer_alone() {
     assert_eq!(alb.answer(&Event(of_alb)).await.status(), StatusCode::OK);
 }
 
-/// An HTTP API's domain may demand certificates too, and says in another place which one it was shown.
+/// An HTTP API's domain may demand certificates too; its events have the certificate in another place.
 #[tokio::test]
-async fn an_http_api_vouches_for_certificates_as_well() {
+async fn certificate_of_an_http_api_is_trusted() {
     let of_rest = events("kes-rest-api").remove("describe-self").unwrap();
     let certificate = &of_rest["requestContext"]["identity"]["clientCert"];
     let event = |shown: &Value| {

@@ -1,5 +1,5 @@
-//! The events of `events/`, each as its gateway sends it, reach a real process and are answered by the route that they
-//! name. The process is this very test binary, told to run one of the ignored tests below, which are the functions.
+//! The events of `events/`, as their gateways send them, reach a real process, and the route that they name answers. The
+//! process is this test binary: it runs one of the ignored tests below, which are the functions.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ use keyway_tests::{MemorySite, RuntimeApi, Signer, project};
 use serde_json::Value;
 use tokio::process::Child;
 
-/// A key's life, so that every event finds the key in the state that it needs.
+/// The life of a key, in an order in which each event finds the key in the state that it needs.
 const LIFE: [&str; 71] = [
     "status",
     "status-by-post",
@@ -100,7 +100,7 @@ const LIFE: [&str; 71] = [
     "health-of-minio-cluster",
 ];
 
-/// What S3 does that is not served: every request of it is refused in S3's words, before anybody has to be known.
+/// Requests of S3 that are not served: each is refused in S3's shape, before authentication.
 const NOT_SERVED: [&str; 6] = [
     "s3-put-object",
     "s3-get-object",
@@ -110,15 +110,15 @@ const NOT_SERVED: [&str; 6] = [
     "s3-delete-objects",
 ];
 
-/// Whether it is a probe, which nobody signs.
+/// Whether it is a probe, which is unsigned.
 fn is_probe(name: &str) -> bool {
     name.starts_with("health")
 }
 
-/// The path of what S3 does with objects.
+/// The path of S3's objects.
 const OBJECTS: &str = "/{bucket}/{proxy+}";
 
-/// The folders that hold the events of a front.
+/// The folders with the events of an ingress.
 const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
 
 fn folder() -> PathBuf {
@@ -183,7 +183,7 @@ struct Function {
 }
 
 impl Function {
-    /// The one that answers the events of this folder.
+    /// The function that answers the events of this folder.
     async fn of(folder: &str) -> Self {
         let (api, process) = RuntimeApi::with_own_function(&folder.replace('-', "_")).await;
         Self {
@@ -197,7 +197,7 @@ impl Function {
     }
 }
 
-/// An event of any front.
+/// An event of any ingress.
 #[derive(Clone)]
 struct Event(Value);
 
@@ -209,7 +209,7 @@ impl Event {
             .unwrap_or_else(|| panic!("{pointer}: {}", self.0))
     }
 
-    /// What the client sent: the method and the path with its query.
+    /// The client's method, and its path with the query.
     fn request_line(&self) -> (&str, String) {
         if self.0["requestContext"]["http"].is_object() {
             let query = self.text("/rawQueryString");
@@ -217,7 +217,7 @@ impl Event {
             let target = format!("{}{mark}{query}", self.text("/rawPath"));
             return (self.text("/requestContext/http/method"), target);
         }
-        // Only a REST API's context has the path with the stage, which is the one that clients know.
+        // Clients know the path with the stage, which only a REST API's context has.
         let path = self.0["requestContext"]["path"]
             .as_str()
             .unwrap_or_else(|| self.text("/path"));
@@ -250,7 +250,7 @@ impl Event {
         found.map(|(_, value)| value.as_str().unwrap())
     }
 
-    /// Replaces a header that is there, in each place where it is.
+    /// Replaces a header in each place of the event.
     fn set_header(&mut self, name: &str, text: &str) {
         let mut count = 0;
         for (field, value) in [
@@ -267,7 +267,7 @@ impl Event {
         assert!(count > 0, "{name}");
     }
 
-    /// With this sealed data key for the one that is there.
+    /// The event with this sealed data key in place of its own.
     fn with_blob(mut self, blob: &str) -> Self {
         let mut body: Value = serde_json::from_str(self.text("/body")).unwrap();
         assert!(body["ciphertext_blob"].is_string());
@@ -280,13 +280,13 @@ impl Event {
         self
     }
 
-    /// The headers that a signer would give to this request.
+    /// The headers that a signer gives to this request.
     fn signed(&self, signer: &Signer, time: SystemTime) -> http::HeaderMap {
         let host = self.header("host").expect("a host");
         self.signed_for(host, signer, time)
     }
 
-    /// As [`Event::signed`], by a client that spells the host so.
+    /// As [`Event::signed`], by a client that writes the host like this.
     fn signed_for(&self, host: &str, signer: &Signer, time: SystemTime) -> http::HeaderMap {
         assert_eq!(self.0["isBase64Encoded"], false);
         let (method, target) = self.request_line();
@@ -295,7 +295,7 @@ impl Event {
         request.headers().clone()
     }
 
-    /// As it would come had a site's root key signed it at the site's time; one without a signature stays as it is.
+    /// The event, signed by a site's root key at the site's time. An unsigned event stays as it is.
     fn signed_again(mut self, site: &MemorySite) -> Self {
         if self.header("authorization").is_none() {
             return self;
@@ -308,7 +308,7 @@ impl Event {
     }
 }
 
-/// Refused as what S3 does and is not served.
+/// The answer is S3's refusal of what is not served.
 fn assert_not_served(answer: &Response<Bytes>, what: &str) {
     let body = String::from_utf8_lossy(answer.body());
     assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED, "{what}");
@@ -392,7 +392,7 @@ async fn a_key_lives(folder: &str) {
         match name {
             "encrypt" => blob = body["ciphertext_blob"].as_str().unwrap().to_owned(),
             "decrypt" => assert_eq!(body["plaintext"], "aGVsbG8sIHdvcmxk"),
-            // Path parameters and queries went with it.
+            // The event's path parameters and queries match.
             "describe-key" | "describe-key-by-query" => {
                 assert_eq!(body["key_metadata"]["key_id"], "reports")
             }
@@ -407,17 +407,17 @@ async fn a_key_lives(folder: &str) {
 }
 
 #[tokio::test]
-async fn an_http_api_serves_a_keys_life() {
+async fn http_api_serves_the_life_of_a_key() {
     a_key_lives("http-api").await;
 }
 
 #[tokio::test]
-async fn a_rest_api_with_a_stage_serves_a_keys_life() {
+async fn rest_api_with_a_stage_serves_the_life_of_a_key() {
     a_key_lives("rest-api").await;
 }
 
 #[tokio::test]
-async fn a_load_balancer_and_a_function_url_serve_data_keys_and_probes_and_refuse_objects() {
+async fn load_balancer_and_function_url_serve_data_keys_and_probes_and_refuse_objects() {
     let site = MemorySite::running().await;
     for folder in ["alb", "function-url"] {
         let function = Function::of(folder).await;
@@ -442,9 +442,9 @@ async fn a_load_balancer_and_a_function_url_serve_data_keys_and_probes_and_refus
     }
 }
 
-/// Clients sign the host with the port of its scheme or without, whichever of the two the front passes on.
+/// Clients sign the host with or without the default port, whichever of the two the ingress passes on.
 #[tokio::test]
-async fn signature_over_a_host_with_or_without_the_default_port_holds_for_every_front() {
+async fn signature_with_or_without_the_default_port_verifies_at_every_ingress() {
     let site = MemorySite::running().await;
     for folder in FOLDERS {
         let function = Function::of(folder).await;
@@ -484,7 +484,7 @@ async fn signature_over_a_host_with_or_without_the_default_port_holds_for_every_
 }
 
 #[tokio::test]
-async fn a_function_answers_the_events_of_no_other_front() {
+async fn event_of_another_ingress_is_refused() {
     let site = MemorySite::running().await;
     for pinned in FOLDERS {
         let function = Function::of(pinned).await;
@@ -496,7 +496,7 @@ async fn a_function_answers_the_events_of_no_other_front() {
         for other in others {
             for (name, event) in events(other) {
                 let event = Event(event);
-                // A schedule's has nothing that could be signed.
+                // A schedule's event has no signature.
                 let event = if *other == "schedule" {
                     event
                 } else {
@@ -518,7 +518,7 @@ async fn a_function_answers_the_events_of_no_other_front() {
 }
 
 #[tokio::test]
-async fn no_event_but_a_probe_is_let_in_as_it_is() {
+async fn unsigned_event_other_than_a_probe_is_refused() {
     for folder in FOLDERS {
         let function = Function::of(folder).await;
         for (name, event) in events(folder) {
@@ -542,9 +542,9 @@ async fn no_event_but_a_probe_is_let_in_as_it_is() {
     }
 }
 
-/// The script that makes them has a signer of its own.
+/// The script that makes the events has its own signer.
 #[test]
-fn the_signatures_are_those_of_awss_signer() {
+fn signatures_equal_those_of_the_aws_signer() {
     let signer = Signer::new(
         "AKIAIOSFODNN7EXAMPLE",
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -571,7 +571,7 @@ fn the_signatures_are_those_of_awss_signer() {
 }
 
 #[test]
-fn the_script_makes_these_events() {
+fn committed_events_are_those_of_the_script() {
     let made = std::process::Command::new("python3")
         .arg(folder().join("make_events.py"))
         .arg("--check")
@@ -585,9 +585,9 @@ fn the_script_makes_these_events() {
 }
 
 #[tokio::test]
-async fn every_route_has_an_event_of_both_apis() {
+async fn route_has_an_event_of_both_apis() {
     let site = MemorySite::not_configured(false).await;
-    // What only the function of every route serves is not in an API.
+    // An API lacks the routes that only the function with every route serves.
     let in_one_function = site.routes_of("all");
     let mounted: BTreeSet<String> = site
         .routes()
@@ -600,7 +600,7 @@ async fn every_route_has_an_event_of_both_apis() {
                 .map(|(_, method, path)| format!("{method} {}{path}", minio::PREFIXES[0])),
         )
         .chain(
-            // Those that only end in a slash are the same to an API.
+            // To an API, a path with a slash at its end is the same path.
             site.s3_routes()
                 .iter()
                 .filter(|(_, path)| path == "/" || !path.ends_with('/'))

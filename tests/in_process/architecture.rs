@@ -1,4 +1,4 @@
-//! Architecture tests: which crate may depend on which, and which outside system belongs to which.
+//! The architecture: which crate may depend on which, and which outside crate belongs to which. The second table is in deny.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ fn room(package: &Package, root: &str) -> String {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn dependency_between_crates_is_an_allowed_one() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("crypto", &[][..]),
         ("domain", &["crypto"]),
@@ -39,15 +39,16 @@ fn arrows_point_one_way() {
         ("openapi", &["http"]),
         ("metrics", &["http", "domain"]),
         ("traces", &["http", "domain"]),
-        // As dialects, for the description of its routes.
+        // As for dialects: `openapi` describes its routes.
         ("health", &["http", "domain", "openapi"]),
-        // For the description of their routes, which binaries do not have.
+        // `openapi` describes their routes; binaries leave that out.
         ("dialects", &["http", "auth", "domain", "openapi"]),
         ("aws", &["domain"]),
         ("logging", &[]),
-        ("import", &["domain"]),
+        ("import", &["dialects", "auth", "domain"]),
         ("buckets", &["aws", "domain"]),
         ("ownership", &[]),
+        ("certificates", &[]),
         ("stores", &["aws", "ownership", "domain", "crypto"]),
         ("secrets", &["aws", "ownership", "domain", "crypto"]),
         ("runtimes", &["http"]),
@@ -63,6 +64,7 @@ fn arrows_point_one_way() {
                 "metrics",
                 "aws",
                 "ownership",
+                "certificates",
                 "audit",
                 "auth",
                 "http",
@@ -88,6 +90,7 @@ fn arrows_point_one_way() {
                 "openapi",
                 "audit",
                 "auth",
+                "certificates",
                 "import",
                 "domain",
             ],
@@ -139,85 +142,42 @@ fn arrows_point_one_way() {
     }
 }
 
+/// The banned crates of deny.toml, which cargo-deny reads, and the crates that may depend on each.
+fn banned() -> BTreeMap<String, Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Deny {
+        bans: Bans,
+    }
+    #[derive(serde::Deserialize)]
+    struct Bans {
+        deny: Vec<Banned>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Banned {
+        #[serde(rename = "crate")]
+        name: String,
+        #[serde(default)]
+        wrappers: Vec<String>,
+    }
+    let file = workspace().workspace_root.join("deny.toml");
+    let deny: Deny = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let banned = deny.bans.deny.into_iter();
+    banned
+        .map(|banned| (banned.name, banned.wrappers))
+        .collect()
+}
+
+/// What cargo-deny does not see: a dependency that a feature turns on, or that another system has.
 #[test]
-fn each_outside_system_belongs_to_one_room() {
-    let wrappers: BTreeMap<&str, &[&str]> = BTreeMap::from([
-        ("rusqlite", &["keyway-store-sqlite"][..]),
-        (
-            "aws-sdk-dynamodb",
-            &["keyway-store-dynamodb", "keyway-tests"],
-        ),
-        (
-            "aws-sdk-secretsmanager",
-            &["keyway-secrets-secretsmanager", "keyway-tests"],
-        ),
-        ("aws-sdk-s3", &["keyway-buckets-s3"]),
-        ("quick-xml", &["keyway-dialect-s3", "keyway-dialect-sts"]),
-        ("aws-config", &["keyway"]),
-        ("aws-smithy-http-client", &["keyway-aws"]),
-        (
-            "lambda_runtime",
-            &["keyway-runtime-lambda", "keyway-bare-hello"],
-        ),
-        ("argon2", &["keyway-crypto"]),
-        ("chacha20", &["keyway-crypto"]),
-        ("prost", &["keyway-import"]),
-        ("matchit", &["keyway-http"]),
-        ("prometheus", &["keyway-metrics"]),
-        (
-            "hyper-util",
-            &[
-                "keyway-runtime-hyper",
-                "keyway-secrets-vault",
-                "keyway-traces",
-                "keyway-tests",
-            ],
-        ),
-        ("hyper-rustls", &["keyway-secrets-vault", "keyway-traces"]),
-        (
-            "rustls",
-            &[
-                "keyway-runtime-hyper",
-                "keyway-secrets-vault",
-                "keyway-traces",
-                "keyway-tests",
-            ],
-        ),
-        ("tokio-rustls", &["keyway-runtime-hyper"]),
-        ("rustls-webpki", &["keyway-runtime-hyper"]),
-        ("x509-cert", &["keyway-auth", "keyway-runtime-hyper"]),
-        ("rcgen", &["keyway", "keyway-tests"]),
-        ("reqwest", &["keyway-tests"]),
-        ("serde-saphyr", &["keyway"]),
-        (
-            "rustls-native-certs",
-            &["keyway-secrets-vault", "keyway-traces"],
-        ),
-        ("opentelemetry", &["keyway-traces"]),
-        ("opentelemetry-http", &["keyway-traces"]),
-        ("opentelemetry-otlp", &["keyway-traces"]),
-        ("opentelemetry_sdk", &["keyway-traces"]),
-        (
-            "schemars",
-            &[
-                "keyway-openapi",
-                "keyway-dialect-rustfs",
-                "keyway-dialect-minio",
-            ],
-        ),
-        ("jsonschema", &["keyway-tests"]),
-        ("hyper", &["keyway-runtime-hyper", "keyway-tests"]),
-    ]);
-    let workspace = workspace();
-    for package in workspace.workspace_packages() {
-        for dependency in package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal)
-        {
-            if let Some(owners) = wrappers.get(dependency.name.as_str()) {
+fn banned_crates_are_named_by_their_wrappers_alone() {
+    let banned = banned();
+    assert!(banned.len() > 30, "the table was read");
+    for package in workspace().workspace_packages() {
+        let dependencies = package.dependencies.iter();
+        for dependency in dependencies.filter(|one| one.kind != DependencyKind::Development) {
+            if let Some(wrappers) = banned.get(&dependency.name) {
                 assert!(
-                    owners.contains(&package.name.as_str()),
+                    wrappers.contains(&package.name.to_string()),
                     "{} must not see {}",
                     package.name,
                     dependency.name
@@ -225,17 +185,22 @@ fn each_outside_system_belongs_to_one_room() {
             }
         }
     }
+}
+
+#[test]
+fn banned_crates_without_wrappers_are_not_built() {
     let names = built(&["--workspace", "--edges", "normal,build"]);
     assert!(names.contains("aws-lc-rs"), "the graph was looked at");
-    for banned in ["openssl", "openssl-sys", "ring", "native-tls"] {
-        assert!(
-            !names.contains(banned),
-            "{banned} came in: there is one cryptography library"
-        );
+    let banned = banned();
+    let never = banned.iter().filter(|(_, wrappers)| wrappers.is_empty());
+    let never: Vec<&String> = never.map(|(name, _)| name).collect();
+    assert_eq!(never, ["native-tls", "openssl", "openssl-sys", "ring"]);
+    for name in never {
+        assert!(!names.contains(name), "{name} came in");
     }
 }
 
-/// The names of what is built, rather than what the lock file lists for features that nobody turns on.
+/// The names of the crates that are built. The lock file also lists those of features that are off.
 fn built(arguments: &[&str]) -> BTreeSet<String> {
     let tree = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
         .args(["tree", "--prefix", "none", "--locked"])
@@ -251,7 +216,7 @@ fn built(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
+fn binary_without_the_otlp_feature_has_no_exporter() {
     let keyway = ["--package", "keyway", "--edges", "normal,build"];
     let of_traces = |name: &String| name.starts_with("opentelemetry") || name == "keyway-traces";
     let asked = built(&[&keyway[..], &["--features", "otlp"]].concat());
@@ -264,14 +229,14 @@ fn traces_are_exported_by_a_binary_that_was_asked_to_and_no_other() {
     assert!(plain.contains("keyway-metrics"), "the graph was looked at");
     let strange: Vec<_> = plain.iter().filter(|name| of_traces(name)).collect();
     assert!(strange.is_empty(), "{strange:?}");
-    // OpenTelemetry's own log would be a line of each batch that fails, and an HTTP client of its own another TLS.
+    // OpenTelemetry's own log would have a line for each failed batch, and its own HTTP client a second TLS library.
     for banned in ["reqwest", "tonic", "tracing-opentelemetry"] {
         assert!(!asked.contains(banned), "{banned} came in");
     }
 }
 
 #[test]
-fn every_claim_of_the_security_page_names_tests_that_there_are() {
+fn claim_of_the_security_page_names_existing_tests() {
     let root = workspace().workspace_root;
     let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("| Claim | Test |").unwrap();

@@ -1,4 +1,4 @@
-//! Every request is in the audit log: who asked which dialect for what, and never what they must keep to themselves.
+//! Every request is in the audit log: its caller, dialect and operation, and never a secret.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use keyway_http::Cors;
 use keyway_tests::{KES_ADMIN, MemorySite, Signer};
 use serde_json::{Value, json};
 
-/// The events since the last look; what the log says of itself left out.
+/// The events since the last call, without those about the log itself.
 struct Log<'a>(&'a MemorySite, usize);
 
 impl<'a> Log<'a> {
@@ -28,7 +28,7 @@ impl<'a> Log<'a> {
         events
     }
 
-    /// The one event that there is.
+    /// The one new event.
     fn one(&mut self) -> Value {
         let mut events = self.next();
         assert_eq!(events.len(), 1, "{events:?}");
@@ -44,7 +44,7 @@ fn path(route: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_of_every_dialect_is_told_of_once() {
+async fn request_to_any_route_is_recorded_once() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     for (method, route) in site.routes() {
@@ -118,7 +118,7 @@ async fn every_route_of_every_dialect_is_told_of_once() {
 }
 
 #[tokio::test]
-async fn preflights_are_told_of() {
+async fn preflight_is_recorded() {
     let site = MemorySite::with_cors(Cors::Any).await;
     let mut request = site.root_request("OPTIONS", "/rustfs/admin/v3/kms/keys", b"");
     let headers = request.headers_mut();
@@ -130,7 +130,7 @@ async fn preflights_are_told_of() {
 }
 
 #[tokio::test]
-async fn events_say_which_key_version_and_context() {
+async fn event_has_key_version_and_context() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     site.call("POST", "/kms/keys", r#"{"key_id":"a"}"#)
@@ -181,7 +181,7 @@ async fn events_say_which_key_version_and_context() {
         (&event["source_key_id"], &event["source_key_version"]),
         (&json!("a"), &json!(2))
     );
-    // Which key a ciphertext is of is known also when it does not open.
+    // A ciphertext names its key even when it does not open.
     let body = json!({ "ciphertext_blob": blob });
     site.call("POST", "/kms/decrypt", &body.to_string()).await;
     let event = log.one();
@@ -189,7 +189,7 @@ async fn events_say_which_key_version_and_context() {
         (&event["key_id"], &event["error"]),
         (&json!("a"), &json!("decryption_failed"))
     );
-    // A listing asks about many keys, and is about none.
+    // A listing is about no single key.
     site.call("GET", "/kms/keys", "").await.ok();
     assert!(log.one().get("key_id").is_none());
 
@@ -211,7 +211,7 @@ async fn events_say_which_key_version_and_context() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_whom_they_refused() {
+async fn refusal_is_recorded_with_its_caller() {
     let site = MemorySite::running().await;
     let nobody = site
         .signer(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#)
@@ -236,7 +236,7 @@ async fn refusals_are_told_with_whom_they_refused() {
         kept + 1,
         "it is in the table"
     );
-    // KES's paths name the key, also to those who are refused.
+    // KES's paths name the key in refused requests too.
     let body = r#"{"allow":["/v1/key/create/mine*"]}"#;
     assert_eq!(
         site.kes("POST", "/v1/policy/write/p", body).await.status,
@@ -256,7 +256,7 @@ async fn refusals_are_told_with_whom_they_refused() {
         (&event["principal"], &event["key_id"]),
         (&json!(identity), &json!("theirs"))
     );
-    // Anybody can make a certificate: one that nobody knows is an unauthenticated caller's, whatever it proves.
+    // Every client can make a certificate: with an unknown one, it is an unauthenticated caller.
     let records = site.records(Kind::Audit).await.len();
     for n in 0..50 {
         let unknown = format!("{n:064x}");
@@ -279,7 +279,7 @@ async fn refusals_are_told_with_whom_they_refused() {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_an_event() {
+async fn event_holds_no_secret() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -337,7 +337,7 @@ async fn next(stream: &mut BoxStream<'static, Bytes>) -> Value {
 }
 
 #[tokio::test]
-async fn the_log_is_followed_as_kes_tells_it() {
+async fn log_is_streamed_in_the_shape_of_kes() {
     let site = MemorySite::running().await;
     let (status, stream) = site.kes_stream("/v1/log/audit").await;
     assert_eq!(status, 200);
@@ -348,7 +348,7 @@ async fn the_log_is_followed_as_kes_tells_it() {
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
         .ok();
-    // Which KES does not tell of.
+    // KES's stream does not have this event.
     site.kes("GET", "/v1/ready", "").await;
     site.kes("POST", "/v1/key/create/k2", "").await;
     site.kes_as(None, "POST", "/v1/key/create/k3", &[], "")
@@ -379,7 +379,7 @@ async fn the_log_is_followed_as_kes_tells_it() {
 }
 
 #[tokio::test]
-async fn who_reads_slowly_misses_events_and_holds_up_nobody() {
+async fn slow_reader_misses_events_and_delays_no_request() {
     let site = MemorySite::running().await;
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut slow = stream.unwrap();
@@ -400,11 +400,11 @@ async fn who_reads_slowly_misses_events_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_another_process_writes_is_followed_too() {
+async fn events_of_another_process_are_streamed() {
     let site = MemorySite::running().await;
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut stream = stream.unwrap();
-    // By then what the table holds was looked at.
+    // The table has been read by then.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let line = json!({
         "audit": 1, "time": "2026-01-02T03:04:05Z", "writer": "elsewhere", "seq": 0, "prev": "", "request_id": "r",
@@ -447,14 +447,14 @@ fn elsewhere(time: &str, path: &str) -> Record {
 }
 
 #[tokio::test]
-async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_back() {
+async fn clock_set_back_makes_a_stream_miss_and_repeat_nothing() {
     let site = MemorySite::running().await;
     let table = site.table();
     let past = elsewhere("2026-01-02T02:04:00Z", "/past");
     table.put_new(&past).await.unwrap();
     let (_, stream) = site.kes_stream("/v1/log/audit").await;
     let mut stream = stream.unwrap();
-    // By then what the table holds was looked at.
+    // The table has been read by then.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut heard = async |record: Record, path: &str| {
         table.put_new(&record).await.unwrap();
@@ -462,7 +462,7 @@ async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_
     };
     heard(elsewhere("2026-01-02T03:04:03Z", "/before"), "/before").await;
     site.clock.set("2026-01-02T02:10:00Z".parse().unwrap());
-    // Whether it is this clock that is right by now, or those of the others, they are heard.
+    // The events are in the stream, whichever of the clocks is right.
     heard(elsewhere("2026-01-02T02:10:01Z", "/here"), "/here").await;
     heard(elsewhere("2026-01-02T03:04:06Z", "/there"), "/there").await;
     site.clock.set("2026-01-02T03:04:07Z".parse().unwrap());
@@ -472,7 +472,7 @@ async fn who_follows_misses_nothing_and_hears_nothing_twice_when_a_clock_is_set_
 }
 
 #[tokio::test]
-async fn a_key_that_the_janitor_destroys_is_told_of() {
+async fn key_destroyed_by_the_janitor_is_recorded() {
     let site = MemorySite::running().await;
     for key in ["due", "kept"] {
         let body = json!({ "key_id": key }).to_string();
@@ -491,7 +491,7 @@ async fn a_key_that_the_janitor_destroys_is_told_of() {
         (&json!("janitor"), &json!("kms:DestroyKey"), &json!("due"))
     );
     assert!(event.get("principal").is_none() && event.get("error").is_none());
-    // The table has it, for those who ask about the key.
+    // The table has it under the key.
     let asked = site.call("GET", "/kms/audit?key_id=due", "").await.ok();
     let found = asked["events"].as_array().unwrap();
     assert_eq!(found.last(), Some(&event));
@@ -503,7 +503,7 @@ async fn a_key_that_the_janitor_destroys_is_told_of() {
 }
 
 #[tokio::test]
-async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
+async fn log_is_paged_by_both_dialects_for_permitted_callers() {
     let site = MemorySite::running().await;
     for n in 0..5 {
         site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"k{n}"}}"#))
@@ -579,12 +579,12 @@ async fn the_log_is_paged_by_both_dialects_for_those_who_may() {
     }
 }
 
-/// What every route of every dialect does: `data_key` where a key's material is used, `mutation` where something is
-/// otherwise afterwards. Whoever changes that changes this.
+/// The class of every route of every dialect: `data_key` uses a key's material, `mutation` changes something. A new or
+/// changed route needs a line here.
 const CLASSES: &str = include_str!("route-classes.txt");
 
 #[tokio::test]
-async fn every_route_has_the_class_of_what_it_does() {
+async fn route_has_the_class_of_its_operation() {
     let kinds = [
         Kind::Key,
         Kind::AccessKey,
@@ -659,7 +659,7 @@ async fn every_route_has_the_class_of_what_it_does() {
         if is_read {
             assert_eq!(snapshot().await, before, "{dialect} {method} {route}");
         }
-        // Reads go on while the log cannot be written; nothing else does.
+        // While the log cannot be written, only reads work.
         site.fail_output(true);
         call().await;
         let answer = call().await;
@@ -670,7 +670,7 @@ async fn every_route_has_the_class_of_what_it_does() {
             "{dialect} {method} {route}: {answer:?}"
         );
         assert!(!ready || answer.status == 504);
-        // KES's routes have their names after a slash, or lack both.
+        // KES's routes end with a slash and the name, or have neither.
         let short = route.trim_end_matches("{*name}").trim_end_matches('/');
         let line = format!("{dialect} {method} {short} {class}");
         if !said.contains(&line) {
@@ -681,13 +681,13 @@ async fn every_route_has_the_class_of_what_it_does() {
     assert_eq!(said, expected);
 }
 
-/// A body of items that each move a ciphertext.
+/// A body of items; each rewraps a ciphertext.
 fn rewrap(items: &[Value]) -> String {
     json!({ "items": items }).to_string()
 }
 
 #[tokio::test]
-async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
+async fn batch_is_recorded_item_by_item_with_its_refusals() {
     let site = MemorySite::running().await;
     for key in ["a", "b", "c"] {
         site.call("POST", "/kms/keys", &json!({ "key_id": key }).to_string())
@@ -712,7 +712,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
     let limited = site.signer(limited).await;
     let mut log = Log::of(&site);
 
-    // All of it well: no refusal.
+    // Every item succeeds: no refusal.
     let body = rewrap(&[item(&blobs[0], Some("b")), item(&blobs[1], None)]);
     site.call_as(&limited, "POST", "/kms/rewrap", &body)
         .await
@@ -736,7 +736,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
         (&json!(0), &json!(2))
     );
 
-    // Each refusal says of what it was, wherever it stands, and the last item is well.
+    // Each refusal names its item, whatever its place, and the last item succeeds.
     let body = rewrap(&[
         item(&blobs[0], Some("b")),
         item(&blobs[2], Some("b")),
@@ -762,7 +762,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
         ])
     );
     assert!(!event.to_string().contains("canary-value"));
-    // It is a refusal: in the table by the time of the answer, for those who ask about any of the keys.
+    // The event is a refusal: it is in the table before the answer, under each of the keys.
     for key in ["a", "b", "c"] {
         let asked = site
             .call("GET", &format!("/kms/audit?key_id={key}"), "")
@@ -772,7 +772,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
         assert!(found.contains(&event), "{key}");
         log.next();
     }
-    // A single one that is refused names both keys as well.
+    // A refused single request names both keys too.
     site.call_as(
         &limited,
         "POST",
@@ -793,7 +793,7 @@ async fn a_batch_is_told_item_by_item_and_a_refused_item_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_long_batch_is_told_whole_before_its_answer() {
+async fn long_batch_is_recorded_whole_before_its_answer() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -834,7 +834,7 @@ async fn a_long_batch_is_told_whole_before_its_answer() {
         .map(|record| keyway_audit::text(record).matches("\"items\":").count())
         .sum();
     assert_eq!(kept, events.len(), "the table has all of them");
-    // KES tells of it once.
+    // KES's stream has it once.
     site.kes("GET", "/v1/key/describe/k", "").await;
     let first = next(&mut stream).await;
     assert!(
@@ -848,7 +848,7 @@ async fn a_long_batch_is_told_whole_before_its_answer() {
 }
 
 #[tokio::test]
-async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
+async fn bulk_decryption_is_recorded_ciphertext_by_ciphertext() {
     let site = MemorySite::running().await;
     for key in ["k", "other"] {
         site.kes("PUT", &format!("/v1/key/create/{key}"), "").await;
@@ -894,7 +894,7 @@ async fn a_bulk_decryption_is_told_ciphertext_by_ciphertext() {
 }
 
 #[tokio::test]
-async fn what_is_about_two_things_names_both() {
+async fn event_about_two_keys_names_both() {
     let site = MemorySite::running_with(Some("default"), false).await;
     site.call("POST", "/kms/keys", r#"{"key_id":"default"}"#)
         .await
@@ -922,7 +922,7 @@ async fn what_is_about_two_things_names_both() {
 }
 
 #[tokio::test]
-async fn a_key_that_fails_its_trial_is_a_refusal() {
+async fn key_that_fails_its_trial_is_recorded_as_refused() {
     let site = MemorySite::running().await;
     let mut log = Log::of(&site);
     site.send(site.root_request("GET", "/minio/kms/v1/key/status?key-id=none", b""))

@@ -6,7 +6,7 @@ use keyway_domain::ports::Kind;
 use keyway_tests::MemorySite;
 use serde_json::json;
 
-/// Sends each request, expects `InvalidRequest` with the word in its message, and that no record changed.
+/// Sends each request: the answer is `InvalidRequest` with the word in its message, and no record changes.
 async fn refused(site: &MemorySite, cases: &[(&str, &str, String, &str)]) {
     let before = (
         site.records(Kind::Key).await,
@@ -37,7 +37,7 @@ async fn refused(site: &MemorySite, cases: &[(&str, &str, String, &str)]) {
 }
 
 #[tokio::test]
-async fn key_ids() {
+async fn key_id_malformed_is_refused() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -169,7 +169,7 @@ async fn key_ids() {
 }
 
 #[tokio::test]
-async fn bodies() {
+async fn body_malformed_is_refused() {
     let site = MemorySite::running().await;
     let deep = format!("{{\"tags\":{}{}}}", "[".repeat(200), "]".repeat(200));
     let deep_object = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
@@ -236,7 +236,7 @@ async fn bodies() {
 }
 
 #[tokio::test]
-async fn errors_never_repeat_values() {
+async fn error_repeats_no_value() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -272,7 +272,7 @@ async fn errors_never_repeat_values() {
 }
 
 #[tokio::test]
-async fn lists() {
+async fn list_parameter_malformed_is_refused() {
     let site = MemorySite::running().await;
     let mut cases = Vec::new();
     for query in [
@@ -326,7 +326,7 @@ async fn lists() {
 }
 
 #[tokio::test]
-async fn deletions() {
+async fn deletion_malformed_is_refused() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -382,7 +382,7 @@ async fn deletions() {
 }
 
 #[tokio::test]
-async fn data_keys() {
+async fn data_key_request_malformed_is_refused() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -529,7 +529,7 @@ async fn data_keys() {
 }
 
 #[tokio::test]
-async fn ciphertexts_that_were_touched_do_not_open() {
+async fn ciphertext_changed_does_not_open() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await

@@ -1,4 +1,4 @@
-//! Bodies that are not as they are meant: compressed, or with a byte order mark.
+//! Bodies that are compressed or begin with a byte order mark.
 
 use http::HeaderValue;
 use http::header::CONTENT_ENCODING;
@@ -60,7 +60,7 @@ async fn body_with_a_content_coding_is_refused_in_the_shape_of_its_dialect() {
         let answer = encoded(&site, create, body.as_bytes(), coding).await;
         assert_eq!(answer.status, status, "{coding} {answer:?}");
     }
-    // Where there is no body, the header says nothing. Nor is anything told to who has not signed.
+    // Without a body the header has no effect. An unauthenticated caller gets the ordinary refusal.
     let answer = encoded(&site, "GET /rustfs/admin/v3/kms/keys", b"", "gzip").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let unsigned = http::Request::post("/rustfs/admin/v3/kms/keys")

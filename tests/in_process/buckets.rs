@@ -34,7 +34,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-/// Status, the headers that S3's clients look at, and the body as it stands.
+/// Status, the headers that S3's clients read, and the exact body.
 fn shown(answer: &Answer) -> String {
     let headers: Vec<String> = ["content-type", "location", "allow", "retry-after"]
         .iter()
@@ -44,7 +44,7 @@ fn shown(answer: &Answer) -> String {
     format!("{}\n{}\n{}", answer.status, headers.concat(), text(answer))
 }
 
-/// Status and code of an S3 refusal, whose shape is checked on the way.
+/// Status and code of an S3 refusal; also checks its shape.
 fn refusal(answer: &Answer) -> (u16, String) {
     let body = text(answer);
     let inner = |name: &str| {
@@ -87,7 +87,7 @@ async fn with_photos() -> MemorySite {
 }
 
 #[tokio::test]
-async fn golden_answers_in_json() {
+async fn json_answers_are_the_golden_ones() {
     let site = with_photos().await;
     let path = "/api/v1/bucket-encryption/photos";
     macro_rules! golden {
@@ -128,7 +128,7 @@ async fn golden_answers_in_json() {
 }
 
 #[tokio::test]
-async fn golden_answers_of_s3() {
+async fn s3_answers_are_the_golden_ones() {
     let site = with_photos().await;
     macro_rules! golden {
         ($name:expr, $answer:expr) => {
@@ -150,7 +150,7 @@ async fn golden_answers_of_s3() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_setting_is_one_setting() {
+async fn spellings_of_a_setting_are_one_setting() {
     let site = with_photos().await;
     let default = json!({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"});
     let rules = json!([{"ApplyServerSideEncryptionByDefault": default}]);
@@ -204,7 +204,7 @@ async fn every_spelling_of_a_setting_is_one_setting() {
 }
 
 #[tokio::test]
-async fn a_key_given_as_an_arn_reads_back_as_that_arn() {
+async fn key_given_as_an_arn_reads_back_as_that_arn() {
     let site = with_photos().await;
     let path = "/api/v1/bucket-encryption/photos";
     for arn in [
@@ -226,7 +226,7 @@ async fn a_key_given_as_an_arn_reads_back_as_that_arn() {
             let default = &rule["ApplyServerSideEncryptionByDefault"];
             assert_eq!(default["KMSMasterKeyID"], arn);
         }
-        // It is the key of this service that is used.
+        // The key is this service's, whatever the account in the ARN.
         let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
         let references = described["impact"]["references"].as_array().unwrap();
         assert_eq!(references.len(), 1, "{described}");
@@ -241,7 +241,7 @@ async fn a_key_given_as_an_arn_reads_back_as_that_arn() {
 }
 
 #[tokio::test]
-async fn a_bucket_says_where_it_is_and_can_be_removed() {
+async fn bucket_tells_its_location_and_can_be_removed() {
     let site = with_photos().await;
     for query in [
         "?location",
@@ -274,7 +274,7 @@ async fn a_bucket_says_where_it_is_and_can_be_removed() {
     assert_eq!(site.s3("HEAD", "/photos", "").await.status, 404);
     let described = site.call("GET", "/kms/keys/k?impact=true", "").await.ok();
     assert_eq!(described["impact"]["references"], json!([]));
-    // A new bucket of that name has nothing of the old one.
+    // A new bucket of the same name does not have the old settings.
     assert_eq!(site.s3("PUT", "/photos", "").await.status, 200);
     let none = site.s3("GET", ENCRYPTION, "").await;
     assert_eq!(
@@ -284,7 +284,7 @@ async fn a_bucket_says_where_it_is_and_can_be_removed() {
 }
 
 #[tokio::test]
-async fn a_new_bucket_takes_the_tags_that_s3_takes() {
+async fn new_bucket_takes_tags_as_s3_does() {
     let site = with_photos().await;
     let tag = |key: &str, value: &str| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>");
     let with = |tags: &str| {
@@ -322,7 +322,7 @@ async fn a_new_bucket_takes_the_tags_that_s3_takes() {
 }
 
 #[tokio::test]
-async fn settings_that_are_not_served_are_refused_by_their_name() {
+async fn setting_not_supported_is_refused_by_its_name() {
     let site = with_photos().await;
     let blocked = aes().replace(
         "</Rule>",
@@ -351,7 +351,7 @@ async fn settings_that_are_not_served_are_refused_by_their_name() {
 }
 
 #[tokio::test]
-async fn paths_of_other_dialects_are_not_objects_of_s3() {
+async fn path_of_another_dialect_is_no_object() {
     let site = with_photos().await;
     for path in [
         "/rustfs/admin/v3/nothing",
@@ -366,7 +366,7 @@ async fn paths_of_other_dialects_are_not_objects_of_s3() {
 }
 
 #[tokio::test]
-async fn buckets_named_like_pages_are_refused_by_s3_and_the_pages_answer_what_is_theirs() {
+async fn bucket_named_like_a_page_is_refused_by_s3() {
     let site = with_photos().await;
     for name in [
         "metrics",
@@ -401,7 +401,7 @@ async fn buckets_named_like_pages_are_refused_by_s3_and_the_pages_answer_what_is
 }
 
 #[tokio::test]
-async fn bad_json_is_refused_and_changes_nothing() {
+async fn json_malformed_is_refused_and_changes_nothing() {
     let site = with_photos().await;
     let path = "/api/v1/bucket-encryption/photos";
     let before = site.records(Kind::Bucket).await;
@@ -518,7 +518,7 @@ async fn bad_json_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_xml_is_refused_and_changes_nothing() {
+async fn xml_malformed_is_refused_and_changes_nothing() {
     let site = with_photos().await;
     let before = site.records(Kind::Bucket).await;
     let entity = format!(
@@ -655,7 +655,7 @@ async fn bad_xml_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn checksums_are_those_of_the_body() {
+async fn checksum_other_than_the_bodys_is_refused() {
     let site = with_photos().await;
     let body = aes();
     let send = async |header: &'static str, value: &str| {
@@ -688,7 +688,7 @@ async fn checksums_are_those_of_the_body() {
 }
 
 #[tokio::test]
-async fn strangers_are_refused_in_s3s_words() {
+async fn unauthenticated_request_is_refused_in_the_shape_of_s3() {
     let site = with_photos().await;
     let before = site.records(Kind::Bucket).await;
     let nobody = site
@@ -762,7 +762,7 @@ async fn strangers_are_refused_in_s3s_words() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_where_they_are_asked_for() {
+async fn list_with_a_limit_comes_in_pages() {
     let site = MemorySite::not_configured(false).await;
     for name in ["app-1", "app-2", "app-3", "zoo"] {
         assert_eq!(site.s3("PUT", &format!("/{name}"), "").await.status, 200);
@@ -795,14 +795,14 @@ async fn lists_come_in_pages_where_they_are_asked_for() {
         let answer = site.s3("GET", &format!("/?{query}"), "").await;
         assert_eq!(refusal(&answer), no(400, "InvalidArgument"), "{query}");
     }
-    // No service runs, and none is needed; for a key one is.
+    // Buckets work while no service runs; a setting with a key needs the service.
     assert_eq!(site.s3("PUT", "/zoo?encryption", &aes()).await.status, 200);
     let answer = site.s3("PUT", "/zoo?encryption", &kms("k")).await;
     assert_eq!(refusal(&answer), no(503, "ServiceUnavailable"));
 }
 
 #[tokio::test]
-async fn a_scheduled_deletion_names_the_buckets() {
+async fn scheduled_deletion_names_the_buckets_of_the_key() {
     let site = with_photos().await;
     site.s3("PUT", "/albums", "").await;
     for bucket in ["photos", "albums"] {

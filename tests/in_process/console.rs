@@ -1,6 +1,6 @@
-//! RustFS's console: its calls, in its order, as they were recorded in a browser, and what it reads of the answers.
+//! RustFS's console: its calls as recorded in a browser, in their order, and the fields that it reads of the answers.
 //!
-//! `tests/data/console-calls.json` is the list. `make test-console` holds the console itself against the same list.
+//! `tests/data/console-calls.json` is the list. `make test-console` compares the console itself with the same list.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use serde_json::Value;
 const HOST: &str = "keyway.test";
 /// Where the console's pages come from.
 const ORIGIN: &str = "http://localhost:3000";
-/// What a browser sends to another origin without asking first.
+/// The headers that a browser sends to another origin without a preflight.
 const SIMPLE: [&str; 2] = ["GET", "HEAD"];
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ struct List {
     walks: BTreeMap<String, Vec<Step>>,
 }
 
-/// One of the console's clients: how it signs, and the headers for which a browser asks first.
+/// One of the console's clients: how it signs, and its headers that need a preflight.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Client {
@@ -41,7 +41,7 @@ struct Client {
 #[serde(deny_unknown_fields)]
 struct Step {
     name: String,
-    /// What another client does before.
+    /// The call that another client makes before this one.
     #[serde(default)]
     others: Vec<Other>,
     calls: Vec<Call>,
@@ -63,16 +63,16 @@ struct Call {
     path: String,
     #[serde(default)]
     query: BTreeMap<String, String>,
-    /// None: it is not signed.
+    /// `None`: it is unsigned.
     client: Option<String>,
     /// An object goes as JSON or as a form, a text as it is.
     body: Option<Value>,
     status: u16,
-    /// By JSON pointer, or for XML by the names of elements from the outermost on. What has a name in braces is any text, and
-    /// stands for it from then on.
+    /// By JSON pointer, or for XML by the names of elements from the outermost on. A name in braces matches any text, and
+    /// stands for that text in later calls.
     #[serde(default)]
     reads: BTreeMap<String, Value>,
-    /// The browser makes it once a minute, or as often as it likes.
+    /// The browser repeats it, about once a minute.
     #[serde(default)]
     #[expect(dead_code, reason = "how often is no matter here")]
     sometimes: bool,
@@ -82,13 +82,13 @@ fn list() -> List {
     serde_json::from_str(include_str!("../data/console-calls.json")).unwrap()
 }
 
-/// A console in a browser that has signed in, or has not yet.
+/// A console in a browser, before or after signing in.
 struct Console<'a> {
     site: &'a MemorySite,
     list: &'a List,
-    /// Who signs in.
+    /// The access key that signs in.
     signer: Signer,
-    /// What names in braces stand for.
+    /// The texts for which names in braces stand.
     known: BTreeMap<String, String>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Console<'a> {
         }
     }
 
-    /// Who signs for this client: the session, or for signing in whoever does.
+    /// The signer of this client: the session, or while signing in the access key.
     fn signer(&self, client: &Client) -> Signer {
         let signer = match client.signed_for.as_str() {
             "sts" => self.signer.clone().for_service("sts"),
@@ -212,7 +212,7 @@ impl<'a> Console<'a> {
         answer
     }
 
-    /// Asks as the browser does whether the call may be made from another origin.
+    /// Makes the browser's preflight for the call.
     async fn ask_first(&self, call: &Call, client: &Client, path: &str, about: &str) {
         let request = Request::builder()
             .method(Method::OPTIONS)
@@ -242,7 +242,7 @@ impl<'a> Console<'a> {
         }
     }
 
-    /// A text of the list with what its names in braces stand for.
+    /// A text of the list with its names in braces replaced.
     fn filled(&self, text: &str) -> String {
         let filled = |text: String, (name, value): (&String, &String)| {
             text.replace(&format!("{{{name}}}"), value)
@@ -250,7 +250,7 @@ impl<'a> Console<'a> {
         self.known.iter().fold(text.to_owned(), filled)
     }
 
-    /// What the console reads of the answer is there.
+    /// The answer has the fields that the console reads.
     fn read(&mut self, call: &Call, answer: &Answer, about: &str) {
         for (place, wanted) in &call.reads {
             let found = if place.starts_with('/') {
@@ -274,7 +274,7 @@ impl<'a> Console<'a> {
     }
 }
 
-/// The text of the element at the end of these names, each within the one before.
+/// The text of the element at this path of names.
 fn element(xml: &str, names: &str) -> Option<String> {
     let inner = names.split('/').try_fold(xml, |text, name| {
         let (_, rest) = text.split_once(&format!("<{name}"))?;
@@ -284,7 +284,7 @@ fn element(xml: &str, names: &str) -> Option<String> {
     inner.map(str::to_owned)
 }
 
-/// As a browser writes a value of a query or form: what is not unreserved is encoded.
+/// Encodes a value of a query or form as a browser does: all but unreserved characters.
 fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -313,7 +313,7 @@ async fn console_works_with_a_vault_and_is_told_which_backends_are_refused() {
     console.walk("vault").await;
 }
 
-/// A site whose service runs as `--start` has it.
+/// A site whose service runs as with `--start`.
 async fn started() -> MemorySite {
     let site = site().await;
     let configure = r#"{"backend_type":"local"}"#;
@@ -323,7 +323,7 @@ async fn started() -> MemorySite {
 }
 
 #[tokio::test]
-async fn console_of_a_key_that_expires_works_until_it_does() {
+async fn console_of_a_key_that_expires_works_until_then() {
     let (site, list) = (started().await, list());
     let life = Duration::from_secs(3600);
     let administrator = site.signer_for("kms-admin", Some(life)).await;
@@ -332,7 +332,7 @@ async fn console_of_a_key_that_expires_works_until_it_does() {
     site.clock.advance(life);
     let session = console.session().for_service("s3");
     let answer = site.call_as(&session, "GET", "/is-admin", "").await;
-    // By that the console signs out.
+    // This makes the console sign out.
     assert_eq!(answer.refusal(), (401, "AccessDenied".to_owned()));
 }
 
@@ -345,7 +345,7 @@ async fn console_of_an_auditor_stays_signed_in_and_is_refused_the_service() {
     let policy: Value = serde_json::from_str(&console.known["policy"]).unwrap();
     let actions = policy["Statement"][0]["Action"].as_array().unwrap();
     assert!(actions.contains(&"s3:ListAllMyBuckets".into()), "{policy}");
-    // What opens the page of the KMS.
+    // The page of the KMS begins with these calls.
     for page in ["console:SSESettings", "kms:*", "admin:*"] {
         assert!(!actions.contains(&page.into()), "{policy}");
     }
@@ -357,7 +357,7 @@ async fn console_of_an_auditor_stays_signed_in_and_is_refused_the_service() {
         ("POST", "/kms/stop", "{}"),
     ] {
         let answer = site.call_as(&session, method, path, body).await;
-        // By 401 the console would sign out.
+        // A 401 would make the console sign out.
         assert_eq!(answer.refusal(), (403, "AccessDenied".to_owned()), "{path}");
     }
 }

@@ -29,7 +29,7 @@ async fn call(site: &MemorySite, origin: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn nobody_of_another_origin_is_admitted_unless_the_operator_says_so() {
+async fn origin_is_refused_unless_the_operator_lists_it() {
     let site = MemorySite::not_configured(false).await;
     let answer = site.send(preflight(CONSOLE)).await;
     assert_eq!(answer.refusal(), (405, "MethodNotAllowed".to_owned()));
@@ -44,7 +44,7 @@ async fn nobody_of_another_origin_is_admitted_unless_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn a_listed_origin_asks_without_credentials_and_reads_every_answer() {
+async fn listed_origin_reads_every_answer_without_credentials() {
     let site = MemorySite::with_cors(Cors::parse(CONSOLE).unwrap()).await;
     let answer = site.send(preflight(CONSOLE)).await;
     assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0));
@@ -70,7 +70,7 @@ async fn a_listed_origin_asks_without_credentials_and_reads_every_answer() {
     );
     assert_eq!(read.header("access-control-allow-credentials"), None);
 
-    // A refusal is an answer as well: the console shows what it says.
+    // The console must read refusals too, to show them.
     let mut unsigned = site.root_request("GET", STATUS, b"");
     unsigned.headers_mut().remove("authorization");
     unsigned
@@ -82,7 +82,7 @@ async fn a_listed_origin_asks_without_credentials_and_reads_every_answer() {
 }
 
 #[tokio::test]
-async fn other_origins_and_lookalikes_are_not_admitted() {
+async fn origin_that_resembles_a_listed_one_is_refused() {
     let site = MemorySite::with_cors(Cors::parse(CONSOLE).unwrap()).await;
     for origin in [
         "https://console.example.com.evil.example",

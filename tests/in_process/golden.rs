@@ -1,8 +1,8 @@
-//! The exact answers of every route, kept as files. A change of one of them is a change of the contract.
+//! The exact answers of every route, kept in files. A change of a file changes the contract.
 
 use keyway_tests::{Answer, MemorySite};
 
-/// Status, the headers that clients look at, and the body as it stands.
+/// Status, the headers that clients read, and the exact body.
 pub(crate) fn shown(answer: &Answer) -> String {
     let headers: Vec<String> = [
         "content-type",
@@ -33,7 +33,7 @@ macro_rules! golden {
 }
 
 #[tokio::test]
-async fn keys() {
+async fn answers_about_keys_are_the_golden_ones() {
     let site = MemorySite::running_with(Some("default"), true).await;
     let create = r#"{"KeyUsage":"ENCRYPT_DECRYPT","Description":"project-alpha","Tags":{"owner":"security","env":"prod"}}"#;
     golden!("create", site.call("POST", "/kms/keys", create).await);
@@ -146,7 +146,7 @@ async fn keys() {
 }
 
 #[tokio::test]
-async fn data_keys() {
+async fn answers_about_data_keys_are_the_golden_ones() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -216,7 +216,7 @@ async fn data_keys() {
 }
 
 #[tokio::test]
-async fn refusals() {
+async fn refusals_are_the_golden_ones() {
     let site = MemorySite::running().await;
     golden!("unsigned", site.call_unsigned("GET", "/kms/keys", "").await);
     let auditor = site.signer("kms-auditor").await;

@@ -1,4 +1,4 @@
-//! Whoever asks how the service does hears when it would refuse what it should do, and why; in every dialect.
+//! In every dialect, the status tells when the service would refuse requests, and why.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn assert_degraded(site: &MemorySite, reason: &str, text: &str) {
 }
 
 #[tokio::test]
-async fn a_status_says_that_the_audit_log_cannot_be_written_and_when_it_can_again() {
+async fn status_reports_an_audit_log_that_fails_and_its_recovery() {
     for (fail, reason, text) in [
         (
             MemorySite::fail_output as fn(&MemorySite, bool),
@@ -82,7 +82,7 @@ async fn a_status_says_that_the_audit_log_cannot_be_written_and_when_it_can_agai
         let refused = site.call("POST", "/kms/keys", r#"{"key_id":"l"}"#).await;
         assert_eq!(refused.status, 503);
         assert_degraded(&site, reason, text).await;
-        // It is tried again for whoever asks, and not more than once a second.
+        // A status request tries again, at most once a second.
         fail(&site, false);
         site.clock.advance(Duration::from_secs(1));
         assert_healthy(&site).await;
@@ -93,20 +93,20 @@ async fn a_status_says_that_the_audit_log_cannot_be_written_and_when_it_can_agai
 }
 
 #[tokio::test]
-async fn a_status_of_a_process_that_wrote_nothing_yet_tells_too() {
+async fn status_before_the_first_write_reports_an_audit_log_that_fails() {
     let site = MemorySite::running().await;
     site.fail_table(true);
     assert_degraded(&site, "audit_table", "to the table").await;
 }
 
 #[tokio::test]
-async fn a_status_says_that_writes_of_the_table_fail() {
+async fn status_reports_a_table_whose_writes_fail() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
         .ok();
     site.fail_table(true);
-    // Its event is what fails first.
+    // The event of this request fails first.
     site.call("POST", "/kms/keys/disable", r#"{"key_id":"k"}"#)
         .await;
     assert_degraded(&site, "table_write", "the last write to the table failed").await;
@@ -130,7 +130,7 @@ const LIVE: [&str; 4] = [
     "/minio/health/live",
 ];
 
-/// What somebody without a signature is told.
+/// The answer to an unauthenticated caller.
 async fn probed(site: &MemorySite, method: &str, path: &str) -> (u16, String) {
     let request = http::Request::builder()
         .method(method)
@@ -166,7 +166,7 @@ async fn assert_ready(site: &MemorySite, ready: bool) {
 }
 
 #[tokio::test]
-async fn probes_are_ready_while_the_service_runs_and_at_once_not_when_it_is_stopped() {
+async fn readiness_follows_start_and_stop_at_once() {
     let idle = MemorySite::not_configured(false).await;
     assert_ready(&idle, false).await;
     let site = MemorySite::running().await;
@@ -183,7 +183,7 @@ async fn probes_are_ready_while_the_service_runs_and_at_once_not_when_it_is_stop
 }
 
 #[tokio::test]
-async fn probes_are_not_ready_while_the_audit_log_cannot_be_written() {
+async fn readiness_while_the_audit_log_fails_is_503() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -208,7 +208,7 @@ async fn over_vault() -> MemorySite {
 }
 
 #[tokio::test]
-async fn probe_over_a_vault_that_is_away_is_not_ready_until_it_is_back() {
+async fn readiness_while_the_vault_is_away_is_503() {
     let site = over_vault().await;
     assert_ready(&site, true).await;
     for set in [MemoryVault::set_down, MemoryVault::set_refusing] {
@@ -222,7 +222,7 @@ async fn probe_over_a_vault_that_is_away_is_not_ready_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn probes_look_at_the_backend_once_in_two_seconds() {
+async fn probes_check_the_backend_once_in_two_seconds() {
     let site = over_vault().await;
     let checked = || site.vault().checks();
     let before = checked();
@@ -234,13 +234,13 @@ async fn probes_look_at_the_backend_once_in_two_seconds() {
     site.clock.advance(Duration::from_millis(1));
     assert_ready(&site, true).await;
     assert_eq!(checked(), before + 2);
-    // A change of this process is seen at once.
+    // The process sees its own change at once.
     site.call("POST", "/kms/stop", "").await.ok();
     assert_ready(&site, false).await;
 }
 
 #[tokio::test]
-async fn probes_at_the_same_time_share_one_look_also_at_a_slow_backend() {
+async fn probes_at_once_share_one_check_of_a_slow_backend() {
     let site = over_vault().await;
     site.vault().set_slow(&site.clock, Duration::from_secs(5));
     for down in [false, true] {

@@ -1,4 +1,4 @@
-//! KES's dialect: exact answers, refusals in their order, listings, and what clients send.
+//! KES's dialect: exact answers, the order of refusals, listings, and requests of real clients.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use keyway_http::{ClientCertificate, Peer, Request};
 use keyway_tests::{Answer, KES_ADMIN, KesIdentity, MemorySite};
 use serde_json::{Value, json};
 
-/// Status, the headers that a client may look at, and the body to the byte.
+/// Status, the headers that a client may read, and the exact body.
 fn exact(answer: &Answer) -> String {
     let headers: Vec<String> = answer
         .headers
@@ -33,7 +33,7 @@ macro_rules! golden {
     };
 }
 
-/// Status and message of a refusal, whose shape is checked on the way.
+/// Status and message of a refusal; also checks its shape.
 fn refusal(answer: &Answer) -> (u16, String) {
     let body = std::str::from_utf8(&answer.body).unwrap();
     assert!(
@@ -53,7 +53,7 @@ const NOT_AUTHENTIC: &str = "decryption failed: ciphertext is not authentic";
 const APP: &str = "a4eac2d875d60ef25b068965c4e850aac074028dc576f3699276c6ea0ae1828f";
 const WINDOW: Deletion = Deletion::Scheduled(DeletionWindow::DEFAULT);
 
-/// Gives an identity a policy of its own.
+/// Makes a policy and assigns it to an identity.
 async fn permit(site: &MemorySite, identity: &str, policy: &Value) {
     let name = format!("of-{}", &identity[..identity.len().min(8)]);
     let written = site
@@ -72,7 +72,7 @@ async fn permit(site: &MemorySite, identity: &str, policy: &Value) {
 }
 
 #[tokio::test]
-async fn keys() {
+async fn answers_about_keys_are_the_golden_ones() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "").await;
     golden!(
         "key_create",
@@ -181,7 +181,7 @@ async fn keys() {
 }
 
 #[tokio::test]
-async fn keys_that_are_imported() {
+async fn answers_about_imports_are_the_golden_ones() {
     let site = MemorySite::running().await;
     let key = "uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI=";
     let body = json!({ "bytes": key }).to_string();
@@ -214,7 +214,7 @@ async fn keys_that_are_imported() {
     ] {
         golden!(name, site.kes("PUT", "/v1/key/import/new", &body).await);
     }
-    // Either way it is a key like any other.
+    // An imported key behaves as any other key.
     for name in ["my-key", "chacha"] {
         let made = site
             .kes("POST", &format!("/v1/key/generate/{name}"), "{}")
@@ -228,7 +228,7 @@ async fn keys_that_are_imported() {
 }
 
 #[tokio::test]
-async fn what_kes_has_sealed_opens_under_the_key_that_was_imported() {
+async fn ciphertext_of_kes_opens_under_the_imported_key() {
     let vectors: Value =
         serde_json::from_str(include_str!("../../vectors/kes-ciphertexts.json")).unwrap();
     let site = MemorySite::running().await;
@@ -265,7 +265,7 @@ async fn what_kes_has_sealed_opens_under_the_key_that_was_imported() {
 }
 
 #[tokio::test]
-async fn hmacs() {
+async fn answers_about_hmacs_are_the_golden_ones() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/my-key", "").await;
     let body = r#"{"message":"cm9vdCBhY2Nlc3Mga2V5"}"#;
@@ -278,7 +278,7 @@ async fn hmacs() {
     assert_eq!(STANDARD.decode(&first).unwrap().len(), 32);
     assert_eq!(hmac("POST", body).await, first);
     assert_ne!(hmac("PUT", "{}").await, first);
-    // Rotation changes what seals, and not what credentials were derived from.
+    // Rotation changes the key that seals, and not the HMAC key, from which clients derive credentials.
     let rotated = site
         .call("POST", "/kms/keys/rotate", r#"{"key_id":"my-key"}"#)
         .await;
@@ -318,7 +318,7 @@ async fn hmacs() {
 }
 
 #[tokio::test]
-async fn policies_and_identities() {
+async fn answers_about_policies_and_identities_are_the_golden_ones() {
     let site = MemorySite::running().await;
     let body = json!({"allow": {"/v1/key/generate/my-key": {}, "/v1/key/decrypt/my-key": {}, "/v1/policy/*": {}},
         "deny": {"/v1/key/decrypt/my-key-internal*": {}}});
@@ -452,7 +452,7 @@ async fn policies_and_identities() {
 }
 
 #[tokio::test]
-async fn the_server_itself() {
+async fn answers_about_the_server_are_the_golden_ones() {
     let site = MemorySite::running().await;
     golden!(
         "version",
@@ -494,7 +494,7 @@ async fn the_server_itself() {
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_run_says_so() {
+async fn service_not_running_is_reported() {
     let site = MemorySite::not_configured(false).await;
     golden!(
         "not_configured",
@@ -573,7 +573,7 @@ async fn deletion_can_be_scheduled_instead() {
         refusal(&site.kes("PUT", "/v1/key/create/k", "").await),
         said(400, "key already exists")
     );
-    // The dialect's way is no way around RustFS's opt-in.
+    // KES's dialect does not bypass RustFS's opt-in.
     let immediate = r#"{"key_id":"default","force_immediate":true,"confirm_key_id":"default"}"#;
     assert_eq!(
         site.call("DELETE", "/kms/keys/delete", immediate)
@@ -584,7 +584,7 @@ async fn deletion_can_be_scheduled_instead() {
 }
 
 #[tokio::test]
-async fn of_many_that_make_a_key_at_once_one_does() {
+async fn creations_at_once_have_one_winner() {
     let site = Arc::new(MemorySite::running().await);
     let creates: Vec<_> = (0..64)
         .map(|_| {
@@ -605,7 +605,7 @@ async fn of_many_that_make_a_key_at_once_one_does() {
 }
 
 #[tokio::test]
-async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
+async fn route_refuses_callers_before_it_reads_name_and_body() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "").await;
     assert_eq!(
         site.kes_routes().len(),
@@ -663,7 +663,7 @@ async fn every_route_refuses_whom_it_must_before_it_looks_at_name_and_body() {
 }
 
 #[tokio::test]
-async fn requests_are_judged_in_one_order() {
+async fn checks_of_a_request_have_one_order() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/k", "").await;
     permit(
@@ -680,7 +680,7 @@ async fn requests_are_judged_in_one_order() {
             &format!("key name '{name}' is empty, too long or contains invalid characters"),
         )
     };
-    // Route, method, limit; all of them without knowing who asks.
+    // Route, method and limit come before authentication.
     assert_eq!(
         call(None, "PUT", "/v1/key/nothing/k", &long).await.status,
         404
@@ -693,7 +693,7 @@ async fn requests_are_judged_in_one_order() {
         refusal(&call(None, "PUT", "/v1/key/encrypt/k", &long).await),
         said(400, "invalid request body")
     );
-    // Then who asks, then whether they may, then the name, the body, and the key.
+    // Then authentication, permission, the name, the body, and the key.
     let no_certificate = said(400, "tls: client certificate is required");
     assert_eq!(
         refusal(&call(None, "PUT", "/v1/key/encrypt/a.b", "{").await),
@@ -734,7 +734,7 @@ async fn requests_are_judged_in_one_order() {
             .status,
         200
     );
-    // Policies speak of the decoded path.
+    // Policies match the decoded path.
     assert_eq!(
         call(Some(APP), "PUT", "/v1/key/decrypt/%6B", "{")
             .await
@@ -747,7 +747,7 @@ async fn requests_are_judged_in_one_order() {
     );
     assert_eq!(site.kes("PUT", "/v1/key/create/%ff", "").await.status, 400);
     assert_eq!(site.kes("PUT", "/v1/key/create/%zz", "").await.status, 400);
-    // What another key sealed is not authentic, also for whoever may not use that one.
+    // A ciphertext of another key is not authentic, whether or not the caller may use that key.
     site.kes("PUT", "/v1/key/create/other", "").await;
     let sealed = site
         .kes("PUT", "/v1/key/encrypt/other", "{}")
@@ -759,7 +759,7 @@ async fn requests_are_judged_in_one_order() {
 }
 
 #[tokio::test]
-async fn open_paths_need_nobody() {
+async fn open_path_needs_no_identity() {
     let site = MemorySite::with_kes("default", Deletion::Immediate, "/v1/ready, /v1/api").await;
     for who in [None, Some("stranger"), Some("several")] {
         for path in ["/v1/ready", "/v1/api"] {
@@ -784,7 +784,7 @@ async fn open_paths_need_nobody() {
 }
 
 #[tokio::test]
-async fn names() {
+async fn name_malformed_is_refused() {
     let site = MemorySite::running().await;
     for name in ["a", "0", "_-___---_", "__", "my-key_1", &"x".repeat(80)] {
         assert_eq!(
@@ -858,7 +858,7 @@ async fn names() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_as_go_reads_them() {
+async fn body_is_decoded_as_go_does() {
     let site = MemorySite::running().await;
     site.kes("PUT", "/v1/key/create/k", "a body that nobody looks at")
         .await;
@@ -996,14 +996,14 @@ async fn bodies_are_read_as_go_reads_them() {
             .await;
         assert_eq!(refusal(&answer), said(400, NOT_AUTHENTIC), "{sealed}");
     }
-    // What RustFS's dialect would not take: a plaintext of more than 64 KiB.
+    // RustFS's dialect refuses this: a plaintext of more than 64 KiB.
     let large = STANDARD.encode(vec![1; 740_000]);
     let sealed = encrypt(&json!({ "plaintext": large }).to_string()).await;
     assert_eq!(decrypted(&sealed, "").await.text("plaintext"), large);
 }
 
 #[tokio::test]
-async fn policies_are_written_in_every_generations_words() {
+async fn policy_in_the_words_of_any_generation_is_taken() {
     let site = MemorySite::running().await;
     for (body, allow, deny) in [
         (
@@ -1059,7 +1059,7 @@ async fn policies_are_written_in_every_generations_words() {
 }
 
 #[tokio::test]
-async fn only_whoever_may_call_the_path_changes_policies() {
+async fn policy_change_needs_the_permission_for_its_path() {
     let site = MemorySite::running().await;
     permit(&site, APP, &json!({"allow": ["/v1/policy/write/team-*", "/v1/identity/assign/team-a/*", "/v1/identity/forget/*"]})).await;
     let call =
@@ -1110,7 +1110,7 @@ async fn only_whoever_may_call_the_path_changes_policies() {
     );
 }
 
-/// All names of a listing by its pages.
+/// All names of a listing, over its pages.
 async fn by_pages(site: &MemorySite, route: &str, field: &str, first: &str) -> Vec<String> {
     let (mut names, mut at, mut pages) = (Vec::new(), first.to_owned(), 0);
     loop {
@@ -1155,7 +1155,7 @@ fn lines(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_listing_of_ten_thousand_keys_reaches_each_of_them_once() {
+async fn listing_of_ten_thousand_keys_reaches_each_once() {
     let site = MemorySite::running().await;
     let mut expected = BTreeSet::new();
     for n in 0..10_000 {
@@ -1168,7 +1168,7 @@ async fn a_listing_of_ten_thousand_keys_reaches_each_of_them_once() {
         );
         expected.insert(name);
     }
-    // Of RustFS's ids, those that KES has no name for are not shown.
+    // The listing leaves out ids of RustFS that are no names of KES.
     for id in ["a.b", "a-", &"y".repeat(100)] {
         site.call("POST", "/kms/keys", &json!({ "key_id": id }).to_string())
             .await
@@ -1205,7 +1205,7 @@ async fn a_listing_of_ten_thousand_keys_reaches_each_of_them_once() {
 }
 
 #[tokio::test]
-async fn listings() {
+async fn listing_has_pages_and_patterns() {
     let site = MemorySite::running().await;
     for name in ["a", "a1", "ab", "b-1", "b-2", "c_x"] {
         site.kes("PUT", &format!("/v1/key/create/{name}"), "").await;
@@ -1294,7 +1294,7 @@ async fn listings() {
             );
         }
     }
-    // A permission is for the pattern as it is asked for, continued or not.
+    // A permission is for the pattern of the request, on later pages too.
     permit(&site, APP, &json!({"allow": ["/v1/key/list/a*"]})).await;
     for (path, status) in [
         ("/v1/key/list/a", 200),
@@ -1321,7 +1321,7 @@ async fn listings() {
     );
 }
 
-/// A request of a connection that has shown this chain of certificates.
+/// A request on a connection with this chain of certificates.
 fn shown(chain: &[&[u8]]) -> Request {
     let chain = chain.iter().map(|one| Bytes::copy_from_slice(one));
     let mut peer = Peer::new([127, 0, 0, 1].into(), true);
@@ -1337,7 +1337,7 @@ fn shown(chain: &[&[u8]]) -> Request {
 }
 
 #[test]
-fn a_certificate_that_was_read_before_is_found_by_all_of_its_bytes() {
+fn cached_certificate_is_found_by_all_of_its_bytes() {
     let proven = Proven::new(None);
     let of = |chain: &[&[u8]]| proven.identity(&shown(chain)).ok();
     let (one, two) = (KesIdentity::ecdsa(), KesIdentity::ecdsa());
@@ -1347,7 +1347,7 @@ fn a_certificate_that_was_read_before_is_found_by_all_of_its_bytes() {
             let found = of(&[&certificate(who)]).unwrap();
             assert_eq!(found.as_str(), who.name());
         }
-        // One that differs in any byte is another one, or none.
+        // A certificate that differs in any byte is another identity, or none.
         for at in 0..certificate(&one).len() {
             let mut other = certificate(&one);
             other[at] ^= 1;
@@ -1355,12 +1355,12 @@ fn a_certificate_that_was_read_before_is_found_by_all_of_its_bytes() {
             let afresh = kept.identity(&shown(&[&other])).ok();
             assert_eq!(of(&[&other]), afresh, "byte {at}");
         }
-        // What is shown besides counts too.
+        // The rest of the chain counts too.
         assert_eq!(of(&[&certificate(&one), &certificate(&two)]), None);
         assert_eq!(of(&[&certificate(&one), b"no certificate"]), None);
         assert_eq!(of(&[]), None);
     }
-    // However many come, each is who it is.
+    // With many certificates, each has its own identity.
     for _ in 0..1100 {
         let who = KesIdentity::ecdsa();
         assert_eq!(of(&[&certificate(&who)]).unwrap().as_str(), who.name());

@@ -39,7 +39,7 @@ async fn site(generation: Generation) -> MemorySite {
     site
 }
 
-/// The values of a body, one after the other, as Go's decoder reads a stream.
+/// The values of a body in sequence, as Go's decoder reads a stream.
 fn values(answer: &Answer) -> Vec<Value> {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
@@ -64,7 +64,7 @@ fn said(status: u16, message: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn lists_have_the_shape_of_the_release_whatever_is_accepted() {
+async fn list_has_the_shape_of_its_release() {
     for generation in OLDER {
         let site = site(generation).await;
         for accept in ["*/*", "application/json"] {
@@ -129,7 +129,7 @@ struct Paths {
 }
 
 #[tokio::test]
-async fn policies_are_read_by_strict_decoders_of_their_release() {
+async fn policy_is_decoded_strictly_as_its_release_does() {
     let read = async |generation, name| {
         let site = site(generation).await;
         site.kes("GET", &format!("/v1/policy/read/{name}"), "")
@@ -158,7 +158,7 @@ async fn policies_are_read_by_strict_decoders_of_their_release() {
 }
 
 #[tokio::test]
-async fn descriptions_of_v0_22_have_its_names_and_nesting() {
+async fn description_of_v0_22_has_its_names_and_nesting() {
     let site = site(Generation::V0_22).await;
     let key = site.kes("GET", "/v1/key/describe/my-key", "").await.ok();
     assert_eq!(key["algorithm"], "AES256-GCM_SHA256");
@@ -206,7 +206,7 @@ async fn status_and_version_have_the_shape_of_the_release() {
 }
 
 #[tokio::test]
-async fn refusals_have_the_texts_that_sdks_of_the_release_compare() {
+async fn refusal_has_the_text_that_sdks_of_its_release_compare() {
     for generation in FIRST {
         let site = site(generation).await;
         let call = async |method, path, body| refused(&site.kes(method, path, body).await);
@@ -277,7 +277,7 @@ async fn refusals_have_the_texts_that_sdks_of_the_release_compare() {
             404
         };
         assert_eq!(missing, said(status, "policy does not exist"));
-        // Removing what is not there was a success.
+        // In this release, removing a missing key succeeds.
         for path in ["/v1/policy/delete/nope", "/v1/identity/forget/nope"] {
             assert_eq!(site.kes("DELETE", path, "").await.status, 200, "{path}");
         }
@@ -341,7 +341,7 @@ async fn refusals_have_the_texts_that_sdks_of_the_release_compare() {
 }
 
 #[tokio::test]
-async fn disabled_key_is_refused_in_the_words_of_the_release_with_the_reason() {
+async fn disabled_key_is_refused_in_the_words_of_its_release() {
     for (generation, message) in [
         (Generation::V0_17, "prohibited by policy"),
         (
@@ -369,7 +369,7 @@ async fn disabled_key_is_refused_in_the_words_of_the_release_with_the_reason() {
 }
 
 #[tokio::test]
-async fn api_lists_what_the_release_has() {
+async fn api_lists_the_routes_of_its_release() {
     for (generation, count) in [
         (Generation::V0_7, 15),
         (Generation::V0_13, 18),
@@ -407,7 +407,7 @@ async fn api_lists_what_the_release_has() {
 }
 
 #[tokio::test]
-async fn no_setting_changes_what_is_accepted() {
+async fn older_generation_accepts_the_same_requests() {
     for generation in OLDER {
         let site = site(generation).await;
         for (method, path, body) in [

@@ -86,11 +86,17 @@ fn anchors(prose: &str) -> BTreeSet<String> {
     anchors
 }
 
-#[test]
-fn link_in_a_document_names_an_existing_file_and_heading() {
+/// All documents.
+fn documents() -> Vec<PathBuf> {
     let mut pages = within(&root());
     pages.retain(|path| is_page(path));
     pages.extend(docs());
+    pages
+}
+
+#[test]
+fn link_in_a_document_names_an_existing_file_and_heading() {
+    let pages = documents();
     let mut broken = Vec::new();
     let mut followed = 0;
     for page in pages {
@@ -113,6 +119,47 @@ fn link_in_a_document_names_an_existing_file_and_heading() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(followed > 80, "only {followed} links were found");
+}
+
+/// The files and folders of the project that a text names as code. A name with a placeholder is none.
+fn named_files(prose: &str) -> Vec<&str> {
+    const FOLDERS: [&str; 8] = [
+        "docs/",
+        "events/",
+        "functions/",
+        "fuzz/",
+        "scripts/",
+        "shared/",
+        "tests/",
+        "vectors/",
+    ];
+    let code = prose.split('`').skip(1).step_by(2);
+    code.map(|code| code.split_once("::").map_or(code, |(file, _)| file))
+        .map(|code| code.split(' ').next().unwrap_or(code))
+        .filter(|code| FOLDERS.iter().any(|folder| code.starts_with(folder)))
+        .filter(|code| !code.contains(['*', '<', '{']))
+        .filter(|code| !code.chars().any(char::is_uppercase) || code.ends_with(".md"))
+        .collect()
+}
+
+/// The changelog names files of its time.
+#[test]
+fn file_that_a_document_names_exists() {
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for page in documents() {
+        if page.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        for name in named_files(&prose(&page)) {
+            found += 1;
+            if !root().join(name).exists() {
+                missing.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 80, "only {found} names were found");
 }
 
 #[test]
@@ -148,4 +195,9 @@ fn anchors_and_targets_of_a_text_are_those_of_github() {
     let expected = ["kess-api", "the-kes-cli-and-more", "kess-api-1"];
     assert_eq!(anchors(&prose), expected.map(str::to_owned).into());
     assert_eq!(targets(&prose), ["y.md#z", "j.svg"]);
+    let text = "`scripts/deny` and `tests/a.rs::one`, `shared/b`; not `docs/*.dot`, `functions/X`, `make check`";
+    assert_eq!(
+        named_files(text),
+        ["scripts/deny", "tests/a.rs", "shared/b"]
+    );
 }

@@ -1,4 +1,4 @@
-//! Every route over memory: golden answers, refusals, bad input, and the architecture of the workspace.
+//! Every route over memory: golden answers, refusals, bad input, and the rules of the architecture.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,10 +14,12 @@ mod bodies;
 mod buckets;
 mod console;
 mod cors;
+mod function_lengths;
 mod golden;
 mod health;
 mod kes;
 mod kes_generations;
+mod kes_timeouts;
 mod links;
 mod minio;
 mod openapi;

@@ -1,4 +1,4 @@
-//! MinIO's KMS API: golden answers, refusals, and what trying a key finds out.
+//! MinIO's KMS API: golden answers, refusals, and the trial of a key.
 
 use keyway_domain::ports::Kind;
 use keyway_tests::{Answer, MemorySite, Signer};
@@ -19,7 +19,7 @@ async fn call(site: &MemorySite, method: &str, path: &str) -> Answer {
     call_as(site, &root, method, path).await
 }
 
-/// Status and code of a refusal, whose shape is checked on the way.
+/// Status and code of a refusal; also checks its shape.
 fn refusal(answer: &Answer) -> (u16, String) {
     let body = answer.json();
     let fields: Vec<&str> = body
@@ -28,7 +28,7 @@ fn refusal(answer: &Answer) -> (u16, String) {
         .keys()
         .map(String::as_str)
         .collect();
-    // In the order of their names, in which this JSON reader keeps them.
+    // Ordered by name, because this JSON reader sorts fields.
     assert_eq!(
         fields,
         ["Code", "HostId", "Message", "RequestId", "Resource"]
@@ -50,7 +50,7 @@ macro_rules! golden {
 }
 
 #[tokio::test]
-async fn answers() {
+async fn answers_are_the_golden_ones() {
     let site = MemorySite::running_with(Some("default"), false).await;
     let created = call(&site, "POST", "/key/create?key-id=my-key").await;
     assert!(created.body.is_empty());
@@ -87,7 +87,7 @@ async fn answers() {
 }
 
 #[tokio::test]
-async fn every_route_refuses_whom_it_must() {
+async fn route_refuses_callers_without_the_permission() {
     let site = MemorySite::running().await;
     assert_eq!(
         site.minio_routes().len(),
@@ -142,7 +142,7 @@ async fn every_route_refuses_whom_it_must() {
             assert_eq!(refusal(&answer), of(403, "AccessDenied"), "{route}");
         }
         if route == "/key/list" {
-            // Whoever may list some keys is shown those.
+            // A caller who may list some keys gets those.
             let answer = call_as(&site, &elsewhere, method, &path).await;
             assert_eq!(answer.ok(), json!([]));
         } else {
@@ -162,7 +162,7 @@ async fn every_route_refuses_whom_it_must() {
 }
 
 #[tokio::test]
-async fn apis_are_the_routes_that_there_are() {
+async fn apis_lists_the_mounted_routes() {
     let site = MemorySite::running().await;
     let listed = call(&site, "GET", "/apis").await.ok();
     let mut listed: Vec<String> = listed
@@ -190,7 +190,7 @@ async fn apis_are_the_routes_that_there_are() {
 }
 
 #[tokio::test]
-async fn trying_a_key_takes_the_permissions_of_what_is_tried() {
+async fn key_status_needs_the_permissions_of_what_it_tries() {
     let site = MemorySite::running_with(Some("k"), false).await;
     call(&site, "POST", "/key/create?key-id=k").await;
     let all = ["kms:DescribeKey", "kms:GenerateDataKey", "kms:Decrypt"];
@@ -218,7 +218,7 @@ async fn trying_a_key_takes_the_permissions_of_what_is_tried() {
 }
 
 #[tokio::test]
-async fn what_was_never_configured_or_is_stopped_says_so() {
+async fn service_not_configured_or_stopped_is_reported() {
     let site = MemorySite::not_configured(false).await;
     let paths = [
         ("POST", "/key/create?key-id=k"),
@@ -248,7 +248,7 @@ async fn what_was_never_configured_or_is_stopped_says_so() {
 }
 
 #[tokio::test]
-async fn a_list_has_every_key_that_matches() {
+async fn list_has_every_key_that_matches() {
     let site = MemorySite::running().await;
     for n in 0..1203 {
         let path = format!("/key/create?key-id=k{n:04}");
@@ -270,7 +270,7 @@ async fn a_list_has_every_key_that_matches() {
 }
 
 #[tokio::test]
-async fn bad_names_are_refused_and_touch_nothing() {
+async fn name_malformed_is_refused_and_changes_nothing() {
     let site = MemorySite::running().await;
     for id in ["", "..%2Fconfig", "a%2Fb", "a%20b", ".x", "-x", "%C3%A9"] {
         for path in ["/key/create", "/key/status"] {
@@ -288,7 +288,7 @@ async fn bad_names_are_refused_and_touch_nothing() {
 
 /// Below the admin prefix, where `mc` before madmin v3 and minio-py's `MinioAdmin` ask.
 #[tokio::test]
-async fn older_clients_find_minios_shapes_and_the_documents_readers_its_own() {
+async fn older_clients_get_the_shapes_of_minio() {
     let site = MemorySite::running_with(Some("default"), false).await;
     let admin = async |method: &str, path: &str| {
         let path = format!("/minio/admin/v3/kms{path}");

@@ -1,4 +1,4 @@
-//! The OpenAPI document is that of the routes, and notices answers that are not.
+//! The OpenAPI document describes the routes, and a wrong answer is found.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ async fn the_committed_document_is_of_these_routes() {
 }
 
 #[tokio::test]
-async fn every_route_is_in_it_below_every_prefix() {
+async fn document_has_every_route_below_every_prefix() {
     let site = MemorySite::running().await;
     let mut mounted = BTreeSet::from([
         "get /openapi.json".to_owned(),
@@ -70,10 +70,22 @@ async fn every_route_is_in_it_below_every_prefix() {
             mount("HEAD", prefix, path);
         }
     }
+    // What a path ends in has a name of its own in the document.
+    let any_name = |path: &str| match path.split_once('{') {
+        Some((start, _)) if path.starts_with("/v1/") => format!("{start}{{}}"),
+        _ => path.to_owned(),
+    };
+    for (_, method, path) in site.kes_routes() {
+        mount(method, "", &any_name(path));
+    }
     let mut described = BTreeSet::new();
     for (path, operations) in paths() {
-        for method in operations.as_object().unwrap().keys() {
-            described.insert(format!("{method} {path}"));
+        for (method, operation) in operations.as_object().unwrap() {
+            described.insert(format!("{method} {}", any_name(path)));
+            let others = operation["x-other-paths"].as_array();
+            for other in others.into_iter().flatten() {
+                described.insert(format!("{method} {}", other.as_str().unwrap()));
+            }
         }
     }
     assert_eq!(described, mounted);
@@ -85,7 +97,7 @@ fn paths() -> impl Iterator<Item = (&'static String, &'static Value)> {
 }
 
 #[tokio::test]
-async fn it_is_served_to_everybody() {
+async fn document_is_served_without_a_signature() {
     let site = MemorySite::not_configured(false).await;
     for (method, body) in [("GET", keyway_openapi::DOCUMENT), ("HEAD", b"")] {
         let request = Request::builder().method(method).uri("/openapi.json");
@@ -97,7 +109,7 @@ async fn it_is_served_to_everybody() {
 }
 
 #[test]
-fn its_references_and_examples_hold() {
+fn references_and_examples_of_the_document_hold() {
     fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
         match value {
             Value::Object(object) => {
@@ -133,9 +145,9 @@ fn its_references_and_examples_hold() {
     assert!(examples > 20);
 }
 
-/// Every answer of this suite is held against the document where it is received; here it is seen that this can fail.
+/// The suite compares every answer with the document; this test shows that the comparison can fail.
 #[tokio::test]
-async fn an_answer_that_is_not_as_described_is_noticed() {
+async fn answer_other_than_described_is_found() {
     let site = MemorySite::running().await;
     let described = Described::committed();
     let path = "/rustfs/admin/v3/kms/keys";
@@ -199,4 +211,72 @@ async fn an_answer_that_is_not_as_described_is_noticed() {
             "{method} {path} {body}"
         );
     }
+}
+
+/// As [`an_answer_that_is_not_as_described_is_noticed`], of KES's API.
+#[tokio::test]
+async fn an_answer_of_kes_that_is_not_as_described_is_noticed() {
+    let site = MemorySite::running().await;
+    let described = Described::committed();
+    site.kes("PUT", "/v1/key/create/my-key", "").await;
+    let asked = |method: &str, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(path);
+        request
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .unwrap()
+    };
+    let check = |request: &Request<Bytes>, answer: &Answer| described.check_kes(request, answer);
+    let with_body = |answer: &Answer, body: &str| Answer {
+        body: body.to_owned().into(),
+        ..answer.clone()
+    };
+
+    let path = "/v1/key/describe/my-key";
+    let answer = site.kes("GET", path, "").await;
+    let request = asked("GET", path, "");
+    assert_eq!(check(&request, &answer), Ok(()));
+    for changed in [
+        r#"{"name":"my-key","algorithm":"AES256","created_at":"2026-01-02T03:04:05Z"}"#,
+        r#"{"name":"my-key","algorithm":"AES256","created_at":"yesterday","created_by":"me"}"#,
+        r#"{"name":"my-key","algorithm":"AES256","created_at":"2026-01-02T03:04:05Z","created_by":"me","id":"1"}"#,
+        "",
+    ] {
+        assert!(
+            check(&request, &with_body(&answer, changed)).is_err(),
+            "{changed}"
+        );
+    }
+    for status in [201, 204, 404, 405, 409] {
+        let answer = Answer {
+            status: status.try_into().unwrap(),
+            ..answer.clone()
+        };
+        assert!(check(&request, &answer).is_err(), "{status}");
+    }
+    for (method, path, body) in [
+        ("PUT", path, ""),
+        ("GET", "/v1/key/nothing/my-key", ""),
+        // A route of another listener.
+        ("GET", "/rustfs/admin/v3/kms/keys", ""),
+    ] {
+        let request = asked(method, path, body);
+        assert!(check(&request, &answer).is_err(), "{method} {path}");
+    }
+
+    let path = "/v1/key/list/my-*";
+    let lines = site.kes("GET", path, "").await;
+    assert_eq!(lines.header("content-type"), Some("application/x-ndjson"));
+    let request = asked("GET", path, "");
+    assert_eq!(check(&request, &lines), Ok(()));
+    let changed = with_body(&lines, "{\"name\":\"my-key\"}\n{\"colour\":\"red\"}\n");
+    assert!(check(&request, &changed).is_err());
+
+    let path = "/v1/key/generate/my-key";
+    let answer = site.kes("POST", path, r#"{"context":"e30="}"#).await;
+    assert_eq!(
+        check(&asked("POST", path, r#"{"context":"e30="}"#), &answer),
+        Ok(())
+    );
+    assert!(check(&asked("POST", path, r#"{"context":"e30"}"#), &answer).is_err());
+    assert!(check(&asked("POST", path, "[]"), &answer).is_err());
 }

@@ -1,5 +1,5 @@
-//! Answers as `rc`, RustFS's command line, decodes them: one structure reads keys wherever they are, with a second name for
-//! several of its fields. An object that has both names of one field is refused as a duplicate.
+//! Answers as `rc`, RustFS's command line, decodes them. One structure reads all keys, and several of its fields have a
+//! second name. `rc` refuses an object with both names of a field as a duplicate.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ struct Keys {
     next_marker: Option<String>,
 }
 
-/// Of a creation, a description, a deletion and every other change.
+/// The answer to a creation, description, deletion and every other change.
 #[derive(Deserialize)]
 struct OneKey {
     success: bool,
@@ -80,7 +80,7 @@ struct CacheSummary {
     enable_metrics: Option<bool>,
 }
 
-/// From the text of the answer: a value made of it first would have lost what is there twice.
+/// Decodes the text of the answer: a JSON value would have lost repeated fields.
 fn decoded<T: DeserializeOwned>(answer: &Answer) -> T {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(answer.status.is_success(), "{text}");

@@ -1,4 +1,4 @@
-//! Every route refuses whom it must, in the order in which requests are judged.
+//! Every route refuses the callers that it must, and its checks have one order.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn path(route: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_refuses_strangers() {
+async fn route_refuses_unauthenticated_requests() {
     let site = MemorySite::running().await;
     assert_eq!(site.routes().len(), 41, "a new route is judged here too");
     let strangers = [
@@ -39,7 +39,7 @@ async fn every_route_refuses_strangers() {
 }
 
 #[tokio::test]
-async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_the_body() {
+async fn route_refuses_callers_without_the_permission_before_the_body() {
     let site = MemorySite::running().await;
     site.call("POST", "/kms/keys", r#"{"key_id":"k"}"#)
         .await
@@ -53,7 +53,7 @@ async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_t
             r#"{"Statement":[{"Effect":"Allow","Action":"*"},{"Effect":"Deny","Action":["kms:*","s3:*"]}]}"#,
         )
         .await;
-    // Who he is, everybody may ask.
+    // Every authenticated caller may ask for its own identity.
     let own = site.routes_of("all");
     for (method, route) in site.routes().iter().filter(|route| !own.contains(route)) {
         for caller in [&nobody, &denied] {
@@ -71,7 +71,7 @@ async fn every_route_refuses_callers_without_the_permission_before_it_looks_at_t
 }
 
 #[tokio::test]
-async fn permission_for_another_key_does_not_tell_whether_this_one_exists() {
+async fn permission_for_another_key_hides_whether_this_one_exists() {
     let site = MemorySite::running().await;
     for id in ["mine", "theirs"] {
         site.call("POST", "/kms/keys", &format!(r#"{{"key_id":"{id}"}}"#))
@@ -194,7 +194,7 @@ async fn permission_for_another_key_does_not_tell_whether_this_one_exists() {
 }
 
 #[tokio::test]
-async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
+async fn service_not_configured_answers_about_itself_only() {
     let site = MemorySite::not_configured(true).await;
     let blob = {
         let other = MemorySite::running().await;
@@ -215,7 +215,7 @@ async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
             "/kms/keys/untag" => r#"{"key_id":"k","tag_keys":[]}"#.to_owned(),
             "/kms/encrypt" => r#"{"key_id":"k","plaintext":""}"#.to_owned(),
             "/kms/decrypt" | "/kms/rewrap" => format!(r#"{{"ciphertext_blob":"{blob}"}}"#),
-            // What uses no key needs no service.
+            // Routes that use no key work without the service.
             route if route.starts_with("/api/v1/") && method != "PUT" => continue,
             route if route.starts_with("/api/v1/") => r#"{"sse_algorithm":"aws:kms"}"#.to_owned(),
             _ if method == "GET" => String::new(),
@@ -241,7 +241,7 @@ async fn nothing_but_the_service_is_told_while_it_is_not_configured() {
 }
 
 #[tokio::test]
-async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found() {
+async fn prefixes_serve_the_same_routes_and_other_paths_are_404() {
     let site = MemorySite::running().await;
     let answer = site
         .send(site.root_request("GET", "/minio/admin/v3/kms/keys", b""))
@@ -257,7 +257,7 @@ async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found(
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.refusal(), (404, "NotFound".to_owned()), "{path}");
     }
-    // S3's clients may ask for any other path.
+    // Any other path may be S3's.
     for path in ["/kms/keys", "/foo/bar", "/photos/holiday.jpg"] {
         let answer = site.send(site.root_request("GET", path, b"")).await;
         assert_eq!(answer.status, 501, "{path}");
@@ -268,7 +268,7 @@ async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found(
         (answer.refusal().0, answer.header("allow")),
         (405, Some("GET, POST"))
     );
-    // A word of one method's route is a key's id to another.
+    // A word in the route of one method is a key's id for another method.
     assert_eq!(
         site.call("GET", "/kms/keys/delete", "").await.refusal().1,
         "KeyNotFound"
@@ -276,7 +276,7 @@ async fn both_prefixes_are_the_same_tree_and_what_is_below_neither_is_not_found(
 }
 
 #[tokio::test]
-async fn the_route_and_the_limit_come_before_the_signature() {
+async fn route_and_limit_are_checked_before_the_signature() {
     let site = MemorySite::running().await;
     assert_eq!(
         site.call_unsigned("GET", "/kms/nothing", "")
@@ -302,7 +302,7 @@ async fn the_route_and_the_limit_come_before_the_signature() {
 }
 
 #[tokio::test]
-async fn every_service_scope_of_the_contract_signs_and_no_other() {
+async fn signature_for_another_service_is_refused() {
     let site = MemorySite::running().await;
     for service in ["execute-api", "s3", "sts", "kms"] {
         let signer = Signer::new("root", "root-secret").for_service(service);
@@ -319,7 +319,7 @@ async fn every_service_scope_of_the_contract_signs_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_chunked_signature_gets_a_clear_400_and_a_stale_one_401() {
+async fn chunked_signature_is_400_and_a_stale_one_401() {
     let site = MemorySite::running().await;
     let path = "/rustfs/admin/v3/kms/keys";
     let chunked = site.declared_request("POST", path, b"{}", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
@@ -352,7 +352,7 @@ async fn a_chunked_signature_gets_a_clear_400_and_a_stale_one_401() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_changed_after_it_was_signed_is_refused() {
+async fn body_changed_after_signing_is_refused() {
     let site = MemorySite::running().await;
     let signed = site.root_request("POST", "/rustfs/admin/v3/kms/keys", br#"{"key_id":"a"}"#);
     let changed = signed.map(|_| br#"{"key_id":"b"}"#.to_vec().into());
@@ -362,7 +362,7 @@ async fn a_body_that_was_changed_after_it_was_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_puts_before_the_path_is_signed_and_not_routed() {
+async fn base_path_of_a_gateway_is_signed_and_not_routed() {
     let site = MemorySite::running().await;
     let staged = |path: &str| {
         let mut request = site.root_request("GET", path, b"");
@@ -376,7 +376,7 @@ async fn what_a_gateway_puts_before_the_path_is_signed_and_not_routed() {
         .ok();
     let answer = site.send(staged("/prod/rustfs/admin/v3/kms/keys/x")).await;
     assert_eq!(answer.refusal(), (404, "KeyNotFound".to_owned()));
-    // A signature for the path without the stage is not one for the path with it.
+    // A signature for the path without the stage does not verify for the path with it.
     let (mut parts, body) = site
         .root_request("GET", "/rustfs/admin/v3/kms/keys", b"")
         .into_parts();
@@ -404,7 +404,7 @@ async fn table_that_is_away_is_503_with_retry_after_in_every_dialect() {
         .await
         .ok();
     site.set_table_away(true);
-    // Nothing is answered of what is cached.
+    // No cached state is answered.
     site.clock.advance(Duration::from_secs(60));
     let at = async |path: &str| site.call_at(site.root(), "GET", path, "").await;
     let read = [

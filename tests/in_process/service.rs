@@ -1,4 +1,4 @@
-//! The service's own routes: golden answers, and what is refused.
+//! The service's own routes: golden answers and refusals.
 
 use keyway_domain::ports::Kind;
 use keyway_tests::{Answer, MemorySite};
@@ -35,7 +35,7 @@ macro_rules! golden {
 }
 
 #[tokio::test]
-async fn the_service_from_nothing_to_running_and_back() {
+async fn service_is_configured_started_and_stopped() {
     let site = MemorySite::not_configured(false).await;
     let get = async |path: &str| site.call("GET", path, "").await;
     golden!("service_status_of_nothing", get("/kms/status").await);
@@ -105,7 +105,7 @@ async fn the_service_from_nothing_to_running_and_back() {
 }
 
 #[tokio::test]
-async fn the_first_generation_configures_starts_and_asks_in_its_own_words() {
+async fn first_generation_configures_and_starts_in_its_own_shapes() {
     let site = MemorySite::not_configured(false).await;
     let alias = async |path: &str| {
         let path = format!("/minio/admin/v3{path}");
@@ -163,20 +163,37 @@ async fn the_first_generation_configures_starts_and_asks_in_its_own_words() {
     assert_eq!(alias("/kms/status").await.text("status"), "stopped");
 }
 
-#[tokio::test]
-async fn bad_settings_are_refused_by_name_and_change_nothing() {
+/// Sends each change of Vault's settings: it is refused with the field's name, changes nothing, and reaches no Vault.
+async fn assert_refused_by_name(changes: &[(&str, Value)]) {
     let site = MemorySite::running().await;
     let before = site.records(Kind::Config).await;
-    let with = |change: Value| {
-        let mut body = vault();
+    for (field, change) in changes {
+        let mut settings = vault();
         for (name, value) in change.as_object().unwrap() {
-            body[name] = value.clone();
+            settings[name] = value.clone();
         }
-        body
-    };
+        let answer = post(&site, "/kms/reconfigure", &settings).await;
+        assert_eq!(
+            answer.refusal(),
+            (400, "InvalidRequest".to_owned()),
+            "{change}"
+        );
+        let message = answer.message();
+        assert!(
+            message.contains(&format!("`{field}")),
+            "{change}: {message}"
+        );
+        assert!(!message.contains("CANARY"), "{change}: {message}");
+    }
+    assert_eq!(site.records(Kind::Config).await, before);
+    assert_eq!(site.vault().checks(), 0);
+}
+
+/// Such addresses would have Keyway send requests to others than Vault.
+#[tokio::test]
+async fn address_that_may_not_be_vaults_is_refused() {
     let long = "a".repeat(5000);
-    for (field, change) in [
-        // Where else than at Vault a request could be sent.
+    assert_refused_by_name(&[
         (
             "address",
             json!({"address": "http://vault.example.com:8200"}),
@@ -222,7 +239,13 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
             json!({"address": "https://vault.example.com\r\nHost: other"}),
         ),
         ("address", json!({"address": format!("https://{long}")})),
-        // Numbers.
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn number_out_of_range_is_refused() {
+    assert_refused_by_name(&[
         ("cache_ttl_seconds", json!({"cache_ttl_seconds": 0})),
         (
             "cache_ttl_seconds",
@@ -236,7 +259,13 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
         ("retry_attempts", json!({"retry_attempts": 1000})),
         ("max_cached_keys", json!({"max_cached_keys": 0})),
         ("enable_cache", json!({"enable_cache": "yes"})),
-        // Paths.
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn path_with_other_segments_is_refused() {
+    assert_refused_by_name(&[
         ("mount_path", json!({"mount_path": "../sys"})),
         ("mount_path", json!({"mount_path": ""})),
         ("kv_mount", json!({"kv_mount": "a//b"})),
@@ -261,13 +290,13 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
             json!({"key_directory": "/var/lib\u{0}/keys"}),
         ),
         ("key_directory", json!({"key_directory": ""})),
-        // Everything else.
-        ("backend_type", json!({"backend_type": "aws"})),
-        ("backend_type", json!({"backend_type": "vault-kv2"})),
-        ("backend_type", json!({"backend_type": 7})),
-        ("default_key_id", json!({"default_key_id": "../x"})),
-        ("file_permissions", json!({"file_permissions": 420})),
-        ("skip_tls_verify", json!({"skip_tls_verify": true})),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn authentication_malformed_is_refused() {
+    assert_refused_by_name(&[
         ("auth_method", json!({"auth_method": {"token": ""}})),
         ("auth_method", json!({"auth_method": {}})),
         (
@@ -292,12 +321,6 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
             "auth_method.TokenFile.poll_interval_secs",
             json!({"auth_method": {"TokenFile": {"path": "/t", "poll_interval_secs": 59}}}),
         ),
-        ("tls", json!({"tls": {"ca_path": "/ca.pem"}})),
-        ("backend_type", json!({"backend_type": "AWS"})),
-        ("backend_type", json!({"backend_type": "AwsKms"})),
-        ("backend_type", json!({"backend_type": "VaultKV2"})),
-        ("backend_type", json!({"backend_type": "vault_kv2"})),
-        ("backend_type", json!({"backend_type": "Static"})),
         ("auth_method", json!({"auth_method": "token"})),
         (
             "auth_method.token",
@@ -311,24 +334,37 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
             "auth_method.TokenFile.path",
             json!({"auth_method": {"TokenFile": {"path": "token"}}}),
         ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn setting_unknown_is_refused() {
+    assert_refused_by_name(&[
+        ("backend_type", json!({"backend_type": "aws"})),
+        ("backend_type", json!({"backend_type": "vault-kv2"})),
+        ("backend_type", json!({"backend_type": 7})),
+        ("default_key_id", json!({"default_key_id": "../x"})),
+        ("file_permissions", json!({"file_permissions": 420})),
+        ("skip_tls_verify", json!({"skip_tls_verify": true})),
+        ("tls", json!({"tls": {"ca_path": "/ca.pem"}})),
+        ("backend_type", json!({"backend_type": "AWS"})),
+        ("backend_type", json!({"backend_type": "AwsKms"})),
+        ("backend_type", json!({"backend_type": "VaultKV2"})),
+        ("backend_type", json!({"backend_type": "vault_kv2"})),
+        ("backend_type", json!({"backend_type": "Static"})),
         (
             "token_of_another_kind",
             json!({"token_of_another_kind": TOKEN}),
         ),
-    ] {
-        let answer = post(&site, "/kms/reconfigure", &with(change.clone())).await;
-        assert_eq!(
-            answer.refusal(),
-            (400, "InvalidRequest".to_owned()),
-            "{change}"
-        );
-        let message = answer.message();
-        assert!(
-            message.contains(&format!("`{field}")),
-            "{change}: {message}"
-        );
-        assert!(!message.contains("CANARY"), "{change}: {message}");
-    }
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn body_of_settings_malformed_is_refused() {
+    let site = MemorySite::running().await;
+    let before = site.records(Kind::Config).await;
     for body in [
         "",
         "[]",
@@ -347,7 +383,6 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
     let missing = post(&site, "/kms/start", &json!({"force": "yes"})).await;
     assert_eq!(missing.refusal(), (400, "InvalidRequest".to_owned()));
     assert_eq!(site.records(Kind::Config).await, before);
-    // Nobody was asked for any of it.
     assert_eq!(site.vault().checks(), 0);
     site.call("POST", "/kms/stop", "").await.ok();
     let missing = post(&site, "/kms/configure", &json!({"default_key_id": "k"})).await;
@@ -355,7 +390,7 @@ async fn bad_settings_are_refused_by_name_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_configuration_never_comes_back() {
+async fn secret_of_the_configuration_is_never_returned() {
     let site = MemorySite::running().await;
     let role = json!({"backend_type": "vault", "address": "https://vault.example.com",
         "auth_method": {"AppRole": {"role_id": "role", "secret_id": TOKEN}}});
@@ -378,7 +413,7 @@ async fn a_secret_of_the_configuration_never_comes_back() {
 }
 
 #[tokio::test]
-async fn two_reconfigurations_at_once_are_both_kept() {
+async fn reconfigurations_at_once_are_both_kept() {
     let site = MemorySite::running().await;
     let (one, other) = (json!({"timeout_seconds": 9}), json!({"retry_attempts": 9}));
     let (one, other) = tokio::join!(
@@ -394,7 +429,7 @@ async fn two_reconfigurations_at_once_are_both_kept() {
 }
 
 #[tokio::test]
-async fn configuration_in_newer_spellings_is_used_where_it_has_a_meaning() {
+async fn configuration_in_newer_spellings_is_taken() {
     let site = MemorySite::not_configured(false).await;
     let mut body = vault();
     let fields = body.as_object_mut().unwrap();

@@ -1,4 +1,4 @@
-//! STS: temporary credentials, what they may do, and what is told of who calls.
+//! STS: temporary credentials, their permissions, and the identity of a caller.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn assume_role_answers_as_aws_does() {
         text(&answer, "AssumedRoleId").as_deref(),
         Some("root:console")
     );
-    // The clock of the site stands at 03:04:05.
+    // The site's clock is fixed at 03:04:05.
     let expiration = text(&answer, "Expiration").unwrap();
     assert!(expiration.ends_with("T15:04:05Z"), "{expiration}");
     assert!(text(&answer, "RequestId").is_some());
@@ -93,7 +93,7 @@ async fn credentials_of_assume_role_need_their_token_and_end() {
 }
 
 #[tokio::test]
-async fn a_session_may_do_no_more_than_its_beginner_and_its_policy() {
+async fn session_may_do_no_more_than_its_parent_and_its_policy() {
     let site = MemorySite::running().await;
     for key in ["app-1", "app-2", "db"] {
         let body = json!({"key_id": key}).to_string();
@@ -126,7 +126,7 @@ async fn a_session_may_do_no_more_than_its_beginner_and_its_policy() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_obeyed_is_refused_by_its_name_and_makes_no_access_key() {
+async fn unsupported_parameter_is_refused_and_makes_no_access_key() {
     let site = MemorySite::running().await;
     let long = "a".repeat(2049);
     for (form, code, name) in [
@@ -218,7 +218,7 @@ async fn what_cannot_be_obeyed_is_refused_by_its_name_and_makes_no_access_key() 
 }
 
 #[tokio::test]
-async fn who_is_not_proven_gets_stss_own_codes() {
+async fn unauthenticated_request_gets_the_codes_of_sts() {
     let site = MemorySite::running().await;
     let unknown = Signer::new("nobody", "secret");
     let wrong = Signer::new("root", "wrong");
@@ -239,7 +239,7 @@ async fn who_is_not_proven_gets_stss_own_codes() {
 }
 
 #[tokio::test]
-async fn a_session_begins_no_other_but_an_access_key_that_expires_may() {
+async fn session_begins_no_other_but_an_expiring_access_key_may() {
     let site = MemorySite::running().await;
     let session = assume(&site, site.root(), CONSOLE).await;
     let (status, code, _) = refused(&sts(&site, &session, CONSOLE).await);
@@ -256,7 +256,7 @@ async fn a_session_begins_no_other_but_an_access_key_that_expires_may() {
 }
 
 #[tokio::test]
-async fn get_caller_identity_names_everybody() {
+async fn get_caller_identity_names_every_kind_of_caller() {
     let site = MemorySite::running().await;
     let user = site.signer("kms-auditor").await;
     let session = assume(&site, &user, "Action=AssumeRole").await;
@@ -288,7 +288,7 @@ async fn get_caller_identity_names_everybody() {
 }
 
 #[tokio::test]
-async fn the_audit_log_tells_the_operations_apart_and_names_the_session() {
+async fn audit_log_names_operation_and_session() {
     let site = MemorySite::running().await;
     let answer = sts(&site, site.root(), CONSOLE).await;
     let id = text(&answer, "AccessKeyId").unwrap();
@@ -313,7 +313,7 @@ async fn the_audit_log_tells_the_operations_apart_and_names_the_session() {
 }
 
 #[tokio::test]
-async fn is_admin_and_accountinfo_tell_who_has_signed_in() {
+async fn is_admin_and_accountinfo_name_the_caller() {
     let site = MemorySite::running().await;
     site.s3("PUT", "/photos", "").await;
     let kms_admin = site.signer("kms-admin").await;
@@ -354,7 +354,7 @@ async fn is_admin_and_accountinfo_tell_who_has_signed_in() {
 }
 
 #[tokio::test]
-async fn sessions_get_the_spelling_of_rustfs_1_0() {
+async fn session_gets_the_spelling_of_rustfs_1_0() {
     let site = MemorySite::running().await;
     let session = assume(&site, site.root(), CONSOLE).await;
     let status = async |signer: &Signer| {
@@ -380,7 +380,7 @@ async fn sessions_get_the_spelling_of_rustfs_1_0() {
         (200, &json!(true))
     );
     assert_eq!(site.call("POST", "/kms/clear-cache", "").await.status, 204);
-    // What the page shows can be saved as it is.
+    // The console can save the shown policy unchanged.
     let body = json!({
         "backend_type": "Local",
         "key_dir": folder,

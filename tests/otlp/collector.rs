@@ -1,4 +1,4 @@
-//! A collector that keeps what it is sent.
+//! A collector that keeps the spans that it gets.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -33,7 +33,7 @@ struct State {
     batches: Mutex<Vec<Arc<Batch>>>,
 }
 
-/// Answers every batch with one status, and keeps it whatever that is.
+/// Answers every batch with one status, and keeps each batch.
 pub(crate) struct Collector {
     pub(crate) port: u16,
     state: Arc<State>,
@@ -75,7 +75,7 @@ impl Collector {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// From here on batches are answered with this.
+    /// Answers the next batches with this status.
     pub(crate) fn answer(&self, status: StatusCode) {
         self.state.status.store(status.as_u16(), Ordering::SeqCst);
     }
@@ -84,7 +84,7 @@ impl Collector {
         self.state.batches.lock().unwrap().clone()
     }
 
-    /// The spans so far, in the order of their ends, each with its resource's attributes.
+    /// The spans so far, ordered by their ends, each with the attributes of its resource.
     pub(crate) fn spans(&self) -> Vec<(Vec<KeyValue>, Span)> {
         let mut spans = Vec::new();
         for batch in self.batches() {
@@ -119,7 +119,7 @@ async fn serve(state: Arc<State>, stream: impl AsyncRead + AsyncWrite + Unpin) {
             Ok::<_, Infallible>(answer.body(Full::<Bytes>::default()).unwrap())
         }
     });
-    // A client that goes away is its own business.
+    // A client may disconnect.
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await

@@ -1,4 +1,4 @@
-//! The real binary with the feature `otlp`, and a collector of OpenTelemetry's protocol that is sent its spans.
+//! The real binary with the feature `otlp`, and a collector of its spans.
 
 #![expect(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ use collector::{Collector, text};
 const PREFIX: &str = "/rustfs/admin/v3";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-/// Longer than any test: what is sent before then was not sent by the clock.
+/// Longer than any test, so that no batch is sent because of the interval.
 const NEVER: &str = "3600000";
 const SOON: &str = "20";
 
@@ -50,7 +50,7 @@ fn data_dir(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
 }
 
-/// A server that sends its spans there, this many milliseconds after they ended.
+/// A server that sends its spans to this address, this many milliseconds after their ends.
 fn sending(endpoint: &str, delay: &str) -> ServerOptions {
     ServerOptions::default()
         .variable("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
@@ -74,7 +74,7 @@ async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T
     }
 }
 
-/// The one span of the request that was answered so.
+/// The one span of the request with this answer.
 fn span_of<'a>(spans: &'a [(Vec<Attribute>, Span)], answer: &Answer) -> &'a Span {
     let id = answer.headers["x-request-id"].to_str().unwrap();
     let mut found = spans
@@ -92,14 +92,14 @@ fn has(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn every_request_is_a_span_of_its_caller_s_trace_and_holds_no_secret() {
+async fn request_is_a_span_of_its_callers_trace_without_secrets() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), SOON)
         .variable("OTEL_EXPORTER_OTLP_HEADERS", "x-team=blue")
         .variable("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         .variable("KEYWAY_ROOT_SECRET_KEY", "canary-root-secret")
-        // Spans are no lines of the log.
+        // At this level the log has no spans.
         .variable("KEYWAY_LOG", "error,keyway::serve=info")
         .start(&data_dir(&folder))
         .await;
@@ -129,7 +129,7 @@ async fn every_request_is_a_span_of_its_caller_s_trace_and_holds_no_secret() {
     let generated = send(generate).await;
     let plaintext = generated.text("plaintext_key");
     let blob = generated.text("ciphertext_blob");
-    // Another context than it was sealed with.
+    // The context differs from the one of the sealing.
     let body = format!(
         r#"{{"ciphertext_blob":"{blob}","encryption_context":{{"canary-name":"canary-other"}}}}"#
     );
@@ -243,7 +243,7 @@ async fn every_request_is_a_span_of_its_caller_s_trace_and_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn what_waits_is_sent_when_the_server_stops() {
+async fn pending_spans_are_sent_when_the_server_stops() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), NEVER)
@@ -288,8 +288,8 @@ fn lines(log: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_is_told_of_once_and_nothing_else_is_otherwise() {
-    // Nobody listens where somebody has just stopped to.
+async fn collector_missing_is_reported_once_and_changes_nothing_else() {
+    // The address of a listener that has just closed.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
@@ -325,9 +325,9 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_nothing_else_is_other
 }
 
 #[tokio::test]
-async fn a_collector_that_refuses_is_told_of_once_and_so_is_its_return() {
+async fn collector_refusing_and_its_recovery_are_reported_once() {
     let collector = Collector::start().await;
-    // Not to be tried again, so each batch is one request.
+    // The exporter does not retry this status, so each batch is one request.
     collector.answer(StatusCode::BAD_REQUEST);
     let folder = folder();
     let server = sending(&collector.endpoint(), SOON)
@@ -364,13 +364,13 @@ async fn a_collector_that_refuses_is_told_of_once_and_so_is_its_return() {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_keeps_no_request_and_no_end_waiting() {
-    // It accepts connections, and that is all.
+async fn collector_silent_delays_no_request_and_no_stop() {
+    // It accepts connections and does not answer.
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", deaf.local_addr().unwrap());
     let folder = folder();
     let server = sending(&endpoint, SOON)
-        // Many more spans than there is room for.
+        // Many more spans than the queue holds.
         .variable("OTEL_BSP_MAX_QUEUE_SIZE", "4")
         .variable("OTEL_EXPORTER_OTLP_TIMEOUT", NEVER)
         .start(&data_dir(&folder))
@@ -387,7 +387,7 @@ async fn a_collector_that_never_answers_keeps_no_request_and_no_end_waiting() {
 }
 
 #[tokio::test]
-async fn spans_are_sent_by_tls_to_a_collector_that_is_trusted_and_to_no_other() {
+async fn spans_over_tls_go_to_trusted_collectors_only() {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -420,7 +420,7 @@ async fn spans_are_sent_by_tls_to_a_collector_that_is_trusted_and_to_no_other() 
 }
 
 #[tokio::test]
-async fn nothing_is_sent_when_that_is_turned_off_and_what_is_no_address_stops_the_start() {
+async fn export_can_be_turned_off_and_a_bad_address_stops_the_start() {
     let collector = Collector::start().await;
     let folder = folder();
     let server = sending(&collector.endpoint(), SOON)

@@ -1,5 +1,5 @@
-//! One machine's deployment, served as `keyway serve` serves it, with one route more: its handler panics with secrets in
-//! its hands. The product has no way to be made to.
+//! One machine's deployment, served as `keyway serve` does, with one more route: its handler panics while it holds
+//! secrets. The product has no such route.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ use keyway_runtime_hyper::{listen, serve, stop_signal};
 
 type Answer = Result<Response<Bytes>, ErrorResponse>;
 
-/// What a handler may hold when it panics.
+/// The secrets that a handler may hold when it panics.
 struct Held {
     call: Call<RustFs>,
     sent: SecretBytes,
@@ -38,8 +38,7 @@ struct Held {
     material: Key256,
 }
 
-/// Has operations handle what was sent, and then panics as the path says. The body is 32 bytes, which are taken for a
-/// plaintext and for a key.
+/// Runs operations on the body, and then panics as the path says. The body is 32 bytes: a plaintext and a key.
 async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
     let how = call.params.get("how").to_owned();
     let sent = SecretBytes::from(call.request.body.to_vec());
@@ -83,7 +82,7 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
             0
         }
         "parsed" => {
-            // A blank is in no key's id.
+            // No key's id has a blank.
             KeyId::parse("key_id", &format!("{text} ")).unwrap();
             0
         }

@@ -1,5 +1,5 @@
-//! Real processes under a Runtime API on loopback. The process is this very test binary, told to run one of the
-//! ignored tests below, which are the functions.
+//! Real processes under a Runtime API on loopback. The process is this test binary: it runs one of the ignored tests
+//! below, which are the functions.
 
 #![expect(
     clippy::unwrap_used,
@@ -118,10 +118,10 @@ async fn requests_are_answered() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_one_invocation() {
+async fn panic_ends_one_invocation() {
     let function = Function::start("http_api_function").await;
     let process = function.id();
-    // Within the site it is an answer like any other.
+    // Within the site it is an ordinary answer.
     let caught = function.api.invoke(&event("GET", "/echo/panic")).await;
     assert_eq!(caught.http().status(), StatusCode::INTERNAL_SERVER_ERROR);
     for _ in 0..3 {
@@ -136,7 +136,7 @@ async fn a_panic_ends_one_invocation() {
 }
 
 #[tokio::test]
-async fn events_that_are_none_are_answered() {
+async fn malformed_event_is_answered() {
     let function = Function::start("http_api_function").await;
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let surrogate = event("POST", "/echo/facts")
@@ -159,7 +159,7 @@ async fn events_that_are_none_are_answered() {
         let message = body["message"].as_str().unwrap();
         assert!(message.contains("HTTP API"), "{message}");
     }
-    // Lambda itself never hands out what is no JSON; if it did, that would cost an invocation and not the process.
+    // Lambda only sends JSON. Other text fails one invocation and does not end the process.
     for event in [&b"{"[..], b"", b"\xff", b"{\"a\":\"\xff\"}"] {
         let failed = function.api.invoke_bytes(event).await;
         failed.result.unwrap_err();
@@ -207,7 +207,7 @@ async fn answers_are_streamed() {
 }
 
 #[tokio::test]
-async fn a_schedule_runs_its_job() {
+async fn schedule_runs_its_job() {
     let function = Function::start("scheduled_function").await;
     let scheduled =
         json!({ "source": "aws.events", "detail-type": "Scheduled Event", "detail": {} });

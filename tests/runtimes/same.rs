@@ -1,4 +1,4 @@
-//! The same requests through both runtimes, over sites that are alike to the last random byte: the same answers.
+//! Both runtimes give the same answers to the same requests, over sites with the same random bytes.
 
 use std::time::SystemTime;
 
@@ -101,11 +101,11 @@ async fn both_runtimes_answer_with_the_same_bytes() {
     assert_eq!(over_socket.len(), over_lambda.len());
     for (socket, lambda) in over_socket.iter().zip(&over_lambda) {
         assert_eq!(socket.status, lambda.status);
-        // A function is asked over TLS, as an answer with its own address says.
+        // A function's requests come over TLS, so an answer with its own address says https.
         let lambda_body = String::from_utf8_lossy(&lambda.body)
             .replace(&format!("https://{HOST}"), &format!("http://{HOST}"));
         assert_eq!(String::from_utf8_lossy(&socket.body), lambda_body);
-        // What HTTP itself adds on a socket is the gateway's to add elsewhere.
+        // The gateway adds the headers that HTTP adds on a socket.
         let mut headers = socket.headers.clone();
         for hop in ["date", "content-length", "connection"] {
             headers.remove(hop);

@@ -19,7 +19,7 @@ use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::table_contract;
 
-/// What plays AWS in this run.
+/// The stand-in for AWS in this run.
 #[derive(Debug, Clone)]
 pub struct Aws {
     /// `external`, `docker`, `host` or `moto`.
@@ -29,8 +29,8 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// What `scripts/with-aws` has started. Without it nothing can be tested here, which is a failure on CI and said
-    /// aloud elsewhere.
+    /// The services that `scripts/with-aws` has started. Without them a test cannot run: in CI that is a failure, elsewhere
+    /// a printed line.
     pub fn here() -> Option<Self> {
         let backend = variable("KEYWAY_TEST_AWS_BACKEND");
         let endpoint = variable("AWS_ENDPOINT_URL");
@@ -45,12 +45,12 @@ impl Aws {
         None
     }
 
-    /// How the product's own crates reach it.
+    /// The settings by which Keyway's own crates reach it.
     pub fn config(&self) -> SdkConfig {
         self.config_at(&self.endpoint)
     }
 
-    /// As [`Aws::config`], through something that stands before it.
+    /// As [`Aws::config`], through a proxy.
     pub fn config_at(&self, endpoint: &str) -> SdkConfig {
         keyway_aws::config(
             "us-east-1",
@@ -92,8 +92,7 @@ impl Aws {
                         .expect("a key"),
                 );
         }
-        // On a busy machine an answer can come too late. Nobody else has this name, so a table that is there already was
-        // made by the first sending.
+        // On a busy machine an answer can time out. The name is unique, so the first try has made an existing table.
         match create.send().await.map_err(SdkError::into_service_error) {
             Ok(_) | Err(CreateTableError::ResourceInUseException(_)) => name,
             Err(error) => panic!("the table is not made: {error:?}"),
@@ -114,7 +113,7 @@ impl Aws {
         name
     }
 
-    /// A deployment that nobody has used yet, in the shape that the template gives it.
+    /// A new deployment in the shape that the template gives it.
     pub async fn deployment(&self) -> Deployment {
         let root = r#"{"access_key_id":"test-root","secret_access_key":"test-root-secret"}"#;
         Deployment {
@@ -139,7 +138,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// As seen through something that stands before its services.
+    /// The deployment through a proxy.
     #[must_use]
     pub fn through(&self, endpoint: &str) -> Self {
         Self {
@@ -148,7 +147,7 @@ impl Deployment {
         }
     }
 
-    /// The table, as a process that has the root keyring reads and writes it.
+    /// The table, as a process with the root keyring uses it.
     pub fn signed_table(&self, aws: &Aws) -> Arc<SignedTable<DynamoTable>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let table = Arc::new(DynamoTable::new(

@@ -1,4 +1,4 @@
-//! OpenBao as a real server on loopback, as `scripts/bao` has installed it.
+//! OpenBao as a real server on loopback, installed by `scripts/bao`.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -15,8 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Ends OpenBao, and removes its folder, when its own stdin closes: that happens however the test that holds the other
-/// end comes to its end. One who wants the data to stay says `stop` before.
+/// Ends OpenBao and removes its folder when its stdin closes, which every end of the test does. `stop` ends it and keeps
+/// the data.
 const KEEPER: &str = r#"
 "$0" server -config="$1/config.json" </dev/null >"$1/log" 2>&1 &
 bao=$!
@@ -32,7 +32,7 @@ else
 fi
 "#;
 
-/// How often a port that was free a moment ago may turn out to be taken.
+/// The number of tries to find a free port.
 const PORTS: u32 = 8;
 
 /// One server with one unseal key, its data in a folder of its own. It ends with this value.
@@ -50,8 +50,7 @@ pub struct Bao {
 }
 
 impl Bao {
-    /// A new server, unsealed. Without OpenBao nothing can be tested here, which is a failure on CI and said aloud
-    /// elsewhere.
+    /// A new server, unsealed. Without OpenBao a test cannot run: in CI that is a failure, elsewhere a printed line.
     pub async fn start() -> Option<Self> {
         let program = crate::project().join(".cache/bao/bin/bao");
         if !program.exists() {
@@ -89,8 +88,8 @@ impl Bao {
         panic!("OpenBao does not start: {PORTS} ports were taken");
     }
 
-    /// Also listens on TLS, with a certificate of an authority that nobody knows. Gives the address and the
-    /// authority's certificate. OpenBao issues both itself, and starts again to use them.
+    /// Also listens on TLS, with a certificate of an unknown authority. Returns the address and the authority's
+    /// certificate. OpenBao issues both itself, and restarts to use them.
     pub async fn with_tls(&self) -> (String, String) {
         self.mount("pki", "pki", json!({})).await;
         let root = json!({"common_name": "Test Authority", "ttl": "24h"});
@@ -111,7 +110,7 @@ impl Bao {
         (address, text(&root["data"]["certificate"]))
     }
 
-    /// Starts the process, and whether it came to listen.
+    /// Starts the process; returns whether it listens.
     async fn launch(&self) -> bool {
         let folder = self.folder.path();
         let config = folder.join("config.json");
@@ -167,7 +166,7 @@ impl Bao {
             }},
             "listener": listeners,
             "api_addr": self.address,
-            // Nobody else is in this cluster.
+            // The cluster has no other member.
             "cluster_addr": "https://127.0.0.1:1",
         })
     }
@@ -178,7 +177,7 @@ impl Bao {
             return;
         };
         let mut stdin = child.stdin.take().expect("a pipe");
-        // It may have ended by itself.
+        // It may have ended already.
         stdin.write_all(b"stop\n").ok();
         drop(stdin);
         child.wait().expect("the process ends");
@@ -196,7 +195,6 @@ impl Bao {
         panic!("OpenBao does not start again: its port is taken");
     }
 
-    /// Seals it.
     pub async fn seal(&self) {
         self.post("sys/seal", json!({})).await;
     }
@@ -220,7 +218,7 @@ impl Bao {
         let mount = json!({"type": kind, "options": options});
         self.post(&format!("sys/mounts/{path}"), mount).await;
         if kind == "kv" {
-            // The second version makes itself ready after it is mounted.
+            // The second version of the engine becomes ready some time after the mount.
             for _ in 0..600 {
                 if self.status(&format!("{path}/config")).await != Some(400) {
                     return;
@@ -269,20 +267,20 @@ impl Bao {
         )
     }
 
-    /// Ends the life of a token.
+    /// Revokes a token.
     pub async fn revoke(&self, token: &str) {
         self.post("auth/token/revoke", json!({"token": token}))
             .await;
     }
 
-    /// As the root: what must succeed.
+    /// Calls as the root; the call must succeed.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(Method::POST, path, Some(body)).await;
         assert!((200..300).contains(&status), "{path}: {status} {answer}");
         answer
     }
 
-    /// As the root: status and body.
+    /// Calls as the root; returns status and body.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let answer = self.try_call(method, path, body).await;
         answer.unwrap_or_else(|| panic!("OpenBao does not answer {path}"))
@@ -299,7 +297,7 @@ impl Bao {
         path: &str,
         body: Option<Value>,
     ) -> Option<(u16, Value)> {
-        // A client of its own each time: tests share a server, and have runtimes of their own.
+        // A new client for each call: tests share a server, but not a runtime.
         let client = Client::builder(TokioExecutor::new()).build_http();
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder()

@@ -1,4 +1,4 @@
-//! Requests as API Gateway hands them to a function.
+//! Requests as the events that API Gateway passes to a function.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 const API: &str = "a1b2c3d4e5";
 const CLIENT: &str = "203.0.113.7";
 
-/// The event by which an HTTP API hands on this request: payload format 2.0, stage `$default`, a route of its own.
-/// A body that is not UTF-8 goes as base64.
+/// The event in which an HTTP API passes this request on: payload format 2.0, stage `$default`, a route of its own.
+/// A body that is not UTF-8 is base64.
 pub fn http_api_event(request: &Request<Bytes>) -> Value {
     let method = request.method().as_str();
     let path = request.uri().path();
@@ -56,7 +56,7 @@ pub fn http_api_event(request: &Request<Bytes>) -> Value {
             "requestId": "Xk3aWhZyoAMESLw=",
             "routeKey": format!("{method} {path}"),
             "stage": "$default",
-            // Nothing that decides anything: a request says in a signed header when it was made.
+            // No check uses this time: a signed header has the time of the request.
             "time": "20/Nov/2026:12:00:00 +0000",
             "timeEpoch": 1_795_176_000_000_u64,
         },
@@ -95,7 +95,7 @@ fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map(latin1).unwrap_or_default()
 }
 
-/// JSON has no bytes: each becomes the character of its number.
+/// JSON has no bytes, so each byte becomes the character with its number.
 fn latin1(value: &http::HeaderValue) -> String {
     value.as_bytes().iter().copied().map(char::from).collect()
 }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_keeps_its_bytes() {
+    fn request_keeps_its_bytes() {
         let request = Request::post("/a%2Fb?x=1&y=%C3%A9+%2&x=2")
             .header("host", "keyway.test")
             .header("cookie", "c=1; d=2")
@@ -168,9 +168,9 @@ mod tests {
         );
     }
 
-    /// Beside the events of the repository, which are as API Gateway sends them.
+    /// Compares the event with those of the repository, which are as API Gateway sends them.
     #[test]
-    fn the_shape_is_that_of_a_real_event() {
+    fn event_has_the_shape_of_a_real_one() {
         fn shape(value: &Value, at: &str, found: &mut Vec<String>) {
             match value {
                 Value::Object(members) if !at.ends_with("/headers") => {

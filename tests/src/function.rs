@@ -15,7 +15,7 @@ pub const FUNCTION_HOST: &str = "api-id.execute-api.us-east-1.amazonaws.com";
 
 /// A function's real process under a Runtime API on loopback. Killed when dropped.
 pub struct Function {
-    /// What feeds it.
+    /// The Runtime API that feeds it.
     pub api: RuntimeApi,
     process: Child,
     log: Arc<Mutex<Vec<u8>>>,
@@ -57,7 +57,7 @@ impl Function {
         }
     }
 
-    /// What it has said so far, on stdout and stderr.
+    /// Its output so far, stdout and stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
     }
@@ -67,13 +67,13 @@ impl Function {
         self.call_as(&self.root, method, path, body).await
     }
 
-    /// Calls as somebody; `path` is below the prefix.
+    /// Calls as this signer; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let path = format!("/rustfs/admin/v3{path}");
         self.call_at(signer, method, &path, body).await
     }
 
-    /// Calls as somebody; `path` is the whole.
+    /// Calls as this signer; `path` is the whole path.
     pub async fn call_at(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let request = signer.request(method, FUNCTION_HOST, path, body.as_bytes(), now());
         self.send(&http_api_event(&request)).await
@@ -129,7 +129,7 @@ pub fn function_of(path: &str) -> &'static str {
     }
 }
 
-/// Whether a path is one of the buckets function's: S3's have one segment at most.
+/// Whether the function for buckets has this path: S3's paths there have at most one segment.
 fn is_bucket_path(path: &str) -> bool {
     path.contains("/api/v1/") || path.matches('/').count() == 1
 }

@@ -1,5 +1,5 @@
-//! A client of KES's API with the wire habits of its official SDKs: POST for everything but HMACs, bodies of a length
-//! that is told nowhere, `%2A` for an asterisk, no slash behind an empty prefix, and another try after a 503.
+//! A client of KES's API that sends what the official SDKs send: POST for everything but HMACs, bodies without a declared
+//! length, `%2A` for an asterisk, no slash behind an empty prefix, and a retry after a 503.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
-use crate::Answer;
+use crate::{Answer, Described};
 
-/// What a client shows that it is somebody.
+/// A client's certificate and key.
 pub struct KesIdentity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
 impl KesIdentity {
-    /// Of an API key: a new certificate, as every client makes one of it when it starts.
+    /// A new certificate of an API key, as every client makes one when it starts.
     pub fn of_api_key(text: &str) -> Self {
         let key = ApiKey::parse(text).expect("an API key");
         let der = key.expose_pkcs8().to_vec();
@@ -46,7 +46,7 @@ impl KesIdentity {
         }
     }
 
-    /// How servers name it.
+    /// The identity that servers give it.
     pub fn name(&self) -> String {
         let identity = keyway_auth::certificate::Identity::of_chain([self.certificate.as_ref()]);
         identity.expect("an identity").to_string()
@@ -57,7 +57,7 @@ impl KesIdentity {
         &self.certificate
     }
 
-    /// What TLS needs of it, with this certificate's server and nobody else.
+    /// The TLS settings for it, which trust the server with this certificate only.
     pub fn tls(&self, server: CertificateDer<'static>) -> ClientConfig {
         trusting(server)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
@@ -95,7 +95,7 @@ pub struct KesClient {
 const BACKOFF: Duration = Duration::from_millis(200);
 
 impl KesClient {
-    /// Somebody's client, of the server that has this certificate.
+    /// A client with these credentials, of the server with this certificate.
     pub fn new(address: SocketAddr, server: CertificateDer<'static>, who: &KesIdentity) -> Self {
         Self::over(address, who.tls(server), Client::builder())
     }
@@ -122,10 +122,10 @@ impl KesClient {
         }
     }
 
-    /// Sends a request as it is given.
+    /// Sends a request as it is given. The answer must be one that is described.
     ///
     /// # Errors
-    /// What the client says.
+    /// The client's error.
     pub async fn send(
         &self,
         method: &str,
@@ -134,6 +134,8 @@ impl KesClient {
         body: Option<&str>,
     ) -> Result<Answer, String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let asked = http::Request::builder().method(&method).uri(path);
+        let asked = asked.body(Bytes::copy_from_slice(body.unwrap_or_default().as_bytes()));
         let url = format!("https://localhost:{}{path}", self.address.port());
         let mut request = self.client.request(method, url);
         for (name, value) in headers {
@@ -150,14 +152,18 @@ impl KesClient {
         let response = request.send().await.map_err(|error| format!("{error:?}"))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await;
-        Ok(Answer {
+        let answer = Answer {
             status,
             headers,
             body: body.map_err(|error| format!("{error:?}"))?,
-        })
+        };
+        if let Err(said) = Described::committed().check_kes(&asked.expect("a request"), &answer) {
+            panic!("{said}");
+        }
+        Ok(answer)
     }
 
-    /// Calls as the SDK does: a body is JSON but for HMACs, and a 503 is asked again twice.
+    /// Calls as the SDK does: a body is JSON but for HMACs, and a 503 is retried twice.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let mut headers = vec![(USER_AGENT.as_str(), "Go-http-client/2.0")];
         if body.is_some() && !path.starts_with("/v1/key/hmac/") {
@@ -178,7 +184,7 @@ impl KesClient {
     }
 }
 
-/// What an SDK makes of a refusal: the status and the message, by which it tells errors apart.
+/// The status and message of a refusal, by which an SDK tells errors apart.
 pub fn kes_error(answer: &Answer) -> (u16, String) {
     let kind = answer.header("content-type").unwrap_or_default();
     let message = if kind.starts_with("application/json") {

@@ -350,14 +350,15 @@ impl MemorySite {
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| {
-            openapi::made(
-                &mount,
-                &buckets_in_json,
-                &of_minio,
-                &sts,
-                &buckets_of_s3,
-                &health,
-            )
+            openapi::made(&openapi::Mounts {
+                rustfs: &mount,
+                buckets: &buckets_in_json,
+                minio: &of_minio,
+                sts: &sts,
+                s3: &buckets_of_s3,
+                kes: &kes,
+                health: &health,
+            })
         });
         let mut routes = listed(&mount);
         let of_buckets = listed(&buckets_in_json);
@@ -414,7 +415,7 @@ impl MemorySite {
         self.kes_as(Some(KES_ADMIN), method, path, &[], body).await
     }
 
-    /// Calls KES's dialect as this identity, or without a certificate.
+    /// Calls KES's dialect as this identity, or without a certificate. The answer must be one that is described.
     pub async fn kes_as(
         &self,
         identity: Option<&str>,
@@ -427,16 +428,22 @@ impl MemorySite {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
+        let request = request.body(Bytes::copy_from_slice(body.as_bytes()));
+        let asked = request.expect("a request");
         let peer = Peer {
             client_certificate: identity
                 .filter(|it| *it != "plain")
                 .map(|it| ClientCertificate::Pem(it.into())),
             ..Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), identity != Some("plain"))
         };
-        let request = request.body(body).expect("a request");
-        self.kes.respond(request, peer).await.into()
+        let request = asked.clone().map(|body| -> keyway_http::Body {
+            Box::pin(Full::new(body).map_err(|never| match never {}))
+        });
+        let answer = self.kes.respond(request, peer).await.into();
+        if let Err(said) = Described::committed().check_kes(&asked, &answer) {
+            panic!("{said}");
+        }
+        answer
     }
 
     /// What answers KES's dialect.
@@ -491,6 +498,11 @@ impl MemorySite {
     /// Has the table be away, or back.
     pub fn set_table_away(&self, away: bool) {
         self.stored.set_away(away);
+    }
+
+    /// Has the table never return from what it is asked, or return again.
+    pub fn set_table_hanging(&self, hangs: bool) {
+        self.stored.set_hanging(hangs);
     }
 
     /// Every event of the audit log so far.

@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from what is mounted, and held against what is asked and answered.
+//! The OpenAPI document: made from the mounts, and compared with requests and answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use http::{Method, Request};
 use jsonschema::Validator;
+use keyway_dialect_kes::Kes;
 use keyway_dialect_minio::Minio;
 use keyway_dialect_rustfs::RustFs;
 use keyway_dialect_s3::S3;
@@ -16,39 +17,44 @@ use serde_json::{Value, json};
 
 use crate::Answer;
 
+/// What the document describes.
+pub(crate) struct Mounts<'m> {
+    pub(crate) rustfs: &'m Mount<RustFs>,
+    pub(crate) buckets: &'m Mount<RustFs>,
+    pub(crate) minio: &'m Mount<Minio>,
+    pub(crate) sts: &'m Mount<Sts>,
+    pub(crate) s3: &'m Mount<S3>,
+    pub(crate) kes: &'m Mount<Kes>,
+    pub(crate) health: &'m Mount<Page>,
+}
+
 /// The document of these mounts.
 ///
 /// # Errors
 /// What is not described, or described and not there.
-pub(crate) fn made(
-    rustfs: &Mount<RustFs>,
-    buckets: &Mount<RustFs>,
-    minio: &Mount<Minio>,
-    sts: &Mount<Sts>,
-    s3: &Mount<S3>,
-    health: &Mount<Page>,
-) -> Result<String, Vec<String>> {
+pub(crate) fn made(mounts: &Mounts<'_>) -> Result<String, Vec<String>> {
     let mut document = Document::new();
-    document.mount(rustfs, keyway_dialect_rustfs::description());
-    document.mount(buckets, keyway_dialect_rustfs::bucket_description());
-    document.mount(minio, keyway_dialect_minio::description());
-    document.mount(sts, keyway_dialect_sts::description());
-    document.mount(s3, keyway_dialect_s3::description());
-    document.mount(health, keyway_health::description());
+    document.mount(mounts.rustfs, keyway_dialect_rustfs::description());
+    document.mount(mounts.buckets, keyway_dialect_rustfs::bucket_description());
+    document.mount(mounts.minio, keyway_dialect_minio::description());
+    document.mount(mounts.sts, keyway_dialect_sts::description());
+    document.mount(mounts.s3, keyway_dialect_s3::description());
+    document.mount(mounts.kes, keyway_dialect_kes::description());
+    document.mount(mounts.health, keyway_health::description());
     let own = keyway_openapi::mount().expect("two routes");
     document.mount(&own, keyway_openapi::own_description());
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// The committed document, to hold requests and answers against.
+/// The committed document, to compare requests and answers with.
 pub struct Described {
     document: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// What the document says of a method and path.
+/// The document's operation for a method and path.
 enum Match<'d> {
-    /// Where the operation is in the document, and itself.
+    /// The operation and its place in the document.
     Operation(String, &'d Value),
     OtherMethods,
     Nothing,
@@ -64,26 +70,48 @@ impl Described {
         })
     }
 
-    /// The document.
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// Whether this answer to this request is one that is described, and the request, if it was taken, as well.
+    /// Checks that the document describes this answer to this request, and the request too if it was accepted.
+    ///
+    /// # Errors
+    /// The difference from the description.
+    pub fn check(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
+        let said = self.said(request, answer);
+        with_both(said, request, answer)
+    }
+
+    /// As [`Self::check`], of a listener for KES's API alone.
     ///
     /// # Errors
     /// What is not as described.
-    pub fn check(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
+    pub fn check_kes(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
+        let said = match self.find_kes(request.method(), request.uri().path()) {
+            // KES's releases answer unknown paths so.
+            Match::Nothing if matches!(answer.status.as_u16(), 404 | 501) => Ok(()),
+            Match::OtherMethods if answer.status == 405 => Ok(()),
+            Match::Nothing => Err("no such path is described".to_owned()),
+            Match::OtherMethods => Err("no such method is described".to_owned()),
+            Match::Operation(pointer, operation) => {
+                self.as_described(&pointer, operation, request, answer)
+            }
+        };
+        with_both(said, request, answer)
+    }
+
+    fn said(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
         let status = answer.status.as_u16();
         let path = request.uri().path();
         let base = request.extensions().get::<BasePath>();
         let below = base.map_or(Some(path), |base| path.strip_prefix(base.0.as_str()));
         let place = below.map_or(Match::Nothing, |path| self.find(request.method(), path));
-        let said = match place {
+        match place {
             _ if request.method() == Method::OPTIONS => Ok(()),
             Match::Nothing if status == 404 => Ok(()),
             Match::OtherMethods if status == 405 => Ok(()),
-            // What no other dialect has is an operation of S3 that is not served.
+            // A path of no other dialect is an operation of S3 that is not served.
             Match::Nothing | Match::OtherMethods
                 if status == 501 && answer.header("x-amz-request-id").is_some() =>
             {
@@ -93,29 +121,34 @@ impl Described {
             Match::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
             Match::Nothing => Err("no such path is described".to_owned()),
             Match::OtherMethods => Err("no such method is described".to_owned()),
-            Match::Operation(pointer, operation) => self
-                .answered(&pointer, operation, request.method(), answer)
-                .and_then(|()| {
-                    if answer.status.is_success() {
-                        self.taken(&pointer, operation, request)
-                    } else {
-                        Ok(())
-                    }
-                }),
-        };
-        said.map_err(|said| {
-            let body = String::from_utf8_lossy(&answer.body);
-            format!(
-                "{} {}: {status} {body}: {said}",
-                request.method(),
-                request.uri()
-            )
-        })
+            Match::Operation(pointer, operation) => {
+                self.as_described(&pointer, operation, request, answer)
+            }
+        }
+    }
+
+    fn as_described(
+        &self,
+        pointer: &str,
+        operation: &Value,
+        request: &Request<Bytes>,
+        answer: &Answer,
+    ) -> Result<(), String> {
+        self.answered(pointer, operation, request.method(), answer)?;
+        if answer.status.is_success() {
+            self.taken(pointer, operation, request)
+        } else {
+            Ok(())
+        }
     }
 
     fn find(&self, method: &Method, path: &str) -> Match<'_> {
         let paths = self.document["paths"].as_object().expect("paths");
-        let mut fits: Vec<&String> = paths.keys().filter(|known| matches(known, path)).collect();
+        let mut fits: Vec<&String> = paths
+            .iter()
+            .filter(|(known, operations)| !is_of_kes(operations) && matches(known, path))
+            .map(|(known, _)| known)
+            .collect();
         // A word goes before a parameter.
         fits.sort_by_key(|known| known.contains('{'));
         let name = method.as_str().to_ascii_lowercase();
@@ -129,6 +162,37 @@ impl Described {
             Match::Nothing
         } else {
             Match::OtherMethods
+        }
+    }
+
+    /// A parameter at the end of KES's paths takes the rest of a path, and operations have other spellings.
+    fn find_kes(&self, method: &Method, path: &str) -> Match<'_> {
+        let paths = self.document["paths"].as_object().expect("paths");
+        let name = method.as_str().to_ascii_lowercase();
+        let mut is_known = false;
+        for (known, operations) in paths.iter().filter(|(_, of)| is_of_kes(of)) {
+            let fits = |operation: &Value| {
+                let others = operation["x-other-paths"].as_array().into_iter().flatten();
+                let own = match known.split_once('{') {
+                    Some((start, _)) => path.starts_with(start),
+                    None => path == known,
+                };
+                own || others.into_iter().any(|other| other == path)
+            };
+            is_known |= operations
+                .as_object()
+                .expect("operations")
+                .values()
+                .any(fits);
+            let operation = &operations[&name];
+            if operation.is_object() && fits(operation) {
+                return Match::Operation(format!("/paths/{}/{name}", escaped(known)), operation);
+            }
+        }
+        if is_known {
+            Match::OtherMethods
+        } else {
+            Match::Nothing
         }
     }
 
@@ -165,23 +229,38 @@ impl Described {
         if !content.contains_key(media_type) {
             return Err(format!("it is not of the type {media_type:?}"));
         }
-        if media_type != "application/json" {
-            return Ok(());
+        let schema = format!("{at}/content/{}/schema", escaped(media_type));
+        let values: Vec<&[u8]> = match media_type {
+            "application/json" | "application/json; charset=utf-8" => vec![&answer.body],
+            "application/x-ndjson" => answer
+                .body
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .collect(),
+            _ => Vec::new(),
+        };
+        for value in values {
+            let value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            self.valid(&schema, &value)?;
         }
-        let body = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-        self.valid(
-            &format!("{at}/content/{}/schema", escaped(media_type)),
-            &body,
-        )
+        Ok(())
     }
 
-    /// What was taken must be described: who reads only the document must not be told that it would be refused.
+    /// A taken request must be described: otherwise the document says of a request that works that it would be refused.
     fn taken(
         &self,
         operation_at: &str,
         operation: &Value,
         request: &Request<Bytes>,
     ) -> Result<(), String> {
+        // KES's API ignores parameters that it does not know.
+        if !has_tag_of_kes(operation) {
+            self.taken_query(operation, request)?;
+        }
+        self.taken_body(operation_at, operation, request)
+    }
+
+    fn taken_query(&self, operation: &Value, request: &Request<Bytes>) -> Result<(), String> {
         let parameters = operation["parameters"].as_array();
         let names: Vec<&Value> = parameters
             .into_iter()
@@ -195,12 +274,25 @@ impl Described {
                 return Err(format!("no parameter {name} is described"));
             }
         }
+        Ok(())
+    }
+
+    fn taken_body(
+        &self,
+        operation_at: &str,
+        operation: &Value,
+        request: &Request<Bytes>,
+    ) -> Result<(), String> {
         let body = request.body().trim_ascii();
         let content = &operation["requestBody"]["content"];
         if body.is_empty() || content["application/json"].is_null() {
             return Ok(());
         }
-        let body = serde_json::from_slice(keyway_http::without_bom(body))
+        // KES's API takes the first value of a body.
+        let body = serde_json::Deserializer::from_slice(keyway_http::without_bom(body))
+            .into_iter()
+            .next()
+            .ok_or("the body that was taken has no value")?
             .map_err(|error| error.to_string())?;
         let at = format!("{operation_at}/requestBody/content/application~1json/schema");
         self.valid(&at, &body)
@@ -224,14 +316,15 @@ impl Described {
     /// Whether the value fits the schema at this place of the document.
     ///
     /// # Errors
-    /// Where it does not.
+    /// The place that does not fit.
     pub fn valid(&self, at: &str, value: &Value) -> Result<(), String> {
         let validators = self.validators.lock();
         let mut validators = validators.unwrap_or_else(PoisonError::into_inner);
         let validator = validators.entry(at.to_owned()).or_insert_with(|| {
             let mut schema = self.document.clone();
-            // A reference is a URI, which has no braces.
+            // A reference is a URI, which has neither braces nor blanks.
             let reference = at.replace('{', "%7B").replace('}', "%7D");
+            let reference = reference.replace(' ', "%20");
             schema["$ref"] = json!(format!("#{reference}"));
             let built = jsonschema::options()
                 .should_validate_formats(true)
@@ -250,6 +343,30 @@ impl Described {
             Err(wrong.join("; "))
         }
     }
+}
+
+/// What was said, with the request and its answer.
+fn with_both(
+    said: Result<(), String>,
+    request: &Request<Bytes>,
+    answer: &Answer,
+) -> Result<(), String> {
+    said.map_err(|said| {
+        let (method, uri, status) = (request.method(), request.uri(), answer.status);
+        let body = String::from_utf8_lossy(&answer.body);
+        format!("{method} {uri}: {status} {body}: {said}")
+    })
+}
+
+/// Whether these are operations of KES's API, which has a listener of its own.
+fn is_of_kes(operations: &Value) -> bool {
+    let operations = operations.as_object().expect("operations");
+    operations.values().any(has_tag_of_kes)
+}
+
+fn has_tag_of_kes(operation: &Value) -> bool {
+    let tag = operation["tags"][0].as_str();
+    tag.is_some_and(|tag| tag.starts_with("kes"))
 }
 
 fn matches(known: &str, path: &str) -> bool {

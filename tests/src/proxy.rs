@@ -1,4 +1,4 @@
-//! A proxy that counts requests and does to them what networks and busy services do.
+//! A proxy that counts requests and injects the faults of networks and busy services.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,17 +17,17 @@ use tokio::net::TcpListener;
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is passed on, and so is its answer.
+    /// The request and its answer pass.
     Pass,
-    /// It is refused as DynamoDB and Secrets Manager refuse a caller who asks too often.
+    /// The request is refused as throttled, as DynamoDB and Secrets Manager do it.
     Throttle,
-    /// It is refused with a failure of the service.
+    /// The request is refused with a failure of the service.
     Fail,
-    /// It takes place, and its answer never arrives.
+    /// The request takes place, and its answer is lost.
     LoseAnswer,
-    /// It never arrives.
+    /// The request is lost.
     LoseRequest,
-    /// It is passed on after a while.
+    /// The request passes after a delay.
     Delay(Duration),
 }
 
@@ -48,7 +48,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Before the service at this endpoint; passes everything on.
+    /// A proxy for the service at this endpoint, without faults.
     pub async fn before(endpoint: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -65,12 +65,12 @@ impl Proxy {
         }
     }
 
-    /// From now on the judge says what happens to a request, by its number and its operation (`DynamoDB_20120810.GetItem`).
+    /// From now on, `judge` chooses the fate of a request by its number and its operation (`DynamoDB_20120810.GetItem`).
     pub fn judge(&self, judge: impl Fn(u64, &str) -> Fate + Send + Sync + 'static) {
         *self.shared.judge.lock().unwrap() = Box::new(judge);
     }
 
-    /// How many requests have come so far.
+    /// The number of requests so far.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::SeqCst)
     }
@@ -82,7 +82,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request| answer(Arc::clone(&shared), request));
-            // An error is how a connection is cut off.
+            // An error closes the connection.
             hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await

@@ -1,4 +1,4 @@
-//! Lambda's Runtime API on loopback: feeds events to a function's process and gathers what it answers.
+//! Lambda's Runtime API on loopback: feeds events to a function's process and collects its answers.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,19 +24,19 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A function that does not answer for as long never will.
+/// The time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "/2018-06-01/runtime/";
 
-/// What a function made of one event.
+/// A function's answer to one event.
 #[derive(Debug)]
 pub struct Invocation {
     /// The answer's bytes, or the error by which the invocation failed.
     pub result: Result<Bytes, Value>,
     /// Whether the answer was streamed: a head in JSON, eight NULs, the body.
     pub streamed: bool,
-    /// From when the event was handed out to when the whole answer was here.
+    /// The time from the event's delivery to the end of the answer.
     pub took: Duration,
 }
 
@@ -106,7 +106,7 @@ struct Event {
 
 struct State {
     events: AsyncMutex<mpsc::UnboundedReceiver<Event>>,
-    /// Handed out and not answered yet.
+    /// Events that are delivered and not answered.
     pending: Mutex<HashMap<String, (Instant, oneshot::Sender<Invocation>)>>,
     count: AtomicU64,
     first_next: watch::Sender<Option<Instant>>,
@@ -135,7 +135,7 @@ impl RuntimeApi {
         }
     }
 
-    /// Host and port, as `AWS_LAMBDA_RUNTIME_API` wants them.
+    /// Host and port, in the form of `AWS_LAMBDA_RUNTIME_API`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
@@ -150,8 +150,8 @@ impl RuntimeApi {
         ]
     }
 
-    /// One with a function behind it that has ended its INIT: the very test binary that calls this, told to run the
-    /// ignored test of this name. The process is killed when it is dropped.
+    /// A Runtime API with a function after its INIT: the calling test binary, which runs the ignored test of this name. The
+    /// process is killed when dropped.
     pub async fn with_own_function(test: &str) -> (Self, Child) {
         let api = Self::start().await;
         let process = Command::new(std::env::current_exe().expect("this test has a path"))
@@ -213,7 +213,7 @@ async fn listen(listener: TcpListener, state: Arc<State>) {
     // Connections end with the server.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        // And head and body go out in one write: else Nagle's algorithm would be what is measured.
+        // One write sends head and body: else the measurement would include Nagle's algorithm.
         stream.set_nodelay(true).expect("a socket");
         let state = Arc::clone(&state);
         let service = service_fn(move |request| {
@@ -304,7 +304,7 @@ impl State {
             streamed,
             took: answered - handed_out,
         };
-        // Nobody may be waiting any more, which is their business.
+        // The caller may have stopped waiting.
         done.send(invocation).ok();
         status(StatusCode::ACCEPTED)
     }

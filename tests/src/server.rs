@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use crate::{Answer, Signer, Target};
 
-/// The path of a binary of this workspace, built first if it is not there or out of date. `KEYWAY_TEST_FUNCTIONS` names
-/// the folder where SAM has built the functions, which are then those; `KEYWAY_TEST_KEYWAY` names a `keyway` of a release.
+/// The path of a binary of this workspace, which is built first if needed. `KEYWAY_TEST_FUNCTIONS` names a folder with the
+/// functions that SAM has built, to test those; `KEYWAY_TEST_KEYWAY` names a release build of `keyway`.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(folder) = crate::aws::variable("KEYWAY_TEST_FUNCTIONS")
@@ -40,7 +40,7 @@ pub fn binary(name: &str) -> PathBuf {
     let folder = BUILT.get_or_init(|| {
         let cargo = option_env!("CARGO").unwrap_or("cargo");
         let features = cfg!(feature = "otlp").then_some("--features=keyway/otlp");
-        // All of them at once, as `make test` does: fewer of them would have other features, and be built anew.
+        // Builds all of them at once, as `make test` does: some alone would have other features, and compile again.
         let built = std::process::Command::new(cargo)
             .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
             .args(features)
@@ -66,7 +66,7 @@ fn example(name: &str) -> PathBuf {
     target().join("debug").join("examples").join(name)
 }
 
-/// What the template calls the function of this package.
+/// The template's name for the function of this package.
 fn logical_id(package: &str) -> String {
     let template = std::fs::read_to_string(crate::project().join("template.yaml"));
     let template = template.expect("the template is there");
@@ -86,7 +86,7 @@ fn logical_id(package: &str) -> String {
     panic!("the template does not build {package}")
 }
 
-/// Where this workspace is built.
+/// The target folder of this workspace.
 fn target() -> PathBuf {
     // .../target/debug/deps/this-test -> .../target
     let this = std::env::current_exe().expect("this test has a path");
@@ -100,7 +100,7 @@ pub struct ServerOptions {
     program: Program,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
-    /// What a shell does before it becomes the program.
+    /// Commands that a shell runs before it becomes the program.
     prelude: Option<String>,
     user: Option<(u32, PathBuf)>,
 }
@@ -152,7 +152,7 @@ impl ServerOptions {
         }
     }
 
-    /// A program of the tests' own, which is told everything by variables.
+    /// A program of the tests' own, whose settings are variables.
     pub fn example(program: &'static str) -> Self {
         Self {
             program: Program::Example(program),
@@ -161,14 +161,14 @@ impl ServerOptions {
         }
     }
 
-    /// With another argument.
+    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
     }
 
-    /// With a variable.
+    /// Adds a variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -190,14 +190,14 @@ impl ServerOptions {
         self
     }
 
-    /// Where no file can grow beyond so many blocks of 512 bytes, as on a disk that is full.
+    /// Limits files to this many blocks of 512 bytes, which stands for a full disk.
     #[must_use]
     pub fn largest_file(mut self, blocks: u32) -> Self {
         self.prelude = Some(format!("trap '' XFSZ; ulimit -f {blocks}"));
         self
     }
 
-    /// As this user, to whom the folder is given. For tests that run as root.
+    /// Runs as this user, who becomes the folder's owner. For tests that run as root.
     #[must_use]
     pub fn as_user(mut self, user: u32, folder: &Path) -> Self {
         self.user = Some((user, folder.to_owned()));
@@ -264,7 +264,7 @@ impl ServerOptions {
         output(options.command()).await
     }
 
-    /// Starts a process that must not come to serve, and gives its exit code and what it said on stderr.
+    /// Starts a process that must not serve; returns its exit code and stderr.
     pub async fn fail(&self, data_dir: &Path) -> (Option<i32>, String) {
         let (code, _, stderr) = output(self.serving(data_dir)).await;
         (code, stderr)
@@ -275,7 +275,7 @@ impl ServerOptions {
         Self::started(self.serving(data_dir)).await
     }
 
-    /// As [`ServerOptions::start`], of a process that is told everything by these options.
+    /// As [`ServerOptions::start`], with these options alone.
     pub async fn start_in_place(&self) -> Server {
         Self::started(self.command()).await
     }
@@ -305,9 +305,9 @@ impl ServerOptions {
     }
 }
 
-/// A command that runs a copy of the program as this user, whose the folder is from now on.
+/// A command that runs a copy of the program as this user, who becomes the folder's owner.
 fn command_as(user: u32, folder: &Path, program: &Path) -> Command {
-    // Below a target folder of root's nobody else may look.
+    // Other users cannot read below root's target folder.
     let copy = folder.join("program");
     std::fs::copy(program, &copy).expect("the program is there");
     for path in [folder, &copy] {
@@ -334,7 +334,7 @@ async fn output(mut command: Command) -> (Option<i32>, String, String) {
 /// How long a process may take to start or to end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a process writes, read as it comes so that the process never waits for a reader.
+/// The output of a process, read at once so that the process never waits.
 struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
@@ -366,7 +366,7 @@ impl Captured {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    /// The line that says where the process listens, once it is whole.
+    /// The line with the address of the process, once it is complete.
     fn serving(&self) -> Option<String> {
         let text = self.so_far();
         text.split_inclusive('\n')
@@ -425,12 +425,12 @@ impl Server {
         address.parse().expect("an address")
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log.so_far()
     }
 
-    /// What it has said on stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
     }
@@ -440,7 +440,7 @@ impl Server {
         self.call_as(&self.root, method, path, body).await
     }
 
-    /// Calls as somebody; `path` is below the prefix.
+    /// Calls as this signer; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         self.try_call(signer, method, path, body)
             .await
@@ -450,7 +450,7 @@ impl Server {
     /// As [`Server::call_as`], where the connection may fail.
     ///
     /// # Errors
-    /// What the client says.
+    /// The client's error.
     pub async fn try_call(
         &self,
         signer: &Signer,
@@ -473,7 +473,7 @@ impl Server {
     /// Sends a request as it is.
     ///
     /// # Errors
-    /// What the client says.
+    /// The client's error.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<Answer, String> {
         let (mut parts, body) = request.into_parts();
         parts.uri = format!("http://{}{}", self.address, parts.uri)

@@ -31,7 +31,6 @@ impl Signer {
         }
     }
 
-    /// The id of the access key.
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
     }

@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use crate::Answer;
 
-/// Holds a process to the promise about staleness: no use of the old state may begin at or after `limit`, and once it
-/// is not used, it never is again.
+/// Checks a process's staleness: no use of the old state begins at or after `limit`, and after the first use of the new
+/// state, none of the old one follows.
 pub async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> bool) {
     let mut obeyed = false;
     loop {
@@ -22,7 +22,7 @@ pub async fn obeys(limit: Instant, mut uses_the_old_state: impl AsyncFnMut() -> 
     }
 }
 
-/// Whether the key still serves; if not, it is for its state.
+/// Whether the key still serves. A refusal must be for the key's state.
 pub fn serves(answer: &Answer) -> bool {
     if answer.status != 200 {
         assert_eq!(answer.refusal(), (409, "InvalidKeyState".to_owned()));

@@ -1,4 +1,4 @@
-//! What every way to reach Keyway must do alike: all routes, from the outside.
+//! The behaviour of all routes, which must be the same however Keyway is reached.
 
 use std::time::SystemTime;
 
@@ -20,8 +20,8 @@ pub trait Target {
     fn send(&self, request: Request<Bytes>) -> impl Future<Output = Answer>;
 }
 
-/// Goes through every route, what they answer and what they refuse, under ids that begin
-/// with `scope`. The deployment must be running and allow immediate deletion; `root` is its root access key.
+/// Calls every route, for answers and refusals, with ids that begin with `scope`. The deployment must be running and
+/// allow immediate deletion; `root` is its root access key.
 /// Returns every answer in the order of its request.
 pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) -> Vec<Answer> {
     let mut walk = Walk {
@@ -314,7 +314,7 @@ impl<T: Target> Walk<'_, T> {
         let metrics = self.answers.pop().expect("an answer").json();
         assert!(metrics["kes_http_request_success"].is_u64(), "{metrics}");
         self.call_below(prefix, "GET", "/status", "").await.ok();
-        // It tells of the process that answers, and is no two times the same.
+        // This answer is about the process, and differs each time.
         let status = self.answers.pop().expect("an answer").json();
         assert_eq!(status["state"]["KeyStoreReachable"], true, "{status}");
         let (host, now) = (self.target.host(), self.target.now());
@@ -350,7 +350,7 @@ impl<T: Target> Walk<'_, T> {
         assert_eq!(stopped["status"], "Configured");
         let configure = json!({"backend_type": "local", "cache_ttl_seconds": 300});
         self.call("POST", "/kms/configure", &configure).await.ok();
-        // Its id is another each time.
+        // Its id differs each time.
         let configured = self.answers.pop().expect("an answer").json();
         assert_eq!(configured["message"], "KMS configured successfully");
         let started = self.call("POST", "/kms/start", &json!({})).await.ok();

@@ -7,8 +7,8 @@ pub fn project() -> &'static Path {
         .expect("tests/ is in the project")
 }
 
-/// A tool that `scripts/aws-tools` has installed. Without it nothing can be tested here, which is a failure on CI and
-/// said aloud elsewhere.
+/// A tool that `scripts/aws-tools` has installed. Without it a test cannot run: in CI that is a failure, elsewhere a
+/// printed line.
 pub fn aws_tool(name: &str) -> Option<PathBuf> {
     let tool = project().join(".cache/aws-tools/bin").join(name);
     if tool.exists() {

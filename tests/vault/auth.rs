@@ -28,7 +28,7 @@ async fn last_renewal(bao: &Bao, token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
+async fn token_is_renewed_after_two_thirds_of_its_life() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let settings = place.settings(&bao.address, VaultAuth::Token);
@@ -47,7 +47,7 @@ async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
         vault.copies().await.unwrap();
         let renewed = last_renewal(bao, &token).await;
         assert_ne!(renewed, Value::Null);
-        // Its time begins anew.
+        // Its life starts again.
         clock.advance(Duration::from_secs(2300));
         vault.renew().await.unwrap();
         assert_eq!(last_renewal(bao, &token).await, renewed);
@@ -55,7 +55,7 @@ async fn a_token_is_renewed_when_two_thirds_of_its_time_have_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
+async fn token_not_renewable_is_used_until_refused() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let options = json!({"ttl": "3600s", "renewable": false});
@@ -80,7 +80,7 @@ async fn a_token_that_cannot_be_renewed_is_used_until_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_ends() {
+async fn refused_renewal_is_logged_and_the_token_used_until_its_end() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     place.make_key(bao).await;
@@ -98,7 +98,7 @@ async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_end
     clock.advance(Duration::from_secs(3000));
     unavailable(vault.renew().await, "permission denied");
     vault.copies().await.unwrap();
-    // The permission is given; after a pause the renewal works.
+    // An operator gives the permission; after a pause the renewal works.
     place.policy(bao, &least).await;
     clock.advance(Duration::from_secs(30));
     vault.renew().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_renewal_that_is_refused_is_told_and_does_no_harm_before_the_token_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_not_look_itself_up_is_used_all_the_same() {
+async fn token_that_may_not_look_itself_up_is_used() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     place.make_key(bao).await;
@@ -122,7 +122,7 @@ async fn a_token_that_may_not_look_itself_up_is_used_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_role_logs_in_once_and_again_when_it_is_time() {
+async fn app_role_logs_in_once_and_again_when_due() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -157,7 +157,7 @@ async fn an_app_role_logs_in_once_and_again_when_it_is_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_role_whose_token_is_revoked_logs_in_again() {
+async fn app_role_with_a_revoked_token_logs_in_again() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -177,13 +177,13 @@ async fn an_app_role_whose_token_is_revoked_logs_in_again() {
         bao.post(&revoke, json!({})).await;
         vault.check(TransitKey::MustExist).await.unwrap();
     }
-    // What the role may not do stays denied, and is no reason to log in.
+    // An action that the role may not do stays denied, and causes no login.
     place.policy(bao, "path \"nothing\" {}").await;
     unavailable(vault.copies().await, "permission denied");
     let (least, _) = place.policies();
     place.policy(bao, &least).await;
     vault.copies().await.unwrap();
-    // The role is taken away and comes back.
+    // The role is deleted and made again.
     let role = format!("auth/{mount}/role/test");
     let (_, before) = bao.call(Method::GET, &role, None).await;
     let id = format!("{role}/role-id");
@@ -208,7 +208,7 @@ async fn an_app_role_whose_token_is_revoked_logs_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_secret_id_and_a_wrong_mount_are_named() {
+async fn wrong_secret_id_or_mount_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let mount = format!("approle-{}", place.transit);
@@ -230,7 +230,7 @@ async fn a_wrong_secret_id_and_a_wrong_mount_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_file_that_changes_is_read_again() {
+async fn token_file_changed_is_read_again() {
     let Some(bao) = shared().await else { return };
     let (place, policy) = place(bao).await;
     let folder = tempfile::tempdir().unwrap();
@@ -253,19 +253,19 @@ async fn a_token_file_that_changes_is_read_again() {
     vault.check(TransitKey::MustExist).await.unwrap();
     unavailable(nowhere.copies().await, "--vault-token-dir");
 
-    // Refused: looked for in the file at once.
+    // A refused token has the file read at once.
     let two = bao.token(&policy, json!({})).await;
     bao.revoke(&one).await;
     unavailable(vault.copies().await, "refuses the token");
     std::fs::write(&file, &two).unwrap();
     vault.copies().await.unwrap();
 
-    // Not refused: after a minute.
+    // Otherwise the file is read after a minute.
     let three = bao.token(&policy, json!({})).await;
     std::fs::write(&file, &three).unwrap();
     clock.advance(Duration::from_secs(61));
     vault.copies().await.unwrap();
-    // Were the second still in use, it would now be refused, and no other could be read.
+    // If the second token were still in use, it would be refused now, and the file has no other one.
     bao.revoke(&two).await;
     std::fs::remove_file(&file).unwrap();
     vault.copies().await.unwrap();

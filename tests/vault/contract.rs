@@ -1,4 +1,4 @@
-//! The contract, with no more than the documented privileges, and what belongs to the engines alone.
+//! The contract with the documented privileges only, and the behaviour of Vault's engines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{BINDING, Setup, opened, path, ready, shared, unavailable, with_token};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_with_the_documented_policy_alone() {
+async fn vault_with_the_documented_policy_keeps_the_contract() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     let (_, making) = place.policies();
@@ -25,11 +25,11 @@ async fn keeps_the_contract_with_the_documented_policy_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_bad_weather() {
+async fn vault_under_faults_keeps_the_contract() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     let proxy = Proxy::before(&bao.address).await;
-    // The contract takes no failure for an answer: where many ask at once, one may meet several in a row.
+    // The contract tolerates no failure; with concurrent calls, one call may meet several faults in a row.
     let retry_policy = VaultRetryPolicy {
         timeout: Duration::from_secs(60),
         retries: 9,
@@ -54,7 +54,7 @@ async fn keeps_the_contract_in_bad_weather() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
+async fn transit_key_made_by_an_operator_is_used() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     let (least, _) = place.policies();
@@ -80,7 +80,7 @@ async fn without_the_permission_to_make_the_transit_key_an_operator_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_names_the_permission_that_is_missing() {
+async fn check_names_the_missing_permission() {
     let Some(bao) = shared().await else { return };
     let place = Setup::new(bao).await;
     place.make_key(bao).await;
@@ -117,9 +117,9 @@ async fn a_check_names_the_permission_that_is_missing() {
     vault.check(TransitKey::MustExist).await.unwrap();
 }
 
-/// The way to encrypt without making a key that the room relies on: for a token that may make one, too.
+/// The crate relies on this way to encrypt without making a key, even with a token that may make one.
 #[tokio::test(flavor = "multi_thread")]
-async fn encrypting_never_makes_a_key() {
+async fn encryption_never_makes_a_key() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     vault.check(TransitKey::MustExist).await.unwrap();
@@ -139,7 +139,7 @@ async fn encrypting_never_makes_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
+async fn transit_key_recreated_is_not_taken_for_the_old_one() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -164,7 +164,7 @@ async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
     }
     unavailable(vault.wrap(&BINDING, b"m").await, "made anew");
     unavailable(vault.check(TransitKey::MustExist).await, "made anew");
-    // To whoever asks for a key's material, both are a failure of the backend.
+    // To a caller who needs a key's material, both are a failure of the backend.
     let old = vault.unwrap(&BINDING, &wrapped).await;
     assert!(
         matches!(old, Err(WrapError::NotAuthentic)),
@@ -178,13 +178,13 @@ async fn a_transit_key_that_is_made_anew_does_not_pass_for_the_old_one() {
         newer.err()
     );
 
-    // An operator means it so.
+    // An operator may want this.
     vault.check(TransitKey::MadeIfMissing).await.unwrap();
     vault.wrap(&BINDING, b"m").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_that_the_key_does_not_open_any_more_are_named() {
+async fn version_that_no_longer_opens_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -203,7 +203,7 @@ async fn versions_that_the_key_does_not_open_any_more_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfit_transit_keys_are_refused() {
+async fn transit_key_unfit_is_refused() {
     let Some(bao) = shared().await else { return };
     for (key, says) in [
         (json!({"type": "aes256-gcm96"}), "not derived"),
@@ -225,7 +225,7 @@ async fn unfit_transit_keys_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_mounts_and_namespaces_are_named() {
+async fn wrong_mount_or_namespace_is_named() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     vault.check(TransitKey::MustExist).await.unwrap();
@@ -273,7 +273,7 @@ async fn wrong_mounts_and_namespaces_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn works_within_a_namespace() {
+async fn vault_within_a_namespace_works() {
     let Some(bao) = shared().await else { return };
     let namespace = "keyway-team";
     bao.post(&format!("sys/namespaces/{namespace}"), json!({}))
@@ -293,7 +293,7 @@ async fn works_within_a_namespace() {
     let mut settings = place.settings(&bao.address, VaultAuth::Token);
     settings.namespace = Some(path(namespace));
     let vault = with_token(&settings, &bao.root);
-    // The engine makes itself ready after it is mounted.
+    // The engine becomes ready some time after the mount.
     while vault.put_copy("probe", b"v", CopyVersion(0)).await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -304,7 +304,7 @@ async fn works_within_a_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_an_operator_deleted_can_be_written_again() {
+async fn copy_deleted_by_an_operator_can_be_written_again() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     for value in [b"one", b"two"] {
@@ -319,7 +319,7 @@ async fn a_copy_that_an_operator_deleted_can_be_written_again() {
     let put = vault.put_copy("key-1", b"six", CopyVersion(0)).await;
     put.unwrap();
     assert_eq!(vault.copy("key-1").await.unwrap().unwrap().value, b"six");
-    // What is below a copy is nobody's key.
+    // A path below a copy holds no key.
     bao.post(&format!("{data}/more"), json!({"data": {"record": ""}}))
         .await;
     assert_eq!(vault.copies().await.unwrap(), ["key-1"]);
@@ -331,7 +331,7 @@ async fn a_copy_that_an_operator_deleted_can_be_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_that_are_none_reach_nothing() {
+async fn malformed_id_reaches_nothing() {
     let Some(bao) = shared().await else { return };
     let (_, vault) = ready(bao).await;
     for id in [

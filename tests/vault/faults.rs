@@ -1,4 +1,4 @@
-//! Vault sealed, stopped, silent, behind TLS: each told by its name within the timeout, and over when it is over.
+//! Vault sealed, stopped, silent, behind TLS: each is reported by its name within the timeout, and ends with its cause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::{
     with_token,
 };
 
-/// Every operation fails in these words, and in no more time than anybody waits for.
+/// Every operation fails with this text, and within the time limit.
 async fn everything_fails(vault: &dyn Vault, wrapped: &[u8], says: &str) {
     let all = async {
         unavailable(vault.check(TransitKey::MustExist).await, says);
@@ -46,7 +46,7 @@ async fn everything_works(vault: &dyn Vault, wrapped: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sealed_and_stopped_are_told_apart_and_pass() {
+async fn sealed_and_stopped_vaults_are_told_apart_and_recover() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -73,7 +73,7 @@ async fn sealed_and_stopped_are_told_apart_and_pass() {
     everything_works(&*never_reached, &wrapped).await;
 }
 
-/// Passes connections on, or takes them and says nothing.
+/// Passes connections on, or accepts them and stays silent.
 struct Hole {
     address: String,
     silent: Arc<AtomicBool>,
@@ -106,7 +106,7 @@ impl Hole {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_ends_with_the_timeout() {
+async fn silent_vault_times_out() {
     let Some(bao) = shared().await else { return };
     let (place, vault) = ready(bao).await;
     let wrapped = vault.wrap(&BINDING, b"material").await.unwrap();
@@ -122,9 +122,9 @@ async fn silence_ends_with_the_timeout() {
     everything_works(&*vault, &wrapped).await;
 }
 
-/// What a function can wait for is shorter than what an operator may configure.
+/// A function's own time limit is shorter than the timeout that an operator may configure.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_longer_than_the_process_can() {
+async fn call_of_vault_ends_before_the_process_must() {
     let hole = Hole::before("http://127.0.0.1:1").await;
     let place = Setup {
         transit: "transit".to_owned(),
@@ -144,7 +144,7 @@ async fn nobody_waits_longer_than_the_process_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_trusts_the_authority_that_is_given_and_no_other() {
+async fn certificate_of_another_authority_is_refused() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -171,7 +171,7 @@ async fn tls_trusts_the_authority_that_is_given_and_no_other() {
     // The certificate is of 127.0.0.1 and localhost.
     let other_name = open(Some(&authority), &address.replace("127.0.0.1", "127.0.0.2"));
     assert!(other_name.check(TransitKey::MustExist).await.is_err());
-    // TLS is spoken to what does not speak it.
+    // The client speaks TLS to a plain listener.
     let plain = open(Some(&authority), &bao.address.replace("http:", "https:"));
     unavailable(
         plain.check(TransitKey::MustExist).await,
@@ -189,7 +189,7 @@ async fn tls_trusts_the_authority_that_is_given_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tls_a_name_must_be_of_loopback() {
+async fn address_without_tls_must_be_loopback() {
     let Some(bao) = shared().await else { return };
     let (place, _) = ready(bao).await;
     let by_name = bao.address.replace("127.0.0.1", "localhost");

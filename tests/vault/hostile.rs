@@ -1,4 +1,4 @@
-//! Servers that are not what they seem: they redirect, echo, drown and count.
+//! Hostile servers in the place of Vault: they redirect, echo, send too much, and count.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,7 @@ const QUICK: VaultRetryPolicy = VaultRetryPolicy {
     retries: 0,
 };
 
-/// What Vault answers about a transit key that is as it must be.
+/// Vault's answer about a fit transit key.
 const FIT_KEY: &str = r#"{"data":{"type":"aes256-gcm96","derived":true,"supports_encryption":true,"supports_decryption":true,"keys":{"1":1}}}"#;
 
 type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
@@ -35,7 +35,7 @@ fn whole(status: u16, body: impl Into<Bytes>) -> Response<Body> {
     Response::builder().status(status).body(body).unwrap()
 }
 
-/// A server that answers as it is told to, by request and body.
+/// A server whose answers depend on request and body.
 async fn serve(
     answer: impl Fn(&Request<()>, &[u8]) -> Response<Body> + Send + Sync + 'static,
 ) -> String {
@@ -77,7 +77,7 @@ fn at(address: &str) -> Arc<dyn Vault> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_are_not_followed() {
+async fn redirect_is_not_followed() {
     let canary = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = format!("http://{}/v1/", canary.local_addr().unwrap());
     for status in [301, 302, 303, 307, 308] {
@@ -99,7 +99,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_read_up_to_a_bound() {
+async fn answer_too_long_is_refused() {
     let endless = serve(|_, _| {
         let chunk =
             || Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![b' '; 65536])));
@@ -117,7 +117,7 @@ async fn answers_are_read_up_to_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_not_vaults_are_refused() {
+async fn answer_not_of_vault_is_refused() {
     let wrapped = b"vault:v1:AAAA";
     for body in [
         "",
@@ -140,9 +140,9 @@ async fn answers_that_are_not_vaults_are_refused() {
     }
 }
 
-/// What a wrap says, to the letter: whose namespace it is in, and a kind of key that Vault will not make.
+/// The exact request of a wrap: its namespace, and a kind of key that Vault does not make.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_what_they_must_be() {
+async fn requests_to_vault_have_method_path_and_headers() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
     let address = serve(move |request, body| {
@@ -189,13 +189,13 @@ async fn requests_are_what_they_must_be() {
     let expected =
         serde_json::json!({"plaintext": "bQ==", "context": context, "type": "ecdsa-p256"});
     assert_eq!(body, expected);
-    // Health is the whole server's, and nobody's secret.
+    // Health is of the whole server, and takes no namespace or token.
     assert_eq!(heard[3].1, [None, some("true"), None]);
 }
 
-/// A load balancer that has nobody to ask is no Vault that is sealed; it is asked again.
+/// A load balancer without a backend is not a sealed Vault; the request is retried.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
+async fn transient_failure_is_retried_as_configured() {
     for (status, body, times) in [
         (429, "", 3),
         (500, "", 3),
@@ -228,7 +228,7 @@ async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
         let outcome = vault.remove_copy("key-1").await;
         assert_eq!(outcome.is_ok(), status == 404);
         assert_eq!(asked.load(Ordering::SeqCst), times, "{status} {body}");
-        // A check asks once.
+        // A check makes one attempt.
         asked.store(0, Ordering::SeqCst);
         drop(vault.check(TransitKey::MustExist).await);
         assert!(asked.load(Ordering::SeqCst) <= 2, "{status} {body}");
@@ -236,7 +236,7 @@ async fn what_may_pass_is_asked_again_as_often_as_told_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_is_refused_is_not_repeated_at_once() {
+async fn refused_login_is_not_repeated_at_once() {
     let logins = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&logins);
     let address = serve(move |_, _| {
@@ -266,7 +266,7 @@ async fn a_login_that_is_refused_is_not_repeated_at_once() {
     }
 }
 
-/// What is logged, as bytes.
+/// The bytes of the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -289,9 +289,9 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Everything that a server was sent comes back in its errors, and nothing of it comes to light.
+/// The server repeats everything that it got in its errors; our errors and log have none of it.
 #[tokio::test]
-async fn nothing_secret_is_in_errors_or_in_the_log() {
+async fn errors_and_log_hold_no_secret() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
@@ -358,7 +358,7 @@ async fn nothing_secret_is_in_errors_or_in_the_log() {
     }
     assert!(texts.lines().count() > 100, "there are errors");
     texts += &String::from_utf8_lossy(&log.0.lock().unwrap());
-    // "canary-plaintext" and "canary-record" in base64 begin so.
+    // The beginnings of "canary-plaintext" and "canary-record" in base64.
     for canary in ["canary", "Y2FuYXJ5"] {
         let line = texts.lines().find(|line| line.contains(canary));
         assert_eq!(line, None, "something secret came to light");

@@ -1,4 +1,4 @@
-//! Vault's port over OpenBao: a real server, real policies, and what can happen to either.
+//! The Vault port over OpenBao: a real server, real policies, and their faults.
 
 #![expect(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ const RETRY_POLICY: VaultRetryPolicy = VaultRetryPolicy {
     retries: 3,
 };
 
-/// The server that tests share which do not stop or seal it. It ends with this process.
+/// The server that tests share if they do not stop or seal it. It ends with this process.
 async fn shared() -> Option<&'static Bao> {
     static BAO: OnceCell<Option<Bao>> = OnceCell::const_new();
     BAO.get_or_init(Bao::start).await.as_ref()
@@ -143,7 +143,7 @@ fn vaults(clock: Arc<dyn Clock>) -> VaultsOverHttp {
     VaultsOverHttp::new(None, Duration::from_secs(60), clock).unwrap()
 }
 
-/// Opened with a token.
+/// Opens Vault with a token.
 fn with_token(settings: &VaultSettings, token: &str) -> Arc<dyn Vault> {
     opened(settings, Some(token), RETRY_POLICY)
 }
@@ -159,7 +159,7 @@ fn opened(
         .unwrap()
 }
 
-/// A Vault that works: everything mounted, the transit key made, opened as the root.
+/// A working Vault: engines mounted, the transit key made, opened as the root.
 async fn ready(bao: &Bao) -> (Setup, Arc<dyn Vault>) {
     let place = Setup::new(bao).await;
     place.make_key(bao).await;
@@ -167,7 +167,7 @@ async fn ready(bao: &Bao) -> (Setup, Arc<dyn Vault>) {
     (place, with_token(&settings, &bao.root))
 }
 
-/// The text of a failure that says that Vault cannot be had, with what it must say.
+/// The text of an unavailable Vault's error, which must contain this.
 fn unavailable<T>(outcome: Result<T, WrapError>, says: &str) -> String {
     let Some(WrapError::Unavailable(cause)) = outcome.err() else {
         panic!("Vault must not be had ({says})");

@@ -1,4 +1,4 @@
-//! `keyway serve` with OpenBao as its backend: configured over HTTP, and what it does when OpenBao is not to be had.
+//! `keyway serve` with OpenBao as its backend: configured over HTTP, and while OpenBao is unavailable.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -55,14 +55,14 @@ fn configuration(bao: &Bao, place: &Setup, token: &str) -> Value {
     })
 }
 
-/// A token that may do what `docs/vault.md` says and no more, the transit key's making included.
+/// A token with the privileges of `docs/vault.md`, with the one to make the transit key.
 async fn token(bao: &Bao, place: &Setup) -> String {
     let (_, making) = place.policies();
     let policy = place.policy(bao, &making).await;
     bao.token(&policy, json!({"period": "24h"})).await
 }
 
-/// A server whose service runs over this place.
+/// A server whose service uses this Vault.
 async fn running(bao: &Bao, place: &Setup, token: &str, data: &Path) -> Server {
     let server = ServerOptions::not_started().start(data).await;
     let body = configuration(bao, place, token);
@@ -93,7 +93,7 @@ fn has(haystack: &[u8], needle: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
+async fn service_over_openbao_serves_and_shows_its_token_nowhere() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -121,7 +121,7 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
         assert!(!has(&answer.body, &token));
         decrypt(&server, &blob).await.ok();
     }
-    // Another place needs it again, and nothing is sent there.
+    // Another address needs the token again, and gets no request.
     for change in [
         json!({"mount_path": "nothing-here"}),
         json!({"address": "http://127.0.0.1:1"}),
@@ -138,7 +138,7 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
     let mut seen = server.call("GET", "/kms/status", "").await.body.to_vec();
     seen.extend(server.call("GET", "/kms/config", "").await.body.to_vec());
 
-    // It survives a start, and the second process over the folder serves too.
+    // The configuration survives a restart, and a second process over the folder serves too.
     let other = ServerOptions::not_started().start(root.path()).await;
     decrypt(&other, &blob).await.ok();
     for server in [server, other] {
@@ -152,7 +152,7 @@ async fn a_service_over_openbao_serves_and_its_token_is_nowhere_to_be_read() {
 }
 
 #[tokio::test]
-async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
+async fn openbao_sealed_or_stopped_is_answered_in_time_and_recovers() {
     let Some(bao) = Bao::start().await else {
         return;
     };
@@ -167,7 +167,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
         } else {
             bao.seal().await;
         }
-        // What is cached serves on.
+        // Cached keys serve.
         decrypt(&server, &blob).await.ok();
         let asked = now();
         let refused = create(&server, "other").await;
@@ -183,7 +183,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
             "{:?}",
             asked.elapsed()
         );
-        // What is not cached does not.
+        // Other keys do not.
         server.call("POST", "/kms/clear-cache", "").await;
         let refused = decrypt(&server, &blob).await;
         assert_eq!(refused.refusal(), (503, "BackendError".to_owned()));
@@ -202,7 +202,7 @@ async fn a_sealed_or_stopped_openbao_is_answered_in_time_and_recovered_from() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
+async fn revoked_token_is_reported_and_can_be_replaced() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Setup::new(bao).await, folder());
     let first = token(bao, &place).await;
@@ -221,7 +221,7 @@ async fn a_revoked_token_is_noticed_and_another_one_takes_its_place() {
 }
 
 #[tokio::test]
-async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew() {
+async fn deleted_transit_key_is_a_backend_failure_and_not_recreated() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -240,7 +240,7 @@ async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew(
     )
     .await;
     assert_eq!(again.refusal().0, 503);
-    // Another key of that name is not the key.
+    // A new transit key of the same name is not the old one.
     place.make_key(bao).await;
     let again = post(
         &server,
@@ -256,7 +256,7 @@ async fn a_deleted_transit_key_is_a_failure_of_the_backend_and_is_not_made_anew(
 }
 
 #[tokio::test]
-async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
+async fn keys_in_openbao_are_restored_after_a_lost_table_and_migrate_back() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -291,7 +291,7 @@ async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
     }
     server.stop().await;
 
-    // The machine is lost, keyring and all.
+    // The machine is lost with its keyring.
     fs::remove_dir_all(&data).unwrap();
     let server = running(bao, &place, &token, &data).await;
     let refused = create(&server, "k0").await;
@@ -302,7 +302,7 @@ async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
         decrypt(&server, blob).await.ok();
     }
 
-    // Home again: then OpenBao can be let go.
+    // After the migration back, OpenBao is no longer needed.
     let dropped = json!({"address": null});
     post(
         &server,
@@ -330,7 +330,7 @@ async fn keys_move_to_openbao_come_back_when_the_table_is_lost_and_move_home() {
 }
 
 #[tokio::test]
-async fn of_many_creations_over_openbao_one_wins_and_its_copy_is_its_record() {
+async fn creations_at_once_over_openbao_have_one_winner_and_one_copy() {
     let Some(bao) = shared().await else { return };
     let (place, root) = (Setup::new(bao).await, folder());
     let token = token(bao, &place).await;
@@ -347,7 +347,7 @@ async fn of_many_creations_over_openbao_one_wins_and_its_copy_is_its_record() {
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!(answer.refusal(), (409, "KeyAlreadyExists".to_owned()));
     }
-    // Changes from both sides at once, and then the copy is as the record.
+    // Both processes change the key at once; then the copy equals the record.
     let tag = |n: u32| json!({"key_id": "one", "tags": {format!("t{n}"): "x"}});
     for n in 0..5 {
         let (a, b) = (tag(2 * n), tag(2 * n + 1));

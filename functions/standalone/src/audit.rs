@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use keyway_audit::{Finding, TableLog, Verifier};
-use keyway_domain::audit::Event;
+use keyway_audit::{KnownEvent, TableLog, Verified, Verifier};
 use keyway_domain::ports::{Kind, Record};
 use serde_json::json;
 
@@ -50,8 +49,8 @@ pub(crate) struct Verify {
     file: Option<PathBuf>,
 
     /// A writer's event that an earlier run has shown, which must still be there as it was
-    #[arg(long, value_name = "WRITER:NUMBER:HASH", value_parser = known)]
-    expect: Vec<Known>,
+    #[arg(long, value_name = "WRITER:NUMBER:HASH")]
+    expect: Vec<KnownEvent>,
 
     /// The log may begin in the middle of a writer's events, as a log does whose beginning has expired
     #[arg(long)]
@@ -72,26 +71,6 @@ pub(crate) struct Export {
     span: Span,
 }
 
-#[derive(Clone)]
-struct Known {
-    writer: String,
-    seq: u64,
-    hash: String,
-}
-
-fn known(text: &str) -> Result<Known, &'static str> {
-    const WANTED: &str = "is not WRITER:NUMBER:HASH, as `keyway audit verify` prints it";
-    let mut parts = text.split(':');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(writer), Some(seq), Some(hash), None) => Ok(Known {
-            writer: writer.to_owned(),
-            seq: seq.parse().map_err(|_| WANTED)?,
-            hash: hash.to_owned(),
-        }),
-        _ => Err(WANTED),
-    }
-}
-
 pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
     match command {
         AuditCommand::Verify(verify) => run_verify(*verify).await,
@@ -99,103 +78,121 @@ pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
     }
 }
 
-impl Span {
-    /// Gives every line of the table's log that can be of the span.
-    async fn lines(&self, mut each: impl FnMut(&str) + Send) -> anyhow::Result<()> {
-        let ports = self.location.open().await?.reading();
-        let log = TableLog::new(ports.table, ports.clock, 0);
-        let each = |record: Record| keyway_audit::text(&record).lines().for_each(&mut each);
-        log.records(Kind::Audit, self.since, self.until, each)
-            .await
-            .context("the table")
-    }
+/// The table's log.
+async fn table_log(location: &DeploymentLocation) -> anyhow::Result<TableLog> {
+    let ports = location.open().await?.reading();
+    Ok(TableLog::new(ports.table, ports.clock, 0))
+}
+
+/// What verifying found, and where.
+struct Report {
+    verified: Verified,
+    /// The findings of the log, and that there is no event where there should be some.
+    findings: Vec<String>,
+    /// Whether the log may begin in the middle.
+    midway: bool,
 }
 
 async fn run_verify(verify: Verify) -> anyhow::Result<()> {
     let midway = verify.midway || verify.span.since.is_some();
     let mut verifier = Verifier::new(midway);
-    if verify.file.is_none() {
-        verifier = verifier.in_any_order();
-    }
-    for Known { writer, seq, hash } in verify.expect {
-        verifier.expect(writer, seq, hash);
-    }
-    match &verify.file {
-        None => verify.span.lines(|line| verifier.line(line)).await?,
+    verify
+        .expect
+        .iter()
+        .cloned()
+        .for_each(|known| verifier.expect(known));
+    let place = match &verify.file {
+        None => {
+            let Span {
+                location,
+                since,
+                until,
+            } = &verify.span;
+            let log = table_log(location).await?;
+            verifier = verifier.in_any_order();
+            let each = |record: Record| {
+                keyway_audit::text(&record)
+                    .lines()
+                    .for_each(|line| verifier.line(line));
+            };
+            let read = log.records(Kind::Audit, *since, *until, each).await;
+            read.context("the table")?;
+            "the table".to_owned()
+        }
         Some(path) if path.as_os_str() == "-" => {
             read_kept(io::stdin().lock(), &mut verifier).context("standard input")?;
+            "standard input".to_owned()
         }
         Some(path) => {
-            let read =
-                File::open(path).and_then(|file| read_kept(BufReader::new(file), &mut verifier));
-            read.with_context(|| path.display().to_string())?;
+            let place = path.display().to_string();
+            File::open(path)
+                .and_then(|file| read_kept(BufReader::new(file), &mut verifier))
+                .with_context(|| place.clone())?;
+            place
         }
-    }
+    };
     let verified = verifier.finish();
-    let events: u64 = verified.writers.iter().map(|writer| writer.count).sum();
+    let is_empty = verified.events() == 0;
     let mut findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
-    if events == 0 && !verify.allow_empty {
-        let place = match &verify.file {
-            None => "the table".to_owned(),
-            Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
-            Some(path) => path.display().to_string(),
-        };
+    if is_empty && !verify.allow_empty {
         findings.push(format!("no audit events found in {place}"));
     }
-    let lacks_beginning = (verified.findings.iter())
-        .any(|finding| matches!(finding, Finding::Missing { first: 0, .. }));
+    let report = Report {
+        verified,
+        findings,
+        midway,
+    };
     match verify.output {
-        Output::Json => {
-            let writers = verified.writers.iter().map(|writer| {
-                json!({
-                    "writer": writer.writer, "first": writer.first, "last": writer.last,
-                    "count": writer.count, "lost": writer.lost, "hash": writer.hash,
-                })
-            });
-            print(
-                &json!({
-                    "ok": findings.is_empty(),
-                    "events": events,
-                    "writers": writers.collect::<Vec<_>>(),
-                    "findings": findings,
-                })
-                .to_string(),
+        Output::Json => print(&report.json().to_string()),
+        Output::Text => report.print_text(),
+    }
+    match (report.findings.is_empty(), is_empty) {
+        (true, _) => Ok(()),
+        (false, true) => bail!("there is nothing to verify; --allow-empty accepts that"),
+        (false, false) => bail!("the audit log is not as it was written"),
+    }
+}
+
+impl Report {
+    fn json(&self) -> serde_json::Value {
+        let writers = self.verified.writers.iter().map(|writer| {
+            json!({
+                "writer": writer.writer, "first": writer.first, "last": writer.last,
+                "count": writer.count, "lost": writer.lost, "hash": writer.hash,
+            })
+        });
+        json!({
+            "ok": self.findings.is_empty(),
+            "events": self.verified.events(),
+            "writers": writers.collect::<Vec<_>>(),
+            "findings": self.findings,
+        })
+    }
+
+    fn print_text(&self) {
+        let writers = &self.verified.writers;
+        for writer in writers {
+            print(&format!("{} {} events", writer.last_event(), writer.count));
+            if writer.lost > 0 {
+                print(&format!(
+                    "  the table did not get {} more; standard output has them",
+                    writer.lost
+                ));
+            }
+        }
+        if self.findings.is_empty() {
+            let events = self.verified.events();
+            print(&format!("OK: {events} events of {} writers", writers.len()));
+        }
+        for finding in &self.findings {
+            tell(finding);
+        }
+        if self.verified.lacks_beginning() && !self.midway {
+            tell(
+                "where the beginning has expired or was rotated away, --midway verifies what is left",
             );
         }
-        Output::Text => {
-            for writer in &verified.writers {
-                print(&format!(
-                    "{}:{}:{} {} events",
-                    writer.writer, writer.last, writer.hash, writer.count
-                ));
-                if writer.lost > 0 {
-                    print(&format!(
-                        "  the table did not get {} more; standard output has them",
-                        writer.lost
-                    ));
-                }
-            }
-            if findings.is_empty() {
-                let writers = verified.writers.len();
-                print(&format!("OK: {events} events of {writers} writers"));
-            }
-            for finding in &findings {
-                tell(finding);
-            }
-            if lacks_beginning && !midway {
-                tell(
-                    "where the beginning has expired or was rotated away, --midway verifies what is left",
-                );
-            }
-        }
     }
-    if events == 0 && !findings.is_empty() {
-        bail!("there is nothing to verify; --allow-empty accepts that");
-    }
-    if !findings.is_empty() {
-        bail!("the audit log is not as it was written");
-    }
-    Ok(())
 }
 
 /// Reads a log line by line. What is no UTF-8 is of other lines, or was altered.
@@ -208,30 +205,23 @@ fn read_kept(mut log: impl BufRead, verifier: &mut Verifier) -> io::Result<()> {
     Ok(())
 }
 
-async fn run_export(span: Span) -> anyhow::Result<()> {
+async fn run_export(
+    Span {
+        location,
+        since,
+        until,
+    }: Span,
+) -> anyhow::Result<()> {
     let mut output = BufWriter::new(io::stdout());
     let mut written = Ok(());
-    span.lines(|line| {
-        if written.is_ok() && span.has(line) {
+    let log = table_log(&location).await?;
+    let each = |line: &str| {
+        if written.is_ok() {
             written = writeln!(output, "{line}");
         }
-    })
-    .await?;
+    };
+    log.events(since, until, each).await.context("the table")?;
     written
         .and_then(|()| output.flush())
         .context("standard output")
-}
-
-impl Span {
-    /// Whether the event is of the span; records that are at its ends hold others as well.
-    fn has(&self, line: &str) -> bool {
-        let event = serde_json::from_str::<Event<'_>>(line);
-        let time = event
-            .ok()
-            .and_then(|event| event.time.parse::<Timestamp>().ok());
-        let Some(time) = time else {
-            return true;
-        };
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
-    }
 }

@@ -1,19 +1,15 @@
 //! `keyway identity new|of`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_auth::certificate::{ApiKey, Identity};
+use keyway_certificates::{CertifiedKey, ClientKey};
 use keyway_deployment_assembly::{SystemRandom, secret};
 use keyway_domain::ports::Random;
-use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
-    RsaKeySize,
-};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -81,12 +77,12 @@ enum Bits {
     Long,
 }
 
-impl From<Bits> for RsaKeySize {
+impl From<Bits> for ClientKey {
     fn from(bits: Bits) -> Self {
         match bits {
-            Bits::Short => Self::_2048,
-            Bits::Medium => Self::_3072,
-            Bits::Long => Self::_4096,
+            Bits::Short => Self::Rsa2048,
+            Bits::Medium => Self::Rsa3072,
+            Bits::Long => Self::Rsa4096,
         }
     }
 }
@@ -142,58 +138,20 @@ fn new(arguments: &New) -> anyhow::Result<()> {
             .print(arguments.output)
         }
         (Kind::Ecdsa | Kind::Rsa, Some(certificate), Some(key)) => {
-            let pair = match arguments.kind {
-                Kind::Rsa => {
-                    let bits = arguments.bits.unwrap_or(Bits::Medium);
-                    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, bits.into())
-                }
-                Kind::Ecdsa | Kind::ApiKey => KeyPair::generate(),
+            let kind = match (arguments.kind, arguments.bits) {
+                (Kind::Rsa, bits) => bits.unwrap_or(Bits::Medium).into(),
+                (Kind::Ecdsa | Kind::ApiKey, _) => ClientKey::Ecdsa,
             };
-            let pair = pair.context("the key could not be made")?;
-            let made = self_signed(&pair)?;
-            let secret = Zeroizing::new(pair.serialize_pem());
-            write_new(key, 0o600, secret.as_bytes())?;
-            write_new(certificate, 0o644, made.pem().as_bytes()).inspect_err(|_| {
-                // Alone it would only be in the way of another try.
-                drop(std::fs::remove_file(key));
-            })?;
+            let made = CertifiedKey::of_client(kind)?;
+            made.write(certificate, key)?;
             Shown {
-                identity: Identity::of_chain([made.der().as_ref()])?.to_string(),
+                identity: Identity::of_chain([made.certificate_der()])?.to_string(),
                 api_key: None,
             }
             .print(arguments.output)
         }
         _ => bail!("--cert and --key belong to --kind ecdsa and rsa"),
     }
-}
-
-/// A client's certificate, and no authority's. It holds for as long as one can: who it is, is its key's matter, and
-/// the operator takes rights away by identity.
-fn self_signed(pair: &KeyPair) -> anyhow::Result<rcgen::Certificate> {
-    let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "keyway client");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    params.is_ca = rcgen::IsCa::ExplicitNoCa;
-    params
-        .self_signed(pair)
-        .context("the certificate could not be made")
-}
-
-/// Writes a file that is not there yet: a key that is, may be all that somebody has.
-pub(crate) fn write_new(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let mut file: File = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().with_context(|| path.display().to_string())
 }
 
 /// Longer than any chain that somebody would show.

@@ -1,28 +1,22 @@
 //! The listener of KES's server API: TLS, with clients known by their certificates.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
+use keyway_certificates::CertifiedKey;
 use keyway_deployment_assembly::{KesSettings, Services, Writing, kes_metrics};
-use keyway_deployment_embedded::lock_file;
+use keyway_deployment_embedded::loopback_certificate;
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_http::{Mount, Route};
 use keyway_metrics::Metrics;
 use keyway_runtime_hyper::{Address, Clients, Listener, Tls, listen_tls};
-use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
-};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use zeroize::Zeroizing;
-
-use crate::identity::write_new;
 
 /// Where KES's server API is served.
 #[derive(Args)]
@@ -61,10 +55,6 @@ pub(crate) struct KesListener {
     #[arg(long, env = "KEYWAY_KES_CLIENT_CA", value_name = "FILE")]
     kes_client_ca: Option<PathBuf>,
 }
-
-/// The listener's certificate and key where they are made here, in the data folder.
-const CERTIFICATE: &str = "kes-listener.crt";
-const KEY: &str = "kes-listener.key";
 
 /// A certificate that was made here, for the log to tell of.
 pub(crate) struct Made {
@@ -108,62 +98,24 @@ impl KesListener {
     }
 }
 
-/// The certificate that was made here, or a new one.
+/// With the certificate that was made here, or a new one.
 fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, Made)> {
-    let kept = folder.map(|folder| (folder.join(CERTIFICATE), folder.join(KEY)));
-    Ok(match kept {
-        Some((certificate, key)) => {
-            // Servers that start at once over one folder make one certificate.
-            let lock = key.with_extension("lock");
-            let lock = lock_file(&lock)?;
-            lock.lock()?;
-            if !certificate.exists() {
-                let (made, pair) = certificate_for_loopback()?;
-                // The key first: whoever finds the certificate finds both. A key without one was left by a start
-                // that was broken off, and nobody knows it.
-                if key.exists() {
-                    std::fs::remove_file(&key).with_context(|| key.display().to_string())?;
-                }
-                write_new(&key, 0o600, Zeroizing::new(pair.serialize_pem()).as_bytes())?;
-                write_new(&certificate, 0o644, made.pem().as_bytes())?;
-            }
-            let der = CertificateDer::from_pem_file(&certificate)
-                .map_err(|_| anyhow!("{}: is no certificate in PEM", certificate.display()))?;
-            let tls = Tls::from_files(&certificate, &key, clients)?;
-            let made = Made {
-                path: Some(certificate),
-                sha256: fingerprint(&der),
-            };
-            (tls, made)
-        }
-        None => {
-            let (made, pair) = certificate_for_loopback()?;
-            let tls = Tls::from_der(made.der().to_vec(), pair.serialize_der(), &clients)?;
-            let made = Made {
-                path: None,
-                sha256: fingerprint(made.der()),
-            };
-            (tls, made)
-        }
-    })
-}
-
-fn certificate_for_loopback() -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
-    let pair = KeyPair::generate().context("the key of KES's listener could not be made")?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "keyway");
-    params.subject_alt_names = vec![
-        SanType::DnsName("localhost".try_into()?),
-        SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
-        SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
-    ];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.is_ca = rcgen::IsCa::ExplicitNoCa;
-    let made = params
-        .self_signed(&pair)
-        .context("the certificate of KES's listener could not be made")?;
-    Ok((made, pair))
+    let Some(folder) = folder else {
+        let made = CertifiedKey::for_loopback()?;
+        let certificate = made.certificate_der();
+        let tls = Tls::from_der(certificate.to_vec(), made.key_der().to_vec(), &clients)?;
+        let sha256 = fingerprint(certificate);
+        return Ok((tls, Made { path: None, sha256 }));
+    };
+    let (certificate, key) = loopback_certificate(folder)?;
+    let der = CertificateDer::from_pem_file(&certificate)
+        .map_err(|_| anyhow!("{}: is no certificate in PEM", certificate.display()))?;
+    let tls = Tls::from_files(&certificate, &key, clients)?;
+    let made = Made {
+        path: Some(certificate),
+        sha256: fingerprint(&der),
+    };
+    Ok((tls, made))
 }
 
 /// Every route of KES's API, with those of the log.

@@ -1,14 +1,15 @@
 //! `keyway serve`.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Proof, Services, Settings, SystemMachine, conceal_memory, default_key_id, instance, metrics,
-    minio_metrics, places, raise_open_files, root_access_key,
+    Audit, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
+    default_key_id, instance, keep_up, metrics, minio_metrics, places, raise_open_files,
+    root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes as kes;
@@ -17,7 +18,6 @@ use keyway_dialect_rustfs as rustfs;
 use keyway_dialect_s3 as s3;
 use keyway_dialect_sts as sts;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
-use keyway_domain::janitor::Janitor;
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
@@ -25,14 +25,12 @@ use keyway_http::{BodyMemory, Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, HandshakeFailure, Tls, listen, listen_tls, open_connections,
-    serve_all, stop_signal,
+    Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
+    open_connections, serve_all, stop_signal,
 };
-use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
 
 use crate::access_key::text;
-use crate::kes_listener::{self, KesListener};
+use crate::kes_listener::{self, KesListener, Made};
 use crate::location::{Deployment, buckets};
 use crate::tell;
 use crate::traces::Spans;
@@ -120,69 +118,26 @@ enum Metering {
     Off,
 }
 
-pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
-    start_log(serve.log_format, &serve.log)
-        .map_err(anyhow::Error::from_boxed)
-        .context("--log (KEYWAY_LOG)")?;
-    // Before anything secret is read.
-    if let Err(error) = conceal_memory() {
-        tracing::warn!(%error, "memory may end up in a core file: turn core files off");
+impl Serve {
+    /// The data folder, unless the deployment is on AWS.
+    fn folder(&self) -> Option<&Path> {
+        let on_aws = self.deployment.aws.name().is_some();
+        (!on_aws).then_some(self.deployment.operator.data_dir.as_path())
     }
+}
+
+pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
+    start_logging(&serve)?;
     let open_files = raise_open_files();
     let stop = stop_signal()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
-    let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
     let metrics = metrics(&machine)?;
-    let (ports, kept) = serve
-        .deployment
-        .open(&metrics, serve.accept_empty_table)
-        .await?;
-    let (ports, table_health) = ports.watched();
-    let root = match kept {
-        Some(kept) => kept,
-        None => root_access_key()?,
-    };
-    let generated = matches!(root, RootAccessKey::InTable);
-    let server = ports
-        .reading()
-        .server(&serve.settings, Proof::Signature(root));
-    if generated {
-        let made = ports.access_keys().create_root_if_new().await;
-        let made = made.map_err(|error| {
-            anyhow!(
-                "the root access key could not be made: {}",
-                error.for_operator()
-            )
-        })?;
-        if let Some(key) = made {
-            tell_root_access_key(&key);
-        }
-    }
-    if serve.start {
-        ports
-            .start_if_new(&server.service, default_key_id)
-            .await
-            .map_err(|error| {
-                anyhow!(
-                    "the service could not be configured: {}",
-                    error.for_operator()
-                )
-            })?;
-    }
-    let errors = Arc::new(keyway_logging::errors);
-    let audit = ports.audit(&serve.settings.audit, errors)?;
-    server.service.check_also(table_health);
-    audit.checked_by(&server.service);
-    let config = server
-        .service
-        .config()
-        .await
-        .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
-    let status = match config.map(|config| config.state) {
-        None => "NotConfigured",
-        Some(ServiceState::Configured) => "Configured",
-        Some(ServiceState::Running) => "Running",
-    };
+    let Ready {
+        ports,
+        server,
+        audit,
+        status,
+    } = Ready::open(&serve, &metrics).await?;
 
     let keys = ports.keys(&server, &serve.settings);
     let control = ports.control(&server);
@@ -232,38 +187,16 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         let site = site.observed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
         spans.observer(site, &stopwatch)
     };
-    server.measured_by(&metrics);
-    audit.measured_by(&metrics);
-    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
-    metrics.look_at(|metrics| {
-        let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
-        metrics.connections(open_connections(), crowded);
-        let failed = HandshakeFailure::ALL.map(|reason| (reason.as_str(), reason.count()));
-        metrics.handshakes(failed);
-    });
+    measure(&metrics, &server, &audit);
     // One memory for the bodies of both listeners.
     let body_memory = Arc::new(BodyMemory::default());
     let site = site.with_body_memory(&body_memory);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
-    let tls = match (&serve.tls_cert, &serve.tls_key) {
-        (Some(certificate), Some(key)) => Some(
-            Tls::from_files(certificate, key, Clients::Anonymous)
-                .context("--tls-cert and --tls-key")?,
-        ),
-        _ => None,
-    };
-    let encrypted = tls.is_some();
-    let listener = match tls {
-        Some(tls) => listen_tls(serve.listen.clone(), tls).await,
-        None => listen(serve.listen.clone(), serve.insecure_http).await,
-    };
-    let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
+    let (listener, encrypted) = main_listener(&serve).await?;
     let address = listener.local_addr()?;
     let mut listeners = vec![(listener, site)];
-    let on_aws = serve.deployment.aws.name().is_some();
-    let folder = (!on_aws).then_some(serve.deployment.operator.data_dir.as_path());
     let (mut kes_address, mut kes_certificate) = (None, None);
-    if let Some((listener, made)) = serve.kes.open(folder).await? {
+    if let Some((listener, made)) = serve.kes.open(serve.folder()).await? {
         kes_address = Some(listener.local_addr()?);
         kes_certificate = made;
         let settings = &serve.settings.kes;
@@ -282,22 +215,14 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
             Site::new(instance(ports.random.as_ref())?, mount).with_body_memory(&body_memory);
         listeners.push((listener, Arc::new(watched(site))));
     }
-    let (stop_sweeping, stopped) = oneshot::channel();
-    let janitor = ports.janitor(&server, &audit);
-    let janitor = tokio::spawn(sweep(janitor, Arc::clone(&metrics), stopped));
-    tracing::info!(
-        healthy = true,
-        status,
-        listen = %address,
-        tls = encrypted.then_some(true),
-        kes = kes_address.map(display),
-        kes_certificate = kes_certificate.as_ref().and_then(|made| Some(display(made.path.as_ref()?.display()))),
-        kes_sha256 = kes_certificate.as_ref().map(|made| made.sha256.as_str()),
-        version = env!("CARGO_PKG_VERSION"),
-        data_dir = folder.map(|folder| display(folder.display())),
-        table = serve.deployment.aws.name(),
-        "keyway is serving"
-    );
+    let sweeping = Sweeping::start(ports.janitor(&server, &audit), &metrics);
+    let addresses = Addresses {
+        main: address,
+        encrypted,
+        kes: kes_address,
+        kes_certificate,
+    };
+    announce(&serve, status, &addresses);
     let upkeep = tokio::spawn(keep_up(server));
     let bounds = Bounds {
         connections: places(open_files, listeners.len()),
@@ -305,62 +230,150 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     serve_all(listeners, &bounds, stop).await;
     upkeep.abort();
-    // Nobody hears it only if a sweep has panicked.
-    stop_sweeping.send(()).ok();
-    if tokio::time::timeout(SWEEP_GRACE, janitor).await.is_err() {
-        tracing::warn!("the janitor was still at work");
-    }
+    sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
     tracing::info!("keyway has stopped");
     Ok(())
 }
 
-/// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// So long one is waited for at the end: a key that is destroyed is also to be in the audit log.
-const SWEEP_GRACE: Duration = Duration::from_secs(10);
+fn start_logging(serve: &Serve) -> anyhow::Result<()> {
+    start_log(serve.log_format, &serve.log)
+        .map_err(anyhow::Error::from_boxed)
+        .context("--log (KEYWAY_LOG)")?;
+    // Before anything secret is read.
+    if let Err(error) = conceal_memory() {
+        tracing::warn!(%error, "memory may end up in a core file: turn core files off");
+    }
+    Ok(())
+}
 
-async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Receiver<()>) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            _ = &mut stopped => return,
-        }
-        match janitor.sweep().await {
-            Ok(swept) => {
-                metrics.keys(swept.keys);
-                swept.log();
+/// The deployment, opened, with its service configured and started where that is asked for.
+struct Ready {
+    ports: Writing,
+    server: Services,
+    audit: Audit,
+    /// The service's status, for the log.
+    status: &'static str,
+}
+
+impl Ready {
+    async fn open(serve: &Serve, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let default_key_id = default_key_id(serve.default_key_id.as_deref())?;
+        let (ports, kept) = serve
+            .deployment
+            .open(metrics, serve.accept_empty_table)
+            .await?;
+        let (ports, table_health) = ports.watched();
+        let root = match kept {
+            Some(kept) => kept,
+            None => root_access_key()?,
+        };
+        let generated = matches!(root, RootAccessKey::InTable);
+        let server = ports
+            .reading()
+            .server(&serve.settings, Proof::Signature(root));
+        if generated {
+            let made = ports.access_keys().create_root_if_new().await;
+            let made = made.map_err(|error| {
+                anyhow!(
+                    "the root access key could not be made: {}",
+                    error.for_operator()
+                )
+            })?;
+            if let Some(key) = made {
+                tell_root_access_key(&key);
             }
-            Err(error) => tracing::error!(
-                error = error.for_operator(),
-                "keys that are due could not be destroyed; the next sweep tries again"
-            ),
         }
+        if serve.start {
+            ports
+                .start_if_new(&server.service, default_key_id)
+                .await
+                .map_err(|error| {
+                    anyhow!(
+                        "the service could not be configured: {}",
+                        error.for_operator()
+                    )
+                })?;
+        }
+        let errors = Arc::new(keyway_logging::errors);
+        let audit = ports.audit(&serve.settings.audit, errors)?;
+        server.service.check_also(table_health);
+        audit.checked_by(&server.service);
+        let config = server
+            .service
+            .config()
+            .await
+            .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
+        let status = match config.map(|config| config.state) {
+            None => "NotConfigured",
+            Some(ServiceState::Configured) => "Configured",
+            Some(ServiceState::Running) => "Running",
+        };
+        Ok(Self {
+            ports,
+            server,
+            audit,
+            status,
+        })
     }
 }
 
-/// Keys that nobody asks for, and logins that nobody uses, are looked after this often.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Has the metrics count what they do not see themselves.
+fn measure(metrics: &Arc<Metrics>, server: &Services, audit: &Audit) {
+    server.measured_by(metrics);
+    audit.measured_by(metrics);
+    metrics.look_at(|metrics| metrics.error_events(keyway_logging::error_count()));
+    metrics.look_at(|metrics| {
+        let crowded = Crowded::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.connections(open_connections(), crowded);
+        let failed = HandshakeFailure::ALL.map(|reason| (reason.as_str(), reason.count()));
+        metrics.handshakes(failed);
+    });
+}
 
-async fn keep_up(server: Services) {
-    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
-    loop {
-        interval.tick().await;
-        let done = server.upkeep().await;
-        if let Err(error) = &done
-            && !failed
-        {
-            tracing::warn!(
-                error = error.for_operator(),
-                "upkeep failed; it is tried again every ten seconds"
-            );
-        }
-        failed = done.is_err();
-    }
+/// The listener of every API but KES's, and whether it speaks TLS.
+async fn main_listener(serve: &Serve) -> anyhow::Result<(Listener, bool)> {
+    let tls = match (&serve.tls_cert, &serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(
+            Tls::from_files(certificate, key, Clients::Anonymous)
+                .context("--tls-cert and --tls-key")?,
+        ),
+        _ => None,
+    };
+    let encrypted = tls.is_some();
+    let listener = match tls {
+        Some(tls) => listen_tls(serve.listen.clone(), tls).await,
+        None => listen(serve.listen.clone(), serve.insecure_http).await,
+    };
+    let listener = listener.with_context(|| format!("--listen {}", serve.listen))?;
+    Ok((listener, encrypted))
+}
+
+/// Where the process is reached.
+struct Addresses {
+    main: SocketAddr,
+    encrypted: bool,
+    kes: Option<SocketAddr>,
+    kes_certificate: Option<Made>,
+}
+
+/// Tells the log that the process serves.
+fn announce(serve: &Serve, status: &str, addresses: &Addresses) {
+    let certificate = addresses.kes_certificate.as_ref();
+    tracing::info!(
+        healthy = true,
+        status,
+        listen = %addresses.main,
+        tls = addresses.encrypted.then_some(true),
+        kes = addresses.kes.map(display),
+        kes_certificate = certificate.and_then(|made| Some(display(made.path.as_ref()?.display()))),
+        kes_sha256 = certificate.map(|made| made.sha256.as_str()),
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = serve.folder().map(|folder| display(folder.display())),
+        table = serve.deployment.aws.name(),
+        "keyway is serving"
+    );
 }
 
 fn tell_root_access_key(key: &NewAccessKey) {

@@ -109,6 +109,24 @@ impl TableLog {
         Ok(())
     }
 
+    /// Gives every event since then and before `until` to `each`, a line each. A line without a time is given too.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn events(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        mut each: impl FnMut(&str) + Send,
+    ) -> Result<(), StoreError> {
+        let mut each = |record: Record| {
+            let text = text(&record);
+            let lines = text.lines().filter(|line| is_within(line, since, until));
+            lines.for_each(&mut each);
+        };
+        self.records(Kind::Audit, since, until, &mut each).await
+    }
+
     /// Gives every record whose id begins so. Whether there is any.
     async fn part(
         &self,
@@ -232,4 +250,15 @@ fn take(query: &EventQuery, record: &Record, from: usize, page: &mut EventPage) 
         }
     }
     None
+}
+
+/// Whether the event is of the span. The records at the ends of a span hold other events as well.
+fn is_within(line: &str, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    let event = serde_json::from_str::<Event<'_>>(line);
+    let time = event
+        .ok()
+        .and_then(|event| event.time.parse::<Timestamp>().ok());
+    time.is_none_or(|time| {
+        since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+    })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 use keyway_domain::audit::Event;
 
@@ -89,6 +90,41 @@ impl fmt::Display for Finding {
     }
 }
 
+/// An event of a writer that is known from elsewhere: `WRITER:NUMBER:HASH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownEvent {
+    writer: String,
+    seq: u64,
+    hash: String,
+}
+
+/// A text is no [`KnownEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not WRITER:NUMBER:HASH, as `keyway audit verify` prints it")]
+pub struct NotAnEvent;
+
+impl FromStr for KnownEvent {
+    type Err = NotAnEvent;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEvent> {
+        let mut parts = text.split(':');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(writer), Some(seq), Some(hash), None) => Ok(Self {
+                writer: writer.to_owned(),
+                seq: seq.parse().map_err(|_| NotAnEvent)?,
+                hash: hash.to_owned(),
+            }),
+            _ => Err(NotAnEvent),
+        }
+    }
+}
+
+impl fmt::Display for KnownEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.writer, self.seq, self.hash)
+    }
+}
+
 /// What was seen of a writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterReport {
@@ -106,6 +142,17 @@ pub struct WriterReport {
     pub hash: String,
 }
 
+impl WriterReport {
+    /// The last event, to be kept elsewhere and expected the next time.
+    pub fn last_event(&self) -> KnownEvent {
+        KnownEvent {
+            writer: self.writer.clone(),
+            seq: self.last,
+            hash: self.hash.clone(),
+        }
+    }
+}
+
 /// What came of verifying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
@@ -113,6 +160,19 @@ pub struct Verified {
     pub writers: Vec<WriterReport>,
     /// What is not as it was written; nothing when all is well.
     pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    /// How many events there are.
+    pub fn events(&self) -> u64 {
+        self.writers.iter().map(|writer| writer.count).sum()
+    }
+
+    /// Whether a writer's first events are missing, as where they have expired or were rotated away.
+    pub fn lacks_beginning(&self) -> bool {
+        let is_beginning = |finding: &Finding| matches!(finding, Finding::Missing { first: 0, .. });
+        self.findings.iter().any(is_beginning)
+    }
 }
 
 /// Verifies a log, line by line.
@@ -164,9 +224,9 @@ impl Verifier {
         self
     }
 
-    /// What is known of a writer from elsewhere: an event's number and hash.
-    pub fn expect(&mut self, writer: String, seq: u64, hash: String) {
-        self.expected.push((writer, seq, hash));
+    /// The event must be there, as it is known.
+    pub fn expect(&mut self, known: KnownEvent) {
+        self.expected.push((known.writer, known.seq, known.hash));
     }
 
     /// The next line of a log as it was written. One that is no event's, as those of the ordinary log are, is passed over.

@@ -1,4 +1,4 @@
-//! What is done without a request is in the log before anything else is done.
+//! Background changes are in the log before the next change is made.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -47,7 +47,7 @@ fn scene(strictness: Strictness) -> Scene {
 }
 
 impl Scene {
-    /// Every line that the table has.
+    /// Every line of the log in the table.
     async fn kept(&self) -> Vec<String> {
         let page = self.table.page(Kind::Audit, "20260102T03", None, 100).await;
         faults::lines(&page.unwrap().records)
@@ -59,7 +59,7 @@ fn key() -> KeyId {
 }
 
 #[tokio::test]
-async fn a_destroyed_key_is_in_the_table_at_once() {
+async fn destroyed_key_is_in_the_table_at_once() {
     let scene = scene(Strictness::Required);
     scene.audit_writer.may_proceed().await.unwrap();
     scene.audit_writer.destroyed(&key(), None).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_destroyed_key_is_in_the_table_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_may_be_done_while_the_table_fails() {
+async fn act_while_the_table_fails_is_refused() {
     let scene = scene(Strictness::Required);
     scene.table.fails.store(true, Ordering::Relaxed);
     assert!(scene.audit_writer.may_proceed().await.is_err());

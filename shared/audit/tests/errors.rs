@@ -1,4 +1,4 @@
-//! A process's errors reach those who follow another one, and cost no more than they may.
+//! The errors of a process reach the followers of other processes, at a bounded cost.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -69,12 +69,12 @@ impl Scene {
         faults::lines(&self.records().await)
     }
 
-    /// Once there are so many lines in the table.
+    /// Waits until the table has this many lines.
     async fn has(&self, count: usize) {
         until(async || self.kept().await.len() >= count).await;
     }
 
-    /// What the table has when the process has ended.
+    /// The table's lines after the end of the process.
     async fn end(self) -> (Vec<String>, usize) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
@@ -85,7 +85,7 @@ impl Scene {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(is_so: impl AsyncFn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !is_so().await {
@@ -96,7 +96,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn lines_are_written_together_and_expire() {
+async fn error_lines_are_written_together_and_expire() {
     let scene = scene();
     scene.tell("one\nand its rest");
     scene.tell(&"\u{e4}".repeat(700));
@@ -111,7 +111,7 @@ async fn lines_are_written_together_and_expire() {
     );
     let expected = "2026-01-09T03:59:58Z".parse().unwrap();
     assert_eq!(records[0].expires_at, Some(expected));
-    // What waits at the end is written, and where nothing does, nothing is.
+    // Pending lines are written at the end; without pending lines nothing is written.
     scene.tell("last");
     let (kept, writes) = scene.end().await;
     assert_eq!((kept.len(), writes), (3, 2));
@@ -119,7 +119,7 @@ async fn lines_are_written_together_and_expire() {
 }
 
 #[tokio::test]
-async fn a_flood_costs_no_write_each_and_is_counted() {
+async fn flood_of_errors_is_counted_in_few_writes() {
     const FLOOD: u64 = 5000;
     let scene = scene();
     let begun = Instant::now();
@@ -130,7 +130,7 @@ async fn a_flood_costs_no_write_each_and_is_counted() {
         }
     }
     let took = begun.elapsed();
-    // All that is left at the end is what fits into the channel.
+    // At the end, the channel's capacity bounds the pending lines.
     let (kept, writes) = scene.end().await;
     let most = took.as_millis() / 400 + 1 + 256 / 64;
     assert!(
@@ -147,7 +147,7 @@ async fn a_flood_costs_no_write_each_and_is_counted() {
     assert_eq!(told.count() as u64 + lost, FLOOD);
 }
 
-/// Tells a process's errors as its log does.
+/// Passes a process's errors on as its log does.
 struct Told(broadcast::Sender<Arc<str>>);
 
 struct Text(String);
@@ -187,7 +187,7 @@ impl tracing::Subscriber for Told {
 }
 
 #[tokio::test]
-async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
+async fn errors_while_the_table_fails_are_written_later() {
     let scene = scene();
     let _guard = tracing::subscriber::set_default(Told(scene.lines.clone()));
     let mut all = scene.lines.subscribe();
@@ -209,7 +209,7 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
     while let Ok(line) = all.try_recv() {
         told.push(line.to_string());
     }
-    // It is said once, to those who follow this process, and never written: that might fail, and be said.
+    // A failed write is reported once, to the followers of this process, and never written: that write might fail too.
     let failed = "the error log cannot be written to the table error=\"the store is throttling\"";
     assert_eq!(told, ["something error=it broke", failed, "meanwhile"]);
     let writes = scene.table.writes();
@@ -221,7 +221,7 @@ async fn a_table_that_fails_is_no_reason_to_write_and_gets_all_later() {
 }
 
 #[tokio::test]
-async fn who_follows_here_hears_of_errors_elsewhere_once() {
+async fn follower_gets_errors_of_other_processes_once() {
     let scene = scene();
     let settings = AuditWriterSettings {
         strictness: Strictness::Required,

@@ -1,4 +1,4 @@
-//! Events are found in what log drivers and collectors make of them, and so is what was done to them.
+//! The verifier finds events, and changes to them, in the formats of log drivers and collectors.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ fn verified(lines: &[String]) -> Verified {
     verifier.finish()
 }
 
-/// A text in parts of so many bytes, as drivers cut it.
+/// A text in parts of this many bytes, as drivers split it.
 fn parts(text: &str, bytes: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for char in text.chars() {
@@ -98,7 +98,7 @@ fn audit_writer(line: &str) -> Vec<String> {
     let parts = parts(line, 48 << 10);
     let last = parts.len() - 1;
     let of = |(n, part): (usize, String)| {
-        // As the journal has it, `none` stands nowhere; it is passed over like any other word.
+        // No event has the word `none`; the verifier skips it like any other word.
         let end = if n == last { "none" } else { "line-max" };
         json!({"MESSAGE": part, "_PID": "7", "_STREAM_ID": "a", "_LINE_BREAK": end}).to_string()
     };
@@ -180,7 +180,7 @@ const WRAPPINGS: [(&str, Wrap); 20] = [
 ];
 
 #[test]
-fn events_verify_however_they_were_kept() {
+fn events_verify_in_every_log_drivers_format() {
     for (name, wrap) in WRAPPINGS {
         let lines: Vec<String> = printed().iter().flat_map(|line| wrap(line)).collect();
         let Verified { writers, findings } = verified(&lines);
@@ -191,7 +191,7 @@ fn events_verify_however_they_were_kept() {
 }
 
 #[test]
-fn an_event_that_was_cut_out_or_altered_is_found_however_it_was_kept() {
+fn event_removed_or_altered_is_found_in_every_format() {
     for (name, wrap) in WRAPPINGS {
         for at in [0, 2, 3] {
             let is_it = |line: &String| line.contains(&format!("\"seq\":{at},"));
@@ -221,7 +221,7 @@ fn an_event_that_was_cut_out_or_altered_is_found_however_it_was_kept() {
 }
 
 #[test]
-fn the_end_of_an_event_that_is_missing_is_found() {
+fn event_without_its_end_is_found() {
     for wrap in [cri as Wrap, docker, audit_writer] {
         let mut lines = Vec::new();
         for line in printed() {
@@ -243,7 +243,7 @@ fn the_end_of_an_event_that_is_missing_is_found() {
 }
 
 #[test]
-fn lines_that_only_begin_like_something_else_hide_no_event() {
+fn line_that_begins_like_another_format_hides_no_event() {
     for other in [
         "{".to_owned(),
         "{\n  \"half\": 1,".to_owned(),
@@ -262,7 +262,7 @@ fn lines_that_only_begin_like_something_else_hide_no_event() {
 }
 
 #[test]
-fn no_line_is_too_strange() {
+fn line_of_any_content_does_not_panic() {
     let random = keyway_testkit::SeededRandom::new(5);
     let draw = || {
         let mut bytes = [0; 8];
@@ -295,7 +295,7 @@ fn no_line_is_too_strange() {
 }
 
 #[test]
-fn what_holds_no_event_has_none() {
+fn text_without_events_has_none() {
     for lines in [
         vec![],
         vec!["".to_owned()],

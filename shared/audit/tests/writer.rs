@@ -1,4 +1,4 @@
-//! What is written when, what happens when it cannot be, and what verifying finds.
+//! When events are written, what happens if a write fails, and what verification finds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod faults;
@@ -26,7 +26,7 @@ use keyway_http::{
 };
 use keyway_testkit::{FixedClock, SeededRandom};
 
-/// Standard output that can be had back, and fail.
+/// Standard output that keeps its bytes and can fail.
 #[derive(Clone, Default)]
 struct Output {
     text: Arc<Mutex<Vec<u8>>>,
@@ -166,7 +166,7 @@ impl Scene {
         records
     }
 
-    /// Every line that the table has.
+    /// Every line of the log in the table.
     async fn kept(&self) -> Vec<String> {
         faults::lines(&self.records().await)
     }
@@ -187,7 +187,7 @@ fn event(line: &str) -> Event<'_> {
 }
 
 #[tokio::test]
-async fn an_event_says_who_did_what_and_no_secret() {
+async fn event_has_caller_and_operation_and_no_secret() {
     let scene = scene(SETTINGS);
     scene.tell(CHANGE, &known("k"), 200).await.unwrap();
     let printed = scene.printed();
@@ -224,7 +224,7 @@ async fn an_event_says_who_did_what_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_long_path_is_cut_and_none_breaks_a_line() {
+async fn path_too_long_or_with_line_breaks_is_one_short_line() {
     let scene = scene(SETTINGS);
     let path = format!("/\n\"{}", "ä".repeat(400));
     let subject = known("k");
@@ -246,7 +246,7 @@ async fn a_long_path_is_cut_and_none_breaks_a_line() {
 }
 
 #[tokio::test]
-async fn mutations_and_refusals_of_known_principals_are_in_the_table_at_once_with_all_before() {
+async fn mutation_or_refusal_of_a_known_caller_flushes_the_batch() {
     let scene = scene(SETTINGS);
     for (class, status) in [(READ, 200), (KEY, 200)] {
         scene.tell(class, &known("k"), status).await.unwrap();
@@ -264,7 +264,7 @@ async fn mutations_and_refusals_of_known_principals_are_in_the_table_at_once_wit
 }
 
 #[tokio::test]
-async fn data_keys_reach_the_table_in_batches() {
+async fn data_key_events_reach_the_table_in_batches() {
     let scene = scene(SETTINGS);
     for _ in 0..399 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
@@ -283,7 +283,7 @@ async fn data_keys_reach_the_table_in_batches() {
 }
 
 #[tokio::test]
-async fn verifying_finds_what_a_broken_record_has_lost() {
+async fn verification_finds_the_events_lost_in_a_broken_record() {
     let scene = scene(SETTINGS);
     for _ in 0..400 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
@@ -294,7 +294,7 @@ async fn verifying_finds_what_a_broken_record_has_lost() {
     let whole = &mut records[0].value;
     assert!(whole.len() * 3 < 400 * 500, "compressed: {}", whole.len());
     whole.truncate(whole.len() / 2);
-    // Both as what it is and by what it held, and the first also where nothing comes after it.
+    // The findings are the broken record and its lost events; the record is found also where none follows it.
     let findings = verified(&faults::lines(&records)).findings;
     assert!(findings.contains(&Finding::Unreadable { line: 1 }));
     assert!(findings.len() > 1, "{findings:?}");
@@ -303,7 +303,7 @@ async fn verifying_finds_what_a_broken_record_has_lost() {
 }
 
 #[tokio::test]
-async fn a_task_writes_what_no_request_does() {
+async fn background_task_writes_pending_events() {
     let settings = AuditWriterSettings {
         flushing: Flushing::ByTask,
         ..SETTINGS
@@ -331,7 +331,7 @@ async fn a_task_writes_what_no_request_does() {
 }
 
 #[tokio::test]
-async fn a_flood_of_strangers_costs_no_write_each() {
+async fn flood_of_unauthenticated_requests_is_counted_in_few_writes() {
     let scene = scene(SETTINGS);
     let stranger = Subject::default();
     let with_certificate = Subject {
@@ -376,7 +376,7 @@ async fn a_flood_of_strangers_costs_no_write_each() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_the_table_fails_and_all_is_there_when_it_works_again() {
+async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     let scene = scene(SETTINGS);
     scene.table.fails.store(true, Ordering::Relaxed);
     // Not even the first, though nothing has failed yet.
@@ -384,7 +384,7 @@ async fn nothing_is_done_while_the_table_fails_and_all_is_there_when_it_works_ag
     let tried = scene.writes();
     for _ in 0..10 {
         assert!(!scene.may(KEY).await);
-        // Nor does a refusal wait for what has just failed.
+        // A refusal does not wait for the failed write either.
         assert_eq!(scene.tell(KEY, &known("k"), 403).await, Err(Unrecorded));
     }
     assert_eq!(scene.writes(), tried);
@@ -397,14 +397,14 @@ async fn nothing_is_done_while_the_table_fails_and_all_is_there_when_it_works_ag
     assert_eq!(scene.kept().await, scene.printed());
     assert_eq!(verified(&scene.kept().await).findings, []);
 
-    // One that was begun before is not answered.
+    // A request that began before is not answered.
     scene.table.fails.store(true, Ordering::Relaxed);
     assert_eq!(scene.tell(CHANGE, &known("k"), 200).await, Err(Unrecorded));
     assert!(!scene.may(CHANGE).await);
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_standard_output_fails() {
+async fn request_while_standard_output_fails_is_refused() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     scene.output.fails.store(true, Ordering::Relaxed);
@@ -415,7 +415,7 @@ async fn nothing_is_done_while_standard_output_fails() {
     scene.clock.advance(Duration::from_secs(1));
     assert!(scene.may(KEY).await && scene.may(CHANGE).await);
     scene.audit_writer.finish().await;
-    // The table has what standard output has not.
+    // The table has events that standard output lacks.
     assert_eq!(verified(&scene.kept().await).findings, []);
     let missing = &verified(&scene.printed()).findings;
     assert!(
@@ -432,10 +432,10 @@ async fn nothing_is_done_while_standard_output_fails() {
 }
 
 #[tokio::test]
-async fn those_who_are_answered_together_share_a_write_and_its_failure() {
+async fn concurrent_requests_share_one_write_and_its_failure() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
-    // Somebody else's request, which takes its time.
+    // A slow request of another caller.
     scene.audit_writer.began("rustfs");
     let subjects: Vec<_> = (0..32).map(|n| known(&format!("key-{n}"))).collect();
     let all = || join_all(subjects.iter().map(|subject| scene.tell(KEY, subject, 200)));
@@ -448,7 +448,7 @@ async fn those_who_are_answered_together_share_a_write_and_its_failure() {
     scene.output.fails.store(true, Ordering::Relaxed);
     assert_eq!(all().await, vec![Err(Unrecorded); 32]);
     scene.output.fails.store(false, Ordering::Relaxed);
-    // Whoever comes later is not taken for one of those.
+    // A later request does not count as one of those.
     assert_eq!(all().await, vec![Ok(()); 32]);
 }
 
@@ -464,7 +464,7 @@ async fn events_of_many_threads_form_one_chain() {
             tokio::spawn(async move {
                 for n in 0..EACH {
                     let subject = known(&format!("key-{thread}-{n}"));
-                    // Some have the table hold all events before theirs.
+                    // Some requests flush all events before their own.
                     let class = if n % 10 == 0 { CHANGE } else { KEY };
                     scene.tell(class, &subject, 200).await.unwrap();
                     assert!(scene.output.has(&format!("\"key-{thread}-{n}\"")));
@@ -479,13 +479,13 @@ async fn events_of_many_threads_form_one_chain() {
     for lines in [scene.printed(), scene.kept().await] {
         let verified = verified(&lines);
         assert_eq!(verified.findings, []);
-        // One is of the log itself.
+        // One event is about the log itself.
         assert_eq!(u64::try_from(lines.len()).unwrap(), THREADS * EACH + 1);
     }
 }
 
 #[tokio::test]
-async fn an_answer_whose_sender_has_gone_leaves_its_line() {
+async fn answer_dropped_before_it_is_recorded_leaves_its_line() {
     let scene = scene(SETTINGS);
     assert!(scene.may(KEY).await);
     scene.audit_writer.began("rustfs");
@@ -499,7 +499,7 @@ async fn an_answer_whose_sender_has_gone_leaves_its_line() {
 }
 
 #[tokio::test]
-async fn best_effort_refuses_nothing() {
+async fn best_effort_mode_refuses_no_request() {
     let scene = scene(AuditWriterSettings {
         strictness: Strictness::BestEffort,
         ..SETTINGS
@@ -514,7 +514,7 @@ async fn best_effort_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_table_did_not_get_is_said_in_its_chain() {
+async fn chain_in_the_table_counts_the_events_it_lacks() {
     let scene = scene(AuditWriterSettings {
         strictness: Strictness::BestEffort,
         ..SETTINGS
@@ -537,13 +537,13 @@ async fn what_the_table_did_not_get_is_said_in_its_chain() {
         writers[0].count + writers[0].lost,
         scene.printed().len() as u64
     );
-    // Which nobody can say who takes an event away.
+    // A removed event makes this count wrong.
     let cut: Vec<String> = [&kept[..5], &kept[6..]].concat();
     assert_eq!(verified(&cut).findings.len(), 1);
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_while_it_writes_loses_nothing() {
+async fn request_dropped_during_its_write_loses_no_event() {
     let scene = scene(SETTINGS);
     scene.table.hangs.store(true, Ordering::Relaxed);
     let subject = known("k");
@@ -556,7 +556,7 @@ async fn a_request_that_is_dropped_while_it_writes_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_sender_who_went_away_is_in_the_log() {
+async fn abandoned_request_is_recorded() {
     let scene = scene(SETTINGS);
     let subject = known("k");
     scene
@@ -570,7 +570,7 @@ async fn a_sender_who_went_away_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn records_expire_when_the_settings_say_so() {
+async fn records_expire_after_the_retention() {
     for (retention_days, kept_for) in [(90, Some(90)), (1, Some(1)), (0, None)] {
         let scene = scene(AuditWriterSettings {
             retention_days,
@@ -603,7 +603,7 @@ async fn some() -> Scene {
 }
 
 #[tokio::test]
-async fn verifying_finds_what_was_removed_altered_or_put_elsewhere() {
+async fn verification_finds_events_removed_altered_or_moved() {
     let scene = some().await;
     let whole = scene.kept().await;
     assert_eq!(whole.len(), 20);
@@ -656,7 +656,7 @@ async fn verifying_finds_what_was_removed_altered_or_put_elsewhere() {
             seq: 2
         }]
     );
-    // One who computes an event's hash anew has to do so for all that follow.
+    // A new hash of an event changes the hashes of all that follow.
     let forged = of(&|lines| {
         let altered = lines[9].replace("alice", "mallory");
         let (bare, _) = altered.split_once(",\"hash\"").unwrap();
@@ -677,7 +677,7 @@ async fn verifying_finds_what_was_removed_altered_or_put_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
+async fn verification_with_a_known_head_finds_a_truncated_log() {
     let scene = some().await;
     let whole = scene.kept().await;
     let (last, cut) = whole.split_last().unwrap();
@@ -685,7 +685,11 @@ async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
     let last = event(last);
     let with = |lines: &[String], hash: &str| {
         let mut verifier = Verifier::new(false);
-        verifier.expect(last.writer.to_string(), last.seq, hash.to_owned());
+        verifier.expect(
+            format!("{}:{}:{hash}", last.writer, last.seq)
+                .parse()
+                .unwrap(),
+        );
         lines.iter().for_each(|line| verifier.line(line));
         verifier.finish().findings
     };
@@ -699,13 +703,13 @@ async fn what_was_cut_off_is_found_by_who_knows_what_was_there() {
         with(&whole, "0")[..],
         [Finding::Altered { seq: 19, .. }]
     ));
-    // A log that begins midway is well from there on.
+    // A log that begins in the middle verifies from there on.
     let mut verifier = Verifier::new(true);
     whole[5..].iter().for_each(|line| verifier.line(line));
     assert_eq!(verifier.finish().findings, []);
 }
 
-/// A log of which the clock was set back by so much in the middle.
+/// A log in whose middle the clock was set back by this much.
 async fn set_back(by: Duration) -> Scene {
     let scene = scene(SETTINGS);
     let setting = [7, 12];
@@ -722,7 +726,7 @@ async fn set_back(by: Duration) -> Scene {
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_is_no_finding_and_hides_none() {
+async fn clock_set_back_is_no_finding_and_hides_none() {
     for by in [1, 2, 3600, 2 * 3600 + 1, 26 * 3600, 400 * 24 * 3600] {
         let scene = set_back(Duration::from_secs(by)).await;
         let kept = scene.kept().await;
@@ -759,7 +763,7 @@ async fn a_clock_that_went_back_is_no_finding_and_hides_none() {
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_hides_no_event_from_pages() {
+async fn clock_set_back_hides_no_event_from_pages() {
     for by in [2, 3600] {
         let scene = set_back(Duration::from_secs(by)).await;
         let times: Vec<Timestamp> = (scene.printed().iter())
@@ -819,7 +823,7 @@ fn item(key: &str, error: Option<&'static str>) -> Item {
 }
 
 #[tokio::test]
-async fn a_request_for_many_things_is_told_whole_in_events_that_no_driver_cuts() {
+async fn bulk_request_is_split_into_events_of_bounded_length() {
     let scene = scene(SETTINGS);
     let items: Vec<Item> = (0..1000)
         .map(|n| item(&format!("{n:03}-{}", "k".repeat(100)), None))
@@ -866,7 +870,7 @@ async fn a_request_for_many_things_is_told_whole_in_events_that_no_driver_cuts()
 }
 
 #[tokio::test]
-async fn pages_are_of_what_is_asked_for() {
+async fn pages_hold_the_events_asked_for() {
     let scene = some().await;
     let whole = scene.kept().await;
     let log = TableLog::new(scene.table.clone(), scene.clock.clone(), 90);

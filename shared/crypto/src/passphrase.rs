@@ -159,20 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_within_bounds() {
+    fn default_is_within_bounds() {
         let default = PassphraseParams::default();
         let parsed = PassphraseParams::new(default.memory_kib(), default.passes(), default.lanes());
         assert_eq!(parsed, Ok(default));
     }
 
     #[test]
-    fn an_empty_passphrase_is_refused() {
+    fn empty_passphrase_is_refused() {
         let refused = derive(b"", &[1; 16], &PassphraseParams::default()).err();
         assert_eq!(refused, Some(PassphraseError::Empty));
     }
 
     #[test]
-    fn passphrase_and_salt_both_count() {
+    fn key_depends_on_passphrase_and_salt() {
         let params = PassphraseParams::new(19 * 1024, 2, 1).unwrap();
         let key = derive(b"passphrase", &[1; 16], &params).unwrap();
         assert!(key.ct_eq(derive(b"passphrase", &[1; 16], &params).unwrap().expose()));

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_takes_exactly_32_bytes() {
+    fn key_takes_exactly_32_bytes() {
         for length in [0, 1, 31, 33, 64] {
             let refused = Key256::try_from(vec![7; length].as_slice()).err();
             assert_eq!(refused, Some(KeyLengthError { got: length }));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_fill_gives_no_key() {
+    fn failed_fill_gives_no_key() {
         assert!(Key256::try_fill(|_| Err(())).is_err());
     }
 }

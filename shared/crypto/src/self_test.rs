@@ -59,7 +59,7 @@ const EXPECTED_SHA256: [u8; 32] = [
 #[cfg(test)]
 mod tests {
     #[test]
-    fn passes() {
+    fn self_test_passes() {
         assert_eq!(super::self_test(), Ok(()));
     }
 }

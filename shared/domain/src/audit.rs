@@ -38,7 +38,6 @@ pub struct Event<'a> {
     /// The hash of the writer's event before this one.
     #[serde(borrow)]
     pub prev: Text<'a>,
-    /// The request's id.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Text<'a>>,
     /// Who answered: a dialect, or `audit` itself.
@@ -50,7 +49,6 @@ pub struct Event<'a> {
     /// What that comes to: `read`, `mutation` or `data_key`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Text<'a>>,
-    /// The method.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Text<'a>>,
     /// The path as sent, cut where it is long.
@@ -62,10 +60,8 @@ pub struct Event<'a> {
     /// Whose identity was proven.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Text<'a>>,
-    /// The key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Text<'a>>,
-    /// The key's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<u32>,
     /// Of a ciphertext that was moved, the key before.
@@ -120,10 +116,8 @@ pub struct Event<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventItem<'a> {
-    /// The key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Text<'a>>,
-    /// The key's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<u32>,
     /// Of a ciphertext that was moved, the key before.
@@ -167,7 +161,6 @@ pub struct EventQuery {
     pub until: Option<Timestamp>,
     /// Of this key, as the key or as the source.
     pub key_id: Option<String>,
-    /// Of this principal.
     pub principal: Option<String>,
     /// No more than these; at least one.
     pub limit: usize,

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_of_the_key_that_was_noted_with_it() {
+    fn version_belongs_to_the_key_noted_with_it() {
         let id = |text| KeyId::parse("key_id", text).unwrap();
         let audit = AuditContext::default();
         audit.key(&id("a"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_noted_apart_from_the_request_and_from_other_items() {
+    fn item_is_noted_apart_from_the_request_and_other_items() {
         let id = |text| KeyId::parse("key_id", text).unwrap();
         let audit = AuditContext::default();
         let first = audit.next_item();

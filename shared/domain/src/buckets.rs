@@ -17,7 +17,6 @@ pub use table::{TableBuckets, TrackedBuckets};
 /// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// Its name.
     pub name: BucketName,
     /// When it was made.
     pub created_at: Timestamp,

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ages_from_the_beginning_of_its_read() {
+    fn entry_ages_from_the_beginning_of_its_read() {
         let cache = cache(4);
         let ticket = cache.begin(at(10));
         cache.insert(ticket, 1, Arc::new("a"), AGE);
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_age_never_serves() {
+    fn entry_of_age_zero_is_never_served() {
         let cache = cache(4);
         cache.insert(cache.begin(at(10)), 1, Arc::new("a"), Duration::ZERO);
         assert!(cache.get(&1, at(10), Duration::ZERO).is_none());
     }
 
     #[test]
-    fn a_read_begun_before_an_invalidation_is_not_cached() {
+    fn read_begun_before_an_invalidation_is_not_cached() {
         let cache = cache(4);
         let ticket = cache.begin(at(10));
         cache.forget(&1);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_drops_what_is_stale() {
+    fn cache_is_bounded_and_drops_stale_entries() {
         let cache = cache(2);
         for key in 0..3 {
             cache.insert(cache.begin(at(10)), key, Arc::new("x"), AGE);

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_matches_as_written() {
+    fn glob_matches_as_written() {
         for (pattern, text, expected) in [
             ("", "", true),
             ("", "a", false),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_costs_little() {
+    fn glob_hostile_costs_little() {
         assert!(!matches(
             &format!("{}b", "a*".repeat(200)),
             &"a".repeat(100_000)
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_literal_prefix_ends_at_the_first_wildcard() {
+    fn literal_prefix_ends_at_the_first_wildcard() {
         assert_eq!(literal_prefix("app-*x"), "app-");
         assert_eq!(literal_prefix("app"), "app");
         assert_eq!(literal_prefix("?x"), "");

@@ -56,7 +56,6 @@ impl Noun for StoredIdentity {
 /// A policy of paths.
 #[derive(Debug, Clone)]
 pub struct PathPolicy {
-    /// Its name.
     pub name: PolicyName,
     /// What it says.
     pub rules: Rules,
@@ -80,7 +79,6 @@ pub struct KnownIdentity {
 }
 
 impl KnownIdentity {
-    /// Whether it is the admin.
     pub const fn is_admin(&self) -> bool {
         self.policy.is_none()
     }

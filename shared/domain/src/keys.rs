@@ -142,13 +142,10 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterKey {
     format: u8,
-    /// Its id.
     pub id: KeyId,
-    /// Its state.
     pub state: KeyState,
     /// What people know it by.
     pub description: Option<Description>,
-    /// Its tags.
     pub tags: Tags,
     /// Where its material comes from.
     pub origin: Origin,
@@ -379,13 +376,11 @@ pub struct NewKey {
     pub id: Option<KeyId>,
     /// What people know it by.
     pub description: Option<Description>,
-    /// Its tags.
     pub tags: Tags,
 }
 
 /// A key's state without its dates, to select by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the state of its name")]
 pub enum KeyStatus {
     Enabled,
     Disabled,

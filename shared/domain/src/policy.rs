@@ -18,7 +18,6 @@ use document::{one_or_many, some_one_or_many};
 
 /// What can be permitted. The names are those of RustFS 1.0's policies; what RustFS has not is named as AWS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each variant is the action of its name")]
 pub enum Action {
     Configure,
     ServiceControl,

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn scan_that_nobody_goes_on_with_reads_no_further_page() {
+    async fn scan_dropped_reads_no_further_page() {
         let table = Ids::new(&["a", "b", "c"], "");
         let mut scan = Scan::all(&table, Kind::Key).by(2);
         for _ in 0..2 {

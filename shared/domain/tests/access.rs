@@ -50,7 +50,7 @@ fn credentials_with(fixture: &Fixture, root: RootAccessKey) -> Credentials {
 }
 
 #[test]
-fn what_no_statement_allows_is_denied_and_deny_wins() {
+fn action_without_an_allow_is_denied_and_deny_wins() {
     let caller = with_policy(
         r#"{"Version":"2012-10-17","Statement":[
             {"Effect":"Allow","Action":["kms:Describe*","kms:Encrypt"],"Resource":["arn:aws:kms:::key/app-*","arn:aws:kms:::key/x"]},
@@ -75,7 +75,7 @@ fn what_no_statement_allows_is_denied_and_deny_wins() {
 }
 
 #[test]
-fn server_info_opens_everything_unless_denied() {
+fn server_info_permits_everything_unless_denied() {
     for action in [
         "admin:ServerInfo",
         "admin:ServerInfoAdminAction",
@@ -86,7 +86,7 @@ fn server_info_opens_everything_unless_denied() {
         let caller = with_policy(&format!(
             r#"{{"Statement":{{"Effect":"Allow","Action":"{action}"}}}}"#
         ));
-        // What is named by its service opens that service.
+        // An action named by its service permits that service.
         let opened = |wanted: &Action| action != "kms:*" || wanted.as_str().starts_with("kms:");
         for wanted in Action::ALL.into_iter().filter(opened) {
             assert!(
@@ -109,7 +109,7 @@ fn server_info_opens_everything_unless_denied() {
 }
 
 #[test]
-fn policies_that_would_be_half_obeyed_are_refused() {
+fn policy_with_unknown_parts_is_refused() {
     for document in [
         "",
         "[]",
@@ -159,7 +159,7 @@ fn deny(actions: &str, resources: &str) -> String {
 }
 
 #[test]
-fn a_deny_that_would_deny_nothing_is_refused() {
+fn deny_that_denies_nothing_is_refused() {
     for resource in [
         "arn:aws:kms:::reports",
         "arn:aws:kms:::key",
@@ -191,7 +191,7 @@ fn a_deny_that_would_deny_nothing_is_refused() {
     ] {
         let document = deny(r#""kms:Decrypt""#, &format!("\"{resource}\""));
         assert!(Policy::parse(&document).is_err(), "{resource:?}");
-        // One that could deny beside it does not save it.
+        // Another entry that can deny does not make the policy valid.
         let document = deny(r#""kms:Decrypt""#, &format!("[\"*\",\"{resource}\"]"));
         assert!(Policy::parse(&document).is_err(), "{resource:?}");
     }
@@ -265,7 +265,7 @@ fn a_deny_that_would_deny_nothing_is_refused() {
 }
 
 #[test]
-fn removing_the_encryption_of_buckets_is_denied_by_its_own_name_and_not_allowed_by_it() {
+fn action_to_remove_bucket_encryption_only_denies() {
     let may = |effect: &str, all: &str| {
         let policy = format!(
             r#"{{"Statement":[{all}{{"Effect":"{effect}","Action":"s3:DeleteBucketEncryption"}}]}}"#
@@ -279,7 +279,7 @@ fn removing_the_encryption_of_buckets_is_denied_by_its_own_name_and_not_allowed_
 }
 
 #[test]
-fn what_the_console_writes_empty_is_the_nothing_that_it_says() {
+fn fields_written_empty_by_the_console_are_absent() {
     let plain = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":["kms:Decrypt"],"Resource":["arn:aws:kms:::key/x"]}]}"#;
     for nothing in [r#""""#, "[]", "{}", "null"] {
         let document = format!(
@@ -294,7 +294,7 @@ fn what_the_console_writes_empty_is_the_nothing_that_it_says() {
 }
 
 #[test]
-fn a_refused_policy_repeats_nothing_of_itself() {
+fn refusal_of_a_policy_repeats_none_of_it() {
     const CANARY: &str = "cAnArY7f3";
     for document in [
         CANARY.to_owned(),
@@ -325,7 +325,7 @@ fn a_refused_policy_repeats_nothing_of_itself() {
 }
 
 #[tokio::test]
-async fn a_stored_policy_whose_deny_denies_nothing_allows_nothing_and_is_listed_with_its_fault() {
+async fn stored_policy_with_a_void_deny_allows_nothing_and_is_listed_as_invalid() {
     let fixture = Fixture::build().await;
     let keys = access_keys(&fixture);
     let credentials = credentials(&fixture, None);
@@ -354,7 +354,7 @@ async fn a_stored_policy_whose_deny_denies_nothing_allows_nothing_and_is_listed_
 }
 
 #[test]
-fn a_limit_narrows_and_never_widens() {
+fn limit_narrows_a_policy_and_never_widens_it() {
     let keys = ["app-*".to_owned(), "one".to_owned()];
     let limited = Policy::canned("kms-key-user")
         .unwrap()
@@ -382,7 +382,7 @@ fn a_limit_narrows_and_never_widens() {
 }
 
 #[tokio::test]
-async fn access_keys_work_until_they_are_revoked_or_expire() {
+async fn access_key_works_until_revoked_or_expired() {
     let fixture = Fixture::build().await;
     let keys = access_keys(&fixture);
     let credentials = credentials(&fixture, None);
@@ -453,7 +453,7 @@ async fn access_keys_work_until_they_are_revoked_or_expire() {
 }
 
 #[tokio::test]
-async fn the_root_access_key_is_made_once_and_yields_to_a_given_one() {
+async fn root_access_key_is_made_once_and_yields_to_a_given_one() {
     let fixture = Fixture::build().await;
     let made = access_keys(&fixture)
         .create_root_if_new()
@@ -488,7 +488,7 @@ async fn the_root_access_key_is_made_once_and_yields_to_a_given_one() {
 }
 
 #[tokio::test]
-async fn records_hold_no_secret_in_the_clear() {
+async fn record_holds_no_secret_in_the_clear() {
     let fixture = Fixture::build().await;
     let key = access_keys(&fixture)
         .create(
@@ -510,7 +510,7 @@ async fn records_hold_no_secret_in_the_clear() {
 }
 
 #[tokio::test]
-async fn a_wrapped_secret_opens_under_its_own_binding_only() {
+async fn wrapped_secret_opens_under_its_own_binding_only() {
     let fixture = Fixture::build().await;
     let binding = Binding {
         id: "k",
@@ -565,7 +565,7 @@ async fn a_wrapped_secret_opens_under_its_own_binding_only() {
 }
 
 #[tokio::test]
-async fn a_lost_or_foreign_keyring_stops_the_start() {
+async fn keyring_lost_or_foreign_stops_the_start() {
     let fixture = Fixture::build().await;
     fixture
         .running()
@@ -615,7 +615,7 @@ async fn keep_root(fixture: &Fixture, seen: Option<&SecretVersion>, value: &str)
 }
 
 #[tokio::test]
-async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement_too() {
+async fn root_access_key_of_the_secret_store_and_its_replacement_work() {
     let fixture = Fixture::build().await;
     let credentials = credentials_with(
         &fixture,
@@ -664,7 +664,7 @@ async fn the_root_access_key_of_the_secret_store_is_honoured_and_its_replacement
 }
 
 #[tokio::test]
-async fn a_root_access_key_that_is_none_is_refused() {
+async fn root_access_key_malformed_is_refused() {
     for value in [
         "",
         "{}",

@@ -46,7 +46,7 @@ fn operations(fixture: &Fixture, process: &Process, buckets: Arc<dyn Buckets>) -
 }
 
 #[test]
-fn names_are_by_the_rules_of_s3() {
+fn bucket_name_outside_the_rules_of_s3_is_refused() {
     let longest = "a".repeat(63);
     for name in [
         "abc",
@@ -107,7 +107,7 @@ fn names_are_by_the_rules_of_s3() {
 }
 
 #[test]
-fn keys_are_named_by_id_or_arn() {
+fn key_is_named_by_id_or_arn() {
     for key in [
         "k",
         "arn:aws:kms:::key/k",
@@ -138,7 +138,7 @@ fn keys_are_named_by_id_or_arn() {
             "{algorithm} {key:?}"
         );
     }
-    // What others have told an object store is shown as it is, and is no key of ours.
+    // A setting that another client wrote is shown as it is, and refers to no key of ours.
     for (algorithm, key) in [
         ("aws:kms", None),
         ("aws:kms:dsse", Some("k")),
@@ -151,7 +151,7 @@ fn keys_are_named_by_id_or_arn() {
 }
 
 #[tokio::test]
-async fn keys_must_exist_and_be_enabled() {
+async fn key_missing_or_disabled_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let buckets = operations(&fixture, &process, table_buckets(&fixture));
@@ -215,13 +215,13 @@ async fn keys_must_exist_and_be_enabled() {
 }
 
 #[tokio::test]
-async fn the_default_key_is_stored_by_its_name() {
+async fn default_key_is_stored_by_its_name() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     let buckets = operations(&fixture, &process, table_buckets(&fixture));
     let name = bucket("photos");
     buckets.create(&root(), &name).await.unwrap();
-    // What uses no key needs no service.
+    // Settings without a key need no running service.
     buckets
         .set_encryption(&root(), &name, &wanted("AES256", None))
         .await
@@ -259,7 +259,7 @@ async fn the_default_key_is_stored_by_its_name() {
 }
 
 #[tokio::test]
-async fn permissions_are_for_each_bucket() {
+async fn permission_for_one_bucket_is_none_for_another() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let buckets = operations(&fixture, &process, table_buckets(&fixture));
@@ -304,7 +304,7 @@ async fn permissions_are_for_each_bucket() {
             .collect::<Vec<_>>(),
         std::slice::from_ref(&mine)
     );
-    // Of a key that the caller may not describe nothing is told, not even whether it is there.
+    // The answer does not tell whether a key exists that the caller may not describe.
     buckets
         .set_encryption(&caller, &mine, &wanted("aws:kms", Some("k")))
         .await
@@ -335,7 +335,7 @@ async fn permissions_are_for_each_bucket() {
 }
 
 #[tokio::test]
-async fn a_key_in_use_is_named_and_not_destroyed() {
+async fn key_used_by_a_bucket_is_not_destroyed() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let destroyer = fixture.process(true);
@@ -478,7 +478,7 @@ trait AsyncMeddle: Send + Sync {
     async fn before(&self) -> Result<(), BucketError>;
 }
 
-/// Somebody schedules the key's deletion, or destroys it, when it has just been found fit.
+/// Another caller schedules the key's deletion, or destroys it, right after the check of the key.
 struct KeyGoes {
     keys: Keys,
     at_once: bool,
@@ -501,7 +501,7 @@ impl AsyncMeddle for KeyGoes {
 }
 
 #[tokio::test]
-async fn a_key_that_goes_at_the_same_moment_is_not_left_to_the_bucket() {
+async fn key_deleted_at_the_same_moment_is_not_left_to_the_bucket() {
     for at_once in [false, true] {
         for before in [None, Some("AES256")] {
             let fixture = Fixture::build().await;
@@ -557,7 +557,7 @@ impl AsyncMeddle for Fails {
 }
 
 #[tokio::test]
-async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
+async fn note_of_a_bucket_names_a_key_too_many_rather_than_too_few() {
     let fixture = Fixture::build().await;
     let name = bucket("photos");
     let store = Arc::new(MemoryTable::new(fixture.clock.clone()));
@@ -592,10 +592,10 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
         .set_encryption(&root(), &name, &wanted("aws:kms", Some("new")))
         .await;
     assert!(matches!(failed, Err(KmsError::Throttled)), "{failed:?}");
-    // The store says that it still uses the old one, so that is what is noted.
+    // The store still uses the old key, so the note names that one.
     let uses = async |key| !process.keys.references(&id(key)).await.unwrap().is_empty();
     assert_eq!((uses("old").await, uses("new").await), (true, false));
-    // No bucket of the table came to be by the notes.
+    // The notes made no bucket in the table.
     assert_eq!(table_buckets(&fixture).list().await.unwrap(), []);
     let record = fixture
         .table
@@ -606,7 +606,7 @@ async fn a_note_names_a_key_too_many_rather_than_one_too_few() {
 }
 
 #[tokio::test]
-async fn a_listing_of_buckets_reads_no_record_that_the_caller_may_not_list() {
+async fn listing_of_buckets_reads_no_record_outside_of_the_permission() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let hidden = ["app", "appx", "bbb", "one-more", "zzz"];

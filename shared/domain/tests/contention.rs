@@ -1,4 +1,4 @@
-//! Changes while other writers are faster: each is tried again, acts once, and ends when nothing helps.
+//! Changes while other writers are faster: each is retried, acts once, and ends after the last try.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -23,10 +23,10 @@ use keyway_domain::service::BackendType;
 use keyway_domain::vault::Vault;
 use keyway_testkit::MemoryTable;
 
-/// How often a change is tried.
+/// The number of tries of a change.
 const ATTEMPTS: usize = 16;
 
-/// A table that another writer is faster at, so many times.
+/// A table at which another writer is faster this many times.
 struct Contended {
     table: Arc<MemoryTable>,
     losses: AtomicUsize,
@@ -103,7 +103,7 @@ async fn with_key() -> (Fixture, Process) {
     (fixture, process)
 }
 
-/// Operations on keys over a table that loses so many writes.
+/// Operations on keys over a table at which this many writes lose.
 fn keys(fixture: &Fixture, process: &Process, losses: usize) -> Keys {
     Keys::new(
         Contended::new(fixture, losses),
@@ -212,7 +212,7 @@ async fn policy_that_always_loses_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn moving_of_a_key_that_loses_is_tried_again_and_leaves_the_copy_as_the_record() {
+async fn key_migration_that_loses_is_retried_and_leaves_the_copy_as_the_record() {
     let (fixture, process) = with_key().await;
     move_to(&process, BackendType::Vault).await;
     let moving = |losses| {

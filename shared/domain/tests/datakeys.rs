@@ -1,4 +1,4 @@
-//! The rules of data keys, and how long an old state is honoured.
+//! The rules of data keys, and how long an old state is used.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -44,7 +44,7 @@ async fn opens(process: &Process, blob: &[u8]) -> Result<Vec<u8>, KmsError> {
 }
 
 #[tokio::test]
-async fn a_data_key_comes_back_under_its_context_only() {
+async fn data_key_opens_under_its_context_only() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_data_key_comes_back_under_its_context_only() {
 }
 
 #[tokio::test]
-async fn every_failure_to_open_reads_the_same() {
+async fn failures_to_open_have_one_text() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -117,7 +117,7 @@ async fn every_failure_to_open_reads_the_same() {
 }
 
 #[tokio::test]
-async fn old_versions_open_and_the_new_one_seals() {
+async fn old_version_opens_and_the_new_one_seals() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -140,7 +140,7 @@ async fn old_versions_open_and_the_new_one_seals() {
 }
 
 #[tokio::test]
-async fn rewrap_moves_to_another_key_and_context() {
+async fn rewrap_changes_key_and_context() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["a", "b"] {
@@ -173,7 +173,7 @@ async fn rewrap_moves_to_another_key_and_context() {
         opens(&process, &old).await.unwrap()
     );
 
-    // Both ends need the permission, and both must serve.
+    // Source and destination both need the permission, and both keys must be enabled.
     let only_a = with_policy(
         r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/a"}}"#,
     );
@@ -211,7 +211,7 @@ async fn rewrap_moves_to_another_key_and_context() {
 }
 
 #[tokio::test]
-async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
+async fn key_that_is_not_enabled_refuses_all_use() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -238,7 +238,7 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
             )
             .await;
         assert!(matches!(result, Err(KmsError::KeyState { .. })));
-        // The second time round it is pending deletion.
+        // In the second round the key is pending deletion.
         let scheduled = process
             .keys
             .schedule_deletion(&root(), &id("k"), DeletionWindow::DEFAULT)
@@ -258,7 +258,7 @@ async fn keys_that_do_not_serve_refuse_to_generate_encrypt_and_decrypt() {
 }
 
 #[tokio::test]
-async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
+async fn request_without_a_key_uses_the_default_key_or_names_the_field() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let none = EncryptionContext::none();
@@ -327,7 +327,7 @@ async fn without_a_key_the_default_key_serves_or_the_field_is_named() {
 }
 
 #[tokio::test]
-async fn plaintexts_are_bounded() {
+async fn plaintext_out_of_bounds_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -358,7 +358,7 @@ async fn plaintexts_are_bounded() {
 }
 
 #[tokio::test]
-async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl() {
+async fn state_change_holds_here_at_once_and_elsewhere_within_the_ttl() {
     let fixture = Fixture::build().await;
     let (here, there) = (fixture.running().await, fixture.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
@@ -382,7 +382,7 @@ async fn the_process_that_answered_obeys_at_once_and_others_within_the_state_ttl
 }
 
 #[tokio::test]
-async fn a_version_that_another_process_has_made_opens_at_once() {
+async fn version_made_by_another_process_opens_at_once() {
     let fixture = Fixture::build().await;
     let (here, there) = (fixture.running().await, fixture.process(false));
     here.keys.create(&root(), named("k")).await.unwrap();
@@ -393,7 +393,7 @@ async fn a_version_that_another_process_has_made_opens_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_given_again_opens_nothing_of_before() {
+async fn key_recreated_under_an_old_name_opens_nothing_of_before() {
     let fixture = Fixture::build().await;
     fixture.running().await;
     let process = fixture.process(true);
@@ -414,7 +414,7 @@ async fn a_name_that_is_given_again_opens_nothing_of_before() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_named() {
+async fn unknown_key_is_named() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let missing: KeyId = id("nope");

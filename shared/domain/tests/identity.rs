@@ -66,7 +66,7 @@ async fn may(identities: &Identities, who: &str, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_policy_is_obeyed_here_at_once_and_elsewhere_within_the_state_ttl() {
+async fn policy_change_holds_here_at_once_and_elsewhere_within_the_ttl() {
     let place = Fixture::new();
     let (here, control) = place.process();
     let (elsewhere, _) = place.process();
@@ -118,7 +118,7 @@ async fn a_policy_is_obeyed_here_at_once_and_elsewhere_within_the_state_ttl() {
 }
 
 #[tokio::test]
-async fn who_had_a_policy_that_was_deleted_does_not_get_the_next_one_of_its_name() {
+async fn identity_of_a_deleted_policy_does_not_get_a_later_one_of_its_name() {
     let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
@@ -159,7 +159,7 @@ async fn who_had_a_policy_that_was_deleted_does_not_get_the_next_one_of_its_name
 }
 
 #[tokio::test]
-async fn nobody_assigns_to_themselves_or_to_the_admin() {
+async fn assignment_to_oneself_or_the_admin_is_refused() {
     let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
@@ -188,7 +188,7 @@ async fn nobody_assigns_to_themselves_or_to_the_admin() {
     assert!(matches!(refused, Err(KmsError::IdentityIsAdmin)));
     let refused = control.forget(&admin, &identity("admin")).await;
     assert!(matches!(refused, Err(KmsError::IdentityIsAdmin)));
-    // What the path ended in is what it is about.
+    // The end of the path is the subject.
     let refused = control
         .assign(&app().await, &name("q"), &identity("other"))
         .await;
@@ -200,7 +200,7 @@ async fn nobody_assigns_to_themselves_or_to_the_admin() {
 }
 
 #[tokio::test]
-async fn the_admin_stands_in_its_place_on_every_page() {
+async fn admin_is_in_its_place_on_every_page() {
     let place = Fixture::new();
     let (here, control) = place.process();
     let admin = here.caller(&identity("admin")).await.unwrap();
@@ -241,7 +241,7 @@ async fn the_admin_stands_in_its_place_on_every_page() {
 }
 
 #[test]
-fn a_call_is_a_permission_for_what_its_path_names_and_for_nothing_else() {
+fn path_permission_covers_what_its_path_names_only() {
     let policy = || {
         Arc::new(PathRules::compile(rules(
             &["/v1/key/*"],
@@ -290,7 +290,7 @@ fn a_call_is_a_permission_for_what_its_path_names_and_for_nothing_else() {
 }
 
 #[test]
-fn policies_are_bounded() {
+fn policy_out_of_bounds_is_refused() {
     let many = |count: usize| (0..count).map(|n| format!("/v1/key/create/{n}"));
     assert!(Rules::parse(many(MAX_RULES), []).is_ok());
     assert!(Rules::parse(many(MAX_RULES), ["/x".to_owned()]).is_err());

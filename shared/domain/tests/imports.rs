@@ -1,4 +1,4 @@
-//! Keys that come from elsewhere, what they open and seal, and the HMAC keys of all keys.
+//! Imported keys, what they open and seal, and the HMAC keys of all keys.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -113,7 +113,7 @@ async fn alter(fixture: &Fixture, key: &str, change: impl FnOnce(&mut Value)) {
 }
 
 #[tokio::test]
-async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
+async fn ciphertext_of_kes_opens_under_the_imported_key() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let legacy = fixture.process(false).data_keys.with_legacy_kes(true);
@@ -140,7 +140,7 @@ async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
         } else {
             assert_eq!(found.unwrap(), plaintext);
         }
-        // A map is what MinIO makes of it.
+        // A map is encoded as MinIO does.
         if bytes("context") == br#"{"bucket":"bucket/object"}"# {
             let pair = ("bucket".to_owned(), "bucket/object".to_owned());
             let map = EncryptionContext::from_pairs([pair]).unwrap();
@@ -153,7 +153,7 @@ async fn every_ciphertext_of_kes_opens_by_the_key_that_was_brought() {
 }
 
 #[tokio::test]
-async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
+async fn foreign_ciphertext_is_tried_under_the_named_imported_key_only() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
@@ -167,7 +167,7 @@ async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
         opened(data_keys, "old", &blob, &context).await.unwrap(),
         b"data"
     );
-    // The same material by another name: nothing in the ciphertext says which.
+    // The same material under another name: the ciphertext does not name the key.
     assert!(opened(data_keys, "twin", &blob, &context).await.is_ok());
 
     let unnamed = data_keys
@@ -198,7 +198,7 @@ async fn what_comes_from_elsewhere_is_tried_by_the_named_imported_key_alone() {
 }
 
 #[tokio::test]
-async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
+async fn missing_key_is_named_to_apis_that_tell_of_keys() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.import(&root(), brought("k")).await.unwrap();
@@ -223,7 +223,7 @@ async fn an_api_that_tells_of_keys_is_told_which_key_is_missing() {
 }
 
 #[tokio::test]
-async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
+async fn format_of_kes_is_for_imported_keys_never_rotated() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
@@ -274,7 +274,7 @@ async fn kess_format_is_for_imported_keys_that_were_not_rotated() {
 }
 
 #[tokio::test]
-async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
+async fn rewrap_takes_foreign_ciphertexts_of_the_destination() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.import(&root(), brought("old")).await.unwrap();
@@ -310,7 +310,7 @@ async fn rewrap_moves_foreign_ciphertexts_of_the_destination() {
 }
 
 #[tokio::test]
-async fn an_import_keeps_what_it_was_and_overwrites_nothing() {
+async fn import_overwrites_nothing() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let key = process.keys.import(&root(), brought("k")).await.unwrap();
@@ -357,7 +357,7 @@ async fn an_import_keeps_what_it_was_and_overwrites_nothing() {
 }
 
 #[tokio::test]
-async fn an_existing_key_is_compared_in_all_its_parts() {
+async fn import_of_an_existing_key_compares_all_its_parts() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let compare = async |new: NewImport, dry_run| {
@@ -411,7 +411,7 @@ async fn an_existing_key_is_compared_in_all_its_parts() {
 }
 
 #[tokio::test]
-async fn a_keys_mac_is_its_own_and_lasts() {
+async fn mac_of_a_key_is_its_own_and_survives_rotation() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["a", "b"] {
@@ -464,7 +464,7 @@ async fn a_keys_mac_is_its_own_and_lasts() {
 }
 
 #[tokio::test]
-async fn a_record_of_before_is_read_and_makes_no_macs() {
+async fn record_of_an_older_release_is_read_and_makes_no_macs() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -491,7 +491,7 @@ async fn a_record_of_before_is_read_and_makes_no_macs() {
 }
 
 #[tokio::test]
-async fn an_hmac_key_passes_for_nothing_else() {
+async fn hmac_key_opens_under_its_own_binding_only() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["a", "b"] {
@@ -523,7 +523,7 @@ async fn an_hmac_key_passes_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn hmac_keys_move_with_their_keys() {
+async fn hmac_key_migrates_with_its_key() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("native")).await.unwrap();

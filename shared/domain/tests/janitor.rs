@@ -36,7 +36,7 @@ fn janitor_with(fixture: &Fixture, log: Option<Arc<dyn BackgroundAudit>>) -> Jan
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a second sweep does, an hour after one that finds what is due.
+/// The result of a second sweep, an hour after one that finds the due keys.
 async fn confirmed(fixture: &Fixture, janitor: &Janitor) -> Swept {
     janitor.sweep().await.unwrap();
     fixture.clock.advance(HOUR);
@@ -44,7 +44,7 @@ async fn confirmed(fixture: &Fixture, janitor: &Janitor) -> Swept {
 }
 
 #[tokio::test]
-async fn keys_go_when_their_date_has_passed_and_not_before() {
+async fn key_is_destroyed_after_its_date_and_not_before() {
     let fixture = Fixture::build().await;
     let keys = fixture.running().await.keys;
     for (name, days) in [
@@ -99,7 +99,7 @@ async fn keys_go_when_their_date_has_passed_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_key_that_something_names_stays() {
+async fn key_in_use_is_not_destroyed() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     let default = Some(id("default"));
@@ -131,7 +131,7 @@ async fn a_key_that_something_names_stays() {
 }
 
 #[tokio::test]
-async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
+async fn cancellation_during_a_sweep_leaves_a_whole_key_or_none() {
     let fixture = Arc::new(Fixture::build().await);
     let keys = fixture.running().await.keys;
     for n in 0..50 {
@@ -174,7 +174,7 @@ async fn a_cancellation_and_a_sweep_at_once_leave_a_whole_key_or_none() {
     }
 }
 
-/// A log that can be out of order.
+/// A log that can fail.
 #[derive(Default)]
 struct Log {
     fails: AtomicBool,
@@ -198,7 +198,7 @@ impl BackgroundAudit for Log {
 }
 
 #[tokio::test]
-async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
+async fn key_is_not_destroyed_while_the_audit_log_fails() {
     let fixture = Fixture::build().await;
     let keys = fixture.running().await.keys;
     for name in ["due", "kept"] {
@@ -227,7 +227,7 @@ async fn no_key_is_destroyed_that_the_log_could_not_be_told_of() {
 }
 
 #[tokio::test]
-async fn a_key_that_could_not_be_destroyed_is_told_of() {
+async fn failed_destruction_is_in_the_audit_log() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     move_to(&process, BackendType::Vault).await;
@@ -241,7 +241,7 @@ async fn a_key_that_could_not_be_destroyed_is_told_of() {
     let janitor = janitor_with(&fixture, Some(log.clone()));
     assert_eq!(janitor.sweep().await.unwrap().awaiting, [id("due")]);
     fixture.clock.advance(HOUR);
-    // Its copy cannot be removed, which comes first.
+    // Its copy is removed first, and cannot be.
     fixture.vault.set_down(true);
     janitor.sweep().await.unwrap_err();
     fixture.vault.set_down(false);
@@ -251,7 +251,7 @@ async fn a_key_that_could_not_be_destroyed_is_told_of() {
     assert_eq!(told, [due(Some("unavailable")), due(None)]);
 }
 
-/// A running house with a key that is due in seven days.
+/// A running deployment with a key that is due in seven days.
 async fn with_pending_key() -> Fixture {
     let fixture = Fixture::build().await;
     let keys = fixture.running().await.keys;
@@ -272,7 +272,7 @@ fn in_table(fixture: &Fixture) -> Janitor {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
+async fn clock_ahead_for_less_than_an_hour_destroys_nothing() {
     for remembers in [false, true] {
         let fixture = with_pending_key().await;
         let right = fixture.clock.now();
@@ -285,7 +285,7 @@ async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
         };
         let standing = janitor();
         let sweep = async || match remembers {
-            // Each lives for one sweep.
+            // Each process makes one sweep.
             true => janitor().sweep().await.unwrap(),
             false => standing.sweep().await.unwrap(),
         };
@@ -295,14 +295,14 @@ async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
             assert_eq!(sweep().await.awaiting, [id("due")]);
             fixture.clock.advance(HOUR / 6);
         }
-        // It is set, and for the rest of the seven days nothing happens.
+        // The clock is set right, and nothing happens for the rest of the seven days.
         fixture.clock.set(right);
         for _ in 0..20 {
             let swept = sweep().await;
             assert_eq!((swept.destroyed, swept.awaiting), (vec![], vec![]));
             fixture.clock.advance(HOUR / 6);
         }
-        // Nor does the hour go on when the clock is ahead once more.
+        // When the clock is ahead again, the hour starts anew.
         fixture.clock.set(year + DAY);
         for _ in 0..5 {
             assert_eq!(sweep().await.awaiting, [id("due")]);
@@ -320,7 +320,7 @@ async fn a_clock_that_is_ahead_for_less_than_an_hour_destroys_nothing() {
 }
 
 #[tokio::test]
-async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
+async fn clock_set_forward_does_not_shorten_the_hour() {
     let fixture = with_pending_key().await;
     let janitor = janitor(&fixture);
     fixture.clock.advance(7 * DAY);
@@ -335,7 +335,7 @@ async fn setting_the_clock_does_not_make_an_hour_of_a_moment() {
 }
 
 #[tokio::test]
-async fn a_process_that_starts_anew_waits_its_own_hour() {
+async fn new_process_waits_its_own_hour() {
     let fixture = with_pending_key().await;
     fixture.clock.advance(8 * DAY);
     for _ in 0..10 {
@@ -349,14 +349,14 @@ async fn a_process_that_starts_anew_waits_its_own_hour() {
 }
 
 #[tokio::test]
-async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written() {
+async fn janitor_of_one_sweep_reads_what_an_earlier_one_wrote() {
     let fixture = with_pending_key().await;
     fixture.clock.advance(7 * DAY);
     assert_eq!(
         in_table(&fixture).sweep().await.unwrap().awaiting,
         [id("due")]
     );
-    // As when a failed invocation is repeated.
+    // A failed invocation is repeated like this.
     fixture.clock.advance(Duration::from_secs(54 * 60));
     assert_eq!(
         in_table(&fixture).sweep().await.unwrap().awaiting,
@@ -371,7 +371,7 @@ async fn janitors_that_live_for_one_sweep_find_what_an_earlier_one_has_written()
 }
 
 #[tokio::test]
-async fn a_mark_goes_with_the_deletion_that_it_was_of() {
+async fn mark_goes_with_its_deletion() {
     let fixture = with_pending_key().await;
     let keys = fixture.process(false).keys;
     fixture.clock.advance(8 * DAY);
@@ -389,7 +389,7 @@ async fn a_mark_goes_with_the_deletion_that_it_was_of() {
 }
 
 #[tokio::test]
-async fn nothing_is_destroyed_while_a_date_says_that_the_clock_is_wrong() {
+async fn clock_contradicted_by_a_date_destroys_nothing() {
     let fixture = with_pending_key().await;
     let keys = fixture.process(false).keys;
     let right = fixture.clock.now();

@@ -1,4 +1,4 @@
-//! A keyring that is opened when it is needed: it fails closed, says so, and recovers.
+//! A keyring that is opened on demand: it fails closed, reports that, and recovers.
 
 mod fixture;
 
@@ -56,7 +56,7 @@ fn unavailable<T>(result: &Result<T, WrapError>) -> bool {
 }
 
 #[tokio::test]
-async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
+async fn reader_waits_for_a_deployment_and_makes_none() {
     let empty = Empty::build().await;
     let reader = empty.opening();
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
@@ -73,7 +73,7 @@ async fn who_only_reads_waits_for_a_deployment_and_never_makes_one() {
 }
 
 #[tokio::test]
-async fn all_first_users_at_once_hold_the_same_keyring() {
+async fn first_users_at_once_hold_one_keyring() {
     let empty = Empty::build().await;
     let users: Vec<_> = (0..8).map(|_| Arc::new(empty.establishing())).collect();
     let wraps = users
@@ -90,7 +90,7 @@ async fn all_first_users_at_once_hold_the_same_keyring() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_replaced() {
+async fn keyring_missing_damaged_or_foreign_is_refused_and_not_replaced() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -150,9 +150,9 @@ async fn a_keyring_that_is_missing_damaged_or_foreign_is_refused_and_never_repla
     }
 }
 
-/// What every start waits for is no more than it needs.
+/// A start waits only for the records that it needs.
 #[tokio::test]
-async fn who_only_unwraps_does_not_ask_the_table() {
+async fn unwrapping_does_not_read_the_table() {
     let empty = Empty::build().await;
     let wrapped = empty.establishing().wrap(&BINDING, b"secret").await;
     let wrapped = wrapped.unwrap();
@@ -171,7 +171,7 @@ async fn who_only_unwraps_does_not_ask_the_table() {
     );
     assert!(unavailable(&reader.wrap(&BINDING, b"secret").await));
 
-    // Nor does the table become this keyring's because somebody may write it.
+    // A writer of the table does not become the keyring's owner by that.
     let writer = elsewhere.establishing();
     writer.unwrap(&BINDING, &wrapped).await.unwrap();
     assert!(unavailable(&writer.wrap(&BINDING, b"secret").await));
@@ -265,8 +265,8 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
     ));
 }
 
-/// Both stores as a process sees them that is killed at one of its calls: before it does anything, or before it is
-/// answered. Nothing is done afterwards.
+/// Both stores for a process that is killed at one of its calls: before the call acts, or before its answer. Later calls
+/// do nothing.
 struct Dying<'a> {
     of: &'a Empty,
     calls_left: AtomicUsize,
@@ -386,12 +386,12 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
                 reader.unwrap(&BINDING, &wrapped).await.unwrap().expose(),
                 b"secret"
             );
-            // A keyring that was made is the one that stays.
+            // A keyring once made stays.
             if let Some((_, version)) = kept {
                 let now = empty.secrets.get(KEYRING_SECRET).await.unwrap();
                 assert_eq!(now.unwrap().1, version);
             }
-            // From here on a keyring that is missing is missed.
+            // From here on a missing keyring is an error.
             let record = empty
                 .table
                 .get(Kind::Config, "deployment", Consistency::Strong)
@@ -429,7 +429,7 @@ async fn first_starts_at_once_all_open_one_keyring() {
 }
 
 #[tokio::test]
-async fn deployment_record_of_an_earlier_release_is_an_established_one() {
+async fn deployment_record_of_an_older_release_is_established() {
     let empty = Empty::build().await;
     let record = Record {
         kind: Kind::Config,

@@ -1,4 +1,4 @@
-//! What the service asks of the folder of the root keyring, and in which order.
+//! The service's calls of the root keyring's folder, and their order.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,14 +29,14 @@ use keyway_testkit::MemoryTable;
 struct Folders {
     holding: BTreeSet<String>,
     said: Vec<String>,
-    /// Done once while the next move is under way, as another process would.
+    /// Runs once during the next move, as another process does.
     meanwhile: Option<Meanwhile>,
 }
 
 enum Meanwhile {
-    /// The record is written by somebody else, so that the move's own write meets a conflict.
+    /// Another process writes the record, so that the move's own write meets a conflict.
     Touch,
-    /// The keyring moves here, and the move finds nothing where it looked.
+    /// The keyring moves here, and the move does not find it in the old folder.
     MoveTo(&'static str),
 }
 
@@ -59,12 +59,12 @@ impl Fake {
         self.lock().said.push(what);
     }
 
-    /// What was said since this was asked the last time.
+    /// The calls since the last question.
     fn said(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().said)
     }
 
-    /// Writes the record with this folder, as another process would.
+    /// Writes the record with this folder, as another process does.
     async fn name(&self, folder: Option<&str>) {
         let record = self
             .table
@@ -244,14 +244,14 @@ async fn move_whose_record_was_changed_meanwhile_leaves_nothing_and_is_tried_aga
     ];
     assert_eq!(fake.said(), twice);
 
-    // What was to be moved is elsewhere by now.
+    // The keyring is in another folder by now.
     fake.lock().meanwhile = Some(Meanwhile::MoveTo("y"));
     control.reconfigure(&root(), &to(Some("w"))).await.unwrap();
     let said = ["begin x w", "begin y w", "leave y for w", "unlock"];
     assert_eq!(fake.said(), said);
     assert_eq!(fake.lock().holding, BTreeSet::from(["w".to_owned()]));
 
-    // A keyring that is gone for good is told.
+    // A keyring that is lost is reported.
     fake.lock().holding.clear();
     let refused = control.reconfigure(&root(), &to(Some("x"))).await;
     assert!(matches!(
@@ -283,7 +283,7 @@ async fn status_with_the_keyring_gone_is_unhealthy_until_it_is_written_again() {
     assert_eq!(fake.said(), ["restore own"]);
     assert_eq!(status().await, (true, false));
 
-    // One that cannot be written again stays told.
+    // A keyring that cannot be restored stays reported.
     fake.name(Some("z")).await;
     for _ in 0..2 {
         assert_eq!(status().await, (false, true));
@@ -292,7 +292,7 @@ async fn status_with_the_keyring_gone_is_unhealthy_until_it_is_written_again() {
 }
 
 #[tokio::test]
-async fn keyring_that_moves_while_it_is_missed_is_not_written_where_it_was() {
+async fn keyring_moved_while_missing_is_not_restored_to_its_old_folder() {
     let (_house, fake, _control) = service().await;
     fake.lock().holding.clear();
     fake.lock().meanwhile = Some(Meanwhile::MoveTo("y"));

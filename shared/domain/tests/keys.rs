@@ -22,7 +22,7 @@ fn query(limit: usize) -> KeyQuery {
 }
 
 #[tokio::test]
-async fn a_duplicate_is_refused_and_leaves_the_original_untouched() {
+async fn duplicate_key_is_refused_and_changes_nothing() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let first = process.keys.create(&root(), named("k")).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_duplicate_is_refused_and_leaves_the_original_untouched() {
 }
 
 #[tokio::test]
-async fn of_many_creations_at_once_one_succeeds() {
+async fn creations_at_once_have_one_winner() {
     let fixture = Fixture::build().await;
     fixture.running().await;
     let attempts: Vec<_> = (0..64)
@@ -57,7 +57,7 @@ async fn of_many_creations_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn disabled_keys_can_be_described_tagged_and_scheduled_but_not_rotated() {
+async fn disabled_key_can_be_described_tagged_and_scheduled_but_not_rotated() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -92,7 +92,7 @@ async fn disabled_keys_can_be_described_tagged_and_scheduled_but_not_rotated() {
 }
 
 #[tokio::test]
-async fn a_key_pending_deletion_refuses_everything_but_describe_list_and_cancel() {
+async fn key_pending_deletion_refuses_all_but_describe_list_and_cancel() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let keys = &process.keys;
@@ -203,7 +203,7 @@ async fn changes_at_once_are_all_kept() {
 }
 
 #[tokio::test]
-async fn the_name_tag_is_fixed_and_tags_are_bounded() {
+async fn name_tag_is_fixed_and_tags_are_bounded() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let tags =
@@ -243,7 +243,7 @@ async fn the_name_tag_is_fixed_and_tags_are_bounded() {
 }
 
 #[tokio::test]
-async fn pages_reach_every_key_once_while_others_come_and_go() {
+async fn pages_reach_every_key_once_while_keys_change() {
     let fixture = Fixture::build().await;
     fixture.running().await;
     let process = fixture.process(true);
@@ -290,7 +290,7 @@ async fn pages_reach_every_key_once_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn filters_apply_before_the_page_is_cut() {
+async fn filter_applies_before_the_page_limit() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for n in 0..30 {
@@ -351,7 +351,7 @@ async fn filters_apply_before_the_page_is_cut() {
 }
 
 #[tokio::test]
-async fn a_marker_that_was_never_given_out_is_refused() {
+async fn marker_never_given_out_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for n in 0..3 {
@@ -387,7 +387,7 @@ async fn a_marker_that_was_never_given_out_is_refused() {
             "{bad}"
         );
     }
-    // Another instance takes it, for it is not a thing of one process.
+    // Another process accepts the marker too.
     let query = KeyQuery {
         marker: Some(marker),
         ..query(5)
@@ -406,7 +406,7 @@ async fn a_marker_that_was_never_given_out_is_refused() {
 }
 
 #[tokio::test]
-async fn lists_show_what_the_caller_may_list() {
+async fn listing_shows_what_the_caller_may_list() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["app-1", "app-2", "db-1"] {
@@ -432,7 +432,7 @@ async fn lists_show_what_the_caller_may_list() {
 }
 
 #[tokio::test]
-async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
+async fn listing_reads_no_key_outside_of_the_permission() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let hidden = ["secret", "app", "app.x", "appx", "b", "zz-9", "one-more"];
@@ -440,7 +440,7 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
     for name in hidden.iter().chain(&shown) {
         process.keys.create(&root(), named(name)).await.unwrap();
     }
-    // A record that cannot be decoded: nobody gets that far who may not list the key.
+    // This record cannot be decoded. A caller who may not list the key does not read it.
     let damaged = Record {
         kind: Kind::Key,
         id: "app-2-denied".to_owned(),
@@ -522,7 +522,7 @@ async fn a_listing_reads_no_key_that_the_caller_may_not_list() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_while_the_service_does_not_run() {
+async fn operation_while_the_service_is_stopped_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.process(true);
     assert!(matches!(
@@ -548,7 +548,7 @@ async fn nothing_is_done_while_the_service_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_record_in_another_ones_place_is_not_served() {
+async fn record_in_the_place_of_another_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("a")).await.unwrap();
@@ -568,7 +568,7 @@ async fn a_record_in_another_ones_place_is_not_served() {
 }
 
 #[test]
-fn windows_are_7_to_30_days() {
+fn deletion_window_outside_of_7_to_30_days_is_refused() {
     for (days, fit) in [
         (i64::MIN, false),
         (-1, false),
@@ -584,7 +584,7 @@ fn windows_are_7_to_30_days() {
 
 proptest! {
     #[test]
-    fn key_ids_are_what_the_contract_says(text in "[A-Za-z0-9._/ %*-]{0,4}") {
+    fn key_id_outside_of_the_contract_is_refused(text in "[A-Za-z0-9._/ %*-]{0,4}") {
         let fit = !text.is_empty()
             && !text.starts_with(['.', '-'])
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
@@ -593,7 +593,7 @@ proptest! {
 }
 
 #[test]
-fn key_ids_are_at_most_128_bytes() {
+fn key_id_beyond_128_bytes_is_refused() {
     assert!(KeyId::parse("key_id", &"a".repeat(128)).is_ok());
     assert!(KeyId::parse("key_id", &"a".repeat(129)).is_err());
     assert!(KeyId::parse("key_id", "a\0").is_err());

@@ -46,7 +46,7 @@ async fn opens(process: &Process, blob: &[u8]) {
 }
 
 #[tokio::test]
-async fn keys_move_there_and_back_and_open_what_they_sealed() {
+async fn keys_migrated_there_and_back_open_what_they_sealed() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let mut blobs = Vec::new();
@@ -108,7 +108,7 @@ async fn keys_move_there_and_back_and_open_what_they_sealed() {
 }
 
 #[tokio::test]
-async fn a_job_that_was_cut_off_is_finished_by_the_next() {
+async fn migration_interrupted_is_finished_by_the_next() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for n in 0..4 {
@@ -129,7 +129,7 @@ async fn a_job_that_was_cut_off_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn keys_whose_records_are_lost_come_back_from_their_copies() {
+async fn keys_without_records_are_restored_from_their_copies() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     move_to(&process, BackendType::Vault).await;
@@ -160,7 +160,7 @@ async fn keys_whose_records_are_lost_come_back_from_their_copies() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_no_key_is_reported_and_not_restored() {
+async fn copy_that_is_no_key_is_reported_and_not_restored() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     move_to(&process, BackendType::Vault).await;

@@ -1,4 +1,4 @@
-//! Whoever can write the table and has no secret changes nothing that anybody obeys.
+//! Changes of the table by a writer without the keyring have no effect.
 
 #![expect(
     clippy::unwrap_used,
@@ -156,7 +156,7 @@ impl Deployment {
         self.put_in_place(&record).await;
     }
 
-    /// Has the table hold this record, whatever it holds of its name.
+    /// Writes this record to the table, whatever the table has under its name.
     async fn put_in_place(&self, record: &Record) {
         let there = self
             .stored
@@ -170,7 +170,7 @@ impl Deployment {
         self.stored.put_new(record).await.unwrap();
     }
 
-    /// The deployment as an older release left it: no record is signed, and the keyring says nothing of it.
+    /// The deployment of an older release: no record is signed, and the keyring does not require it.
     async fn unsign(&self) {
         for kind in Kind::ALL {
             for record in self
@@ -347,7 +347,7 @@ async fn access_key_with_a_wider_grant_or_a_later_expiry_is_refused() {
     swapped.id = id.to_owned();
     deployment.put_in_place(&swapped).await;
     assert!(process.credentials.find(id).await.is_err());
-    // It can still be revoked, for that needs no belief in what it says.
+    // It can still be revoked: that does not rely on its content.
     let id = AccessKeyId::parse(id).unwrap();
     deployment.put_in_place(&true_record).await;
     process.access_keys.revoke(&id).await.unwrap();
@@ -427,7 +427,7 @@ async fn configuration_that_names_another_vault_is_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn key_whose_version_was_exchanged_is_refused_and_the_others_serve() {
+async fn key_with_an_exchanged_version_is_refused_and_others_serve() {
     let (deployment, process) = Deployment::make().await;
     for name in ["a", "b"] {
         process.keys.create(&root(), named(name)).await.unwrap();
@@ -461,7 +461,7 @@ async fn key_whose_version_was_exchanged_is_refused_and_the_others_serve() {
     assert!(made.is_ok());
 }
 
-/// Has the service wrap by a Vault at this address.
+/// Makes the service wrap by a Vault at this address.
 async fn set_vault(process: &Process, address: &str) -> Result<(), KmsError> {
     let token = SecretBytes::from(b"hvs.token".to_vec());
     let changes = ConfigChanges {
@@ -521,7 +521,7 @@ async fn changed_place_of_a_vault_needs_its_credential_again() {
         let changed = process.control.reconfigure(&root(), &changes).await;
         assert!(changed.is_ok());
     }
-    // What does not move it keeps what is stored.
+    // A change that leaves the address keeps the stored credential.
     let changes = ConfigChanges {
         timeout_seconds: Change::Set(9),
         auth: Some(NewAuth::Token(None)),
@@ -591,7 +591,7 @@ async fn table_of_an_older_release_is_obeyed_until_it_is_signed() {
     let again = process.records.verify().await.unwrap();
     assert_eq!(dry, again, "a look changes nothing");
 
-    // Whoever writes signs; the job signs the rest.
+    // Every write signs its record; the job signs the others.
     process.keys.disable(&root(), &id("a")).await.unwrap();
     let other = deployment.process().await;
     let done = process.records.sign(&[]).await.unwrap();
@@ -611,7 +611,7 @@ async fn table_of_an_older_release_is_obeyed_until_it_is_signed() {
         assert!(matches!(refused, Err(KmsError::Backend(_))));
         process.keys.describe(&root(), &id("c")).await.unwrap();
     }
-    // Nor is it signed in silence.
+    // No write signs it without a check.
     let found = process.records.sign(&[]).await.unwrap();
     assert_eq!(found.unsigned, [(Kind::Key, "b".to_owned())]);
     assert!(!found.is_clean());
@@ -650,7 +650,7 @@ async fn signing_stops_at_a_forged_record_and_goes_on_without_it() {
 }
 
 #[tokio::test]
-async fn keyring_that_cannot_be_had_makes_every_signed_record_unavailable() {
+async fn keyring_unavailable_makes_every_signed_record_unavailable() {
     let (deployment, _) = Deployment::make().await;
     let keyring = Arc::new(KeyringOnDemand::opening(
         deployment.stored.clone(),
@@ -665,7 +665,7 @@ async fn keyring_that_cannot_be_had_makes_every_signed_record_unavailable() {
     assert!(matches!(read, Err(StoreError::Unavailable(_))));
     let written = table.put_new(&record(Kind::Key, "k", "{}")).await;
     assert!(matches!(written, Err(StoreError::Unavailable(_))));
-    // What is not signed needs no keyring.
+    // Unsigned records need no keyring.
     let line = record(Kind::Audit, "20260102T03-x", "line");
     table.put_new(&line).await.unwrap();
     let read = table.get(Kind::Audit, &line.id, Consistency::Strong).await;
@@ -673,7 +673,7 @@ async fn keyring_that_cannot_be_had_makes_every_signed_record_unavailable() {
 }
 
 #[tokio::test]
-async fn function_that_only_signs_is_believed_by_the_others() {
+async fn record_signed_by_one_function_is_accepted_by_others() {
     let (deployment, process) = Deployment::make().await;
     let keyring = Arc::new(KeyringOnDemand::signing(
         deployment.secrets.clone(),
@@ -692,7 +692,7 @@ async fn function_that_only_signs_is_believed_by_the_others() {
 }
 
 #[tokio::test]
-async fn records_of_an_independent_implementation_verify_and_are_made_the_same() {
+async fn records_of_a_second_implementation_are_equal_and_verify() {
     let vectors = include_str!("../../../vectors/signed-records.json");
     let vectors: Value = serde_json::from_str(vectors).unwrap();
     let bytes = |text: &Value| -> Vec<u8> {

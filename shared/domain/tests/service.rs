@@ -1,4 +1,4 @@
-//! The service's configuration and state, and what every process makes of them.
+//! The service's configuration and state, and their effect in every process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -66,7 +66,7 @@ async fn stats(process: &Process) -> CacheStats {
 }
 
 #[tokio::test]
-async fn a_service_is_configured_started_stopped_and_started_again() {
+async fn service_is_configured_started_stopped_and_restarted() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     let control = &process.control;
@@ -122,7 +122,7 @@ async fn a_service_is_configured_started_stopped_and_started_again() {
 }
 
 #[tokio::test]
-async fn reconfigure_changes_what_it_speaks_of_and_null_clears() {
+async fn reconfigure_changes_named_fields_and_null_clears() {
     let fixture = Fixture::build().await;
     let control = &fixture.running().await.control;
     let changes = ConfigChanges {
@@ -151,7 +151,7 @@ async fn reconfigure_changes_what_it_speaks_of_and_null_clears() {
 }
 
 #[tokio::test]
-async fn numbers_out_of_range_are_refused_and_change_nothing() {
+async fn number_out_of_range_is_refused_and_changes_nothing() {
     let fixture = Fixture::build().await;
     let control = &fixture.running().await.control;
     let before = control.config(&root()).await.unwrap();
@@ -209,7 +209,7 @@ async fn numbers_out_of_range_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() {
+async fn stop_holds_in_every_process_within_the_ttl_and_drops_keys() {
     let fixture = Fixture::build().await;
     let (one, other) = (fixture.running().await, fixture.process(false));
     one.keys.create(&root(), named("k")).await.unwrap();
@@ -235,7 +235,7 @@ async fn every_process_obeys_a_stop_within_the_state_ttl_and_forgets_its_keys() 
 }
 
 #[tokio::test]
-async fn a_cleared_cache_is_cleared_in_every_process() {
+async fn cleared_cache_is_cleared_in_every_process() {
     let fixture = Fixture::build().await;
     let (one, other) = (fixture.running().await, fixture.process(false));
     one.keys.create(&root(), named("k")).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_cleared_cache_is_cleared_in_every_process() {
 }
 
 #[tokio::test]
-async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
+async fn cache_keeps_to_its_configured_age_and_size_and_can_be_off() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["a", "b", "c"] {
@@ -301,7 +301,7 @@ async fn the_cache_is_as_long_and_as_large_as_configured_and_can_be_off() {
 }
 
 #[tokio::test]
-async fn of_many_writers_each_change_is_kept() {
+async fn changes_of_many_writers_are_all_kept() {
     let fixture = Arc::new(Fixture::build().await);
     fixture.running().await;
     let change = |changes: ConfigChanges| {
@@ -351,7 +351,7 @@ async fn of_many_writers_each_change_is_kept() {
 }
 
 #[tokio::test]
-async fn a_permission_on_keys_is_none_on_the_service() {
+async fn permission_on_keys_is_none_on_the_service() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let limited = with_policy(
@@ -374,7 +374,7 @@ async fn a_permission_on_keys_is_none_on_the_service() {
 }
 
 #[tokio::test]
-async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
+async fn keys_are_wrapped_by_the_configured_vault_and_copied_into_it() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     let config = process
@@ -418,7 +418,7 @@ async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
         .unwrap();
     assert_eq!(copy.value, record.value);
 
-    // What is in the table tells nothing of the token.
+    // The table does not show the token.
     let record = fixture
         .table
         .get(Kind::Config, "service", Consistency::Strong)
@@ -430,7 +430,7 @@ async fn keys_are_wrapped_by_the_vault_that_is_configured_and_copied_into_it() {
 }
 
 #[tokio::test]
-async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer() {
+async fn cached_keys_serve_while_the_vault_is_down_until_they_expire() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     let changes = ConfigChanges {
@@ -486,7 +486,7 @@ async fn cached_keys_outlive_a_vault_that_is_down_until_their_time_and_no_longer
 }
 
 #[tokio::test]
-async fn a_backend_that_does_not_work_is_not_stored_and_the_old_one_keeps_serving() {
+async fn backend_that_fails_its_check_is_not_stored() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -499,7 +499,7 @@ async fn a_backend_that_does_not_work_is_not_stored_and_the_old_one_keeps_servin
 }
 
 #[tokio::test]
-async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none() {
+async fn blank_token_keeps_the_stored_one_or_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let blank = ConfigChanges {
@@ -521,7 +521,7 @@ async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none()
         auth,
         ..ConfigChanges::default()
     };
-    // A stored credential is not taken along to another place.
+    // A stored credential is not used for another address.
     for auth in [None, Some(NewAuth::Token(None))] {
         match process.control.reconfigure(&root(), &moved(auth)).await {
             Err(KmsError::Invalid { field, .. }) => assert_eq!(field, "auth_method"),
@@ -541,7 +541,7 @@ async fn a_blank_token_keeps_the_stored_one_and_is_refused_where_there_is_none()
 }
 
 #[tokio::test]
-async fn old_keys_stay_readable_after_a_change_of_backend_and_their_vault_cannot_be_dropped() {
+async fn vault_that_still_wraps_keys_cannot_be_dropped() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process
@@ -579,7 +579,7 @@ async fn old_keys_stay_readable_after_a_change_of_backend_and_their_vault_cannot
 }
 
 #[tokio::test]
-async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_place() {
+async fn transit_key_recreated_in_the_vault_is_refused() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     process
@@ -591,7 +591,7 @@ async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_pla
     fixture.vault.lose_transit_key();
     let again = process.control.reconfigure(&root(), &vault()).await;
     assert!(matches!(again, Err(KmsError::Unavailable(_))), "{again:?}");
-    // Somebody makes another key of that name.
+    // Another operator makes a key of the same name.
     keyway_domain::vault::Vault::check(
         fixture.vault.as_ref(),
         keyway_domain::vault::TransitKey::MadeIfMissing,
@@ -603,7 +603,7 @@ async fn a_vault_that_lost_its_transit_key_is_noticed_and_no_other_takes_its_pla
 }
 
 #[tokio::test]
-async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
+async fn copy_unknown_to_the_table_is_not_overwritten() {
     let fixture = Fixture::build().await;
     let process = fixture.process(false);
     process
@@ -635,12 +635,12 @@ async fn a_copy_that_the_table_knows_nothing_of_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn a_table_whose_last_write_failed_is_a_reason_until_one_succeeds() {
+async fn failed_write_of_the_table_is_a_reason_until_one_succeeds() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let watched = Arc::new(WatchedTable::new(fixture.table.clone()));
     process.service.check_also(watched.clone());
-    // The same reason of two is one.
+    // The same reason of two parts is listed once.
     process.service.check_also(watched.clone());
     let degraded = async || {
         let status = process.control.status(&root(), "r").await.unwrap();
@@ -662,7 +662,7 @@ async fn a_table_whose_last_write_failed_is_a_reason_until_one_succeeds() {
     watched.put_new(&record(2)).await.unwrap_err();
     assert_eq!(degraded().await, [Degraded::TableWrite]);
     fixture.table.fail_writes(false);
-    // That somebody else was faster does not show that a write would work.
+    // A lost race does not show that writes work.
     let other = Record {
         revision: Revision([9; 16]),
         ..record(1)

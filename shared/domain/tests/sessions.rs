@@ -1,4 +1,4 @@
-//! Sessions: what they may do follows from the access key that began them, at each request.
+//! Sessions: at each request, their permissions follow from the access key that began them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -86,7 +86,7 @@ const DECRYPT_ALL: &str = r#"{"Statement":{"Effect":"Allow","Action":["kms:Decry
     "Resource":"arn:aws:kms:::key/*"}}"#;
 
 #[tokio::test]
-async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
+async fn session_of_the_root_access_key_may_do_everything_until_it_ends() {
     let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     assert!(key.session_token.is_some());
@@ -105,7 +105,7 @@ async fn a_session_of_the_root_access_key_may_do_everything_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
+async fn session_may_do_what_its_parent_and_its_policy_allow() {
     let held = held(Fixture::build().await, "root-secret");
     let parent = held.key(APP_KEYS, None).await;
     let whole = held.begin(parent.id.as_str(), 900, None).await;
@@ -129,7 +129,7 @@ async fn a_session_may_do_what_both_its_beginner_and_its_policy_allow() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_the_access_key_that_began_it() {
+async fn session_ends_with_its_parent_access_key() {
     let held = held(Fixture::build().await, "root-secret");
     let parent = held.key(APP_KEYS, Some(Duration::from_secs(1200))).await;
     let key = held.begin(parent.id.as_str(), 43_200, None).await;
@@ -141,7 +141,7 @@ async fn a_session_ends_with_the_access_key_that_began_it() {
 }
 
 #[tokio::test]
-async fn a_session_ends_when_its_beginner_has_another_secret() {
+async fn session_ends_when_its_parent_has_another_secret() {
     let first = held(Fixture::build().await, "root-secret");
     let key = first.begin("root", 900, None).await;
     let second = held(first.fixture, "another-secret");
@@ -152,13 +152,13 @@ async fn a_session_ends_when_its_beginner_has_another_secret() {
 }
 
 #[tokio::test]
-async fn a_session_begins_no_other() {
+async fn session_begins_no_other_session() {
     let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, None).await;
     let caller = held.caller(key.id.as_str()).await.unwrap();
     let refused = held.sessions.begin(&caller, &wanted(900, None)).await;
     assert!(matches!(refused, Err(KmsError::Forbidden(_))));
-    // Nor is one honoured whose record says so.
+    // A session with such a record is refused, too.
     let other = held.begin("root", 900, None).await;
     let table = &held.fixture.table;
     let get = |id: String| async move {
@@ -176,7 +176,7 @@ async fn a_session_begins_no_other() {
 }
 
 #[tokio::test]
-async fn a_version_without_sessions_would_permit_a_session_nothing() {
+async fn session_in_a_release_without_sessions_may_do_nothing() {
     let held = held(Fixture::build().await, "root-secret");
     let key = held.begin("root", 900, Some(DECRYPT_ALL)).await;
     let record = held
@@ -195,7 +195,7 @@ async fn a_version_without_sessions_would_permit_a_session_nothing() {
 }
 
 #[test]
-fn names_and_lifetimes_out_of_bounds_are_refused() {
+fn session_name_or_lifetime_out_of_bounds_is_refused() {
     let long = "x".repeat(65);
     for name in ["", "a", "a b", "a/b", "ä1", &long] {
         assert!(SessionName::parse(name).is_err(), "{name}");

@@ -1,4 +1,4 @@
-//! One record that does not decode stops nothing but the calls that ask for it.
+//! A record that does not decode fails only the calls for that record.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -22,7 +22,7 @@ use keyway_domain::service::{BackendType, Change, ConfigChanges};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What no release wrote, in places where a page begins, goes on and ends.
+/// Records that no release wrote, at the beginning, in the middle and at the end of pages.
 async fn garble(fixture: &Fixture, kind: Kind, ids: &[&str]) {
     for (number, id) in ids.iter().enumerate() {
         let value = match number % 3 {
@@ -99,7 +99,7 @@ async fn keys_beside_unreadable_ones_are_listed_and_destroyed_when_due() {
     let swept = janitor.sweep().await.unwrap();
     assert!(swept.destroyed.is_empty());
     assert_eq!(swept.keys.enabled, 1);
-    // What does not decode is left as it is.
+    // A record that does not decode stays as it is.
     let status = process.control.status(&root(), "r").await.unwrap();
     assert_eq!(status.configured.unwrap().key_count, 4);
 }

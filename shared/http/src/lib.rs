@@ -13,6 +13,7 @@ mod route;
 mod served;
 mod site;
 mod tail;
+mod timeout;
 
 pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
@@ -31,3 +32,4 @@ pub use route::{NO_BODY, Params, Route, RouteError};
 pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
+pub use timeout::TimedOut;

@@ -175,6 +175,8 @@ pub struct Answered<'a> {
 impl Answered<'_> {
     /// The error of a request whose sender went away before there was an answer. What was begun may have been done.
     pub const ABANDONED: &'static str = "abandoned";
+    /// The error of a request that took longer than its route allows. What was begun may have been done.
+    pub const TIMED_OUT: &'static str = "timed_out";
 }
 
 /// What happened could not be told where it must be.
@@ -197,7 +199,7 @@ pub trait Observer: Send + Sync {
     /// sent: the caller is told that it is unknown what was done.
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>>;
 
-    /// Told of a request whose sender went away before there was an answer. Nobody waits.
+    /// Told of a request that gets no answer: its sender went away, or it took longer than its route allows. Nobody waits.
     fn abandoned(&self, told: &Answered<'_>);
 }
 

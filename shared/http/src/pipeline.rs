@@ -1,7 +1,7 @@
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::observer::{Answered, Observers, Operation, Subject, Trace, TraceHeade
 use crate::query::{Query, QueryError};
 use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
+use crate::timeout::TimedOut;
 
 /// A request's body as a runtime hands it over.
 pub type Body = Pin<
@@ -85,6 +86,14 @@ pub trait Dialect: Send + Sync + 'static {
     fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation
     where
         Self: Sized;
+
+    /// How long a request of this route may take, from its head to its answer. `None`: as long as it needs.
+    fn timeout(&self, _route: &Route<Self>) -> Option<Duration>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// What remains of the caller to be told of, if anybody is there. The caller may yet be refused.
     fn trace(&self, caller: &Self::Caller) -> Option<Box<dyn Trace>>;
@@ -418,6 +427,44 @@ impl<D: Dialect> Mount<D> {
         .map_err(Rejection::By)
     }
 
+    /// How long the request may take.
+    fn timeout(&self, found: &Found) -> Option<Duration> {
+        let Found::Route(number, _) = found else {
+            return None;
+        };
+        let route = self.router.routes().get(*number)?;
+        self.dialect.timeout(route)
+    }
+
+    /// The answer, of which the observers are told before it leaves.
+    async fn answer(
+        &self,
+        parts: request::Parts,
+        body: Body,
+        peer: Peer,
+        found: Found,
+        record: &mut RequestRecord<'_>,
+    ) -> Response<Bytes> {
+        // A panic in one request must not take the others with it.
+        let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, record))
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(Rejection::Panicked));
+        let (response, error) = match judged {
+            Ok(response) => (response, None),
+            Err(refused) => {
+                let class = refused.class::<D>();
+                (self.dialect.refuse(refused, &record.line()), Some(class))
+            }
+        };
+        if record.tell(response.status(), error).await {
+            response
+        } else {
+            let refused = Rejection::Unrecorded;
+            self.dialect.refuse(refused, &record.line())
+        }
+    }
+
     /// Notes who is proven, and asks whether they may.
     fn admit(
         &self,
@@ -492,7 +539,8 @@ pub(crate) struct RequestStart<'a> {
 }
 
 /// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
-/// sender has gone: what the handler has begun may be done all the same.
+/// request was not answered, because the sender has gone or because it took too long: what the handler has begun may be
+/// done all the same.
 pub(crate) struct RequestRecord<'a> {
     start: RequestStart<'a>,
     prefix: Option<&'static str>,
@@ -508,6 +556,8 @@ pub(crate) struct RequestRecord<'a> {
     subject: Subject,
     /// How many of the observers know, or are just being told.
     told: usize,
+    /// What the others are told when this is dropped.
+    unanswered: (StatusCode, &'static str),
 }
 
 impl<'a> RequestRecord<'a> {
@@ -534,6 +584,7 @@ impl<'a> RequestRecord<'a> {
             trace: None,
             subject: Subject::default(),
             told: 0,
+            unanswered: (GONE, Answered::ABANDONED),
         }
     }
 
@@ -611,7 +662,8 @@ impl Drop for RequestRecord<'_> {
         }
         let mut others = self.start.observers.iter().skip(self.told).peekable();
         if others.peek().is_some() {
-            let told = self.answered(GONE, Some(Answered::ABANDONED));
+            let (status, error) = self.unanswered;
+            let told = self.answered(status, Some(error));
             others.for_each(|observer| observer.abandoned(&told));
         }
     }
@@ -809,25 +861,26 @@ impl<D: Dialect> AnyMount for Mount<D> {
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
         Box::pin(async move {
             let Matched { prefix, found } = matched;
+            let timeout = self.timeout(&found);
             let mut record = RequestRecord::of(start, self.dialect.name(), prefix, &parts, &peer);
-            // A panic in one request must not take the others with it.
-            let judged = AssertUnwindSafe(self.judge(parts, body, peer, found, &mut record))
-                .catch_unwind()
-                .await
-                .unwrap_or(Err(Rejection::Panicked));
-            let (response, error) = match judged {
-                Ok(response) => (response, None),
-                Err(refused) => {
-                    let class = refused.class::<D>();
-                    (self.dialect.refuse(refused, &record.line()), Some(class))
+            let response = {
+                let mut answer = pin!(self.answer(parts, body, peer, found, &mut record));
+                match timeout {
+                    None => Some(answer.await),
+                    Some(limit) => tokio::time::timeout(limit, answer.as_mut()).await.ok(),
                 }
             };
-            if record.tell(response.status(), error).await {
-                response
-            } else {
-                let refused = Rejection::Unrecorded;
-                self.dialect.refuse(refused, &record.line())
-            }
+            response.unwrap_or_else(|| {
+                record.unanswered = (StatusCode::GATEWAY_TIMEOUT, Answered::TIMED_OUT);
+                tracing::warn!(
+                    request_id = record.start.request_id,
+                    dialect = record.dialect,
+                    operation = record.operation.name,
+                    timeout_seconds = timeout.unwrap_or_default().as_secs_f64(),
+                    "a request took longer than its route allows and is not answered"
+                );
+                TimedOut::response()
+            })
         })
     }
 }

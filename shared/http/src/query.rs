@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_decodes_once() {
+    fn query_is_decoded_once() {
         let query = Query::parse("a=1%2525&b=x+y&c&&d=%C3%A9").unwrap();
         assert_eq!(query.one("a"), Ok(Some("1%25")));
         assert_eq!(query.one("b"), Ok(Some("x y")));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_is_ambiguous() {
+    fn ambiguous_query_is_refused() {
         assert_eq!(
             Query::parse("a=1&a=2").unwrap().one("a"),
             Err(QueryError::Repeated)

@@ -13,7 +13,7 @@ use keyway_http::{
     RequestLine, Route, Site, Trace,
 };
 
-/// Answers with its name and what it was told of the path.
+/// Answers with its name and the path that it got.
 struct Named(&'static str);
 
 impl Dialect for Named {
@@ -129,7 +129,7 @@ async fn ask(site: &Site, method: &str, path: &str, base: &str, header: Option<&
 }
 
 #[tokio::test]
-async fn a_request_goes_to_the_mount_that_has_its_method_path_and_header() {
+async fn request_goes_to_the_mount_of_its_method_path_and_header() {
     let site = site();
     for (method, path, header, expected) in [
         ("GET", "/a/v1/keys", None, "admin below /a/v1"),
@@ -153,7 +153,7 @@ async fn a_request_goes_to_the_mount_that_has_its_method_path_and_header() {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_refused_by_the_mount_in_whose_area_it_is() {
+async fn request_without_a_route_is_refused_by_the_mount_of_its_area() {
     let site = site();
     for (method, path, expected) in [
         (
@@ -193,7 +193,7 @@ async fn what_nobody_has_is_refused_by_the_mount_in_whose_area_it_is() {
 }
 
 #[tokio::test]
-async fn without_a_mount_for_the_rest_the_first_refuses_it() {
+async fn request_outside_of_all_areas_is_refused_by_the_first_mount() {
     let site = Site::new(1, mount("first", &["/a"], &[(Method::GET, "/x")])).with(mount(
         "second",
         &["/b"],

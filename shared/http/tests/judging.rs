@@ -1,4 +1,4 @@
-//! The order in which a request is judged: what needs no body comes before the body is read, and bodies have bounds.
+//! The order of a request's checks: checks without the body come before it is read, and bodies have bounds.
 #![expect(
     clippy::unwrap_used,
     reason = "what a test is set up with must be there"
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const LIMIT: usize = 1 << 20;
 
-/// Callers say how they are proven. Those who are proven by or with their body send `b` and nothing else.
+/// Callers say how they are proven. Those whose proof covers the body send the body `b`.
 struct Words;
 
 impl Dialect for Words {
@@ -113,7 +113,7 @@ fn site(memory: BodyMemory) -> Site {
     Site::new(1, Mount::new(Words, vec![""], routes).unwrap()).with_body_memory(&Arc::new(memory))
 }
 
-/// A body that is sent by hand, and says whether it was ever asked for.
+/// A body that the test sends in parts, and that knows whether it was read.
 struct Sent {
     chunks: UnboundedReceiver<Bytes>,
     declared: Option<u64>,
@@ -200,7 +200,7 @@ impl<'s> Sending<'s> {
 }
 
 #[test]
-fn a_refused_head_is_answered_without_a_look_at_the_body() {
+fn head_refused_is_answered_before_the_body_is_read() {
     let site = site(BodyMemory::default());
     for (path, who, declared, status) in [
         ("/nothing", "proven", None, 404),
@@ -219,7 +219,7 @@ fn a_refused_head_is_answered_without_a_look_at_the_body() {
 }
 
 #[test]
-fn a_route_without_a_body_reads_none() {
+fn route_without_a_body_reads_none() {
     let site = site(BodyMemory::default());
     let mut sending = Sending::begin(&site, "/none", "proven", Some(1 << 40), &Connection::NONE);
     assert_eq!(sending.status(), Some(200));
@@ -236,7 +236,7 @@ fn a_route_without_a_body_reads_none() {
 }
 
 #[test]
-fn a_body_is_checked_where_a_proof_covers_it() {
+fn body_covered_by_a_signature_is_checked() {
     let site = site(BodyMemory::default());
     for (who, wrong) in [("proven", 200), ("signed", 401), ("unproven", 401)] {
         for declared in [None, Some(300_000)] {
@@ -254,7 +254,7 @@ fn a_body_is_checked_where_a_proof_covers_it() {
 }
 
 #[test]
-fn a_body_that_becomes_too_long_is_not_read_on() {
+fn body_too_long_is_not_read_to_its_end() {
     let site = site(BodyMemory::default());
     for who in ["proven", "signed", "unproven"] {
         let mut sending = Sending::begin(&site, "/body", who, None, &Connection::NONE);
@@ -268,8 +268,8 @@ fn a_body_that_becomes_too_long_is_not_read_on() {
 }
 
 #[test]
-fn a_new_body_of_an_unproven_caller_takes_the_memory_of_the_oldest() {
-    // Each takes a little besides its bytes.
+fn body_of_a_new_unproven_caller_takes_the_memory_of_the_oldest() {
+    // Each body needs a little more memory than its bytes.
     let site = site(BodyMemory::new(4 * LIMIT + LIMIT / 2, 64 * LIMIT));
     let begin = |who| {
         let mut sending = Sending::begin(&site, "/body", who, None, &Connection::new());
@@ -283,11 +283,11 @@ fn a_new_body_of_an_unproven_caller_takes_the_memory_of_the_oldest() {
     assert_eq!(filling[1].status(), None);
     honest.send(b"b".to_vec());
     assert_eq!(honest.end().0, 200);
-    // Those who are proven have memory of their own.
+    // Proven callers have memory of their own.
     let proven: Vec<_> = (0..8).map(|_| begin("proven")).collect();
     assert_eq!(filling[1].status(), None);
     drop(proven);
-    // All is given back.
+    // All memory is released.
     drop(filling);
     let again: Vec<_> = (0..4).map(|_| begin("unproven")).collect();
     for sending in again {
@@ -296,7 +296,7 @@ fn a_new_body_of_an_unproven_caller_takes_the_memory_of_the_oldest() {
 }
 
 #[test]
-fn bodies_beyond_the_memory_for_all_are_refused_to_be_tried_again() {
+fn body_beyond_the_shared_memory_is_refused_with_retry() {
     let site = site(BodyMemory::new(4 * LIMIT, 4 * LIMIT));
     let begin = || {
         let mut sending = Sending::begin(&site, "/body", "proven", None, &Connection::NONE);
@@ -324,14 +324,14 @@ fn streams_of_one_unproven_connection_share_a_limit() {
         sending.send(vec![b'b'; LIMIT]);
         sending
     };
-    // Each takes a little besides its bytes.
+    // Each body needs a little more memory than its bytes.
     let fit = Connection::UNPROVEN / LIMIT - 1;
     let mut held: Vec<_> = (0..fit).map(|_| begin("unproven")).collect();
     for sending in &mut held {
         assert_eq!(sending.status(), None);
     }
     assert_eq!(begin("unproven").status(), Some(503));
-    // What was taken is given back, and a connection on which somebody is known is not limited so.
+    // The memory is released, and a proven connection does not have this limit.
     assert!(!connection.is_proven());
     assert_eq!(held.pop().unwrap().end().0, 200);
     assert!(connection.is_proven());
@@ -342,7 +342,7 @@ fn streams_of_one_unproven_connection_share_a_limit() {
 }
 
 #[test]
-fn a_connection_is_proven_by_a_caller_whom_the_deployment_knows() {
+fn connection_is_proven_by_a_known_caller() {
     let site = site(BodyMemory::default());
     for (who, is_proven) in [
         ("nobody", false),

@@ -1,4 +1,4 @@
-//! Who is told of requests: every one once, before its answer leaves, and never by an answer that may not.
+//! Observers see each request once, before its answer leaves.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -15,10 +15,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::{Method, Response, StatusCode, request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use keyway_http::{
     Answered, Class, Cors, Dialect, Mount, Observer, Operation, Peer, Proof, Rejection, Request,
-    RequestLine, Route, Site, Subject, Trace, Unrecorded,
+    RequestLine, Route, Site, Subject, TimedOut, Trace, Unrecorded,
 };
 
 struct Words;
@@ -76,6 +76,14 @@ impl Dialect for Words {
         }
     }
 
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        match route.path {
+            "/timed" => Some(Duration::from_hours(1)),
+            "/slow" => Some(Duration::from_millis(1)),
+            _ => None,
+        }
+    }
+
     fn trace(&self, caller: &String) -> Option<Box<dyn Trace>> {
         Some(Box::new(Known(caller.clone())))
     }
@@ -96,14 +104,15 @@ impl Dialect for Words {
     }
 }
 
-/// Remembers what it was told, and fails where it is asked to.
+/// An observer that remembers its calls, and fails on demand.
 #[derive(Default)]
 struct Memory {
     told: Mutex<Vec<String>>,
-    /// Of the last request: X-Ray's trace, and W3C's.
+    /// The last request's traces: X-Ray's and W3C's.
     traces: Mutex<[Option<String>; 2]>,
     refuses: AtomicBool,
     fails: AtomicBool,
+    hangs: AtomicBool,
 }
 
 impl Memory {
@@ -138,7 +147,14 @@ impl Observer for Memory {
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
         self.note("answered", told);
         let fails = self.fails.load(Ordering::Relaxed);
-        Box::pin(async move { if fails { Err(Unrecorded) } else { Ok(()) } })
+        let hangs = self.hangs.load(Ordering::Relaxed);
+        Box::pin(async move {
+            match (hangs, fails) {
+                (true, _) => std::future::pending().await,
+                (_, true) => Err(Unrecorded),
+                (_, false) => Ok(()),
+            }
+        })
     }
 
     fn abandoned(&self, told: &Answered<'_>) {
@@ -167,7 +183,7 @@ fn scene() -> Scene {
                 Box::pin(async move {
                     match path {
                         "/panic" => panic!("on purpose"),
-                        "/hang" => std::future::pending().await,
+                        "/hang" | "/slow" => std::future::pending().await,
                         _ => Ok(Response::new(Bytes::from_static(b"secret"))),
                     }
                 })
@@ -180,6 +196,8 @@ fn scene() -> Scene {
         route("/key", Class::DataKey),
         route("/panic", Class::Read),
         route("/hang", Class::Mutation),
+        route("/timed", Class::Mutation),
+        route("/slow", Class::Mutation),
     ];
     let (first, second) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
     let time = Arc::new(Mutex::new(Duration::ZERO));
@@ -219,7 +237,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn every_request_is_told_once_whatever_becomes_of_it() {
+async fn request_is_observed_once_with_every_outcome() {
     let scene = scene();
     for (path, name, told) in [
         ("/read", Some("alice"), "/read POST /read alice 200 -"),
@@ -229,7 +247,7 @@ async fn every_request_is_told_once_whatever_becomes_of_it() {
             "/read POST /read alice 200 -",
         ),
         ("/key", None, "/key POST /key - 401 by_status"),
-        // Whom it refuses is known by then.
+        // The refused caller is known by then.
         (
             "/key",
             Some("mallory"),
@@ -258,7 +276,7 @@ async fn every_request_is_told_once_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn of_headers_only_those_are_told_that_look_like_traces() {
+async fn headers_other_than_traces_are_not_observed() {
     let scene = scene();
     let long = "a".repeat(257);
     let w3c = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -296,7 +314,7 @@ async fn of_headers_only_those_are_told_that_look_like_traces() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_is_not_begun() {
+async fn request_that_cannot_be_recorded_is_not_begun() {
     let scene = scene();
     scene.first.refuses.store(true, Ordering::Relaxed);
     for path in ["/change", "/key"] {
@@ -314,7 +332,7 @@ async fn what_cannot_be_told_is_not_begun() {
 }
 
 #[tokio::test]
-async fn an_answer_that_could_not_be_told_does_not_leave_and_others_hear_so() {
+async fn answer_that_cannot_be_recorded_is_withheld() {
     let mut scene = scene();
     let second = scene.second.clone();
     let begun = AtomicUsize::new(0);
@@ -349,11 +367,48 @@ async fn an_answer_that_could_not_be_told_does_not_leave_and_others_hear_so() {
 }
 
 #[tokio::test]
-async fn a_sender_who_goes_away_is_told_of() {
+async fn abandoned_request_is_observed() {
     let scene = scene();
     assert!(scene.call("/hang", Some("alice")).now_or_never().is_none());
     assert_eq!(
         scene.first.take(),
         ["abandoned words /hang POST /hang alice 499 abandoned"]
     );
+}
+
+#[tokio::test]
+async fn request_over_its_timeout_is_told_and_not_answered() {
+    let scene = scene();
+    let answer = scene.call("/timed", Some("alice")).await;
+    assert_eq!(answer.body(), "secret");
+    assert_eq!(answer.extensions().get::<TimedOut>(), None);
+    scene.first.take();
+
+    let answer = scene.call("/slow", Some("alice")).await;
+    assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert!(answer.body().is_empty());
+    assert!(answer.extensions().get::<TimedOut>().is_some());
+    let told = "abandoned words /slow POST /slow alice 504 timed_out";
+    assert_eq!(scene.first.take(), [told]);
+    assert_eq!(scene.runs.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn timeout_covers_the_body_and_the_observers() {
+    let scene = scene();
+    let body: keyway_http::Body = Box::pin(StreamBody::new(futures_util::stream::pending()));
+    let request = http::Request::post("/slow").header(AUTHORIZATION, "alice");
+    let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+    let answer = scene.site.respond(request.body(body).unwrap(), peer).await;
+    assert!(answer.extensions().get::<TimedOut>().is_some());
+    let told = "abandoned words /slow POST /slow alice 504 timed_out";
+    assert_eq!(scene.first.take(), [told]);
+    assert_eq!(scene.runs.load(Ordering::Relaxed), 0);
+
+    scene.first.hangs.store(true, Ordering::Relaxed);
+    // The refusal is known at once, and the observer never returns.
+    let answer = scene.call("/slow", Some("mallory")).await;
+    assert!(answer.extensions().get::<TimedOut>().is_some());
+    let told = "answered words /slow POST /slow mallory 403 by_status";
+    assert_eq!(scene.first.take(), [told]);
 }

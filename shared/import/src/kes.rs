@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kes_keeps_is_read() {
+    fn keys_stored_by_kes_are_read() {
         assert_eq!(vectors().len(), 3);
         for vector in vectors() {
             let text = |name: &str| vector[name].as_str();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_says_something_else_is_refused() {
+    fn message_of_another_kind_is_refused() {
         assert_eq!(refusal("k", &kept(&message())), None);
         type Change = fn(&mut KeyVersion);
         let changes: [(Change, Unreadable); 9] = [
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn malformed_key_is_refused() {
         let long = vec![b'a'; MAX_VALUE_BYTES + 1];
         assert_eq!(refusal("k", &long), Some(Unreadable::TooLong));
         for value in [

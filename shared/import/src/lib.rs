@@ -1,6 +1,10 @@
-//! Keys as other systems keep them: bytes in, keys to be brought here out. No I/O.
+//! What comes from KES and MinIO: keys as they keep them, and the policies and identities of KES's configuration. The
+//! library reads, judges and imports; a command only names the source and prints the report.
 
+mod config;
+mod files;
 mod kes;
+mod keys;
 mod minio;
 
 use base64::Engine;
@@ -8,7 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use keyway_domain::Key256;
 use zeroize::Zeroizing;
 
+pub use config::{
+    ConfigError, ConfigImport, ConfiguredPolicy, ImportedConfig, ImportedIdentity, ImportedPolicy,
+    KesConfig, MAX_CONFIG_BYTES, TrustedProxies,
+};
+pub use files::read_static_key_file;
 pub use kes::{MAX_VALUE_BYTES, is_key_name, key};
+pub use keys::{ImportError, KeyDetails, KeyImport, KeyReport, NotImported};
 pub use minio::{MAX_STATIC_KEY_BYTES, static_key};
 
 /// Why something is not a key that can be brought here. It never repeats what it was given.

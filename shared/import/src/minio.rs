@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_mac_key_is_the_key() {
+    fn mac_key_of_minio_is_the_key() {
         let encoded = STANDARD.encode([7; 32]);
         let import = static_key(format!("my-minio.key:{encoded}\n").as_bytes());
         let import = import.ok().unwrap();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_fields_of_its_span() {
+    fn line_has_the_fields_of_its_span() {
         let nothing: Option<&str> = None;
         let span = logged(|| {
             let span = tracing::info_span!(
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_can_come_later() {
+    fn span_fields_can_be_recorded_later() {
         for first in [None, Some("a")] {
             let span = logged(|| {
                 let span = tracing::info_span!("request", first, second = tracing::field::Empty);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_may_have_none() {
+    fn span_without_fields_is_logged() {
         let span = logged(|| tracing::info_span!("bare").in_scope(|| tracing::info!("here")));
         assert_eq!(span, json!({"name": "bare"}));
     }

@@ -4,6 +4,7 @@
 //! series is bounded whatever is asked.
 
 mod emf;
+mod families;
 mod kes;
 mod mount;
 mod observer;
@@ -20,26 +21,16 @@ use keyway_domain::machine::Machine;
 use keyway_http::Served;
 use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily};
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use emf::{Emf, Say};
 pub use mount::{Open, PATH, mount};
 pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper};
 
+use families::{
+    AuditLog, Backends, Cache, Connections, Process, REQUEST_SECONDS, Records, Requests,
+};
 use kes::OfKes;
-
-/// How long a request took, in seconds. Fine where data keys are made of a warm key: that takes some 50 microseconds.
-const REQUEST_SECONDS: [f64; 20] = [
-    0.000_025, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005,
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-/// How long a call of a store took, in seconds.
-const STORE_SECONDS: [f64; 12] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0,
-];
 
 /// What an audit log tells of itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,30 +49,13 @@ type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
-    requests: IntCounterVec,
-    answers: IntCounterVec,
-    request_seconds: HistogramVec,
-    in_flight: IntGauge,
-    wraps: IntCounterVec,
-    unwraps: IntCounterVec,
-    table_calls: IntCounterVec,
-    table_seconds: HistogramVec,
-    secret_calls: IntCounterVec,
-    retries: IntCounter,
-    refused_records: IntCounter,
-    keys: IntGaugeVec,
-    cache_hits: IntCounter,
-    cache_misses: IntCounter,
-    cache_evictions: IntCounter,
-    cache_entries: IntGauge,
-    audit_events: IntCounter,
-    audit_pending: IntGauge,
-    audit_dropped: IntCounter,
-    connections: IntGauge,
-    connections_crowded: IntCounterVec,
-    handshakes_failed: IntCounterVec,
-    up_seconds: Gauge,
-    memory: IntGauge,
+    requests: Requests,
+    backends: Backends,
+    records: Records,
+    cache: Cache,
+    audit: AuditLog,
+    connections: Connections,
+    process: Process,
     machine: Arc<dyn Machine>,
     sources: Mutex<Vec<Source>>,
 }
@@ -107,133 +81,15 @@ impl Metrics {
         commit: &str,
     ) -> prometheus::Result<Arc<Self>> {
         let ours = Registry::new();
-        let counter = |name: &str, help: &str| added(&ours, IntCounter::new(name, help));
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            added(&ours, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let gauge = |name: &str, help: &str| added(&ours, IntGauge::new(name, help));
-        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            added(&ours, HistogramVec::new(options, labels))
-        };
-        let build = added(
-            &ours,
-            IntGaugeVec::new(
-                Opts::new("keyway_build_info", "Always 1; which build this is."),
-                &["version", "commit"],
-            ),
-        )?;
-        build.with_label_values(&[version, commit]).set(1);
         Ok(Arc::new(Self {
             of_kes: OfKes::new()?,
-            requests: counters(
-                "keyway_requests_total",
-                "Requests that were answered, by what came of them.",
-                &["dialect", "operation", "class"],
-            )?,
-            answers: counters(
-                emf::ANSWERS,
-                "Answers to requests: success, refused (4xx) or failed (5xx).",
-                &[emf::OUTCOME],
-            )?,
-            request_seconds: histograms(
-                "keyway_request_duration_seconds",
-                "How long requests took.",
-                &["dialect", "operation"],
-                &REQUEST_SECONDS,
-            )?,
-            in_flight: gauge(
-                "keyway_requests_in_flight",
-                "Requests that are being answered.",
-            )?,
-            wraps: counters(
-                "keyway_wraps_total",
-                "Secrets that were wrapped, by what wrapped them.",
-                &["wrapper", "result"],
-            )?,
-            unwraps: counters(
-                "keyway_unwraps_total",
-                "Secrets that were unwrapped, by what unwrapped them.",
-                &["wrapper", "result"],
-            )?,
-            table_calls: counters(
-                "keyway_store_calls_total",
-                "Calls of the table.",
-                &["operation", "result"],
-            )?,
-            table_seconds: histograms(
-                "keyway_store_call_duration_seconds",
-                "How long calls of the table took, with what was tried again.",
-                &["operation"],
-                &STORE_SECONDS,
-            )?,
-            secret_calls: counters(
-                "keyway_secret_store_calls_total",
-                "Calls of the store of secrets.",
-                &["operation", "result"],
-            )?,
-            retries: counter(
-                "keyway_service_retries_total",
-                "Calls of AWS's services that were made again.",
-            )?,
-            refused_records: counter(
-                "keyway_refused_records_total",
-                "Records of the table that were not believed, because their signature is missing or wrong.",
-            )?,
-            keys: added(
-                &ours,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "keyway_keys",
-                        "Keys by state, as the last sweep found them.",
-                    ),
-                    &["state"],
-                ),
-            )?,
-            cache_hits: counter(
-                "keyway_key_cache_hits_total",
-                "Key material that was in the cache.",
-            )?,
-            cache_misses: counter(
-                "keyway_key_cache_misses_total",
-                "Key material that was not in the cache.",
-            )?,
-            cache_evictions: counter(
-                "keyway_key_cache_evictions_total",
-                "Key material that left the cache.",
-            )?,
-            cache_entries: gauge("keyway_key_cache_entries", "Key material in the cache.")?,
-            audit_events: counter(
-                "keyway_audit_events_total",
-                "Audit events that were written.",
-            )?,
-            audit_pending: gauge(
-                "keyway_audit_pending_events",
-                "Audit events that wait to be written to the table.",
-            )?,
-            audit_dropped: counter(
-                "keyway_audit_stream_dropped_total",
-                "Audit events that a stream's reader was too slow for.",
-            )?,
-            connections: gauge("keyway_connections", "Connections that are open.")?,
-            connections_crowded: counters(
-                "keyway_connections_crowded_total",
-                "Connections that were closed for others, or had to wait, because there were too many.",
-                &["reason"],
-            )?,
-            handshakes_failed: counters(
-                "keyway_tls_handshakes_failed_total",
-                "TLS handshakes that failed, and why.",
-                &["reason"],
-            )?,
-            up_seconds: added(
-                &ours,
-                Gauge::new("keyway_up_seconds", "For how long this process has run."),
-            )?,
-            memory: gauge(
-                "keyway_memory_bytes",
-                "The memory that is this process's own.",
-            )?,
+            requests: Requests::new(&ours)?,
+            backends: Backends::new(&ours)?,
+            records: Records::new(&ours)?,
+            cache: Cache::new(&ours)?,
+            audit: AuditLog::new(&ours)?,
+            connections: Connections::new(&ours)?,
+            process: Process::new(&ours, version, commit)?,
             machine,
             sources: Mutex::new(Vec::new()),
             ours,
@@ -258,17 +114,17 @@ impl Metrics {
     }
 
     fn cache(&self, stats: CacheStats) {
-        catch_up(&self.cache_hits, stats.hits);
-        catch_up(&self.cache_misses, stats.misses);
-        catch_up(&self.cache_evictions, stats.evictions);
-        self.cache_entries.set(signed(stats.entries));
+        catch_up(&self.cache.hits, stats.hits);
+        catch_up(&self.cache.misses, stats.misses);
+        catch_up(&self.cache.evictions, stats.evictions);
+        self.cache.entries.set(signed(stats.entries));
     }
 
     /// Tells what an audit log tells of itself.
     pub fn audit(&self, metrics: AuditMetrics) {
-        catch_up(&self.audit_events, metrics.events);
-        catch_up(&self.audit_dropped, metrics.dropped);
-        self.audit_pending.set(signed(metrics.pending));
+        catch_up(&self.audit.events, metrics.events);
+        catch_up(&self.audit.dropped, metrics.dropped);
+        self.audit.pending.set(signed(metrics.pending));
         catch_up(&self.of_kes.audit_events, metrics.events);
     }
 
@@ -280,10 +136,11 @@ impl Metrics {
     /// Tells how many connections are open, and how often there were too many, by reason.
     pub fn connections(&self, open: usize, crowded: impl IntoIterator<Item = (&'static str, u64)>) {
         self.connections
+            .open
             .set(i64::try_from(open).unwrap_or(i64::MAX));
         for (reason, count) in crowded {
             catch_up(
-                &self.connections_crowded.with_label_values(&[reason]),
+                &self.connections.crowded.with_label_values(&[reason]),
                 count,
             );
         }
@@ -292,7 +149,13 @@ impl Metrics {
     /// Tells how many TLS handshakes have failed, by reason.
     pub fn handshakes(&self, failed: impl IntoIterator<Item = (&'static str, u64)>) {
         for (reason, count) in failed {
-            catch_up(&self.handshakes_failed.with_label_values(&[reason]), count);
+            catch_up(
+                &self
+                    .connections
+                    .handshakes_failed
+                    .with_label_values(&[reason]),
+                count,
+            );
         }
     }
 
@@ -303,18 +166,21 @@ impl Metrics {
             ("disabled", counts.disabled),
             ("pending_deletion", counts.pending_deletion),
         ] {
-            self.keys.with_label_values(&[state]).set(signed(count));
+            self.records
+                .keys
+                .with_label_values(&[state])
+                .set(signed(count));
         }
     }
 
     /// Tells how many calls of AWS's services were made again.
     pub fn retries(&self, total: u64) {
-        catch_up(&self.retries, total);
+        catch_up(&self.backends.retries, total);
     }
 
     /// Tells how many records of the table were refused.
     pub fn refused_records(&self, total: u64) {
-        catch_up(&self.refused_records, total);
+        catch_up(&self.records.refused, total);
     }
 
     fn look(&self) {
@@ -324,9 +190,9 @@ impl Metrics {
         }
         drop(sources);
         let facts = self.machine.facts();
-        self.up_seconds.set(facts.up.as_secs_f64());
+        self.process.up_seconds.set(facts.up.as_secs_f64());
         if let Some(bytes) = facts.heap_bytes {
-            self.memory.set(signed(bytes));
+            self.process.memory.set(signed(bytes));
         }
         self.of_kes.machine(&facts);
     }
@@ -343,8 +209,8 @@ impl Metrics {
     /// What was served of all dialects, for an API that tells it as numbers.
     pub fn served(&self) -> Served {
         self.look();
-        let answers = |outcome| self.answers.with_label_values(&[outcome]).get();
-        let seconds = self.request_seconds.collect();
+        let answers = |outcome| self.requests.outcomes.with_label_values(&[outcome]).get();
+        let seconds = self.requests.seconds.collect();
         let mut durations = cumulative(seconds.iter().flat_map(MetricFamily::get_metric));
         if durations.is_empty() {
             durations = REQUEST_SECONDS.map(|bound| (bound, 0)).to_vec();
@@ -353,8 +219,8 @@ impl Metrics {
             succeeded: answers(observer::SUCCESS),
             refused: answers(observer::REFUSED),
             failed: answers(observer::FAILED),
-            active: u64::try_from(self.in_flight.get()).unwrap_or(0),
-            audit_events: self.audit_events.get(),
+            active: u64::try_from(self.requests.in_flight.get()).unwrap_or(0),
+            audit_events: self.audit.events.get(),
             error_events: self.of_kes.error_events.get(),
             durations: durations
                 .into_iter()

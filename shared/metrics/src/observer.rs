@@ -19,9 +19,11 @@ impl Metrics {
         let class = told.error.unwrap_or("success");
         let seconds = told.elapsed.as_secs_f64();
         self.requests
+            .answered
             .with_label_values(&[dialect, operation, class])
             .inc();
-        self.request_seconds
+        self.requests
+            .seconds
             .with_label_values(&[dialect, operation])
             .observe(seconds);
         let outcome = match told.status.as_u16() {
@@ -29,8 +31,8 @@ impl Metrics {
             400..500 => REFUSED,
             _ => FAILED,
         };
-        self.answers.with_label_values(&[outcome]).inc();
-        self.in_flight.dec();
+        self.requests.outcomes.with_label_values(&[outcome]).inc();
+        self.requests.in_flight.dec();
         if dialect == KES {
             self.of_kes.active.dec();
             self.of_kes.answered(told.status.as_u16(), seconds);
@@ -40,7 +42,7 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn began(&self, dialect: &'static str) {
-        self.in_flight.inc();
+        self.requests.in_flight.inc();
         if dialect == KES {
             self.of_kes.active.inc();
         }

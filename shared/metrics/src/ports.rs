@@ -56,8 +56,15 @@ impl<T: ?Sized> CountedTable<T> {
         let took: Duration = self.clock.monotonic().saturating_sub(begun);
         let metrics = &self.metrics;
         let labels = [operation, outcome(&result)];
-        metrics.table_calls.with_label_values(&labels).inc();
-        let seconds = metrics.table_seconds.with_label_values(&[operation]);
+        metrics
+            .backends
+            .table_calls
+            .with_label_values(&labels)
+            .inc();
+        let seconds = metrics
+            .backends
+            .table_seconds
+            .with_label_values(&[operation]);
         seconds.observe(took.as_secs_f64());
         result
     }
@@ -123,7 +130,11 @@ impl CountedSecrets {
 
     fn count<T>(&self, operation: &str, result: &Result<T, StoreError>) {
         let labels = [operation, outcome(result)];
-        self.metrics.secret_calls.with_label_values(&labels).inc();
+        self.metrics
+            .backends
+            .secret_calls
+            .with_label_values(&labels)
+            .inc();
     }
 }
 
@@ -179,7 +190,7 @@ impl<W: KeyWrapper + ?Sized> KeyWrapper for CountedWrapper<W> {
 
     async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError> {
         let result = self.inner.wrap(binding, material).await;
-        count(&self.metrics.wraps, self.name(), &result);
+        count(&self.metrics.backends.wraps, self.name(), &result);
         result
     }
 
@@ -189,7 +200,7 @@ impl<W: KeyWrapper + ?Sized> KeyWrapper for CountedWrapper<W> {
         wrapped: &[u8],
     ) -> Result<SecretBytes, WrapError> {
         let result = self.inner.unwrap(binding, wrapped).await;
-        count(&self.metrics.unwraps, self.name(), &result);
+        count(&self.metrics.backends.unwraps, self.name(), &result);
         result
     }
 }

@@ -55,7 +55,7 @@ fn series(text: &str) -> BTreeMap<&str, f64> {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_what_came_of_them() {
+async fn requests_are_counted_by_their_outcome() {
     let metrics = metrics();
     for _ in 0..3 {
         request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
@@ -98,7 +98,7 @@ async fn requests_are_counted_by_what_came_of_them() {
 }
 
 #[tokio::test]
-async fn served_is_of_all_dialects_and_has_every_bound_from_the_start() {
+async fn served_counts_all_dialects_and_has_every_bound_from_the_start() {
     let metrics = metrics();
     let bounds = metrics.served().durations;
     assert_eq!(bounds.len(), REQUEST_SECONDS.len());
@@ -196,7 +196,7 @@ async fn kes_figures_have_its_names_and_one_series_a_family() {
 }
 
 #[tokio::test]
-async fn ports_count_what_is_asked_of_them() {
+async fn ports_count_their_calls() {
     let metrics = metrics();
     let clock: Arc<dyn Clock> = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     let inner = Arc::new(MemoryTable::new(Arc::clone(&clock)));
@@ -224,7 +224,7 @@ async fn ports_count_what_is_asked_of_them() {
 }
 
 #[tokio::test]
-async fn cloudwatch_is_told_of_changes_now_and_then() {
+async fn cloudwatch_gets_changes_at_intervals() {
     let metrics = metrics();
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _), Box::new(|_| {}));

@@ -1,5 +1,5 @@
 //! The description of the routes in OpenAPI 3.1: the committed document, which binaries serve, and (with the feature
-//! `describe`, which only tests turn on) what makes it from the routes that are mounted. KES's API is not described.
+//! `describe`, which only tests turn on) what makes it from the routes that are mounted.
 
 #[cfg(feature = "describe")]
 mod describe;

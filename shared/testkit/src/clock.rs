@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stands_still_until_set_or_advanced() {
+    fn clock_stands_still_until_set_or_advanced() {
         let start = Timestamp::from_second(1_000).unwrap();
         let clock = FixedClock::new(start);
         assert_eq!((clock.now(), clock.monotonic()), (start, Duration::ZERO));

@@ -16,6 +16,7 @@ pub struct MemoryTable {
     clock: Arc<dyn Clock>,
     writes_fail: AtomicBool,
     away: AtomicBool,
+    hangs: AtomicBool,
 }
 
 impl MemoryTable {
@@ -26,6 +27,7 @@ impl MemoryTable {
             clock,
             writes_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
         }
     }
 
@@ -39,7 +41,15 @@ impl MemoryTable {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    fn may_read(&self) -> Result<(), StoreError> {
+    /// Has every read and write that begins from now on never return, or return again.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    async fn may_read(&self) -> Result<(), StoreError> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.away.load(Ordering::Relaxed) {
             return Err(StoreError::Away(
                 "the table in memory: no connection".to_owned(),
@@ -48,8 +58,8 @@ impl MemoryTable {
         Ok(())
     }
 
-    fn may_write(&self) -> Result<(), StoreError> {
-        self.may_read()?;
+    async fn may_write(&self) -> Result<(), StoreError> {
+        self.may_read().await?;
         if self.writes_fail.load(Ordering::Relaxed) {
             return Err(StoreError::Failed {
                 what: "write",
@@ -72,7 +82,7 @@ impl TableReader for MemoryTable {
         id: &str,
         _: Consistency,
     ) -> Result<Option<Record>, StoreError> {
-        self.may_read()?;
+        self.may_read().await?;
         let records = lock(&self.records);
         Ok(records
             .get(&(kind, id.to_owned()))
@@ -81,7 +91,7 @@ impl TableReader for MemoryTable {
     }
 
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.may_read()?;
+        self.may_read().await?;
         let records = lock(&self.records);
         let counted = records.values().filter(|record| {
             record.kind == kind && record.id.starts_with(prefix) && self.live(record)
@@ -100,7 +110,7 @@ impl TableReader for MemoryTable {
             Some(after) if after >= prefix => Bound::Excluded((kind, after.to_owned())),
             _ => Bound::Included((kind, prefix.to_owned())),
         };
-        self.may_read()?;
+        self.may_read().await?;
         let records = lock(&self.records);
         let mut matching = records
             .range((start, Bound::Unbounded))
@@ -123,7 +133,7 @@ impl TableReader for MemoryTable {
 #[async_trait]
 impl TableWriter for MemoryTable {
     async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.may_write()?;
+        self.may_write().await?;
         let mut records = lock(&self.records);
         let key = (record.kind, record.id.clone());
         match records.get(&key).filter(|current| self.live(current)) {
@@ -135,7 +145,7 @@ impl TableWriter for MemoryTable {
     }
 
     async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.may_write()?;
+        self.may_write().await?;
         let mut records = lock(&self.records);
         match records
             .get_mut(&(record.kind, record.id.clone()))
@@ -149,7 +159,7 @@ impl TableWriter for MemoryTable {
     }
 
     async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.may_write()?;
+        self.may_write().await?;
         let mut records = lock(&self.records);
         let key = (kind, id.to_owned());
         match records.get(&key).filter(|current| self.live(current)) {

@@ -236,7 +236,6 @@ pub struct MemoryVaults {
 /// With what a Vault was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The settings.
     pub settings: VaultSettings,
     /// The token or secret id.
     pub credential: Option<Vec<u8>>,
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_switches_do_what_they_say() {
+    async fn switches_of_the_memory_vault_work() {
         let vault = MemoryVault::new(1);
         vault.check(TransitKey::MadeIfMissing).await.unwrap();
         vault.set_down(true);

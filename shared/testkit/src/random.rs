@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_splitmix64_and_repeats_it() {
+    fn seeded_random_gives_splitmix64_and_repeats_it() {
         // First outputs of the reference implementation for the seed 1234567.
         let expected = [6_457_827_717_110_365_317_u64, 3_203_168_211_198_807_973];
         let random = SeededRandom::new(1_234_567);

@@ -73,7 +73,7 @@ fn texts(span: &SpanData) -> Vec<String> {
 }
 
 #[test]
-fn a_span_has_what_is_known_of_the_request_and_no_more() {
+fn span_has_the_documented_attributes_only() {
     let span = span(|_| {}).unwrap();
     assert_eq!(span.name, "kms:GenerateDataKey");
     assert_eq!(span.span_kind, SpanKind::Server);
@@ -98,7 +98,7 @@ fn a_span_has_what_is_known_of_the_request_and_no_more() {
 }
 
 #[test]
-fn a_failure_is_one_and_a_refusal_is_not() {
+fn failure_is_an_error_and_a_refusal_is_not() {
     let failed = span(|told| {
         told.status = StatusCode::SERVICE_UNAVAILABLE;
         told.error = Some("unrecorded");
@@ -116,7 +116,7 @@ fn a_failure_is_one_and_a_refusal_is_not() {
 }
 
 #[test]
-fn a_method_that_no_route_has_is_not_repeated() {
+fn method_of_no_route_is_not_repeated() {
     let method = Method::from_bytes(b"CANARY").unwrap();
     let strange = span(|told| {
         told.route = None;
@@ -127,7 +127,7 @@ fn a_method_that_no_route_has_is_not_repeated() {
 }
 
 #[test]
-fn the_caller_s_trace_goes_on_if_it_is_one() {
+fn trace_of_the_caller_is_continued() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     let of = |header: &str| {
         span(|told| {

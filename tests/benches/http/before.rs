@@ -1,4 +1,4 @@
-//! This build beside an older one, which `KEYWAY_BENCH_BEFORE` names: whether something has become slower.
+//! Compares the speed of this build with an older one, which `KEYWAY_BENCH_BEFORE` names.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::{Fallible, ROUNDS, median};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
 const REQUESTS: usize = 64;
-/// Nothing may become slower by more than three of a hundred.
+/// No figure may be slower by more than 3 %.
 const TARGET: f64 = 0.97;
-/// As many short turns at least: with 25, the ratio of the same two builds differed by nine of a hundred from run to run.
+/// At least this many short turns: with 25, the ratio of the same two builds differed by 9 % from run to run.
 const FEWEST: u32 = 40;
 /// A shorter turn measures how a loader starts.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -102,7 +102,7 @@ enum How {
 }
 
 pub(crate) fn measure(report: &mut Report, turn: Duration, before: &Path) -> Fallible<()> {
-    // Many short turns tell more of a small difference than a few long ones.
+    // Many short turns show a small difference better than a few long ones.
     let whole = turn * ROUNDS;
     let turns = u32::try_from(whole.as_millis() / SHORTEST.as_millis())
         .unwrap_or(u32::MAX)
@@ -128,7 +128,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration, before: &Path) -> Fal
             }
             let (mut was, mut is) = (Vec::new(), Vec::new());
             for number in 0..turns {
-                // Neither is always the one that follows the other.
+                // The builds change places, so that neither always runs second.
                 let mut sides = [(&old, &mut was), (&new, &mut is)];
                 if number % 2 == 1 {
                     sides.reverse();

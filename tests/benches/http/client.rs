@@ -1,4 +1,4 @@
-//! Requests as bytes, signed once and sent as often as is wanted: a signature holds for 15 minutes.
+//! Requests as bytes, signed once and sent many times: a signature is valid for 15 minutes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,7 +27,7 @@ pub(crate) fn signed(address: &str, method: &str, path: &str, body: &str) -> Fal
     Ok(bytes)
 }
 
-/// How long the head and the whole of the first answer in `bytes` are, as soon as that is known.
+/// The lengths of the head and of the whole first answer in `bytes`, once they are known.
 pub(crate) fn answer_length(bytes: &[u8]) -> Option<(usize, usize)> {
     const NAME: &[u8] = b"\ncontent-length: ";
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;

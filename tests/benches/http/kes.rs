@@ -41,7 +41,7 @@ const ADMIN_KEY: &str = "kes:v1:AD9E7FSYWrMD+VjhI6q545cYT9YOyFxZb7UnjEepYDRc";
 pub(crate) const ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const CONNECTIONS: [usize; 2] = [1, 32];
 const PROTOCOLS: [&str; 2] = ["h1", "h2"];
-/// Different contexts, so that nothing is answered from a cache that a real caller would not hit.
+/// Different contexts, so that no answer comes from a cache that a real caller would miss.
 const REQUESTS: usize = 64;
 const TARGET: f64 = 0.5;
 const RULES: usize = 1_000;
@@ -169,7 +169,7 @@ fn tell(
     Ok(())
 }
 
-/// What a policy of many rules costs each request, in this process: the rule that decides is the last.
+/// The cost of a policy of many rules for each request, measured in this process. The last rule decides.
 fn policy(report: &mut Report) -> Fallible<()> {
     const TIMES: u32 = 200_000;
     type Rule = fn(usize) -> String;
@@ -206,7 +206,7 @@ fn policy(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Memory of a server whose clients each have sent a request, and stay connected.
+/// Memory of a server whose clients have each sent a request and stay connected.
 fn many_connections(report: &mut Report, data_dir: &Path, protocol: &str) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -275,7 +275,7 @@ async fn connect(connector: &TlsConnector, address: SocketAddr) -> Fallible<TlsS
     Ok(connector.connect(name, stream).await?)
 }
 
-/// One connection's side that sends.
+/// The sending side of one connection.
 enum Sender {
     One(http1::SendRequest<Full<Bytes>>),
     Two(http2::SendRequest<Full<Bytes>>),
@@ -284,7 +284,7 @@ enum Sender {
 impl Sender {
     async fn over(stream: TlsStream<TcpStream>, protocol: &str) -> Fallible<Self> {
         let stream = TokioIo::new(stream);
-        // However a connection ends, its sender notices.
+        // The sender sees every end of a connection.
         if protocol == "h2" {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
             tokio::task::spawn_local(async { drop(connection.await) });
@@ -418,7 +418,7 @@ pub(crate) fn reference(arguments: &[&str]) -> Fallible<()> {
     })
 }
 
-/// Takes any client's certificate, whose key it proves to have.
+/// Accepts every client certificate whose key the client proves to have.
 #[derive(Debug)]
 struct Anybody(Arc<rustls::crypto::CryptoProvider>);
 

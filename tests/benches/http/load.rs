@@ -27,7 +27,7 @@ pub(crate) enum Until {
 /// Not measured: connections are opened and caches fill.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// What a loader saw.
+/// The results of a loader.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) per_second: f64,
@@ -50,7 +50,7 @@ pub(crate) fn load(
     run_loader(&["load"], address, pid, connections, until, requests)
 }
 
-/// As [`load`], by a loader that these first arguments name.
+/// As [`load`]; these first arguments choose the loader.
 pub(crate) fn run_loader(
     how: &[&str],
     address: &str,
@@ -171,7 +171,7 @@ impl Plan {
         })
     }
 
-    /// The next request and when it is sent, which is now; none when all is done.
+    /// The next request and its time of sending, which is now; `None` when all is done.
     pub(crate) fn next(&self) -> Fallible<Option<(&[u8], Instant)>> {
         let (number, begun) = (self.sent.get(), Instant::now());
         if number >= self.limit || begun >= self.ends {
@@ -182,7 +182,7 @@ impl Plan {
         Ok(Some((request.ok_or("there are no requests")?, begun)))
     }
 
-    /// A request that was sent then has its answer.
+    /// Records the answer of a request that was sent at this time.
     pub(crate) fn answered(&self, begun: Instant) {
         if begun >= self.measured_from {
             let took = begun.elapsed().as_secs_f64() * 1e3;
@@ -190,7 +190,7 @@ impl Plan {
         }
     }
 
-    /// Says what was seen.
+    /// Prints the results.
     pub(crate) fn tell(&self) -> Fallible<()> {
         let seconds = self.measured_from.elapsed().as_secs_f64();
         let mut milliseconds = self.milliseconds.take();

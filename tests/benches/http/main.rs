@@ -1,8 +1,8 @@
 //! The release binary over HTTP, measured beside references in the same run: speed against a bare server,
 //! memory, time to start, and how little the number of keys matters.
 //!
-//! Absolute figures are those of the machine; the ratios are what should hold elsewhere. A missed target
-//! is reported and is no failure; a figure that cannot be measured is.
+//! Absolute figures depend on the machine; the ratios should hold elsewhere. A missed target is reported and is
+//! no failure. A figure that cannot be measured is a failure.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         ["load-tls", rest @ ..] => kes::load(rest),
         ["reference", answer] => reference::run(answer),
         ["reference-tls", rest @ ..] => kes::reference(rest),
-        // `cargo test --all-targets` runs this too, and has nothing to learn from it.
+        // `cargo test --all-targets` runs this too, and needs no measurement.
         others if !others.contains(&"--bench") => Ok(()),
         _ => measure(),
     };
@@ -97,7 +97,7 @@ fn measure() -> Fallible<()> {
     Ok(())
 }
 
-/// The middle one.
+/// The median.
 fn median(mut samples: Vec<f64>) -> Fallible<f64> {
     samples.sort_by(f64::total_cmp);
     samples

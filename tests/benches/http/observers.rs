@@ -1,4 +1,4 @@
-//! What it costs that every request is audited and counted, and memory over a million of them.
+//! The cost of auditing and counting every request, and the memory over a million requests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::speed::line;
 use crate::{Fallible, ROUNDS, median};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
-/// Audit and metrics together may cost 15 of 100 requests.
+/// The audit log and metrics together may cost 15 % of the requests.
 const TARGET: f64 = 0.85;
-/// What is measured differs by less than a shared machine does from one second to the next, so the sides take many short
-/// turns.
+/// The difference is smaller than the changes of a shared machine from one second to the next, so the sides take many
+/// short turns.
 const TURNS: u32 = 25;
 const REQUESTS: usize = 64;
-/// Memory is looked at ten times, each after so many requests.
+/// The memory is read ten times, each after this many requests.
 const SOME: usize = 100_000;
 const GROWTH_TARGET: f64 = 1.1;
 
@@ -120,7 +120,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
         memory.push(with.server.memory("VmRSS")?);
     }
     let seen: Vec<_> = memory.iter().map(|mb| format!("{mb:.1}")).collect();
-    // What the allocator has just given back varies: a middle one of three stands for each end.
+    // The allocator returns memory at irregular times, so the median of three readings stands for each end.
     let after = median(memory.split_off(memory.len() - 3))?;
     memory.truncate(3);
     let growth = after / median(memory)?;

@@ -1,4 +1,4 @@
-//! Servers as processes, and what the system says of them.
+//! Servers as processes, and their figures from the system.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
@@ -56,10 +56,10 @@ impl Server {
         };
         server.first = match server.child.stdout.take() {
             Some(pipe) => {
-                // As log collectors read it: all that there is at once.
+                // Log collectors read all available output at once, too.
                 let mut lines = BufReader::with_capacity(PIPE_BYTES, pipe);
                 let first = first_of(&mut lines)?.ok_or("a server did not start")?;
-                // Somebody must read it, or the server would wait for that in the end.
+                // The pipe must be read, or the server would block in the end.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
                 first
             }
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    /// Empties its log, if that is a file: a disk has not room for that of a whole measurement.
+    /// Empties its log file: the log of a whole measurement could fill the disk.
     pub(crate) fn forget_log(&self) -> Fallible<()> {
         match &self.log {
             Some(file) => Ok(file.as_file().set_len(0)?),
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// A text that this line has.
+    /// A text field of the line.
     pub(crate) fn said(&self, name: &str) -> Fallible<String> {
         let text = self.first.get(name).and_then(Value::as_str);
         Ok(text
@@ -151,7 +151,7 @@ impl Server {
     }
 }
 
-/// The line of a log that says where its server listens. Others may come before it, and the last may not be whole yet.
+/// The line of a log that has the server's address. Other lines may precede it, and the last may be incomplete.
 fn first_of(log: &mut impl BufRead) -> Fallible<Option<Value>> {
     loop {
         let mut line = String::new();
@@ -213,7 +213,7 @@ impl Keyway {
         Self::start_build(&Self::binary()?, data_dir, more, log)
     }
 
-    /// As [`Keyway::start_with`], of this build of it.
+    /// As [`Keyway::start_with`], with this binary.
     pub(crate) fn start_build(
         program: &Path,
         data_dir: &Path,
@@ -239,7 +239,7 @@ impl Keyway {
 
 /// The processor time that a process has used, in the kernel too.
 pub(crate) fn cpu_seconds(pid: u32) -> Fallible<f64> {
-    // The kernel tells it in hundredths of a second, whatever its own ticks are.
+    // The kernel reports hundredths of a second, whatever its own tick is.
     const TICKS: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in brackets; user and system time are the 14th and 15th.

@@ -35,7 +35,7 @@ pub(crate) fn run(file: &str) -> Fallible<()> {
             );
         }
     }
-    // The library writes these two by itself, here as there.
+    // The library writes these two headers itself, as it does for Keyway.
     headers.remove(CONTENT_LENGTH);
     headers.remove(DATE);
     let body = Bytes::copy_from_slice(answer.get(head..).unwrap_or_default());
@@ -82,7 +82,7 @@ async fn serve(headers: HeaderMap, body: Bytes) -> Fallible<()> {
                 .serve_connection(TokioIo::new(stream), service)
                 .into_owned(),
         );
-        // However a connection ends, its loader notices.
+        // The loader sees every end of a connection.
         tokio::spawn(async move { drop(connection.await) });
     }
 }

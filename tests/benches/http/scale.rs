@@ -28,33 +28,22 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let large = filled(folder.path(), LARGE)?;
     let markers = walk(&large)?;
 
-    let describe = |server: &Server, keys: usize| -> Fallible<Vec<Vec<u8>>> {
-        let step = (keys / DESCRIBED).max(1);
-        (0..keys)
-            .step_by(step)
-            .map(|n| signed(&server.address, "GET", &format!("/keys/{}", name(n)), ""))
-            .collect()
-    };
-    let page = |server: &Server, marker: &str| {
-        signed(
-            &server.address,
-            "GET",
-            &format!("/keys?limit={PAGE}{marker}"),
-            "",
-        )
-    };
-    let first = vec![page(&small, "")?];
+    let first = vec![page_request(&small, "")?];
     let deep: Vec<Vec<u8>> = markers
         .iter()
-        .map(|marker| page(&large, &format!("&marker={marker}")))
+        .map(|marker| page_request(&large, &format!("&marker={marker}")))
         .collect::<Fallible<_>>()?;
     let sides = [
         (
             "describe",
-            describe(&small, SMALL)?,
-            describe(&large, LARGE)?,
+            describe_requests(&small, SMALL)?,
+            describe_requests(&large, LARGE)?,
         ),
-        ("first page of 100", first.clone(), vec![page(&large, "")?]),
+        (
+            "first page of 100",
+            first.clone(),
+            vec![page_request(&large, "")?],
+        ),
         ("page of 100 anywhere", first, deep),
     ];
     println!("{:<22}{:>24}{:>24}{:>8}", "", "p50 ms", "p99 ms", "ratio");
@@ -63,49 +52,8 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
         "", "of p50"
     );
     for (what, few, many) in sides {
-        let (few_file, many_file) = (folder.path().join("few"), folder.path().join("many"));
-        write_requests(&few_file, &few)?;
-        write_requests(&many_file, &many)?;
-        let (mut few, mut many) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            few.push(load(
-                &small.address,
-                small.pid(),
-                1,
-                Until::Passed(turn),
-                &few_file,
-            )?);
-            many.push(load(
-                &large.address,
-                large.pid(),
-                1,
-                Until::Passed(turn),
-                &many_file,
-            )?);
-            small.forget_log()?;
-            large.forget_log()?;
-        }
-        let of =
-            |loads: &[Load], value: fn(&Load) -> f64| median(loads.iter().map(value).collect());
-        let ratio = median(
-            many.iter()
-                .zip(&few)
-                .map(|(many, few)| many.p50 / few.p50)
-                .collect(),
-        )?;
-        println!(
-            "{what:<22}{:>12.3}{:>12.3}{:>12.3}{:>12.3}{ratio:>8.2}",
-            of(&few, |load| load.p50)?,
-            of(&many, |load| load.p50)?,
-            of(&few, |load| load.p99)?,
-            of(&many, |load| load.p99)?,
-        );
-        report.at_most(
-            format!("{what}: latency ratio of {LARGE} keys to {SMALL}"),
-            ratio,
-            TARGET,
-            "",
-        );
+        let loads = alternate(folder.path(), (&small, &few), (&large, &many), turn)?;
+        compare(report, what, &loads)?;
     }
     println!(
         "memory with {LARGE} keys, after all this: {:.1} MB",
@@ -115,7 +63,85 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     large.stop()
 }
 
-/// Spread evenly over the alphabet of ids, and not made in the order in which they sort.
+/// Requests that describe keys all over the table.
+fn describe_requests(server: &Server, keys: usize) -> Fallible<Vec<Vec<u8>>> {
+    let step = (keys / DESCRIBED).max(1);
+    (0..keys)
+        .step_by(step)
+        .map(|n| signed(&server.address, "GET", &format!("/keys/{}", name(n)), ""))
+        .collect()
+}
+
+fn page_request(server: &Server, marker: &str) -> Fallible<Vec<u8>> {
+    signed(
+        &server.address,
+        "GET",
+        &format!("/keys?limit={PAGE}{marker}"),
+        "",
+    )
+}
+
+/// A server and the requests that it gets.
+type Side<'a> = (&'a Server, &'a [Vec<u8>]);
+
+/// Loads both servers in turns, so that the machine's own changes of speed meet both.
+fn alternate(
+    folder: &Path,
+    (small, few): Side<'_>,
+    (large, many): Side<'_>,
+    turn: Duration,
+) -> Fallible<(Vec<Load>, Vec<Load>)> {
+    let (few_file, many_file) = (folder.join("few"), folder.join("many"));
+    write_requests(&few_file, few)?;
+    write_requests(&many_file, many)?;
+    let (mut few_loads, mut many_loads) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        few_loads.push(load(
+            &small.address,
+            small.pid(),
+            1,
+            Until::Passed(turn),
+            &few_file,
+        )?);
+        many_loads.push(load(
+            &large.address,
+            large.pid(),
+            1,
+            Until::Passed(turn),
+            &many_file,
+        )?);
+        small.forget_log()?;
+        large.forget_log()?;
+    }
+    Ok((few_loads, many_loads))
+}
+
+/// Prints the medians of both servers, and reports their ratio.
+fn compare(report: &mut Report, what: &str, (few, many): &(Vec<Load>, Vec<Load>)) -> Fallible<()> {
+    let of = |loads: &[Load], value: fn(&Load) -> f64| median(loads.iter().map(value).collect());
+    let ratio = median(
+        many.iter()
+            .zip(few)
+            .map(|(many, few)| many.p50 / few.p50)
+            .collect(),
+    )?;
+    println!(
+        "{what:<22}{:>12.3}{:>12.3}{:>12.3}{:>12.3}{ratio:>8.2}",
+        of(few, |load| load.p50)?,
+        of(many, |load| load.p50)?,
+        of(few, |load| load.p99)?,
+        of(many, |load| load.p99)?,
+    );
+    report.at_most(
+        format!("{what}: latency ratio of {LARGE} keys to {SMALL}"),
+        ratio,
+        TARGET,
+        "",
+    );
+    Ok(())
+}
+
+/// An id. Ids spread evenly over the alphabet, and are not created in sorted order.
 fn name(n: usize) -> String {
     let mixed = n.wrapping_mul(0x9e37_79b9) % (1 << 32);
     format!("key-{mixed:08x}")
@@ -135,7 +161,7 @@ fn filled(folder: &Path, keys: usize) -> Fallible<Server> {
     let file = folder.join("create");
     write_requests(&file, &requests)?;
     let begun = Instant::now();
-    // Every one must be answered with 200.
+    // Every answer must be 200.
     load(
         &server.address,
         server.pid(),
@@ -151,7 +177,7 @@ fn filled(folder: &Path, keys: usize) -> Fallible<Server> {
     Ok(server)
 }
 
-/// Reads every page, counts the keys, and gives the markers on the way, but for the last page's.
+/// Reads every page, counts the keys, and returns the markers of all pages but the last.
 fn walk(server: &Server) -> Fallible<Vec<String>> {
     let (mut markers, mut count): (Vec<String>, usize) = (Vec::new(), 0);
     loop {

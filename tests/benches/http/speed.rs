@@ -11,7 +11,7 @@ use crate::process::{Keyway, Server};
 use crate::report::Report;
 use crate::{Fallible, ROUNDS, median};
 
-/// Different contexts, so that nothing is answered from a cache that a real caller would not hit.
+/// Different contexts, so that no answer comes from a cache that a real caller would miss.
 const REQUESTS: usize = 64;
 const CONNECTIONS: [usize; 2] = [1, 32];
 const TARGET: f64 = 0.5;
@@ -108,7 +108,7 @@ fn compare(
     );
     line("keyway", &ours)?;
     line("reference", &bare)?;
-    // Of neighbouring turns, for those met the same machine.
+    // Neighbouring turns are compared, because they ran under the same load of the machine.
     let ratios: Vec<f64> = ours
         .iter()
         .zip(&bare)

@@ -94,7 +94,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     server.stop()
 }
 
-/// Starts a server, and says how many milliseconds its first answer took.
+/// Starts a server; returns the milliseconds until its first answer.
 fn start(data_dir: &Path) -> Fallible<(f64, Server)> {
     let begun = Instant::now();
     let server = Keyway::start(data_dir)?;

@@ -59,7 +59,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// What plays AWS here is slower than AWS, or faster, which the figures of INIT and of first invocations contain.
+/// The stand-in for AWS is slower or faster than AWS; the figures of INIT and first invocations include that.
 async fn read(aws: &Aws, deployment: &Deployment) -> Fallible<f64> {
     let client = aws_sdk_dynamodb::Client::new(&aws.config());
     let attribute = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -88,7 +88,7 @@ struct Compared {
 
 async fn compare(deployment: &Deployment, name: &str, starts: usize) -> Fallible<Compared> {
     let mut compared = Compared::default();
-    // The first turn finds neither its binaries in memory nor the answers that are to be replayed.
+    // In the first turn, neither the binaries nor the answers to replay are in memory.
     turn(&mut Compared::default(), deployment, name, true).await?;
     for number in 0..starts {
         turn(&mut compared, deployment, name, number % 2 == 0).await?;
@@ -96,8 +96,8 @@ async fn compare(deployment: &Deployment, name: &str, starts: usize) -> Fallible
     Ok(compared)
 }
 
-/// Starts both and has them answer. Whoever starts second finds the machine as the other has left it, so that too goes
-/// in turn.
+/// Starts both functions and has them answer. The second one starts on a machine that the first has warmed, so they take
+/// turns in that too.
 async fn turn(
     compared: &mut Compared,
     deployment: &Deployment,

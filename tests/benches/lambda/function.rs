@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::Fallible;
 
-/// What everything is compared with.
+/// The reference of every comparison.
 pub(crate) const HELLO: &str = "keyway-bare-hello";
 
 /// Builds the bootstraps as they are deployed, or finds that they are up to date.
@@ -37,7 +37,7 @@ fn bootstrap(name: &str) -> Fallible<PathBuf> {
     Ok(target.join("lambda").join(name).join("bootstrap"))
 }
 
-/// A function that has ended its INIT. Killed when it is dropped.
+/// A function after its INIT. Killed when dropped.
 pub(crate) struct Function {
     api: RuntimeApi,
     process: Child,
@@ -70,7 +70,7 @@ impl Function {
         })
     }
 
-    /// Has it answer the event by which an HTTP API passes this request on. The answer must be 200.
+    /// Has it answer this request as the event of an HTTP API. The answer must be 200.
     pub(crate) async fn invoke(&self, request: &Request<Bytes>) -> Fallible<Invocation> {
         let invocation = self.api.invoke(&http_api_event(request)).await;
         let answer = invocation.http();

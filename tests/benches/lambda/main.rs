@@ -1,9 +1,9 @@
 //! The release bootstraps under a Runtime API on loopback, measured in turn with a bare function that is built the
-//! same way: INIT, first and warm invocations, and that a warm one calls nobody.
+//! same way: INIT, first and warm invocations, and that a warm one makes no call.
 //!
-//! Absolute figures are those of the machine and of what plays AWS; the differences are what should hold elsewhere. A
-//! missed target is reported and is no failure; a figure that cannot be measured is, and so is a call that a warm
-//! function makes.
+//! Absolute figures depend on the machine and the stand-in for AWS; the differences should hold elsewhere. A missed
+//! target is reported and is no failure. A figure that cannot be measured is a failure, and so is a call of a warm
+//! function.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -41,7 +41,7 @@ const ALL: &str = "keyway-fn-all";
 const STARTS: usize = 20;
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs this too, and has nothing to learn from it.
+    // `cargo test --all-targets` runs this too, and needs no measurement.
     if std::env::args().all(|argument| argument != "--bench") {
         return ExitCode::SUCCESS;
     }

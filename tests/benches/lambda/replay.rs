@@ -1,4 +1,4 @@
-//! The answers of what plays AWS, given again from memory: what is left of a function's start is its own.
+//! Replays the answers of the stand-in for AWS from memory, so that a start measures the function alone.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -26,7 +26,7 @@ struct Replay {
     known: Mutex<HashMap<Question, Response<Full<Bytes>>>>,
 }
 
-/// Stands before the services at this endpoint; asks them each question once. Only for functions that write nothing.
+/// A proxy before the services at this endpoint, which makes each call once. Only for functions that write nothing.
 pub(crate) async fn before(upstream: &str) -> Fallible<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?);
@@ -85,7 +85,7 @@ impl Replay {
     }
 }
 
-/// What belongs to one connection is not the next one's. AWS keeps its connections open, whatever plays it does.
+/// Headers of one connection are not replayed on another. AWS keeps connections open, whatever its stand-in does.
 fn without_hops(mut headers: HeaderMap) -> HeaderMap {
     for name in [
         "connection",

@@ -1,4 +1,4 @@
-//! What was measured of a function beside the bare one, and the targets.
+//! The figures of a function beside the bare one, and the targets.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Pairs {
     }
 }
 
-/// The time below which so many hundredths of the samples are.
+/// This percentile of the samples.
 pub(crate) fn hundredth(samples: &[f64], wanted: usize) -> Fallible<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -16,11 +16,11 @@ use testcontainers_modules::localstack::LocalStack;
 use testcontainers_modules::testcontainers::ImageExt;
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 
-/// How long the container may take until its services answer.
+/// The time limit until the container's services answer.
 const START: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stores_keep_their_contracts() {
+async fn stores_over_localstack_keep_their_contracts() {
     let container = LocalStack::default()
         .with_startup_timeout(START)
         .start()
@@ -37,7 +37,7 @@ async fn the_stores_keep_their_contracts() {
         SharedCredentialsProvider::new(credentials),
     );
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-    // LocalStack is ready before DynamoDB is, which it starts when it is first asked for.
+    // LocalStack starts DynamoDB at the first call, after it reports that it is ready.
     let up = async {
         while dynamodb.list_tables().send().await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! A table whose weather can be had any way.
+//! A table with fault injection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use keyway_domain::ports::{
 };
 use keyway_testkit::MemoryTable;
 
-/// A table that can fail, or keep everybody waiting.
+/// A table that can fail or delay its calls.
 pub(crate) struct FaultyTable {
     table: MemoryTable,
     pub(crate) fails: AtomicBool,
     pub(crate) hangs: AtomicBool,
     writes: AtomicUsize,
-    /// How many pages were read.
+    /// The number of pages read.
     pub(crate) pages: AtomicUsize,
 }
 
@@ -30,7 +30,7 @@ impl FaultyTable {
         }
     }
 
-    /// How many writes were tried.
+    /// The number of writes tried.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::Relaxed)
     }
@@ -86,7 +86,7 @@ impl TableWriter for FaultyTable {
     }
 }
 
-/// The lines that records of a log hold.
+/// The lines in the records of a log.
 pub(crate) fn lines(records: &[Record]) -> Vec<String> {
     let texts = records.iter().map(keyway_audit::text);
     texts

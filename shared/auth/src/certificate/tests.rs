@@ -22,7 +22,7 @@ const ED25519_IDENTITY: &str = "23ecc13e532dfccc41302888a5a1721319c560db0516ac53
 const AUTHORITY: &str = include_str!("tests/ca.pem");
 
 #[test]
-fn identities_are_hashes_of_public_keys() {
+fn identity_is_the_hash_of_its_public_key() {
     for (pem, identity) in [
         (P256, P256_IDENTITY),
         (ED25519, ED25519_IDENTITY),
@@ -49,7 +49,7 @@ fn identities_are_hashes_of_public_keys() {
 }
 
 #[test]
-fn only_the_certificate_whose_key_was_proven_is_somebody() {
+fn certificate_without_a_proven_key_gives_no_identity() {
     let of = |chain: &[&str]| Identity::of_pem(&chain.concat());
     let alone = of(&[P256]).unwrap();
     assert_eq!(of(&[P256, AUTHORITY]), Ok(alone));
@@ -72,7 +72,7 @@ fn only_the_certificate_whose_key_was_proven_is_somebody() {
 }
 
 #[test]
-fn what_is_no_certificate_is_nobody() {
+fn malformed_certificate_gives_no_identity() {
     let der = CertificateDer::from_pem_slice(P256.as_bytes()).unwrap();
     let of = |der: &[u8]| Identity::of_chain([der]);
     let whole = of(&der).unwrap();
@@ -210,7 +210,7 @@ const NGINX: &AsciiSet = &NON_ALPHANUMERIC
 const AMAZON: &AsciiSet = &NGINX.remove(b'+').remove(b'=').remove(b'/');
 
 #[test]
-fn each_fronts_encoding_is_read() {
+fn encoding_of_every_trusted_proxy_is_read() {
     assert!(
         P256.contains('+') && P256.contains('/'),
         "the interesting ones"
@@ -245,7 +245,7 @@ fn each_fronts_encoding_is_read() {
 }
 
 #[test]
-fn a_chain_of_a_load_balancer_is_judged_as_any_other() {
+fn chain_of_a_load_balancer_is_judged_as_any_other() {
     let header = ProxyCertificateHeader::AmznMtlsClientcert;
     let proxy = proxy(header, "10.0.0.0/8");
     let of = |chain: &[&str]| {
@@ -259,7 +259,7 @@ fn a_chain_of_a_load_balancer_is_judged_as_any_other() {
 }
 
 #[test]
-fn headers_of_others_are_not_looked_at() {
+fn header_of_an_untrusted_peer_is_ignored() {
     let text = utf8_percent_encode(P256, NGINX).to_string();
     let header = ProxyCertificateHeader::TlsClientCert;
     let forged = request("192.0.2.1", &[(header, &text)]);
@@ -298,7 +298,7 @@ fn headers_of_others_are_not_looked_at() {
 }
 
 #[test]
-fn a_fronts_own_certificate_is_not_its_clients() {
+fn certificate_of_the_proxy_itself_is_not_its_clients() {
     let text = utf8_percent_encode(P256, NGINX).to_string();
     let header = ProxyCertificateHeader::TlsClientCert;
     for proxies in [
@@ -337,7 +337,7 @@ fn a_fronts_own_certificate_is_not_its_clients() {
 }
 
 #[test]
-fn settings_of_fronts_are_read_strictly() {
+fn settings_of_trusted_proxies_are_read_strictly() {
     assert_eq!(
         "x-amzn-mtls-clientcert-leaf".parse(),
         Ok(ProxyCertificateHeader::AmznMtlsClientcertLeaf)
@@ -366,7 +366,7 @@ fn settings_of_fronts_are_read_strictly() {
 }
 
 #[test]
-fn networks_hold_what_begins_alike() {
+fn network_holds_addresses_with_its_prefix() {
     let holds = |network: &str, address: &str| {
         let address: IpAddr = address.parse().unwrap();
         network.parse::<Network>().unwrap().contains(address)

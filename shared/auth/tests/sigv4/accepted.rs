@@ -1,4 +1,4 @@
-//! What AWS's signer signs is accepted.
+//! Requests of AWS's signer are accepted.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -26,7 +26,7 @@ const TARGETS: [&str; 12] = [
 ];
 
 #[test]
-fn both_forms_of_every_service() {
+fn header_and_query_of_every_service_are_accepted() {
     for target in TARGETS {
         for service in ["execute-api", "s3", "sts", "kms"] {
             for presigned in [false, true] {
@@ -61,7 +61,7 @@ fn both_forms_of_every_service() {
 }
 
 #[test]
-fn unsigned_payload_over_tls_and_loopback() {
+fn unsigned_payload_over_tls_or_loopback_is_accepted() {
     let signing = Signing {
         unsigned_payload: true,
         ..Signing::S3
@@ -75,13 +75,13 @@ fn unsigned_payload_over_tls_and_loopback() {
         signed.peer = Peer::new(IpAddr::V4(address), encrypted);
         assert_eq!(verdict(&signed), Ok(()));
     }
-    // Nothing covers the body, then.
+    // No signature covers the body then.
     signed.body = "another".into();
     assert_eq!(verdict(&signed), Ok(()));
 }
 
 #[test]
-fn the_date_header_instead_of_x_amz_date() {
+fn date_header_without_x_amz_date_is_accepted() {
     // botocore signs so when the request carries a Date of its own.
     for date in [
         "Wed, 04 Mar 2026 05:06:07 GMT",
@@ -95,7 +95,7 @@ fn the_date_header_instead_of_x_amz_date() {
 }
 
 #[test]
-fn an_empty_region_as_minio_clients_sign_it() {
+fn region_empty_as_minio_clients_sign_is_accepted() {
     let signing = Signing {
         region: "",
         ..Signing::S3
@@ -107,7 +107,7 @@ fn an_empty_region_as_minio_clients_sign_it() {
 }
 
 #[test]
-fn what_a_gateway_adds_on_the_way() {
+fn headers_added_by_a_gateway_are_accepted() {
     let mut signed = Signing::KMS.sign(&request("GET", "/x", &[], ""));
     for name in ["x-amz-cf-id", "x-amzn-trace-id", "x-forwarded-for", "via"] {
         signed.headers.insert(name, "1".parse().unwrap());
@@ -116,7 +116,7 @@ fn what_a_gateway_adds_on_the_way() {
 }
 
 #[test]
-fn authorization_in_other_spellings() {
+fn authorization_with_other_spacing_and_order_is_accepted() {
     let signed = Signing::KMS.sign(&request("GET", "/x", &[], ""));
     let text = signed.headers["authorization"].to_str().unwrap().to_owned();
     let parts: Vec<_> = text
@@ -158,7 +158,7 @@ const HOSTS: [(&str, &str, bool, bool); 14] = [
 ];
 
 #[test]
-fn default_port_of_the_scheme_is_no_part_of_the_host() {
+fn host_with_the_default_port_equals_the_host_without() {
     for (signed, sent, encrypted, is_one) in HOSTS {
         let unsigned = request(
             "GET",
@@ -181,7 +181,7 @@ fn default_port_of_the_scheme_is_no_part_of_the_host() {
 }
 
 #[test]
-fn forwarded_scheme_counts_from_this_machine_only() {
+fn forwarded_scheme_from_another_machine_is_ignored() {
     let unsigned = request(
         "GET",
         "/a",
@@ -205,7 +205,7 @@ fn forwarded_scheme_counts_from_this_machine_only() {
 
 proptest! {
     #[test]
-    fn whatever_is_signed((signing, signed) in signed(Shape::Odd)) {
+    fn any_signed_request_is_accepted((signing, signed) in signed(Shape::Odd)) {
         prop_assert_eq!(verdict(&signed), Ok(()), "{:?} {:?}", signing, signed);
     }
 }

@@ -14,8 +14,8 @@ use crate::signer::{request, verdict_at};
 
 const RECORDED: &[u8] = include_bytes!("clients.jsonl");
 
-/// What no client can expect to be accepted, because S3 and API Gateway would be right to refuse it or
-/// because accepting it would let one signature stand for two requests.
+/// Recorded requests that are refused: S3 and API Gateway may refuse them too, or one signature would be good for two
+/// requests.
 const REFUSED: [(&str, &str, &str); 8] = [
     // An encoded slash in an S3 path, signed as a slash.
     ("aws4", "s3", "/rustfs/admin/v3/kms/keys/archive%2Fkey"),
@@ -50,7 +50,7 @@ const REFUSED: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
-fn recorded_requests() {
+fn recorded_requests_of_real_clients_are_accepted() {
     let mut refused = BTreeSet::new();
     let mut accepted = 0;
     for line in RECORDED.lines() {

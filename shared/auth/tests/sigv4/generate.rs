@@ -7,13 +7,13 @@ use proptest::sample::select;
 
 use crate::signer::{Signing, TOKEN, request};
 
-/// What AWS's signer and everyone else agree on.
+/// Requests on which AWS's signer and all others agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Anything that may stand in a target.
+    /// Any text that a target may have.
     Odd,
-    /// What both verifiers know: header form, paths of unreserved characters without dot segments, query
-    /// names of one length.
+    /// Requests that both verifiers support: header form, paths of unreserved characters without dot segments, query names
+    /// of one length.
     Plain,
 }
 

@@ -1,4 +1,4 @@
-//! Whatever arrives, nothing panics and nothing is accepted.
+//! Hostile input causes no panic and is not accepted.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -86,7 +86,7 @@ proptest! {
 proptest! {
     /// A signed request with bytes cut out, doubled or overwritten.
     #[test]
-    fn torn_requests_do_not_panic(
+    fn truncated_requests_do_not_panic(
         (_, signed) in signed(Shape::Odd),
         tears in vec((any::<Index>(), any::<Index>(), any::<u8>(), 0..3), 1..4),
     ) {
@@ -111,7 +111,7 @@ proptest! {
                 n => drop(HeaderValue::from_bytes(&bytes).map(|value| torn.headers.insert(&names[n - 2], value))),
             }
         }
-        // Accepted or not is for the mutation tests, which know what a change means.
+        // The mutation tests check the verdict, since they know the meaning of each change.
         drop(verdict(&torn));
     }
 }

@@ -139,7 +139,7 @@ fn meaning(signing: &Signing, request: &Request) -> impl PartialEq + std::fmt::D
 }
 
 #[test]
-fn every_bit_of_four_requests() {
+fn request_with_any_bit_flipped_is_refused() {
     let target = "/rustfs/admin/v3/kms/keys/a%2Fb?limit=2&marker=x%20y";
     let headers = [
         ("content-type", "application/json"),
@@ -199,7 +199,7 @@ fn every_bit_of_four_requests() {
 
 proptest! {
     #[test]
-    fn any_byte_of_any_request(
+    fn request_with_any_byte_changed_is_refused(
         (signing, signed) in signed(Shape::Odd),
         changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 32),
     ) {
@@ -225,7 +225,7 @@ proptest! {
     /// In a changed request also:
     /// - an empty part in Authorization (`, ,`): it skips it, here it is malformed.
     #[test]
-    fn the_second_verifier_agrees(
+    fn second_verifier_agrees_on_changed_requests(
         (signing, signed) in signed(Shape::Plain),
         changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 16),
     ) {

@@ -1,4 +1,4 @@
-//! The cache of signing keys never outlives what it was made from.
+//! A cached signing key is used only with its own secret and scope.
 
 use std::num::NonZeroUsize;
 
@@ -7,26 +7,26 @@ use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
 use crate::signer::{SECRET, Signing, now, request};
 
 #[test]
-fn a_changed_secret_is_never_served_by_an_old_key() {
+fn signing_key_of_an_old_secret_is_not_used() {
     let signed = Signing::KMS.sign(&request("GET", "/x", &[], ""));
     let presented = Presented::parse(&signed, &Rules::default()).unwrap();
     let keys = SigningKeys::default();
     let verify = |secret: &str| presented.verify(secret.as_bytes(), now(), &keys);
     assert_eq!(verify(SECRET), Ok(()));
     assert_eq!(verify(SECRET), Ok(()));
-    // The account has another secret now: whoever signs with the old one is out at once.
+    // The account has a new secret: signatures with the old one are refused at once.
     assert_eq!(
         verify("another secret"),
         Err(SignatureError::SignatureMismatch)
     );
-    // And a refused attempt does not harm the one whose secret it is.
+    // A refused attempt does not affect the owner of the secret.
     assert_eq!(verify(SECRET), Ok(()));
 }
 
 #[test]
-fn one_cache_serves_many_scopes() {
+fn cache_of_signing_keys_serves_many_scopes() {
     let unsigned = request("GET", "/x", &[], "");
-    // Room for one, so that every other scope drops the one before.
+    // The cache has room for one key, so each new scope drops the key before.
     for keys in [SigningKeys::default(), SigningKeys::new(NonZeroUsize::MIN)] {
         for _ in 0..3 {
             for service in ["kms", "s3", "sts"] {

@@ -65,7 +65,7 @@ fn context(case: &Path) -> Option<serde_json::Value> {
 }
 
 #[test]
-fn every_case_in_both_forms() {
+fn every_case_of_the_suite_verifies_in_both_forms() {
     let mut accepted = 0;
     let mut without_context = Vec::new();
     for case in fs::read_dir(suite()).unwrap() {
@@ -122,7 +122,7 @@ fn every_case_in_both_forms() {
 
 /// Signed with the suite's usual secret.
 #[test]
-fn double_url_encode() {
+fn path_with_encoded_percent_signs_verifies() {
     let request = read(&suite().join("double-url-encode").join(FORMS[0]));
     let rules = Rules {
         services: &["lambda"],

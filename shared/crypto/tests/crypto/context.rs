@@ -55,7 +55,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn two_contexts_encode_alike_only_if_they_are_the_same(
+    fn contexts_that_differ_encode_differently(
         left in any_context(),
         right in any_context(),
     ) {
@@ -67,7 +67,7 @@ proptest! {
 
     /// Injective without luck: an independent decoder gets the context back from the encoding.
     #[test]
-    fn an_encoding_decodes_to_its_context(context in any_context()) {
+    fn encoding_decodes_to_its_context(context in any_context()) {
         let built = build(&context);
         let decoded = Context::decode(&built.encode());
         prop_assert_eq!(decoded, Some(canonical(context)));
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_pairs_does_not_count(
+    fn order_of_pairs_is_ignored(
         pairs in prop::collection::btree_map(".{0,6}", ".{0,6}", 0..8)
             .prop_map(|pairs| pairs.into_iter().collect::<Vec<_>>())
             .prop_flat_map(|pairs| (Just(pairs.clone()), Just(pairs).prop_shuffle())),
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn a_repeated_key_is_refused_wherever_it_stands(
+    fn key_repeated_anywhere_is_refused(
         pairs in prop::collection::btree_map("[a-z]{0,3}", "[a-z]{0,3}", 1..8)
             .prop_map(|pairs| pairs.into_iter().collect::<Vec<_>>())
             .prop_flat_map(|mut pairs| {
@@ -101,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn the_encoding_is_the_documented_one() {
+fn encoding_is_the_documented_one() {
     assert_eq!(EncryptionContext::none().encode(), [0]);
     let map = from(&[("b".into(), "2".into()), ("a".into(), String::new())]).unwrap();
     assert_eq!(
@@ -114,7 +114,7 @@ fn the_encoding_is_the_documented_one() {
 }
 
 #[test]
-fn empty_is_absent() {
+fn context_empty_equals_context_absent() {
     assert_eq!(EncryptionContext::default(), EncryptionContext::none());
     assert_eq!(from(&[]).unwrap(), EncryptionContext::none());
     assert_eq!(
@@ -131,7 +131,7 @@ fn empty_is_absent() {
 }
 
 #[test]
-fn only_opaque_contexts_have_opaque_bytes() {
+fn opaque_bytes_are_those_of_opaque_contexts() {
     let opaque = EncryptionContext::opaque(b"xyz".to_vec()).unwrap();
     assert_eq!(opaque.opaque_bytes(), Some(&b"xyz"[..]));
     assert_eq!(opaque.pairs().len(), 0);
@@ -139,7 +139,7 @@ fn only_opaque_contexts_have_opaque_bytes() {
 }
 
 #[test]
-fn equal_keys_are_duplicates_even_with_equal_values() {
+fn key_repeated_with_an_equal_value_is_refused() {
     assert_eq!(
         from(&[pair(1, 1), pair(1, 1)]),
         Err(ContextError::DuplicateKey)
@@ -156,7 +156,7 @@ fn text_is_not_normalised() {
 }
 
 #[test]
-fn the_number_of_pairs_is_limited_to_64() {
+fn pairs_beyond_64_are_refused() {
     assert!(from(&numbered(64)).is_ok());
     assert_eq!(
         from(&numbered(65)),
@@ -165,7 +165,7 @@ fn the_number_of_pairs_is_limited_to_64() {
 }
 
 #[test]
-fn a_key_is_limited_to_128_bytes() {
+fn key_beyond_128_bytes_is_refused() {
     assert!(from(&[pair(128, 0)]).is_ok());
     assert_eq!(
         from(&[pair(129, 0)]),
@@ -180,7 +180,7 @@ fn a_key_is_limited_to_128_bytes() {
 }
 
 #[test]
-fn a_value_is_limited_to_4096_bytes() {
+fn value_beyond_4096_bytes_is_refused() {
     assert!(from(&[pair(1, 4096)]).is_ok());
     assert_eq!(
         from(&[pair(1, 4097)]),
@@ -189,7 +189,7 @@ fn a_value_is_limited_to_4096_bytes() {
 }
 
 #[test]
-fn keys_and_values_together_are_limited_to_8192_bytes() {
+fn keys_and_values_beyond_8192_bytes_are_refused() {
     let at = [pair(1, 4096), pair(2, 4092), pair(0, 1)];
     assert!(from(&at).is_ok());
     let over = [pair(1, 4096), pair(2, 4093), pair(0, 1)];
@@ -197,7 +197,7 @@ fn keys_and_values_together_are_limited_to_8192_bytes() {
 }
 
 #[test]
-fn opaque_bytes_are_limited_to_a_million() {
+fn opaque_bytes_beyond_a_million_are_refused() {
     assert!(EncryptionContext::opaque(vec![1; 1_000_000]).is_ok());
     assert_eq!(
         EncryptionContext::opaque(vec![1; 1_000_001]),
@@ -206,7 +206,7 @@ fn opaque_bytes_are_limited_to_a_million() {
 }
 
 #[test]
-fn neither_debug_nor_errors_show_keys_or_values() {
+fn debug_output_and_errors_hold_no_key_or_value() {
     let secret = from(&[("hidden-key".into(), "hidden-value".into())]).unwrap();
     let shown = format!("{secret:?}");
     assert_eq!(

@@ -85,7 +85,7 @@ impl Sealed {
 }
 
 #[test]
-fn every_format_opens() {
+fn ciphertext_of_every_format_opens() {
     let vectors = vectors().ciphertexts;
     let mut formats = BTreeMap::new();
     for vector in &vectors {
@@ -103,7 +103,7 @@ fn every_format_opens() {
 }
 
 #[test]
-fn the_legacy_derivation_is_refused_unless_it_is_allowed() {
+fn legacy_derivation_is_refused_unless_allowed() {
     for vector in vectors().ciphertexts {
         let opened = vector.opens_as(vector.cipher, LegacyDerivation::Refused, &vector.ciphertext);
         assert_eq!(opened, !vector.is_legacy(), "{}", vector.format);
@@ -112,7 +112,7 @@ fn the_legacy_derivation_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
-fn a_format_that_names_its_algorithm_is_obeyed_and_raw_takes_the_keys() {
+fn algorithm_comes_from_the_format_and_in_raw_from_the_key() {
     for vector in vectors().ciphertexts {
         let other = match vector.cipher {
             Algorithm::Aes256 => Algorithm::ChaCha20,
@@ -124,7 +124,7 @@ fn a_format_that_names_its_algorithm_is_obeyed_and_raw_takes_the_keys() {
 }
 
 #[test]
-fn no_changed_key_or_context_opens() {
+fn ciphertext_under_another_key_or_context_does_not_open() {
     for vector in vectors().ciphertexts {
         let try_with = |key: &Key256, context: &[u8]| {
             let (algorithm, legacy) = (vector.cipher, LegacyDerivation::Allowed);
@@ -148,7 +148,7 @@ fn no_changed_key_or_context_opens() {
 /// The bytes of a ciphertext that hold what is authenticated, as it is written: digests of keys, which nobody compares,
 /// are not among them, nor is JSON's own punctuation.
 #[test]
-fn no_changed_bit_opens() {
+fn ciphertext_with_any_bit_flipped_does_not_open() {
     for vector in vectors().ciphertexts {
         let digest = match vector.format.as_str() {
             "json-id" => digest_of_key(&vector, br#","id":""#),
@@ -192,7 +192,7 @@ fn digest_of_key(vector: &Sealed, before: &[u8]) -> std::ops::Range<usize> {
 
 /// `{` and 95 are bytes like any other at the beginning of a raw ciphertext.
 #[test]
-fn what_only_looks_like_another_format_is_raw() {
+fn ciphertext_that_resembles_another_format_is_raw() {
     let key = Key256::from([3; 32]);
     let mut met = [0, 0];
     for fresh in 0..4000_u32 {
@@ -212,7 +212,7 @@ fn what_only_looks_like_another_format_is_raw() {
 }
 
 #[test]
-fn sizes_are_bounded() {
+fn sizes_out_of_bounds_are_refused() {
     let key = Key256::from([3; 32]);
     let open = |bytes: &[u8]| {
         open(
@@ -240,7 +240,7 @@ fn sizes_are_bounded() {
 
 /// The construction once more, over RustCrypto.
 #[test]
-fn what_is_sealed_opens_by_a_second_implementation() {
+fn sealed_ciphertext_opens_by_a_second_implementation() {
     let (key, context) = ([5; 32], b"{\"bucket\":\"b/o\"}");
     let sealed = seal(
         &Key256::from(key),
@@ -266,7 +266,7 @@ fn what_is_sealed_opens_by_a_second_implementation() {
 }
 
 #[test]
-fn a_repeated_draw_repeats_no_nonce_for_another_message() {
+fn random_repeated_gives_another_message_another_nonce() {
     let key = Key256::from([5; 32]);
     let tail = |context: &[u8], plaintext: &[u8]| {
         let sealed = seal(&key, Algorithm::Aes256, context, plaintext, &[1; 32]).unwrap();
@@ -287,7 +287,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_sealed_opens(
+    fn sealed_ciphertext_opens(
         key: [u8; 32], fresh: [u8; 32], chacha: bool,
         context in proptest::collection::vec(any::<u8>(), 0..100),
         plaintext in proptest::collection::vec(any::<u8>(), 0..300),
@@ -302,7 +302,7 @@ proptest! {
 }
 
 #[test]
-fn macs_are_kess() {
+fn macs_equal_those_of_kes() {
     let vectors = vectors().hmac;
     assert_eq!(vectors.len(), 2);
     for vector in vectors {
@@ -313,7 +313,7 @@ fn macs_are_kess() {
 
 /// An identity is the SHA-256 of an Ed25519 public key in its X.509 wrapping; the API key holds the seed.
 #[test]
-fn identities_are_kess() {
+fn identities_equal_those_of_kes() {
     let vectors = vectors().apikeys;
     assert_eq!(vectors.len(), 2);
     for vector in vectors {

@@ -36,7 +36,7 @@ fn context() -> impl Strategy<Value = (EncryptionContext, Context)> {
 
 proptest! {
     #[test]
-    fn both_seal_to_the_same_bytes_and_each_opens_the_other(
+    fn two_implementations_seal_to_the_same_bytes_and_open_each_others(
         (purpose, reference_purpose) in purpose(),
         key: [u8; 32],
         key_id in "[a-z0-9é-]{1,60}",
@@ -65,7 +65,7 @@ proptest! {
 
     /// Whatever is done to a blob, the two agree on whether it opens, and to what.
     #[test]
-    fn both_judge_a_changed_blob_alike(
+    fn two_implementations_judge_changed_blobs_alike(
         key: [u8; 32],
         (context, reference_context) in context(),
         plaintext in prop::collection::vec(any::<u8>(), 0..40),
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_do_more_than_refuse(
+    fn any_bytes_given_to_the_parser_are_refused_without_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         start in 0_usize..12,
     ) {
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn hashes_agree(key: [u8; 32], message in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn hashes_of_two_implementations_are_equal(key: [u8; 32], message in prop::collection::vec(any::<u8>(), 0..300)) {
         let mac = mac_sha256(&Key256::from(key), &[&message]);
         prop_assert_eq!(mac.to_vec(), reference::hmac_sha256(&key, &message));
         prop_assert_eq!(sha256(&[&message]), <[u8; 32]>::from(sha2::Sha256::digest(&message)));

@@ -147,7 +147,7 @@ fn kdf_counter(key: &[u8], fixed: &[u8], length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_kdf_in_counter_mode_passes_nist() {
+fn kdf_in_counter_mode_passes_nist() {
     let json = include_str!("../../../../vectors/nist-kdfctr-hmac-sha256.json");
     let set: NistVectors = serde_json::from_str(json).unwrap();
     assert_eq!(set.vectors.len(), 40);
@@ -163,7 +163,7 @@ fn the_kdf_in_counter_mode_passes_nist() {
 proptest! {
     /// NIST's vectors stop at 320 bits; the format asks for 608.
     #[test]
-    fn the_kdf_agrees_with_the_oracle_at_any_length(
+    fn kdf_of_any_length_equals_the_second_implementation(
         key: [u8; 32],
         fixed in prop::collection::vec(any::<u8>(), 0..100),
         length in 1_usize..200,

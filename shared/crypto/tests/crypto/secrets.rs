@@ -79,7 +79,7 @@ fn secrets_are_wiped_on_drop_and_usable_from_any_thread() {
 }
 
 #[test]
-fn a_secret_keeps_the_allocation_it_was_given() {
+fn secret_keeps_the_allocation_it_was_given() {
     let bytes = vec![1, 2, 3];
     let address = bytes.as_ptr();
     let secret = SecretBytes::from(bytes);

@@ -49,7 +49,7 @@ fn opens(blob: &[u8]) -> bool {
 }
 
 #[test]
-fn no_single_bit_can_be_flipped() {
+fn blob_with_any_bit_flipped_does_not_open() {
     let good = sealed();
     assert!(opens(&good));
     for position in 0..good.len() {
@@ -62,7 +62,7 @@ fn no_single_bit_can_be_flipped() {
 }
 
 #[test]
-fn no_byte_of_the_header_can_take_any_other_value() {
+fn blob_with_any_header_byte_changed_does_not_open() {
     let good = sealed();
     for position in 0..HEADER - 32 {
         for value in (0..=255).filter(|value| *value != good[position]) {
@@ -74,7 +74,7 @@ fn no_byte_of_the_header_can_take_any_other_value() {
 }
 
 #[test]
-fn a_header_outside_the_format_is_refused_before_any_key_is_looked_up() {
+fn header_outside_the_format_is_refused_before_a_key_lookup() {
     let good = sealed();
     let refused = |offset: usize, replacement: &[u8]| {
         let mut blob = good.clone();
@@ -96,7 +96,7 @@ fn a_header_outside_the_format_is_refused_before_any_key_is_looked_up() {
 }
 
 #[test]
-fn nothing_can_be_cut_off_added_or_removed() {
+fn blob_cut_or_extended_does_not_open() {
     let good = sealed();
     for length in 0..good.len() {
         assert!(!opens(&good[..length]), "first {length} bytes");
@@ -115,7 +115,7 @@ fn nothing_can_be_cut_off_added_or_removed() {
 }
 
 #[test]
-fn another_key_does_not_open() {
+fn blob_under_another_key_does_not_open() {
     let good = sealed();
     for position in 0..32 {
         let mut other = [0x42; 32];
@@ -130,7 +130,7 @@ fn another_key_does_not_open() {
 }
 
 #[test]
-fn another_version_or_key_id_does_not_open_even_under_the_same_key() {
+fn blob_under_another_version_or_key_id_does_not_open() {
     let good = sealed();
     for version in [1_u32, 2, 4, 0x0300_0000, u32::MAX] {
         let mut blob = good.clone();
@@ -159,7 +159,7 @@ fn another_version_or_key_id_does_not_open_even_under_the_same_key() {
 }
 
 #[test]
-fn another_context_does_not_open() {
+fn blob_under_another_context_does_not_open() {
     let map = |pairs: &[(&str, &str)]| {
         EncryptionContext::from_pairs(
             pairs
@@ -194,7 +194,7 @@ fn another_context_does_not_open() {
 }
 
 #[test]
-fn another_purpose_does_not_open_whatever_the_magic() {
+fn blob_of_another_purpose_does_not_open() {
     let purposes = [
         (Purpose::Seal, [0xc7, 0x4b]),
         (Purpose::Wrap, [0xc7, 0x4d]),
@@ -214,7 +214,7 @@ fn another_purpose_does_not_open_whatever_the_magic() {
 }
 
 #[test]
-fn parts_of_two_blobs_do_not_mix() {
+fn parts_of_two_blobs_do_not_open_together() {
     let first = sealed();
     let second = seal(
         Purpose::Seal,
@@ -236,7 +236,7 @@ fn parts_of_two_blobs_do_not_mix() {
 }
 
 #[test]
-fn a_repeated_random_draw_still_gives_each_plaintext_its_own_key() {
+fn random_repeated_gives_each_plaintext_its_own_key() {
     let seal_one = |plaintext: &[u8]| {
         seal(
             Purpose::Seal,
@@ -257,7 +257,7 @@ fn a_repeated_random_draw_still_gives_each_plaintext_its_own_key() {
 }
 
 #[test]
-fn key_ids_and_versions_are_checked_at_their_edges() {
+fn key_id_or_version_at_its_bounds_is_checked() {
     let seal_as = |key_id: &str, version: u32| {
         seal(
             Purpose::Seal,
@@ -282,7 +282,7 @@ fn key_ids_and_versions_are_checked_at_their_edges() {
 }
 
 #[test]
-fn errors_and_debug_say_nothing_of_the_content() {
+fn errors_and_debug_output_hold_no_content() {
     let good = sealed();
     assert_eq!(InvalidCiphertext.to_string(), "invalid ciphertext");
     let shown = format!("{:?}", Blob::parse(Purpose::Seal, &good).unwrap());

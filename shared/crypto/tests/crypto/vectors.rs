@@ -98,7 +98,7 @@ fn purpose(name: &str) -> Purpose {
 }
 
 #[test]
-fn every_valid_vector_opens_and_seals_to_the_same_bytes() {
+fn vector_valid_opens_and_seals_to_the_same_bytes() {
     let vectors = seal_vectors();
     assert_eq!(vectors.format, 1);
     for vector in &vectors.valid {
@@ -136,7 +136,7 @@ fn every_valid_vector_opens_and_seals_to_the_same_bytes() {
 }
 
 #[test]
-fn no_invalid_vector_opens() {
+fn vector_invalid_does_not_open() {
     let vectors = seal_vectors();
     assert!(vectors.invalid.len() >= 40);
     for vector in &vectors.invalid {
@@ -147,7 +147,7 @@ fn no_invalid_vector_opens() {
 }
 
 #[test]
-fn every_passphrase_vector_gives_its_key() {
+fn vector_of_a_passphrase_gives_its_key() {
     let vectors: PassphraseVectors =
         serde_json::from_str(include_str!("../../../../vectors/passphrase-v1.json")).unwrap();
     assert!(!vectors.valid.is_empty());

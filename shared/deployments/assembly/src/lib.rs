@@ -10,6 +10,7 @@ mod output;
 mod process;
 mod settings;
 mod system;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub use settings::{
     Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
 };
 pub use system::{SystemClock, SystemRandom};
+pub use upkeep::{Sweeping, keep_up};
 
 /// The ports of one deployment.
 #[derive(Clone)]

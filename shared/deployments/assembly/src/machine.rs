@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_read() {
+    fn statistics_of_the_kernel_are_read() {
         let status = "Name:\tkeyway\nVmStk:\t     132 kB\nRssAnon:\t    2048 kB\nThreads:\t3\n";
         assert_eq!(kilobytes(status, "VmStk"), Some(132));
         assert_eq!(kilobytes(status, "RssAnon"), Some(2048));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_true() {
+    fn facts_are_those_of_this_process() {
         let facts = SystemMachine::start().facts();
         if cfg!(target_os = "linux") {
             assert_eq!(facts.os, "linux");

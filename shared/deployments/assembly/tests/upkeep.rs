@@ -96,7 +96,7 @@ async fn use_a_key(process: &Services) {
 }
 
 #[tokio::test]
-async fn a_process_that_nobody_calls_lets_its_keys_go() {
+async fn idle_process_drops_its_expired_keys() {
     let deployment = deployment().await;
     let (one, other) = (deployment.process(), deployment.process());
     deployment
@@ -139,7 +139,7 @@ async fn a_process_that_nobody_calls_lets_its_keys_go() {
 }
 
 #[tokio::test]
-async fn the_login_to_a_vault_that_nobody_uses_is_renewed() {
+async fn idle_vault_login_is_renewed() {
     let deployment = deployment().await;
     let process = deployment.process();
     process.upkeep().await.unwrap();

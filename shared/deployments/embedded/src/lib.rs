@@ -3,6 +3,7 @@
 //! Every process that serves this deployment opens its ports here, so that all of them
 //! understand the same settings and the same folder.
 
+mod certificate;
 mod folder;
 mod lock;
 mod settings;
@@ -21,6 +22,7 @@ use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
 use keyway_store_sqlite::SqliteTable;
 
+pub use certificate::loopback_certificate;
 use folder::DataFolder;
 pub use lock::lock_file;
 pub use settings::{NewPassphrase, Operator};

@@ -58,7 +58,6 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-/// `paths` is what the oldest clients call `allow`.
 /// Whether no path of this API can match a pattern: it is malformed, or all that it matches begins otherwise.
 pub fn matches_no_path(pattern: &str) -> bool {
     let parsed = PathPattern::parse(pattern);
@@ -74,14 +73,17 @@ pub fn matches_no_path(pattern: &str) -> bool {
         || !known.iter().any(may_begin)
 }
 
+/// `paths` is what the oldest clients call `allow`.
 #[derive(Default)]
-struct PolicyBody {
+pub(crate) struct PolicyBody {
     paths: Patterns,
     allow: Patterns,
     deny: Patterns,
 }
 
 impl Fields for PolicyBody {
+    const NAMES: &[&str] = &["paths", "allow", "deny"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -128,7 +130,8 @@ pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer 
 }
 
 #[derive(Serialize)]
-struct PolicyLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyLine {
     name: String,
     created_at: String,
     created_by: String,
@@ -145,7 +148,8 @@ impl From<PathPolicy> for PolicyLine {
 }
 
 #[derive(Serialize)]
-struct PolicyAuthor<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyAuthor<'a> {
     created_at: String,
     created_by: &'a str,
 }
@@ -167,7 +171,8 @@ pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
 struct Allowed<'a>(Vec<&'a str>);
 
 #[derive(Serialize)]
-struct Nothing {}
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Nothing {}
 
 impl Allowed<'_> {
     const fn is_empty(&self) -> bool {
@@ -182,18 +187,22 @@ impl Serialize for Allowed<'_> {
 }
 
 #[derive(Serialize)]
-struct PolicyRead<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRead<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     allow: Allowed<'a>,
     #[serde(skip_serializing_if = "Allowed::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "BTreeMap<String, Nothing>"))]
     deny: Allowed<'a>,
     created_at: String,
     created_by: &'a str,
 }
 
 #[derive(Serialize)]
-struct PolicyArrays<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyArrays<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -204,14 +213,16 @@ struct PolicyArrays<'a> {
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyRules<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyRules<'a> {
     allow: Vec<&'a str>,
     deny: Vec<&'a str>,
 }
 
 /// Clients refuse any other field.
 #[derive(Serialize)]
-struct PolicyPaths<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPaths<'a> {
     paths: Vec<&'a str>,
 }
 
@@ -258,7 +269,8 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct PolicyPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct PolicyPage {
     names: Vec<String>,
     continue_at: String,
 }
@@ -373,11 +385,13 @@ impl<T: Listed> Found<T> {
 }
 
 #[derive(Default)]
-struct AssignBody {
+pub(crate) struct AssignBody {
     identity: String,
 }
 
 impl Fields for AssignBody {
+    const NAMES: &[&str] = &["identity"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -427,7 +441,8 @@ pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answe
 }
 
 #[derive(Serialize)]
-struct IdentityDescribed {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityDescribed {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     admin: bool,
@@ -459,7 +474,8 @@ pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Ans
 
 /// As v0.22 has it: the policy is a text, also of those who have none.
 #[derive(Serialize)]
-struct IdentityPolicy {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPolicy {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
     policy: String,
@@ -484,7 +500,8 @@ impl From<KnownIdentity> for IdentityPolicy {
 
 /// As v0.22 has it: the rules are an object of their own.
 #[derive(Serialize)]
-struct SelfNested<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfNested<'a> {
     identity: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
@@ -497,7 +514,8 @@ struct SelfNested<'a> {
 }
 
 #[derive(Serialize)]
-struct InlinePolicy<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct InlinePolicy<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -505,15 +523,24 @@ struct InlinePolicy<'a> {
 }
 
 #[derive(Serialize)]
-struct SelfDescribed<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct SelfDescribed<'a> {
     identity: &'a str,
     admin: bool,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     allow: Option<Allowed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(with = "Option<BTreeMap<String, Nothing>>")
+    )]
     deny: Option<Allowed<'a>>,
 }
 
@@ -545,13 +572,15 @@ pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer 
 }
 
 #[derive(Serialize)]
-struct IdentityPage {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityPage {
     identities: Vec<String>,
     continue_at: String,
 }
 
 #[derive(Serialize)]
-struct IdentityLine {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityLine {
     identity: String,
     #[serde(flatten)]
     described: IdentityDescribed,
@@ -559,7 +588,8 @@ struct IdentityLine {
 
 /// As v0.17 has it, where the admin is no part of a listing.
 #[derive(Serialize)]
-struct IdentityHolder {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct IdentityHolder {
     identity: String,
     policy: String,
 }

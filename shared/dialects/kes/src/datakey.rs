@@ -21,13 +21,15 @@ type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     plaintext: Base64,
     ciphertext: Base64,
     context: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["plaintext", "ciphertext", "context"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -50,7 +52,9 @@ fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
 }
 
 #[derive(Serialize)]
-struct Generated {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Generated {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
     ciphertext: String,
 }
@@ -75,7 +79,8 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Encrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Encrypted {
     ciphertext: String,
 }
 
@@ -100,7 +105,9 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Decrypted {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Decrypted {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     plaintext: Zeroizing<String>,
 }
 
@@ -128,7 +135,7 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
 }
 
 /// How many ciphertexts one request may have.
-const MAX_BULK: usize = 1000;
+pub(crate) const MAX_BULK: usize = 1000;
 
 async fn decrypt_one(
     on: &OnDataKeys,

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -69,7 +70,7 @@ struct Endpoint<S> {
     /// The first is the one that KES tells of.
     paths: &'static [&'static str],
     max_body: usize,
-    /// In seconds.
+    /// How long a call may take, in seconds. 0: as long as it needs.
     timeout: u64,
     permission: Permission,
     /// What is said when the table fails.
@@ -263,32 +264,27 @@ fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
 fn of_access() -> Vec<Endpoint<OnAccess>> {
     let read = Permission::Call(Action::ReadAccess);
     let manage = Permission::Call(Action::ManageAccess);
+    let reading = |paths, failing, handler| Endpoint::new(GET, paths, read, failing, handler);
+    let managing =
+        |methods, paths, failing, handler| Endpoint::new(methods, paths, manage, failing, handler);
     vec![
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/describe"),
-            read,
             ACCESS_POLICY,
             handler!(access::describe_policy),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/read"),
-            read,
             ACCESS_POLICY,
             handler!(access::read_policy),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/policy/list"),
-            read,
             "failed to list policies",
             handler!(access::list_policies),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/identity/describe"),
-            read,
             ACCESS_IDENTITY,
             handler!(access::describe_identity),
         ),
@@ -299,54 +295,46 @@ fn of_access() -> Vec<Endpoint<OnAccess>> {
             ACCESS_IDENTITY,
             handler!(access::describe_self),
         ),
-        Endpoint::new(
-            GET,
+        reading(
             named!("/v1/identity/list"),
-            read,
             "failed to list identities",
             handler!(access::list_identities),
         ),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/policy/write"),
-            manage,
             ACCESS_POLICY,
             handler!(access::write_policy),
         )
         .with_body(),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/policy/assign"),
-            manage,
             ACCESS_POLICY,
             handler!(access::assign_policy),
         )
         .with_body(),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/policy/delete"),
-            manage,
             ACCESS_POLICY,
             handler!(access::delete_policy),
         ),
-        Endpoint::new(
+        managing(
             PUT,
             named!("/v1/identity/assign"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::assign_identity),
         ),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/identity/forget"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
         ),
-        Endpoint::new(
+        managing(
             DELETE,
             named!("/v1/identity/delete"),
-            manage,
             ACCESS_IDENTITY,
             handler!(access::delete_identity),
         ),
@@ -418,6 +406,27 @@ pub(crate) fn apis(generation: Generation) -> Vec<Api> {
     apis
 }
 
+/// Methods and paths of the endpoint that KES tells of by this path.
+#[cfg(feature = "openapi")]
+pub(crate) fn spellings(path: &str) -> (&'static [Method], &'static [&'static str]) {
+    fn of<S>(
+        endpoints: &[Endpoint<S>],
+    ) -> impl Iterator<Item = (&'static [Method], &'static [&'static str])> {
+        endpoints
+            .iter()
+            .map(|endpoint| (endpoint.methods, endpoint.paths))
+    }
+    let (server, keys, data_keys) = (of_server(), of_keys(), of_data_keys());
+    let (access, log) = (of_access(), of_log());
+    of(&server)
+        .chain(of(&keys))
+        .chain(of(&data_keys))
+        .chain(of(&access))
+        .chain(of(&log))
+        .find(|(_, paths)| paths.first() == Some(&path))
+        .unwrap_or_default()
+}
+
 /// The routes of master keys. KES's own promise for a deleted key is [`Deletion::Immediate`].
 pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) -> Vec<Route<Kes>> {
     let on = OnKeys {
@@ -484,6 +493,7 @@ pub fn log_routes(
 fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
     let mut routes = Vec::new();
     for endpoint in endpoints {
+        let timeout = (endpoint.timeout > 0).then(|| Duration::from_secs(endpoint.timeout));
         let takes_name = endpoint.paths.iter().any(|path| path.contains('{'));
         for &path in endpoint.paths {
             for method in endpoint.methods {
@@ -494,6 +504,7 @@ fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
                     action: Needs {
                         permission: endpoint.permission,
                         lacks_slash: takes_name && !path.ends_with(['/', '}']),
+                        timeout,
                     },
                     run: telling(endpoint.failing, (endpoint.handler)(Arc::clone(on))),
                 });

@@ -30,11 +30,13 @@ pub(crate) async fn hmac(
 }
 
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     message: Base64,
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["message"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -55,7 +57,8 @@ fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
 }
 
 #[derive(Serialize)]
-struct Mac {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Mac {
     hmac: String,
 }
 

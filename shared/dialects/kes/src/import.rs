@@ -35,7 +35,7 @@ pub(crate) async fn import(
 
 /// The older documents' `bytes` (with `algorithm` behind it in between), and the latest `key` with its `cipher`.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     bytes: Option<Base64>,
     key: Option<Base64>,
     algorithm: Option<String>,
@@ -43,6 +43,8 @@ struct Body {
 }
 
 impl Fields for Body {
+    const NAMES: &[&str] = &["bytes", "key", "algorithm", "cipher"];
+
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,

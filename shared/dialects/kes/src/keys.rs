@@ -26,7 +26,8 @@ pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Described<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Described<'a> {
     name: &'a str,
     algorithm: &'static str,
     created_at: String,
@@ -58,7 +59,8 @@ pub(crate) async fn delete(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Page {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Page {
     names: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     continue_at: Option<String>,

@@ -16,12 +16,15 @@ mod import;
 mod keys;
 mod log;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod sender;
 mod server;
 mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, request};
@@ -40,6 +43,8 @@ pub use endpoint::{
 };
 pub use error_response::ErrorResponse;
 pub use generation::{Generation, NoGeneration};
+#[cfg(feature = "openapi")]
+pub use openapi::description;
 pub use sender::{IdentityOf, Proven, Sender};
 
 /// What stands before the paths.
@@ -154,6 +159,8 @@ pub struct Needs {
     permission: Permission,
     /// The path lacks the slash at its end that policies have.
     lacks_slash: bool,
+    /// How long the call may take. `/v1/api` says so too.
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +247,10 @@ impl Dialect for Kes {
                 class: Class::Read,
             },
         }
+    }
+
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        route.action.timeout
     }
 
     fn trace(&self, sender: &Sender) -> Option<Box<dyn Trace>> {

@@ -19,14 +19,16 @@ type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// An event as KES tells it.
 #[derive(Serialize)]
-struct AuditEvent<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct AuditEvent<'a> {
     time: &'a str,
     request: Asked<'a>,
     response: Said,
 }
 
 #[derive(Serialize)]
-struct Asked<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Asked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ip: Option<&'a str>,
     path: &'a str,
@@ -35,14 +37,16 @@ struct Asked<'a> {
 }
 
 #[derive(Serialize)]
-struct Said {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Said {
     code: u16,
     /// In nanoseconds.
     time: u64,
 }
 
 #[derive(Serialize)]
-struct ErrorEvent<'a> {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct ErrorEvent<'a> {
     message: &'a str,
 }
 

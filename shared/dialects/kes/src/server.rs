@@ -20,7 +20,8 @@ type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
-struct Version {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Version {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<&'static str>,
@@ -49,7 +50,8 @@ pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
 }
 
 #[derive(Serialize)]
-struct Status {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct Status {
     version: &'static str,
     os: &'static str,
     arch: &'static str,
@@ -134,7 +136,8 @@ pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 
 /// As v0.17 has it.
 #[derive(Serialize)]
-struct OldStatus {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct OldStatus {
     version: &'static str,
     /// In nanoseconds.
     uptime: u64,
@@ -142,7 +145,8 @@ struct OldStatus {
 }
 
 #[derive(Serialize)]
-struct StoreState {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub(crate) struct StoreState {
     state: &'static str,
     /// In nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
@@ -170,6 +174,7 @@ pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
 
 /// One route, as KES tells of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Api {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,

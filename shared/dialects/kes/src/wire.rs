@@ -36,6 +36,9 @@ pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBo
 /// A struct whose fields Go would find: whatever the case of their names, unknown ones passed over, the last of
 /// several taken, and all of them zero when there is nothing or `null`.
 pub(crate) trait Fields: Default {
+    /// The names of the fields, in lower case.
+    const NAMES: &[&str];
+
     /// Takes the value of a field of this name, in lower case, if there is such a field.
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
@@ -58,8 +61,12 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
                 f.write_str("an object")
             }
 
-            fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+            fn visit_none<E: de::Error>(self) -> Result<T, E> {
                 Ok(T::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+                deserializer.deserialize_struct("object", T::NAMES, self)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
@@ -75,7 +82,7 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
         }
 
         deserializer
-            .deserialize_any(ObjectVisitor(PhantomData))
+            .deserialize_option(ObjectVisitor(PhantomData))
             .map(Object)
     }
 }

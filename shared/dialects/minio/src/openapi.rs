@@ -13,9 +13,6 @@ use crate::service::{Api, MetricsAnswer, StatusAnswer, VersionAnswer};
 
 /// What there is to say of this dialect's routes.
 pub fn description() -> Description<Minio> {
-    let key = |text: &str| {
-        Parameter::query("key-id", text, json!({"type": "string"})).example("app-key".into())
-    };
     Description::new("minio", "MinIO's KMS API, which `mc admin kms` calls.")
         .permission(|action: Action| Some(action.as_str()))
         .security(
@@ -28,42 +25,55 @@ pub fn description() -> Description<Minio> {
             }),
         )
         .schema(Schema::encoded::<ErrorBody<'_>>("MinioError"))
-        .operations([
-            refusing(
-                Operation::new(Method::POST, "/key/create", "mcCreateKey", "Make a key")
-                    .parameters([key("The key; there must be one.")])
-                    .answer(200, Answer::empty("It is made.")),
-                &[409],
-            ),
-            refusing(
-                Operation::new(Method::GET, "/key/list", "mcListKeys", "List keys")
-                    .parameters([Parameter::query(
-                        "pattern",
-                        "Only keys whose ids match; `*` is any run of characters and `?` any one.",
-                        json!({"type": "string"}),
-                    )])
-                    .answer(
-                        200,
-                        answer(
-                            "Every key.",
-                            Schema::encoded::<Vec<KeyOut<'_>>>("MinioKeys"),
-                        ),
+        .operations(key_operations())
+        .operations(server_operations())
+}
+
+fn key_operations() -> Vec<Operation> {
+    let key = |text: &str| {
+        Parameter::query("key-id", text, json!({"type": "string"})).example("app-key".into())
+    };
+    vec![
+        refusing(
+            Operation::new(Method::POST, "/key/create", "mcCreateKey", "Make a key")
+                .parameters([key("The key; there must be one.")])
+                .answer(200, Answer::empty("It is made.")),
+            &[409],
+        ),
+        refusing(
+            Operation::new(Method::GET, "/key/list", "mcListKeys", "List keys")
+                .parameters([Parameter::query(
+                    "pattern",
+                    "Only keys whose ids match; `*` is any run of characters and `?` any one.",
+                    json!({"type": "string"}),
+                )])
+                .answer(
+                    200,
+                    answer(
+                        "Every key.",
+                        Schema::encoded::<Vec<KeyOut<'_>>>("MinioKeys"),
                     ),
-                &[],
-            ),
-            refusing(
-                Operation::new(Method::GET, "/key/status", "mcKeyStatus", "Try a key out")
-                    .text("What fails is in the answer. Without a key it is the default key.")
-                    .parameters([key("The key.")])
-                    .answer(
-                        200,
-                        answer(
-                            "How it went.",
-                            Schema::encoded::<KeyStatus<'_>>("MinioKeyStatus"),
-                        ),
+                ),
+            &[],
+        ),
+        refusing(
+            Operation::new(Method::GET, "/key/status", "mcKeyStatus", "Try a key out")
+                .text("What fails is in the answer. Without a key it is the default key.")
+                .parameters([key("The key.")])
+                .answer(
+                    200,
+                    answer(
+                        "How it went.",
+                        Schema::encoded::<KeyStatus<'_>>("MinioKeyStatus"),
                     ),
-                &[404],
-            ),
+                ),
+            &[404],
+        ),
+    ]
+}
+
+fn server_operations() -> Vec<Operation> {
+    vec![
             refusing(
                 Operation::new(
                     Method::GET,
@@ -115,7 +125,7 @@ pub fn description() -> Description<Minio> {
                 ),
                 &[],
             ),
-        ])
+    ]
 }
 
 fn answer(text: &str, schema: Schema) -> Answer {

@@ -21,6 +21,12 @@ use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+    let mut routes = create_and_read_routes(keys);
+    routes.extend(change_routes(keys));
+    routes
+}
+
+fn create_and_read_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     vec![
         route(Method::POST, "/kms/keys", Action::CreateKey, keys, create),
         route(
@@ -46,6 +52,11 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
             keys,
             describe_by_query,
         ),
+    ]
+}
+
+fn change_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+    vec![
         route(
             Method::DELETE,
             "/kms/keys/delete",

@@ -182,7 +182,42 @@ impl Refusals for Operation {
 }
 
 fn refusal(status: u16, first: bool) -> Answer {
-    let (names, text, codes): ([&str; 2], _, &[&'static str]) = match status {
+    let (names, text, codes) = words(status);
+    let [this, of_first] = names;
+    let (name, codes) = if first {
+        let mut codes: Vec<&str> = codes
+            .iter()
+            .map(|code| first_generation::code(code))
+            .collect();
+        codes.dedup();
+        (of_first, codes)
+    } else {
+        (this, codes.to_vec())
+    };
+    let schema = Schema::of(json!({
+        "allOf": [{"$ref": "#/components/schemas/Error"}],
+        "properties": {"code": {"enum": codes}, "error": {"properties": {"code": {"enum": codes}}}},
+    }));
+    let answer = ok(text, schema).shared(name);
+    match status {
+        401 => answer.header(
+            "www-authenticate",
+            "How to prove it.",
+            &json!({"const": "AWS4-HMAC-SHA256"}),
+        ),
+        429 => answer.header(
+            "retry-after",
+            "In seconds.",
+            &json!({"type": "string", "pattern": "^[0-9]+$"}),
+        ),
+        _ => answer,
+    }
+}
+
+/// Of a refusal with this status: its names in the document (the second of the first generation), its text, and the codes
+/// that it may carry.
+fn words(status: u16) -> ([&'static str; 2], &'static str, &'static [&'static str]) {
+    match status {
         400 => (
             ["BadRequest", "BadRequestFirst"],
             "The request is not what it must be, or the ciphertext does not open.",
@@ -242,34 +277,5 @@ fn refusal(status: u16, first: bool) -> Answer {
             "Something failed here.",
             &["BackendError", "InternalError"],
         ),
-    };
-    let [this, of_first] = names;
-    let (name, codes) = if first {
-        let mut codes: Vec<&str> = codes
-            .iter()
-            .map(|code| first_generation::code(code))
-            .collect();
-        codes.dedup();
-        (of_first, codes)
-    } else {
-        (this, codes.to_vec())
-    };
-    let schema = Schema::of(json!({
-        "allOf": [{"$ref": "#/components/schemas/Error"}],
-        "properties": {"code": {"enum": codes}, "error": {"properties": {"code": {"enum": codes}}}},
-    }));
-    let answer = ok(text, schema).shared(name);
-    match status {
-        401 => answer.header(
-            "www-authenticate",
-            "How to prove it.",
-            &json!({"const": "AWS4-HMAC-SHA256"}),
-        ),
-        429 => answer.header(
-            "retry-after",
-            "In seconds.",
-            &json!({"type": "string", "pattern": "^[0-9]+$"}),
-        ),
-        _ => answer,
     }
 }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_declared_sum_is_compared_with_the_body() {
+    fn declared_checksum_is_compared_with_the_body() {
         // Of "hello", by other tools.
         for (header, right) in [
             ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),

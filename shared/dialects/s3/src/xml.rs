@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_it_writes() {
+    fn xml_written_reads_back() {
         let mut document = Document::new("A");
         document.within("B", |b| b.text("C", "1 < 2 \u{0} \u{1f511}"));
         let written = document.into_bytes();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_s3_has_no_use_for() {
+    fn xml_unsupported_is_refused() {
         let deep = format!("{}{}", "<a>".repeat(9), "</a>".repeat(9));
         let wide = format!("<a>{}</a>", "<b/>".repeat(256));
         for body in [

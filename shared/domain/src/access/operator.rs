@@ -34,7 +34,6 @@ pub struct NewAccessKey {
 /// What is told of an access key after it was made.
 #[derive(Debug, Clone)]
 pub struct AccessKeySummary {
-    /// Its id.
     pub id: AccessKeyId,
     /// Its policy. Without one it may do everything, or all that the access key may that began its session.
     pub policy: Option<Policy>,

@@ -13,13 +13,10 @@ use crate::service::ServiceConfig;
 
 /// A key to be brought here.
 pub struct NewImport {
-    /// Its id.
     pub id: KeyId,
-    /// Its material.
     pub material: Key256,
     /// What the material is used with in ciphertexts from there.
     pub algorithm: Algorithm,
-    /// Its HMAC key.
     pub hmac_key: HmacKey,
     /// When it was made there; now when that is not known.
     pub created_at: Option<Timestamp>,

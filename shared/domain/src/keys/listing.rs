@@ -32,7 +32,6 @@ pub struct KeyQuery {
 /// A page of keys in the byte order of their ids.
 #[derive(Debug, Clone)]
 pub struct KeyPage {
-    /// The keys.
     pub keys: Vec<MasterKey>,
     /// Asks for the next page, where there is one.
     pub next_marker: Option<String>,
@@ -117,7 +116,6 @@ fn may_list(caller: &Caller, id: &str) -> bool {
 /// A page of the ids of keys, in byte order.
 #[derive(Debug, Clone)]
 pub struct IdPage {
-    /// The ids.
     pub ids: Vec<String>,
     /// Whether more follow.
     pub more: bool,

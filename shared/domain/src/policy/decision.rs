@@ -22,7 +22,6 @@ pub enum Asked {
 pub struct Decisive {
     /// Its number, from 1.
     pub number: usize,
-    /// Its `Sid`.
     pub sid: Option<String>,
     /// Whether it is a `Deny`.
     pub denies: bool,
@@ -31,7 +30,6 @@ pub struct Decisive {
 /// What a policy decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is allowed.
     pub allowed: bool,
     /// The statement that decided; none, when no statement is about it, and it is denied for that.
     pub by: Option<Decisive>,
@@ -251,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn an_explanation_is_what_the_policy_does(
+        fn explanation_agrees_with_the_decision(
             statements in proptest::collection::vec(statement(), 1..4),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();
@@ -272,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_stored_and_parsed_before_has_no_fault(
+        fn stored_policy_that_parses_has_no_fault(
             statements in proptest::collection::vec(statement(), 1..3),
         ) {
             let document = serde_json::json!({"Statement": statements}).to_string();

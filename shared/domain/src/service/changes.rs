@@ -76,7 +76,6 @@ impl NewAuth {
 
 /// What a request changes of the configuration.
 #[derive(Default)]
-#[expect(missing_docs, reason = "each field is the setting of its name")]
 pub struct ConfigChanges {
     pub backend_type: Option<BackendType>,
     pub key_directory: Change<String>,

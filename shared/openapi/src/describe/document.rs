@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keyway_http::{Dialect, Mount};
+use keyway_http::{Dialect, Mount, Route};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Map, Serializer, Value, json};
@@ -99,6 +99,29 @@ impl<D: Dialect> Description<D> {
         self.anonymous = true;
         self
     }
+
+    fn first_tag(&self) -> &'static str {
+        self.tags.first().map_or("", |(tag, _)| tag)
+    }
+
+    /// What the ids of operations below this prefix end in.
+    fn suffix_below(&self, prefix: &str) -> &'static str {
+        let mut suffixes = self.suffixes.iter();
+        let found = suffixes.find(|(below, _)| *below == prefix);
+        found.map_or("", |(_, suffix)| suffix)
+    }
+
+    /// The operation of a route below this prefix; one for this prefix alone goes first.
+    fn of(&self, route: &Route<D>, prefix: &str) -> Option<(usize, &Operation)> {
+        [Some(prefix), None].iter().find_map(|below| {
+            let mut operations = self.operations.iter().enumerate();
+            operations.find(|(_, operation)| {
+                operation.method == route.method
+                    && operation.only_below == *below
+                    && (operation.path == route.path || operation.other_paths.contains(&route.path))
+            })
+        })
+    }
 }
 
 /// The document in the making.
@@ -117,10 +140,10 @@ pub struct Document {
 
 const ABOUT: &str = "A key management service for object stores.
 
-Every answer has an `x-request-id`. The routes of KES's API are not described here: `GET /v1/api` lists them. A described \
-path by another method is answered 405 with `Allow`, and any other path 404; what could be a bucket's or an object's is \
-answered as S3 answers it. Bodies are JSON objects: unknown and repeated fields are refused, and a field that has several \
-names may be there under one of them.";
+Every answer has an `x-request-id`. A described path by another method is answered 405 with `Allow`, and any other path 404; \
+what could be a bucket's or an object's is answered as S3 answers it. Bodies are JSON objects: unknown and repeated fields are \
+refused, and a field that has several names may be there under one of them. KES's API, which has a listener of its own, differs; \
+its tag says how.";
 
 impl Document {
     /// An empty one.
@@ -129,105 +152,101 @@ impl Document {
     }
 
     /// Describes what is mounted.
-    pub fn mount<D: Dialect>(&mut self, mount: &Mount<D>, description: Description<D>) {
-        let Description {
-            tags,
-            operations,
-            words,
-            schemas,
-            suffixes,
-            permission,
-            security,
-            anonymous,
-        } = description;
-        let first_tag = tags.first().map_or("", |(tag, _)| tag);
-        for (name, text) in &tags {
+    pub fn mount<D: Dialect>(&mut self, mount: &Mount<D>, mut description: Description<D>) {
+        self.tags_and_security(&description);
+        let mut used = Vec::new();
+        for schema in std::mem::take(&mut description.schemas) {
+            self.content(schema, &description.words, &mut used);
+        }
+        let mut mounted = BTreeSet::new();
+        for route in mount.routes() {
+            for prefix in mount.prefixes() {
+                let Some((index, operation)) = description.of(route, prefix) else {
+                    let (method, path) = (&route.method, route.path);
+                    self.faults
+                        .push(format!("{method} {prefix}{path} is not described"));
+                    continue;
+                };
+                mounted.insert((index, route.path));
+                if operation.path == route.path {
+                    self.route(route, prefix, operation, &description, &mut used);
+                }
+            }
+        }
+        for (index, operation) in description.operations.iter().enumerate() {
+            for path in [&operation.path].into_iter().chain(&operation.other_paths) {
+                if !mounted.contains(&(index, *path)) {
+                    let method = &operation.method;
+                    self.faults
+                        .push(format!("{method} {path} is described and not mounted"));
+                }
+            }
+        }
+        for (word, _) in &description.words {
+            if !used.contains(word) {
+                self.faults.push(format!("no body has a field `{word}`"));
+            }
+        }
+    }
+
+    fn tags_and_security<D: Dialect>(&mut self, description: &Description<D>) {
+        for (name, text) in &description.tags {
             self.tags.push(json!({"name": name, "description": text}));
         }
-        match (&security, anonymous) {
+        match (&description.security, description.anonymous) {
             (Some((name, scheme)), false) => {
                 self.security.insert((*name).to_owned(), scheme.clone());
             }
             (None, true) => {}
-            _ => self
-                .faults
-                .push(format!("{first_tag}: say how callers are known")),
-        }
-        let mut used = Vec::new();
-        for schema in schemas {
-            self.content(schema, &words, &mut used);
-        }
-        let mut described = vec![false; operations.len()];
-        for route in mount.routes() {
-            for prefix in mount.prefixes() {
-                let place = format!("{} {prefix}{}", route.method, route.path);
-                let fits = |operation: &Operation, below: Option<&str>| {
-                    operation.method == route.method
-                        && operation.path == route.path
-                        && operation.only_below == below
-                };
-                let found = [Some(*prefix), None].iter().find_map(|below| {
-                    operations
-                        .iter()
-                        .position(|operation| fits(operation, *below))
-                });
-                let Some((index, operation)) =
-                    found.and_then(|index| Some((index, operations.get(index)?)))
-                else {
-                    self.faults.push(format!("{place} is not described"));
-                    continue;
-                };
-                if let Some(described) = described.get_mut(index) {
-                    *described = true;
-                }
-                let suffix = suffixes
-                    .iter()
-                    .find(|(below, _)| below == prefix)
-                    .map_or("", |(_, suffix)| suffix);
-                let id = format!("{}{suffix}", operation.id);
-                if !self.ids.insert(id.clone()) {
-                    self.faults.push(format!("{place}: the id {id} is taken"));
-                }
-                let mut value = self.operation(operation, route.body_limit, &words, &mut used);
-                if let Some(value) = value.as_object_mut() {
-                    let tag = operation.tag.unwrap_or(first_tag);
-                    if !tags.iter().any(|(known, _)| *known == tag) {
-                        self.faults.push(format!("{place}: there is no tag {tag}"));
-                    }
-                    value.insert("tags".to_owned(), json!([tag]));
-                    value.insert("operationId".to_owned(), id.into());
-                    let security = match &security {
-                        Some((name, _)) => json!([{ (*name): [] }]),
-                        None => json!([]),
-                    };
-                    value.insert("security".to_owned(), security);
-                    if let Some(name) = permission(route.action) {
-                        value.insert("x-permission".to_owned(), name.into());
-                    }
-                }
-                self.named_in_path(&place, route.path, operation);
-                let paths = self
-                    .paths
-                    .entry(format!("{prefix}{}", route.path))
-                    .or_insert_with(|| json!({}));
-                if let Some(path) = paths.as_object_mut() {
-                    let method = route.method.as_str().to_ascii_lowercase();
-                    if path.insert(method, value).is_some() {
-                        self.faults.push(format!("{place} is mounted twice"));
-                    }
-                }
-            }
-        }
-        for (operation, described) in operations.iter().zip(described) {
-            if !described {
-                let (method, path) = (&operation.method, operation.path);
+            _ => {
+                let tag = description.first_tag();
                 self.faults
-                    .push(format!("{method} {path} is described and not mounted"));
+                    .push(format!("{tag}: say how callers are known"));
             }
         }
-        for (word, _) in words {
-            if !used.contains(&word) {
-                self.faults.push(format!("no body has a field `{word}`"));
+    }
+
+    /// Describes a route below a prefix by its operation.
+    fn route<D: Dialect>(
+        &mut self,
+        route: &Route<D>,
+        prefix: &str,
+        operation: &Operation,
+        description: &Description<D>,
+        used: &mut Vec<&'static str>,
+    ) {
+        let place = format!("{} {prefix}{}", route.method, route.path);
+        let id = format!("{}{}", operation.id, description.suffix_below(prefix));
+        if !self.ids.insert(id.clone()) {
+            self.faults.push(format!("{place}: the id {id} is taken"));
+        }
+        let tag = operation.tag.unwrap_or_else(|| description.first_tag());
+        if !description.tags.iter().any(|(known, _)| *known == tag) {
+            self.faults.push(format!("{place}: there is no tag {tag}"));
+        }
+        let mut value = self.operation(operation, route.body_limit, &description.words, used);
+        value.insert("tags".to_owned(), json!([tag]));
+        value.insert("operationId".to_owned(), id.into());
+        let security = match &description.security {
+            Some((name, _)) if !operation.anonymous => json!([{ (*name): [] }]),
+            _ => json!([]),
+        };
+        value.insert("security".to_owned(), security);
+        if let Some(name) = (description.permission)(route.action) {
+            value.insert("x-permission".to_owned(), name.into());
+        }
+        if !operation.other_paths.is_empty() {
+            let paths = operation.other_paths.iter();
+            let paths: Vec<String> = paths.map(|path| format!("{prefix}{path}")).collect();
+            value.insert("x-other-paths".to_owned(), paths.into());
+        }
+        let template = format!("{prefix}{}", operation.template());
+        self.named_in_path(&place, &template, operation);
+        let paths = self.paths.entry(template).or_insert_with(|| json!({}));
+        if let Some(path) = paths.as_object_mut() {
+            let method = route.method.as_str().to_ascii_lowercase();
+            if path.insert(method, value.into()).is_some() {
+                self.faults.push(format!("{place} is mounted twice"));
             }
         }
     }
@@ -279,7 +298,7 @@ impl Document {
         body_limit: usize,
         words: &[(&'static str, Value)],
         used: &mut Vec<&'static str>,
-    ) -> Value {
+    ) -> Map<String, Value> {
         let mut value = Map::new();
         value.insert("summary".to_owned(), operation.summary.into());
         if !operation.text.is_empty() {
@@ -322,7 +341,7 @@ impl Document {
             }
         }
         value.insert("responses".to_owned(), answers.into());
-        value.into()
+        value
     }
 
     /// A reference to the parameter, or itself where another has its name.
@@ -361,18 +380,17 @@ impl Document {
             headers.insert((*name).to_owned(), header);
         }
         let mut value = json!({"description": answer.text, "headers": headers});
-        if let Some((media_type, schema)) = &answer.content {
+        let mut content = Map::new();
+        for (media_type, schema) in &answer.contents {
             let schema = self.content(schema.clone(), words, used);
-            if let Some(value) = value.as_object_mut() {
-                let mut content = json!({(*media_type): {"schema": schema}});
-                if answer.or_empty
-                    && let Some(content) = content.as_object_mut()
-                {
-                    let empty = json!({"schema": {"type": "string", "maxLength": 0}});
-                    content.insert("text/plain".to_owned(), empty);
-                }
-                value.insert("content".to_owned(), content);
-            }
+            content.insert((*media_type).to_owned(), json!({ "schema": schema }));
+        }
+        if answer.or_empty {
+            let empty = json!({"schema": {"type": "string", "maxLength": 0}});
+            content.insert("text/plain".to_owned(), empty);
+        }
+        if let (false, Some(value)) = (content.is_empty(), value.as_object_mut()) {
+            value.insert("content".to_owned(), content.into());
         }
         let Some(name) = answer.name else {
             return value;
@@ -406,8 +424,8 @@ impl Document {
     }
 
     /// The parameters of the path are those that the route has.
-    fn named_in_path(&mut self, place: &str, path: &str, operation: &Operation) {
-        let of_route: BTreeSet<&str> = path
+    fn named_in_path(&mut self, place: &str, template: &str, operation: &Operation) {
+        let of_route: BTreeSet<&str> = template
             .split('/')
             .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
             .collect();

@@ -108,14 +108,8 @@ impl<T: DeserializeOwned> Observer<T> {
     ) -> Result<Value, String> {
         let mut fields: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
         for &name in names {
-            // Given twice, a field is complained about by its own name.
-            let complaint = self.complaint(path, &[name, name])?;
-            let own = complaint
-                .strip_prefix("duplicate field `")
-                .and_then(|rest| rest.split('`').next())
-                .and_then(|own| names.iter().find(|name| **name == own))
-                .ok_or_else(|| format!("`{name}` given twice: {complaint}"))?;
-            match fields.iter_mut().find(|(field, _)| field == own) {
+            let own = self.own_name(path, names, name)?;
+            match fields.iter_mut().find(|(field, _)| *field == own) {
                 Some((_, spellings)) => spellings.push(name),
                 None => fields.push((own, vec![name])),
             }
@@ -152,6 +146,26 @@ impl<T: DeserializeOwned> Observer<T> {
             }
         }
         Ok(schema)
+    }
+
+    /// The field's own name, which the decoder's complaint about a repeated field has. A decoder that takes repeated fields
+    /// has one name for each.
+    fn own_name(
+        &self,
+        path: &[Step],
+        names: &'static [&'static str],
+        name: &'static str,
+    ) -> Result<&'static str, String> {
+        let complaint = self.complaint(path, &[name, name])?;
+        if complaint.is_empty() {
+            return Ok(name);
+        }
+        complaint
+            .strip_prefix("duplicate field `")
+            .and_then(|rest| rest.split('`').next())
+            .and_then(|own| names.iter().find(|name| **name == own))
+            .copied()
+            .ok_or_else(|| format!("`{name}` given twice: {complaint}"))
     }
 
     /// What the struct at this path says of an object with these names; empty when it takes it.

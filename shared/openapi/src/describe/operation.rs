@@ -11,6 +11,9 @@ pub struct Operation {
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) only_below: Option<&'static str>,
+    pub(super) other_paths: Vec<&'static str>,
+    pub(super) segments: &'static [&'static str],
+    pub(super) anonymous: bool,
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
     pub(super) text: &'static str,
@@ -33,6 +36,9 @@ impl Operation {
             method,
             path,
             only_below: None,
+            other_paths: Vec::new(),
+            segments: &[],
+            anonymous: false,
             id,
             summary,
             text: "",
@@ -49,6 +55,45 @@ impl Operation {
     pub const fn below(mut self, prefix: &'static str) -> Self {
         self.only_below = Some(prefix);
         self
+    }
+
+    /// The routes with the same method and these paths do the same, or refuse the request because it lacks a parameter.
+    /// They are listed in `x-other-paths` and have no operation of their own.
+    #[must_use]
+    pub fn other_paths(mut self, paths: impl IntoIterator<Item = &'static str>) -> Self {
+        self.other_paths.extend(paths);
+        self
+    }
+
+    /// The route's last parameter, which takes the rest of the path, is described as these segments. By default it is one
+    /// segment of its own name.
+    #[must_use]
+    pub const fn segments(mut self, names: &'static [&'static str]) -> Self {
+        self.segments = names;
+        self
+    }
+
+    /// Callers need no credentials, unlike those of the dialect's other operations.
+    #[must_use]
+    pub const fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
+    /// The route's path as OpenAPI writes it, which has no parameter for the rest of a path.
+    pub(super) fn template(&self) -> String {
+        let Some((start, name)) = self.path.split_once("{*") else {
+            return self.path.to_owned();
+        };
+        if self.segments.is_empty() {
+            return format!("{start}{{{name}");
+        }
+        let segments: Vec<String> = self
+            .segments
+            .iter()
+            .map(|name| format!("{{{name}}}"))
+            .collect();
+        format!("{start}{}", segments.join("/"))
     }
 
     /// More about it.
@@ -204,7 +249,7 @@ impl RequestBody {
 pub struct Answer {
     pub(super) name: Option<&'static str>,
     pub(super) text: String,
-    pub(super) content: Option<(&'static str, Schema)>,
+    pub(super) contents: Vec<(&'static str, Schema)>,
     pub(super) or_empty: bool,
     pub(super) headers: Vec<(&'static str, Value)>,
 }
@@ -215,7 +260,7 @@ impl Answer {
         Self {
             name: None,
             text: text.to_owned(),
-            content: None,
+            contents: Vec::new(),
             or_empty: false,
             headers: Vec::new(),
         }
@@ -229,9 +274,16 @@ impl Answer {
     /// With a body of this type.
     pub fn with(text: &str, media_type: &'static str, schema: Schema) -> Self {
         Self {
-            content: Some((media_type, schema)),
+            contents: vec![(media_type, schema)],
             ..Self::empty(text)
         }
+    }
+
+    /// Or with a body of this type. The schema of `application/x-ndjson` is that of each line.
+    #[must_use]
+    pub fn or(mut self, media_type: &'static str, schema: Schema) -> Self {
+        self.contents.push((media_type, schema));
+        self
     }
 
     /// With a header that is always there.

@@ -29,7 +29,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use keyway_http::{Body, Peer, Site, Tail, Trailers, kept_alive};
+use keyway_http::{Body, Peer, Site, Tail, TimedOut, Trailers, kept_alive};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -326,7 +326,7 @@ impl Server {
             Box::pin(async move {
                 let response = server.respond(request, peer, &held).await;
                 drop(counted);
-                Ok::<_, Infallible>(response)
+                response
             })
         });
         let stream = Timed::new(stream, self.bounds.head, self.pace);
@@ -348,7 +348,7 @@ impl Server {
         request: Request<Incoming>,
         peer: Peer,
         held: &Arc<Held>,
-    ) -> Response<Answer> {
+    ) -> Result<Response<Answer>, TimedOut> {
         let mut open = held.begin_request();
         let (mut parts, body) = request.into_parts();
         // HTTP/2 carries the host in the target; signatures are over the header.
@@ -369,6 +369,10 @@ impl Server {
             .site
             .respond(Request::from_parts(parts, body), peer)
             .await;
+        // hyper sends nothing of a request that fails: it closes the connection, or resets the stream.
+        if let Some(timed_out) = response.extensions_mut().remove::<TimedOut>() {
+            return Err(timed_out);
+        }
         if held.was_left_unread() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -384,7 +388,7 @@ impl Server {
             announce(fields, response.headers_mut());
         }
         let keep_alive = self.bounds.keep_alive;
-        response.map(|whole| Answer {
+        Ok(response.map(|whole| Answer {
             body: match (tail, trailers) {
                 (None, None) => Either::Left(Full::new(whole)),
                 (None, Some(Trailers(fields))) => {
@@ -399,7 +403,7 @@ impl Server {
                 }
             },
             _open: open,
-        })
+        }))
     }
 }
 

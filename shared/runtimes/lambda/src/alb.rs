@@ -1,41 +1,22 @@
 use http::{HeaderMap, HeaderValue};
 use keyway_http::Peer;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use crate::event::{Facts, Pairs, Refusal, address, headers, members, parse, raw_query};
+use crate::event::{Event, Facts, Refusal, address, headers, members, raw_query};
 use crate::ingress::EventSource;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
-    http_method: String,
-    path: String,
-    headers: Option<Pairs<String>>,
-    multi_value_headers: Option<Pairs<Vec<String>>>,
-    query_string_parameters: Option<Pairs<String>>,
-    multi_value_query_string_parameters: Option<Pairs<Vec<String>>>,
-    /// Only its being there counts: it tells these events from all others.
-    #[serde(rename = "requestContext")]
-    _context: Context,
-    body: Option<String>,
-    is_base64_encoded: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    #[serde(rename = "elb")]
-    _elb: LoadBalancer,
-}
-
-#[derive(Deserialize)]
-struct LoadBalancer {
+pub(crate) struct LoadBalancer {
     #[serde(rename = "targetGroupArn")]
     _target_group: String,
 }
 
-pub(crate) fn read(event: &str) -> Result<Facts, Refusal> {
-    let event: Event = parse(event, EventSource::Alb)?;
+pub(crate) fn read(event: Event) -> Result<Facts, Refusal> {
+    let (Some(method), Some(path), Some(_)) =
+        (event.http_method, event.path, event.request_context.elb)
+    else {
+        return Err(Refusal::OtherEvent(EventSource::Alb));
+    };
     let headers = headers(members(event.multi_value_headers, event.headers))?;
     let query = members(
         event.multi_value_query_string_parameters,
@@ -48,27 +29,15 @@ pub(crate) fn read(event: &str) -> Result<Facts, Refusal> {
         last(&headers, "x-forwarded-proto") == Some("https"),
     );
     Ok(Facts {
-        method: event.http_method,
+        method,
         base: String::new(),
-        path: event.path,
+        path,
         query: raw_query(&query),
         headers,
         body: event.body,
         is_base64: event.is_base64_encoded.unwrap_or(false),
         peer,
     })
-}
-
-/// Whether the target group has multi-value headers turned on. It then wants the answer so, too.
-pub(crate) fn is_multi_value(event: &str) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Headers {
-        multi_value_headers: Option<IgnoredAny>,
-    }
-
-    serde_json::from_str::<Headers>(event)
-        .is_ok_and(|headers| headers.multi_value_headers.is_some())
 }
 
 /// The last value: what stands before it, the client may have sent.

@@ -11,10 +11,8 @@ use lambda_runtime::streaming::{Body, channel};
 use lambda_runtime::{FunctionResponse, MetadataPrelude, StreamResponse};
 use serde::Serialize;
 
-use crate::alb;
 use crate::event::Refusal;
-use crate::http_api;
-use crate::ingress::{EventSource, Ingress};
+use crate::ingress::{EventSource, Ingress, Shape};
 
 /// An answer as the gateways read it.
 #[derive(Debug, Serialize)]
@@ -79,28 +77,30 @@ fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
 /// The response in the shape that the event's sender takes.
 pub(crate) fn encode(
     ingress: &Ingress,
-    event: &str,
+    shape: Shape,
     response: Response<Bytes>,
 ) -> FunctionResponse<Answer, Body> {
     let (mut parts, body) = response.into_parts();
-    let headers = match ingress.source {
-        EventSource::FunctionUrl if ingress.streaming => {
-            return FunctionResponse::StreamingResponse(StreamResponse {
-                metadata_prelude: prelude(parts.status, &parts.headers),
-                stream: goes_on(body, parts.extensions.remove::<Tail>()),
-            });
-        }
-        EventSource::HttpApi | EventSource::FunctionUrl => with_cookies(&parts.headers),
-        EventSource::Alb if !alb::is_multi_value(event) => Headers::Single {
-            headers: single(&parts.headers),
+    if ingress.source == EventSource::FunctionUrl && ingress.streaming {
+        return FunctionResponse::StreamingResponse(StreamResponse {
+            metadata_prelude: prelude(parts.status, &parts.headers),
+            stream: goes_on(body, parts.extensions.remove::<Tail>()),
+        });
+    }
+    let headers = match shape {
+        Shape::WithCookies => Headers::WithCookies {
+            headers: joined(&parts.headers, |name| *name != SET_COOKIE),
+            cookies: texts(&parts.headers, &SET_COOKIE).collect(),
         },
-        EventSource::ApiGateway if http_api::is_version_two(event) => with_cookies(&parts.headers),
-        EventSource::RestApi | EventSource::Alb | EventSource::ApiGateway => Headers::Multi {
+        Shape::Lists => Headers::Multi {
             multi_value_headers: parts
                 .headers
                 .keys()
                 .map(|name| (name.to_string(), texts(&parts.headers, name).collect()))
                 .collect(),
+        },
+        Shape::Once => Headers::Single {
+            headers: single(&parts.headers),
         },
     };
     let (body, is_base64_encoded) = match String::from_utf8(Vec::from(body)) {
@@ -114,13 +114,6 @@ pub(crate) fn encode(
         body,
         is_base64_encoded,
     })
-}
-
-fn with_cookies(headers: &HeaderMap) -> Headers {
-    Headers::WithCookies {
-        headers: joined(headers, |name| *name != SET_COOKIE),
-        cookies: texts(headers, &SET_COOKIE).collect(),
-    }
 }
 
 /// The head of a streamed answer. Lambda takes one text for each name here, and header values in ASCII.

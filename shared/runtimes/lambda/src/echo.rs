@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, SET_COOKIE};
@@ -11,7 +12,8 @@ use keyway_http::{
 };
 use serde_json::{Value, json};
 
-/// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`; and where there is no route, one
+/// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`, and `GET /echo/slow`, which never ends and
+/// has a timeout of a millisecond; and where there is no route, one
 /// whose path ends in `/broken` panics outside of what a site catches.
 struct Echo;
 
@@ -38,6 +40,10 @@ impl Dialect for Echo {
 
     fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
         Operation::NONE
+    }
+
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        (route.path == "/slow").then(|| Duration::from_millis(1))
     }
 
     fn trace(&self, (): &()) -> Option<Box<dyn Trace>> {
@@ -101,7 +107,15 @@ pub(crate) fn site() -> Arc<Site> {
         action: (),
         run: Box::new(move |call| Box::pin(async move { Ok(run(call)) })),
     };
+    let slow = Route {
+        method: Method::GET,
+        path: "/slow",
+        body_limit: 0,
+        action: (),
+        run: Box::new(|_| Box::pin(std::future::pending())),
+    };
     let routes = vec![
+        slow,
         route(Method::POST, "/facts", |call| {
             answer(StatusCode::OK, &facts(&call.request))
         }),

@@ -10,9 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body_util::{BodyExt, Full};
 use keyway_http::{BasePath, Body, IamCaller, Peer};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::{Deserialize, DeserializeOwned, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
 
 use crate::ingress::EventSource;
+use crate::{alb, http_api, rest_api};
 
 /// Why an event is not let in. None of it repeats a value that the event holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +35,55 @@ pub(crate) enum Refusal {
     Body,
 }
 
-/// The event as `T`. What is wrong with it stays unsaid: serde's messages repeat the values they dislike.
-pub(crate) fn parse<T: DeserializeOwned>(event: &str, source: EventSource) -> Result<T, Refusal> {
-    serde_json::from_str(event).map_err(|_| Refusal::OtherEvent(source))
+/// An event of any source. The reader of each source takes the members that its own events have, and refuses an event
+/// that lacks one of them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Event {
+    /// REST APIs and load balancers send none; emulators of REST APIs send 1.0.
+    pub(crate) version: Option<String>,
+    /// The method, of REST APIs and load balancers.
+    pub(crate) http_method: Option<String>,
+    /// The path, of REST APIs and load balancers.
+    pub(crate) path: Option<String>,
+    /// The path, of payload format 2.0.
+    pub(crate) raw_path: Option<String>,
+    pub(crate) raw_query_string: Option<String>,
+    pub(crate) query_string_parameters: Option<Pairs<String>>,
+    pub(crate) multi_value_query_string_parameters: Option<Pairs<Vec<String>>>,
+    pub(crate) cookies: Option<Vec<String>>,
+    pub(crate) headers: Option<Pairs<String>>,
+    pub(crate) multi_value_headers: Option<Pairs<Vec<String>>>,
+    pub(crate) request_context: Context,
+    pub(crate) body: Option<String>,
+    pub(crate) is_base64_encoded: Option<bool>,
+}
+
+/// What a gateway says of a request. No client can write it.
+#[derive(Deserialize)]
+pub(crate) struct Context {
+    /// Of payload format 2.0 alone.
+    pub(crate) http: Option<http_api::Http>,
+    pub(crate) authentication: Option<http_api::Authentication>,
+    pub(crate) authorizer: Option<http_api::Authorizer>,
+    /// The path with the stage, of REST APIs.
+    pub(crate) path: Option<String>,
+    /// Of REST APIs alone.
+    pub(crate) identity: Option<rest_api::Identity>,
+    /// Of load balancers alone.
+    pub(crate) elb: Option<alb::LoadBalancer>,
+}
+
+impl Event {
+    /// Parses the event. The error does not say what is wrong: serde's messages repeat the values they dislike.
+    pub(crate) fn parse(event: &str, source: EventSource) -> Result<Self, Refusal> {
+        serde_json::from_str(event).map_err(|_| Refusal::OtherEvent(source))
+    }
+
+    /// Whether the event has payload format 2.0.
+    pub(crate) fn is_version_two(&self) -> bool {
+        self.version.as_deref() == Some("2.0")
+    }
 }
 
 /// A JSON object's members in their order, repeated ones included.

@@ -1,41 +1,24 @@
+//! Payload format 2.0, by which HTTP APIs and function URLs speak.
+
 use http::header::COOKIE;
 use keyway_http::{ClientCertificate, Connection, Peer};
 use serde::Deserialize;
 
-use crate::event::{Facts, Pairs, Refusal, address, headers, iam_caller, parse, push_header};
+use crate::event::{
+    Context, Event, Facts, Pairs, Refusal, address, headers, iam_caller, push_header,
+};
 use crate::ingress::EventSource;
 
-/// Payload format 2.0, by which HTTP APIs and function URLs speak.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
-    version: String,
-    raw_path: String,
-    raw_query_string: Option<String>,
-    cookies: Option<Vec<String>>,
-    headers: Option<Pairs<String>>,
-    request_context: Context,
-    body: Option<String>,
-    is_base64_encoded: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    http: Http,
-    authentication: Option<Authentication>,
-    authorizer: Option<Authorizer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Http {
+pub(crate) struct Http {
     method: String,
     source_ip: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Authentication {
+pub(crate) struct Authentication {
     client_cert: Option<ClientCert>,
 }
 
@@ -55,7 +38,7 @@ impl ClientCert {
 }
 
 #[derive(Deserialize)]
-struct Authorizer {
+pub(crate) struct Authorizer {
     iam: Option<Iam>,
 }
 
@@ -67,35 +50,26 @@ struct Iam {
     access_key: Option<String>,
 }
 
-/// Whether the event is one of payload format 2.0, which has an answer of its own.
-pub(crate) fn is_version_two(event: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Version {
-        version: Option<String>,
-    }
-
-    serde_json::from_str::<Version>(event)
-        .is_ok_and(|event| event.version.as_deref() == Some("2.0"))
-}
-
-pub(crate) fn read(event: &str, source: EventSource) -> Result<Facts, Refusal> {
-    let event: Event = parse(event, source)?;
-    if event.version != "2.0" {
-        return Err(Refusal::OtherEvent(source));
-    }
-    let mut headers = headers(event.headers.map_or_else(Vec::new, |Pairs(pairs)| pairs))?;
-    if let Some(cookies) = event.cookies.filter(|cookies| !cookies.is_empty()) {
-        push_header(&mut headers, COOKIE.as_str(), cookies.join("; "))?;
-    }
+/// `source` is what a refusal names.
+pub(crate) fn read(event: Event, source: EventSource) -> Result<Facts, Refusal> {
+    let is_version_two = event.is_version_two();
     let Context {
         http,
         authentication,
         authorizer,
+        ..
     } = event.request_context;
+    let (true, Some(path), Some(http)) = (is_version_two, event.raw_path, http) else {
+        return Err(Refusal::OtherEvent(source));
+    };
+    let mut headers = headers(event.headers.map_or_else(Vec::new, |Pairs(pairs)| pairs))?;
+    if let Some(cookies) = event.cookies.filter(|cookies| !cookies.is_empty()) {
+        push_header(&mut headers, COOKIE.as_str(), cookies.join("; "))?;
+    }
     Ok(Facts {
         method: http.method,
         base: String::new(),
-        path: event.raw_path,
+        path,
         query: event.raw_query_string.unwrap_or_default(),
         headers,
         body: event.body,

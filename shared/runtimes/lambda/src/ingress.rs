@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use keyway_http::{Body, Peer};
 
-use crate::event::Refusal;
+use crate::event::{Event, Refusal};
 use crate::{alb, http_api, rest_api};
 
 /// What sends a function its events.
@@ -84,22 +84,58 @@ pub struct Ingress {
     pub streaming: bool,
 }
 
-impl Ingress {
+/// How the sender of an event takes the headers of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Each header once, and the cookies apart.
+    WithCookies,
+    /// A list of values for each header.
+    Lists,
+    /// Each header once, cookies too.
+    Once,
+}
+
+/// What came of an event.
+pub(crate) struct Received {
     /// The request that the event carries, and who sent it.
-    pub(crate) fn read(&self, event: &str) -> Result<(http::Request<Body>, Peer), Refusal> {
+    pub(crate) request: Result<(http::Request<Body>, Peer), Refusal>,
+    /// How the answer is taken, to a refused event too.
+    pub(crate) shape: Shape,
+}
+
+impl Ingress {
+    /// Reads the event, which is parsed here and nowhere else.
+    pub(crate) fn read(&self, event: &str) -> Received {
+        let event = Event::parse(event, self.source);
+        Received {
+            shape: self.shape(event.as_ref().ok()),
+            request: event.and_then(|event| self.request(event)),
+        }
+    }
+
+    /// The answer's shape. No sender is known of an event that does not parse, so that the source alone decides.
+    fn shape(&self, event: Option<&Event>) -> Shape {
+        match self.source {
+            EventSource::HttpApi | EventSource::FunctionUrl => Shape::WithCookies,
+            EventSource::ApiGateway if event.is_some_and(Event::is_version_two) => {
+                Shape::WithCookies
+            }
+            EventSource::RestApi | EventSource::ApiGateway => Shape::Lists,
+            // The target group has multi-value headers turned on, and then wants the answer so too.
+            EventSource::Alb if event.is_some_and(|event| event.multi_value_headers.is_some()) => {
+                Shape::Lists
+            }
+            EventSource::Alb => Shape::Once,
+        }
+    }
+
+    fn request(&self, event: Event) -> Result<(http::Request<Body>, Peer), Refusal> {
         let facts = match self.source {
             EventSource::HttpApi | EventSource::FunctionUrl => http_api::read(event, self.source),
-            EventSource::RestApi => rest_api::read(event),
+            EventSource::RestApi => rest_api::read(event, self.source),
             EventSource::Alb => alb::read(event),
-            EventSource::ApiGateway => match http_api::read(event, self.source) {
-                Err(Refusal::OtherEvent(_)) => {
-                    rest_api::read(event).map_err(|refusal| match refusal {
-                        Refusal::OtherEvent(_) => Refusal::OtherEvent(self.source),
-                        other => other,
-                    })
-                }
-                read => read,
-            },
+            EventSource::ApiGateway if event.is_version_two() => http_api::read(event, self.source),
+            EventSource::ApiGateway => rest_api::read(event, self.source),
         };
         facts?.into_request(self.stage.as_deref())
     }

@@ -22,6 +22,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use answer::Answer;
+use ingress::Received;
 
 pub use ingress::{EventSource, Ingress, UnknownEventSource};
 
@@ -63,7 +64,8 @@ where
 
 /// Answers one event.
 async fn respond(site: &Site, ingress: &Ingress, event: &str) -> FunctionResponse<Answer, Body> {
-    let response = match ingress.read(event) {
+    let Received { request, shape } = ingress.read(event);
+    let response = match request {
         Ok((request, peer)) => site.respond(request, peer).await,
         Err(refusal) => {
             // No client can bring this about, save by a header or target that the gateway should not have let through.
@@ -71,5 +73,5 @@ async fn respond(site: &Site, ingress: &Ingress, event: &str) -> FunctionRespons
             answer::refuse(&refusal)
         }
     };
-    answer::encode(ingress, event, response)
+    answer::encode(ingress, shape, response)
 }

@@ -44,7 +44,7 @@ impl Read {
 }
 
 fn read(ingress: &Ingress, event: &Value) -> Result<Read, Refusal> {
-    let (request, peer) = ingress.read(&event.to_string())?;
+    let (request, peer) = ingress.read(&event.to_string()).request?;
     let (parts, body) = request.into_parts();
     let text = |value: &http::HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
     Ok(Read {
@@ -73,6 +73,7 @@ fn answer(site: &Site, ingress: &Ingress, event: &str) -> Value {
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap()
         .block_on(future)

@@ -17,12 +17,12 @@ pub(crate) use moves::kill_point;
 const SECRET: &[u8] = b"the secret that nobody may find!";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_in_the_clear() {
+async fn file_in_the_clear_keeps_the_contract() {
     keeps_the_contract(None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_under_a_passphrase() {
+async fn file_under_a_passphrase_keeps_the_contract() {
     keeps_the_contract(Some("correct horse")).await;
 }
 
@@ -40,7 +40,7 @@ async fn keeps_the_contract(passphrase: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_sixteen_processes_that_create_one_wins_and_all_read_it() {
+async fn creations_by_sixteen_processes_have_one_winner() {
     for (passphrase, folder) in [("", private_folder()), ("correct horse", private_folder())] {
         let children: Vec<Child> = (0..16)
             .map(|seed| child(&folder, seed, passphrase))
@@ -83,7 +83,7 @@ fn child(folder: &TempDir, seed: u64, passphrase: &str) -> Child {
 }
 
 #[tokio::test]
-#[ignore = "run by of_sixteen_processes_that_create_one_wins_and_all_read_it"]
+#[ignore = "run by creations_by_sixteen_processes_have_one_winner"]
 async fn child_creates() {
     let mut line = String::new();
     io::stdin().read_line(&mut line).unwrap();
@@ -115,7 +115,7 @@ async fn child_creates() {
 }
 
 #[tokio::test]
-async fn a_file_has_the_promised_form() {
+async fn file_has_the_documented_form() {
     let folder = private_folder();
     let version = open(&folder, None)
         .put("root", &secret("abc"), None)
@@ -154,7 +154,7 @@ async fn a_file_has_the_promised_form() {
 }
 
 #[tokio::test]
-async fn a_passphrase_leaves_no_trace_of_the_secret() {
+async fn file_under_a_passphrase_holds_no_secret_in_the_clear() {
     let folder = private_folder();
     let store = open(&folder, Some("correct horse"));
     let version = store
@@ -206,7 +206,7 @@ async fn a_passphrase_leaves_no_trace_of_the_secret() {
 }
 
 #[tokio::test]
-async fn a_passphrase_that_is_wrong_missing_or_too_much_is_refused() {
+async fn passphrase_wrong_missing_or_unneeded_is_refused() {
     let folder = private_folder();
     let right = open(&folder, Some("right"));
     let version = right.put("sealed", &secret("x"), None).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_passphrase_that_is_wrong_missing_or_too_much_is_refused() {
 }
 
 #[tokio::test]
-async fn the_passphrase_can_change() {
+async fn passphrase_can_change() {
     let folder = private_folder();
     let mut version = open(&folder, None)
         .put("root", &secret("kept"), None)
@@ -441,7 +441,7 @@ async fn sealed_files_can_be_neither_swapped_nor_altered() {
 }
 
 #[tokio::test]
-async fn garbled_files_fail_without_a_word_of_their_content() {
+async fn malformed_file_is_refused_without_its_content() {
     let folder = private_folder();
     let (clear, sealing) = (open(&folder, None), open(&folder, Some("p")));
     let path = folder.path().join("root.secret");
@@ -561,7 +561,7 @@ async fn files_and_folder_are_the_owners_alone() {
 }
 
 #[tokio::test]
-async fn what_others_may_use_is_refused_with_the_remedy() {
+async fn file_open_to_others_is_refused_with_a_remedy() {
     let folder = private_folder();
     let store = open(&folder, None);
     let version = store.put("root", &secret("x"), None).await.unwrap();
@@ -597,7 +597,7 @@ async fn what_others_may_use_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn links_and_other_things_are_refused() {
+async fn link_or_other_kind_of_file_is_refused() {
     let folder = private_folder();
     let inner = folder.path().join("inner");
     drop(FileSecrets::open(&inner, None, seeded(1)).unwrap());
@@ -634,7 +634,7 @@ async fn links_and_other_things_are_refused() {
 }
 
 #[tokio::test]
-async fn a_folder_of_another_user_is_refused() {
+async fn folder_of_another_user_is_refused() {
     let folder = private_folder();
     let store = open(&folder, None);
     store.put("root", &secret("x"), None).await.unwrap();
@@ -659,7 +659,7 @@ async fn a_folder_of_another_user_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_behind_is_removed_and_never_read() {
+async fn temporary_file_of_a_crash_is_removed_and_never_read() {
     let folder = private_folder();
     let store = open(&folder, None);
     let version = store.put("root", &secret("kept"), None).await.unwrap();
@@ -686,7 +686,7 @@ async fn what_a_crash_left_behind_is_removed_and_never_read() {
 }
 
 #[tokio::test]
-async fn the_temporary_file_of_a_live_writer_is_left_alone() {
+async fn temporary_file_of_a_live_writer_is_left_alone() {
     let folder = private_folder();
     let store = open(&folder, None);
     let lock = store.inner.folder.lock().unwrap();

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_is_what_was_published() {
+    fn encoding_is_the_published_one() {
         let mut expected = b"\0\0\0\x18keyway transit context 1".to_vec();
         expected.extend_from_slice(b"\0\0\0\x05key-1");
         expected.extend_from_slice(b"\0\0\x01\x02");
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_bindings_have_one_encoding() {
+    fn bindings_that_differ_encode_differently() {
         let all = [
             of("a", 1, "bc"),
             of("ab", 1, "c"),

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn addresses_where_no_vault_can_be_are_kept_back() {
+    async fn address_where_no_vault_can_be_is_refused() {
         for forbidden in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_tls_only_loopback_is_given_out() {
+    async fn address_without_tls_must_be_loopback() {
         let all = ["10.0.0.1", "127.0.0.1", "2001:db8::1", "::1"];
         assert_eq!(resolved(&all, true).await, ["127.0.0.1", "::1"]);
         let mapped = ["::ffff:127.0.0.1", "::ffff:10.0.0.1"];
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connector_sends_nothing_to_a_forbidden_address() {
+    async fn connector_sends_nothing_to_a_refused_address() {
         let guarded = Guarded::new(fixed(&["169.254.169.254"]), false);
         let mut connector = HttpConnector::new_with_resolver(guarded);
         let uri = "http://vault.example.com:8200/".parse().unwrap();

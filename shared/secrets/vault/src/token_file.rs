@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_holds_one_token_and_nothing_else() {
+    fn token_file_holds_one_token_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let folders = below(folder.path());
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_outside_of_the_named_folders_is_refused() {
+    fn token_file_outside_of_the_named_folders_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         for folder in ["tokens/deep", "tokens-too", "elsewhere"] {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_below_a_kept_folder_is_refused_whatever_folder_is_named() {
+    fn token_file_below_a_protected_folder_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         for folder in ["data/tokens", "ring/tokens", "free"] {

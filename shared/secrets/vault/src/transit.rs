@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_be_rotated_and_trimmed_and_nothing_else() {
+    fn transit_key_may_be_rotated_and_trimmed_only() {
         let known = identity(&[(1, 100), (2, 200)]);
         assert!(is_same(&known, &known));
         assert!(is_same(&known, &identity(&[(1, 100), (2, 200), (3, 300)])));

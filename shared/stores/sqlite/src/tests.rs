@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn table_keeps_the_contract() {
     let folder = private_folder();
     let random = SeededRandom::new(1);
     table_contract::run_all(
@@ -276,7 +276,7 @@ async fn processes_that_open_a_new_file_at_once_all_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_loses_no_acknowledged_record() {
+async fn killed_process_loses_no_acknowledged_record() {
     let folder = private_folder();
     for seed in 0..4 {
         let mut child = child("child_creates_many", &folder, seed);
@@ -371,7 +371,7 @@ async fn child_creates_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by a_killed_process_loses_no_acknowledged_record"]
+#[ignore = "run by killed_process_loses_no_acknowledged_record"]
 async fn child_creates_many() {
     let Some((seed, table)) = child_work() else {
         return;
@@ -395,7 +395,7 @@ async fn child_creates_many() {
 }
 
 #[tokio::test]
-async fn dropping_the_table_leaves_one_complete_file() {
+async fn dropped_table_leaves_one_complete_file() {
     let folder = private_folder();
     let table = open(&folder);
     table.put_new(&record("id", 1)).await.unwrap();
@@ -419,7 +419,7 @@ async fn dropping_the_table_leaves_one_complete_file() {
 }
 
 #[tokio::test]
-async fn a_write_that_nobody_awaits_any_more_takes_place() {
+async fn write_no_longer_awaited_takes_place() {
     let folder = private_folder();
     let table = open(&folder);
     let writing = record("id", 1);
@@ -437,7 +437,7 @@ async fn a_write_that_nobody_awaits_any_more_takes_place() {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_use_any_file_of_the_table() {
+async fn files_of_the_table_are_their_owners_alone() {
     let folder = private_folder();
     let inner = folder.path().join("made").join("here");
     let table = SqliteTable::open(&inner.join("table"), clock()).unwrap();
@@ -450,7 +450,7 @@ async fn only_the_owner_may_use_any_file_of_the_table() {
 }
 
 #[test]
-fn loose_modes_are_refused_with_the_remedy() {
+fn file_open_to_others_is_refused_with_a_remedy() {
     let folder = private_folder();
     let path = folder.path().join("table");
     drop(open(&folder));
@@ -479,7 +479,7 @@ fn loose_modes_are_refused_with_the_remedy() {
 }
 
 #[test]
-fn what_is_no_plain_file_is_refused() {
+fn path_that_is_no_plain_file_is_refused() {
     let folder = private_folder();
     drop(open(&folder));
     let link = folder.path().join("link");
@@ -506,7 +506,7 @@ fn what_is_no_plain_file_is_refused() {
 }
 
 #[tokio::test]
-async fn names_that_mean_something_to_sqlite_are_plain_names_here() {
+async fn names_special_to_sqlite_are_plain_names() {
     let folder = private_folder();
     for name in [":memory:", "file:other?mode=memory"] {
         let path = folder.path().join(name);
@@ -527,7 +527,7 @@ async fn names_that_mean_something_to_sqlite_are_plain_names_here() {
 }
 
 #[test]
-fn files_of_others_are_refused_and_left_as_they_are() {
+fn file_of_another_program_is_refused_and_left_as_it_is() {
     let folder = private_folder();
     let path = folder.path().join("table");
     let refused = || {
@@ -565,7 +565,7 @@ fn files_of_others_are_refused_and_left_as_they_are() {
 }
 
 #[test]
-fn a_newer_schema_is_refused() {
+fn newer_schema_is_refused() {
     let folder = private_folder();
     drop(open(&folder));
     let path = folder.path().join("table");
@@ -603,7 +603,7 @@ const VERSION_1: &str = "
     PRAGMA user_version = 1;";
 
 #[tokio::test]
-async fn every_released_schema_is_brought_up_to_date() {
+async fn released_schema_is_migrated() {
     let folder = private_folder();
     let path = folder.path().join("table");
     Connection::open(&path)
@@ -693,7 +693,7 @@ async fn lock_that_stays_taken_is_busy_and_named() {
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_the_write_and_nothing_else() {
+async fn full_disk_fails_the_write_only() {
     let folder = private_folder();
     let (path, identity) = file::prepare(&folder.path().join("table")).unwrap();
     let connection = schema::open(&path).unwrap();
@@ -738,7 +738,7 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
 
 /// A write that fails, in one transaction with others: alone, or ending the transaction as a full disk does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_write_takes_no_acknowledged_one_with_it() {
+async fn failed_write_loses_no_acknowledged_one() {
     for failure in ["ABORT", "ROLLBACK"] {
         let folder = private_folder();
         let table = open(&folder);
@@ -782,7 +782,7 @@ async fn a_failed_write_takes_no_acknowledged_one_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_corrupt_file_fails_and_never_panics() {
+async fn corrupt_file_fails_without_panic() {
     let folder = private_folder();
     let path = folder.path().join("table");
     let table = open(&folder);

@@ -12,10 +12,24 @@ use crate::openapi::{FIRST_GENERATION, Refusals as _, key_in_query, ok};
 const STATES: [&str; 3] = ["enabled", "disabled", "pending_deletion"];
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let operation =
-        |method, path, id, summary| Operation::new(method, path, id, summary).tag(FIRST_GENERATION);
-    let key = |name| Schema::encoded::<KeyOut<'_>>(name);
-    let mut operations = vec![
+    let mut operations = key_operations();
+    operations.extend(minio_operations());
+    operations.extend(state_operations());
+    operations
+}
+
+fn operation(
+    method: Method,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    Operation::new(method, path, id, summary).tag(FIRST_GENERATION)
+}
+
+/// What makes, lists and describes keys below RustFS's prefix.
+fn key_operations() -> Vec<Operation> {
+    vec![
         operation(
             Method::POST,
             "/kms/key/create",
@@ -24,16 +38,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .parameters(key_in_query())
         .body(create_body())
-        .answer(
-            200,
-            ok(
-                "The new key.",
-                key("FirstCreatedKey")
-                    .required(&["createdAt"])
-                    .without(&["algorithm", "message"])
-                    .fact("status", json!({"const": "created"})),
-            ),
-        )
+        .answer(200, ok("The new key.", created_key()))
         .refuses_as_first(&[409]),
         operation(
             Method::GET,
@@ -63,21 +68,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .text("The query must name the key.")
         .parameters(key_in_query())
-        .answer(
-            200,
-            ok(
-                "The key.",
-                key("FirstKey")
-                    .required(&["createdAt", "algorithm"])
-                    .without(&["message"])
-                    .fact("status", json!({"enum": STATES}))
-                    .fact("algorithm", json!({"const": "AES256"})),
-            ),
-        )
+        .answer(200, ok("The key.", described_key()))
         .refuses_as_first(&[404]),
-    ];
+    ]
+}
+
+/// The two routes that answer otherwise below MinIO's prefix.
+fn minio_operations() -> Vec<Operation> {
     let [_, minio] = PREFIXES;
-    operations.extend([
+    vec![
         operation(
             Method::POST,
             "/kms/key/create",
@@ -88,17 +87,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         .text("Who names it by `key-id`, as MinIO's clients do, gets an empty answer.")
         .parameters(key_in_query())
         .body(create_body())
-        .answer(
-            200,
-            ok(
-                "The new key.",
-                key("FirstCreatedKey")
-                    .required(&["createdAt"])
-                    .without(&["algorithm", "message"])
-                    .fact("status", json!({"const": "created"})),
-            )
-            .or_empty(),
-        )
+        .answer(200, ok("The new key.", created_key()).or_empty())
         .refuses_as_first(&[409]),
         operation(
             Method::GET,
@@ -117,20 +106,17 @@ pub(crate) fn operations() -> Vec<Operation> {
                 "The key.",
                 Schema::any_of(
                     "FirstKeyOrTrial",
-                    [
-                        key("FirstKey")
-                            .required(&["createdAt", "algorithm"])
-                            .without(&["message"])
-                            .fact("status", json!({"enum": STATES}))
-                            .fact("algorithm", json!({"const": "AES256"})),
-                        Schema::encoded::<TriedKey<'_>>("TriedKey"),
-                    ],
+                    [described_key(), Schema::encoded::<TriedKey<'_>>("TriedKey")],
                 ),
             ),
         )
         .refuses_as_first(&[404, 409]),
-    ]);
-    for (method, path, id, summary) in [
+    ]
+}
+
+/// What enables and disables a key, by either method.
+fn state_operations() -> Vec<Operation> {
+    [
         (
             Method::POST,
             "/kms/key/enable",
@@ -155,23 +141,35 @@ pub(crate) fn operations() -> Vec<Operation> {
             "firstPutKeyDisabled",
             "Disable a key",
         ),
-    ] {
-        operations.push(
-            operation(method, path, id, summary)
-                .text("The query must name the key.")
-                .parameters(key_in_query())
-                .answer(
-                    200,
-                    ok(
-                        "The key as it is now.",
-                        key("FirstChangedKey")
-                            .required(&["message"])
-                            .without(&["createdAt", "algorithm"])
-                            .fact("status", json!({"enum": STATES})),
-                    ),
-                )
-                .refuses_as_first(&[404, 409]),
-        );
-    }
-    operations
+    ]
+    .map(|(method, path, id, summary)| {
+        operation(method, path, id, summary)
+            .text("The query must name the key.")
+            .parameters(key_in_query())
+            .answer(200, ok("The key as it is now.", changed_key()))
+            .refuses_as_first(&[404, 409])
+    })
+    .into()
+}
+
+fn created_key() -> Schema {
+    Schema::encoded::<KeyOut<'_>>("FirstCreatedKey")
+        .required(&["createdAt"])
+        .without(&["algorithm", "message"])
+        .fact("status", json!({"const": "created"}))
+}
+
+fn described_key() -> Schema {
+    Schema::encoded::<KeyOut<'_>>("FirstKey")
+        .required(&["createdAt", "algorithm"])
+        .without(&["message"])
+        .fact("status", json!({"enum": STATES}))
+        .fact("algorithm", json!({"const": "AES256"}))
+}
+
+fn changed_key() -> Schema {
+    Schema::encoded::<KeyOut<'_>>("FirstChangedKey")
+        .required(&["message"])
+        .without(&["createdAt", "algorithm"])
+        .fact("status", json!({"enum": STATES}))
 }

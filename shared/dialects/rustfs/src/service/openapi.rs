@@ -12,9 +12,55 @@ use crate::PREFIXES;
 use crate::openapi::{Refusals as _, SERVICE, ok};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let [_, minio] = PREFIXES;
-    let operation =
-        |method, path, id, summary| Operation::new(method, path, id, summary).tag(SERVICE);
+    let mut operations = change_operations();
+    operations.extend(status_operations());
+    operations.extend([
+        operation(
+            Method::GET,
+            "/kms/config",
+            "config",
+            "Show the configuration",
+        )
+        .answer(
+            200,
+            ok(
+                "The configuration, without its secrets.",
+                Schema::encoded::<ConfigAnswer<'_>>("Config")
+                    .fact("backend", json!({"enum": ["local", "vault"]})),
+            ),
+        )
+        .refuses(&[]),
+        operation(
+            Method::POST,
+            "/kms/clear-cache",
+            "clearCache",
+            "Drop what is cached of keys",
+        )
+        .text("In every process within the state's time to live.")
+        .answer(
+            200,
+            ok(
+                "It is dropped, as a session is told.",
+                Schema::encoded::<ClearedAnswer>("Cleared"),
+            ),
+        )
+        .answer(204, Answer::empty("It is dropped."))
+        .refuses(&[409]),
+    ]);
+    operations
+}
+
+fn operation(
+    method: Method,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    Operation::new(method, path, id, summary).tag(SERVICE)
+}
+
+/// What configures, starts and stops the service.
+fn change_operations() -> Vec<Operation> {
     let configured = |name, status| {
         Schema::encoded::<ServiceAnswer<'_>>(name)
             .required(&["config_id"])
@@ -24,26 +70,6 @@ pub(crate) fn operations() -> Vec<Operation> {
         Schema::encoded::<ServiceAnswer<'_>>(name)
             .without(&["config_id"])
             .fact("status", json!({"enum": statuses}))
-    };
-    let status = |method: Method, path, id, summary| {
-        operation(method, path, id, summary)
-            .text("The first four names in camelCase are those of the first generation.")
-            .answer(
-                200,
-                ok(
-                    "The status; before the service is configured, most of it is `null`.",
-                    status_answer(),
-                ),
-            )
-            .refuses(&[])
-    };
-    let first_status = |method: Method, path, id, summary| {
-        operation(method, path, id, summary)
-            .below(minio)
-            .answer(200, ok("The status, as the first generation tells it.", Schema::encoded::<FirstStatusAnswer<'_>>("FirstStatus")
-                .fact("status", json!({"enum": ["not_configured", "stopped", "connected", "disconnected"]}))
-                .fact("kmsType", json!({"enum": ["local", "vault"]}))))
-            .refuses(&[])
     };
     vec![
         operation(Method::POST, "/kms/configure", "configure", "Configure the service")
@@ -78,20 +104,65 @@ pub(crate) fn operations() -> Vec<Operation> {
             .text("Keys and data keys are then refused with 503, by every process within the state's time to live.")
             .answer(200, ok("It does not run.", changed("Stopped", &["Configured", "NotConfigured"])))
             .refuses(&[409]),
-        status(Method::GET, "/kms/status", "status", "Tell where the service stands"),
-        status(Method::POST, "/kms/status", "postStatus", "Tell where the service stands, as old clients ask").deprecated(),
-        first_status(Method::GET, "/kms/status", "status", "Tell where the service stands"),
-        first_status(Method::POST, "/kms/status", "postStatus", "Tell where the service stands, as old clients ask").deprecated(),
-        status(Method::GET, "/kms/service-status", "serviceStatus", "Tell where the service stands"),
-        operation(Method::GET, "/kms/config", "config", "Show the configuration")
-            .answer(200, ok("The configuration, without its secrets.", Schema::encoded::<ConfigAnswer<'_>>("Config")
-                .fact("backend", json!({"enum": ["local", "vault"]}))))
-            .refuses(&[]),
-        operation(Method::POST, "/kms/clear-cache", "clearCache", "Drop what is cached of keys")
-            .text("In every process within the state's time to live.")
-            .answer(200, ok("It is dropped, as a session is told.", Schema::encoded::<ClearedAnswer>("Cleared")))
-            .answer(204, Answer::empty("It is dropped."))
-            .refuses(&[409]),
+    ]
+}
+
+/// Each spelling of the status, below the prefixes of both generations.
+fn status_operations() -> Vec<Operation> {
+    let [_, minio] = PREFIXES;
+    let status = |method: Method, path, id, summary| {
+        operation(method, path, id, summary)
+            .text("The first four names in camelCase are those of the first generation.")
+            .answer(
+                200,
+                ok(
+                    "The status; before the service is configured, most of it is `null`.",
+                    status_answer(),
+                ),
+            )
+            .refuses(&[])
+    };
+    let first_status = |method: Method, path, id, summary| {
+        operation(method, path, id, summary)
+            .below(minio)
+            .answer(200, ok("The status, as the first generation tells it.", Schema::encoded::<FirstStatusAnswer<'_>>("FirstStatus")
+                .fact("status", json!({"enum": ["not_configured", "stopped", "connected", "disconnected"]}))
+                .fact("kmsType", json!({"enum": ["local", "vault"]}))))
+            .refuses(&[])
+    };
+    vec![
+        status(
+            Method::GET,
+            "/kms/status",
+            "status",
+            "Tell where the service stands",
+        ),
+        status(
+            Method::POST,
+            "/kms/status",
+            "postStatus",
+            "Tell where the service stands, as old clients ask",
+        )
+        .deprecated(),
+        first_status(
+            Method::GET,
+            "/kms/status",
+            "status",
+            "Tell where the service stands",
+        ),
+        first_status(
+            Method::POST,
+            "/kms/status",
+            "postStatus",
+            "Tell where the service stands, as old clients ask",
+        )
+        .deprecated(),
+        status(
+            Method::GET,
+            "/kms/service-status",
+            "serviceStatus",
+            "Tell where the service stands",
+        ),
     ]
 }
 

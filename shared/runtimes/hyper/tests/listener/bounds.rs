@@ -19,7 +19,7 @@ use crate::Server;
 use crate::certificates::credentials;
 use crate::client::Client;
 
-/// As short as lets a test end soon; whoever is in order needs less even on a machine that is busy.
+/// Short, so that a test ends soon; a proper client needs less, even on a busy machine.
 fn impatient() -> Bounds {
     Bounds {
         handshake: Duration::from_secs(2),
@@ -28,7 +28,7 @@ fn impatient() -> Bounds {
     }
 }
 
-/// Sends these bytes and then one at a time for ever, until the server has had enough.
+/// Sends these bytes, and then one byte at a time until the server disconnects.
 async fn drip(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, begin: &[u8], drop: &[u8]) {
     stream.write_all(begin).await.unwrap();
     let mut buffer = [0; 1024];
@@ -48,7 +48,7 @@ async fn drip(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, begin: &[u8], 
 }
 
 #[tokio::test]
-async fn who_is_slow_is_hung_up_on() {
+async fn slow_client_is_disconnected() {
     let server = Server::start(Clients::Asked, impatient()).await;
     let tcp = async |address| TcpStream::connect(address).await.unwrap();
     let tls = async || {
@@ -62,7 +62,7 @@ async fn who_is_slow_is_hung_up_on() {
         b"GET / HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\nhost: ",
     ];
-    // Hellos that never end: one of 16 KiB that comes in bytes, and none at all.
+    // ClientHellos that never end: one of 16 KiB in single bytes, and one without a byte.
     let hello = [22, 0x03, 0x01, 0x40, 0x00, 1, 0, 0x3f, 0xfc, 3, 3];
     let hellos = [&hello[..], &hello[..3], b""];
     let hung_up = async {
@@ -88,14 +88,14 @@ async fn who_is_slow_is_hung_up_on() {
     server.stop().await;
 }
 
-/// A connection of HTTP/1.1 on which the client has proven who it is.
+/// An HTTP/1.1 connection of a proven client.
 async fn proven(client: &Client, address: SocketAddr) -> TlsStream<TcpStream> {
     let mut stream = client.connect(address).await.unwrap();
     ask_again(&mut stream).await.unwrap();
     stream
 }
 
-/// Asks over a connection that stays, until the end of the answer: an identity.
+/// Makes a request over a kept connection; returns the answer's identity.
 async fn ask_again(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     stream
         .write_all(b"POST /whoami HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
@@ -113,7 +113,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the server has hung up on this connection, or does within half a minute.
+/// Whether the server closes this connection within half a minute.
 async fn is_dropped(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
     let mut byte = [0];
     let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut byte)).await;
@@ -127,7 +127,7 @@ async fn is_open(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
 }
 
 #[tokio::test]
-async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
+async fn full_listener_drops_its_oldest_unproven_connection() {
     let bounds = Bounds {
         connections: 4,
         handshake: Duration::from_secs(60),
@@ -136,8 +136,7 @@ async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
     let server = Server::start(Clients::Asked, bounds).await;
     let known = Client::new(&server.authority, Some(&credentials()[0].1)).alpn(&["http/1.1"]);
     let mut held = proven(&known, server.tls).await;
-    // Three quarters of the places are for those on whom nothing is known. One that has not come to its handshake has one
-    // as well.
+    // Three quarters of the slots are for unproven connections. A connection before its handshake takes a slot too.
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(TcpStream::connect(server.tls).await.unwrap());
@@ -149,7 +148,7 @@ async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
     assert!(Crowded::Unproven.count() > before, "and was counted");
     assert!(is_open(&mut silent[2]).await);
     ask_again(&mut held).await.unwrap();
-    // Nor does the other listener have fewer places for it.
+    // The other listener keeps its slots.
     let mut plain = TcpStream::connect(server.plain).await.unwrap();
     plain
         .write_all(b"POST /encrypted HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -163,7 +162,7 @@ async fn a_full_listener_drops_its_oldest_unproven_connection_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_listener_full_of_proven_connections_has_the_next_one_wait() {
+async fn listener_full_of_proven_connections_makes_the_next_one_wait() {
     let bounds = Bounds {
         connections: 3,
         ..Bounds::default()
@@ -194,7 +193,7 @@ async fn a_listener_full_of_proven_connections_has_the_next_one_wait() {
 }
 
 #[tokio::test]
-async fn an_address_keeps_so_many_unproven_connections_and_others_are_not_touched() {
+async fn unproven_connections_of_one_address_are_bounded() {
     let bounds = Bounds {
         unproven_of_address: 8,
         ..Bounds::default()
@@ -230,7 +229,7 @@ async fn an_address_keeps_so_many_unproven_connections_and_others_are_not_touche
 }
 
 #[tokio::test]
-async fn an_idle_connection_of_http_2_ends_and_one_with_a_request_does_not() {
+async fn idle_http2_connection_ends_and_a_busy_one_does_not() {
     let server = Server::start(Clients::Asked, impatient()).await;
     let connect = async || {
         let stream = TcpStream::connect(server.plain).await.unwrap();
@@ -260,9 +259,9 @@ async fn an_idle_connection_of_http_2_ends_and_one_with_a_request_does_not() {
     drop(server.stop);
 }
 
-/// Bodies that never end, each in its own way; what comes of them.
+/// Bodies that never end, each in its own way, and their answers.
 #[tokio::test]
-async fn a_body_that_drips_is_broken_off() {
+async fn body_sent_too_slowly_is_cut_off() {
     let bounds = Bounds {
         pause: Duration::from_secs(2),
         ..Bounds::default()
@@ -278,7 +277,7 @@ async fn a_body_that_drips_is_broken_off() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
+async fn client_that_reads_no_answers_is_disconnected() {
     let bounds = Bounds {
         pause: Duration::from_secs(2),
         ..Bounds::default()
@@ -288,11 +287,11 @@ async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(server.plain).await.unwrap();
     let request = b"POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".repeat(64);
-    // It may hang up while this is written.
+    // The server may disconnect during the write.
     let sent = tokio::time::timeout(Duration::from_secs(30), stream.write_all(&request)).await;
     drop(sent);
     let gone = async {
-        // Without reading: only the error of the connection is looked at.
+        // The client reads nothing; it only sees the connection's error.
         while stream.write_all(b"\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -304,7 +303,7 @@ async fn a_client_that_does_not_read_its_answers_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn an_answer_for_which_http_2_has_no_window_ends_its_connection() {
+async fn http2_answer_without_window_ends_its_connection() {
     let bounds = Bounds {
         whole: Duration::from_secs(2),
         ..Bounds::default()
@@ -330,7 +329,7 @@ async fn an_answer_for_which_http_2_has_no_window_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
+async fn head_beyond_32_kib_is_refused() {
     let server = Server::start(Clients::Asked, Bounds::default()).await;
     let value = |length: usize| "x".repeat(length);
     for (length, status) in [(30 << 10, 200), (33 << 10, 431)] {
@@ -358,7 +357,7 @@ async fn a_head_of_more_than_32_kib_is_refused_and_a_shorter_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_for_requests_and_for_nobody_else() {
+async fn stop_waits_for_requests_only() {
     let server = Server::asking().await;
     let client = Client::new(&server.authority, None).alpn(&["http/1.1"]);
     let idle = client.connect(server.tls).await.unwrap();
@@ -370,7 +369,7 @@ async fn a_stop_waits_for_requests_and_for_nobody_else() {
     let mut asked = [0; 25];
     for stream in [&mut busy as &mut (dyn Stream + Unpin), &mut plain] {
         stream.write_all(head).await.unwrap();
-        // It is read: the server asks for the body.
+        // The server has read the head: it asks for the body.
         stream.read_exact(&mut asked).await.unwrap();
         assert!(asked.starts_with(b"HTTP/1.1 100"));
     }
@@ -408,7 +407,7 @@ fn resident() -> u64 {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections() {
+async fn thousand_idle_connections_are_held() {
     const MANY: u64 = 1000;
     let server = Server::asking().await;
     let credential = &credentials()[0].1;

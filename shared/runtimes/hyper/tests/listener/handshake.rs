@@ -12,7 +12,7 @@ use crate::certificates::{Authority, credentials};
 use crate::client::{Client, VERSIONS};
 
 #[tokio::test]
-async fn both_versions_of_tls_carry_both_of_http() {
+async fn tls_1_2_and_1_3_carry_http_1_and_2() {
     let server = Server::asking().await;
     for version in VERSIONS {
         for (offered, spoken) in [
@@ -36,7 +36,7 @@ async fn both_versions_of_tls_carry_both_of_http() {
 }
 
 #[tokio::test]
-async fn sessions_are_not_resumed() {
+async fn tls_session_is_not_resumed() {
     let server = Server::asking().await;
     let credential = &credentials()[1].1;
     for version in VERSIONS {
@@ -77,7 +77,7 @@ fn hello_of_tls_1_1() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn older_versions_of_tls_are_refused() {
+async fn tls_older_than_1_2_is_refused() {
     let server = Server::asking().await;
     let mut stream = TcpStream::connect(server.tls).await.unwrap();
     stream.write_all(&hello_of_tls_1_1()).await.unwrap();
@@ -90,7 +90,7 @@ async fn older_versions_of_tls_are_refused() {
 }
 
 #[tokio::test]
-async fn plain_http_is_told_so() {
+async fn plain_http_on_a_tls_port_is_answered_400() {
     let server = Server::asking().await;
     for request in [
         "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -121,7 +121,7 @@ async fn plain_http_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_pair_that_cannot_be_used_is_refused() {
+async fn certificate_pair_unusable_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);

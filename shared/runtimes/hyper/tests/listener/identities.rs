@@ -10,7 +10,7 @@ use crate::certificates::{Authority, Credential, credentials};
 use crate::client::{Client, VERSIONS};
 
 #[tokio::test]
-async fn each_kind_of_key_is_an_identity() {
+async fn every_kind_of_key_gives_an_identity() {
     let server = Server::asking().await;
     for (kind, credential) in credentials() {
         for version in VERSIONS {
@@ -26,7 +26,7 @@ async fn each_kind_of_key_is_an_identity() {
 }
 
 #[tokio::test]
-async fn an_api_key_is_an_identity() {
+async fn api_key_gives_an_identity() {
     let server = Server::asking().await;
     let key = "kes:v1:AD9E7FSYWrMD+VjhI6q545cYT9YOyFxZb7UnjEepYDRc";
     // A new certificate each time, as clients make one; the identity is the key's.
@@ -42,7 +42,7 @@ async fn an_api_key_is_an_identity() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_version_1_is_an_identity() {
+async fn certificate_of_version_1_gives_an_identity() {
     let server = Server::asking().await;
     let credential = Credential {
         chain: vec![CertificateDer::from_pem_slice(include_bytes!("v1.pem")).unwrap()],
@@ -61,7 +61,7 @@ async fn a_certificate_of_version_1_is_an_identity() {
 }
 
 #[tokio::test]
-async fn who_does_not_have_the_key_does_not_get_in() {
+async fn certificate_without_its_key_fails_the_handshake() {
     let server = Server::asking().await;
     let all = credentials();
     for (kind, theirs) in &all {
@@ -83,7 +83,7 @@ async fn who_does_not_have_the_key_does_not_get_in() {
 }
 
 #[tokio::test]
-async fn chains_without_one_client_are_nobody() {
+async fn chain_without_exactly_one_client_gives_no_identity() {
     let server = Server::asking().await;
     let all = credentials();
     let (one, two) = (&all[0].1, &all[1].1);
@@ -120,7 +120,7 @@ async fn chains_without_one_client_are_nobody() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_for_a_certificate_unless_that_is_wanted() {
+async fn certificate_is_requested_only_where_configured() {
     let server = Server::start(Clients::Anonymous, Bounds::default()).await;
     let all = credentials();
     let client = Client::new(&server.authority, Some(&all[0].1));
@@ -129,7 +129,7 @@ async fn nobody_is_asked_for_a_certificate_unless_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn with_an_authority_its_certificates_alone_are_taken() {
+async fn certificate_of_another_authority_is_refused() {
     let clients = Authority::new("clients");
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), clients.certificate.pem()).unwrap();

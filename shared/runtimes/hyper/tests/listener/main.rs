@@ -15,6 +15,7 @@ mod identities;
 mod reload;
 mod site;
 mod tail;
+mod timeout;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

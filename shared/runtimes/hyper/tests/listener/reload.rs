@@ -68,7 +68,7 @@ async fn until_it_shows_another(server: &Server, than: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_while_certificates_change() {
+async fn requests_succeed_while_certificates_change() {
     let authority = Authority::new("servers");
     let files = Files::new(authority.server_pem());
     let others: Vec<_> = (0..5).map(|_| authority.server_pem()).collect();
@@ -106,7 +106,7 @@ async fn no_request_fails_while_certificates_change() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_leaves_the_one_before() {
+async fn unusable_certificate_leaves_the_old_one() {
     let authority = Authority::new("servers");
     let files = Files::new(authority.server_pem());
     let (certificate, key) = authority.server_pem();
@@ -134,7 +134,7 @@ async fn what_cannot_be_used_leaves_the_one_before() {
 }
 
 #[tokio::test]
-async fn links_are_followed_and_a_hangup_is_obeyed() {
+async fn certificate_behind_a_link_is_reloaded_at_intervals_and_on_sighup() {
     let authority = Authority::new("servers");
     let files = Files::new(authority.server_pem());
     let next = Files::new(authority.server_pem());

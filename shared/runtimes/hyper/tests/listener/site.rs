@@ -1,6 +1,7 @@
 //! A site that tells clients what the runtime knows of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -42,6 +43,10 @@ impl Dialect for Echo {
         Operation::NONE
     }
 
+    fn timeout(&self, route: &Route<Self>) -> Option<Duration> {
+        (route.path == "/slow").then(|| Duration::from_millis(1))
+    }
+
     fn trace(&self, _: &Peer) -> Option<Box<dyn Trace>> {
         None
     }
@@ -60,7 +65,7 @@ impl Dialect for Echo {
     }
 }
 
-/// `/whoami` answers an identity or why there is none, `/encrypted` whether the connection is, `/large` four megabytes.
+/// `/slow` never ends and has a timeout of a millisecond, `/whoami` answers an identity or why there is none, `/encrypted` whether the connection is, `/large` four megabytes.
 pub(crate) fn site() -> Arc<Site> {
     let route = |path, answer: fn(&Peer) -> Result<String, Unidentified>| Route {
         method: Method::POST,
@@ -85,6 +90,13 @@ pub(crate) fn site() -> Arc<Site> {
             Box::pin(async move { Ok(response) })
         }),
     };
+    let slow = Route {
+        method: Method::POST,
+        path: "/slow",
+        body_limit: 0,
+        action: (),
+        run: Box::new(|_| Box::pin(std::future::pending())),
+    };
     let trailers = Route {
         method: Method::GET,
         path: "/trailers",
@@ -100,6 +112,7 @@ pub(crate) fn site() -> Arc<Site> {
         }),
     };
     let routes = vec![
+        slow,
         tail,
         trailers,
         route("/whoami", |peer| Ok(Identity::of_peer(peer)?.to_string())),

@@ -32,7 +32,7 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_goes_on_piece_by_piece_and_does_not_hold_up_the_end() {
+async fn streamed_answer_arrives_in_pieces_and_does_not_delay_shutdown() {
     let server = Server::start(Clients::Anonymous, Bounds::default()).await;
     let mut stream = TcpStream::connect(server.plain).await.unwrap();
     let request = b"POST /tail HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
@@ -53,7 +53,7 @@ async fn an_answer_goes_on_piece_by_piece_and_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn silent_answer_gets_an_empty_line_now_and_then() {
+async fn silent_stream_gets_empty_lines() {
     let bounds = Bounds {
         keep_alive: Duration::from_millis(20),
         ..Bounds::default()

@@ -115,6 +115,35 @@ fn each_api_of_a_gateway_is_answered_in_its_own_way() {
 }
 
 #[test]
+fn refused_event_is_answered_in_the_shape_of_its_sender() {
+    let (v2, rest) = (
+        event_of(EventSource::HttpApi),
+        event_of(EventSource::RestApi),
+    );
+    let of_v2 = ["/rawPath", "/requestContext/http/method"];
+    let of_others = ["/path", "/httpMethod"];
+    for (source, event, [path, method], headers) in [
+        ("api-gateway", v2, of_v2, "headers"),
+        ("api-gateway", rest, of_others, "multiValueHeaders"),
+        ("alb", alb_multi(), of_others, "multiValueHeaders"),
+        ("alb", alb(), of_others, "headers"),
+    ] {
+        for event in [
+            with(&event, path, Value::Null),
+            with(&event, method, json!("no method")),
+        ] {
+            let answer = answer(&echo::site(), &ingress(source), &event.to_string());
+            assert_eq!(answer["statusCode"], 400, "{answer}");
+            let content_type = match headers {
+                "headers" => json!("application/json"),
+                _ => json!(["application/json"]),
+            };
+            assert_eq!(answer[headers]["content-type"], content_type, "{answer}");
+        }
+    }
+}
+
+#[test]
 fn the_site_s_refusals_go_out() {
     for source in super::SOURCES {
         let ingress = ingress(source);
@@ -122,6 +151,16 @@ fn the_site_s_refusals_go_out() {
         assert_eq!(get(&ingress, &event, "/nowhere")["statusCode"], 404);
         assert_eq!(get(&ingress, &event, "/echo/facts")["statusCode"], 405);
         assert_eq!(get(&ingress, &event, "/echo/panic")["statusCode"], 500);
+    }
+}
+
+#[test]
+fn request_over_its_timeout_is_answered_without_a_body() {
+    for source in super::SOURCES {
+        let ingress = ingress(source);
+        let answer = get(&ingress, &event_of(ingress.source), "/echo/slow");
+        assert_eq!(answer["statusCode"], 504);
+        assert_eq!(answer["body"], "");
     }
 }
 

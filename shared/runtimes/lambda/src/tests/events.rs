@@ -318,7 +318,10 @@ fn a_rest_api_says_its_stage() {
 
 #[test]
 fn the_base_path_is_what_the_site_takes() {
-    let (request, _) = ingress("rest-api").read(&rest_api().to_string()).unwrap();
+    let (request, _) = ingress("rest-api")
+        .read(&rest_api().to_string())
+        .request
+        .unwrap();
     let BasePath(base) = request.extensions().get().unwrap();
     assert_eq!(
         request.uri().path().strip_prefix(base.as_str()),
@@ -347,7 +350,7 @@ fn headers_are_kept() {
     assert_eq!(odd.header("x-empty"), [""]);
     // Two members of one name are two headers, not one of the two.
     let event = http_api().to_string().replace("\"x-twice\"", "\"host\"");
-    let (request, _) = ingress("http-api").read(&event).unwrap();
+    let (request, _) = ingress("http-api").read(&event).request.unwrap();
     assert_eq!(request.headers().get_all("host").iter().count(), 2);
 }
 

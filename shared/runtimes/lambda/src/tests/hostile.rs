@@ -624,7 +624,7 @@ proptest! {
         }
         let event = event.to_string();
         answered(&ingress, &event);
-        if let Ok((_, peer)) = ingress.read(&event) {
+        if let Ok((_, peer)) = ingress.read(&event).request {
             prop_assert!(!peer.address.is_loopback());
         }
     }

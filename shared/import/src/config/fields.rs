@@ -44,7 +44,7 @@ const FIELDS: [(&str, Fate); 33] = [
     ("tls.ca", CLIENT_CA),
     (
         "api.*.timeout",
-        LeftOut("timeouts are fixed, and told by /v1/api"),
+        LeftOut("timeouts are fixed: /v1/api lists them"),
     ),
     ("cache.expiry.any", CACHE),
     ("cache.expiry.unused", CACHE),

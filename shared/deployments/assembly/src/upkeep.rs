@@ -1,0 +1,83 @@
+//! What a process that lives for long does besides serving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_domain::janitor::Janitor;
+use keyway_metrics::Metrics;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::Services;
+
+/// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a sweep is waited for at the end: a key that is destroyed is also to be in the audit log.
+const SWEEP_GRACE: Duration = Duration::from_secs(10);
+/// How often keys that nobody asks for, and logins that nobody uses, are looked after.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A task that destroys the keys that are due, every ten minutes.
+pub struct Sweeping {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Sweeping {
+    /// Starts it. `metrics` are told how many keys there are.
+    pub fn start(janitor: Janitor, metrics: &Arc<Metrics>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(sweep(janitor, Arc::clone(metrics), stopped));
+        Self { stop, task }
+    }
+
+    /// Ends it after the sweep that runs, for which it waits a bounded time.
+    pub async fn stop(self) {
+        // The task is gone only if a sweep has panicked.
+        self.stop.send(()).ok();
+        if tokio::time::timeout(SWEEP_GRACE, self.task).await.is_err() {
+            tracing::warn!("the janitor was still at work");
+        }
+    }
+}
+
+async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Receiver<()>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = &mut stopped => return,
+        }
+        match janitor.sweep().await {
+            Ok(swept) => {
+                metrics.keys(swept.keys);
+                swept.log();
+            }
+            Err(error) => tracing::error!(
+                error = error.for_operator(),
+                "keys that are due could not be destroyed; the next sweep tries again"
+            ),
+        }
+    }
+}
+
+/// Looks after keys and logins until it is dropped. A failure is logged once, until it succeeds again.
+pub async fn keep_up(server: Services) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        interval.tick().await;
+        let done = server.upkeep().await;
+        if let Err(error) = &done
+            && !failed
+        {
+            tracing::warn!(
+                error = error.for_operator(),
+                "upkeep failed; it is tried again every ten seconds"
+            );
+        }
+        failed = done.is_err();
+    }
+}

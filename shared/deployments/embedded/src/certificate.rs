@@ -1,0 +1,31 @@
+//! The certificate that a listener on loopback has when the operator gives none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use keyway_certificates::CertifiedKey;
+
+use crate::lock_file;
+
+const CERTIFICATE: &str = "kes-listener.crt";
+const KEY: &str = "kes-listener.key";
+
+/// The files of the certificate and of its key in the data folder, made if there is none. Servers that start at once over one
+/// folder make one certificate.
+///
+/// # Errors
+/// When a file cannot be written, locked or made.
+pub fn loopback_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+    let lock = lock_file(&key.with_extension("lock"))?;
+    lock.lock()?;
+    if !certificate.exists() {
+        // A key without a certificate is of a start that was broken off, and no client knows it.
+        if key.exists() {
+            fs::remove_file(&key).with_context(|| key.display().to_string())?;
+        }
+        CertifiedKey::for_loopback()?.write(&certificate, &key)?;
+    }
+    Ok((certificate, key))
+}
