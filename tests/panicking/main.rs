@@ -18,17 +18,15 @@ use keyway_deployment_assembly::{
     root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{ErrorResponse, RustFs, datakey_routes, key_routes, mount};
+use keyway_dialect_rustfs::{RustFs, datakey_routes, key_routes, mount};
 use keyway_domain::datakey::{DataKeyRequest, DataKeys, MAX_PLAINTEXT_BYTES, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Cors, Route, Site};
+use keyway_http::{Call, Cors, HandlerResult, Route, Site};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
 use keyway_runtime_hyper::{listen, serve, stop_signal};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// The secrets that a handler may hold when it panics.
 struct Held {
@@ -39,7 +37,7 @@ struct Held {
 }
 
 /// Runs operations on the body, and then panics as the path says. The body is 32 bytes: a plaintext and a key.
-async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let how = call.params.get("how").to_owned();
     let sent = SecretBytes::from(call.request.body.to_vec());
     let material = Key256::try_from(sent.expose()).unwrap();

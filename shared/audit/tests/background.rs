@@ -26,7 +26,7 @@ struct Scene {
 fn scene(strictness: Strictness) -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     clock.advance(Duration::from_secs(1));
-    let table = Arc::new(FaultyTable::new(clock.clone()));
+    let table = Arc::new(faults::table(clock.clone()));
     let audit_writer = AuditWriter::new(
         Box::new(io::sink()),
         AuditTable::new(table.clone()),
@@ -72,7 +72,7 @@ async fn destroyed_key_is_in_the_table_at_once() {
     let event =
         r#""dialect":"janitor","operation":"kms:DestroyKey","class":"mutation","key_id":"gone","#;
     assert_eq!(kept.len(), 3, "with the event that proves the table");
-    assert_eq!(scene.table.writes(), 3);
+    assert_eq!(scene.table.interceptor().writes(), 3);
     assert!(
         kept[1].contains(&format!(r#"{event}"hash":"#)),
         "{}",
@@ -88,18 +88,30 @@ async fn destroyed_key_is_in_the_table_at_once() {
 #[tokio::test]
 async fn act_while_the_table_fails_is_refused() {
     let scene = scene(Strictness::Required);
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     assert!(scene.audit_writer.may_proceed().await.is_err());
     // What was under way by then is there later.
     assert!(scene.audit_writer.destroyed(&key(), None).await.is_err());
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(1));
     scene.audit_writer.may_proceed().await.unwrap();
     let kept = scene.kept().await;
     assert!(kept.iter().any(|line| line.contains("kms:DestroyKey")));
 
     let scene = self::scene(Strictness::BestEffort);
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     scene.audit_writer.may_proceed().await.unwrap();
     scene.audit_writer.destroyed(&key(), None).await.unwrap();
 }

@@ -35,7 +35,7 @@ struct Scene {
 
 fn scene() -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:59:58Z".parse().unwrap()));
-    let table = Arc::new(FaultyTable::new(clock.clone()));
+    let table = Arc::new(faults::table(clock.clone()));
     let (lines, told) = broadcast::channel(256);
     let random = Arc::new(SeededRandom::new(5));
     let log = ErrorLog::new(
@@ -81,7 +81,7 @@ impl Scene {
         let table = self.table;
         let page = table.page(Kind::ErrorLog, "20260102T03", None, 1000);
         let kept = faults::lines(&page.await.unwrap().records);
-        (kept, table.writes())
+        (kept, table.interceptor().writes())
     }
 }
 
@@ -191,15 +191,23 @@ async fn errors_while_the_table_fails_are_written_later() {
     let scene = scene();
     let _guard = tracing::subscriber::set_default(Told(scene.lines.clone()));
     let mut all = scene.lines.subscribe();
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     let begun = Instant::now();
     let error = io::Error::other("it broke");
     tracing::error!(%error, "something");
-    until(async || scene.table.writes() >= 2).await;
-    let (writes, took) = (scene.table.writes(), begun.elapsed());
+    until(async || scene.table.interceptor().writes() >= 2).await;
+    let (writes, took) = (scene.table.interceptor().writes(), begun.elapsed());
     assert!(writes as u128 <= took.as_millis() / 400 + 1, "{writes}");
     tracing::warn!("meanwhile");
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.has(2).await;
     assert_eq!(
         scene.kept().await,
@@ -212,12 +220,12 @@ async fn errors_while_the_table_fails_are_written_later() {
     // A failed write is reported once, to the followers of this process, and never written: that write might fail too.
     let failed = "the error log cannot be written to the table error=\"the store is throttling\"";
     assert_eq!(told, ["something error=it broke", failed, "meanwhile"]);
-    let writes = scene.table.writes();
+    let writes = scene.table.interceptor().writes();
     // Were one written because of another, it would be there before what comes later.
     tracing::warn!("later");
     scene.has(3).await;
     assert_eq!(scene.kept().await[2], "later");
-    assert_eq!(scene.table.writes(), writes + 1);
+    assert_eq!(scene.table.interceptor().writes(), writes + 1);
 }
 
 #[tokio::test]
@@ -256,7 +264,7 @@ async fn follower_gets_errors_of_other_processes_once() {
     let following = Following::new(audit_writer, &table, &clock, errors);
     let mut followers = [following.errors(), following.errors()];
     // What the table holds at the first look is the past. A look is at two parts, for the hour is about to end.
-    let pages = || scene.table.pages.load(Ordering::Relaxed);
+    let pages = || scene.table.interceptor().pages.load(Ordering::Relaxed);
     until(async || pages() >= 2).await;
     scene.tell("elsewhere");
     of_here.send("here".into()).unwrap();

@@ -76,7 +76,7 @@ fn scene(settings: AuditWriterSettings) -> Scene {
     let clock = Arc::new(FixedClock::new("2026-01-02T03:59:58Z".parse().unwrap()));
     // A process has been up for a while before it is asked for anything.
     clock.advance(Duration::from_secs(1));
-    let table = Arc::new(FaultyTable::new(clock.clone()));
+    let table = Arc::new(faults::table(clock.clone()));
     let output = Output::default();
     let audit_writer = AuditWriter::new(
         Box::new(output.clone()),
@@ -172,7 +172,7 @@ impl Scene {
     }
 
     fn writes(&self) -> usize {
-        self.table.writes()
+        self.table.interceptor().writes()
     }
 }
 
@@ -378,7 +378,11 @@ async fn flood_of_unauthenticated_requests_is_counted_in_few_writes() {
 #[tokio::test]
 async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     let scene = scene(SETTINGS);
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     // Not even the first, though nothing has failed yet.
     assert!(!scene.may(CHANGE).await && !scene.may(KEY).await);
     let tried = scene.writes();
@@ -391,14 +395,22 @@ async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     scene.clock.advance(Duration::from_secs(1));
     assert!(!scene.may(KEY).await);
     assert_eq!(scene.writes(), tried + 1, "it is tried again");
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(1));
     assert!(scene.may(KEY).await && scene.may(CHANGE).await);
     assert_eq!(scene.kept().await, scene.printed());
     assert_eq!(verified(&scene.kept().await).findings, []);
 
     // A request that began before is not answered.
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     assert_eq!(scene.tell(CHANGE, &known("k"), 200).await, Err(Unrecorded));
     assert!(!scene.may(CHANGE).await);
 }
@@ -504,7 +516,11 @@ async fn best_effort_mode_refuses_no_request() {
         strictness: Strictness::BestEffort,
         ..SETTINGS
     });
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     scene.output.fails.store(true, Ordering::Relaxed);
     for class in [READ, KEY, CHANGE] {
         assert!(scene.may(class).await);
@@ -519,11 +535,19 @@ async fn chain_in_the_table_counts_the_events_it_lacks() {
         strictness: Strictness::BestEffort,
         ..SETTINGS
     });
-    scene.table.fails.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(true, Ordering::Relaxed);
     for _ in 0..17_000 {
         scene.tell(KEY, &known("k"), 200).await.unwrap();
     }
-    scene.table.fails.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .fails
+        .store(false, Ordering::Relaxed);
     scene.clock.advance(Duration::from_secs(1));
     scene.tell(CHANGE, &known("k"), 200).await.unwrap();
     scene.tell(CHANGE, &known("k"), 200).await.unwrap();
@@ -545,11 +569,19 @@ async fn chain_in_the_table_counts_the_events_it_lacks() {
 #[tokio::test]
 async fn request_dropped_during_its_write_loses_no_event() {
     let scene = scene(SETTINGS);
-    scene.table.hangs.store(true, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .hangs
+        .store(true, Ordering::Relaxed);
     let subject = known("k");
     let dropped = scene.tell(CHANGE, &subject, 200).now_or_never();
     assert!(dropped.is_none(), "it waited for the table");
-    scene.table.hangs.store(false, Ordering::Relaxed);
+    scene
+        .table
+        .interceptor()
+        .hangs
+        .store(false, Ordering::Relaxed);
     scene.tell(CHANGE, &subject, 200).await.unwrap();
     assert_eq!(scene.kept().await, scene.printed());
     assert_eq!(scene.printed().len(), 2);

@@ -119,6 +119,17 @@ pub enum KeyState {
     },
 }
 
+/// As error texts name the state.
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion { .. } => "pending deletion",
+        })
+    }
+}
+
 /// Something that names a key and would break without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
@@ -126,6 +137,16 @@ pub enum Reference {
     ServiceDefaultKey,
     /// The bucket's default encryption uses it.
     Bucket(BucketName),
+}
+
+/// As error texts name the reference.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServiceDefaultKey => f.write_str("service-default-key"),
+            Self::Bucket(bucket) => write!(f, "bucket:{bucket}"),
+        }
+    }
 }
 
 /// The name of a bucket, by S3's rules: 3 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit, dots and

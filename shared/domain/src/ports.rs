@@ -3,6 +3,8 @@
 //!
 //! Every port has one contract suite in `keyway-testkit`, which every implementation passes.
 
+mod intercepted;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
 use crate::error::{Fault, KmsError};
+
+pub use intercepted::{InterceptedTable, TableCall, TableInterceptor};
 
 /// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -24,7 +24,7 @@ use crate::vault::{VaultRetryPolicy, VaultSettings};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use folder::{KeyringFile, keep_keyring};
-pub use health::{Degraded, HealthCheck, WatchedTable};
+pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
 
 const SERVICE_RECORD: &str = "service";
 

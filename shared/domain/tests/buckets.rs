@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use fixture::{Fixture, Process, STATE_TTL, Watched, id, named, root, with_policy};
+use fixture::{Fixture, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{
     Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption, TableBuckets,
@@ -615,7 +615,7 @@ async fn listing_of_buckets_reads_no_record_outside_of_the_permission() {
     for name in hidden.iter().chain(&shown) {
         all.create(&bucket(name)).await.unwrap();
     }
-    let watched = Arc::new(Watched::new(&fixture, Kind::Bucket));
+    let watched = fixture::watched(&fixture, Kind::Bucket);
     let buckets = TableBuckets::new(
         watched.clone(),
         fixture.clock.clone(),
@@ -628,6 +628,6 @@ async fn listing_of_buckets_reads_no_record_outside_of_the_permission() {
     let listed = buckets.list(&caller).await.unwrap();
     let names: Vec<&str> = listed.iter().map(|bucket| bucket.name.as_str()).collect();
     assert_eq!(names, shown);
-    assert_eq!(watched.read(), shown);
+    assert_eq!(watched.interceptor().ids(), shown);
     assert_eq!(buckets.list(&root()).await.unwrap().len(), 8);
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use fixture::{Fixture, Process, id, move_to, named, root};
 use keyway_domain::KmsError;
 use keyway_domain::buckets::{BucketError, BucketName, Buckets, TableBuckets};
@@ -17,7 +16,7 @@ use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Wr
 use keyway_domain::keys::{KeyState, Keys};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{
-    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+    Consistency, InterceptedTable, Kind, StoreError, TableCall, TableInterceptor, TableReader,
 };
 use keyway_domain::service::BackendType;
 use keyway_domain::vault::Vault;
@@ -26,20 +25,12 @@ use keyway_testkit::MemoryTable;
 /// The number of tries of a change.
 const ATTEMPTS: usize = 16;
 
-/// A table at which another writer is faster this many times.
+/// Another writer is faster this many times.
 struct Contended {
-    table: Arc<MemoryTable>,
     losses: AtomicUsize,
 }
 
 impl Contended {
-    fn new(fixture: &Fixture, losses: usize) -> Arc<Self> {
-        Arc::new(Self {
-            table: fixture.table.clone(),
-            losses: AtomicUsize::new(losses),
-        })
-    }
-
     fn lose(&self) -> Result<(), StoreError> {
         let one_less = |losses: usize| losses.checked_sub(1);
         match self
@@ -52,48 +43,26 @@ impl Contended {
     }
 }
 
-#[async_trait]
-impl TableReader for Contended {
-    async fn get(
+impl TableInterceptor for Contended {
+    async fn intercept<T: Send>(
         &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.table.page(kind, prefix, after, limit).await
+        call: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        if call.is_write() {
+            self.lose()?;
+        }
+        run.await
     }
 }
 
-#[async_trait]
-impl TableWriter for Contended {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.put_new(record).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.replace(record, seen).await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.lose()?;
-        self.table.remove(kind, id, seen).await
-    }
+/// The fixture's table, which loses so many writes to another writer.
+fn contended(fixture: &Fixture, losses: usize) -> Arc<InterceptedTable<MemoryTable, Contended>> {
+    let losses = AtomicUsize::new(losses);
+    Arc::new(InterceptedTable::new(
+        fixture.table.clone(),
+        Contended { losses },
+    ))
 }
 
 async fn with_key() -> (Fixture, Process) {
@@ -106,7 +75,7 @@ async fn with_key() -> (Fixture, Process) {
 /// Operations on keys over a table at which this many writes lose.
 fn keys(fixture: &Fixture, process: &Process, losses: usize) -> Keys {
     Keys::new(
-        Contended::new(fixture, losses),
+        contended(fixture, losses),
         process.reader.clone(),
         process.service.clone(),
         process.wrappers.clone(),
@@ -157,7 +126,7 @@ async fn change_of_the_service_that_always_loses_is_a_conflict() {
     let (fixture, process) = with_key().await;
     let control = |losses| {
         ServiceControl::new(
-            Contended::new(&fixture, losses),
+            contended(&fixture, losses),
             process.service.clone(),
             process.reader.clone(),
             process.wrappers.clone(),
@@ -178,7 +147,7 @@ async fn change_of_a_bucket_that_always_loses_is_throttled() {
     let fixture = Fixture::build().await;
     let name = BucketName::parse("photos").unwrap();
     let buckets = |losses| {
-        let table = Contended::new(&fixture, losses);
+        let table = contended(&fixture, losses);
         TableBuckets::new(table, fixture.clock.clone(), fixture.random.clone())
     };
     let lost = buckets(ATTEMPTS).create(&name).await;
@@ -199,7 +168,7 @@ async fn policy_that_always_loses_is_a_conflict() {
     let control = |losses| {
         let (table, clock) = (fixture.table.clone(), fixture.clock.clone());
         let identities = Identities::new(table, clock, Duration::ZERO, None);
-        let table = Contended::new(&fixture, losses);
+        let table = contended(&fixture, losses);
         IdentityControl::new(table, Arc::new(identities), fixture.random.clone())
     };
     let lost = control(ATTEMPTS).write(&root(), &name, &rules).await;
@@ -217,7 +186,7 @@ async fn key_migration_that_loses_is_retried_and_leaves_the_copy_as_the_record()
     move_to(&process, BackendType::Vault).await;
     let moving = |losses| {
         KeyMigration::new(
-            Contended::new(&fixture, losses),
+            contended(&fixture, losses),
             process.service.clone(),
             process.wrappers.clone(),
             fixture.random.clone(),

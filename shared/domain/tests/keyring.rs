@@ -12,8 +12,8 @@ use keyway_domain::keyring::{
     Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError,
 };
 use keyway_domain::ports::{
-    Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError, TableReader,
-    TableWriter,
+    Consistency, InterceptedTable, Kind, Record, Revision, SecretStore, SecretVersion, StoreError,
+    TableCall, TableInterceptor, TableReader, TableWriter,
 };
 use keyway_domain::{OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
@@ -265,15 +265,14 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
     ));
 }
 
-/// Both stores for a process that is killed at one of its calls: before the call acts, or before its answer. Later calls
+/// A process that is killed at one of its calls of both stores: before the call acts, or before its answer. Later calls
 /// do nothing.
-struct Dying<'a> {
-    of: &'a Empty,
+struct Dying {
     calls_left: AtomicUsize,
     answered: bool,
 }
 
-impl Dying<'_> {
+impl Dying {
     async fn call<T>(
         &self,
         done: impl Future<Output = Result<T, StoreError>>,
@@ -298,52 +297,25 @@ impl Dying<'_> {
     }
 }
 
-#[async_trait]
-impl TableReader for Dying<'_> {
-    async fn get(
+impl TableInterceptor for &Dying {
+    async fn intercept<T: Send>(
         &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.call(self.of.table.get(kind, id, consistency)).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.call(self.of.table.count(kind, prefix)).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.call(self.of.table.page(kind, prefix, after, limit))
-            .await
+        _: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.call(run).await
     }
 }
 
-#[async_trait]
-impl TableWriter for Dying<'_> {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.call(self.of.table.put_new(record)).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.call(self.of.table.replace(record, seen)).await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.call(self.of.table.remove(kind, id, seen)).await
-    }
+struct DyingSecrets<'a> {
+    secrets: &'a MemorySecrets,
+    dying: &'a Dying,
 }
 
 #[async_trait]
-impl SecretStore for Dying<'_> {
+impl SecretStore for DyingSecrets<'_> {
     async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
-        self.call(self.of.secrets.get(name)).await
+        self.dying.call(self.secrets.get(name)).await
     }
 
     async fn put(
@@ -352,7 +324,7 @@ impl SecretStore for Dying<'_> {
         value: &SecretBytes,
         seen: Option<&SecretVersion>,
     ) -> Result<SecretVersion, StoreError> {
-        self.call(self.of.secrets.put(name, value, seen)).await
+        self.dying.call(self.secrets.put(name, value, seen)).await
     }
 }
 
@@ -363,13 +335,17 @@ async fn first_start_that_is_killed_at_any_call_is_completed_by_the_next() {
         let mut survived = false;
         for answered in [false, true] {
             let empty = Empty::build().await;
-            let dying = Dying {
-                of: &empty,
+            let dying = &Dying {
                 calls_left: AtomicUsize::new(call),
                 answered,
             };
+            let table = InterceptedTable::new(empty.table.clone(), dying);
+            let secrets = DyingSecrets {
+                secrets: &empty.secrets,
+                dying,
+            };
             let (clock, random) = (empty.fixture.clock.as_ref(), empty.fixture.random.clone());
-            let first = RootKeyring::establish(&dying, &dying, clock, random).await;
+            let first = RootKeyring::establish(&table, &secrets, clock, random).await;
             survived = first.is_ok();
             killed += usize::from(!survived);
             let kept = empty.secrets.get(KEYRING_SECRET).await.unwrap();

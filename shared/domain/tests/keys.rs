@@ -5,7 +5,7 @@ mod fixture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fixture::{Fixture, Watched, id, named, root, with_policy};
+use fixture::{Fixture, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::keys::{
     DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, NewKey, Reference,
@@ -449,7 +449,7 @@ async fn listing_reads_no_key_outside_of_the_permission() {
         expires_at: None,
     };
     fixture.table.put_new(&damaged).await.unwrap();
-    let watched = Arc::new(Watched::new(&fixture, Kind::Key));
+    let watched = fixture::watched(&fixture, Kind::Key);
     let keys = Keys::new(
         watched.clone(),
         process.reader.clone(),
@@ -514,7 +514,7 @@ async fn listing_reads_no_key_outside_of_the_permission() {
         let found: Vec<&str> = page.keys.iter().map(|key| key.id.as_str()).collect();
         assert_eq!(found, expected, "{prefix:?} {pattern:?}");
     }
-    let read = watched.read();
+    let read = watched.interceptor().ids();
     for name in hidden {
         assert!(!read.iter().any(|read| read == name), "{name} was read");
     }

@@ -14,7 +14,7 @@ use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, WatchedTable,
+    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, WatchedTable, WriteFailure,
 };
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::{CacheStats, KmsError, SecretBytes};
@@ -638,7 +638,10 @@ async fn copy_unknown_to_the_table_is_not_overwritten() {
 async fn failed_write_of_the_table_is_a_reason_until_one_succeeds() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
-    let watched = Arc::new(WatchedTable::new(fixture.table.clone()));
+    let watched = Arc::new(WatchedTable::new(
+        fixture.table.clone(),
+        WriteFailure::default(),
+    ));
     process.service.check_also(watched.clone());
     // The same reason of two parts is listed once.
     process.service.check_also(watched.clone());

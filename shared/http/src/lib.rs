@@ -8,12 +8,14 @@ mod observer;
 mod page;
 mod pipeline;
 mod query;
+mod rejection;
 mod request;
 mod route;
 mod served;
 mod site;
 mod tail;
 mod timeout;
+mod uncached;
 
 pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
@@ -27,9 +29,11 @@ pub use pipeline::{
     Body, BodyCheck, Call, Dialect, Handler, Mount, Proof, Rejection, RequestLine, Unreadable,
 };
 pub use query::{Query, QueryError, percent_decode};
+pub use rejection::ONE_SECOND;
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{NO_BODY, Params, Route, RouteError};
+pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
 pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};
 pub use timeout::TimedOut;
+pub use uncached::{NO_STORE, uncached};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONTENT_ENCODING, RETRY_AFTER};
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
 use tracing::Instrument;
 
@@ -184,38 +184,6 @@ pub enum Rejection<E> {
 }
 
 pub(crate) const UNRECORDED: &str = "unrecorded";
-
-impl<E> Rejection<E> {
-    /// The answer of a page that has no shape of its own for refusals: a status alone.
-    ///
-    /// # Errors
-    /// The page's own refusal, which only the page can answer.
-    pub fn bare(self) -> Result<Response<Bytes>, E> {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = match self {
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::OtherMethods(allow) => {
-                if let Ok(allow) = HeaderValue::from_str(&allow) {
-                    response.headers_mut().insert(ALLOW, allow);
-                }
-                StatusCode::METHOD_NOT_ALLOWED
-            }
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyBroken | Self::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Self::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Unreadable(unreadable) => unreadable.status,
-            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded => {
-                let shortly = HeaderValue::from_static("1");
-                response.headers_mut().insert(RETRY_AFTER, shortly);
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::By(error) => return Err(error),
-        };
-        Ok(response)
-    }
-}
 
 impl<E> Rejection<E> {
     fn class<D: Dialect<Error = E>>(&self) -> &'static str {

@@ -7,6 +7,9 @@ use http::{Method, Response};
 use crate::pipeline::{Call, Dialect, Handler};
 use crate::query::{QueryError, percent_decode};
 
+/// What a handler returns.
+pub type HandlerResult<D> = Result<Response<Bytes>, <D as Dialect>::Error>;
+
 /// One endpoint as a value.
 pub struct Route<D: Dialect> {
     /// The method.
@@ -37,7 +40,7 @@ impl<D: Dialect> Route<D> {
     ) -> Self
     where
         O: Send + Sync + 'static,
-        F: Future<Output = Result<Response<Bytes>, D::Error>> + Send + 'static,
+        F: Future<Output = HandlerResult<D>> + Send + 'static,
     {
         let operations = Arc::clone(operations);
         Self {

@@ -25,7 +25,7 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use emf::{Emf, Say};
 pub use mount::{Open, PATH, mount};
-pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper};
+pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper, TableCalls};
 
 use families::{
     AuditLog, Backends, Cache, Connections, Process, REQUEST_SECONDS, Records, Requests,

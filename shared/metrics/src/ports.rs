@@ -6,8 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
 use keyway_domain::ports::{
-    Clock, Consistency, Kind, Page, Record, Revision, SecretStore, SecretVersion, StoreError,
-    TableReader, TableWriter,
+    Clock, InterceptedTable, SecretStore, SecretVersion, StoreError, TableCall, TableInterceptor,
 };
 use keyway_domain::vault::{
     CopyError, CopyVersion, KeyCopy, TransitKey, Vault, VaultRetryPolicy, VaultSettings, Vaults,
@@ -30,31 +29,35 @@ fn outcome<T>(result: &Result<T, StoreError>) -> &'static str {
 }
 
 /// A table whose calls are counted and timed.
-pub struct CountedTable<T: ?Sized> {
+pub type CountedTable<T> = InterceptedTable<T, TableCalls>;
+
+/// Counts and times the calls of a table.
+pub struct TableCalls {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    inner: Arc<T>,
 }
 
-impl<T: ?Sized> CountedTable<T> {
-    /// Over this one.
-    pub fn new(inner: Arc<T>, metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
+impl TableCalls {
+    /// With these metrics and this clock.
+    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
-            inner,
         }
     }
+}
 
-    async fn counted<R>(
+impl TableInterceptor for TableCalls {
+    async fn intercept<T: Send>(
         &self,
-        operation: &'static str,
-        call: impl Future<Output = Result<R, StoreError>> + Send,
-    ) -> Result<R, StoreError> {
+        call: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         let begun = self.clock.monotonic();
-        let result = call.await;
+        let result = run.await;
         let took: Duration = self.clock.monotonic().saturating_sub(begun);
         let metrics = &self.metrics;
+        let operation = call.name();
         let labels = [operation, outcome(&result)];
         metrics
             .backends
@@ -67,51 +70,6 @@ impl<T: ?Sized> CountedTable<T> {
             .with_label_values(&[operation]);
         seconds.observe(took.as_secs_f64());
         result
-    }
-}
-
-#[async_trait]
-impl<T: TableReader + ?Sized> TableReader for CountedTable<T> {
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.counted("get", self.inner.get(kind, id, consistency))
-            .await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.counted("count", self.inner.count(kind, prefix)).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.counted("page", self.inner.page(kind, prefix, after, limit))
-            .await
-    }
-}
-
-#[async_trait]
-impl<T: TableWriter + ?Sized> TableWriter for CountedTable<T> {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.counted("put_new", self.inner.put_new(record)).await
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.counted("replace", self.inner.replace(record, seen))
-            .await
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.counted("remove", self.inner.remove(kind, id, seen))
-            .await
     }
 }
 

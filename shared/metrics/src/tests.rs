@@ -200,7 +200,7 @@ async fn ports_count_their_calls() {
     let metrics = metrics();
     let clock: Arc<dyn Clock> = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     let inner = Arc::new(MemoryTable::new(Arc::clone(&clock)));
-    let table = CountedTable::new(inner, &metrics, &clock);
+    let table = CountedTable::new(inner, TableCalls::new(&metrics, &clock));
     for _ in 0..2 {
         let found = table.get(Kind::Key, "k", Consistency::Strong).await;
         assert!(found.unwrap().is_none());

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use keyway_domain::ports::{
-    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+    Clock, InterceptedTable, Record, StoreError, TableCall, TableInterceptor,
 };
 use keyway_testkit::MemoryTable;
 
-/// A table that can fail or delay its calls.
-pub(crate) struct FaultyTable {
-    table: MemoryTable,
+/// A table that can fail or delay its calls. Nothing in it can be changed.
+pub(crate) type FaultyTable = InterceptedTable<MemoryTable, Faults>;
+
+#[derive(Default)]
+pub(crate) struct Faults {
     pub(crate) fails: AtomicBool,
     pub(crate) hangs: AtomicBool,
     writes: AtomicUsize,
@@ -19,70 +20,42 @@ pub(crate) struct FaultyTable {
     pub(crate) pages: AtomicUsize,
 }
 
-impl FaultyTable {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            table: MemoryTable::new(clock),
-            fails: AtomicBool::new(false),
-            hangs: AtomicBool::new(false),
-            writes: AtomicUsize::new(0),
-            pages: AtomicUsize::new(0),
-        }
-    }
-
+impl Faults {
     /// The number of writes tried.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::Relaxed)
     }
 }
 
-#[async_trait]
-impl TableReader for FaultyTable {
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.pages.fetch_add(1, Ordering::Relaxed);
-        self.table.page(kind, prefix, after, limit).await
-    }
+/// A table in memory that has no faults yet.
+pub(crate) fn table(clock: Arc<dyn Clock>) -> FaultyTable {
+    InterceptedTable::new(Arc::new(MemoryTable::new(clock)), Faults::default())
 }
 
-#[async_trait]
-impl TableWriter for FaultyTable {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
+impl TableInterceptor for Faults {
+    async fn intercept<T: Send>(
+        &self,
+        call: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match call {
+            TableCall::Get(..) | TableCall::Count => return run.await,
+            TableCall::Page => {
+                self.pages.fetch_add(1, Ordering::Relaxed);
+                return run.await;
+            }
+            TableCall::Replace | TableCall::Remove => return Err(StoreError::Conflict),
+            TableCall::PutNew => {}
+        }
         self.writes.fetch_add(1, Ordering::Relaxed);
         if self.fails.load(Ordering::Relaxed) {
             return Err(StoreError::Throttled);
         }
-        self.table.put_new(record).await?;
+        let written = run.await?;
         if self.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        Ok(())
-    }
-
-    async fn replace(&self, _: &Record, _: Revision) -> Result<(), StoreError> {
-        Err(StoreError::Conflict)
-    }
-
-    async fn remove(&self, _: Kind, _: &str, _: Revision) -> Result<(), StoreError> {
-        Err(StoreError::Conflict)
+        Ok(written)
     }
 }
 

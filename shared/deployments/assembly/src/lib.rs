@@ -32,11 +32,13 @@ use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
-use keyway_domain::service::{HealthCheck, Service, ServiceState, WatchedTable, keep_keyring};
+use keyway_domain::service::{
+    HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
+};
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
-use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics};
+use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics, TableCalls};
 use keyway_secrets_vault::VaultsOverHttp;
 
 pub use audit::{Audit, AuditSettings, Auditing, Told};
@@ -187,7 +189,10 @@ impl Reading {
     /// The same ports, with what is asked of them counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
-        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.table = Arc::new(CountedTable::new(
+            self.table,
+            TableCalls::new(metrics, &self.clock),
+        ));
         self.count_rest(metrics);
         self
     }
@@ -246,7 +251,10 @@ impl Writing {
     /// The same ports, with what is asked of them counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
-        self.table = Arc::new(CountedTable::new(self.table, metrics, &self.clock));
+        self.table = Arc::new(CountedTable::new(
+            self.table,
+            TableCalls::new(metrics, &self.clock),
+        ));
         self.count_rest(metrics);
         self
     }
@@ -254,7 +262,7 @@ impl Writing {
     /// The same ports, and what knows whether the table's last write failed.
     #[must_use]
     pub fn watched(mut self) -> (Self, Arc<dyn HealthCheck>) {
-        let watched = Arc::new(WatchedTable::new(self.table));
+        let watched = Arc::new(WatchedTable::new(self.table, WriteFailure::default()));
         self.table = Arc::clone(&watched) as _;
         (self, watched)
     }

@@ -30,7 +30,7 @@ use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Dialect, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
-use keyway_metrics::{CountedTable, Emf, Metrics, Open};
+use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
 use keyway_runtime_lambda::{EventSource, Ingress};
 use keyway_store_dynamodb::DynamoTable;
@@ -299,7 +299,7 @@ impl Function {
     /// The table, with what is asked of it counted.
     fn table(&self) -> anyhow::Result<Arc<CountedTable<DynamoTable>>> {
         let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
-        let counted = CountedTable::new(table, &self.metrics, &self.clock);
+        let counted = CountedTable::new(table, TableCalls::new(&self.metrics, &self.clock));
         Ok(Arc::new(counted))
     }
 

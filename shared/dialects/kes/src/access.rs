@@ -4,23 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::KmsError;
 use keyway_domain::access::Caller;
 use keyway_domain::identity::{Identities, KnownIdentity, NameQuery, NamesPage, PathPolicy, Rules};
 use keyway_domain::paths::{PathPattern, PatternKind};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Kes;
 use crate::endpoint::OnAccess;
+use crate::error_response::{bad, unsupported};
 use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
 use crate::wire::{self, Fields, Object};
-use crate::{ErrorResponse, Kes};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// Patterns as an object whose values say nothing, or as an array; `null` is none.
 #[derive(Default)]
@@ -100,7 +97,7 @@ impl Fields for PolicyBody {
     }
 }
 
-pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<PolicyBody>>(&call.request.body)?;
     let allow = body.paths.0.into_iter().chain(body.allow.0);
@@ -120,7 +117,7 @@ pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
     Ok(wire::empty())
 }
 
-pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn delete_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     match on.control.delete(call.caller.caller()?, &name).await {
         Err(KmsError::PolicyNotFound(_)) if on.generation.removes_what_is_absent() => {}
@@ -154,7 +151,7 @@ pub(crate) struct PolicyAuthor<'a> {
     created_by: &'a str,
 }
 
-pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
@@ -226,7 +223,7 @@ pub(crate) struct PolicyPaths<'a> {
     paths: Vec<&'a str>,
 }
 
-pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let policy = on.identities.policy(caller, &name).await?;
@@ -249,7 +246,7 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
         }
         // Without `deny` it would be told as a wider policy than it is, and become one when it is written again.
         PolicyShape::Paths if deny.len() > 0 => {
-            return Err(ErrorResponse::unsupported(
+            return Err(unsupported(
                 "the policy denies paths, which clients of this release cannot read",
             ));
         }
@@ -275,7 +272,7 @@ pub(crate) struct PolicyPage {
     continue_at: String,
 }
 
-pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let listing = Listing::parse(call.params.get("name"))?;
     let shape = listing.shape(on.generation.policies(), &call.request.headers);
     let caller = call.caller.caller()?;
@@ -406,23 +403,28 @@ impl Fields for AssignBody {
 }
 
 /// The policy in the path, the identity in the body.
-pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<AssignBody>>(&call.request.body)?;
     assign(&on, &call, name.as_str(), &body.identity).await
 }
 
 /// Both in the path, the policy first.
-pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let text = call.params.get("name");
     let (policy, identity) = text.split_once('/').unwrap_or((text, ""));
     assign(&on, &call, policy, identity).await
 }
 
-async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -> Answer {
+async fn assign(
+    on: &OnAccess,
+    call: &Call<Kes>,
+    policy: &str,
+    identity: &str,
+) -> HandlerResult<Kes> {
     let policy = names::policy(policy)?;
     if identity.is_empty() {
-        return Err(ErrorResponse::bad("identity is unknown"));
+        return Err(bad("identity is unknown"));
     }
     let identity = names::identity(identity)?;
     let caller = call.caller.caller()?;
@@ -430,7 +432,7 @@ async fn assign(on: &OnAccess, call: &Call<Kes>, policy: &str, identity: &str) -
     Ok(wire::empty())
 }
 
-pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn delete_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     match on.control.forget(caller, &identity).await {
@@ -462,7 +464,7 @@ impl From<KnownIdentity> for IdentityDescribed {
     }
 }
 
-pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = names::identity(call.params.get("name"))?;
     let caller = call.caller.caller()?;
     let known = on.identities.describe(caller, &identity).await?;
@@ -544,7 +546,7 @@ pub(crate) struct SelfDescribed<'a> {
     deny: Option<Allowed<'a>>,
 }
 
-pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe_self(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let identity = call.caller.identity()?;
     let (known, rules) = on.identities.describe_self(identity).await?;
     if on.generation.is_nested() {
@@ -594,7 +596,7 @@ pub(crate) struct IdentityHolder {
     policy: String,
 }
 
-pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Answer {
+pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let listing = Listing::parse(call.params.get("name"))?;
     let shape = listing.shape(on.generation.identities(), &call.request.headers);
     let caller = call.caller.caller()?;

@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 use serde::de::MapAccess;
 use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
+use crate::error_response::{bad, invalid_body};
 use crate::wire::{Base64, Fields, Object};
 use crate::{BODY_LIMIT, ErrorResponse, Kes, names, wire};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
@@ -48,7 +45,7 @@ impl Fields for Body {
 
 /// The context is opaque bytes; none, `null` and empty ones are the same.
 fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
-    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| ErrorResponse::invalid_body())
+    EncryptionContext::opaque(bytes.into_vec()).map_err(|_| invalid_body())
 }
 
 #[derive(Serialize)]
@@ -59,7 +56,7 @@ pub(crate) struct Generated {
     ciphertext: String,
 }
 
-pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let body = if call.request.body.is_empty() {
         Body::default()
@@ -84,7 +81,7 @@ pub(crate) struct Encrypted {
     ciphertext: String,
 }
 
-pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
@@ -119,7 +116,7 @@ impl From<&SecretBytes> for Decrypted {
     }
 }
 
-pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
@@ -153,12 +150,12 @@ async fn decrypt_one(
 }
 
 /// All of them or none.
-pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let items: Option<Vec<Object<Body>>> = wire::json(&call.request.body)?;
     let items = items.unwrap_or_default();
     if items.len() > MAX_BULK {
-        return Err(ErrorResponse::bad("too many ciphertexts"));
+        return Err(bad("too many ciphertexts"));
     }
     let mut opened = Vec::with_capacity(items.len());
     let asking = call.caller.caller()?;

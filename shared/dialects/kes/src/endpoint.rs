@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use keyway_domain::Fault;
 use keyway_domain::audit::{AuditReading, LogFollowing};
 use keyway_domain::datakey::{CiphertextFormat, DataKeys};
@@ -15,14 +14,12 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::ports::Clock;
 use keyway_domain::service::Service;
-use keyway_http::{Call, Handler, Route};
+use keyway_http::{Call, Handler, HandlerResult, Route};
 
+use crate::error_response::failing_to;
 use crate::generation::Generation;
 use crate::server::Api;
-use crate::{
-    BODY_LIMIT, ErrorResponse, Kes, Needs, Permission, access, datakey, hmac, import, keys, log,
-    server,
-};
+use crate::{BODY_LIMIT, Kes, Needs, Permission, access, datakey, hmac, import, keys, log, server};
 
 /// What the routes of master keys run on.
 pub(crate) struct OnKeys {
@@ -94,15 +91,13 @@ macro_rules! handler {
     ($run:path) => {
         |on| {
             Box::new(
-                move |call: Call<Kes>| -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+                move |call: Call<Kes>| -> Pin<Box<dyn Future<Output = HandlerResult<Kes>> + Send>> {
                     Box::pin($run(Arc::clone(&on), call))
                 },
             )
         }
     };
 }
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 const GET: &[Method] = &[Method::GET];
 /// Liveness probes ask so.
@@ -521,6 +516,6 @@ fn telling(failing: &'static str, run: Handler<Kes>) -> Handler<Kes> {
     }
     Box::new(move |call| {
         let answer = run(call);
-        Box::pin(async move { answer.await.map_err(|refusal| refusal.failing_to(failing)) })
+        Box::pin(async move { answer.await.map_err(|refusal| failing_to(failing, refusal)) })
     })
 }

@@ -3,31 +3,44 @@
 //! KES's clients compare status and message, so none of them is ours to word where KES has one. There is no 201, 204,
 //! 413 or 422 here, and 409 for one thing alone: clients would not know what they mean.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
+use keyway_auth::ErrorTable;
 use keyway_auth::certificate::Unidentified;
+use keyway_domain::KmsError;
 use keyway_domain::keys::KeyState;
-use keyway_domain::{Fault, KmsError};
-use keyway_http::{Rejection, RequestLine};
+use keyway_http::{ONE_SECOND, Rejection, RequestLine};
 
 use crate::generation::{Generation, Kind, Text};
 
-/// An answer that says no.
+/// An error response of KES's API.
+pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
+
+/// What KES's error responses have of their own.
 #[derive(Debug)]
-pub struct ErrorResponse {
-    status: StatusCode,
-    /// A word for those who count.
-    class: &'static str,
-    message: Text,
+pub struct Api;
+
+/// What an error response says.
+#[derive(Debug)]
+pub struct Message {
+    text: Text,
     /// Why, in a second field that KES does not have and its clients ignore.
     reason: Option<&'static str>,
-    /// The method that a path takes, in the header where KES has it.
-    accept: Option<&'static str>,
-    /// That nobody serves the path: text, no JSON.
-    is_text: bool,
-    /// What only the log may know.
-    fault: Option<Box<Fault>>,
+    /// The answer is plain text instead of JSON: no route has the path.
+    is_plain: bool,
+}
+
+impl<T: Into<Text>> From<T> for Message {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            reason: None,
+            is_plain: false,
+        }
+    }
 }
 
 /// What KES has and this server does not have: clients continue without it when they are answered 501.
@@ -40,186 +53,179 @@ const UNSUPPORTED: [&str; 6] = [
     "/v1/tenant/",
 ];
 
-impl ErrorResponse {
-    pub(crate) const fn class(&self) -> &'static str {
-        self.class
-    }
+fn with(status: StatusCode, message: impl Into<Message>) -> ErrorResponse {
+    ErrorResponse::with_content(status, message.into())
+}
 
-    fn new(status: StatusCode, message: impl Into<Text>) -> Self {
-        Self {
-            status,
-            class: keyway_http::class_of(status),
-            message: message.into(),
+/// 403 with the exact text by which clients know it. A MinIO server tells its own clients of an internal error, and
+/// tries again, for every other text.
+fn not_permitted(reason: Option<&'static str>) -> ErrorResponse {
+    let text = Text::NotPermitted;
+    with(
+        StatusCode::FORBIDDEN,
+        Message {
+            text,
+            reason,
+            is_plain: false,
+        },
+    )
+}
+
+/// The same for a key that nobody may use so, with the reason.
+fn not_for_anybody(reason: &'static str) -> ErrorResponse {
+    not_permitted(Some(reason))
+}
+
+/// 400 with this message.
+pub(crate) fn bad(message: impl Into<Message>) -> ErrorResponse {
+    with(StatusCode::BAD_REQUEST, message)
+}
+
+/// 400 for what is no name.
+pub(crate) fn name(kind: Kind, shown: String) -> ErrorResponse {
+    bad(Text::Name(kind, shown))
+}
+
+/// 400 for what is no pattern of a listing.
+pub(crate) fn pattern(shown: String) -> ErrorResponse {
+    bad(Text::Pattern(shown))
+}
+
+/// 406 with this message.
+pub(crate) fn not_acceptable(message: impl Into<Message>) -> ErrorResponse {
+    with(StatusCode::NOT_ACCEPTABLE, message)
+}
+
+pub(crate) fn not_implemented() -> ErrorResponse {
+    unsupported("not implemented")
+}
+
+/// 501 with this message.
+pub(crate) fn unsupported(message: impl Into<Message>) -> ErrorResponse {
+    with(StatusCode::NOT_IMPLEMENTED, message)
+}
+
+pub(crate) fn invalid_body() -> ErrorResponse {
+    bad(Text::InvalidBody)
+}
+
+pub(crate) fn malformed_path() -> ErrorResponse {
+    bad("the path is not percent-encoded UTF-8")
+}
+
+pub(crate) fn not_encrypted() -> ErrorResponse {
+    bad(Text::NotEncrypted)
+}
+
+/// 503 with this message. Clients try again after it, and after nothing else.
+fn later(message: impl Into<Message>) -> ErrorResponse {
+    with(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// The table cannot be reached: what a probe asks about.
+pub(crate) fn unreachable(error: KmsError) -> ErrorResponse {
+    let response = with(StatusCode::GATEWAY_TIMEOUT, UNREACHABLE);
+    match error {
+        KmsError::Unavailable(fault) | KmsError::Backend(fault) => response.caused_by(fault),
+        _ => response,
+    }
+}
+
+/// The same refusal; if a backend failed, with what it failed at.
+pub(crate) fn failing_to(what: &'static str, mut response: ErrorResponse) -> ErrorResponse {
+    if response.status == StatusCode::BAD_GATEWAY {
+        response.content.text = Text::Backend(what);
+    }
+    response
+}
+
+/// The error response to a request that the pipeline refused.
+pub(crate) fn of_pipeline(
+    rejection: &Rejection<Infallible>,
+    line: &RequestLine<'_>,
+    generation: Generation,
+) -> ErrorResponse {
+    match rejection {
+        Rejection::NoRoute => no_route(line, generation),
+        Rejection::OtherMethods(methods) => {
+            let expected = ["PUT", "DELETE", "GET"]
+                .into_iter()
+                .find(|method| methods.split(", ").any(|other| other == *method))
+                .unwrap_or("POST");
+            let expected = generation.method(expected);
+            let message = Text::Method(line.method.as_str().to_owned(), expected);
+            // KES names the method in this header.
+            with(StatusCode::METHOD_NOT_ALLOWED, message)
+                .with_header(ACCEPT, HeaderValue::from_static(expected))
+        }
+        Rejection::BodyTooLarge { .. } | Rejection::BodyBroken => invalid_body(),
+        Rejection::BodyEncoded => bad("content encoding is not supported"),
+        Rejection::Unreadable(_) | Rejection::Malformed { .. } => {
+            with(rejection.status(), rejection.text().into_owned())
+        }
+        Rejection::Overloaded => later("too many large requests: try again later"),
+        Rejection::Unrecorded => later("audit log is not available"),
+        Rejection::Panicked => with(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+        Rejection::By(never) => match *never {},
+    }
+}
+
+fn no_route(line: &RequestLine<'_>, generation: Generation) -> ErrorResponse {
+    let is_unsupported = || UNSUPPORTED.iter().any(|path| line.path.starts_with(path));
+    if generation.tells_unsupported() && is_unsupported() {
+        return not_implemented();
+    }
+    let (status, text) = generation.no_route();
+    with(
+        status,
+        Message {
+            text: text.into(),
             reason: None,
-            accept: None,
-            is_text: false,
-            fault: None,
-        }
-    }
+            is_plain: true,
+        },
+    )
+}
 
-    /// 403 with the exact text by which clients know it. A MinIO server tells its own clients of an internal error, and
-    /// tries again, for every other text.
-    fn not_permitted() -> Self {
-        Self::new(StatusCode::FORBIDDEN, Text::NotPermitted)
+/// The answer, in the shape of this generation.
+pub(crate) fn answer(
+    mut error: ErrorResponse,
+    line: &RequestLine<'_>,
+    generation: Generation,
+) -> Response<Bytes> {
+    let (status, message) = generation.words(&error.content.text);
+    error.status = status.unwrap_or(error.status);
+    let Message {
+        reason, is_plain, ..
+    } = error.content;
+    let body = if is_plain {
+        format!("{message}\n")
+    } else {
+        let end = generation.refusal_end();
+        let reason = reason.map(go_string);
+        let reason = reason.map_or_else(String::new, |text| format!(",\"reason\":{text}"));
+        format!("{{\"message\":{}{reason}{end}}}", go_string(&message))
+    };
+    let (kind, is_final) = if is_plain {
+        ("text/plain; charset=utf-8", true)
+    } else {
+        generation.refusal_type()
+    };
+    let length = body.len();
+    let is_head = line.method == Method::HEAD;
+    let mut response = Response::new(if is_head { Bytes::new() } else { body.into() });
+    let headers = response.headers_mut();
+    if error.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, ONE_SECOND);
     }
-
-    /// The same for a key that nobody may use so, with the reason.
-    fn not_for_anybody(reason: &'static str) -> Self {
-        Self {
-            reason: Some(reason),
-            ..Self::not_permitted()
-        }
+    if is_head {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
-
-    /// 400 with this message.
-    pub(crate) fn bad(message: impl Into<Text>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
+    if is_final {
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-
-    /// 400 for what is no name.
-    pub(crate) fn name(kind: Kind, shown: String) -> Self {
-        Self::bad(Text::Name(kind, shown))
-    }
-
-    /// 400 for what is no pattern of a listing.
-    pub(crate) fn pattern(shown: String) -> Self {
-        Self::bad(Text::Pattern(shown))
-    }
-
-    /// 406 with this message.
-    pub(crate) fn not_acceptable(message: impl Into<Text>) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, message)
-    }
-
-    pub(crate) fn not_implemented() -> Self {
-        Self::unsupported("not implemented")
-    }
-
-    /// 501 with this message.
-    pub(crate) fn unsupported(message: impl Into<Text>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, message)
-    }
-
-    pub(crate) fn invalid_body() -> Self {
-        Self::bad(Text::InvalidBody)
-    }
-
-    pub(crate) fn malformed_path() -> Self {
-        Self::bad("the path is not percent-encoded UTF-8")
-    }
-
-    pub(crate) fn not_encrypted() -> Self {
-        Self::bad(Text::NotEncrypted)
-    }
-
-    /// The table cannot be reached: what a probe asks about.
-    pub(crate) fn unreachable(error: KmsError) -> Self {
-        Self {
-            fault: match error {
-                KmsError::Unavailable(fault) | KmsError::Backend(fault) => Some(fault.into()),
-                _ => None,
-            },
-            ..Self::new(StatusCode::GATEWAY_TIMEOUT, UNREACHABLE)
-        }
-    }
-
-    /// The same refusal; if a backend failed, with what it failed at.
-    pub(crate) fn failing_to(mut self, what: &'static str) -> Self {
-        if self.status == StatusCode::BAD_GATEWAY {
-            self.message = Text::Backend(what);
-        }
-        self
-    }
-
-    pub(crate) fn of(
-        refused: Rejection<Self>,
-        line: &RequestLine<'_>,
-        generation: Generation,
-    ) -> Self {
-        match refused {
-            Rejection::By(refusal) => refusal,
-            Rejection::NoRoute => {
-                if generation.tells_unsupported()
-                    && UNSUPPORTED.iter().any(|path| line.path.starts_with(path))
-                {
-                    Self::not_implemented()
-                } else {
-                    let (status, text) = generation.no_route();
-                    Self {
-                        is_text: true,
-                        ..Self::new(status, text)
-                    }
-                }
-            }
-            Rejection::OtherMethods(methods) => {
-                let expected = ["PUT", "DELETE", "GET"]
-                    .into_iter()
-                    .find(|method| methods.split(", ").any(|other| other == *method))
-                    .unwrap_or("POST");
-                let expected = generation.method(expected);
-                let message = Text::Method(line.method.as_str().to_owned(), expected);
-                Self {
-                    accept: Some(expected),
-                    ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
-                }
-            }
-            Rejection::BodyTooLarge { .. } | Rejection::BodyBroken => Self::invalid_body(),
-            Rejection::BodyEncoded => Self::bad("content encoding is not supported"),
-            Rejection::Unreadable(unreadable) => Self::new(unreadable.status, unreadable.reason()),
-            Rejection::Malformed { part, error } => Self::bad(format!("the {part} {error}")),
-            Rejection::Overloaded => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many large requests: try again later",
-            ),
-            Rejection::Unrecorded => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "audit log is not available",
-            ),
-            Rejection::Panicked => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
-            }
-        }
-    }
-
-    pub(crate) fn answer(self, line: &RequestLine<'_>, generation: Generation) -> Response<Bytes> {
-        if let Some(fault) = &self.fault {
-            fault.log(line.request_id);
-        }
-        let (status, message) = generation.words(self.message);
-        let body = if self.is_text {
-            format!("{message}\n")
-        } else {
-            let end = generation.refusal_end();
-            let reason = self.reason.map(go_string);
-            let reason = reason.map_or_else(String::new, |text| format!(",\"reason\":{text}"));
-            format!("{{\"message\":{}{reason}{end}}}", go_string(&message))
-        };
-        let length = body.len();
-        let is_head = line.method == Method::HEAD;
-        let mut response = Response::new(if is_head { Bytes::new() } else { body.into() });
-        let status = status.unwrap_or(self.status);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if is_head {
-            headers.insert(CONTENT_LENGTH, length.into());
-        }
-        let (kind, is_final) = if self.is_text {
-            ("text/plain; charset=utf-8", true)
-        } else {
-            generation.refusal_type()
-        };
-        if is_final {
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if let Some(method) = self.accept {
-            headers.insert(ACCEPT, HeaderValue::from_static(method));
-        }
-        response
-    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    error.finish(&mut response, line.request_id);
+    response
 }
 
 const UNREACHABLE: &str = "key store is not reachable";
@@ -235,94 +241,63 @@ fn go_string(text: &str) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
-impl From<KmsError> for ErrorResponse {
-    fn from(error: KmsError) -> Self {
-        let class = error.class();
-        Self {
-            class,
-            ..Self::of_kms(error)
-        }
-    }
-}
+impl ErrorTable for Api {
+    type Content = Message;
 
-impl ErrorResponse {
-    fn of_kms(error: KmsError) -> Self {
+    fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
-            KmsError::Invalid { field, reason } => Self::bad(format!("{field} {reason}")),
-            KmsError::NotPermitted => Self::not_permitted(),
-            KmsError::Forbidden(why) => Self::not_for_anybody(why),
-            KmsError::KeyNotFound(_) => Self::new(StatusCode::NOT_FOUND, "key does not exist"),
+            KmsError::Invalid { field, reason } => bad(format!("{field} {reason}")),
+            KmsError::NotPermitted => not_permitted(None),
+            KmsError::Forbidden(why) => not_for_anybody(why),
+            KmsError::KeyNotFound(_) => with(StatusCode::NOT_FOUND, "key does not exist"),
             KmsError::AccessKeyNotFound(_) => {
-                Self::new(StatusCode::NOT_FOUND, "access key does not exist")
+                with(StatusCode::NOT_FOUND, "access key does not exist")
             }
-            KmsError::PolicyNotFound(_) => Self::new(StatusCode::NOT_FOUND, Text::PolicyNotFound),
-            KmsError::IdentityNotFound(_) => {
-                Self::new(StatusCode::NOT_FOUND, "identity does not exist")
-            }
-            KmsError::IdentityIsAdmin => Self::bad("identity is root"),
-            KmsError::IdentityIsCaller => Self::new(
+            KmsError::PolicyNotFound(_) => with(StatusCode::NOT_FOUND, Text::PolicyNotFound),
+            KmsError::IdentityNotFound(_) => with(StatusCode::NOT_FOUND, "identity does not exist"),
+            KmsError::IdentityIsAdmin => bad("identity is root"),
+            KmsError::IdentityIsCaller => with(
                 StatusCode::FORBIDDEN,
                 "identity cannot assign policy to itself",
             ),
-            KmsError::KeyExists(_) => Self::bad(Text::KeyExists),
-            KmsError::KeyState { state, .. } => Self::not_for_anybody(match state {
+            KmsError::KeyExists(_) => bad(Text::KeyExists),
+            KmsError::KeyState { state, .. } => not_for_anybody(match state {
                 KeyState::Enabled => "key is enabled",
                 KeyState::Disabled => "key is disabled",
                 KeyState::PendingDeletion { .. } => "key is pending deletion",
             }),
-            KmsError::TooManyVersions(_) => Self::not_for_anybody("key has too many versions"),
-            KmsError::StillReferenced(..) => Self::not_for_anybody("key is still referenced"),
-            KmsError::NoHmacKey(_) => Self::new(StatusCode::CONFLICT, "key does not support HMAC"),
-            KmsError::BucketNotFound(_) => Self::bad("bucket does not exist"),
-            KmsError::BucketExists(_) => Self::bad("bucket already exists"),
-            KmsError::BucketNotEmpty(_) => Self::bad("bucket is not empty"),
-            KmsError::NoBucketEncryption(_) => Self::bad("bucket has no default encryption"),
+            KmsError::TooManyVersions(_) => not_for_anybody("key has too many versions"),
+            KmsError::StillReferenced(..) => not_for_anybody("key is still referenced"),
+            KmsError::NoHmacKey(_) => with(StatusCode::CONFLICT, "key does not support HMAC"),
+            KmsError::BucketNotFound(_) => bad("bucket does not exist"),
+            KmsError::BucketExists(_) => bad("bucket already exists"),
+            KmsError::BucketNotEmpty(_) => bad("bucket is not empty"),
+            KmsError::NoBucketEncryption(_) => bad("bucket has no default encryption"),
             KmsError::DecryptionFailed | KmsError::IncorrectKey => {
-                Self::bad("decryption failed: ciphertext is not authentic")
+                bad("decryption failed: ciphertext is not authentic")
             }
-            KmsError::DryRun => Self::bad("the request would have succeeded, but it is a dry run"),
-            // Clients try again after a 503, and after nothing else.
-            KmsError::Contended(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "key is being changed by others at the same time",
-            ),
-            KmsError::Conflict(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why),
-            KmsError::NotConfigured => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "KMS is not configured")
+            KmsError::DryRun => bad("the request would have succeeded, but it is a dry run"),
+            KmsError::Contended(_) => later("key is being changed by others at the same time"),
+            KmsError::Conflict(why) => later(why),
+            KmsError::NotConfigured => later("KMS is not configured"),
+            KmsError::NotRunning => later("KMS is not running"),
+            KmsError::Throttled => later("too many requests"),
+            KmsError::Unavailable(fault) => later(UNREACHABLE).caused_by(fault),
+            KmsError::Backend(fault) => {
+                with(StatusCode::BAD_GATEWAY, "key store is unavailable").caused_by(fault)
             }
-            KmsError::NotRunning => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "KMS is not running")
-            }
-            KmsError::Throttled => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests"),
-            KmsError::Unavailable(fault) => Self {
-                fault: Some(fault.into()),
-                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
-            },
-            KmsError::Backend(fault) => Self {
-                fault: Some(fault.into()),
-                ..Self::new(StatusCode::BAD_GATEWAY, "key store is unavailable")
-            },
         }
     }
 }
 
-impl From<Unidentified> for ErrorResponse {
-    fn from(why: Unidentified) -> Self {
-        Self {
-            class: "unauthenticated",
-            ..Self::of_unidentified(why)
+/// The error response to a client without an identity.
+pub(crate) fn unidentified(why: Unidentified) -> ErrorResponse {
+    let text = match why {
+        Unidentified::Missing => Text::NoCertificate,
+        Unidentified::Several => Text::SeveralCertificates,
+        Unidentified::Malformed | Unidentified::Key => {
+            "tls: client certificate is not valid".into()
         }
-    }
-}
-
-impl ErrorResponse {
-    fn of_unidentified(why: Unidentified) -> Self {
-        match why {
-            Unidentified::Missing => Self::bad(Text::NoCertificate),
-            Unidentified::Several => Self::bad(Text::SeveralCertificates),
-            Unidentified::Malformed | Unidentified::Key => {
-                Self::bad("tls: client certificate is not valid")
-            }
-        }
-    }
+    };
+    bad(text).with_class("unauthenticated")
 }

@@ -282,12 +282,12 @@ impl Generation {
     }
 
     /// The words of a refusal, and its status where that is another than in the latest releases.
-    pub(crate) fn words(self, text: Text) -> (Option<StatusCode>, Cow<'static, str>) {
+    pub(crate) fn words(self, text: &Text) -> (Option<StatusCode>, Cow<'static, str>) {
         let is_first = self.is_first();
         let is_latest = self == Self::Latest;
         let mut status = None;
         let words: Cow<'static, str> = match text {
-            Text::Same(words) => words,
+            Text::Same(words) => words.clone(),
             Text::NotPermitted if is_first => "prohibited by policy".into(),
             Text::NotPermitted => "not authorized: insufficient permissions".into(),
             Text::KeyExists if is_first => "key does already exist".into(),
@@ -332,12 +332,12 @@ impl Generation {
             .into(),
             Text::Name(Kind::Identity, _) if is_first => "identity is unknown".into(),
             Text::Name(kind, _) if is_first => format!("invalid {}", kind.word()).into(),
-            Text::Name(_, shown) => invalid_argument("name", &shown),
+            Text::Name(_, shown) => invalid_argument("name", shown),
             Text::Pattern(shown) if is_latest => {
                 format!("listing pattern '{shown}' is empty, too long or is invalid").into()
             }
-            Text::Pattern(shown) => invalid_argument("pattern", &shown),
-            Text::Backend(failing) if is_latest => failing.into(),
+            Text::Pattern(shown) => invalid_argument("pattern", shown),
+            Text::Backend(failing) if is_latest => (*failing).into(),
             Text::Backend("failed to read key") => "bad gateway: failed to access key".into(),
             Text::Backend(failing) => format!("bad gateway: {failing}").into(),
             Text::Method(method, expected) if is_latest => {

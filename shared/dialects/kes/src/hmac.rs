@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::EncryptionContext;
 use keyway_domain::datakey::DataKeyRequest;
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 use serde::de::MapAccess;
 
@@ -14,10 +12,7 @@ use crate::endpoint::OnDataKeys;
 use crate::wire::{self, Base64, Fields, Object};
 use crate::{ErrorResponse, Kes, names};
 
-pub(crate) async fn hmac(
-    on: Arc<OnDataKeys>,
-    call: Call<Kes>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let message = decode(&call.request.body)?;
     let none = EncryptionContext::none();
@@ -63,7 +58,7 @@ pub(crate) struct Mac {
 }
 
 /// The answer.
-fn encode(mac: &[u8]) -> Result<Response<Bytes>, ErrorResponse> {
+fn encode(mac: &[u8]) -> HandlerResult<Kes> {
     wire::ok(&Mac {
         hmac: wire::to_base64(mac),
     })

@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::keys::{HmacKey, NewImport};
 use keyway_domain::{Algorithm, Key256};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::de::MapAccess;
 
 use crate::endpoint::OnKeys;
+use crate::error_response::{bad, not_acceptable};
 use crate::generation::Text;
 use crate::wire::{self, Base64, Fields, Object};
 use crate::{ErrorResponse, Kes, names};
 
 /// The key's HMAC key is a new one, for no body can carry the one that it had.
-pub(crate) async fn import(
-    on: Arc<OnKeys>,
-    call: Call<Kes>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let id = names::key(call.params.get("name"))?;
     let (material, algorithm) = decode(&call.request.body)?;
     let new = NewImport {
@@ -63,8 +59,7 @@ impl Fields for Body {
 
 /// Decodes a body of any generation: the material and what it is used with.
 fn decode(body: &[u8]) -> Result<(Key256, Algorithm), ErrorResponse> {
-    let Object(body) =
-        wire::json::<Object<Body>>(body).map_err(|_| ErrorResponse::bad(Text::InvalidImport))?;
+    let Object(body) = wire::json::<Object<Body>>(body).map_err(|_| bad(Text::InvalidImport))?;
     let named = body.cipher.or(body.algorithm).unwrap_or_default();
     let algorithm = match Algorithm::parse(&named) {
         Some(algorithm) => algorithm,
@@ -72,14 +67,12 @@ fn decode(body: &[u8]) -> Result<(Key256, Algorithm), ErrorResponse> {
         None if named.is_empty() && body.bytes.is_some() => Algorithm::Aes256,
         None => {
             let shown: String = named.chars().take(100).collect();
-            return Err(ErrorResponse::not_acceptable(Text::UnsupportedCipher(
-                shown,
-            )));
+            return Err(not_acceptable(Text::UnsupportedCipher(shown)));
         }
     };
     let material = body.key.or(body.bytes).unwrap_or_default();
     let material = Key256::try_from(material.as_slice())
-        .map_err(|_| ErrorResponse::not_acceptable(Text::KeySize(algorithm.as_str())))?;
+        .map_err(|_| not_acceptable(Text::KeySize(algorithm.as_str())))?;
     Ok((material, algorithm))
 }
 

@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_domain::Algorithm;
 use keyway_domain::keys::{MasterKey, NewKey};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::{Serialize, Serializer};
 
 use crate::endpoint::OnKeys;
 use crate::names::{self, Listing, Shape};
-use crate::{ErrorResponse, Kes, wire};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
+use crate::{Kes, wire};
 
 /// A body is not looked at.
-pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let new = NewKey {
         id: Some(names::key(call.params.get("name"))?),
         ..NewKey::default()
@@ -39,7 +35,7 @@ fn algorithm(key: &MasterKey) -> Algorithm {
     key.imported_algorithm().unwrap_or(Algorithm::Aes256)
 }
 
-pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let id = names::key(call.params.get("name"))?;
     let key = on.keys.describe(call.caller.caller()?, &id).await?;
     wire::ok(&Described {
@@ -50,7 +46,7 @@ pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
     })
 }
 
-pub(crate) async fn delete(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn delete(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let id = names::key(call.params.get("name"))?;
     on.keys
         .delete(call.caller.caller()?, &id, on.deletion)
@@ -78,7 +74,7 @@ impl Serialize for Line {
     }
 }
 
-pub(crate) async fn list(on: Arc<OnKeys>, call: Call<Kes>) -> Answer {
+pub(crate) async fn list(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let listing = Listing::parse(call.params.get("name"))?;
     let shape = listing.shape(on.generation.keys(), &call.request.headers);
     let found = on

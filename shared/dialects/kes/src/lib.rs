@@ -41,7 +41,8 @@ pub use access::matches_no_path;
 pub use endpoint::{
     MetricsSource, access_routes, datakey_routes, key_routes, log_routes, service_routes,
 };
-pub use error_response::ErrorResponse;
+pub use error_response::{Api, ErrorResponse, Message};
+use error_response::{malformed_path, not_encrypted, unidentified};
 pub use generation::{Generation, NoGeneration};
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -194,11 +195,9 @@ impl Dialect for Kes {
             Ok(identity) => identity,
             // Without encryption there could be no certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
-                return Ok(Proof::Proven(
-                    Sender::Nobody(ErrorResponse::not_encrypted()),
-                ));
+                return Ok(Proof::Proven(Sender::Nobody(not_encrypted())));
             }
-            Err(why) => return Ok(Proof::Proven(Sender::Nobody(why.into()))),
+            Err(why) => return Ok(Proof::Proven(Sender::Nobody(unidentified(why)))),
         };
         Ok(Proof::Proven(
             match self.identities.caller(&identity).await {
@@ -216,7 +215,7 @@ impl Dialect for Kes {
     }
 
     fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, ErrorResponse> {
-        let mut path = percent_decode(path).map_err(|_| ErrorResponse::malformed_path())?;
+        let mut path = percent_decode(path).map_err(|_| malformed_path())?;
         if needs.lacks_slash {
             path.push('/');
         }
@@ -264,7 +263,14 @@ impl Dialect for Kes {
         refusal.class()
     }
 
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::of(refused, line, self.generation).answer(line, self.generation)
+    fn refuse(
+        &self,
+        rejection: Rejection<ErrorResponse>,
+        line: &RequestLine<'_>,
+    ) -> Response<Bytes> {
+        let refusal = rejection.by_dialect().unwrap_or_else(|rejection| {
+            error_response::of_pipeline(&rejection, line, self.generation)
+        });
+        error_response::answer(refusal, line, self.generation)
     }
 }

@@ -9,13 +9,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use keyway_domain::audit::{Event, EventQuery, Followed, MAX_EVENTS};
-use keyway_http::{Call, Tail};
+use keyway_http::{Call, HandlerResult, Tail};
 use serde::Serialize;
 
+use crate::Kes;
 use crate::endpoint::OnLog;
-use crate::{ErrorResponse, Kes};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
+use crate::error_response::{bad, not_implemented};
 
 /// An event as KES tells it.
 #[derive(Serialize)]
@@ -85,17 +84,14 @@ fn encoded(event: &impl Serialize) -> Option<String> {
 }
 
 /// The audit log as it goes on; with `since`, a page of what the table has of it.
-pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
+pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> HandlerResult<Kes> {
     let parameter = |name| {
         let value = call.query.one(name);
-        value.map_err(|error| ErrorResponse::bad(format!("{name} {error}")))
+        value.map_err(|error| bad(format!("{name} {error}")))
     };
     let (since, marker) = (parameter("since")?, parameter("continue_at")?);
     if since.is_none() && marker.is_none() {
-        let following = on
-            .following
-            .as_ref()
-            .ok_or_else(ErrorResponse::not_implemented)?;
+        let following = on.following.as_ref().ok_or_else(not_implemented)?;
         let lines = following.audit().filter_map(async |heard| match heard {
             Followed::Line(line) => told(&line),
             Followed::Missed(missed) => {
@@ -108,7 +104,7 @@ pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
     let since: Option<Timestamp> = since
         .map(str::parse)
         .transpose()
-        .map_err(|_| ErrorResponse::bad("since must be a time as RFC 3339 writes it"))?;
+        .map_err(|_| bad("since must be a time as RFC 3339 writes it"))?;
     let query = EventQuery {
         since,
         limit: MAX_EVENTS,
@@ -125,11 +121,8 @@ pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> Answer {
 }
 
 /// The error log as it goes on.
-pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> Answer {
-    let following = on
-        .following
-        .as_ref()
-        .ok_or_else(ErrorResponse::not_implemented)?;
+pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> HandlerResult<Kes> {
+    let following = on.following.as_ref().ok_or_else(not_implemented)?;
     let lines = following.errors().filter_map(async |heard| match heard {
         Followed::Line(message) => encoded(&ErrorEvent { message: &message }),
         Followed::Missed(missed) => encoded(&ErrorEvent {

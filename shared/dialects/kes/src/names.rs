@@ -6,8 +6,8 @@ use keyway_domain::identity::{Identity, PolicyName, is_kes_name};
 use keyway_domain::keys::KeyId;
 use keyway_domain::paths::{PathPattern, PatternKind};
 
-use crate::ErrorResponse;
 use crate::generation::Kind;
+use crate::{ErrorResponse, error_response};
 
 /// The longest name or pattern that a refusal repeats whole, in characters.
 const LONGEST_ECHO: usize = 1024;
@@ -17,7 +17,7 @@ fn unfit(kind: Kind, text: &str) -> ErrorResponse {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     };
-    ErrorResponse::name(kind, shown)
+    error_response::name(kind, shown)
 }
 
 /// The key of this name.
@@ -50,7 +50,7 @@ const LONGEST_PATTERN: usize = 80;
 
 impl Listing {
     pub(crate) fn parse(text: &str) -> Result<Self, ErrorResponse> {
-        let refusal = || ErrorResponse::pattern(text.chars().take(LONGEST_ECHO).collect());
+        let refusal = || error_response::pattern(text.chars().take(LONGEST_ECHO).collect());
         let (pattern, after) = match text.split_once(GO_ON) {
             Some((pattern, after)) if is_kes_name(after) => (pattern, Some(after)),
             Some(_) => return Err(refusal()),

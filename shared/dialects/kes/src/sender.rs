@@ -10,6 +10,7 @@ use keyway_http::{ClientCertificate, Request};
 use lru::LruCache;
 
 use crate::ErrorResponse;
+use crate::error_response::unidentified;
 
 /// Says which identity a request proves: that of the certificate whose key the other end of the connection was shown
 /// to hold, or of one that a trusted front vouches for.
@@ -94,7 +95,7 @@ impl Sender {
     pub(crate) fn caller(&self) -> Result<&Caller, ErrorResponse> {
         match self {
             Self::Known(_, caller) => Ok(caller),
-            Self::Nobody(_) => Err(Unidentified::Missing.into()),
+            Self::Nobody(_) => Err(unidentified(Unidentified::Missing)),
         }
     }
 
@@ -102,7 +103,7 @@ impl Sender {
     pub(crate) fn identity(&self) -> Result<&Identity, ErrorResponse> {
         match self {
             Self::Known(identity, _) => Ok(identity),
-            Self::Nobody(_) => Err(Unidentified::Missing.into()),
+            Self::Nobody(_) => Err(unidentified(Unidentified::Missing)),
         }
     }
 }

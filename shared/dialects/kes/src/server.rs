@@ -9,14 +9,13 @@ use http::{HeaderValue, Method, Response};
 use keyway_domain::machine::COMMIT;
 use keyway_domain::service::Degraded;
 use keyway_domain::{Fault, KmsError};
-use keyway_http::Call;
+use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 
 use crate::endpoint::{OnServer, apis};
+use crate::error_response::unreachable;
 use crate::generation::StatusShape;
-use crate::{ErrorResponse, Kes, wire};
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
+use crate::{Kes, wire};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
@@ -27,7 +26,7 @@ pub(crate) struct Version {
     commit: Option<&'static str>,
 }
 
-pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
+pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<Kes> {
     let answer = wire::ok(&Version {
         version: VERSION,
         commit: on.generation.tells_commit().then_some(COMMIT),
@@ -37,14 +36,11 @@ pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
 
 /// Asks the table itself: what is cached says nothing of now. A process that would refuse mutations and data keys is not
 /// ready for them.
-pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
-    on.service
-        .probe()
-        .await
-        .map_err(ErrorResponse::unreachable)?;
+pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
+    on.service.probe().await.map_err(unreachable)?;
     if let Some(reason) = on.service.degraded().await.first() {
         let fault = Fault::plain(reason.text());
-        return Err(ErrorResponse::unreachable(KmsError::Unavailable(fault)));
+        return Err(unreachable(KmsError::Unavailable(fault)));
     }
     Ok(wire::empty())
 }
@@ -86,7 +82,7 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> Answer {
+pub(crate) async fn status(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<Kes> {
     let begun = on.clock.monotonic();
     let probed = on.service.probe().await;
     let now = on.clock.monotonic();
@@ -164,7 +160,7 @@ fn milliseconds(duration: Duration) -> u64 {
 /// Prometheus's text format, whatever is asked for: it is what KES answers to all but those who ask for protobuf.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
     let text = (on.metrics)().map_err(KmsError::from)?;
     let mut response = Response::new(Bytes::from(text));
     let kind = HeaderValue::from_static(EXPOSITION);
@@ -183,7 +179,7 @@ pub(crate) struct Api {
     pub(crate) timeout: u64,
 }
 
-pub(crate) async fn api(on: Arc<OnServer>, _: Call<Kes>) -> Answer {
+pub(crate) async fn api(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
     wire::ok(&apis(on.generation))
 }
 

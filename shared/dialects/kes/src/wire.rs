@@ -10,20 +10,21 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use keyway_domain::{Fault, KmsError, SecretBytes};
-use keyway_http::Trailers;
 use keyway_http::without_bom;
+use keyway_http::{HandlerResult, Trailers};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use crate::ErrorResponse;
+use crate::error_response::invalid_body;
+use crate::{ErrorResponse, Kes};
 
 /// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
 pub(crate) struct BadBody;
 
 impl From<BadBody> for ErrorResponse {
     fn from(_: BadBody) -> Self {
-        Self::invalid_body()
+        invalid_body()
     }
 }
 
@@ -167,7 +168,7 @@ pub(crate) fn empty() -> Response<Bytes> {
 const ANSWER_BYTES: usize = 1024;
 
 /// 200 with one line of JSON.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     line(&mut json, body)?;
     Ok(with_type(json, "application/json"))
@@ -175,9 +176,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse
 
 /// 200 with a line of JSON for each. What came of it follows the lines as fields: the SDKs of v0.13 to v0.17 take lines
 /// without them for an answer that broke off.
-pub(crate) fn lines<T: Serialize>(
-    items: impl IntoIterator<Item = T>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) fn lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     for item in items {
         line(&mut json, &item)?;

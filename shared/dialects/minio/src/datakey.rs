@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, HandlerResult, Route};
 use serde::Serialize;
 
-use crate::wire::{self, Answer};
+use crate::wire;
 use crate::{ErrorResponse, Minio, route};
 
 /// The path of the route that tries a key out.
@@ -36,13 +36,13 @@ pub(crate) struct KeyStatus<'a> {
     decryption_error: Option<String>,
 }
 
-async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> Answer {
+async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let key_id = wire::key_id(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
     let text = |error| {
         let refusal = ErrorResponse::from(error);
         call.caller.audit().refused(refusal.class());
-        refusal.into_text(&call.request_id)
+        refusal.into_content(&call.request_id).message
     };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),

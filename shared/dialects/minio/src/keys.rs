@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::keys::{KeyQuery, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, HandlerResult, Route};
 use serde::Serialize;
 
-use crate::wire::{self, Answer};
-use crate::{ErrorResponse, Minio, route};
+use crate::error_response::invalid;
+use crate::wire;
+use crate::{Minio, route};
 
 pub(crate) const CREATE: &str = "/key/create";
 pub(crate) const LIST: &str = "/key/list";
@@ -23,9 +24,8 @@ pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
 }
 
 /// The answer is the status alone.
-async fn create(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
-    let id =
-        wire::key_id(&call.query)?.ok_or_else(|| ErrorResponse::invalid("key-id: is required"))?;
+async fn create(keys: Arc<Keys>, call: Call<Minio>) -> HandlerResult<Minio> {
+    let id = wire::key_id(&call.query)?.ok_or_else(|| invalid("key-id: is required"))?;
     let new = NewKey {
         id: Some(id),
         ..NewKey::default()
@@ -55,7 +55,7 @@ impl<'a> From<&'a MasterKey> for KeyOut<'a> {
 }
 
 /// All keys that the caller may list, at once: this API knows no pages.
-async fn list(keys: Arc<Keys>, call: Call<Minio>) -> Answer {
+async fn list(keys: Arc<Keys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let mut query = KeyQuery {
         limit: 1000,
         pattern: wire::value(&call.query, "pattern")?.map(str::to_owned),

@@ -13,9 +13,8 @@ mod wire;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response, request};
-use keyway_auth::{Authenticator, operation, trace};
+use http::{Method, request};
+use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
 use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
@@ -23,8 +22,7 @@ use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_http::{
-    Call, Class, Dialect, MetricsSource, Mount, NO_BODY, Operation, Proof, Rejection, Request,
-    RequestLine, Route, RouteError, Trace,
+    Call, Class, HandlerResult, MetricsSource, Mount, NO_BODY, Operation, Route, RouteError,
 };
 
 pub use error_response::ErrorResponse;
@@ -34,44 +32,24 @@ pub use openapi::description;
 /// Where this API lives.
 pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
 
-/// The dialect: how this API tells callers apart, and how it says no.
-pub struct Minio {
-    authenticator: Arc<Authenticator>,
-}
+/// The dialect of this API.
+pub type Minio = Signed<Api>;
 
-impl Minio {
-    /// With this authenticator.
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { authenticator }
-    }
-}
+/// What this API has of its own.
+#[derive(Debug)]
+pub struct Api;
 
-impl Dialect for Minio {
+impl SignedApi for Api {
+    const NAME: &'static str = "minio";
+
     type Caller = Caller;
     type Action = Action;
-    type Error = ErrorResponse;
 
-    fn name(&self) -> &'static str {
-        "minio"
+    fn authorize(caller: &Caller, action: Action) -> Result<(), ErrorResponse> {
+        Ok(caller.may_ever(action)?)
     }
 
-    async fn authenticate(
-        &self,
-        request: &Request,
-    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
-        Ok(self.authenticator.authenticate(request).await?)
-    }
-
-    fn is_known(caller: &Caller) -> bool {
-        caller.is_known()
-    }
-
-    fn authorize(&self, caller: Caller, action: Action, _: &str) -> Result<Caller, ErrorResponse> {
-        caller.may_ever(action)?;
-        Ok(caller)
-    }
-
-    fn operation(&self, route: &Route<Self>, _: &request::Parts) -> Operation {
+    fn operation(route: &Route<Minio>, _: &request::Parts) -> Operation {
         let operation = operation(route.action);
         let class = match route.path {
             // It makes a data key and opens it again.
@@ -81,18 +59,6 @@ impl Dialect for Minio {
             _ => operation.class,
         };
         Operation { class, ..operation }
-    }
-
-    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
-        trace(caller)
-    }
-
-    fn class(refusal: &ErrorResponse) -> &'static str {
-        refusal.class()
-    }
-
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::from(refused).answer(line)
     }
 }
 
@@ -148,7 +114,7 @@ fn route<O, F>(
 ) -> Route<Minio>
 where
     O: Send + Sync + 'static,
-    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
+    F: Future<Output = HandlerResult<Minio>> + Send + 'static,
 {
     // No route takes a body.
     Route::over(method, path, NO_BODY, action, operations, run)

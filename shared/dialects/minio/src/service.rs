@@ -11,10 +11,10 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
 use keyway_domain::service::{BackendType, Degraded, ServiceState};
-use keyway_http::{Call, MetricsSource, NO_BODY, Request, Route, Served};
+use keyway_http::{Call, HandlerResult, MetricsSource, NO_BODY, Request, Route, Served};
 use serde::Serialize;
 
-use crate::wire::{self, Answer};
+use crate::wire;
 use crate::{APIS as ALL, Minio, PREFIXES, route};
 
 struct Facing {
@@ -107,7 +107,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn status(facing: Arc<Facing>, call: Call<Minio>) -> Answer {
+async fn status(facing: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
     let status = facing
         .control
         .status(&call.caller, &call.request_id)
@@ -145,7 +145,7 @@ pub(crate) struct VersionAnswer {
     version: &'static str,
 }
 
-async fn version(_: Arc<Facing>, call: Call<Minio>) -> Answer {
+async fn version(_: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     wire::ok(&VersionAnswer { version: RELEASE })
 }
@@ -210,7 +210,7 @@ impl MetricsAnswer {
     }
 }
 
-async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> Answer {
+async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let served = (facing.metrics_source)();
     wire::ok(&MetricsAnswer::of(&served, &facing.machine.facts()))
@@ -230,7 +230,7 @@ pub(crate) struct Api {
 }
 
 /// A MinIO server lists the routes of the KES server behind it. What is behind this API is this service.
-async fn apis(_: Arc<Facing>, call: Call<Minio>) -> Answer {
+async fn apis(_: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let [prefix] = PREFIXES;
     let apis = ALL.iter().map(|(method, path)| Api {

@@ -5,16 +5,15 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, NO_BODY, Route};
+use keyway_http::{Call, HandlerResult, NO_BODY, Route};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{ErrorResponse, RustFs, wire};
+use crate::{RustFs, wire};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     vec![
@@ -30,8 +29,6 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct IsAdminAnswer<'a> {
@@ -44,7 +41,7 @@ fn is_owner(caller: &Caller) -> bool {
     *caller.grant() == Grant::Owner
 }
 
-async fn is_admin(_: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn is_admin(_: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let is_admin = is_owner(&call.caller);
     wire::ok(&IsAdminAnswer {
         is_admin,
@@ -93,7 +90,7 @@ struct Access {
     write: bool,
 }
 
-async fn account_info(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn account_info(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let caller = &call.caller;
     let found = match caller.may_ever(Action::ListAllMyBuckets) {
         Ok(()) => buckets.list(caller).await?,

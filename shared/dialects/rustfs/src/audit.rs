@@ -5,14 +5,14 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use jiff::Timestamp;
 use keyway_domain::audit::{AuditReading, Event, EventQuery};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, Route};
 use serde::Serialize;
 
+use crate::error_response::invalid_field;
 use crate::keys::{limit, query_value};
 use crate::{ErrorResponse, RustFs, route, wire};
 
@@ -33,10 +33,7 @@ struct EventsAnswer<'a> {
     next_marker: Option<&'a str>,
 }
 
-async fn events(
-    log: Arc<AuditReading>,
-    call: Call<RustFs>,
-) -> Result<Response<Bytes>, ErrorResponse> {
+async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let query = &call.query;
     let owned = |name| {
         let value = query_value(query, name)?.filter(|value| !value.is_empty());
@@ -67,9 +64,8 @@ fn time(query: &Query, name: &'static str) -> Result<Option<Timestamp>, ErrorRes
     query_value(query, name)?
         .filter(|text| !text.is_empty())
         .map(|text| {
-            text.parse().map_err(|_| {
-                ErrorResponse::invalid_field(name, "must be a time as RFC 3339 writes it")
-            })
+            text.parse()
+                .map_err(|_| invalid_field(name, "must be a time as RFC 3339 writes it"))
         })
         .transpose()
 }

@@ -5,14 +5,14 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{BucketName, DefaultEncryption, WantedEncryption};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, HandlerResult, Route};
 use serde::{Deserialize, Serialize};
 
+use crate::error_response::invalid_field;
 use crate::{ErrorResponse, RustFs, route, wire};
 
 pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
@@ -50,8 +50,6 @@ pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct ListAnswer<'a> {
@@ -65,7 +63,7 @@ struct BucketOut<'a> {
     creation_date: String,
 }
 
-async fn list(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn list(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let found = buckets.list(&call.caller).await?;
     let out = found.iter().map(|bucket| BucketOut {
         name: bucket.name.as_str(),
@@ -122,7 +120,7 @@ impl<'a> From<&'a DefaultEncryption> for GetAnswer<'a> {
     }
 }
 
-async fn get(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn get(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let encryption = buckets.encryption(&call.caller, &bucket(&call)?).await?;
     wire::ok(&GetAnswer::from(&encryption))
 }
@@ -178,7 +176,7 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, ErrorResponse> {
         sse_algorithm.is_some() || kms_master_key_id.is_some() || bucket_key_enabled.is_some();
     let rules = match (configuration, rules) {
         (Some(_), Some(_)) => {
-            return Err(ErrorResponse::invalid_field(
+            return Err(invalid_field(
                 "Rules",
                 "cannot be combined with `ServerSideEncryptionConfiguration`",
             ));
@@ -186,7 +184,7 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, ErrorResponse> {
         (Some(Configuration { rules }), None) | (None, Some(rules)) => rules,
         (None, None) => {
             let algorithm = sse_algorithm.ok_or_else(|| {
-                ErrorResponse::invalid_field(
+                invalid_field(
                     "ServerSideEncryptionConfiguration",
                     "is required, or `sse_algorithm`",
                 )
@@ -199,13 +197,13 @@ fn wanted(body: PutBody) -> Result<WantedEncryption, ErrorResponse> {
         }
     };
     if is_short {
-        return Err(ErrorResponse::invalid_field(
+        return Err(invalid_field(
             "sse_algorithm",
             "the short form cannot be combined with `Rules`",
         ));
     }
     let [rule] = <[Rule; 1]>::try_from(rules)
-        .map_err(|_| ErrorResponse::invalid_field("Rules", "must be exactly one rule"))?;
+        .map_err(|_| invalid_field("Rules", "must be exactly one rule"))?;
     let default = rule.apply_server_side_encryption_by_default;
     Ok(WantedEncryption::parse(
         &default.algorithm,
@@ -224,7 +222,7 @@ struct PutAnswer<'a> {
     configuration: GetAnswer<'a>,
 }
 
-async fn put(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn put(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let bucket = bucket(&call)?;
     call.caller
         .may_on_bucket(Action::PutEncryptionConfiguration, &bucket)?;
@@ -248,7 +246,7 @@ struct DeleteAnswer<'a> {
     bucket: &'a str,
 }
 
-async fn delete(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Answer {
+async fn delete(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let bucket = bucket(&call)?;
     buckets.clear_encryption(&call.caller, &bucket).await?;
     wire::ok(&DeleteAnswer {

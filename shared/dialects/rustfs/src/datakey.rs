@@ -5,17 +5,18 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
+use keyway_auth::Coded;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Route};
+use keyway_http::{Call, HandlerResult, Route};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::error_response::invalid_field;
 use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
@@ -52,8 +53,6 @@ pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 #[derive(Deserialize)]
 enum KeySpec {
     #[serde(rename = "AES_256", alias = "Aes256")]
@@ -83,7 +82,7 @@ struct GenerateAnswer<'a> {
     key_version: u32,
 }
 
-async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: GenerateBody = wire::json_or_empty(&call.request.body)?;
     let key_id = key_id(body.key_id.as_deref())?;
     let context = wire::context("encryption_context", body.encryption_context)?;
@@ -130,7 +129,7 @@ impl From<Sealed> for SealedAnswer {
     }
 }
 
-async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: EncryptBody = wire::json(&call.request.body)?;
     let key_id = key_id(body.key_id.as_deref())?;
     let plaintext = wire::base64("plaintext", &body.plaintext)?;
@@ -162,7 +161,7 @@ struct DecryptAnswer<'a> {
     key_version: u32,
 }
 
-async fn decrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn decrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: DecryptBody = wire::json(&call.request.body)?;
     let key_id = key_id(body.key_id.as_deref())?;
     let blob = wire::base64("ciphertext_blob", &body.ciphertext_blob)?;
@@ -221,7 +220,7 @@ struct RewrapAnswer {
 
 const MAX_ITEMS: usize = 1000;
 
-async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
+async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let RewrapBody {
         ciphertext_blob,
         encryption_context,
@@ -244,13 +243,13 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
                 || destination_key_id.is_some()
                 || destination_encryption_context.is_some()
             {
-                return Err(ErrorResponse::invalid_field(
+                return Err(invalid_field(
                     "items",
                     "each item carries its own contexts and destination",
                 ));
             }
             if items.len() > MAX_ITEMS {
-                return Err(ErrorResponse::invalid_field(
+                return Err(invalid_field(
                     "items",
                     format!("must be at most {MAX_ITEMS}"),
                 ));
@@ -262,21 +261,18 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> Answer {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
                         caller.audit().refused(refusal.class());
-                        let (code, message) = refusal.into_item(&call.request_id);
+                        let Coded { code, message } = refusal.into_content(&call.request_id);
                         RewrapOutcome::Refused { code, message }
                     }
                 });
             }
             wire::ok(&RewrapAnswer { items: outcomes })
         }
-        (Some(_), Some(_)) => Err(ErrorResponse::invalid_field(
+        (Some(_), Some(_)) => Err(invalid_field(
             "items",
             "cannot be combined with `ciphertext_blob`",
         )),
-        (None, None) => Err(ErrorResponse::invalid_field(
-            "ciphertext_blob",
-            "is required",
-        )),
+        (None, None) => Err(invalid_field("ciphertext_blob", "is required")),
     }
 }
 

@@ -8,14 +8,14 @@ pub(crate) mod openapi;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, RequestLine, Route};
+use keyway_http::{Call, HandlerResult, Query, RequestLine, Route};
 use serde::Serialize;
 
+use crate::error_response::invalid_field;
 use crate::keys::{new_key, query_value};
 use crate::wire::KEY_ID_QUERY;
 use crate::{ErrorResponse, PREFIXES, RustFs, route, wire};
@@ -88,8 +88,6 @@ pub(crate) fn text(code: &str) -> Option<&'static str> {
     (code == "KMSKeyNotFound").then_some("The specified KMS key does not exist")
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -139,10 +137,10 @@ fn wants_minio(call: &Call<RustFs>) -> bool {
     is_below_minio(call) && !names_key(&call.query) && call.query.names().any(|name| name == KEY_ID)
 }
 
-async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     if wants_minio(&call) {
         let id = wire::query_key(&call.query)?
-            .ok_or_else(|| ErrorResponse::invalid_field(KEY_ID, "must not be empty"))?;
+            .ok_or_else(|| invalid_field(KEY_ID, "must not be empty"))?;
         let new = NewKey {
             id: Some(id),
             ..NewKey::default()
@@ -164,7 +162,7 @@ struct ListAnswer<'a> {
 }
 
 /// All keys at once: this generation knows no pages.
-async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let pattern = query_value(&call.query, "pattern")?.filter(|pattern| !pattern.is_empty());
     let mut query = KeyQuery {
         limit: 1000,
@@ -198,14 +196,13 @@ struct TriedKey<'a> {
 }
 
 /// Tries the key out, or the default key.
-async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> Answer {
+async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustFs> {
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
     let text = |error| {
         let refusal = ErrorResponse::from(error);
         call.caller.audit().refused(refusal.class());
-        let (_, text) = refusal.into_item(&call.request_id);
-        text
+        refusal.into_content(&call.request_id).message
     };
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
@@ -219,12 +216,12 @@ async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> Answer {
     })
 }
 
-async fn status(served: Arc<Served>, call: Call<RustFs>) -> Answer {
+async fn status(served: Arc<Served>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     if is_below_minio(&call) && !names_key(&call.query) {
         return tried(&served.data_keys, &call).await;
     }
-    let id = wire::query_key(&call.query)?
-        .ok_or_else(|| ErrorResponse::invalid_field("keyName", "is required"))?;
+    let id =
+        wire::query_key(&call.query)?.ok_or_else(|| invalid_field("keyName", "is required"))?;
     let key = served.keys.describe(&call.caller, &id).await?;
     wire::ok(&KeyOut {
         algorithm: Some("AES256"),
@@ -232,19 +229,19 @@ async fn status(served: Arc<Served>, call: Call<RustFs>) -> Answer {
     })
 }
 
-async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let id = wire::required_key(None, &call.query)?;
     let key = keys.enable(&call.caller, &id).await?;
     changed(&key, "Key enabled successfully")
 }
 
-async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let id = wire::required_key(None, &call.query)?;
     let key = keys.disable(&call.caller, &id).await?;
     changed(&key, "Key disabled successfully")
 }
 
-fn changed(key: &MasterKey, message: &'static str) -> Answer {
+fn changed(key: &MasterKey, message: &'static str) -> HandlerResult<RustFs> {
     wire::ok(&KeyOut {
         created_at: None,
         message: Some(message),

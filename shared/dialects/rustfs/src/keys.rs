@@ -6,17 +6,17 @@ pub(crate) mod openapi;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use keyway_domain::keys::{
     DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, MasterKey, NAME_TAG,
     NewKey, Reference, Tags,
 };
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, Route};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::error_response::{invalid_field, invalid_query};
 use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
@@ -116,8 +116,6 @@ fn change_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
     ]
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
@@ -163,12 +161,12 @@ pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, ErrorResponse> {
     })
 }
 
-async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let key = keys.create(&call.caller, new_key(&call)?).await?;
     key_answer("key created successfully", &key)
 }
 
-async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let page = keys.list(&call.caller, &key_query(&call.query)?).await?;
     wire::ok(&ListAnswer {
         success: true,
@@ -179,18 +177,17 @@ async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     })
 }
 
-async fn describe(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn describe(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let id = KeyId::parse("key_id", call.params.get("key_id"))?;
     described(&keys, &call, &id).await
 }
 
-async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
-    let id = wire::query_key(&call.query)?
-        .ok_or_else(|| ErrorResponse::invalid_field("keyId", "is required"))?;
+async fn describe_by_query(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+    let id = wire::query_key(&call.query)?.ok_or_else(|| invalid_field("keyId", "is required"))?;
     described(&keys, &call, &id).await
 }
 
-async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> Answer {
+async fn described(keys: &Keys, call: &Call<RustFs>, id: &KeyId) -> HandlerResult<RustFs> {
     let wants_impact = query_flag(&call.query, "impact")?.unwrap_or(false);
     let key = keys.describe(&call.caller, id).await?;
     let references = if wants_impact {
@@ -221,14 +218,14 @@ struct DeleteBody {
     confirm_key_id: Option<String>,
 }
 
-async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
     // The body goes before the query, which must be right all the same.
     let window_in_query = query_value(&call.query, "pending_window_in_days")?
         .map(|text| {
             text.parse().map_err(|_| {
-                ErrorResponse::invalid_field(
+                invalid_field(
                     "pending_window_in_days",
                     "must be a whole number between 7 and 30",
                 )
@@ -260,7 +257,7 @@ async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
     };
     call.caller.may(Action::DeleteKey, &id)?;
     if confirmed != Some(id.as_str()) {
-        return Err(ErrorResponse::invalid_field(
+        return Err(invalid_field(
             "confirm_key_id",
             "must repeat the key id to delete it immediately",
         ));
@@ -289,22 +286,22 @@ fn key_of(call: &Call<RustFs>) -> Result<KeyId, ErrorResponse> {
     wire::required_key(body.key_id.as_deref(), &call.query)
 }
 
-async fn cancel_deletion(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn cancel_deletion(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let key = keys.cancel_deletion(&call.caller, &key_of(&call)?).await?;
     key_answer("key deletion cancelled successfully", &key)
 }
 
-async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let key = keys.enable(&call.caller, &key_of(&call)?).await?;
     key_answer("key enabled successfully", &key)
 }
 
-async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let key = keys.disable(&call.caller, &key_of(&call)?).await?;
     key_answer("key disabled successfully", &key)
 }
 
-async fn rotate(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn rotate(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let key = keys.rotate(&call.caller, &key_of(&call)?).await?;
     key_answer("key rotated successfully", &key)
 }
@@ -318,12 +315,12 @@ struct DescriptionBody {
     description: Option<String>,
 }
 
-async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: DescriptionBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    let text = body.description.ok_or_else(|| {
-        ErrorResponse::invalid_field("description", "is required; `\"\"` clears it")
-    })?;
+    let text = body
+        .description
+        .ok_or_else(|| invalid_field("description", "is required; `\"\"` clears it"))?;
     let key = keys
         .describe_as(&call.caller, &id, Description::parse(text)?)
         .await?;
@@ -339,12 +336,12 @@ struct TagBody {
     tags: Option<Pairs>,
 }
 
-async fn tag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn tag(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: TagBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
     let tags = tags_of(
         body.tags
-            .ok_or_else(|| ErrorResponse::invalid_field("tags", "is required"))?,
+            .ok_or_else(|| invalid_field("tags", "is required"))?,
     )?;
     let key = keys.tag(&call.caller, &id, &tags).await?;
     key_answer("key tags updated", &key)
@@ -359,12 +356,12 @@ struct UntagBody {
     tag_keys: Option<Vec<String>>,
 }
 
-async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> Answer {
+async fn untag(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: UntagBody = wire::json(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
     let names = body
         .tag_keys
-        .ok_or_else(|| ErrorResponse::invalid_field("tag_keys", "is required"))?;
+        .ok_or_else(|| invalid_field("tag_keys", "is required"))?;
     let key = keys.untag(&call.caller, &id, &names).await?;
     key_answer("key tags removed", &key)
 }
@@ -373,10 +370,7 @@ fn tags_of(pairs: Pairs) -> Result<Tags, ErrorResponse> {
     let count = pairs.0.len();
     let tags: BTreeMap<String, String> = pairs.0.into_iter().collect();
     if tags.len() != count {
-        return Err(ErrorResponse::invalid_field(
-            "tags",
-            "a key is given more than once",
-        ));
+        return Err(invalid_field("tags", "a key is given more than once"));
     }
     Ok(Tags::parse(tags)?)
 }
@@ -385,9 +379,7 @@ pub(crate) fn query_value<'q>(
     query: &'q Query,
     name: &str,
 ) -> Result<Option<&'q str>, ErrorResponse> {
-    query
-        .one(name)
-        .map_err(|error| ErrorResponse::invalid_query(name, error))
+    query.one(name).map_err(|error| invalid_query(name, error))
 }
 
 fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, ErrorResponse> {
@@ -395,10 +387,7 @@ fn query_flag(query: &Query, name: &str) -> Result<Option<bool>, ErrorResponse> 
         None => Ok(None),
         Some("false") => Ok(Some(false)),
         Some("true") => Ok(Some(true)),
-        Some(_) => Err(ErrorResponse::invalid_field(
-            name,
-            "must be `true` or `false`",
-        )),
+        Some(_) => Err(invalid_field(name, "must be `true` or `false`")),
     }
 }
 
@@ -413,10 +402,7 @@ fn key_query(query: &Query) -> Result<KeyQuery, ErrorResponse> {
     if let Some(usage) = query_value(query, "usage")?
         && plain(usage) != "encryptdecrypt"
     {
-        return Err(ErrorResponse::invalid_field(
-            "usage",
-            "must be ENCRYPT_DECRYPT",
-        ));
+        return Err(invalid_field("usage", "must be ENCRYPT_DECRYPT"));
     }
     Ok(KeyQuery {
         limit: limit(query_value(query, "limit")?)?,
@@ -432,7 +418,7 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, ErrorResponse> {
     let whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let positive = text.bytes().any(|byte| byte != b'0');
     if !(whole && positive) {
-        return Err(ErrorResponse::invalid_field(
+        return Err(invalid_field(
             "limit",
             "must be a whole number from 1 to 1000",
         ));
@@ -446,7 +432,7 @@ fn status(text: &str) -> Result<KeyStatus, ErrorResponse> {
         "active" | "enabled" => Ok(KeyStatus::Enabled),
         "disabled" => Ok(KeyStatus::Disabled),
         "pendingdeletion" => Ok(KeyStatus::PendingDeletion),
-        _ => Err(ErrorResponse::invalid_field(
+        _ => Err(invalid_field(
             "status",
             "must be Active, Disabled or PendingDeletion",
         )),
@@ -567,7 +553,7 @@ struct KeyAnswer<'a> {
     key_metadata: KeyMetadata<'a>,
 }
 
-fn key_answer(message: &'static str, key: &MasterKey) -> Answer {
+fn key_answer(message: &'static str, key: &MasterKey) -> HandlerResult<RustFs> {
     wire::ok(&KeyAnswer {
         success: true,
         message,

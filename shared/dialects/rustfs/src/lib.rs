@@ -19,9 +19,8 @@ mod wire;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Response, request};
-use keyway_auth::{Authenticator, WHO_CALLS, operation, trace};
+use http::{Method, request};
+use keyway_auth::{Authenticator, Signed, SignedApi, WHO_CALLS, operation};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
 use keyway_domain::bucket_operations::BucketOperations;
@@ -29,10 +28,7 @@ use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
-use keyway_http::{
-    Call, Class, Dialect, Mount, Operation, Proof, Query, Rejection, Request, RequestLine, Route,
-    RouteError, Trace,
-};
+use keyway_http::{Call, Class, HandlerResult, Mount, Operation, Query, Route, RouteError};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -48,52 +44,28 @@ pub const BUCKET_PREFIXES: [&str; 3] = ["", PREFIXES[0], PREFIXES[1]];
 /// The longest body of a route that takes one, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// The dialect: how this API tells callers apart, and how it says no.
-pub struct RustFs {
-    authenticator: Arc<Authenticator>,
-}
+/// The dialect of this API.
+pub type RustFs = Signed<Api>;
 
-impl RustFs {
-    /// With this authenticator.
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { authenticator }
-    }
-}
+/// What this API has of its own.
+#[derive(Debug)]
+pub struct Api;
 
-impl Dialect for RustFs {
+impl SignedApi for Api {
+    const NAME: &'static str = "rustfs";
+
     type Caller = Caller;
     /// None: whoever is known may ask who he is.
     type Action = Option<Action>;
-    type Error = ErrorResponse;
 
-    fn name(&self) -> &'static str {
-        "rustfs"
-    }
-
-    async fn authenticate(
-        &self,
-        request: &Request,
-    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
-        Ok(self.authenticator.authenticate(request).await?)
-    }
-
-    fn is_known(caller: &Caller) -> bool {
-        caller.is_known()
-    }
-
-    fn authorize(
-        &self,
-        caller: Caller,
-        action: Option<Action>,
-        _: &str,
-    ) -> Result<Caller, ErrorResponse> {
+    fn authorize(caller: &Caller, action: Option<Action>) -> Result<(), ErrorResponse> {
         if let Some(action) = action {
             caller.may_ever(action)?;
         }
-        Ok(caller)
+        Ok(())
     }
 
-    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
+    fn operation(route: &Route<RustFs>, head: &request::Parts) -> Operation {
         let raw_query = head.uri.query().unwrap_or_default();
         let Some(action) = route.action else {
             return WHO_CALLS;
@@ -116,18 +88,6 @@ impl Dialect for RustFs {
             };
         }
         operation
-    }
-
-    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
-        trace(caller)
-    }
-
-    fn class(refusal: &ErrorResponse) -> &'static str {
-        refusal.class()
-    }
-
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::from(refused).answer(line)
     }
 }
 
@@ -199,7 +159,7 @@ fn route<O, F>(
 ) -> Route<RustFs>
 where
     O: Send + Sync + 'static,
-    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
+    F: Future<Output = HandlerResult<RustFs>> + Send + 'static,
 {
     let is_get = method == Method::GET;
     let route = Route::over(method, path, BODY_LIMIT, Some(action), operations, run);

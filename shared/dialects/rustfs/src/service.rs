@@ -16,11 +16,12 @@ use keyway_domain::service::{BackendType, Change, ConfigChanges, Degraded, NewAu
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
 };
-use keyway_http::{Call, Request, Route};
+use keyway_http::{Call, HandlerResult, Request, Route};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
+use crate::error_response::invalid_field;
 use crate::spelling::backend;
 use crate::{ErrorResponse, PREFIXES, RustFs, Spelling, route, wire};
 
@@ -83,8 +84,6 @@ pub(crate) fn routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<R
         .without_body(),
     ]
 }
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// A field that can be absent, `null`, or there.
 fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
@@ -188,7 +187,7 @@ impl Backend {
                  `keyway import`"
             }
         };
-        Err(ErrorResponse::invalid_field(field, instead))
+        Err(invalid_field(field, instead))
     }
 }
 
@@ -237,13 +236,13 @@ const TOKEN_FILE_SECONDS: u64 = 60;
 impl AuthMethod {
     fn parse(self) -> Result<NewAuth, ErrorResponse> {
         let one = || {
-            ErrorResponse::invalid_field(
+            invalid_field(
                 "auth_method",
                 "must be one of `token`, `Token`, `AppRole`, `TokenFile`",
             )
         };
         if self.kubernetes.is_some() {
-            return Err(ErrorResponse::invalid_field(
+            return Err(invalid_field(
                 "auth_method.Kubernetes",
                 "is not supported: have Vault's agent log in by Kubernetes and keep the token in a file, and use `TokenFile`",
             ));
@@ -258,14 +257,14 @@ impl AuthMethod {
             }
             (None, Some(role), None) => {
                 if role.secret_id_file.is_some() {
-                    return Err(ErrorResponse::invalid_field(
+                    return Err(invalid_field(
                         "auth_method.AppRole.secret_id_file",
                         "is not supported: give the secret id itself as `secret_id`, which is stored wrapped; or have Vault's \
                          agent keep a token in a file, and use `TokenFile`",
                     ));
                 }
                 if role.refresh_safety_window_secs.is_some() {
-                    return Err(ErrorResponse::invalid_field(
+                    return Err(invalid_field(
                         "auth_method.AppRole.refresh_safety_window_secs",
                         "must be left out: a token is renewed when two thirds of its life are over",
                     ));
@@ -273,7 +272,7 @@ impl AuthMethod {
                 let fit = (1..=256).contains(&role.role_id.len())
                     && role.role_id.bytes().all(|byte| byte.is_ascii_graphic());
                 if !fit {
-                    return Err(ErrorResponse::invalid_field(
+                    return Err(invalid_field(
                         "auth_method.AppRole.role_id",
                         "must be 1 to 256 printable ASCII characters",
                     ));
@@ -298,7 +297,7 @@ impl AuthMethod {
                     .poll_interval_secs
                     .is_some_and(|seconds| seconds < TOKEN_FILE_SECONDS)
                 {
-                    return Err(ErrorResponse::invalid_field(
+                    return Err(invalid_field(
                         "auth_method.TokenFile.poll_interval_secs",
                         "must be 60 or more, or left out: the file is read again when Vault refuses the token, and after a minute \
                          at the latest",
@@ -331,7 +330,7 @@ fn credential(
     }
     match is_fit(text.as_bytes()) {
         true => Ok(Some(SecretBytes::from(text.as_bytes().to_vec()))),
-        false => Err(ErrorResponse::invalid_field(field, rule)),
+        false => Err(invalid_field(field, rule)),
     }
 }
 
@@ -361,19 +360,19 @@ fn parsed_or_empty<U>(
 impl ConfigBody {
     fn changes(self) -> Result<ConfigChanges, ErrorResponse> {
         if self.file_permissions.is_some_and(|mode| mode != 0o600) {
-            return Err(ErrorResponse::invalid_field(
+            return Err(invalid_field(
                 "file_permissions",
                 "must be 384 (0600): key files are their owner's alone",
             ));
         }
         if self.skip_tls_verify == Some(true) {
-            return Err(ErrorResponse::invalid_field(
+            return Err(invalid_field(
                 "skip_tls_verify",
                 "must be false: Vault's certificate is always verified",
             ));
         }
         if self.tls.is_some() {
-            return Err(ErrorResponse::invalid_field(
+            return Err(invalid_field(
                 "tls",
                 "must be left out: Vault's certificate is verified by the authorities of this machine; add yours there, or name \
                  its file in SSL_CERT_FILE",
@@ -487,7 +486,7 @@ struct FirstAnswer {
 
 const CONFIGURED: &str = "KMS configured successfully";
 
-async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     /// Tells the generations apart, and nothing else.
     #[derive(Deserialize)]
     struct Generation {
@@ -507,7 +506,7 @@ async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     }
     let changes = wire::json::<ConfigBody>(body)?.changes()?;
     if changes.backend_type.is_none() {
-        return Err(ErrorResponse::invalid_field("backend_type", "is required"));
+        return Err(invalid_field("backend_type", "is required"));
     }
     let config = control.configure(&call.caller, &changes, false).await?;
     wire::ok(&ServiceAnswer {
@@ -516,7 +515,7 @@ async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     })
 }
 
-async fn reconfigure(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn reconfigure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let changes = wire::json::<ConfigBody>(&call.request.body)?.changes()?;
     let config = control.reconfigure(&call.caller, &changes).await?;
     wire::ok(&ServiceAnswer {
@@ -534,7 +533,7 @@ struct StartBody {
     force: Option<bool>,
 }
 
-async fn start(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn start(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: StartBody = wire::json_or_empty(&call.request.body)?;
     let force = body.force.unwrap_or(false);
     let message = match control.start(&call.caller, force).await? {
@@ -544,7 +543,7 @@ async fn start(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     wire::ok(&ServiceAnswer::new(message, state(ServiceState::Running)))
 }
 
-async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let status = if control.stop(&call.caller).await? {
         state(ServiceState::Configured)
     } else {
@@ -556,7 +555,7 @@ async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
     ))
 }
 
-async fn clear_cache(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
+async fn clear_cache(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     spelt.control.clear_cache(&call.caller).await?;
     if spelt.spelling.is_v1_for(&call.caller) {
         // RustFS 1.0's console takes an empty answer for one that failed in part.
@@ -598,7 +597,7 @@ struct ConfigAnswer<'a> {
     default_key_id: Option<&'a str>,
 }
 
-async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> Answer {
+async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let config = control.config(&call.caller).await?;
     wire::ok(&ConfigAnswer {
         backend: backend(config.backend_type, false),
@@ -833,7 +832,7 @@ impl<'a> FirstStatus<'a> {
 }
 
 /// Under MinIO's prefix, the first generation's object.
-async fn status(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
+async fn status(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let [_, minio] = PREFIXES;
     if call.prefix != minio {
         return service_status(spelt, call).await;
@@ -872,7 +871,7 @@ fn endpoints(request: &Request, configured: Option<&Configured>) -> BTreeMap<Str
         .collect()
 }
 
-async fn service_status(spelt: Arc<Spelt>, call: Call<RustFs>) -> Answer {
+async fn service_status(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let status = spelt.control.status(&call.caller, &call.request_id).await?;
     let is_v1 = spelt.spelling.is_v1_for(&call.caller);
     let state_ttl_seconds = status.state_ttl.as_secs();

@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::Response;
 use jiff::Timestamp;
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, Fault, KmsError, SecretBytes};
-use keyway_http::{Query, without_bom};
+use keyway_http::{HandlerResult, Query, uncached, without_bom};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ErrorResponse;
+use crate::error_response::{invalid, invalid_field, invalid_query};
+use crate::{ErrorResponse, RustFs};
 
 /// Decodes a body that must be a JSON object, unknown and repeated fields refused.
 ///
@@ -23,9 +23,7 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse>
     let body = without_bom(body);
     // Derived structs would also take an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(ErrorResponse::invalid(
-            "invalid JSON: the body must be a JSON object",
-        ));
+        return Err(invalid("invalid JSON: the body must be a JSON object"));
     }
     serde_json::from_slice(body).map_err(|_| explained::<T>(body))
 }
@@ -40,7 +38,7 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> ErrorResponse {
         }
         Ok(_) => match deserializer.end() {
             Err(error) => describe(".", &error),
-            Ok(()) => ErrorResponse::invalid("invalid JSON"),
+            Ok(()) => invalid("invalid JSON"),
         },
     }
 }
@@ -63,8 +61,8 @@ fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
         );
         // A number where a word must be is such an error too.
         return match path {
-            "." | "?" => ErrorResponse::invalid(reason),
-            path => ErrorResponse::invalid_field(&shortened(path), reason),
+            "." | "?" => invalid(reason),
+            path => invalid_field(&shortened(path), reason),
         };
     }
     let text = error.to_string();
@@ -86,9 +84,9 @@ fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
     // What names a field itself needs the path only where the field is not at the top.
     let at_the_top = !path.contains(['.', '[']);
     match path {
-        "." | "?" => ErrorResponse::invalid(reason),
-        _ if names_a_field && at_the_top => ErrorResponse::invalid(reason),
-        path => ErrorResponse::invalid_field(&shortened(path), reason),
+        "." | "?" => invalid(reason),
+        _ if names_a_field && at_the_top => invalid(reason),
+        path => invalid_field(&shortened(path), reason),
     }
 }
 
@@ -133,7 +131,7 @@ pub(crate) fn context(
     pairs: Option<Pairs>,
 ) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::from_pairs(pairs.unwrap_or_default().0)
-        .map_err(|error| ErrorResponse::invalid_field(field, error))
+        .map_err(|error| invalid_field(field, error))
 }
 
 /// Strict standard base64: padded, canonical, nothing else between.
@@ -141,7 +139,7 @@ pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, Err
     STANDARD
         .decode(text)
         .map(SecretBytes::from)
-        .map_err(|_| ErrorResponse::invalid_field(field, "must be standard base64 with padding"))
+        .map_err(|_| invalid_field(field, "must be standard base64 with padding"))
 }
 
 /// Bytes as standard base64.
@@ -163,13 +161,10 @@ pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     for name in KEY_ID_QUERY {
         let value = query
             .one(name)
-            .map_err(|error| ErrorResponse::invalid_query(name, error))?;
+            .map_err(|error| invalid_query(name, error))?;
         match (found, value.filter(|value| !value.is_empty())) {
             (Some(one), Some(other)) if one != other => {
-                return Err(ErrorResponse::invalid_field(
-                    "keyId",
-                    "the query names two different keys",
-                ));
+                return Err(invalid_field("keyId", "the query names two different keys"));
             }
             (None, Some(value)) => found = Some(value),
             _ => {}
@@ -186,7 +181,7 @@ pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyI
 
 /// As [`named_key`], where there must be one.
 pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, ErrorResponse> {
-    named_key(body, query)?.ok_or_else(|| ErrorResponse::invalid_field("key_id", "is required"))
+    named_key(body, query)?.ok_or_else(|| invalid_field("key_id", "is required"))
 }
 
 /// The one id that all that name one agree on.
@@ -198,7 +193,7 @@ pub(crate) fn agreeing<const N: usize>(
     if names.all(|name| Some(&name) == first.as_ref()) {
         Ok(first)
     } else {
-        Err(ErrorResponse::invalid_field(
+        Err(invalid_field(
             "key_id",
             "the request names two different keys",
         ))
@@ -210,21 +205,13 @@ const ANSWER_BYTES: usize = 1024;
 
 /// A 200 answer that says nothing.
 pub(crate) fn empty() -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    uncached("text/plain", Bytes::new())
 }
 
 /// A 200 answer.
-pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse> {
+pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<RustFs> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     serde_json::to_writer(&mut json, body)
         .map_err(|error| KmsError::from(Fault::new("encoding an answer", error)))?;
-    let mut response = Response::new(Bytes::from(json));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(uncached("application/json", json))
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, CACHE_CONTROL, CONTENT_TYPE};
+use http::header;
 use http::{HeaderValue, Response, StatusCode};
-use keyway_domain::KmsError;
 use keyway_domain::buckets::{BucketName, WantedEncryption};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Query};
+use keyway_http::{Call, HandlerResult, Query};
 
-use crate::xml::{Document, Element, malformed};
+use crate::error_response::{
+    invalid_argument, invalid_tag, malformed_xml, not_implemented, not_supported, reserved_name,
+};
+use crate::xml::{Document, Element};
 use crate::{ErrorResponse, S3, Served, checksum};
 
 /// The part of a bucket that says how it encrypts.
@@ -21,8 +23,6 @@ pub(crate) const LOCATION: &str = "location";
 
 /// The region that has no name as a location.
 const HOME_REGION: &str = "us-east-1";
-
-type Answer = Result<Response<Bytes>, ErrorResponse>;
 
 /// First segments of other dialects' paths: a bucket of such a name could not always be reached.
 const TAKEN: [&str; 8] = [
@@ -48,14 +48,13 @@ pub(crate) fn part(query: &Query) -> Option<&str> {
 }
 
 fn bucket(call: &Call<S3>) -> Result<BucketName, ErrorResponse> {
-    let name = BucketName::parse(call.params.get("bucket"));
-    Ok(name.map_err(KmsError::from)?)
+    Ok(BucketName::parse(call.params.get("bucket"))?)
 }
 
-pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
+pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3> {
     let parameter = |name: &'static str| {
         let value = call.query.one(name);
-        value.map_err(|error| ErrorResponse::invalid_argument(format!("{name} {error}")))
+        value.map_err(|error| invalid_argument(format!("{name} {error}")))
     };
     let prefix = parameter("prefix")?.unwrap_or_default();
     let after = parameter("continuation-token")?.unwrap_or_default();
@@ -65,9 +64,7 @@ pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
             .parse()
             .ok()
             .filter(|most| (1..=10_000).contains(most))
-            .ok_or_else(|| {
-                ErrorResponse::invalid_argument("max-buckets must be from 1 to 10000")
-            })?,
+            .ok_or_else(|| invalid_argument("max-buckets must be from 1 to 10000"))?,
     };
     let mut found = served.buckets.list(&call.caller).await?;
     found.retain(|bucket| {
@@ -95,33 +92,33 @@ pub(crate) async fn list(served: Arc<Served>, call: Call<S3>) -> Answer {
     if !prefix.is_empty() {
         document.text("Prefix", prefix);
     }
-    Ok(xml(document))
+    Ok(document.into_response())
 }
 
-pub(crate) async fn head(served: Arc<Served>, call: Call<S3>) -> Answer {
+pub(crate) async fn head(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3> {
     served.buckets.find(&call.caller, &bucket(&call)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
-pub(crate) async fn get(served: Arc<Served>, call: Call<S3>) -> Answer {
+pub(crate) async fn get(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3> {
     match part(&call.query) {
         Some(ENCRYPTION) => encryption(&served, &call).await,
         Some(LOCATION) => location(&served, &call).await,
-        _ => Err(ErrorResponse::not_implemented()),
+        _ => Err(not_implemented()),
     }
 }
 
 /// An empty constraint stands for the region that S3 began with.
-async fn location(served: &Served, call: &Call<S3>) -> Answer {
+async fn location(served: &Served, call: &Call<S3>) -> HandlerResult<S3> {
     served.buckets.locate(&call.caller, &bucket(call)?).await?;
     let mut document = Document::new("LocationConstraint");
     if let Some(region) = served.region.as_deref().filter(|name| *name != HOME_REGION) {
         document.content(region);
     }
-    Ok(xml(document))
+    Ok(document.into_response())
 }
 
-async fn encryption(served: &Served, call: &Call<S3>) -> Answer {
+async fn encryption(served: &Served, call: &Call<S3>) -> HandlerResult<S3> {
     let encryption = served
         .buckets
         .encryption(&call.caller, &bucket(call)?)
@@ -143,10 +140,10 @@ async fn encryption(served: &Served, call: &Call<S3>) -> Answer {
             },
         );
     });
-    Ok(xml(document))
+    Ok(document.into_response())
 }
 
-pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
+pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3> {
     match part(&call.query) {
         Some(ENCRYPTION) => {
             let bucket = bucket(&call)?;
@@ -164,7 +161,7 @@ pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
             let bucket = bucket(&call)?;
             call.caller.may_on_bucket(Action::CreateBucket, &bucket)?;
             if TAKEN.contains(&bucket.as_str()) {
-                return Err(ErrorResponse::reserved_name());
+                return Err(reserved_name());
             }
             checksum::verify(&call.request)?;
             can_be_created(&call)?;
@@ -175,11 +172,11 @@ pub(crate) async fn put(served: Arc<Served>, call: Call<S3>) -> Answer {
             }
             Ok(answer)
         }
-        Some(_) => Err(ErrorResponse::not_implemented()),
+        Some(_) => Err(not_implemented()),
     }
 }
 
-pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> Answer {
+pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3> {
     let bucket = bucket(&call);
     match part(&call.query) {
         Some(ENCRYPTION) => {
@@ -189,7 +186,7 @@ pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> Answer {
                 .await?;
         }
         None => served.buckets.remove(&call.caller, &bucket?).await?,
-        Some(_) => return Err(ErrorResponse::not_implemented()),
+        Some(_) => return Err(not_implemented()),
     }
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -203,7 +200,7 @@ fn can_be_created(call: &Call<S3>) -> Result<(), ErrorResponse> {
         .get("x-amz-bucket-object-lock-enabled")
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     if locks {
-        return Err(ErrorResponse::not_implemented());
+        return Err(not_implemented());
     }
     if call.request.body.is_empty() {
         return Ok(());
@@ -224,21 +221,21 @@ fn can_be_tags(tags: &Element) -> Result<(), ErrorResponse> {
     let mut seen = BTreeSet::new();
     for tag in tags.children_all("Tag")? {
         tag.children_among(&["Key", "Value"])?;
-        let key = tag.child("Key").ok_or_else(malformed)?.text();
-        let value = tag.child("Value").ok_or_else(malformed)?.text();
+        let key = tag.child("Key").ok_or_else(malformed_xml)?.text();
+        let value = tag.child("Value").ok_or_else(malformed_xml)?.text();
         let fits = |text: &str, longest| text.chars().count() <= longest;
         let (longest_key, longest_value) = LONGEST_TAG;
         if key.is_empty() || !fits(key, longest_key) || !fits(value, longest_value) {
-            return Err(ErrorResponse::invalid_tag(
+            return Err(invalid_tag(
                 "a tag has a key of 1 to 128 characters and a value of up to 256",
             ));
         }
         if !seen.insert(key) {
-            return Err(ErrorResponse::invalid_tag("two tags have the same key"));
+            return Err(invalid_tag("two tags have the same key"));
         }
     }
     if seen.len() > MOST_TAGS {
-        return Err(ErrorResponse::invalid_tag("a bucket has at most 50 tags"));
+        return Err(invalid_tag("a bucket has at most 50 tags"));
     }
     Ok(())
 }
@@ -249,21 +246,21 @@ const BLOCKED: &str = "BlockedEncryptionTypes";
 fn wanted(root: &Element) -> Result<WantedEncryption, ErrorResponse> {
     root.must_be("ServerSideEncryptionConfiguration")?;
     root.children_among(&["Rule"])?;
-    let rule = root.child("Rule").ok_or_else(malformed)?;
+    let rule = root.child("Rule").ok_or_else(malformed_xml)?;
     if rule.child(BLOCKED).is_some() {
-        return Err(ErrorResponse::not_supported(BLOCKED));
+        return Err(not_supported(BLOCKED));
     }
     rule.children_among(&["ApplyServerSideEncryptionByDefault", "BucketKeyEnabled"])?;
     let default = rule
         .child("ApplyServerSideEncryptionByDefault")
-        .ok_or_else(malformed)?;
+        .ok_or_else(malformed_xml)?;
     default.children_among(&["SSEAlgorithm", "KMSMasterKeyID"])?;
-    let algorithm = default.child("SSEAlgorithm").ok_or_else(malformed)?;
+    let algorithm = default.child("SSEAlgorithm").ok_or_else(malformed_xml)?;
     let key = default.child("KMSMasterKeyID").map(Element::text);
     let bucket_key_enabled = match rule.child("BucketKeyEnabled").map(Element::text) {
         Some("true" | "1") => true,
         Some("false" | "0") | None => false,
-        Some(_) => return Err(malformed()),
+        Some(_) => return Err(malformed_xml()),
     };
     Ok(WantedEncryption::parse(
         algorithm.text(),
@@ -275,13 +272,5 @@ fn wanted(root: &Element) -> Result<WantedEncryption, ErrorResponse> {
 fn empty(status: StatusCode) -> Response<Bytes> {
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = status;
-    answer
-}
-
-fn xml(document: Document) -> Response<Bytes> {
-    let mut answer = Response::new(document.into_bytes());
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -8,6 +8,7 @@ use crc_fast::CrcAlgorithm;
 use keyway_http::Request;
 
 use crate::ErrorResponse;
+use crate::error_response::{bad_digest, invalid_digest};
 
 /// Whether the body is the one that its sender has summed up, by each sum that came with it.
 pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
@@ -17,17 +18,17 @@ pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
         match STANDARD.decode(text) {
             Ok(sum) if sum.len() == 16 => {
                 if sum != md5::compute(body).0 {
-                    return Err(ErrorResponse::bad_digest("Content-MD5"));
+                    return Err(bad_digest("Content-MD5"));
                 }
             }
-            _ => return Err(ErrorResponse::invalid_digest()),
+            _ => return Err(invalid_digest()),
         }
     }
     for (header, algorithm) in ALGORITHMS {
         if let Some(text) = declared(header)
             && STANDARD.decode(text).ok() != Some(algorithm.sum(body))
         {
-            return Err(ErrorResponse::bad_digest(header));
+            return Err(bad_digest(header));
         }
     }
     Ok(())

@@ -1,232 +1,140 @@
 //! The one table from errors to S3's statuses, codes and texts.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use keyway_auth::AuthError;
+use http::header::CACHE_CONTROL;
+use http::{HeaderName, Method, Response, StatusCode};
 use keyway_auth::sigv4::{SignatureError, StatusClass};
-use keyway_domain::keys::KeyState;
+use keyway_auth::{Coded, ErrorTable, SignedErrors};
 use keyway_domain::{Fault, KmsError};
-use keyway_http::{Rejection, RequestLine};
+use keyway_http::{NO_STORE, Rejection, RequestLine};
 
-use crate::REQUEST_ID;
 use crate::xml::Document;
+use crate::{Api, REQUEST_ID};
 
-/// An answer that says no.
-#[derive(Debug)]
-pub struct ErrorResponse {
-    status: StatusCode,
-    /// A word for those who count.
-    class: &'static str,
-    code: &'static str,
-    message: String,
-    header: Option<Box<(HeaderName, HeaderValue)>>,
-    /// What only the log may know.
-    fault: Option<Fault>,
+/// An error response of S3.
+pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
+
+pub(crate) fn invalid_argument(message: impl Into<String>) -> ErrorResponse {
+    ErrorResponse::bad_request("InvalidArgument", message)
 }
 
-impl ErrorResponse {
-    pub(crate) const fn class(&self) -> &'static str {
-        self.class
-    }
-
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            class: keyway_http::class_of(status),
-            code,
-            message: message.into(),
-            header: None,
-            fault: None,
-        }
-    }
-
-    fn bad(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, message)
-    }
-
-    fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, message)
-    }
-
-    fn later(code: &'static str, message: impl Into<String>) -> Self {
-        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        refusal.header = Some(Box::new((RETRY_AFTER, HeaderValue::from_static("1"))));
-        refusal
-    }
-
-    fn internal(message: &'static str) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-    }
-
-    fn because_of(mut self, fault: Fault) -> Self {
-        self.fault = Some(fault);
-        self
-    }
-
-    pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
-        Self::bad("InvalidArgument", message)
-    }
-
-    /// A name that could be a bucket's, but is kept for something else.
-    pub(crate) fn reserved_name() -> Self {
-        Self::bad("InvalidBucketName", "The specified bucket is not valid.")
-    }
-
-    pub(crate) fn invalid_name(reason: &str) -> Self {
-        Self::bad(
-            "InvalidBucketName",
-            format!("The specified bucket is not valid: {reason}"),
-        )
-    }
-
-    pub(crate) fn malformed_xml() -> Self {
-        Self::bad(
-            "MalformedXML",
-            "The XML you provided was not well-formed or did not validate against our published schema",
-        )
-    }
-
-    pub(crate) fn bad_digest(header: &str) -> Self {
-        Self::bad(
-            "BadDigest",
-            format!("The {header} you specified did not match what we received"),
-        )
-    }
-
-    pub(crate) fn invalid_digest() -> Self {
-        Self::bad(
-            "InvalidDigest",
-            "The Content-MD5 you specified is not valid",
-        )
-    }
-
-    pub(crate) fn invalid_tag(reason: &str) -> Self {
-        Self::bad("InvalidTag", format!("The tags are not valid: {reason}"))
-    }
-
-    /// A part of a setting that is not served.
-    pub(crate) fn not_supported(part: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            format!("{part} is not supported here; leave it out"),
-        )
-    }
-
-    pub(crate) fn not_implemented() -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "Of S3, only buckets and their default encryption are served here",
-        )
-    }
-
-    pub(crate) fn answer(self, line: &RequestLine<'_>) -> Response<Bytes> {
-        if let Some(fault) = &self.fault {
-            fault.log(line.request_id);
-        }
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(id) = HeaderValue::from_str(line.request_id) {
-            headers.insert(REQUEST_ID, id);
-        }
-        if let Some((name, value)) = self.header.map(|header| *header) {
-            headers.insert(name, value);
-        }
-        if line.method == Method::HEAD {
-            return response;
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-        let mut document = Document::plain("Error");
-        document.text("Code", self.code);
-        document.text("Message", &self.message);
-        // Paths come from the client and may be long.
-        let resource: String = line.raw_path.chars().take(300).collect();
-        document.text("Resource", &resource);
-        document.text("RequestId", line.request_id);
-        *response.body_mut() = document.into_bytes();
-        response
-    }
+/// A name that could be a bucket's, but is kept for something else.
+pub(crate) fn reserved_name() -> ErrorResponse {
+    ErrorResponse::bad_request("InvalidBucketName", "The specified bucket is not valid.")
 }
 
-impl From<KmsError> for ErrorResponse {
-    fn from(error: KmsError) -> Self {
-        let class = error.class();
-        Self {
-            class,
-            ..Self::of_kms(error)
-        }
-    }
+fn invalid_name(reason: &str) -> ErrorResponse {
+    ErrorResponse::bad_request(
+        "InvalidBucketName",
+        format!("The specified bucket is not valid: {reason}"),
+    )
 }
 
-impl ErrorResponse {
-    fn of_kms(error: KmsError) -> Self {
+const MALFORMED_XML: &str =
+    "The XML you provided was not well-formed or did not validate against our published schema";
+
+pub(crate) fn malformed_xml() -> ErrorResponse {
+    ErrorResponse::bad_request("MalformedXML", MALFORMED_XML)
+}
+
+pub(crate) fn bad_digest(header: &str) -> ErrorResponse {
+    ErrorResponse::bad_request(
+        "BadDigest",
+        format!("The {header} you specified did not match what we received"),
+    )
+}
+
+pub(crate) fn invalid_digest() -> ErrorResponse {
+    ErrorResponse::bad_request(
+        "InvalidDigest",
+        "The Content-MD5 you specified is not valid",
+    )
+}
+
+pub(crate) fn invalid_tag(reason: &str) -> ErrorResponse {
+    ErrorResponse::bad_request("InvalidTag", format!("The tags are not valid: {reason}"))
+}
+
+/// A part of a setting that is not served.
+pub(crate) fn not_supported(part: &str) -> ErrorResponse {
+    ErrorResponse::not_implemented(
+        "NotImplemented",
+        format!("{part} is not supported here; leave it out"),
+    )
+}
+
+pub(crate) fn not_implemented() -> ErrorResponse {
+    ErrorResponse::not_implemented(
+        "NotImplemented",
+        "Of S3, only buckets and their default encryption are served here",
+    )
+}
+
+/// 503, for clients to try again.
+fn later(code: &'static str, message: &'static str) -> ErrorResponse {
+    ErrorResponse::unavailable(code, message).retry_later()
+}
+
+fn internal() -> ErrorResponse {
+    ErrorResponse::internal("InternalError", "We encountered an internal error")
+}
+
+const SLOW_DOWN: &str = "Please reduce your request rate";
+
+impl ErrorTable for Api {
+    type Content = Coded;
+
+    fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
             KmsError::Invalid {
                 field: "bucket",
                 reason,
-            } => Self::invalid_name(&reason),
+            } => invalid_name(&reason),
             KmsError::Invalid {
                 field: "SSEAlgorithm",
                 reason,
-            } => {
-                let Self { message, .. } = Self::malformed_xml();
-                Self::bad("MalformedXML", format!("{message}: SSEAlgorithm {reason}"))
-            }
-            KmsError::Invalid { field, reason } => {
-                Self::invalid_argument(format!("{field}: {reason}"))
-            }
-            KmsError::NotPermitted => Self::forbidden("AccessDenied", "Access Denied"),
-            KmsError::Forbidden(why) => Self::forbidden("AccessDenied", why),
-            KmsError::BucketNotFound(_) => Self::new(
-                StatusCode::NOT_FOUND,
-                "NoSuchBucket",
-                "The specified bucket does not exist",
+            } => ErrorResponse::bad_request(
+                "MalformedXML",
+                format!("{MALFORMED_XML}: SSEAlgorithm {reason}"),
             ),
-            KmsError::BucketExists(_) => Self::new(
-                StatusCode::CONFLICT,
+            KmsError::Invalid { field, reason } => invalid_argument(format!("{field}: {reason}")),
+            KmsError::NotPermitted => ErrorResponse::forbidden("AccessDenied", "Access Denied"),
+            KmsError::Forbidden(why) => ErrorResponse::forbidden("AccessDenied", why),
+            KmsError::BucketNotFound(_) => {
+                ErrorResponse::not_found("NoSuchBucket", "The specified bucket does not exist")
+            }
+            KmsError::BucketExists(_) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
                 "The bucket that you tried to create already exists, and you own it",
             ),
-            KmsError::BucketNotEmpty(_) => Self::new(
-                StatusCode::CONFLICT,
+            KmsError::BucketNotEmpty(_) => ErrorResponse::conflict(
                 "BucketNotEmpty",
                 "The bucket you tried to delete is not empty",
             ),
-            KmsError::NoBucketEncryption(_) => Self::new(
-                StatusCode::NOT_FOUND,
+            KmsError::NoBucketEncryption(_) => ErrorResponse::not_found(
                 "ServerSideEncryptionConfigurationNotFoundError",
                 "The server side encryption configuration was not found",
             ),
-            KmsError::KeyNotFound(key) => {
-                Self::bad("KMS.NotFoundException", format!("key {key} does not exist"))
-            }
-            KmsError::KeyState { key_id, state } => {
-                let state = match state {
-                    KeyState::Enabled => "enabled",
-                    KeyState::Disabled => "disabled",
-                    KeyState::PendingDeletion { .. } => "pending deletion",
-                };
-                Self::bad("KMS.DisabledException", format!("key {key_id} is {state}"))
-            }
+            KmsError::KeyNotFound(key) => ErrorResponse::bad_request(
+                "KMS.NotFoundException",
+                format!("key {key} does not exist"),
+            ),
+            KmsError::KeyState { key_id, state } => ErrorResponse::bad_request(
+                "KMS.DisabledException",
+                format!("key {key_id} is {state}"),
+            ),
             KmsError::NotConfigured => {
-                Self::later("ServiceUnavailable", "the KMS service is not configured")
+                later("ServiceUnavailable", "the KMS service is not configured")
             }
-            KmsError::NotRunning => {
-                Self::later("ServiceUnavailable", "the KMS service is not running")
-            }
-            KmsError::Throttled => Self::later("SlowDown", "Please reduce your request rate"),
+            KmsError::NotRunning => later("ServiceUnavailable", "the KMS service is not running"),
+            KmsError::Throttled => later("SlowDown", SLOW_DOWN),
             KmsError::Unavailable(fault) => {
-                Self::later("ServiceUnavailable", "Please try again later").because_of(fault)
+                later("ServiceUnavailable", "Please try again later").caused_by(fault)
             }
-            KmsError::Backend(fault) => {
-                Self::internal("We encountered an internal error").because_of(fault)
-            }
-            KmsError::Contended(_) => Self::new(
-                StatusCode::CONFLICT,
+            KmsError::Backend(fault) => internal().caused_by(fault),
+            KmsError::Contended(_) => ErrorResponse::conflict(
                 "OperationAborted",
                 "A conflicting operation is in progress; try again",
             ),
@@ -243,52 +151,9 @@ impl ErrorResponse {
             | KmsError::Conflict(_)
             | KmsError::IncorrectKey
             | KmsError::DryRun
-            | KmsError::DecryptionFailed => Self::internal("We encountered an internal error")
-                .because_of(Fault::plain(
-                    "an operation on buckets failed as one on keys",
-                )),
-        }
-    }
-}
-
-impl From<AuthError> for ErrorResponse {
-    fn from(error: AuthError) -> Self {
-        let class = error.class();
-        Self {
-            class,
-            ..Self::of_auth(error)
-        }
-    }
-}
-
-impl ErrorResponse {
-    fn of_auth(error: AuthError) -> Self {
-        let denied = match error {
-            AuthError::Kms(error) => return error.into(),
-            AuthError::Signature(denied) => denied,
-        };
-        let text = denied.to_string();
-        match denied {
-            SignatureError::UnknownAccessKey => Self::forbidden(
-                "InvalidAccessKeyId",
-                "The access key ID you provided does not exist in our records",
-            ),
-            SignatureError::SignatureMismatch => Self::forbidden(
-                "SignatureDoesNotMatch",
-                "The request signature we calculated does not match the signature you provided. \
-                 Check your key and signing method",
-            ),
-            SignatureError::Skewed | SignatureError::NotYetValid => {
-                Self::forbidden("RequestTimeTooSkewed", text)
-            }
-            SignatureError::PayloadMismatch => Self::bad("XAmzContentSHA256Mismatch", text),
-            SignatureError::Region { .. }
-            | SignatureError::Service { .. }
-            | SignatureError::ScopeDate => Self::bad("AuthorizationHeaderMalformed", text),
-            denied => match denied.status_class() {
-                StatusClass::BadRequest => Self::bad("InvalidRequest", text),
-                StatusClass::Unauthenticated => Self::forbidden("AccessDenied", text),
-            },
+            | KmsError::DecryptionFailed => internal().caused_by(Fault::plain(
+                "an operation on buckets failed as one on keys",
+            )),
         }
     }
 }
@@ -302,46 +167,77 @@ const METHODS: [Method; 5] = [
     Method::DELETE,
 ];
 
-impl ErrorResponse {
-    /// The answer to a request by this method that was refused.
-    pub(crate) fn of(refused: Rejection<Self>, method: &Method) -> Self {
-        match refused {
-            Rejection::By(refusal) => refusal,
-            Rejection::OtherMethods(allow) if !METHODS.contains(method) => {
-                let mut refusal = Self::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "MethodNotAllowed",
-                    "The specified method is not allowed against this resource",
-                );
-                refusal.header = HeaderValue::from_str(&allow)
-                    .ok()
-                    .map(|allow| Box::new((ALLOW, allow)));
-                refusal
-            }
-            // S3 has an operation for nearly every method and path.
-            Rejection::NoRoute | Rejection::OtherMethods(_) => Self::not_implemented(),
-            Rejection::BodyTooLarge { limit } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "EntityTooLarge",
-                format!("Your request was larger than {limit} bytes"),
+impl SignedErrors for Api {
+    const REQUEST_ID: Option<HeaderName> = Some(REQUEST_ID);
+
+    fn of_signature(error: &SignatureError) -> ErrorResponse {
+        let text = error.to_string();
+        match error {
+            SignatureError::UnknownAccessKey => ErrorResponse::forbidden(
+                "InvalidAccessKeyId",
+                "The access key ID you provided does not exist in our records",
             ),
-            Rejection::BodyBroken => Self::bad("IncompleteBody", "the body broke off"),
-            Rejection::BodyEncoded => Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "UnsupportedMediaType",
-                "Content-Encoding: send the body as it is, without a content coding",
+            SignatureError::SignatureMismatch => ErrorResponse::forbidden(
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided. \
+                 Check your key and signing method",
             ),
-            Rejection::Unreadable(unreadable) => {
-                Self::new(unreadable.status, "InvalidRequest", unreadable.reason())
+            SignatureError::Skewed | SignatureError::NotYetValid => {
+                ErrorResponse::forbidden("RequestTimeTooSkewed", text)
             }
-            Rejection::Malformed { part, error } => {
-                Self::bad("InvalidURI", format!("the {part} {error}"))
+            SignatureError::PayloadMismatch => {
+                ErrorResponse::bad_request("XAmzContentSHA256Mismatch", text)
             }
-            Rejection::Overloaded => Self::later("SlowDown", "Please reduce your request rate"),
-            Rejection::Unrecorded => {
-                Self::later("ServiceUnavailable", "The audit log is not available")
+            SignatureError::Region { .. }
+            | SignatureError::Service { .. }
+            | SignatureError::ScopeDate => {
+                ErrorResponse::bad_request("AuthorizationHeaderMalformed", text)
             }
-            Rejection::Panicked => Self::internal("We encountered an internal error"),
+            error => match error.status_class() {
+                StatusClass::BadRequest => ErrorResponse::bad_request("InvalidRequest", text),
+                StatusClass::Unauthenticated => ErrorResponse::forbidden("AccessDenied", text),
+            },
         }
+    }
+
+    fn of_pipeline(rejection: &Rejection<Infallible>, line: &RequestLine<'_>) -> ErrorResponse {
+        let (code, message) = match rejection {
+            Rejection::OtherMethods(_) if !METHODS.contains(line.method) => (
+                "MethodNotAllowed",
+                Some("The specified method is not allowed against this resource"),
+            ),
+            // S3 has an operation for nearly every method and path.
+            Rejection::NoRoute | Rejection::OtherMethods(_) => return not_implemented(),
+            Rejection::BodyTooLarge { limit } => {
+                return ErrorResponse::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "EntityTooLarge",
+                    format!("Your request was larger than {limit} bytes"),
+                );
+            }
+            Rejection::BodyBroken => ("IncompleteBody", None),
+            Rejection::BodyEncoded => ("UnsupportedMediaType", None),
+            Rejection::Unreadable(_) => ("InvalidRequest", None),
+            Rejection::Malformed { .. } => ("InvalidURI", None),
+            Rejection::Overloaded => ("SlowDown", Some(SLOW_DOWN)),
+            Rejection::Unrecorded => ("ServiceUnavailable", Some("The audit log is not available")),
+            Rejection::Panicked => return internal(),
+            Rejection::By(never) => match *never {},
+        };
+        ErrorResponse::of_pipeline(rejection, code, message)
+    }
+
+    fn write(response: &ErrorResponse, line: &RequestLine<'_>) -> Response<Bytes> {
+        if line.method == Method::HEAD {
+            let mut response = Response::new(Bytes::new());
+            response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+            return response;
+        }
+        let mut document = Document::plain("Error");
+        document.text("Code", response.content.code);
+        document.text("Message", &response.content.message);
+        document.text("Resource", line.resource());
+        document.text("RequestId", line.request_id);
+        document.into_response()
     }
 }

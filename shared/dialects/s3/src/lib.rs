@@ -14,16 +14,12 @@ mod xml;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, request};
-use keyway_auth::{Authenticator, operation, trace};
+use http::{HeaderName, HeaderValue, Method, request};
+use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{
-    Call, Dialect, Mount, NO_BODY, Operation, Proof, Query, Rejection, Request, RequestLine, Route,
-    RouteError, Trace,
-};
+use keyway_http::{Call, HandlerResult, Mount, NO_BODY, Operation, Query, Route, RouteError};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -37,45 +33,26 @@ const BODY_LIMIT: usize = 1 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
-/// The dialect: how S3 tells callers apart, and how it says no.
-pub struct S3 {
-    authenticator: Arc<Authenticator>,
-}
+/// The dialect of S3.
+pub type S3 = Signed<Api>;
 
-impl S3 {
-    /// With this authenticator.
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { authenticator }
-    }
-}
+/// What S3 has of its own.
+#[derive(Debug)]
+pub struct Api;
 
-impl Dialect for S3 {
+impl SignedApi for Api {
+    const NAME: &'static str = "s3";
+
     type Caller = Caller;
     /// Handlers ask for permissions themselves.
     type Action = ();
-    type Error = ErrorResponse;
 
-    fn name(&self) -> &'static str {
-        "s3"
+    fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
+        Ok(())
     }
 
-    async fn authenticate(
-        &self,
-        request: &Request,
-    ) -> Result<Proof<Caller, ErrorResponse>, ErrorResponse> {
-        Ok(self.authenticator.authenticate(request).await?)
-    }
-
-    fn is_known(caller: &Caller) -> bool {
-        caller.is_known()
-    }
-
-    fn authorize(&self, caller: Caller, (): (), _: &str) -> Result<Caller, ErrorResponse> {
-        Ok(caller)
-    }
-
-    /// What a handler does stands in the query; whatever it refuses to do is told as what it would have done.
-    fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation {
+    /// The query says what a handler does. A refused request is told as what it would have done.
+    fn operation(route: &Route<S3>, head: &request::Parts) -> Operation {
         let raw_query = head.uri.query().unwrap_or_default();
         let query = Query::parse(raw_query).ok();
         let part = query.as_ref().and_then(buckets::part);
@@ -90,18 +67,6 @@ impl Dialect for S3 {
             (&Method::GET, _, Some(buckets::LOCATION)) => Action::GetBucketLocation,
             _ => Action::ListBucket,
         })
-    }
-
-    fn trace(&self, caller: &Caller) -> Option<Box<dyn Trace>> {
-        trace(caller)
-    }
-
-    fn class(refusal: &ErrorResponse) -> &'static str {
-        refusal.class()
-    }
-
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::of(refused, line.method).answer(line)
     }
 }
 
@@ -150,7 +115,7 @@ fn route<F>(
     run: fn(Arc<Served>, Call<S3>) -> F,
 ) -> Route<S3>
 where
-    F: Future<Output = Result<Response<Bytes>, ErrorResponse>> + Send + 'static,
+    F: Future<Output = HandlerResult<S3>> + Send + 'static,
 {
     let buckets = Arc::clone(buckets);
     let run = Box::new(

@@ -1,16 +1,14 @@
 //! XML in and out: of S3's little of it, strictly what is needed.
 
 use bytes::Bytes;
+use http::Response;
+use keyway_http::uncached;
 use quick_xml::Reader;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::Event;
 
 use crate::ErrorResponse;
-
-/// What S3 says of a body that it cannot use.
-pub(crate) fn malformed() -> ErrorResponse {
-    ErrorResponse::malformed_xml()
-}
+use crate::error_response::malformed_xml;
 
 /// An element with its children or its text. Namespaces are not looked at: clients send S3's, others, or none.
 pub(crate) struct Element {
@@ -27,17 +25,17 @@ impl Element {
     /// Parses a whole document. References are to characters and to the five entities that XML itself has; document types
     /// are refused, and with them every other entity.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ErrorResponse> {
-        let text = std::str::from_utf8(body).map_err(|_| malformed())?;
+        let text = std::str::from_utf8(body).map_err(|_| malformed_xml())?;
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
         let mut root: Option<Self> = None;
         let mut count = 0;
         loop {
-            let event = reader.read_event().map_err(|_| malformed())?;
+            let event = reader.read_event().map_err(|_| malformed_xml())?;
             if matches!(event, Event::Start(_) | Event::Empty(_)) {
                 count += 1;
                 if root.is_some() || count > MOST_ELEMENTS || open.len() >= MOST_DEPTH {
-                    return Err(malformed());
+                    return Err(malformed_xml());
                 }
             }
             let closed = match event {
@@ -46,7 +44,7 @@ impl Element {
                     None
                 }
                 Event::Empty(start) => Some(Self::named(start.local_name().as_ref())?),
-                Event::End(_) => Some(open.pop().ok_or_else(malformed)?),
+                Event::End(_) => Some(open.pop().ok_or_else(malformed_xml)?),
                 Event::Text(text) => {
                     Self::add_text(&mut open, &text)?;
                     None
@@ -57,20 +55,20 @@ impl Element {
                 }
                 Event::Comment(_) | Event::Decl(_) => None,
                 Event::GeneralRef(reference) => {
-                    let character = reference.resolve_char_ref().map_err(|_| malformed())?;
-                    let name = std::str::from_utf8(&reference).map_err(|_| malformed())?;
+                    let character = reference.resolve_char_ref().map_err(|_| malformed_xml())?;
+                    let name = std::str::from_utf8(&reference).map_err(|_| malformed_xml())?;
                     let stands_for = match character {
                         Some(character) if is_of_xml(character) => character.to_string(),
-                        Some(_) => return Err(malformed()),
+                        Some(_) => return Err(malformed_xml()),
                         None => resolve_predefined_entity(name)
-                            .ok_or_else(malformed)?
+                            .ok_or_else(malformed_xml)?
                             .to_owned(),
                     };
-                    let element = open.last_mut().ok_or_else(malformed)?;
+                    let element = open.last_mut().ok_or_else(malformed_xml)?;
                     element.text.push_str(&stands_for);
                     None
                 }
-                Event::DocType(_) | Event::PI(_) => return Err(malformed()),
+                Event::DocType(_) | Event::PI(_) => return Err(malformed_xml()),
                 Event::Eof => break,
             };
             if let Some(element) = closed {
@@ -80,25 +78,25 @@ impl Element {
                 }
             }
         }
-        root.filter(|_| open.is_empty()).ok_or_else(malformed)
+        root.filter(|_| open.is_empty()).ok_or_else(malformed_xml)
     }
 
     fn named(name: &[u8]) -> Result<Self, ErrorResponse> {
         Ok(Self {
-            name: String::from_utf8(name.to_vec()).map_err(|_| malformed())?,
+            name: String::from_utf8(name.to_vec()).map_err(|_| malformed_xml())?,
             text: String::new(),
             children: Vec::new(),
         })
     }
 
     fn add_text(open: &mut [Self], bytes: &[u8]) -> Result<(), ErrorResponse> {
-        let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+        let text = std::str::from_utf8(bytes).map_err(|_| malformed_xml())?;
         match open.last_mut() {
             Some(element) => element.text.push_str(text),
             None if text
                 .trim_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
                 .is_empty() => {}
-            None => return Err(malformed()),
+            None => return Err(malformed_xml()),
         }
         Ok(())
     }
@@ -107,7 +105,7 @@ impl Element {
         if self.name == name {
             Ok(())
         } else {
-            Err(malformed())
+            Err(malformed_xml())
         }
     }
 
@@ -127,7 +125,7 @@ impl Element {
         if are_known && self.text.trim().is_empty() {
             Ok(())
         } else {
-            Err(malformed())
+            Err(malformed_xml())
         }
     }
 
@@ -137,7 +135,7 @@ impl Element {
         if fits && self.text.trim().is_empty() {
             Ok(&self.children)
         } else {
-            Err(malformed())
+            Err(malformed_xml())
         }
     }
 
@@ -197,9 +195,10 @@ impl Document {
         self.text.push_str(&escape(&sayable));
     }
 
-    pub(crate) fn into_bytes(mut self) -> Bytes {
+    /// A 200 answer.
+    pub(crate) fn into_response(mut self) -> Response<Bytes> {
         self.text.extend(["</", self.root, ">"]);
-        self.text.into()
+        uncached("application/xml", self.text)
     }
 }
 
@@ -211,7 +210,7 @@ mod tests {
     fn xml_written_reads_back() {
         let mut document = Document::new("A");
         document.within("B", |b| b.text("C", "1 < 2 \u{0} \u{1f511}"));
-        let written = document.into_bytes();
+        let written = document.into_response().into_body();
         let text = String::from_utf8(written.to_vec()).unwrap();
         assert!(
             text.ends_with("<B><C>1 &lt; 2  \u{1f511}</C></B></A>"),

@@ -1,13 +1,14 @@
 //! The shapes of STS's answers in XML.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::Response;
 use keyway_domain::access::NewAccessKey;
 use keyway_domain::{Fault, SecretBytes};
+use keyway_http::uncached;
 use serde::Serialize;
 
 use crate::ErrorResponse;
+use crate::error_response::internal;
 
 pub(crate) const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
@@ -58,7 +59,7 @@ impl<'a> Credentials<'a> {
                 session_token,
                 expiration: format!("{expiry:.0}"),
             }),
-            _ => Err(ErrorResponse::internal(Fault::plain(
+            _ => Err(internal(Fault::plain(
                 "a session was made without an end or a token",
             ))),
         }
@@ -117,9 +118,5 @@ pub(crate) struct Error<'a> {
 pub(crate) fn xml<T: Serialize>(document: &T) -> Response<Bytes> {
     // It fails for maps alone, whose keys may be no names.
     let text = quick_xml::se::to_string(document).unwrap_or_default();
-    let mut answer = Response::new(Bytes::from(text));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    uncached("text/xml", text)
 }

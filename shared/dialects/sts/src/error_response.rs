@@ -1,229 +1,136 @@
 //! The one table from errors to STS's statuses, codes and texts.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http::header::{ALLOW, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use keyway_auth::AuthError;
+use http::{HeaderName, Response};
 use keyway_auth::sigv4::{SignatureError, StatusClass};
+use keyway_auth::{Coded, ErrorTable, SignedErrors};
 use keyway_domain::{Fault, KmsError};
 use keyway_http::{Rejection, RequestLine};
 
+use crate::Api;
 use crate::answers::{Error, ErrorDocument, XMLNS, xml};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// An error response of STS.
+pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
 
-/// An answer that says no.
-#[derive(Debug)]
-pub struct ErrorResponse {
-    status: StatusCode,
-    /// A word for those who count.
-    class: &'static str,
-    code: &'static str,
-    message: String,
-    header: Option<Box<(HeaderName, HeaderValue)>>,
-    /// What only the log may know.
-    fault: Option<Fault>,
+const INTERNAL: &str = "the request could not be served";
+
+pub(crate) fn internal(fault: Fault) -> ErrorResponse {
+    ErrorResponse::internal("InternalFailure", INTERNAL).caused_by(fault)
 }
 
-impl ErrorResponse {
-    pub(crate) const fn class(&self) -> &'static str {
-        self.class
-    }
-
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            class: keyway_http::class_of(status),
-            code,
-            message: message.into(),
-            header: None,
-            fault: None,
-        }
-    }
-
-    fn bad(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, message)
-    }
-
-    fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, message)
-    }
-
-    fn later(code: &'static str, message: &'static str) -> Self {
-        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        refusal.header = Some(Box::new((RETRY_AFTER, HeaderValue::from_static("1"))));
-        refusal
-    }
-
-    fn because_of(mut self, fault: Fault) -> Self {
-        self.fault = Some(fault);
-        self
-    }
-
-    pub(crate) fn internal(fault: Fault) -> Self {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self::new(status, "InternalFailure", "the request could not be served").because_of(fault)
-    }
-
-    /// A parameter that cannot be used. Its name comes from the client, and XML has no control characters.
-    pub(crate) fn invalid(parameter: &str, reason: &str) -> Self {
-        let fit = parameter
-            .chars()
-            .filter(|character| !character.is_control());
-        let name: String = fit.take(64).collect();
-        Self::bad("ValidationError", format!("{name} {reason}"))
-    }
-
-    pub(crate) fn missing_action() -> Self {
-        Self::bad("MissingAction", "the body names no Action")
-    }
-
-    pub(crate) fn invalid_action() -> Self {
-        Self::bad(
-            "InvalidAction",
-            "of STS, only AssumeRole and GetCallerIdentity are served here",
-        )
-    }
-
-    pub(crate) fn of_gateway() -> Self {
-        Self::forbidden(
-            "AccessDenied",
-            "callers whom the gateway identifies get temporary credentials from AWS",
-        )
-    }
-
-    pub(crate) fn answer(self, line: &RequestLine<'_>) -> Response<Bytes> {
-        if let Some(fault) = &self.fault {
-            fault.log(line.request_id);
-        }
-        let sender = self.status.is_client_error();
-        let mut response = xml(&ErrorDocument {
-            xmlns: XMLNS,
-            error: Error {
-                r#type: if sender { "Sender" } else { "Receiver" },
-                code: self.code,
-                message: &self.message,
-            },
-            request_id: line.request_id,
-        });
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(line.request_id) {
-            headers.insert(REQUEST_ID, id);
-        }
-        headers.extend(self.header.map(|header| *header));
-        response
-    }
+/// A parameter that cannot be used. Its name comes from the client, and XML has no control characters.
+pub(crate) fn invalid(parameter: &str, reason: &str) -> ErrorResponse {
+    let fit = parameter
+        .chars()
+        .filter(|character| !character.is_control());
+    let name: String = fit.take(64).collect();
+    ErrorResponse::bad_request("ValidationError", format!("{name} {reason}"))
 }
 
-impl From<KmsError> for ErrorResponse {
-    fn from(error: KmsError) -> Self {
-        let class = error.class();
-        Self {
-            class,
-            ..Self::of_kms(error)
-        }
-    }
+pub(crate) fn missing_action() -> ErrorResponse {
+    ErrorResponse::bad_request("MissingAction", "the body names no Action")
 }
 
-impl ErrorResponse {
-    fn of_kms(error: KmsError) -> Self {
+pub(crate) fn invalid_action() -> ErrorResponse {
+    ErrorResponse::bad_request(
+        "InvalidAction",
+        "of STS, only AssumeRole and GetCallerIdentity are served here",
+    )
+}
+
+pub(crate) fn of_gateway() -> ErrorResponse {
+    ErrorResponse::forbidden(
+        "AccessDenied",
+        "callers whom the gateway identifies get temporary credentials from AWS",
+    )
+}
+
+const THROTTLED: &str = "reduce the rate of requests";
+
+impl ErrorTable for Api {
+    type Content = Coded;
+
+    fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
             KmsError::Invalid {
                 field: "policy",
                 reason,
-            } => Self::bad("MalformedPolicyDocument", format!("Policy {reason}")),
-            KmsError::Invalid { field, reason } => Self::invalid(field, &reason),
-            KmsError::NotPermitted => Self::forbidden("AccessDenied", "Access Denied"),
-            KmsError::Forbidden(why) => Self::forbidden("AccessDenied", why),
-            KmsError::Throttled => Self::later("Throttling", "reduce the rate of requests"),
-            KmsError::Unavailable(fault) => {
-                Self::later("ServiceUnavailable", "try again later").because_of(fault)
+            } => ErrorResponse::bad_request("MalformedPolicyDocument", format!("Policy {reason}")),
+            KmsError::Invalid { field, reason } => invalid(field, &reason),
+            KmsError::NotPermitted => ErrorResponse::forbidden("AccessDenied", "Access Denied"),
+            KmsError::Forbidden(why) => ErrorResponse::forbidden("AccessDenied", why),
+            KmsError::Throttled => {
+                ErrorResponse::unavailable("Throttling", THROTTLED).retry_later()
             }
-            KmsError::Backend(fault) => Self::internal(fault),
+            KmsError::Unavailable(fault) => {
+                ErrorResponse::unavailable("ServiceUnavailable", "try again later")
+                    .retry_later()
+                    .caused_by(fault)
+            }
+            KmsError::Backend(fault) => internal(fault),
             // No operation of STS meets these.
-            other => Self::internal(Fault::new("an operation of STS", other.class())),
+            other => internal(Fault::new("an operation of STS", other.class())),
         }
     }
 }
 
-impl From<AuthError> for ErrorResponse {
-    fn from(error: AuthError) -> Self {
-        let class = error.class();
-        let refusal = match error {
-            AuthError::Kms(error) => Self::of_kms(error),
-            AuthError::Signature(denied) => Self::of_denied(&denied),
-        };
-        Self { class, ..refusal }
-    }
-}
+impl SignedErrors for Api {
+    const REQUEST_ID: Option<HeaderName> = Some(HeaderName::from_static("x-amzn-requestid"));
 
-impl ErrorResponse {
-    fn of_denied(denied: &SignatureError) -> Self {
-        let text = denied.to_string();
-        match denied {
-            SignatureError::UnknownAccessKey => Self::forbidden(
+    fn of_signature(error: &SignatureError) -> ErrorResponse {
+        let text = error.to_string();
+        match error {
+            SignatureError::UnknownAccessKey => ErrorResponse::forbidden(
                 "InvalidClientTokenId",
                 "The security token included in the request is invalid.",
             ),
-            SignatureError::SignatureMismatch => Self::forbidden(
+            SignatureError::SignatureMismatch => ErrorResponse::forbidden(
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided. \
                  Check your key and signing method",
             ),
             SignatureError::Skewed | SignatureError::NotYetValid => {
-                Self::forbidden("SignatureDoesNotMatch", text)
+                ErrorResponse::forbidden("SignatureDoesNotMatch", text)
             }
-            denied => match denied.status_class() {
-                StatusClass::BadRequest => Self::bad("IncompleteSignature", text),
-                StatusClass::Unauthenticated => Self::forbidden("MissingAuthenticationToken", text),
+            error => match error.status_class() {
+                StatusClass::BadRequest => ErrorResponse::bad_request("IncompleteSignature", text),
+                StatusClass::Unauthenticated => {
+                    ErrorResponse::forbidden("MissingAuthenticationToken", text)
+                }
             },
         }
     }
-}
 
-impl From<Rejection<Self>> for ErrorResponse {
-    fn from(refused: Rejection<Self>) -> Self {
-        match refused {
-            Rejection::By(refusal) => refusal,
-            Rejection::NoRoute => Self::new(StatusCode::NOT_FOUND, "InvalidAction", "no such path"),
-            Rejection::OtherMethods(allow) => {
-                let mut refusal = Self::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "InvalidAction",
-                    "the method is not allowed here",
-                );
-                refusal.header = HeaderValue::from_str(&allow)
-                    .ok()
-                    .map(|allow| Box::new((ALLOW, allow)));
-                refusal
-            }
-            Rejection::BodyTooLarge { limit } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "ValidationError",
-                format!("the body is longer than {limit} bytes"),
-            ),
-            Rejection::BodyBroken => Self::bad("ValidationError", "the body broke off"),
-            Rejection::BodyEncoded => Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "ValidationError",
-                "Content-Encoding: send the body as it is, without a content coding",
-            ),
-            Rejection::Unreadable(unreadable) => {
-                Self::new(unreadable.status, "ValidationError", unreadable.reason())
-            }
-            Rejection::Malformed { part, error } => {
-                Self::bad("ValidationError", format!("the {part} {error}"))
-            }
-            Rejection::Overloaded => Self::later("Throttling", "reduce the rate of requests"),
-            Rejection::Unrecorded => {
-                Self::later("ServiceUnavailable", "the audit log is not available")
-            }
-            Rejection::Panicked => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "InternalFailure",
-                "the request could not be served",
-            ),
-        }
+    fn of_pipeline(rejection: &Rejection<Infallible>, _: &RequestLine<'_>) -> ErrorResponse {
+        let (code, message) = match rejection {
+            Rejection::NoRoute => ("InvalidAction", Some("no such path")),
+            Rejection::OtherMethods(_) => ("InvalidAction", Some("the method is not allowed here")),
+            Rejection::BodyTooLarge { .. }
+            | Rejection::BodyBroken
+            | Rejection::BodyEncoded
+            | Rejection::Unreadable(_)
+            | Rejection::Malformed { .. } => ("ValidationError", None),
+            Rejection::Overloaded => ("Throttling", Some(THROTTLED)),
+            Rejection::Unrecorded => ("ServiceUnavailable", Some("the audit log is not available")),
+            Rejection::Panicked => ("InternalFailure", Some(INTERNAL)),
+            Rejection::By(never) => match *never {},
+        };
+        ErrorResponse::of_pipeline(rejection, code, message)
+    }
+
+    fn write(response: &ErrorResponse, line: &RequestLine<'_>) -> Response<Bytes> {
+        let by_sender = response.status.is_client_error();
+        xml(&ErrorDocument {
+            xmlns: XMLNS,
+            error: Error {
+                r#type: if by_sender { "Sender" } else { "Receiver" },
+                code: response.content.code,
+                message: &response.content.message,
+            },
+            request_id: line.request_id,
+        })
     }
 }

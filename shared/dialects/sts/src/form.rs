@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ErrorResponse;
+use crate::error_response::invalid;
 
 /// The parameters of one request, by name.
 pub(crate) struct Form(BTreeMap<String, String>);
@@ -13,7 +14,7 @@ impl Form {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(body) {
             if parameters.contains_key(name.as_ref()) {
-                return Err(ErrorResponse::invalid(&name, "is given twice"));
+                return Err(invalid(&name, "is given twice"));
             }
             parameters.insert(name.into_owned(), value.into_owned());
         }
@@ -29,10 +30,7 @@ impl Form {
     pub(crate) fn finish(self) -> Result<(), ErrorResponse> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => Err(ErrorResponse::invalid(
-                name,
-                "is not supported here; leave it out",
-            )),
+            Some(name) => Err(invalid(name, "is not supported here; leave it out")),
         }
     }
 }

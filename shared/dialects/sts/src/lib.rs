@@ -10,16 +10,13 @@ mod form;
 mod openapi;
 mod operations;
 
+use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use http::{Method, Response, request};
-use keyway_auth::{Authenticator, trace};
+use http::{Method, request};
+use keyway_auth::{Authenticator, Signed, SignedApi, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
-use keyway_http::{
-    Class, Dialect, Mount, Operation, Proof, Rejection, Request, RequestLine, Route, RouteError,
-    Subject, Trace,
-};
+use keyway_http::{Class, Mount, Operation, Route, RouteError, Subject, Trace};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -34,17 +31,12 @@ const UNREAD: Operation = Operation {
     class: Class::Mutation,
 };
 
-/// The dialect: how STS tells callers apart, and how it says no.
-pub struct Sts {
-    authenticator: Arc<Authenticator>,
-}
+/// The dialect of STS.
+pub type Sts = Signed<Api>;
 
-impl Sts {
-    /// With this authenticator.
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { authenticator }
-    }
-}
+/// What STS has of its own.
+#[derive(Debug)]
+pub struct Api;
 
 /// Who calls, and what was found to be asked for.
 #[derive(Clone)]
@@ -62,52 +54,32 @@ impl From<Caller> for Asking {
     }
 }
 
-impl Dialect for Sts {
+impl Borrow<Caller> for Asking {
+    fn borrow(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl SignedApi for Api {
+    const NAME: &'static str = "sts";
+
     type Caller = Asking;
     /// Whoever has an access key may ask for less than that one has.
     type Action = ();
-    type Error = ErrorResponse;
 
-    fn name(&self) -> &'static str {
-        "sts"
+    fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
+        Ok(())
     }
 
-    async fn authenticate(
-        &self,
-        request: &Request,
-    ) -> Result<Proof<Asking, ErrorResponse>, ErrorResponse> {
-        Ok(self
-            .authenticator
-            .authenticate(request)
-            .await?
-            .map(Asking::from))
-    }
-
-    fn is_known(asking: &Asking) -> bool {
-        asking.caller.is_known()
-    }
-
-    fn authorize(&self, asking: Asking, (): (), _: &str) -> Result<Asking, ErrorResponse> {
-        Ok(asking)
-    }
-
-    fn operation(&self, _: &Route<Self>, _: &request::Parts) -> Operation {
+    fn operation(_: &Route<Sts>, _: &request::Parts) -> Operation {
         UNREAD
     }
 
-    fn trace(&self, asking: &Asking) -> Option<Box<dyn Trace>> {
+    fn trace(asking: &Asking) -> Option<Box<dyn Trace>> {
         Some(Box::new(Traced {
             operation: Arc::clone(&asking.operation),
             of_caller: trace(&asking.caller)?,
         }))
-    }
-
-    fn class(refusal: &ErrorResponse) -> &'static str {
-        refusal.class()
-    }
-
-    fn refuse(&self, refused: Rejection<ErrorResponse>, line: &RequestLine<'_>) -> Response<Bytes> {
-        ErrorResponse::from(refused).answer(line)
     }
 }
 

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
 use keyway_auth::WHO_CALLS;
 use keyway_domain::access::{
     AccountId, Caller, Grant, Lifetime, SessionName, Sessions, WantedSession,
 };
 use keyway_domain::policy::Policy;
-use keyway_http::{Call, Class, Operation};
+use keyway_http::{Call, Class, HandlerResult, Operation};
 
 use crate::answers::{
     AssumeRoleResponse, AssumeRoleResult, AssumedRoleUser, Credentials, GetCallerIdentityResponse,
     GetCallerIdentityResult, ResponseMetadata, XMLNS, xml,
 };
+use crate::error_response::{invalid, invalid_action, missing_action, of_gateway};
 use crate::form::Form;
 use crate::{Asking, ErrorResponse, Sts};
 
@@ -34,16 +33,12 @@ pub(crate) struct Served {
     pub(crate) account: AccountId,
 }
 
-type Answer = Result<Response<Bytes>, ErrorResponse>;
-
-pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
+pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> HandlerResult<Sts> {
     let mut form = Form::parse(&call.request.body)?;
-    let action = form
-        .take("Action")
-        .ok_or_else(ErrorResponse::missing_action)?;
+    let action = form.take("Action").ok_or_else(missing_action)?;
     let version = form.take("Version");
     if version.is_some_and(|version| version != VERSION) {
-        return Err(ErrorResponse::invalid("Version", "must be 2011-06-15"));
+        return Err(invalid("Version", "must be 2011-06-15"));
     }
     let Asking { caller, operation } = &call.caller;
     match action.as_str() {
@@ -60,13 +55,18 @@ pub(crate) async fn run(served: Arc<Served>, call: Call<Sts>) -> Answer {
                 metadata: ResponseMetadata::of(&call.request_id),
             }))
         }
-        _ => Err(ErrorResponse::invalid_action()),
+        _ => Err(invalid_action()),
     }
 }
 
-async fn assume_role(served: &Served, caller: &Caller, form: Form, request_id: &str) -> Answer {
+async fn assume_role(
+    served: &Served,
+    caller: &Caller,
+    form: Form,
+    request_id: &str,
+) -> HandlerResult<Sts> {
     let Some(sessions) = &served.sessions else {
-        return Err(ErrorResponse::of_gateway());
+        return Err(of_gateway());
     };
     let wanted = wanted(form)?;
     let key = sessions.begin(caller, &wanted).await?;
@@ -91,16 +91,16 @@ fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
             .take(unused)
             .is_some_and(|value| value.len() > LONGEST_ARN)
         {
-            return Err(ErrorResponse::invalid(unused, "is longer than 2048 bytes"));
+            return Err(invalid(unused, "is longer than 2048 bytes"));
         }
     }
     let name = form.take("RoleSessionName");
     let lifetime = match form.take("DurationSeconds") {
         None => Lifetime::default(),
         Some(text) => {
-            let seconds = text.parse().map_err(|_| {
-                ErrorResponse::invalid("DurationSeconds", "must be a whole number of seconds")
-            })?;
+            let seconds = text
+                .parse()
+                .map_err(|_| invalid("DurationSeconds", "must be a whole number of seconds"))?;
             Lifetime::seconds(seconds)?
         }
     };

@@ -6,9 +6,7 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 
 use super::Service;
-use crate::ports::{
-    Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
-};
+use crate::ports::{InterceptedTable, StoreError, TableCall, TableInterceptor, TableWriter};
 
 /// Why mutations or data keys are refused, or fail, although the service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,25 +98,20 @@ impl Service {
     }
 }
 
-/// A table that knows whether its last write failed. One that another writer won, or that was throttled, says nothing.
-pub struct WatchedTable {
-    table: Arc<dyn TableWriter>,
-    failed: AtomicBool,
-}
+/// A table that knows whether its last write failed.
+pub type WatchedTable = InterceptedTable<dyn TableWriter, WriteFailure>;
 
-impl WatchedTable {
-    /// This table.
-    pub fn new(table: Arc<dyn TableWriter>) -> Self {
-        Self {
-            table,
-            failed: AtomicBool::new(false),
-        }
-    }
+/// Whether the last write failed. One that another writer won, or that was throttled, changes nothing.
+#[derive(Debug, Default)]
+pub struct WriteFailure(AtomicBool);
 
-    fn note(&self, written: Result<(), StoreError>) -> Result<(), StoreError> {
-        match &written {
-            Ok(()) => self.failed.store(false, Ordering::Relaxed),
-            Err(StoreError::Failed { .. }) => self.failed.store(true, Ordering::Relaxed),
+impl WriteFailure {
+    fn note<T>(&self, written: &Result<T, StoreError>) {
+        match written {
+            Ok(_) => self.0.store(false, Ordering::Relaxed),
+            Err(StoreError::Failed { .. } | StoreError::Away(_)) => {
+                self.0.store(true, Ordering::Relaxed);
+            }
             Err(
                 StoreError::Conflict
                 | StoreError::Throttled
@@ -126,57 +119,28 @@ impl WatchedTable {
                 | StoreError::Refused { .. }
                 | StoreError::Unavailable(_),
             ) => {}
-            Err(StoreError::Away(_)) => self.failed.store(true, Ordering::Relaxed),
         }
-        written
+    }
+}
+
+impl TableInterceptor for WriteFailure {
+    async fn intercept<T: Send>(
+        &self,
+        call: TableCall<'_>,
+        run: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let result = run.await;
+        if call.is_write() {
+            self.note(&result);
+        }
+        result
     }
 }
 
 #[async_trait]
 impl HealthCheck for WatchedTable {
     async fn degraded(&self) -> Vec<Degraded> {
-        let failed = self.failed.load(Ordering::Relaxed);
+        let failed = self.interceptor().0.load(Ordering::Relaxed);
         failed.then_some(Degraded::TableWrite).into_iter().collect()
-    }
-}
-
-#[async_trait]
-impl TableReader for WatchedTable {
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        self.table.get(kind, id, consistency).await
-    }
-
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        self.table.count(kind, prefix).await
-    }
-
-    async fn page(
-        &self,
-        kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.table.page(kind, prefix, after, limit).await
-    }
-}
-
-#[async_trait]
-impl TableWriter for WatchedTable {
-    async fn put_new(&self, record: &Record) -> Result<(), StoreError> {
-        self.note(self.table.put_new(record).await)
-    }
-
-    async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError> {
-        self.note(self.table.replace(record, seen).await)
-    }
-
-    async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError> {
-        self.note(self.table.remove(kind, id, seen).await)
     }
 }

@@ -1,0 +1,176 @@
+//! The parts of an error response that are the same in every dialect: status, class, header, and the fault that only the
+//! log may know. A dialect adds its content: one table from errors to it, and the shape in which it writes it.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use keyway_domain::{Fault, InvalidId, KmsError};
+use keyway_http::{ONE_SECOND, Rejection, class_of};
+
+/// A dialect's one table from the errors of operations to error responses.
+pub trait ErrorTable: Debug + Sized + Send + Sync + 'static {
+    /// What an error response says in this dialect. [`Coded`] serves dialects whose errors have a code.
+    type Content: Debug + Send;
+
+    /// The error response to `error`.
+    fn of_kms(error: KmsError) -> ErrorResponse<Self>;
+}
+
+/// An error response before the dialect writes it.
+#[derive(Debug)]
+pub struct ErrorResponse<T: ErrorTable> {
+    /// Its status.
+    pub status: StatusCode,
+    /// What it says.
+    pub content: T::Content,
+    class: &'static str,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    fault: Option<Box<Fault>>,
+}
+
+impl<T: ErrorTable> ErrorResponse<T> {
+    /// An error response whose class follows from its status.
+    pub fn with_content(status: StatusCode, content: T::Content) -> Self {
+        Self {
+            status,
+            content,
+            class: class_of(status),
+            header: None,
+            fault: None,
+        }
+    }
+
+    /// A word for metrics and the audit log, one of a few.
+    pub const fn class(&self) -> &'static str {
+        self.class
+    }
+
+    /// With this class.
+    #[must_use]
+    pub const fn with_class(mut self, class: &'static str) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// With this header, in line of the one that it had.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
+        self
+    }
+
+    /// With the header that tells clients to repeat the request after a second.
+    #[must_use]
+    pub fn retry_later(self) -> Self {
+        self.with_header(RETRY_AFTER, ONE_SECOND)
+    }
+
+    /// With the fault that it has for a cause. Only the log shows it.
+    #[must_use]
+    pub fn caused_by(mut self, fault: impl Into<Box<Fault>>) -> Self {
+        self.fault = Some(fault.into());
+        self
+    }
+
+    /// The content, for a part of an answer that is no error as a whole. The fault goes to the log.
+    pub fn into_content(self, request_id: &str) -> T::Content {
+        self.log(request_id);
+        self.content
+    }
+
+    /// Sets the status and the header of `response`, which the dialect wrote. The fault goes to the log.
+    pub fn finish(self, response: &mut Response<Bytes>, request_id: &str) {
+        self.log(request_id);
+        *response.status_mut() = self.status;
+        let header = self.header.map(|header| *header);
+        response.headers_mut().extend(header);
+    }
+
+    fn log(&self, request_id: &str) {
+        if let Some(fault) = &self.fault {
+            fault.log(request_id);
+        }
+    }
+}
+
+impl<T: ErrorTable> From<InvalidId> for ErrorResponse<T> {
+    fn from(error: InvalidId) -> Self {
+        KmsError::from(error).into()
+    }
+}
+
+impl<T: ErrorTable> From<KmsError> for ErrorResponse<T> {
+    fn from(error: KmsError) -> Self {
+        let class = error.class();
+        T::of_kms(error).with_class(class)
+    }
+}
+
+/// The content of an error response that has a code and a text.
+#[derive(Debug)]
+pub struct Coded {
+    /// The code, by which clients tell errors apart.
+    pub code: &'static str,
+    /// The text, for people.
+    pub message: String,
+}
+
+impl<T: ErrorTable<Content = Coded>> ErrorResponse<T> {
+    /// With this status, code and text.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::with_content(status, Coded { code, message })
+    }
+
+    /// 400.
+    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 403.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// 404.
+    pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    /// 409.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    /// 500.
+    pub fn internal(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message)
+    }
+
+    /// 501.
+    pub fn not_implemented(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
+    }
+
+    /// 503.
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    /// What the pipeline rejection, with HTTP's status and header. `message` replaces the usual text.
+    pub fn of_pipeline(
+        rejection: &Rejection<Infallible>,
+        code: &'static str,
+        message: Option<&'static str>,
+    ) -> Self {
+        let message = message.map_or_else(|| rejection.text(), Into::into);
+        let response = Self::new(rejection.status(), code, message);
+        match rejection.header() {
+            Some((name, value)) => response.with_header(name, value),
+            None => response,
+        }
+    }
+}
