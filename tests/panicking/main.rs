@@ -19,7 +19,7 @@ use keyway_deployment_assembly::{
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_dialect_rustfs::{RustFs, mount};
-use keyway_domain::datakey::{DataKeys, Opened};
+use keyway_domain::datakey::{DataKeyRequest, DataKeys, MAX_PLAINTEXT_BYTES, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
@@ -47,10 +47,24 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResul
         EncryptionContext::none(),
     );
     let caller = &call.caller;
-    let sealed = data_keys.encrypt(caller, Some(key), &none, &sent).await?;
-    let opened = data_keys.decrypt(caller, None, &sealed.blob, &none).await?;
+    let sealed = data_keys
+        .encrypt(
+            caller,
+            &DataKeyRequest::new(key, &none),
+            &sent,
+            MAX_PLAINTEXT_BYTES,
+        )
+        .await?;
+    let opened = data_keys
+        .decrypt(
+            caller,
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &sealed.blob,
+        )
+        .await?;
     let text = String::from_utf8(call.request.body.to_vec()).unwrap();
-    let refused = data_keys.decrypt(caller, None, text.as_bytes(), &none);
+    let request = DataKeyRequest::of_ciphertext(None, &none);
+    let refused = data_keys.decrypt(caller, &request, text.as_bytes());
     let refused = refused.await.map(|_| ());
     let held = Held {
         call,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
-use keyway_domain::service::Readiness;
+use keyway_domain::control::Readiness;
 use keyway_http::{
     Call, Group, Listed, Mount, Page, PageError, RouteEntry, RouteError, listed, routes_on,
 };

@@ -16,7 +16,8 @@ use keyway_deployment_assembly::{
     root_access_key, vaults,
 };
 use keyway_domain::audit::LogFollowing;
-use keyway_domain::buckets::{BucketOperations, TableBuckets};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::TableBuckets;
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};

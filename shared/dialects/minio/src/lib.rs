@@ -16,11 +16,11 @@ use std::sync::Arc;
 use http::{Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{
     Call, Class, Group, HandlerResult, Listed, MetricsSource, Mount, NO_BODY, Operation, Route,
     RouteEntry, RouteError, listed, routes_on,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::Method;
 use keyway_domain::KmsError;
+use keyway_domain::control::{Configured, ServiceControl};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
-use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
+use keyway_domain::service::{BackendType, Degraded, ServiceState};
 use keyway_http::{Call, HandlerResult, MetricsSource, NO_BODY, Request, RouteEntry, Served};
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::access::{Caller, Grant};
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, NO_BODY, RouteEntry};
 use serde::Serialize;

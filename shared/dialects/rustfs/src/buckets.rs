@@ -6,7 +6,8 @@ pub(crate) mod openapi;
 use std::sync::Arc;
 
 use http::Method;
-use keyway_domain::buckets::{BucketName, BucketOperations, DefaultEncryption, WantedEncryption};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::{BucketName, DefaultEncryption, WantedEncryption};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::{Deserialize, Serialize};

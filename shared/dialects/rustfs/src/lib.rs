@@ -23,11 +23,11 @@ use http::{Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, WHO_CALLS, operation};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{
     Call, Class, Group, HandlerResult, Listed, Mount, Operation, Query, Route, RouteEntry,
     RouteError, listed, routes_on,

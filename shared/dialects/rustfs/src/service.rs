@@ -9,12 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use keyway_domain::SecretBytes;
+use keyway_domain::control::{Configured, ServiceControl, Started};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Configured, Degraded, NewAuth, ServiceControl,
-    ServiceState, Started,
-};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState};
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
 };

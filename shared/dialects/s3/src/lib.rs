@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
 use keyway_http::{
     Call, Group, HandlerResult, Listed, Mount, NO_BODY, Operation, Query, Route, RouteEntry,
