@@ -204,7 +204,7 @@ async fn unreadable_record_hides_no_other_from_listings_and_status() {
 }
 
 #[tokio::test]
-async fn passphrase_variable_with_a_line_break_or_byte_order_mark_opens_at_every_start() {
+async fn passphrase_variable_with_a_line_break_or_byte_order_mark_opens() {
     let given =
         |passphrase: &str| ServerOptions::default().variable("KEYWAY_PASSPHRASE", passphrase);
     let root = folder();

@@ -76,14 +76,14 @@ async fn schemathesis(
 const OF_KES: &str = "^/(version$|v1/)";
 
 #[tokio::test]
-async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_says() {
+async fn generated_requests_are_answered_as_the_document_says() {
     let Some(bin) = clients("schemathesis") else {
         return;
     };
     let folder = folder();
     let server = ServerOptions::default()
         .variable("KEYWAY_ALLOW_IMMEDIATE_DELETION", "true")
-        // Most of these are refusals, each of which would wait for the disk: in the same time three in four fewer are made.
+        // Most answers are refusals. If each waited for the disk, a quarter of the requests would fit into the time.
         .variable("KEYWAY_AUDIT", "off")
         .start(&data_dir(&folder))
         .await;
@@ -103,7 +103,7 @@ async fn no_request_that_the_document_makes_up_is_answered_otherwise_than_it_say
 }
 
 #[tokio::test]
-async fn no_request_to_kes_that_the_document_makes_up_is_answered_otherwise_than_it_says() {
+async fn generated_kes_requests_are_answered_as_the_document_says() {
     let Some(bin) = clients("schemathesis of KES's API") else {
         return;
     };

@@ -417,7 +417,7 @@ async fn rest_api_with_a_stage_serves_the_life_of_a_key() {
 }
 
 #[tokio::test]
-async fn load_balancer_and_function_url_serve_data_keys_and_probes_and_refuse_objects() {
+async fn load_balancer_and_function_url_serve_data_keys_and_refuse_objects() {
     let site = MemorySite::running().await;
     for folder in ["alb", "function-url"] {
         let function = Function::of(folder).await;

@@ -215,7 +215,7 @@ async fn answer_other_than_described_is_found() {
 
 /// As [`an_answer_that_is_not_as_described_is_noticed`], of KES's API.
 #[tokio::test]
-async fn an_answer_of_kes_that_is_not_as_described_is_noticed() {
+async fn answer_of_kes_other_than_described_is_found() {
     let site = MemorySite::running().await;
     let described = Described::committed();
     site.kes("PUT", "/v1/key/create/my-key", "").await;

@@ -55,7 +55,7 @@ impl CertifiedKey {
             ClientKey::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
         };
         let params = params("keyway client", ExtendedKeyUsagePurpose::ClientAuth);
-        Self::signed(params, key)
+        Self::signed(&params, key)
     }
 
     /// The certificate of a listener that clients reach as `localhost`, 127.0.0.1 or `::1`.
@@ -70,11 +70,11 @@ impl CertifiedKey {
             SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
             SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
         ];
-        Self::signed(params, KeyPair::generate())
+        Self::signed(&params, KeyPair::generate())
     }
 
     fn signed(
-        params: CertificateParams,
+        params: &CertificateParams,
         key: Result<KeyPair, rcgen::Error>,
     ) -> Result<Self, NotMade> {
         let key = key.map_err(|error| NotMade("key", error))?;

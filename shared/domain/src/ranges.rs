@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_narrowed_to_what_begins_so() {
+    fn range_is_narrowed_to_a_prefix() {
         for (range, prefix, expected) in [
             (beginning("app-"), "", Some(beginning("app-"))),
             (beginning("app-"), "app", Some(beginning("app-"))),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_before_a_name_when_none_of_its_names_sorts_after_it() {
+    fn range_is_before_a_name_that_sorts_after_all_its_names() {
         for (range, name, expected) in [
             (one("b"), "a", false),
             (one("b"), "b", true),

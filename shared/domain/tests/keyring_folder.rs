@@ -213,7 +213,7 @@ fn to(folder: Option<&str>) -> ConfigChanges {
 }
 
 #[tokio::test]
-async fn move_leaves_the_old_folder_after_the_record_names_the_new_and_before_it_unlocks() {
+async fn move_leaves_the_old_folder_after_the_record_and_before_the_unlock() {
     let (_house, fake, control) = service().await;
     let whole = ["begin own x", "leave own for x", "unlock"];
     control.reconfigure(&root(), &to(Some("x"))).await.unwrap();

@@ -117,8 +117,9 @@ impl KesConfig {
     ) -> Result<Self, ConfigError> {
         // Some editors put a byte order mark before the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let whole: Option<Value> = serde_saphyr::from_str(text).map_err(not_yaml)?;
-        let file: Option<File> = serde_saphyr::from_str(text).map_err(not_yaml)?;
+        let whole: Option<Value> =
+            serde_saphyr::from_str(text).map_err(|error| not_yaml(&error))?;
+        let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| not_yaml(&error))?;
         let file = file.unwrap_or_default();
         let variable =
             |name: &str| variable(name).map_err(|error| ConfigError::Variable(error.into()));
@@ -139,7 +140,7 @@ impl KesConfig {
 }
 
 /// The parser's own texts show the lines around what is wrong; a configuration holds credentials.
-fn not_yaml(error: serde_saphyr::Error) -> ConfigError {
+fn not_yaml(error: &serde_saphyr::Error) -> ConfigError {
     let place = error.location();
     let place = place.map(|place| format!(" (line {}, column {})", place.line(), place.column()));
     ConfigError::NotYaml(place.unwrap_or_default())

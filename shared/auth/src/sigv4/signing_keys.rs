@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_serves_its_own_secret_and_credential_only() {
+    fn entry_serves_its_own_secret_and_credential_only() {
         let keys = SigningKeys::new(NonZeroUsize::MIN);
         let key = || Arc::new(derive(b"old", SCOPE).unwrap());
         keys.keep("A/scope", Fingerprint::of(b"old"), key());

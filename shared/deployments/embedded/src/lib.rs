@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keyring_file_is_the_one_that_token_files_are_kept_away_from() {
+    fn keyring_file_is_the_one_kept_from_token_files() {
         assert_eq!(format!("{KEYRING_SECRET}.secret"), KEYRING_FILE);
     }
 }

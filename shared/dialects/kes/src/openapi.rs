@@ -46,6 +46,7 @@ pub fn description() -> Description<Kes> {
     .operations(of_keys())
     .operations(of_data_keys())
     .operations(of_policies())
+    .operations(of_changes_of_policies())
     .operations(of_identities())
     .operations(of_logs())
     .word("created_at", json!({"format": "date-time"}))
@@ -404,59 +405,64 @@ fn of_data_keys() -> Vec<Operation> {
             "It is opened.",
             Schema::encoded::<datakey::Decrypted>("KesDecrypted"),
         )),
-        Said::new(
-            "/v1/key/bulk/decrypt/",
-            ["kesDecryptMany", "kesDecryptManyByPost"],
-            "Decrypt up to 1,000 ciphertexts",
-        )
-        .text("All of them are decrypted or none.")
-        .named("key")
-        .body(RequestBody::json(
-            Schema::decoded::<Option<Vec<Object<datakey::Body>>>>("KesDecryptMany")
-                .fact("", json!({"maxItems": datakey::MAX_BULK}))
-                .fact("[].plaintext", json!({"description": "Not used."}))
-                .fact("[].ciphertext", ciphertext())
-                .fact("[].context", context()),
-        ))
-        .answer(Answer::json(
-            "They are opened, in their order.",
-            Schema::encoded::<Vec<datakey::Decrypted>>("KesManyDecrypted"),
-        )),
-        Said::new(
-            "/v1/key/hmac/",
-            ["kesHmac", "kesHmacByPost"],
-            "Make an HMAC",
-        )
-        .named("key")
-        .body(
-            RequestBody::json(
-                Schema::decoded::<Object<hmac::Body>>("KesHmac")
-                    .fact("message", base64("The message.")),
-            )
-            .example("message", json!({"message": "SGVsbG8="})),
-        )
-        .answer(Answer::json(
-            "The HMAC-SHA256.",
-            Schema::encoded::<hmac::Mac>("KesMac"),
-        ))
-        .or_refused(&[404, 409]),
+        bulk_decrypt(context(), ciphertext()),
+        hmac(),
     ])
 }
 
-fn of_policies() -> Vec<Operation> {
-    let policy = |path, ids, summary| Said {
+fn bulk_decrypt(context: Value, ciphertext: Value) -> Said {
+    Said::new(
+        "/v1/key/bulk/decrypt/",
+        ["kesDecryptMany", "kesDecryptManyByPost"],
+        "Decrypt up to 1,000 ciphertexts",
+    )
+    .text("All of them are decrypted or none.")
+    .named("key")
+    .body(RequestBody::json(
+        Schema::decoded::<Option<Vec<Object<datakey::Body>>>>("KesDecryptMany")
+            .fact("", json!({"maxItems": datakey::MAX_BULK}))
+            .fact("[].plaintext", json!({"description": "Not used."}))
+            .fact("[].ciphertext", ciphertext)
+            .fact("[].context", context),
+    ))
+    .answer(Answer::json(
+        "They are opened, in their order.",
+        Schema::encoded::<Vec<datakey::Decrypted>>("KesManyDecrypted"),
+    ))
+}
+
+fn hmac() -> Said {
+    Said::new(
+        "/v1/key/hmac/",
+        ["kesHmac", "kesHmacByPost"],
+        "Make an HMAC",
+    )
+    .named("key")
+    .body(
+        RequestBody::json(
+            Schema::decoded::<Object<hmac::Body>>("KesHmac")
+                .fact("message", base64("The message.")),
+        )
+        .example("message", json!({"message": "SGVsbG8="})),
+    )
+    .answer(Answer::json(
+        "The HMAC-SHA256.",
+        Schema::encoded::<hmac::Mac>("KesMac"),
+    ))
+    .or_refused(&[404, 409])
+}
+
+/// Of a policy or an identity.
+fn access(path: &'static str, ids: [&'static str; 2], summary: &'static str) -> Said {
+    Said {
         tag: ACCESS,
         ..Said::new(path, ids, summary)
-    };
-    let rules = || {
-        json!({
-            "type": ["object", "array", "null"],
-            "description": "Patterns of paths: an object whose values are ignored, or an array.",
-            "items": {"type": "string"},
-        })
-    };
+    }
+}
+
+fn of_policies() -> Vec<Operation> {
     flat(vec![
-        policy(
+        access(
             "/v1/policy/describe/",
             ["kesDescribePolicy", ""],
             "Describe a policy",
@@ -472,7 +478,7 @@ fn of_policies() -> Vec<Operation> {
                 ],
             ),
         )),
-        policy("/v1/policy/read/", ["kesReadPolicy", ""], "Read a policy")
+        access("/v1/policy/read/", ["kesReadPolicy", ""], "Read a policy")
             .text("Releases before v0.15 know no `deny`: a policy that has one is answered 501.")
             .named("policy")
             .answer(Answer::json(
@@ -506,7 +512,19 @@ fn of_policies() -> Vec<Operation> {
                 .or(NDJSON, Schema::encoded::<PolicyLine>("KesPolicyLine")),
             )
         },
-        policy(
+    ])
+}
+
+fn of_changes_of_policies() -> Vec<Operation> {
+    let rules = || {
+        json!({
+            "type": ["object", "array", "null"],
+            "description": "Patterns of paths: an object whose values are ignored, or an array.",
+            "items": {"type": "string"},
+        })
+    };
+    flat(vec![
+        access(
             "/v1/policy/write/",
             ["kesWritePolicy", "kesWritePolicyByPost"],
             "Write a policy",
@@ -522,7 +540,7 @@ fn of_policies() -> Vec<Operation> {
             )
             .example("minio", json!({"allow": {"/v1/key/generate/minio-*": {}}})),
         ),
-        policy(
+        access(
             "/v1/policy/assign/",
             ["kesAssignPolicy", "kesAssignPolicyByPost"],
             "Give an identity a policy",
@@ -531,7 +549,7 @@ fn of_policies() -> Vec<Operation> {
         .body(RequestBody::json(Schema::decoded::<Object<AssignBody>>(
             "KesAssignPolicy",
         ))),
-        policy(
+        access(
             "/v1/policy/delete/",
             ["kesDeletePolicy", ""],
             "Delete a policy",
@@ -541,18 +559,14 @@ fn of_policies() -> Vec<Operation> {
 }
 
 fn of_identities() -> Vec<Operation> {
-    let identity = |path, ids, summary| Said {
-        tag: ACCESS,
-        ..Said::new(path, ids, summary)
-    };
     flat(vec![
-        identity("/v1/identity/describe/", ["kesDescribeIdentity", ""], "Describe an identity")
+        access("/v1/identity/describe/", ["kesDescribeIdentity", ""], "Describe an identity")
             .named("identity")
             .answer(Answer::json("The identity.", Schema::any_of("KesIdentity", [
                 Schema::encoded::<IdentityDescribed>("KesIdentityOfLatest"),
                 Schema::encoded::<IdentityPolicy>("KesIdentityOf022"),
             ]))),
-        identity("/v1/identity/self/describe", ["kesDescribeSelf", ""], "Describe the caller")
+        access("/v1/identity/self/describe", ["kesDescribeSelf", ""], "Describe the caller")
             .text("Needs a certificate and no permission.")
             .answer(Answer::json("The caller, and what its policy permits.", Schema::any_of("KesSelf", [
                 Schema::encoded::<SelfDescribed<'_>>("KesSelfOfLatest"),
@@ -578,11 +592,11 @@ fn of_identities() -> Vec<Operation> {
         Said {
             parameters: vec![name_in_path("policy"), name_in_path("identity")],
             segments: &["policy", "identity"],
-            ..identity("/v1/identity/assign/", ["kesAssignIdentity", "kesAssignIdentityByPost"], "Give an identity a policy")
+            ..access("/v1/identity/assign/", ["kesAssignIdentity", "kesAssignIdentityByPost"], "Give an identity a policy")
         }
         .or_refused(&[404]),
-        identity("/v1/identity/forget/", ["kesForgetIdentity", ""], "Forget an identity").named("identity"),
-        identity("/v1/identity/delete/", ["kesDeleteIdentity", ""], "Forget an identity").named("identity"),
+        access("/v1/identity/forget/", ["kesForgetIdentity", ""], "Forget an identity").named("identity"),
+        access("/v1/identity/delete/", ["kesDeleteIdentity", ""], "Forget an identity").named("identity"),
     ])
 }
 
@@ -613,4 +627,28 @@ fn of_logs() -> Vec<Operation> {
         )
         .answer(Answer::with("Each event.", NDJSON, Schema::encoded::<log::AuditEvent<'_>>("KesAuditEvent"))),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Fields, json};
+
+    /// No field takes `true`, and what is no field is ignored.
+    fn takes_its_names<T: Fields>() {
+        assert!(json::<Object<T>>(br#"{"other":true}"#).is_ok());
+        for name in T::NAMES {
+            let body = format!("{{\"{}\":true}}", name.to_ascii_uppercase());
+            assert!(json::<Object<T>>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn decoders_take_the_fields_that_they_name() {
+        takes_its_names::<datakey::Body>();
+        takes_its_names::<hmac::Body>();
+        takes_its_names::<import::Body>();
+        takes_its_names::<PolicyBody>();
+        takes_its_names::<AssignBody>();
+    }
 }

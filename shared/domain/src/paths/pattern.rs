@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lone_star_at_the_end_crosses_slashes() {
+    fn star_alone_at_the_end_crosses_slashes() {
         let matches = |pattern: &str, path: &str| {
             let (one, set) = (PathPattern::parse(pattern), PathSet::compile([pattern]));
             assert_eq!(one.matches(path), set.matches(path), "{pattern} on {path}");

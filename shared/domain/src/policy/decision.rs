@@ -230,7 +230,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn every_entry_of_a_deny_that_parses_denies_something(made in statement()) {
+        fn entry_of_a_parsed_deny_denies_something(made in statement()) {
             let document = serde_json::json!({"Statement": made}).to_string();
             let Ok(policy) = Policy::parse(&document) else { return Ok(()) };
             let statement = &policy.statement[0];

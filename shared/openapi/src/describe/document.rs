@@ -442,3 +442,59 @@ impl Document {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Response};
+    use keyway_http::Page;
+
+    use super::*;
+
+    fn route(path: &'static str) -> Route<Page> {
+        Route {
+            method: Method::GET,
+            path,
+            body_limit: 7,
+            action: (),
+            run: Box::new(|_| Box::pin(async { Ok(Response::default()) })),
+        }
+    }
+
+    fn made(paths: &[&'static str], operation: Operation) -> Result<Value, Vec<String>> {
+        let routes = paths.iter().map(|path| route(path)).collect();
+        let mount = Mount::page("pages", &["/of"], |_| true, routes).unwrap();
+        let mut document = Document::new();
+        let description = Description::new("pages", "Pages.").anonymous();
+        document.mount(&mount, description.operation(operation));
+        let text = document.finish("0")?;
+        Ok(serde_json::from_str(&text).unwrap())
+    }
+
+    fn greedy() -> Operation {
+        let name = |name| Parameter::path(name, "A name.", json!({"type": "string"}));
+        Operation::new(Method::GET, "/{*rest}", "get", "Get")
+            .segments(&["shelf", "book"])
+            .parameters([name("shelf"), name("book")])
+            .answer(200, Answer::empty("Got."))
+    }
+
+    #[test]
+    fn rest_of_a_path_is_described_by_its_segments_and_lists_other_paths() {
+        let document = made(&["/{*rest}", "/"], greedy().other_paths(["/"])).unwrap();
+        let operation = &document["paths"]["/of/{shelf}/{book}"]["get"];
+        assert_eq!(operation["x-other-paths"], json!(["/of/"]));
+        assert_eq!(operation["x-body-limit"], 7);
+    }
+
+    #[test]
+    fn routes_and_descriptions_without_each_other_are_faults() {
+        let not_described = made(&["/{*rest}", "/"], greedy());
+        assert_eq!(
+            not_described,
+            Err(vec!["GET /of/ is not described".to_owned()])
+        );
+        let not_mounted = made(&["/{*rest}"], greedy().other_paths(["/"]));
+        let expected = "GET / is described and not mounted".to_owned();
+        assert_eq!(not_mounted, Err(vec![expected]));
+    }
+}

@@ -570,4 +570,50 @@ mod tests {
         });
         assert_eq!(observed::<Outer>().unwrap(), expected);
     }
+
+    /// A decoder that takes repeated and unknown fields, in place of an absent object too.
+    #[derive(Default)]
+    struct Lenient;
+
+    impl<'de> Deserialize<'de> for Lenient {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_option(Self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Lenient {
+        type Value = Self;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_none<E: de::Error>(self) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_struct("Lenient", &["flag", "text"], self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+            while let Some(name) = map.next_key::<String>()? {
+                match name.as_str() {
+                    "flag" => drop(map.next_value::<bool>()?),
+                    "text" => drop(map.next_value::<String>()?),
+                    _ => drop(map.next_value::<de::IgnoredAny>()?),
+                }
+            }
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn decoder_that_takes_repeated_fields_has_each_under_its_name() {
+        let expected = json!({
+            "type": ["object", "null"],
+            "properties": {"flag": {"type": "boolean"}, "text": {"type": "string"}},
+        });
+        assert_eq!(observed::<Lenient>().unwrap(), expected);
+    }
 }

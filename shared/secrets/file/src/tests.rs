@@ -299,7 +299,7 @@ fn under(folder: &TempDir, given: &str) -> FileSecrets {
 }
 
 #[tokio::test]
-async fn passphrase_with_a_line_break_at_its_end_or_a_byte_order_mark_is_the_one_without() {
+async fn passphrase_with_a_line_break_or_byte_order_mark_equals_the_one_without() {
     let read = |given: &str| {
         let passphrase = Passphrase::read(given);
         let usable = passphrase.usable().map(|text| text.expose().to_vec());

@@ -27,7 +27,7 @@ fn get(ingress: &Ingress, event: &Value, path: &str) -> Value {
 }
 
 #[test]
-fn each_source_gets_its_shape() {
+fn answer_has_the_shape_of_its_source() {
     for source in ["http-api", "function-url"] {
         let ingress = ingress(source);
         assert_eq!(
@@ -83,7 +83,7 @@ fn each_source_gets_its_shape() {
 }
 
 #[test]
-fn bytes_go_out_as_base64() {
+fn answer_with_bytes_is_base64() {
     for source in super::SOURCES {
         let ingress = ingress(source);
         let answer = get(&ingress, &event_of(ingress.source), "/echo/bytes");
@@ -94,7 +94,7 @@ fn bytes_go_out_as_base64() {
 
 /// Byte for byte as from a function that answers one API alone.
 #[test]
-fn each_api_of_a_gateway_is_answered_in_its_own_way() {
+fn answer_has_the_shape_of_the_gateways_api() {
     let both = ingress("api-gateway");
     for (source, path) in [("http-api", "/rawPath"), ("rest-api", "/path")] {
         let ingress = ingress(source);
@@ -144,7 +144,7 @@ fn refused_event_is_answered_in_the_shape_of_its_sender() {
 }
 
 #[test]
-fn the_site_s_refusals_go_out() {
+fn refusal_of_the_site_is_answered() {
     for source in super::SOURCES {
         let ingress = ingress(source);
         let event = event_of(ingress.source);
@@ -165,7 +165,7 @@ fn request_over_its_timeout_is_answered_without_a_body() {
 }
 
 #[test]
-fn facts_reach_the_site() {
+fn facts_of_the_event_reach_the_site() {
     let event = event_of(EventSource::RestApi);
     let answer = answer(&echo::site(), &ingress("rest-api"), &event.to_string());
     assert_eq!(answer["statusCode"], 200, "the stage is no part of routes");
@@ -188,7 +188,7 @@ fn facts_reach_the_site() {
 }
 
 #[test]
-fn function_urls_may_stream() {
+fn function_url_answer_is_streamed() {
     let streaming = |source| Ingress {
         streaming: true,
         ..ingress(source)

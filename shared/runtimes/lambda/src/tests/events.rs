@@ -18,7 +18,7 @@ fn staged(source: &str, stage: &str) -> Ingress {
 }
 
 #[test]
-fn sources_have_names() {
+fn source_is_parsed_from_its_name() {
     for name in super::SOURCES {
         let source: EventSource = name.parse().unwrap();
         assert_eq!(source.to_string(), name);
@@ -33,7 +33,7 @@ fn sources_have_names() {
 }
 
 #[test]
-fn an_http_api_s_event() {
+fn http_api_event_is_read() {
     let read = read(&ingress("http-api"), &http_api()).unwrap();
     assert_eq!(read.line, "POST /echo/facts?b=2&a=%2f&a=1");
     assert_eq!(read.base, None);
@@ -48,7 +48,7 @@ fn an_http_api_s_event() {
 }
 
 #[test]
-fn a_function_url_s_event() {
+fn function_url_event_is_read() {
     let read = read(&ingress("function-url"), &function_url()).unwrap();
     assert_eq!(read.line, "POST /echo/facts?a=1");
     assert_eq!(read.body, b"{\"key\":\"a\"}");
@@ -66,7 +66,7 @@ fn a_function_url_s_event() {
 }
 
 #[test]
-fn a_rest_api_s_event() {
+fn rest_api_event_is_read() {
     let read = read(&ingress("rest-api"), &rest_api()).unwrap();
     assert!(read.line.starts_with("POST /prod/echo/facts?"));
     let (_, query) = read.line.split_once('?').unwrap();
@@ -85,7 +85,7 @@ fn a_rest_api_s_event() {
 }
 
 #[test]
-fn a_load_balancer_s_event() {
+fn load_balancer_event_is_read() {
     for event in [alb(), alb_multi()] {
         let read = read(&ingress("alb"), &event).unwrap();
         assert_eq!(read.line, "POST /echo/facts?a=%2f+%C3%A9&b=2");
@@ -113,7 +113,7 @@ fn a_load_balancer_s_event() {
 }
 
 #[test]
-fn a_load_balancer_s_health_check() {
+fn load_balancer_health_check_is_read() {
     let event = json!({
         "requestContext": { "elb": { "targetGroupArn": "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/keyway/0" } },
         "httpMethod": "GET",
@@ -131,7 +131,7 @@ fn a_load_balancer_s_health_check() {
 }
 
 #[test]
-fn paths_stay_as_they_were_signed() {
+fn path_stays_as_signed() {
     for (raw, line) in [
         ("/", "/"),
         ("/a%20b", "/a%20b"),
@@ -169,7 +169,7 @@ fn paths_stay_as_they_were_signed() {
 }
 
 #[test]
-fn queries_stay_as_they_were_signed() {
+fn query_stays_as_signed() {
     for (raw, target) in [
         ("", "/echo/facts"),
         ("a", "/echo/facts?a"),
@@ -201,7 +201,7 @@ fn queries_stay_as_they_were_signed() {
 }
 
 #[test]
-fn a_rest_api_s_query_is_encoded_as_signatures_are() {
+fn rest_api_query_is_encoded_as_signed() {
     let line = |event: &Value| read(&ingress("rest-api"), event).unwrap().line;
     let multi = "/multiValueQueryStringParameters";
     let single = "/queryStringParameters";
@@ -238,7 +238,7 @@ fn a_rest_api_s_query_is_encoded_as_signatures_are() {
 }
 
 #[test]
-fn stages_are_whole_segments() {
+fn stage_is_a_whole_segment() {
     for (stage, path, base) in [
         ("prod", "/prod/echo", Some("/prod")),
         ("/prod/", "/prod/echo", Some("/prod")),
@@ -270,7 +270,7 @@ fn stages_are_whole_segments() {
 }
 
 #[test]
-fn a_rest_api_says_its_stage() {
+fn rest_api_stage_comes_from_the_context() {
     let case = |ingress: &Ingress, signed: Value, path: &str| {
         let event = with(&rest_api(), "/path", json!(path));
         let event = with(&event, "/requestContext/path", signed);
@@ -317,7 +317,7 @@ fn a_rest_api_says_its_stage() {
 }
 
 #[test]
-fn the_base_path_is_what_the_site_takes() {
+fn base_path_reaches_the_site() {
     let (request, _) = ingress("rest-api")
         .read(&rest_api().to_string())
         .request
@@ -355,7 +355,7 @@ fn headers_are_kept() {
 }
 
 #[test]
-fn bodies_are_what_was_sent() {
+fn body_is_what_was_sent() {
     for source in super::SOURCES {
         let ingress = ingress(source);
         let event = event_of(ingress.source);
@@ -378,7 +378,7 @@ fn bodies_are_what_was_sent() {
 }
 
 #[test]
-fn methods_are_kept() {
+fn method_is_kept() {
     for method in ["GET", "HEAD", "post", "PROPFIND", "a"] {
         for source in super::SOURCES {
             let ingress = ingress(source);
@@ -412,7 +412,7 @@ const ADDRESSES: [(&str, &str); 14] = [
 ];
 
 #[test]
-fn nobody_comes_from_loopback() {
+fn loopback_address_in_an_event_is_not_taken() {
     for (claimed, address) in ADDRESSES {
         for (source, pointer) in [
             ("http-api", "/requestContext/http/sourceIp"),
@@ -441,7 +441,7 @@ fn nobody_comes_from_loopback() {
 }
 
 #[test]
-fn a_load_balancer_s_last_word_counts() {
+fn last_value_of_a_load_balancer_header_counts() {
     let peer = |name: &str, values: Value| {
         let event = with(&alb_multi(), &format!("/multiValueHeaders/{name}"), values);
         read(&ingress("alb"), &event).unwrap().peer

@@ -77,7 +77,7 @@ fn named(source: &str) -> &'static str {
 }
 
 #[test]
-fn each_source_is_pinned() {
+fn event_of_another_source_is_refused() {
     for (source, _) in events() {
         for (other, event) in events() {
             // Some cannot be told apart: one payload format.
@@ -101,7 +101,7 @@ fn each_source_is_pinned() {
 }
 
 #[test]
-fn events_of_no_front_are_refused() {
+fn event_of_no_source_is_refused() {
     let others = [
         json!({ "version": "0", "id": "0", "detail-type": "Scheduled Event", "source": "aws.events",
             "account": "123456789012", "time": "2026-01-02T03:04:05Z", "region": "eu-central-1",
@@ -151,7 +151,7 @@ fn events_of_no_front_are_refused() {
 }
 
 #[test]
-fn members_of_other_types_are_refused() {
+fn member_of_another_type_is_refused() {
     let junk = [
         json!(0),
         json!(1.5),
@@ -267,7 +267,7 @@ fn members_of_other_types_are_refused() {
 }
 
 #[test]
-fn versions_are_pinned() {
+fn event_of_another_version_is_refused() {
     for version in ["1.0", "2", "2.1", "", "3.0"] {
         refused(
             "http-api",
@@ -285,7 +285,7 @@ fn versions_are_pinned() {
 }
 
 #[test]
-fn members_that_come_twice_are_refused() {
+fn member_repeated_is_refused() {
     for (source, event) in events() {
         let twice = event.to_string().replacen('{', r#"{"body":"other","#, 1);
         refused(source, &twice);
@@ -293,7 +293,7 @@ fn members_that_come_twice_are_refused() {
 }
 
 #[test]
-fn headers_that_cannot_be_are_named() {
+fn header_with_an_invalid_name_is_refused() {
     for name in ["", " ", "a b", "a:b", "é", "a\r\nb", "\u{0}", "(", "host "] {
         for (source, object) in [("http-api", "headers"), ("alb", "headers")] {
             let mut event = event_of(ingress(source).source);
@@ -326,7 +326,7 @@ fn headers_that_cannot_be_are_named() {
 }
 
 #[test]
-fn hosts_may_be_anything_that_a_header_may() {
+fn host_of_any_header_value_is_taken() {
     let long = "a".repeat(100 << 10);
     for host in [
         "",
@@ -379,7 +379,7 @@ fn hosts_may_be_anything_that_a_header_may() {
 }
 
 #[test]
-fn there_are_bounds() {
+fn event_out_of_bounds_is_refused() {
     let headers: Map<_, _> = (0..40_000).map(|n| (format!("x-{n}"), json!(""))).collect();
     let event = with(&http_api(), "/headers", Value::Object(headers));
     assert!(refused("http-api", &event.to_string()).contains("too many headers"));
@@ -408,7 +408,7 @@ fn there_are_bounds() {
 }
 
 #[test]
-fn methods_that_are_none_are_refused() {
+fn invalid_method_is_refused() {
     for method in ["", " ", "GET ", "G T", "GET\r\n", "é", "GET/", "(", "\u{0}"] {
         for (source, pointer) in [
             ("http-api", "/requestContext/http/method"),
@@ -429,7 +429,7 @@ fn methods_that_are_none_are_refused() {
 }
 
 #[test]
-fn paths_that_are_none_are_refused() {
+fn invalid_path_is_refused() {
     for path in [
         "",
         "*",
@@ -467,7 +467,7 @@ fn paths_that_are_none_are_refused() {
 }
 
 #[test]
-fn base64_is_strict() {
+fn base64_malformed_is_refused() {
     for body in [
         "A", "AA", "AA=", "AB==", "AA==\n", " AA==", "AA==AA==", "_-8=", "é", "AA====", "A A=",
     ] {
@@ -609,7 +609,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn changed_events_are_answered(
+    fn event_changed_anywhere_is_answered(
         ingress in any_ingress(),
         is_multi in any::<bool>(),
         changes in prop::collection::vec(change(), 1..4),
@@ -630,7 +630,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_bytes_are_answered(
+    fn event_with_changed_bytes_is_answered(
         ingress in any_ingress(),
         at in any::<Index>(),
         byte in any::<u8>(),

@@ -201,7 +201,7 @@ fn open_at(folder: &Path) -> FileSecrets {
 }
 
 #[tokio::test]
-async fn begin_with_another_secret_in_the_target_is_a_conflict_and_a_missing_one_is_told() {
+async fn begin_with_another_secret_in_the_target_is_a_conflict() {
     let (outer, x, text) = filled(None).await;
     let y = outer.path().join("y");
     let other = keyway_crypto::SecretBytes::from(b"other".to_vec());
@@ -329,7 +329,7 @@ async fn opens(folder: &Path, passphrase: Option<&str>) {
 }
 
 #[tokio::test]
-async fn kill_between_any_two_steps_of_a_move_leaves_the_secret_where_the_record_says() {
+async fn kill_at_any_step_of_a_move_leaves_the_secret_where_the_record_says() {
     const MOST_STEPS: usize = 40;
     // A move knows nothing of the passphrase, and deriving keys takes time.
     let protections = if is_torture() { 2 } else { 1 };
@@ -392,7 +392,7 @@ fn is_torture() -> bool {
 }
 
 #[test]
-fn restore_of_a_file_that_is_gone_writes_the_very_same_and_nothing_over_another() {
+fn restore_of_a_missing_file_writes_the_same_bytes_and_overwrites_nothing() {
     let outer = private_folder();
     let folder = outer.path().join("x");
     let kept = KeptSecret::new(NAME).unwrap();
