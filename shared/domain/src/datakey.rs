@@ -235,6 +235,22 @@ impl DataKeys {
         request.answer(mac_sha256(&hmac_key.key, &[message]))
     }
 
+    /// Random bytes of no key.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`], or when the service does not run.
+    pub async fn random(
+        &self,
+        caller: &Caller,
+        length: DataKeyLength,
+    ) -> Result<SecretBytes, KmsError> {
+        caller.may_on_service(Action::GenerateRandom)?;
+        self.service.running().await?;
+        let mut drawn = Zeroizing::new(vec![0; length.0]);
+        self.random.fill(&mut drawn)?;
+        Ok(SecretBytes::from(drawn))
+    }
+
     /// Draws a data key and seals it.
     async fn make(
         &self,

@@ -37,6 +37,8 @@ pub enum Action {
     Decrypt,
     Rewrap,
     GenerateMac,
+    /// To get random bytes, of no key.
+    GenerateRandom,
     ImportKeyMaterial,
     ListAllMyBuckets,
     CreateBucket,
@@ -66,7 +68,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -85,6 +87,7 @@ impl Action {
         Self::Decrypt,
         Self::Rewrap,
         Self::GenerateMac,
+        Self::GenerateRandom,
         Self::ImportKeyMaterial,
         Self::ListAllMyBuckets,
         Self::CreateBucket,
@@ -119,6 +122,7 @@ impl Action {
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
             Self::GenerateMac => "kms:GenerateMac",
+            Self::GenerateRandom => "kms:GenerateRandom",
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
             Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
             Self::CreateBucket => "s3:CreateBucket",
@@ -138,6 +142,7 @@ impl Action {
         match self {
             Self::DescribeKey
             | Self::ListKeys
+            | Self::GenerateRandom
             | Self::ListAllMyBuckets
             | Self::ListBucket
             | Self::GetBucketLocation
@@ -177,6 +182,7 @@ impl Action {
                     | Self::Configure
                     | Self::ServiceControl
                     | Self::ClearCache
+                    | Self::GenerateRandom
                     | Self::ReadAccess
                     | Self::ManageAccess
                     | Self::ReadAudit
@@ -363,6 +369,7 @@ impl Policy {
                 "kms:Decrypt",
                 "kms:Rewrap",
                 "kms:GenerateMac",
+                "kms:GenerateRandom",
             ],
             "kms-auditor" => &[
                 "kms:DescribeKey",

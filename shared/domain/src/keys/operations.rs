@@ -285,9 +285,31 @@ impl Keys {
         caller: &Caller,
         id: &KeyId,
     ) -> Result<MasterKey, KmsError> {
+        self.spare(caller, id, |was_enabled| was_enabled).await
+    }
+
+    /// As [`Keys::cancel_deletion`], but the key is disabled afterwards, as AWS has it.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is not scheduled.
+    pub async fn cancel_deletion_and_disable(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+    ) -> Result<MasterKey, KmsError> {
+        self.spare(caller, id, |_| false).await
+    }
+
+    /// `enables` says whether the key is enabled afterwards; it is told whether it was before.
+    async fn spare(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        enables: fn(bool) -> bool,
+    ) -> Result<MasterKey, KmsError> {
         self.change(caller, Action::DeleteKey, id, |key| match key.state {
             KeyState::PendingDeletion { was_enabled, .. } => {
-                key.state = if was_enabled {
+                key.state = if enables(was_enabled) {
                     KeyState::Enabled
                 } else {
                     KeyState::Disabled

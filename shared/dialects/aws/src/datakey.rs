@@ -1,0 +1,300 @@
+//! Data keys: decode, operate, encode.
+
+use keyway_domain::datakey::{DataKeyLength, DataKeyRequest, DataKeySpec, Sealed};
+use keyway_domain::keys::KeyId;
+use keyway_domain::{EncryptionContext, SecretBytes};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::ErrorResponse;
+use crate::answers::{material_id, ok, secret_base64, to_base64};
+use crate::error_response::{Failure, at_least, validation};
+use crate::members::{
+    ALGORITHM, Pairs, absent, algorithm, blob, context, decode, grant_tokens, number, one_of,
+};
+use crate::operations::{Asked, Outcome};
+
+/// The longest plaintext, in bytes.
+const LONGEST_PLAINTEXT: usize = 4096;
+/// The longest ciphertext, in bytes.
+const LONGEST_CIPHERTEXT: usize = 6144;
+/// The longest data key, and the most random bytes.
+const LONGEST_DATA_KEY: i64 = 1024;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GenerateBody {
+    key_id: Option<String>,
+    key_spec: Option<String>,
+    number_of_bytes: Option<i64>,
+    encryption_context: Option<Pairs>,
+    grant_tokens: Option<Vec<String>>,
+    recipient: Option<Value>,
+    dry_run: Option<bool>,
+}
+
+/// A request for a data key, as the domain takes it.
+struct Generation {
+    key_id: KeyId,
+    context: EncryptionContext,
+    spec: DataKeySpec,
+    dry_run: bool,
+}
+
+impl Generation {
+    fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
+        let body: GenerateBody = decode(asked.body)?;
+        absent("Recipient", body.recipient.as_ref())?;
+        grant_tokens(body.grant_tokens.as_deref())?;
+        let key_id = asked.names.key("keyId", body.key_id)?;
+        let spec = match (&body.key_spec, body.number_of_bytes) {
+            (Some(spec), None) => match one_of("keySpec", spec, &["AES_256", "AES_128"])? {
+                "AES_128" => DataKeySpec::Aes128,
+                _ => DataKeySpec::Aes256,
+            },
+            (None, Some(bytes)) => DataKeySpec::Bytes(data_key_length(bytes)?),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(
+                    validation("Please specify either number of bytes or key spec.").into(),
+                );
+            }
+        };
+        Ok(Self {
+            key_id,
+            context: context("encryptionContext", body.encryption_context)?,
+            spec,
+            dry_run: body.dry_run.unwrap_or(false),
+        })
+    }
+
+    fn request(&self) -> DataKeyRequest<'_> {
+        DataKeyRequest::new(self.key_id.clone(), &self.context).dry_run(self.dry_run)
+    }
+}
+
+fn data_key_length(bytes: i64) -> Result<DataKeyLength, Failure> {
+    let bytes = number("numberOfBytes", bytes, 1, LONGEST_DATA_KEY)?;
+    let bytes = usize::try_from(bytes).map_err(|_| at_least("numberOfBytes", bytes, 1))?;
+    Ok(DataKeyLength::parse("numberOfBytes", bytes)?)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Generated {
+    ciphertext_blob: String,
+    key_id: String,
+    key_material_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plaintext: Option<Zeroizing<String>>,
+}
+
+impl Generated {
+    fn of(sealed: &Sealed, plaintext: Option<&SecretBytes>, asked: &Asked<'_>) -> Self {
+        Self {
+            ciphertext_blob: to_base64(&sealed.blob),
+            key_id: asked.names.arn(&sealed.key_id),
+            key_material_id: material_id(&sealed.key_id, sealed.key_version),
+            plaintext: plaintext.map(secret_base64),
+        }
+    }
+}
+
+pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
+    let generation = Generation::parse(asked)?;
+    let (plaintext, sealed) = asked
+        .served
+        .data_keys
+        .generate(asked.caller, &generation.request(), generation.spec)
+        .await?;
+    Ok(ok(&Generated::of(&sealed, Some(&plaintext), asked))?)
+}
+
+pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
+    let generation = Generation::parse(asked)?;
+    let sealed = asked
+        .served
+        .data_keys
+        .generate_without_plaintext(asked.caller, &generation.request(), generation.spec)
+        .await?;
+    Ok(ok(&Generated::of(&sealed, None, asked))?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EncryptBody {
+    key_id: Option<String>,
+    plaintext: Option<Zeroizing<String>>,
+    encryption_context: Option<Pairs>,
+    encryption_algorithm: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Encrypted {
+    ciphertext_blob: String,
+    encryption_algorithm: &'static str,
+    key_id: String,
+}
+
+pub(crate) async fn encrypt(asked: &Asked<'_>) -> Outcome {
+    let body: EncryptBody = decode(asked.body)?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    let key_id = asked.names.key("keyId", body.key_id)?;
+    let plaintext = body.plaintext.as_ref().map(|text| text.as_str());
+    let plaintext = blob("plaintext", plaintext, LONGEST_PLAINTEXT)?;
+    let context = context("encryptionContext", body.encryption_context)?;
+    algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    let request = DataKeyRequest::new(key_id, &context).dry_run(body.dry_run.unwrap_or(false));
+    let sealed = asked
+        .served
+        .data_keys
+        .encrypt(asked.caller, &request, &plaintext, LONGEST_PLAINTEXT)
+        .await?;
+    Ok(ok(&Encrypted {
+        ciphertext_blob: to_base64(&sealed.blob),
+        encryption_algorithm: ALGORITHM,
+        key_id: asked.names.arn(&sealed.key_id),
+    })?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DecryptBody {
+    ciphertext_blob: Option<String>,
+    key_id: Option<String>,
+    encryption_context: Option<Pairs>,
+    encryption_algorithm: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+    recipient: Option<Value>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Decrypted {
+    encryption_algorithm: &'static str,
+    key_id: String,
+    key_material_id: String,
+    plaintext: Zeroizing<String>,
+}
+
+pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
+    let body: DecryptBody = decode(asked.body)?;
+    absent("Recipient", body.recipient.as_ref())?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    let expected = asked.names.some_key("keyId", body.key_id)?;
+    let ciphertext = body.ciphertext_blob.as_deref();
+    let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
+    let context = context("encryptionContext", body.encryption_context)?;
+    algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    let request =
+        DataKeyRequest::of_ciphertext(expected, &context).dry_run(body.dry_run.unwrap_or(false));
+    let data_keys = &asked.served.data_keys;
+    let opened = data_keys
+        .decrypt(asked.caller, &request, ciphertext.expose())
+        .await?;
+    Ok(ok(&Decrypted {
+        encryption_algorithm: ALGORITHM,
+        key_id: asked.names.arn(&opened.key_id),
+        key_material_id: material_id(&opened.key_id, opened.key_version),
+        plaintext: secret_base64(&opened.plaintext),
+    })?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ReEncryptBody {
+    ciphertext_blob: Option<String>,
+    source_encryption_context: Option<Pairs>,
+    source_key_id: Option<String>,
+    source_encryption_algorithm: Option<String>,
+    destination_key_id: Option<String>,
+    destination_encryption_context: Option<Pairs>,
+    destination_encryption_algorithm: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ReEncrypted {
+    ciphertext_blob: String,
+    destination_encryption_algorithm: &'static str,
+    destination_key_material_id: String,
+    key_id: String,
+    source_encryption_algorithm: &'static str,
+    source_key_id: String,
+    source_key_material_id: String,
+}
+
+pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
+    let body: ReEncryptBody = decode(asked.body)?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    let destination_key = asked
+        .names
+        .key("destinationKeyId", body.destination_key_id)?;
+    let source_key = asked.names.some_key("sourceKeyId", body.source_key_id)?;
+    let ciphertext = body.ciphertext_blob.as_deref();
+    let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
+    let source_context = context("sourceEncryptionContext", body.source_encryption_context)?;
+    let destination_context = context(
+        "destinationEncryptionContext",
+        body.destination_encryption_context,
+    )?;
+    algorithms(
+        body.source_encryption_algorithm.as_deref(),
+        body.destination_encryption_algorithm.as_deref(),
+    )?;
+    let source = DataKeyRequest::of_ciphertext(source_key, &source_context)
+        .dry_run(body.dry_run.unwrap_or(false));
+    let destination = DataKeyRequest::new(destination_key, &destination_context);
+    let data_keys = &asked.served.data_keys;
+    let moved = data_keys
+        .reencrypt(asked.caller, &source, ciphertext.expose(), &destination)
+        .await?;
+    let (key_id, sealed) = (&moved.source_key_id, &moved.sealed);
+    Ok(ok(&ReEncrypted {
+        ciphertext_blob: to_base64(&sealed.blob),
+        destination_encryption_algorithm: ALGORITHM,
+        destination_key_material_id: material_id(&sealed.key_id, sealed.key_version),
+        key_id: asked.names.arn(&sealed.key_id),
+        source_encryption_algorithm: ALGORITHM,
+        source_key_id: asked.names.arn(key_id),
+        source_key_material_id: material_id(key_id, moved.source_key_version),
+    })?)
+}
+
+fn algorithms(source: Option<&str>, destination: Option<&str>) -> Result<(), ErrorResponse> {
+    algorithm("sourceEncryptionAlgorithm", source)?;
+    algorithm("destinationEncryptionAlgorithm", destination)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RandomBody {
+    number_of_bytes: Option<i64>,
+    custom_key_store_id: Option<String>,
+    recipient: Option<Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RandomAnswer {
+    plaintext: Zeroizing<String>,
+}
+
+pub(crate) async fn random(asked: &Asked<'_>) -> Outcome {
+    let body: RandomBody = decode(asked.body)?;
+    absent("Recipient", body.recipient.as_ref())?;
+    absent("CustomKeyStoreId", body.custom_key_store_id.as_ref())?;
+    let bytes = body.number_of_bytes;
+    let bytes = bytes.ok_or_else(|| validation("NumberOfBytes is required."))?;
+    let length = data_key_length(bytes)?;
+    let drawn = asked.served.data_keys.random(asked.caller, length).await?;
+    Ok(ok(&RandomAnswer {
+        plaintext: secret_base64(&drawn),
+    })?)
+}

@@ -1,0 +1,357 @@
+//! The one table from errors to AWS KMS's codes and texts. Every refusal that is the client's fault is a 400: clients tell
+//! them apart by their codes.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{HeaderName, Response};
+use keyway_auth::sigv4::SignatureError;
+use keyway_auth::{Coded, ErrorTable, SignedErrors};
+use keyway_domain::access::Caller;
+use keyway_domain::keys::{KeyId, KeyState, Reference};
+use keyway_domain::{Fault, KmsError};
+use keyway_http::{Rejection, RequestLine};
+use serde::Serialize;
+
+use crate::Api;
+use crate::answers::{json, to_json};
+use crate::names::Names;
+use crate::target::Target;
+
+/// An error response of AWS KMS.
+pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
+
+const INTERNAL: &str = "the request could not be served";
+const LATER: &str = "try again later";
+const THROTTLED: &str = "reduce the rate of requests";
+
+pub(crate) fn internal(fault: Fault) -> ErrorResponse {
+    ErrorResponse::internal("KMSInternalException", INTERNAL).caused_by(fault)
+}
+
+fn refused(code: &'static str, message: impl Into<String>) -> ErrorResponse {
+    ErrorResponse::bad_request(code, message)
+}
+
+pub(crate) fn validation(message: impl Into<String>) -> ErrorResponse {
+    refused("ValidationException", message)
+}
+
+/// A value that breaks a rule of AWS's model.
+fn constraint(member: &str, value: &str, rule: &str) -> ErrorResponse {
+    validation(format!(
+        "1 validation error detected: Value{value} at '{member}' failed to satisfy constraint: Member must {rule}"
+    ))
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    format!(" '{value}'")
+}
+
+pub(crate) fn null(member: &str) -> ErrorResponse {
+    constraint(member, " null", "not be null")
+}
+
+pub(crate) fn at_least(member: &str, value: i64, least: i64) -> ErrorResponse {
+    let rule = format!("have value greater than or equal to {least}");
+    constraint(member, &quoted(value), &rule)
+}
+
+pub(crate) fn at_most(member: &str, value: i64, most: i64) -> ErrorResponse {
+    let rule = format!("have value less than or equal to {most}");
+    constraint(member, &quoted(value), &rule)
+}
+
+pub(crate) fn not_of(member: &str, value: &str, words: &[&str]) -> ErrorResponse {
+    let value: String = value.chars().take(64).collect();
+    let rule = format!("satisfy enum value set: [{}]", words.join(", "));
+    constraint(member, &quoted(value), &rule)
+}
+
+/// Checks how long a value is. What is secret is not repeated: it has no `shown`.
+pub(crate) fn length(
+    member: &str,
+    shown: Option<&str>,
+    size: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), ErrorResponse> {
+    let rule = if size < least {
+        format!("have length greater than or equal to {least}")
+    } else if size > most {
+        format!("have length less than or equal to {most}")
+    } else {
+        return Ok(());
+    };
+    // A value without an end would make an answer without one.
+    let shown = shown.map(|value| value.chars().take(LONGEST_SHOWN).collect::<String>());
+    let value = shown.map_or_else(String::new, quoted);
+    Err(constraint(member, &value, &rule))
+}
+
+const LONGEST_SHOWN: usize = 2049;
+
+pub(crate) fn serialization(message: &str) -> ErrorResponse {
+    refused("SerializationException", message)
+}
+
+pub(crate) fn not_found(message: impl Into<String>) -> ErrorResponse {
+    refused("NotFoundException", message).with_class("key_not_found")
+}
+
+pub(crate) fn invalid_arn(text: &str) -> ErrorResponse {
+    refused("InvalidArnException", format!("Invalid arn {text}"))
+}
+
+pub(crate) fn unsupported(message: impl Into<String>) -> ErrorResponse {
+    refused("UnsupportedOperationException", message)
+}
+
+pub(crate) fn unknown_operation() -> ErrorResponse {
+    refused("UnknownOperationException", "")
+}
+
+/// An algorithm that AWS knows, and that is for other keys.
+pub(crate) fn incompatible(algorithm: &str) -> ErrorResponse {
+    let text = format!("Algorithm {algorithm} is incompatible with key spec SYMMETRIC_DEFAULT.");
+    refused("InvalidKeyUsageException", text)
+}
+
+pub(crate) fn malformed_policy(message: &str) -> ErrorResponse {
+    refused("MalformedPolicyDocumentException", message)
+}
+
+pub(crate) fn tag(message: &str) -> ErrorResponse {
+    refused("TagException", message)
+}
+
+const UNAUTHENTICATED: &str = "unauthenticated";
+
+pub(crate) fn incomplete(message: &str) -> ErrorResponse {
+    refused("IncompleteSignature", message).with_class(UNAUTHENTICATED)
+}
+
+pub(crate) fn wrong_service(expected: &str) -> ErrorResponse {
+    let text = format!("Credential should be scoped to correct service: '{expected}'.");
+    refused("InvalidSignatureException", text).with_class(UNAUTHENTICATED)
+}
+
+pub(crate) fn data_only(target: Target) -> ErrorResponse {
+    let text = format!("{} is not served below this path", target.name());
+    refused("AccessDeniedException", text).with_class("forbidden")
+}
+
+/// Why an operation was not done: the domain's reason, which still lacks the names of the request, or a whole response.
+pub(crate) enum Failure {
+    Kms(KmsError),
+    Response(ErrorResponse),
+}
+
+impl From<KmsError> for Failure {
+    fn from(error: KmsError) -> Self {
+        Self::Kms(error)
+    }
+}
+
+impl From<ErrorResponse> for Failure {
+    fn from(response: ErrorResponse) -> Self {
+        Self::Response(response)
+    }
+}
+
+impl Failure {
+    /// The error response to a caller who asked for this.
+    pub(crate) fn response(
+        self,
+        target: Target,
+        caller: &Caller,
+        names: &Names<'_>,
+    ) -> ErrorResponse {
+        match self {
+            Self::Response(response) => response,
+            Self::Kms(KmsError::NotPermitted) => {
+                let (user, operation) = (names.user(caller), target.name());
+                let mut text = format!("User: {user} is not authorized to perform: {operation}");
+                if let Some(arn) = names.asked_arn() {
+                    text.push_str(" on resource: ");
+                    text.push_str(&arn);
+                }
+                let class = KmsError::NotPermitted.class();
+                refused("AccessDeniedException", text).with_class(class)
+            }
+            Self::Kms(error) => {
+                let class = error.class();
+                of(error, &|id| names.arn(id)).with_class(class)
+            }
+        }
+    }
+}
+
+/// The table. `arn` is what a key is called.
+fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
+    match error {
+        KmsError::Invalid {
+            field: "marker",
+            reason,
+        } => refused("InvalidMarkerException", format!("Marker {reason}")),
+        KmsError::Invalid {
+            field: field @ ("tags" | "tag_keys"),
+            reason,
+        } => tag(&format!("{field}: {reason}")),
+        KmsError::Invalid { field, reason } => validation(format!("{field}: {reason}")),
+        KmsError::NotPermitted => refused("AccessDeniedException", "Access Denied"),
+        KmsError::Forbidden(why) => refused("AccessDeniedException", why),
+        KmsError::KeyNotFound(id) => not_found(format!("Key '{}' does not exist", arn(&id))),
+        KmsError::KeyExists(id) => refused(
+            "AlreadyExistsException",
+            format!("{} already exists", arn(&id)),
+        ),
+        KmsError::KeyState { key_id, state } => of_state(&arn(&key_id), state),
+        KmsError::NoHmacKey(id) => {
+            let text = format!("{} cannot make MACs.", arn(&id));
+            refused("InvalidKeyUsageException", text)
+        }
+        KmsError::TooManyVersions(id) => {
+            let text = format!("{} has as many versions as a key can have", arn(&id));
+            refused("LimitExceededException", text)
+        }
+        KmsError::StillReferenced(id, references) => {
+            let names: Vec<String> = references.iter().map(Reference::to_string).collect();
+            let text = format!("{} is used by {}", arn(&id), names.join(", "));
+            refused("KMSInvalidStateException", text)
+        }
+        KmsError::DecryptionFailed => refused("InvalidCiphertextException", ""),
+        KmsError::IncorrectKey => refused(
+            "IncorrectKeyException",
+            "The key ID in the request does not identify a CMK that can perform this operation.",
+        ),
+        KmsError::DryRun => refused(
+            "DryRunOperationException",
+            "The request would have succeeded, but the DryRun option is set.",
+        ),
+        KmsError::Contended(id) => refused(
+            "ConflictException",
+            format!("{} is being changed; {LATER}", arn(&id)),
+        ),
+        KmsError::Conflict(why) => refused("ConflictException", why),
+        KmsError::NotConfigured => ErrorResponse::unavailable(
+            "DependencyTimeoutException",
+            "the service is not configured",
+        ),
+        KmsError::NotRunning => {
+            ErrorResponse::unavailable("DependencyTimeoutException", "the service is stopped")
+        }
+        KmsError::Throttled => refused("ThrottlingException", THROTTLED).retry_later(),
+        KmsError::Unavailable(fault) => {
+            ErrorResponse::unavailable("DependencyTimeoutException", LATER)
+                .retry_later()
+                .caused_by(fault)
+        }
+        KmsError::Backend(fault) => internal(fault),
+        other @ (KmsError::AccessKeyNotFound(_)
+        | KmsError::PolicyNotFound(_)
+        | KmsError::IdentityNotFound(_)
+        | KmsError::IdentityIsAdmin
+        | KmsError::IdentityIsCaller
+        | KmsError::BucketNotFound(_)
+        | KmsError::BucketExists(_)
+        | KmsError::BucketNotEmpty(_)
+        | KmsError::NoBucketEncryption(_)) => {
+            internal(Fault::new("an operation of AWS KMS", other.class()))
+        }
+    }
+}
+
+fn of_state(arn: &str, state: KeyState) -> ErrorResponse {
+    match state {
+        KeyState::Disabled => refused("DisabledException", format!("{arn} is disabled.")),
+        KeyState::PendingDeletion { .. } => refused(
+            "KMSInvalidStateException",
+            format!("{arn} is pending deletion."),
+        ),
+        KeyState::Enabled => {
+            let text = format!("{arn} is not pending deletion.");
+            refused("KMSInvalidStateException", text)
+        }
+    }
+}
+
+impl ErrorTable for Api {
+    type Content = Coded;
+
+    fn of_kms(error: KmsError) -> ErrorResponse {
+        of(error, &KeyId::to_string)
+    }
+}
+
+impl SignedErrors for Api {
+    const REQUEST_ID: Option<HeaderName> = Some(HeaderName::from_static("x-amzn-requestid"));
+
+    fn of_signature(error: &SignatureError) -> ErrorResponse {
+        let text = error.to_string();
+        match error {
+            SignatureError::UnknownAccessKey | SignatureError::SessionTokenNotNeeded => refused(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            ),
+            SignatureError::SignatureMismatch => refused(
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you provided. \
+                 Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+            ),
+            SignatureError::Skewed => refused(
+                "InvalidSignatureException",
+                format!("Signature expired: {text}"),
+            ),
+            SignatureError::NotYetValid
+            | SignatureError::Expired
+            | SignatureError::PayloadMismatch
+            | SignatureError::Service { .. }
+            | SignatureError::Region { .. }
+            | SignatureError::ScopeDate => refused("InvalidSignatureException", text),
+            SignatureError::Missing | SignatureError::NoVerifiedCaller => {
+                refused("MissingAuthenticationTokenException", text)
+            }
+            _ => refused("IncompleteSignature", text),
+        }
+    }
+
+    fn of_pipeline(rejection: &Rejection<Infallible>, _: &RequestLine<'_>) -> ErrorResponse {
+        let (code, message) = match rejection {
+            Rejection::NoRoute => ("UnknownOperationException", Some("no such path")),
+            Rejection::OtherMethods(_) => (
+                "UnknownOperationException",
+                Some("operations are asked for by POST and the header X-Amz-Target"),
+            ),
+            Rejection::BodyTooLarge { .. } => ("RequestEntityTooLargeException", None),
+            Rejection::BodyBroken
+            | Rejection::BodyEncoded
+            | Rejection::Unreadable(_)
+            | Rejection::Malformed { .. } => ("SerializationException", None),
+            Rejection::Overloaded => ("ThrottlingException", Some(THROTTLED)),
+            Rejection::Unrecorded => (
+                "DependencyTimeoutException",
+                Some("the audit log is not available"),
+            ),
+            Rejection::Panicked => ("KMSInternalException", Some(INTERNAL)),
+            Rejection::By(never) => match *never {},
+        };
+        ErrorResponse::of_pipeline(rejection, code, message)
+    }
+
+    fn write(response: &ErrorResponse, _: &RequestLine<'_>) -> Response<Bytes> {
+        #[derive(Serialize)]
+        struct Refusal<'a> {
+            #[serde(rename = "__type")]
+            code: &'static str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            message: &'a str,
+        }
+        // Two strings are always JSON.
+        let body = to_json(&Refusal {
+            code: response.content.code,
+            message: &response.content.message,
+        });
+        json(body.unwrap_or_default())
+    }
+}

@@ -1,0 +1,271 @@
+//! Master keys: decode, operate, encode.
+
+use keyway_domain::keys::{DeletionWindow, Description, KeyId, KeyQuery, NewKey};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ErrorResponse;
+use crate::answers::{
+    KEY_SPEC, KEY_USAGE, KeyMetadata, More, OWN_ORIGIN, Seconds, empty, ok, state,
+};
+use crate::error_response::{Failure, length, null, unsupported, validation};
+use crate::members::{absent, decode, grant_tokens, limit, marker, number, one_of};
+use crate::operations::{Asked, Outcome};
+use crate::tags::{self, Tag};
+
+/// The longest description, in characters.
+const LONGEST_DESCRIPTION: usize = 8192;
+
+const KEY_SPECS: [&str; 12] = [
+    "RSA_2048",
+    "ECC_NIST_P384",
+    "ECC_NIST_P256",
+    "ECC_NIST_P521",
+    "HMAC_384",
+    "RSA_3072",
+    "ECC_SECG_P256K1",
+    "RSA_4096",
+    KEY_SPEC,
+    "HMAC_256",
+    "HMAC_224",
+    "HMAC_512",
+];
+const KEY_USAGES: [&str; 3] = [KEY_USAGE, "SIGN_VERIFY", "GENERATE_VERIFY_MAC"];
+const ORIGINS: [&str; 4] = [OWN_ORIGIN, "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"];
+
+/// The body of an operation that takes a key and nothing else.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct KeyBody {
+    key_id: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+}
+
+/// The key that the body names.
+pub(crate) fn key_of(asked: &Asked<'_>) -> Result<KeyId, ErrorResponse> {
+    let body: KeyBody = decode(asked.body)?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    asked.names.key("keyId", body.key_id)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CreateBody {
+    description: Option<String>,
+    key_usage: Option<String>,
+    key_spec: Option<String>,
+    customer_master_key_spec: Option<String>,
+    origin: Option<String>,
+    tags: Option<Vec<Tag>>,
+    policy: Option<String>,
+    multi_region: Option<bool>,
+    custom_key_store_id: Option<String>,
+    xks_key_id: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Described<'a> {
+    key_metadata: KeyMetadata<'a>,
+}
+
+pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
+    let body: CreateBody = decode(asked.body)?;
+    supported(&body)?;
+    if let Some(policy) = &body.policy {
+        crate::policy::accept(policy, asked.names)?;
+    }
+    let new = NewKey {
+        id: None,
+        description: description(body.description.unwrap_or_default())?,
+        tags: tags::parse(body.tags.unwrap_or_default())?,
+    };
+    let key = asked.served.keys.create(asked.caller, new).await?;
+    let key_metadata = KeyMetadata::of(&key, asked.names);
+    Ok(ok(&Described { key_metadata })?)
+}
+
+/// Checks that a key of this kind can be made.
+fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
+    absent("CustomKeyStoreId", body.custom_key_store_id.as_ref())?;
+    absent("XksKeyId", body.xks_key_id.as_ref())?;
+    if body.multi_region == Some(true) {
+        return Err(unsupported(
+            "keys of several regions are not supported here",
+        ));
+    }
+    let spec = match (&body.key_spec, &body.customer_master_key_spec) {
+        (Some(_), Some(_)) => {
+            return Err(validation(
+                "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. \
+                 CustomerMasterKeySpec is deprecated.",
+            ));
+        }
+        (Some(spec), None) => one_of("keySpec", spec, &KEY_SPECS)?,
+        (None, Some(spec)) => one_of("customerMasterKeySpec", spec, &KEY_SPECS)?,
+        (None, None) => KEY_SPEC,
+    };
+    let usage = match &body.key_usage {
+        Some(usage) => one_of("keyUsage", usage, &KEY_USAGES)?,
+        None if spec == KEY_SPEC => KEY_USAGE,
+        None => {
+            return Err(validation(
+                "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+            ));
+        }
+    };
+    if spec != KEY_SPEC {
+        return Err(unsupported(format!("KeySpec {spec} is not supported here")));
+    }
+    if usage != KEY_USAGE {
+        let text = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
+        return Err(validation(text));
+    }
+    match &body.origin {
+        None => Ok(()),
+        Some(origin) => match one_of("origin", origin, &ORIGINS)? {
+            OWN_ORIGIN => Ok(()),
+            origin => Err(unsupported(format!(
+                "Origin {origin} is not supported here"
+            ))),
+        },
+    }
+}
+
+fn description(text: String) -> Result<Option<Description>, Failure> {
+    let size = text.chars().count();
+    length("description", Some(&text), size, 0, LONGEST_DESCRIPTION)?;
+    Ok(Description::parse(text)?)
+}
+
+pub(crate) async fn describe(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key_metadata = KeyMetadata::of(&key, asked.names);
+    Ok(ok(&Described { key_metadata })?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListBody {
+    limit: Option<i64>,
+    marker: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedKey<'a> {
+    key_arn: String,
+    key_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct KeyList<'a> {
+    keys: Vec<ListedKey<'a>>,
+    #[serde(flatten)]
+    more: More,
+}
+
+pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
+    let body: ListBody = decode(asked.body)?;
+    let query = KeyQuery {
+        limit: limit(body.limit, 1000, 100)?,
+        marker: marker(body.marker)?,
+        ..KeyQuery::default()
+    };
+    let page = asked.served.keys.list(asked.caller, &query).await?;
+    let listed = page.keys.iter().map(|key| ListedKey {
+        key_arn: asked.names.arn(&key.id),
+        key_id: key.id.as_str(),
+    });
+    Ok(ok(&KeyList {
+        keys: listed.collect(),
+        more: page.next_marker.into(),
+    })?)
+}
+
+pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    asked.served.keys.enable(asked.caller, &id).await?;
+    Ok(empty())
+}
+
+pub(crate) async fn disable(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    asked.served.keys.disable(asked.caller, &id).await?;
+    Ok(empty())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ScheduleBody {
+    key_id: Option<String>,
+    pending_window_in_days: Option<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Scheduled {
+    deletion_date: Option<Seconds>,
+    key_id: String,
+    key_state: &'static str,
+    pending_window_in_days: i64,
+}
+
+pub(crate) async fn schedule_deletion(asked: &Asked<'_>) -> Outcome {
+    let body: ScheduleBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let days = body.pending_window_in_days.unwrap_or(30);
+    let days = number("pendingWindowInDays", days, 7, 30)?;
+    let window = DeletionWindow::days(days)?;
+    let keys = &asked.served.keys;
+    let key = keys.schedule_deletion(asked.caller, &id, window).await?;
+    Ok(ok(&Scheduled {
+        deletion_date: key.deletion_date().map(Seconds::from),
+        key_id: asked.names.arn(&id),
+        key_state: state(key.state),
+        pending_window_in_days: days,
+    })?)
+}
+
+pub(crate) async fn cancel_deletion(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    let keys = &asked.served.keys;
+    keys.cancel_deletion_and_disable(asked.caller, &id).await?;
+    Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
+}
+
+pub(crate) async fn rotate(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    asked.served.keys.rotate(asked.caller, &id).await?;
+    Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
+}
+
+/// No key is rotated by itself.
+pub(crate) async fn rotation_status(asked: &Asked<'_>) -> Outcome {
+    let id = key_of(asked)?;
+    asked.served.keys.describe(asked.caller, &id).await?;
+    let arn = asked.names.arn(&id);
+    Ok(ok(&json!({"KeyId": arn, "KeyRotationEnabled": false}))?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescriptionBody {
+    key_id: Option<String>,
+    description: Option<String>,
+}
+
+pub(crate) async fn update_description(asked: &Asked<'_>) -> Outcome {
+    let body: DescriptionBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let text = body.description.ok_or_else(|| null("description"))?;
+    let new = description(text)?;
+    asked
+        .served
+        .keys
+        .describe_as(asked.caller, &id, new)
+        .await?;
+    Ok(empty())
+}

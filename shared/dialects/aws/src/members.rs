@@ -1,0 +1,159 @@
+//! Members of a request's body: JSON whose unknown members are ignored and whose wrong types are refused, base64, and the
+//! limits that AWS's model sets.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use keyway_domain::{EncryptionContext, SecretBytes};
+use keyway_http::without_bom;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::ErrorResponse;
+use crate::error_response::{
+    at_least, at_most, incompatible, length, not_of, null, serialization, unsupported, validation,
+};
+
+/// Decodes a body that must be a JSON object; an empty one is `{}`. Nothing of the body is repeated in the error.
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
+    let body = without_bom(body);
+    let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let body = if start.is_none() { b"{}" } else { body };
+    // Derived structs would also take an array, member by member.
+    if start.is_some_and(|byte| *byte != b'{') {
+        return Err(serialization("the body must be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let what = match error.is_data() {
+            true => "a member has the wrong type, or is there twice",
+            false => "the body is not JSON",
+        };
+        serialization(&format!("{what}, at line {line} column {column}"))
+    })
+}
+
+/// Pairs of strings from a JSON object, repeated names kept, so that they can be refused: a map would keep the last.
+#[derive(Default)]
+pub(crate) struct Pairs(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// The encryption context that a member has.
+pub(crate) fn context(
+    member: &'static str,
+    pairs: Option<Pairs>,
+) -> Result<EncryptionContext, ErrorResponse> {
+    EncryptionContext::from_pairs(pairs.unwrap_or_default().0)
+        .map_err(|error| validation(format!("{member}: {error}")))
+}
+
+/// The bytes of a member in base64, 1 to `longest`.
+pub(crate) fn blob(
+    member: &'static str,
+    text: Option<&str>,
+    longest: usize,
+) -> Result<SecretBytes, ErrorResponse> {
+    let text = text.ok_or_else(|| null(member))?;
+    let bytes = STANDARD
+        .decode(text)
+        .map(SecretBytes::from)
+        .map_err(|_| serialization(&format!("{member} is not base64")))?;
+    length(member, None, bytes.len(), 1, longest)?;
+    Ok(bytes)
+}
+
+/// A number of a member, within these limits.
+pub(crate) fn number(
+    member: &'static str,
+    value: i64,
+    least: i64,
+    most: i64,
+) -> Result<i64, ErrorResponse> {
+    if value < least {
+        Err(at_least(member, value, least))
+    } else if value > most {
+        Err(at_most(member, value, most))
+    } else {
+        Ok(value)
+    }
+}
+
+/// How many items a page may have.
+pub(crate) fn limit(value: Option<i64>, most: i64, default: usize) -> Result<usize, ErrorResponse> {
+    match value {
+        None => Ok(default),
+        Some(value) => {
+            let limit = number("limit", value, 1, most)?;
+            Ok(usize::try_from(limit).unwrap_or(default))
+        }
+    }
+}
+
+/// Where a page begins.
+pub(crate) fn marker(text: Option<String>) -> Result<Option<String>, ErrorResponse> {
+    if let Some(text) = &text {
+        length("marker", Some(text), text.chars().count(), 1, 1024)?;
+    }
+    Ok(text)
+}
+
+/// A word of a member, which must be one of these.
+pub(crate) fn one_of(
+    member: &'static str,
+    text: &str,
+    words: &'static [&'static str],
+) -> Result<&'static str, ErrorResponse> {
+    let found = words.iter().find(|word| **word == text);
+    found.copied().ok_or_else(|| not_of(member, text, words))
+}
+
+/// The algorithm of every key here.
+pub(crate) const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
+const ALGORITHMS: [&str; 4] = [
+    "RSAES_OAEP_SHA_1",
+    "RSAES_OAEP_SHA_256",
+    "SM2PKE",
+    ALGORITHM,
+];
+
+/// Checks the algorithm that a member asks for.
+pub(crate) fn algorithm(member: &'static str, text: Option<&str>) -> Result<(), ErrorResponse> {
+    match text {
+        None | Some(ALGORITHM) => Ok(()),
+        Some(text) => Err(incompatible(one_of(member, text, &ALGORITHMS)?)),
+    }
+}
+
+/// Checks grant tokens, which are not obeyed: there are no grants.
+pub(crate) fn grant_tokens(tokens: Option<&[String]>) -> Result<(), ErrorResponse> {
+    let count = tokens.map_or(0, <[String]>::len);
+    length("grantTokens", None, count, 0, 10)
+}
+
+/// Refuses what a member asks for that nothing here does.
+pub(crate) fn absent<T>(member: &'static str, value: Option<&T>) -> Result<(), ErrorResponse> {
+    match value {
+        None => Ok(()),
+        Some(_) => Err(unsupported(format!("{member} is not supported here"))),
+    }
+}

@@ -1,0 +1,118 @@
+//! The tags of a key: decode, operate, encode.
+
+use std::collections::BTreeMap;
+
+use keyway_domain::keys::Tags;
+use serde::{Deserialize, Serialize};
+
+use crate::answers::{More, empty, ok};
+use crate::error_response::{Failure, length, null, tag as refused};
+use crate::members::{decode, limit, marker};
+use crate::operations::{Asked, Outcome};
+
+/// The most tags that a key can have.
+const MOST: usize = 50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Tag {
+    tag_key: Option<String>,
+    tag_value: Option<String>,
+}
+
+/// The tags of a request, by AWS's rules.
+pub(crate) fn parse(tags: Vec<Tag>) -> Result<Tags, Failure> {
+    if tags.len() > MOST {
+        return Err(refused("Too many tags").into());
+    }
+    let mut parsed = BTreeMap::new();
+    for (number, tag) in (1..).zip(tags) {
+        let member = |name: &str| format!("tags.{number}.member.{name}");
+        let key = tag.tag_key.ok_or_else(|| null(&member("tagKey")))?;
+        let value = tag.tag_value.ok_or_else(|| null(&member("tagValue")))?;
+        let size = key.chars().count();
+        length(&member("tagKey"), Some(&key), size, 1, 128)?;
+        let size = value.chars().count();
+        length(&member("tagValue"), Some(&value), size, 0, 256)?;
+        let is_reserved = |start: &str| start.eq_ignore_ascii_case("aws:");
+        if key.get(..4).is_some_and(is_reserved) {
+            return Err(refused("Tags beginning with aws: are reserved").into());
+        }
+        if parsed.insert(key, value).is_some() {
+            return Err(refused("Duplicate tag keys").into());
+        }
+    }
+    Ok(Tags::parse(parsed)?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TagBody {
+    key_id: Option<String>,
+    tags: Option<Vec<Tag>>,
+}
+
+pub(crate) async fn tag(asked: &Asked<'_>) -> Outcome {
+    let body: TagBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let tags = parse(body.tags.ok_or_else(|| null("tags"))?)?;
+    asked.served.keys.tag(asked.caller, &id, &tags).await?;
+    Ok(empty())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UntagBody {
+    key_id: Option<String>,
+    tag_keys: Option<Vec<String>>,
+}
+
+pub(crate) async fn untag(asked: &Asked<'_>) -> Outcome {
+    let body: UntagBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let names = body.tag_keys.ok_or_else(|| null("tagKeys"))?;
+    asked.served.keys.untag(asked.caller, &id, &names).await?;
+    Ok(empty())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListBody {
+    key_id: Option<String>,
+    limit: Option<i64>,
+    marker: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedTag<'a> {
+    tag_key: &'a str,
+    tag_value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct TagList<'a> {
+    tags: Vec<ListedTag<'a>>,
+    #[serde(flatten)]
+    more: More,
+}
+
+/// Tags are in the order of their keys, and the marker of a page is the key of its last tag.
+pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
+    let body: ListBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let limit = limit(body.limit, 50, 50)?;
+    let after = marker(body.marker)?;
+    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let is_after = |tag_key: &str| after.as_deref().is_none_or(|after| tag_key > after);
+    let rest = key.tags.iter().filter(|(tag_key, _)| is_after(tag_key));
+    let mut tags: Vec<ListedTag<'_>> = rest
+        .map(|(tag_key, tag_value)| ListedTag { tag_key, tag_value })
+        .collect();
+    let is_truncated = tags.len() > limit;
+    tags.truncate(limit);
+    let last = tags.last().filter(|_| is_truncated);
+    let more = last.map(|tag| tag.tag_key.to_owned()).into();
+    Ok(ok(&TagList { tags, more })?)
+}
