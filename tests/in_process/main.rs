@@ -9,6 +9,7 @@
 
 mod architecture;
 mod audit;
+mod aws;
 mod bad_input;
 mod bodies;
 mod buckets;

@@ -511,6 +511,10 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         let answer = self.site.respond(request, peer).await.into();
+        // AWS's model describes AWS KMS's API: the document has one operation for `POST /`, and it is another one.
+        if asked.headers().contains_key("x-amz-target") {
+            return answer;
+        }
         if let Err(said) = Described::committed().check(&asked, &answer) {
             panic!("{said}");
         }

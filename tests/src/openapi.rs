@@ -47,7 +47,8 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// Dialect, method and whole path of every route that is mounted.
+/// Dialect, method and whole path of every route that is mounted. AWS KMS's API is left out: a header says what is asked
+/// for there, and the inventory does not have it.
 pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
     fn of<D: Dialect>(
         dialect: &'static str,

@@ -17,6 +17,7 @@ pub struct Signer {
     session_token: Option<String>,
     service: &'static str,
     declares_hash: bool,
+    target: Option<String>,
 }
 
 impl Signer {
@@ -28,6 +29,7 @@ impl Signer {
             session_token: None,
             service: "execute-api",
             declares_hash: false,
+            target: None,
         }
     }
 
@@ -53,6 +55,13 @@ impl Signer {
     #[must_use]
     pub fn declaring_hash(mut self) -> Self {
         self.declares_hash = true;
+        self
+    }
+
+    /// With this text in `X-Amz-Target`.
+    #[must_use]
+    pub fn with_target(mut self, target: &str) -> Self {
+        self.target = Some(target.to_owned());
         self
     }
 
@@ -105,19 +114,19 @@ impl Signer {
             .expect("every field is set")
             .into();
         let uri = format!("http://{host}{path}");
-        let headers = [("host", host)];
+        let target = (self.target.as_deref()).map(|target| ("x-amz-target", target));
+        let headers = [("host", host)].into_iter().chain(target);
         let payload = declared.map_or(SignableBody::Bytes(body), |declared| {
             SignableBody::Precomputed(declared.to_owned())
         });
-        let signable =
-            SignableRequest::new(method, &uri, headers.into_iter(), payload).expect("a URI");
+        let signable = SignableRequest::new(method, &uri, headers.clone(), payload).expect("a URI");
         let (instructions, _) = sign(signable, &params).expect("a signature").into_parts();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", host)
-            .body(Bytes::copy_from_slice(body))
-            .expect("a request");
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Bytes::copy_from_slice(body));
+        let mut request = request.expect("a request");
         instructions.apply_to_request_http1x(&mut request);
         request
     }

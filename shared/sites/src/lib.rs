@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use keyway_deployment_assembly::{Process, Services, Writing, kes_metrics, minio_metrics};
+use keyway_dialect_aws::{self as aws, Aws};
 use keyway_dialect_kes::{self as kes, Kes};
 use keyway_dialect_minio::{self as minio, Minio};
 use keyway_dialect_rustfs::{self as rustfs, RustFs};
@@ -34,6 +35,7 @@ pub struct Composition<'a> {
     of_kes: Vec<Route<Kes>>,
     buckets: Option<Arc<BucketOperations>>,
     sts: Option<Option<Arc<Sessions>>>,
+    aws: Option<Arc<Keys>>,
     pages: bool,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Composition<'a> {
             of_kes: Vec::new(),
             buckets: None,
             sts: None,
+            aws: None,
             pages: false,
         }
     }
@@ -169,6 +172,13 @@ impl<'a> Composition<'a> {
         self
     }
 
+    /// With master keys and data keys in AWS KMS's API, whose one route has both.
+    #[must_use]
+    pub fn aws(mut self, keys: &Arc<Keys>) -> Self {
+        self.aws = Some(Arc::clone(keys));
+        self
+    }
+
     /// With the pages: health probes and the OpenAPI document.
     #[must_use]
     pub fn pages(mut self) -> Self {
@@ -198,6 +208,7 @@ impl<'a> Composition<'a> {
             .buckets(buckets)
             .account(buckets)
             .sessions(ports.sessions(services))
+            .aws(keys)
             .pages();
         Ok(composition)
     }
@@ -222,8 +233,12 @@ impl<'a> Composition<'a> {
             mounts.buckets = Some(rustfs::bucket_mount(authenticator, buckets)?);
             mounts.s3 = Some(s3::mount(authenticator, buckets)?);
         }
+        let account = self.process.settings.aws_account_id.clone();
+        if let Some(keys) = &self.aws {
+            let data_keys = &self.services.data_keys;
+            mounts.aws = Some(aws::mount(authenticator, keys, data_keys, account.clone())?);
+        }
         if let Some(sessions) = self.sts {
-            let account = self.process.settings.aws_account_id.clone();
             mounts.sts = Some(sts::mount(authenticator, sessions, account)?);
         }
         if self.pages {
@@ -247,6 +262,8 @@ pub struct Mounts {
     pub buckets: Option<Mount<RustFs>>,
     /// Buckets in S3's own protocol.
     pub s3: Option<Mount<S3>>,
+    /// AWS KMS's API. Its path at the root is that of temporary credentials, which have no header `X-Amz-Target`.
+    pub aws: Option<Mount<Aws>>,
     /// Temporary credentials.
     pub sts: Option<Mount<Sts>>,
     /// Health probes.
@@ -267,6 +284,7 @@ impl Mounts {
         let site = with(site, instance, self.kes);
         let site = with(site, instance, self.buckets);
         let site = with(site, instance, self.s3);
+        let site = with(site, instance, self.aws);
         let site = with(site, instance, self.sts);
         let site = with(site, instance, self.health);
         match with(site, instance, self.document) {

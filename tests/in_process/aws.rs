@@ -1,0 +1,684 @@
+//! AWS KMS's API: golden answers, the texts that AWS was recorded with, signatures, permissions, and one key space with
+//! the other dialects.
+
+use std::time::SystemTime;
+
+use keyway_domain::ports::{Clock, Kind};
+use keyway_tests::{Answer, MemorySite, Signer};
+use serde_json::{Value, json};
+
+const ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/";
+
+/// A signer for this operation.
+fn for_target(signer: &Signer, target: &str) -> Signer {
+    let signer = signer.clone().for_service("kms");
+    signer.with_target(&format!("TrentService.{target}"))
+}
+
+async fn kms_as(site: &MemorySite, signer: &Signer, target: &str, body: &str) -> Answer {
+    let signer = for_target(signer, target);
+    site.call_at(&signer, "POST", "/", body).await
+}
+
+async fn kms(site: &MemorySite, target: &str, body: Value) -> Answer {
+    kms_as(site, site.root(), target, &body.to_string()).await
+}
+
+async fn create(site: &MemorySite, id: &str) {
+    let body = json!({"key_id": id}).to_string();
+    assert_eq!(site.call("POST", "/kms/keys", &body).await.status, 200);
+}
+
+async fn site_with(keys: &[&str]) -> MemorySite {
+    let site = MemorySite::running().await;
+    for id in keys {
+        create(&site, id).await;
+    }
+    site
+}
+
+/// Code and message of a refusal, whose head is checked on the way.
+fn refused(answer: &Answer) -> (String, String) {
+    let body = answer.json();
+    assert_eq!(answer.status, 400, "{body}");
+    checked_head(answer);
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    (text("__type"), text("message"))
+}
+
+fn checked_head(answer: &Answer) {
+    let content_type = answer.header("content-type");
+    assert_eq!(content_type, Some("application/x-amz-json-1.1"));
+    let caching = answer.header("cache-control");
+    assert_eq!(caching, Some("no-cache, no-store, must-revalidate"));
+    let id = answer.header("x-request-id");
+    assert!(id.is_some());
+    assert_eq!(answer.header("x-amzn-requestid"), id);
+}
+
+fn shown(answer: &Answer) -> String {
+    checked_head(answer);
+    let body = std::str::from_utf8(&answer.body).unwrap();
+    let pretty = match body.is_empty() {
+        true => String::new(),
+        false => serde_json::to_string_pretty(&answer.json()).unwrap(),
+    };
+    format!("{}\n{pretty}", answer.status)
+}
+
+macro_rules! golden {
+    ($site:expr, $name:literal, $target:literal, $body:tt) => {
+        let answer = kms(&$site, $target, json!($body)).await;
+        insta::assert_snapshot!(concat!("aws_", $name), shown(&answer));
+    };
+}
+
+#[tokio::test]
+async fn answers_about_keys_are_the_golden_ones() {
+    let site = site_with(&["app-1", "app-2"]).await;
+    golden!(site, "create", "CreateKey", {
+        "Description": "for reports", "KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT",
+        "Origin": "AWS_KMS", "MultiRegion": false, "NewMember": {"of": ["a new SDK"]},
+        "Tags": [{"TagKey": "team", "TagValue": "data"}, {"TagKey": "name", "TagValue": "reports"}]
+    });
+    golden!(site, "describe", "DescribeKey", {"KeyId": "app-1", "GrantTokens": ["none"]});
+    golden!(site, "list", "ListKeys", {"Limit": 1});
+    golden!(site, "list_all", "ListKeys", {});
+    golden!(site, "disable", "DisableKey", {"KeyId": "app-1"});
+    golden!(site, "describe_disabled", "DescribeKey", {"KeyId": format!("{ARN}app-1")});
+    golden!(site, "enable", "EnableKey", {"KeyId": "app-1"});
+    golden!(site, "update_description", "UpdateKeyDescription", {"KeyId": "app-1", "Description": "new"});
+    golden!(site, "rotate", "RotateKeyOnDemand", {"KeyId": "app-1"});
+    golden!(site, "describe_rotated", "DescribeKey", {"KeyId": "app-1"});
+    golden!(site, "rotation_status", "GetKeyRotationStatus", {"KeyId": "app-1"});
+    golden!(site, "tag", "TagResource", {"KeyId": "app-1", "Tags": [
+        {"TagKey": "a", "TagValue": "1"}, {"TagKey": "b", "TagValue": ""}, {"TagKey": "c", "TagValue": "3"}
+    ]});
+    golden!(site, "untag", "UntagResource", {"KeyId": "app-1", "TagKeys": ["a", "none"]});
+    golden!(site, "list_tags", "ListResourceTags", {"KeyId": "app-1", "Limit": 1});
+    golden!(site, "list_tags_after", "ListResourceTags", {"KeyId": "app-1", "Marker": "b"});
+    golden!(site, "get_policy", "GetKeyPolicy", {"KeyId": "app-1"});
+    golden!(site, "list_policies", "ListKeyPolicies", {"KeyId": "app-1"});
+    golden!(site, "schedule", "ScheduleKeyDeletion", {"KeyId": "app-1", "PendingWindowInDays": 7});
+    golden!(site, "describe_pending", "DescribeKey", {"KeyId": "app-1"});
+    golden!(site, "cancel", "CancelKeyDeletion", {"KeyId": "app-1"});
+    golden!(site, "describe_cancelled", "DescribeKey", {"KeyId": "app-1"});
+}
+
+#[tokio::test]
+async fn answers_about_data_keys_are_the_golden_ones() {
+    let site = site_with(&["app-1", "app-2"]).await;
+    let context = json!({"bucket": "bucket/a.txt"});
+    golden!(site, "generate", "GenerateDataKey", {"KeyId": "app-1", "KeySpec": "AES_256", "EncryptionContext": context});
+    golden!(site, "generate_without_plaintext", "GenerateDataKeyWithoutPlaintext", {"KeyId": "app-1", "NumberOfBytes": 64});
+    golden!(site, "encrypt", "Encrypt", {"KeyId": "app-1", "Plaintext": "c2VjcmV0", "EncryptionContext": context});
+    golden!(site, "random", "GenerateRandom", {"NumberOfBytes": 16});
+    let made = kms(
+        &site,
+        "Encrypt",
+        json!({"KeyId": "app-1", "Plaintext": "c2VjcmV0", "EncryptionContext": context}),
+    );
+    let blob = made.await.text("CiphertextBlob");
+    golden!(site, "decrypt", "Decrypt", {"CiphertextBlob": blob, "EncryptionContext": context});
+    golden!(site, "reencrypt", "ReEncrypt", {
+        "CiphertextBlob": blob, "SourceEncryptionContext": context, "DestinationKeyId": "app-2"
+    });
+}
+
+#[tokio::test]
+async fn blob_opens_in_the_other_dialects_and_theirs_open_here() {
+    let site = site_with(&["app-1"]).await;
+    let context = json!({"b": "2", "a": "1"});
+    let made = kms(
+        &site,
+        "Encrypt",
+        json!({"KeyId": "app-1", "Plaintext": "c2VjcmV0", "EncryptionContext": context}),
+    );
+    let body = json!({"ciphertext_blob": made.await.text("CiphertextBlob"), "encryption_context": context});
+    let opened = site.call("POST", "/kms/decrypt", &body.to_string()).await;
+    assert_eq!(opened.text("plaintext"), "c2VjcmV0");
+
+    let body = json!({"key_id": "app-1", "plaintext": "c2VjcmV0", "encryption_context": context});
+    let made = site.call("POST", "/kms/encrypt", &body.to_string()).await;
+    let body =
+        json!({"CiphertextBlob": made.text("ciphertext_blob"), "EncryptionContext": context});
+    let opened = kms(&site, "Decrypt", body).await;
+    assert_eq!(opened.text("Plaintext"), "c2VjcmV0");
+    assert_eq!(opened.text("KeyId"), format!("{ARN}app-1"));
+}
+
+#[tokio::test]
+async fn data_keys_are_as_long_as_asked_and_open_to_themselves() {
+    let site = site_with(&["app-1"]).await;
+    for (size, base64) in [
+        (json!({"KeySpec": "AES_128"}), 24),
+        (json!({"KeySpec": "AES_256"}), 44),
+        (json!({"NumberOfBytes": 1}), 4),
+        (json!({"NumberOfBytes": 1024}), 1368),
+    ] {
+        let mut body = size;
+        body["KeyId"] = "app-1".into();
+        let made = kms(&site, "GenerateDataKey", body).await;
+        let plaintext = made.text("Plaintext");
+        assert_eq!(plaintext.len(), base64);
+        let opened = kms(
+            &site,
+            "Decrypt",
+            json!({"CiphertextBlob": made.text("CiphertextBlob")}),
+        )
+        .await;
+        assert_eq!(opened.text("Plaintext"), plaintext);
+        assert_eq!(opened.text("KeyMaterialId"), made.text("KeyMaterialId"));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_keys_have_every_key_once() {
+    let site = site_with(&["a", "b", "c"]).await;
+    let (mut found, mut marker) = (Vec::new(), Value::Null);
+    loop {
+        let page = kms(&site, "ListKeys", json!({"Limit": 2, "Marker": marker}))
+            .await
+            .ok();
+        for key in page["Keys"].as_array().unwrap() {
+            found.push(key["KeyId"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(page["Truncated"], page.get("NextMarker").is_some());
+        if page["Truncated"] == false {
+            break;
+        }
+        marker = page["NextMarker"].clone();
+    }
+    assert_eq!(found, ["a", "b", "c"]);
+}
+
+/// Requests with the code and text that AWS was recorded with, or that its model gives.
+fn refusals() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+    let unknown = "11111111-1111-4111-8111-111111111111";
+    let blob = "QUJDRA==";
+    vec![
+        (
+            "GenerateRandom",
+            json!({}),
+            "ValidationException",
+            "NumberOfBytes is required.",
+        ),
+        (
+            "GenerateRandom",
+            json!({"NumberOfBytes": null}),
+            "ValidationException",
+            "NumberOfBytes is required.",
+        ),
+        (
+            "GenerateRandom",
+            json!({"NumberOfBytes": 0}),
+            "ValidationException",
+            "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1",
+        ),
+        (
+            "GenerateRandom",
+            json!({"NumberOfBytes": 1025}),
+            "ValidationException",
+            "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "on", "KeySpec": "AES_256", "NumberOfBytes": 1}),
+            "ValidationException",
+            "Please specify either number of bytes or key spec.",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "on"}),
+            "ValidationException",
+            "Please specify either number of bytes or key spec.",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "on", "KeySpec": "AES_512"}),
+            "ValidationException",
+            "1 validation error detected: Value 'AES_512' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "off", "KeySpec": "AES_256"}),
+            "DisabledException",
+            "arn:aws:kms:us-east-1:000000000000:key/off is disabled.",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "gone", "KeySpec": "AES_256"}),
+            "KMSInvalidStateException",
+            "arn:aws:kms:us-east-1:000000000000:key/gone is pending deletion.",
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": "on", "KeySpec": "AES_256", "DryRun": true}),
+            "DryRunOperationException",
+            "The request would have succeeded, but the DryRun option is set.",
+        ),
+        (
+            "Encrypt",
+            json!({"KeyId": "on", "Plaintext": "A".repeat(4 * 1366)}),
+            "ValidationException",
+            "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096",
+        ),
+        (
+            "Encrypt",
+            json!({"KeyId": "on"}),
+            "ValidationException",
+            "1 validation error detected: Value null at 'plaintext' failed to satisfy constraint: Member must not be null",
+        ),
+        (
+            "Encrypt",
+            json!({"Plaintext": "QUJD"}),
+            "ValidationException",
+            "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null",
+        ),
+        (
+            "Encrypt",
+            json!({"KeyId": "on", "Plaintext": "QUJD", "EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}),
+            "InvalidKeyUsageException",
+            "Algorithm RSAES_OAEP_SHA_1 is incompatible with key spec SYMMETRIC_DEFAULT.",
+        ),
+        (
+            "Encrypt",
+            json!({"KeyId": 1, "Plaintext": "QUJD"}),
+            "SerializationException",
+            "a member has the wrong type, or is there twice, at line 1 column 10",
+        ),
+        (
+            "Encrypt",
+            json!({"KeyId": "on", "Plaintext": "?"}),
+            "SerializationException",
+            "plaintext is not base64",
+        ),
+        (
+            "Decrypt",
+            json!({"CiphertextBlob": blob}),
+            "InvalidCiphertextException",
+            "",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": unknown}),
+            "NotFoundException",
+            "Key 'arn:aws:kms:us-east-1:000000000000:key/11111111-1111-4111-8111-111111111111' does not exist",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": "no key"}),
+            "NotFoundException",
+            "Invalid keyId 'no key'",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": "alias/x"}),
+            "NotFoundException",
+            "Alias arn:aws:kms:us-east-1:000000000000:alias/x is not found.",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": "arn:aws:kms:eu-west-1:000000000000:key/on"}),
+            "NotFoundException",
+            "Invalid arn eu-west-1",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": "arn:aws:kms:us-east-1:111111111111:key/on"}),
+            "NotFoundException",
+            "Key 'arn:aws:kms:us-east-1:111111111111:key/on' does not exist",
+        ),
+        (
+            "DescribeKey",
+            json!({"KeyId": "arn:aws:s3:::on"}),
+            "InvalidArnException",
+            "Invalid arn arn:aws:s3:::on",
+        ),
+        (
+            "EnableKey",
+            json!({"KeyId": "gone"}),
+            "KMSInvalidStateException",
+            "arn:aws:kms:us-east-1:000000000000:key/gone is pending deletion.",
+        ),
+        (
+            "ScheduleKeyDeletion",
+            json!({"KeyId": "gone"}),
+            "KMSInvalidStateException",
+            "arn:aws:kms:us-east-1:000000000000:key/gone is pending deletion.",
+        ),
+        (
+            "ScheduleKeyDeletion",
+            json!({"KeyId": "on", "PendingWindowInDays": 6}),
+            "ValidationException",
+            "1 validation error detected: Value '6' at 'pendingWindowInDays' failed to satisfy constraint: Member must have value greater than or equal to 7",
+        ),
+        (
+            "CancelKeyDeletion",
+            json!({"KeyId": "on"}),
+            "KMSInvalidStateException",
+            "arn:aws:kms:us-east-1:000000000000:key/on is not pending deletion.",
+        ),
+        (
+            "ListKeys",
+            json!({"Marker": "never issued"}),
+            "InvalidMarkerException",
+            "Marker is not one that this service gave out",
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "HMAC_random", "KeyUsage": "GENERATE_VERIFY_MAC"}),
+            "ValidationException",
+            "1 validation error detected: Value 'HMAC_random' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [RSA_2048, ECC_NIST_P384, ECC_NIST_P256, ECC_NIST_P521, HMAC_384, RSA_3072, ECC_SECG_P256K1, RSA_4096, SYMMETRIC_DEFAULT, HMAC_256, HMAC_224, HMAC_512]",
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "HMAC_256"}),
+            "ValidationException",
+            "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "HMAC_256", "KeyUsage": "RANDOM"}),
+            "ValidationException",
+            "1 validation error detected: Value 'RANDOM' at 'keyUsage' failed to satisfy constraint: Member must satisfy enum value set: [ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC]",
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}),
+            "UnsupportedOperationException",
+            "KeySpec HMAC_256 is not supported here",
+        ),
+        (
+            "CreateKey",
+            json!({"MultiRegion": true}),
+            "UnsupportedOperationException",
+            "keys of several regions are not supported here",
+        ),
+        (
+            "CreateKey",
+            json!({"Policy": "no JSON"}),
+            "MalformedPolicyDocumentException",
+            "the policy is not JSON",
+        ),
+        (
+            "CreateKey",
+            json!({"Policy": "{}"}),
+            "UnsupportedOperationException",
+            "of key policies, only the default one is supported here; policies of access keys say who may use a key",
+        ),
+        (
+            "CreateKey",
+            json!({"Tags": [{"TagKey": "a", "TagValue": ""}, {"TagKey": "a", "TagValue": ""}]}),
+            "TagException",
+            "Duplicate tag keys",
+        ),
+        (
+            "TagResource",
+            json!({"KeyId": "on", "Tags": [{"TagKey": "AWS:a", "TagValue": ""}]}),
+            "TagException",
+            "Tags beginning with aws: are reserved",
+        ),
+        (
+            "TagResource",
+            json!({"KeyId": "on", "Tags": vec![json!({"TagKey": "a", "TagValue": ""}); 51]}),
+            "TagException",
+            "Too many tags",
+        ),
+        (
+            "GetKeyPolicy",
+            json!({"KeyId": "on", "PolicyName": "other"}),
+            "NotFoundException",
+            "No such policy exists",
+        ),
+        (
+            "Decrypt",
+            json!({"CiphertextBlob": blob, "Recipient": {}}),
+            "UnsupportedOperationException",
+            "Recipient is not supported here",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn refusal_has_the_code_and_text_of_aws() {
+    let site = site_with(&["on", "off", "gone"]).await;
+    kms(&site, "DisableKey", json!({"KeyId": "off"})).await;
+    kms(&site, "ScheduleKeyDeletion", json!({"KeyId": "gone"})).await;
+    for (target, body, code, message) in refusals() {
+        let answer = kms(&site, target, body.clone()).await;
+        let expected = (code.to_owned(), message.to_owned());
+        assert_eq!(refused(&answer), expected, "{target} {body}");
+    }
+}
+
+#[tokio::test]
+async fn decryption_with_another_context_or_key_is_refused() {
+    let site = site_with(&["app-1", "app-2"]).await;
+    let made = kms(
+        &site,
+        "Encrypt",
+        json!({"KeyId": "app-1", "Plaintext": "QUJD", "EncryptionContext": {"a": "1"}}),
+    );
+    let blob = made.await.text("CiphertextBlob");
+    let other = kms(
+        &site,
+        "Decrypt",
+        json!({"CiphertextBlob": blob, "EncryptionContext": {"a": "2"}}),
+    )
+    .await;
+    assert_eq!(
+        other.json(),
+        json!({"__type": "InvalidCiphertextException"})
+    );
+    let body = json!({"CiphertextBlob": blob, "EncryptionContext": {"a": "1"}, "KeyId": "app-2"});
+    let (code, message) = refused(&kms(&site, "Decrypt", body).await);
+    assert_eq!(code, "IncorrectKeyException");
+    assert!(message.starts_with("The key ID in the request does not identify a CMK"));
+}
+
+#[tokio::test]
+async fn body_that_is_no_object_is_refused_and_an_empty_one_is_an_object() {
+    let site = MemorySite::running().await;
+    for body in [
+        "[]",
+        "null",
+        "\"a\"",
+        "{",
+        "{\"Limit\":\"1\"}",
+        "{\"Limit\":1,\"Limit\":1}",
+        "{\"Limit\":1.5}",
+    ] {
+        let answer = kms_as(&site, site.root(), "ListKeys", body).await;
+        assert_eq!(refused(&answer).0, "SerializationException", "{body}");
+    }
+    for body in ["", " ", "{}", "{\"Limit\":null}"] {
+        assert_eq!(
+            kms_as(&site, site.root(), "ListKeys", body).await.status,
+            200,
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn unknown_and_unsupported_operations_are_told_apart() {
+    let site = MemorySite::running().await;
+    for target in [
+        "TrentService.Nope",
+        "TrentService.",
+        "DynamoDB_20120810.GetItem",
+        "Decrypt",
+        "trentservice.Decrypt",
+    ] {
+        let signer = site.root().clone().for_service("kms").with_target(target);
+        let answer = site.call_at(&signer, "POST", "/", "{}").await;
+        assert_eq!(
+            answer.json(),
+            json!({"__type": "UnknownOperationException"}),
+            "{target}"
+        );
+        assert_eq!(answer.status, 400);
+    }
+    for target in [
+        "Sign",
+        "CreateAlias",
+        "PutKeyPolicy",
+        "ReplicateKey",
+        "GenerateMac",
+    ] {
+        let answer = kms(&site, target, json!({})).await;
+        assert_eq!(
+            refused(&answer).0,
+            "UnsupportedOperationException",
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn signature_that_is_not_for_this_service_is_refused() {
+    let site = site_with(&["app-1"]).await;
+    let time = || SystemTime::from(site.clock.now());
+    let signed = |signer: &Signer| signer.request("POST", "keyway.test", "/", b"{}", time());
+    let code = |answer: Answer| refused(&answer).0;
+
+    for service in ["s3", "sts", "execute-api"] {
+        let signer = site.root().clone().for_service(service);
+        let request = signed(&signer.with_target("TrentService.ListKeys"));
+        assert_eq!(code(site.send(request).await), "InvalidSignatureException");
+    }
+    let unknown = Signer::new("nobody", "secret");
+    let request = signed(&for_target(&unknown, "ListKeys"));
+    assert_eq!(
+        code(site.send(request).await),
+        "UnrecognizedClientException"
+    );
+    let wrong = Signer::new("root", "another secret");
+    let request = signed(&for_target(&wrong, "ListKeys"));
+    assert_eq!(code(site.send(request).await), "InvalidSignatureException");
+
+    // The name of the operation is another one than was signed, or is not signed at all.
+    let mut request = signed(&for_target(site.root(), "ListKeys"));
+    let target = "TrentService.CreateKey".parse().unwrap();
+    request.headers_mut().insert("x-amz-target", target);
+    assert_eq!(code(site.send(request).await), "InvalidSignatureException");
+    let mut request = signed(&site.root().clone().for_service("kms"));
+    let target = "TrentService.CreateKey".parse().unwrap();
+    request.headers_mut().insert("x-amz-target", target);
+    assert_eq!(code(site.send(request).await), "IncompleteSignature");
+    let request = http::Request::post("/").header("host", "keyway.test");
+    let request = request.header("x-amz-target", "TrentService.CreateKey");
+    let answer = site.send(request.body(bytes::Bytes::new()).unwrap()).await;
+    assert_eq!(code(answer), "MissingAuthenticationTokenException");
+    assert_eq!(site.records(Kind::Key).await.len(), 1);
+}
+
+#[tokio::test]
+async fn refusal_of_a_permission_does_not_tell_whether_the_key_exists() {
+    let site = site_with(&["app-1", "db"]).await;
+    let policy = r#"{"Statement":{"Effect":"Allow","Action":"kms:Encrypt","Resource":"arn:aws:kms:::key/app-*"}}"#;
+    let signer = site.signer(policy).await;
+    let user = format!("arn:aws:iam::000000000000:user/{}", signer.access_key_id());
+    for id in ["db", "none"] {
+        let body = json!({"KeyId": id, "Plaintext": "QUJD"}).to_string();
+        let answer = kms_as(&site, &signer, "Encrypt", &body).await;
+        let text = format!(
+            "User: {user} is not authorized to perform: kms:Encrypt on resource: {ARN}{id}"
+        );
+        assert_eq!(refused(&answer), ("AccessDeniedException".to_owned(), text));
+    }
+    let body = json!({"KeyId": "app-1", "Plaintext": "QUJD"}).to_string();
+    assert_eq!(kms_as(&site, &signer, "Encrypt", &body).await.status, 200);
+    // Who can never do it does not reach the parser.
+    for target in ["ScheduleKeyDeletion", "GenerateRandom", "CreateKey"] {
+        let answer = kms_as(&site, &signer, target, "no JSON").await;
+        assert_eq!(refused(&answer).0, "AccessDeniedException", "{target}");
+    }
+    let user = site.signer("kms-key-user").await;
+    let drawn = kms_as(&site, &user, "GenerateRandom", r#"{"NumberOfBytes":8}"#).await;
+    assert_eq!(drawn.text("Plaintext").len(), 12);
+}
+
+#[tokio::test]
+async fn path_for_data_keys_changes_no_key() {
+    let site = site_with(&["app-1"]).await;
+    let before = site.records(Kind::Key).await;
+    for path in ["/aws", "/aws/", "/aws/data", "/aws/data/"] {
+        let is_data = path.starts_with("/aws/data");
+        let describe = for_target(site.root(), "DescribeKey");
+        let answer = site
+            .call_at(&describe, "POST", path, r#"{"KeyId":"app-1"}"#)
+            .await;
+        assert_eq!(answer.status, 200, "{path}");
+        let disable = for_target(site.root(), "DisableKey");
+        let answer = site
+            .call_at(&disable, "POST", path, r#"{"KeyId":"app-1"}"#)
+            .await;
+        if is_data {
+            let text = "kms:DisableKey is not served below this path";
+            let expected = ("AccessDeniedException".to_owned(), text.to_owned());
+            assert_eq!(refused(&answer), expected, "{path}");
+        } else {
+            assert_eq!(
+                (answer.status.as_u16(), &answer.body[..]),
+                (200, &b""[..]),
+                "{path}"
+            );
+            let enable = for_target(site.root(), "EnableKey");
+            site.call_at(&enable, "POST", path, r#"{"KeyId":"app-1"}"#)
+                .await;
+        }
+    }
+    assert_eq!(before.len(), site.records(Kind::Key).await.len());
+}
+
+#[tokio::test]
+async fn request_without_target_at_the_root_is_for_sts() {
+    let site = MemorySite::running().await;
+    let signer = site.root().clone().for_service("sts");
+    let answer = site
+        .call_at(&signer, "POST", "/", "Action=GetCallerIdentity")
+        .await;
+    assert_eq!(answer.header("content-type"), Some("text/xml"));
+}
+
+#[tokio::test]
+async fn stopped_service_is_a_dependency_that_clients_ask_again() {
+    let site = MemorySite::not_configured(false).await;
+    let answer = kms(&site, "ListKeys", json!({})).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["__type"], "DependencyTimeoutException");
+}
+
+#[tokio::test]
+async fn cancelled_deletion_leaves_the_key_disabled() {
+    let site = site_with(&["app-1"]).await;
+    kms(&site, "ScheduleKeyDeletion", json!({"KeyId": "app-1"})).await;
+    kms(&site, "CancelKeyDeletion", json!({"KeyId": "app-1"})).await;
+    let described = kms(&site, "DescribeKey", json!({"KeyId": "app-1"}))
+        .await
+        .ok();
+    assert_eq!(described["KeyMetadata"]["KeyState"], "Disabled");
+}
+
+#[tokio::test]
+async fn default_policy_is_accepted_in_any_spelling_and_answered() {
+    let site = MemorySite::running().await;
+    let made = kms(&site, "CreateKey", json!({})).await.ok();
+    let id = &made["KeyMetadata"]["KeyId"];
+    let policy = kms(
+        &site,
+        "GetKeyPolicy",
+        json!({"KeyId": id, "PolicyName": "default"}),
+    )
+    .await;
+    let lists = json!({"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam::000000000000:root"]},
+        "Action": ["kms:*"], "Resource": ["*"]
+    }});
+    for policy in [policy.text("Policy"), lists.to_string()] {
+        let made = kms(&site, "CreateKey", json!({"Policy": policy})).await;
+        assert_eq!(made.status, 200, "{policy}");
+    }
+}
