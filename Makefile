@@ -13,10 +13,10 @@ ARCHITECTURE ?=
 # The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi bench bench-instructions torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools:
 	@scripts/require-tools
@@ -69,6 +69,9 @@ test-console: tools ## RustFS's console in Chromium; needs its static files at K
 
 bench: tools ## Measure speed, memory and start against references, ratios in one run
 	scripts/bench
+
+bench-instructions: tools ## Count the instructions of each hot request, and compare them with the committed counts
+	scripts/bench-instructions
 
 torture: tools ## What takes longer: long fuzzing, more kills, more keys
 	scripts/fuzz 600

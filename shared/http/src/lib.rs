@@ -21,8 +21,8 @@ pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
 pub use memory::{BodyMemory, Connection};
 pub use observer::{
-    Answered, Class, Context, Item, Observer, Operation, Stopwatch, Subject, Trace, TraceHeaders,
-    Unrecorded, class_of,
+    Answered, Class, Context, Item, Observer, Operation, Outcome, Stopwatch, Subject, Trace,
+    TraceHeaders, Unrecorded, class_of,
 };
 pub use page::{Page, PageError};
 pub use pipeline::{
