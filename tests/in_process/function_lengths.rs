@@ -12,9 +12,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 const LONGEST: usize = 80;
 const LONGEST_TEST: usize = 150;
 /// Functions that are longer until they are parted, too.
-const PENDING: [&str; 1] = [
-    "shared/openapi/src/describe/document.rs: mount",
-];
+const PENDING: [&str; 1] = ["shared/openapi/src/describe/document.rs: mount"];
 
 /// A function with a body.
 struct Function {
