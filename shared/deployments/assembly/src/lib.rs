@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
+use keyway_auth::certificate::TrustedProxy;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions};
 use keyway_domain::bucket_operations::BucketOperations;
@@ -84,6 +85,20 @@ pub enum Proof {
     Signature(RootAccessKey),
     /// A gateway that verifies IAM callers. They may do what the policy says.
     Gateway(Policy),
+}
+
+/// What a process is and how it was set, for whatever composes its site.
+pub struct Process<'a> {
+    /// How requests are served.
+    pub settings: &'a Settings,
+    /// What the process runs on.
+    pub machine: &'a Arc<dyn Machine>,
+    /// Time.
+    pub clock: &'a Arc<dyn Clock>,
+    /// What counts and times in the process.
+    pub metrics: &'a Arc<Metrics>,
+    /// The proxy that KES's API believes about its clients' certificates.
+    pub kes_proxy: Option<TrustedProxy>,
 }
 
 /// What serves requests and only reads.

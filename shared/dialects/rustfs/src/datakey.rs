@@ -12,7 +12,7 @@ use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -20,36 +20,17 @@ use crate::error_response::invalid_field;
 use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
-pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, DataKeys>> {
     vec![
         route(
             Method::POST,
             "/kms/generate-data-key",
             Action::GenerateDataKey,
-            data_keys,
             generate,
         ),
-        route(
-            Method::POST,
-            "/kms/encrypt",
-            Action::Encrypt,
-            data_keys,
-            encrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/decrypt",
-            Action::Decrypt,
-            data_keys,
-            decrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/rewrap",
-            Action::Rewrap,
-            data_keys,
-            rewrap,
-        ),
+        route(Method::POST, "/kms/encrypt", Action::Encrypt, encrypt),
+        route(Method::POST, "/kms/decrypt", Action::Decrypt, decrypt),
+        route(Method::POST, "/kms/rewrap", Action::Rewrap, rewrap),
     ]
 }
 
@@ -260,8 +241,8 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<R
                 outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
-                        caller.audit().refused(refusal.class());
-                        let Coded { code, message } = refusal.into_content(&call.request_id);
+                        let item = refusal.into_item(&caller, &call.request_id);
+                        let Coded { code, message } = item;
                         RewrapOutcome::Refused { code, message }
                     }
                 });
