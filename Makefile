@@ -13,7 +13,7 @@ ARCHITECTURE ?=
 # The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi bench bench-instructions torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template bench bench-instructions torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,19 @@ demo: tools ## Walk through a key's life against a server of its own
 	$(CARGO) build --locked --release -p keyway
 	scripts/demo $(RELEASE)
 
-check: tools deny ## Format, lint, compile, look at dependencies: the fast checks
+check: tools deny ## Format, lint, compile, look at dependencies and at what is generated: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
+	$(CARGO) test --locked --workspace --test template -- made::
+	$(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 deny: tools ## Check who depends on what, licences, sources and advisories
 	scripts/deny
+
+template: tools ## Write the deployment of the routes as they are now: template.yaml, scripts/lambda.toml, events
+	KEYWAY_WRITE_TEMPLATE=1 $(CARGO) test --locked --workspace --test template -- made::
+	events/make_events.py
 
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use keyway_domain::{Fault, KmsError};
+use keyway_domain::{Fault, InvalidId, KmsError};
 use keyway_http::{ONE_SECOND, Rejection, class_of};
 
 /// A dialect's one table from the errors of operations to error responses.
@@ -93,6 +93,12 @@ impl<T: ErrorTable> ErrorResponse<T> {
         if let Some(fault) = &self.fault {
             fault.log(request_id);
         }
+    }
+}
+
+impl<T: ErrorTable> From<InvalidId> for ErrorResponse<T> {
+    fn from(error: InvalidId) -> Self {
+        KmsError::from(error).into()
     }
 }
 

@@ -31,7 +31,9 @@ pub use pipeline::{
 pub use query::{Query, QueryError, percent_decode};
 pub use rejection::ONE_SECOND;
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
+pub use route::{
+    Group, HandlerResult, Listed, NO_BODY, Params, Route, RouteEntry, RouteError, listed, routes_on,
+};
 pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};

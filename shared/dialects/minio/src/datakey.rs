@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::Serialize;
 
 use crate::wire;
@@ -14,14 +14,8 @@ use crate::{ErrorResponse, Minio, route};
 /// The path of the route that tries a key out.
 pub(crate) const STATUS: &str = "/key/status";
 
-pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
-    vec![route(
-        Method::GET,
-        STATUS,
-        Action::DescribeKey,
-        data_keys,
-        status,
-    )]
+pub(crate) fn entries() -> Vec<RouteEntry<Minio, DataKeys>> {
+    vec![route(Method::GET, STATUS, Action::DescribeKey, status)]
 }
 
 /// An error that is not there is a success.

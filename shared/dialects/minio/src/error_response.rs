@@ -97,7 +97,11 @@ impl ErrorTable for Api {
                 format!("key {key} is being changed by others at the same time; try again"),
             ),
             KmsError::Conflict(why) => ErrorResponse::conflict("OperationAborted", why),
-            KmsError::DecryptionFailed => ErrorResponse::bad_request(
+            KmsError::DryRun => ErrorResponse::bad_request(
+                "kms:DryRunOperationException",
+                "the request would have succeeded, but it is a dry run",
+            ),
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => ErrorResponse::bad_request(
                 "kms:InvalidCiphertextException",
                 "the ciphertext cannot be decrypted",
             ),

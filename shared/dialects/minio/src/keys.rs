@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_domain::keys::{KeyQuery, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::Serialize;
 
 use crate::error_response::invalid;
@@ -16,10 +16,10 @@ use crate::{Minio, route};
 pub(crate) const CREATE: &str = "/key/create";
 pub(crate) const LIST: &str = "/key/list";
 
-pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
+pub(crate) fn entries() -> Vec<RouteEntry<Minio, Keys>> {
     vec![
-        route(Method::POST, CREATE, Action::CreateKey, keys, create),
-        route(Method::GET, LIST, Action::ListKeys, keys, list),
+        route(Method::POST, CREATE, Action::CreateKey, create),
+        route(Method::GET, LIST, Action::ListKeys, list),
     ]
 }
 
