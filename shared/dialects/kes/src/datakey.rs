@@ -27,19 +27,15 @@ pub(crate) struct Body {
 impl Fields for Body {
     const NAMES: &[&str] = &["plaintext", "ciphertext", "context"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         let field = match name {
             "plaintext" => &mut self.plaintext,
             "ciphertext" => &mut self.ciphertext,
             "context" => &mut self.context,
-            _ => return Ok(None),
+            _ => return Ok(false),
         };
         *field = map.next_value()?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 

@@ -32,16 +32,12 @@ pub(crate) struct Body {
 impl Fields for Body {
     const NAMES: &[&str] = &["message"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         if name != "message" {
-            return Ok(None);
+            return Ok(false);
         }
         self.message = map.next_value()?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 

@@ -33,11 +33,8 @@ pub(crate) struct KeyStatus<'a> {
 async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let key_id = wire::key_id(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
-    let text = |error| {
-        let refusal = ErrorResponse::from(error);
-        call.caller.audit().refused(refusal.class());
-        refusal.into_content(&call.request_id).message
-    };
+    let item = |error| ErrorResponse::from(error).into_item(&call.caller, &call.request_id);
+    let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
         Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),

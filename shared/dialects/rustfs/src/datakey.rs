@@ -241,8 +241,8 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<R
                 outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
-                        caller.audit().refused(refusal.class());
-                        let Coded { code, message } = refusal.into_content(&call.request_id);
+                        let item = refusal.into_item(&caller, &call.request_id);
+                        let Coded { code, message } = item;
                         RewrapOutcome::Refused { code, message }
                     }
                 });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
-use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
+use keyway_domain::keys::{KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Query, RequestLine, RouteEntry};
 use serde::Serialize;
@@ -153,20 +153,8 @@ struct ListAnswer<'a> {
 /// All keys at once: this generation knows no pages.
 async fn list(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let pattern = query_value(&call.query, "pattern")?.filter(|pattern| !pattern.is_empty());
-    let mut query = KeyQuery {
-        limit: 1000,
-        pattern: pattern.map(str::to_owned),
-        ..KeyQuery::default()
-    };
-    let mut found = Vec::new();
-    loop {
-        let page = on.keys.list(&call.caller, &query).await?;
-        found.extend(page.keys);
-        query.marker = page.next_marker;
-        if query.marker.is_none() {
-            break;
-        }
-    }
+    let pattern = pattern.map(str::to_owned);
+    let found = on.keys.list_all(&call.caller, pattern).await?;
     wire::ok(&ListAnswer {
         keys: found.iter().map(KeyOut::of).collect(),
     })
@@ -188,11 +176,8 @@ struct TriedKey<'a> {
 async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustFs> {
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
-    let text = |error| {
-        let refusal = ErrorResponse::from(error);
-        call.caller.audit().refused(refusal.class());
-        refusal.into_content(&call.request_id).message
-    };
+    let item = |error| ErrorResponse::from(error).into_item(&call.caller, &call.request_id);
+    let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
         Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
