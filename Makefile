@@ -13,10 +13,10 @@ ARCHITECTURE ?=
 # The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi bench torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template bench bench-instructions torture lambda build-lambda deploy size tools clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools:
 	@scripts/require-tools
@@ -32,13 +32,19 @@ demo: tools ## Walk through a key's life against a server of its own
 	$(CARGO) build --locked --release -p keyway
 	scripts/demo $(RELEASE)
 
-check: tools deny ## Format, lint, compile, look at dependencies: the fast checks
+check: tools deny ## Format, lint, compile, look at dependencies and at what is generated: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
+	$(CARGO) test --locked --workspace --test template -- made::
+	$(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 deny: tools ## Check who depends on what, licences, sources and advisories
 	scripts/deny
+
+template: tools ## Write the deployment of the routes as they are now: template.yaml, scripts/lambda.toml, events
+	KEYWAY_WRITE_TEMPLATE=1 $(CARGO) test --locked --workspace --test template -- made::
+	events/make_events.py
 
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
@@ -69,6 +75,9 @@ test-console: tools ## RustFS's console in Chromium; needs its static files at K
 
 bench: tools ## Measure speed, memory and start against references, ratios in one run
 	scripts/bench
+
+bench-instructions: tools ## Count the instructions of each hot request, and compare them with the committed counts
+	scripts/bench-instructions
 
 torture: tools ## What takes longer: long fuzzing, more kills, more keys
 	scripts/fuzz 600

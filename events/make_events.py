@@ -44,39 +44,9 @@ BLOB = (
 )
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
-# name, method, route, path parameters, query, body. Routes are below PREFIX, but for those of MinIO's own API, of S3's
-# and of health.
-ROUTES = [
-    ("create-key", "POST", "/kms/keys", {}, "",
-     {"key_id": "reports", "key_usage": "ENCRYPT_DECRYPT", "description": "project-alpha",
-      "tags": {"owner": "security"}}),
-    ("create-key-by-verb", "POST", "/kms/create-key", {}, "keyName=invoices", {"key_usage": "ENCRYPT_DECRYPT"}),
-    ("list-keys", "GET", "/kms/keys", {}, "limit=25&status=Enabled&prefix=reports", None),
-    ("list-keys-by-verb", "GET", "/kms/list-keys", {}, "limit=100", None),
-    ("describe-key", "GET", "/kms/keys/{key_id}", {"key_id": "reports"}, "impact=true", None),
-    ("describe-key-by-query", "GET", "/kms/describe-key", {}, "keyId=reports", None),
-    ("delete-key", "DELETE", "/kms/keys/delete", {}, "keyId=reports&pending_window_in_days=30", None),
-    ("cancel-key-deletion", "POST", "/kms/keys/cancel-deletion", {}, "", {"key_id": "reports"}),
-    ("enable-key", "POST", "/kms/keys/enable", {}, "", {"key_id": "reports"}),
-    ("disable-key", "POST", "/kms/keys/disable", {}, "", {"key_id": "reports"}),
-    ("rotate-key", "POST", "/kms/keys/rotate", {}, "", {"key_id": "reports"}),
-    ("update-key-description", "POST", "/kms/keys/update-description", {}, "",
-     {"key_id": "reports", "description": "quarterly reports"}),
-    ("tag-key", "POST", "/kms/keys/tag", {}, "", {"key_id": "reports", "tags": {"stage": "production"}}),
-    ("untag-key", "POST", "/kms/keys/untag", {}, "", {"key_id": "reports", "tag_keys": ["stage"]}),
-    ("generate-data-key", "POST", "/kms/generate-data-key", {}, "",
-     {"key_id": "reports", "key_spec": "AES_256", "encryption_context": CONTEXT}),
-    ("encrypt", "POST", "/kms/encrypt", {}, "",
-     {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
-    ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
-    ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
-    ("first-create-key", "POST", "/kms/key/create", {}, "keyName=first", None),
-    ("first-list-keys", "GET", "/kms/key/list", {}, "pattern=first", None),
-    ("first-key-status", "GET", "/kms/key/status", {}, "keyName=first", None),
-    ("first-disable-key", "POST", "/kms/key/disable", {}, "keyName=first", None),
-    ("first-enable-key", "POST", "/kms/key/enable", {}, "keyName=first", None),
-    ("first-disable-key-by-put", "PUT", "/kms/key/disable", {}, "keyName=first", None),
-    ("first-enable-key-by-put", "PUT", "/kms/key/enable", {}, "keyName=first", None),
+# name, method, route, path parameters, query, body, in the order of a key's life: the suite sends them so, and each must
+# succeed. Routes are below PREFIX, but for those of MinIO's own API, of S3's and of health.
+SAMPLES = [
     ("status", "GET", "/kms/status", {}, "", None),
     ("status-by-post", "POST", "/kms/status", {}, "", None),
     ("service-status", "GET", "/kms/service-status", {}, "", None),
@@ -87,6 +57,36 @@ ROUTES = [
     ("start", "POST", "/kms/start", {}, "", {"force": False}),
     ("reconfigure", "POST", "/kms/reconfigure", {}, "", {"default_key_id": "reports"}),
     ("clear-cache", "POST", "/kms/clear-cache", {}, "", {}),
+    ("create-key", "POST", "/kms/keys", {}, "",
+     {"key_id": "reports", "key_usage": "ENCRYPT_DECRYPT", "description": "project-alpha",
+      "tags": {"owner": "security"}}),
+    ("create-key-by-verb", "POST", "/kms/create-key", {}, "keyName=invoices", {"key_usage": "ENCRYPT_DECRYPT"}),
+    ("list-keys", "GET", "/kms/keys", {}, "limit=25&status=Enabled&prefix=reports", None),
+    ("list-keys-by-verb", "GET", "/kms/list-keys", {}, "limit=100", None),
+    ("describe-key", "GET", "/kms/keys/{key_id}", {"key_id": "reports"}, "impact=true", None),
+    ("describe-key-by-query", "GET", "/kms/describe-key", {}, "keyId=reports", None),
+    ("generate-data-key", "POST", "/kms/generate-data-key", {}, "",
+     {"key_id": "reports", "key_spec": "AES_256", "encryption_context": CONTEXT}),
+    ("encrypt", "POST", "/kms/encrypt", {}, "",
+     {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
+    ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("rotate-key", "POST", "/kms/keys/rotate", {}, "", {"key_id": "reports"}),
+    ("update-key-description", "POST", "/kms/keys/update-description", {}, "",
+     {"key_id": "reports", "description": "quarterly reports"}),
+    ("tag-key", "POST", "/kms/keys/tag", {}, "", {"key_id": "reports", "tags": {"stage": "production"}}),
+    ("untag-key", "POST", "/kms/keys/untag", {}, "", {"key_id": "reports", "tag_keys": ["stage"]}),
+    ("disable-key", "POST", "/kms/keys/disable", {}, "", {"key_id": "reports"}),
+    ("enable-key", "POST", "/kms/keys/enable", {}, "", {"key_id": "reports"}),
+    ("delete-key", "DELETE", "/kms/keys/delete", {}, "keyId=reports&pending_window_in_days=30", None),
+    ("cancel-key-deletion", "POST", "/kms/keys/cancel-deletion", {}, "", {"key_id": "reports"}),
+    ("first-create-key", "POST", "/kms/key/create", {}, "keyName=first", None),
+    ("first-list-keys", "GET", "/kms/key/list", {}, "pattern=first", None),
+    ("first-key-status", "GET", "/kms/key/status", {}, "keyName=first", None),
+    ("first-disable-key", "POST", "/kms/key/disable", {}, "keyName=first", None),
+    ("first-enable-key", "POST", "/kms/key/enable", {}, "keyName=first", None),
+    ("first-disable-key-by-put", "PUT", "/kms/key/disable", {}, "keyName=first", None),
+    ("first-enable-key-by-put", "PUT", "/kms/key/enable", {}, "keyName=first", None),
     ("mc-create-key", "POST", "/minio/kms/v1/key/create", {}, "key-id=mc", None),
     ("mc-list-keys", "GET", "/minio/kms/v1/key/list", {}, "pattern=mc", None),
     ("mc-key-status", "GET", "/minio/kms/v1/key/status", {}, "key-id=mc", None),
@@ -94,15 +94,15 @@ ROUTES = [
     ("mc-metrics", "GET", "/minio/kms/v1/metrics", {}, "", None),
     ("mc-apis", "GET", "/minio/kms/v1/apis", {}, "", None),
     ("mc-version", "GET", "/minio/kms/v1/version", {}, "", None),
+    # S3's own protocol, at the root.
+    ("s3-create-bucket", "PUT", "/{bucket}", {"bucket": "photos"}, "", None),
+    ("s3-list-buckets", "GET", "/", {}, "x-id=ListBuckets", None),
+    ("s3-head-bucket", "HEAD", "/{bucket}", {"bucket": "photos"}, "", None),
     ("list-buckets", "GET", "/api/v1/buckets", {}, "", None),
     ("put-bucket-encryption", "PUT", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "",
      {"sse_algorithm": "aws:kms", "kms_master_key_id": "reports"}),
     ("get-bucket-encryption", "GET", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
     ("delete-bucket-encryption", "DELETE", "/api/v1/bucket-encryption/{bucket}", {"bucket": "photos"}, "", None),
-    # S3's own protocol, at the root.
-    ("s3-create-bucket", "PUT", "/{bucket}", {"bucket": "photos"}, "", None),
-    ("s3-list-buckets", "GET", "/", {}, "x-id=ListBuckets", None),
-    ("s3-head-bucket", "HEAD", "/{bucket}", {"bucket": "photos"}, "", None),
     ("s3-put-bucket-encryption", "PUT", "/{bucket}", {"bucket": "photos"}, "encryption=",
      '<ServerSideEncryptionConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule>'
      "<ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault>"
@@ -110,7 +110,7 @@ ROUTES = [
     ("s3-get-bucket-encryption", "GET", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
     ("s3-delete-bucket-encryption", "DELETE", "/{bucket}", {"bucket": "photos"}, "encryption=", None),
     ("s3-get-bucket-location", "GET", "/{bucket}", {"bucket": "photos"}, "location=", None),
-    # What S3 does besides, which is refused in its words.
+    # What S3 does besides is refused in its words.
     ("s3-put-object", "PUT", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", "hello"),
     ("s3-get-object", "GET", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
     ("s3-head-object", "HEAD", "/{bucket}/{proxy+}", {"bucket": "photos", "proxy": "2026/q4.txt"}, "", None),
@@ -120,7 +120,7 @@ ROUTES = [
     ("s3-delete-objects", "POST", "/{bucket}", {"bucket": "photos"}, "delete=",
      "<Delete><Object><Key>2026/q4.txt</Key></Object></Delete>"),
     ("s3-delete-bucket", "DELETE", "/{bucket}", {"bucket": "photos"}, "", None),
-    # Probes, which nobody signs.
+    # Probes have no signature.
     ("health", "GET", "/health", {}, "", None),
     ("health-by-head", "HEAD", "/health", {}, "", None),
     ("health-live", "GET", "/health/live", {}, "", None),
@@ -133,6 +133,8 @@ ROUTES = [
     ("health-of-minio-ready-by-head", "HEAD", "/minio/health/ready", {}, "", None),
     ("health-of-minio-cluster", "GET", "/minio/health/cluster", {}, "", None),
 ]
+# Which routes there are: `make template` writes the list. A route without a sample gets a plain event.
+ROUTES = json.loads((HERE / "routes.json").read_text())
 # Of those, what the function with every route is sent: a data key, a refusal of S3's, and a load balancer's own check.
 OF_ALL = ["generate-data-key", "s3-put-object", "health-ready"]
 
@@ -191,6 +193,22 @@ def filled(route, parameters):
     for name, value in parameters.items():
         path = path.replace(f"{{{name}}}", value).replace(f"{{{name}+}}", value)
     return path
+
+
+def samples():
+    """Every sample, and a plain one of each route that has none."""
+    known = {(method, whole(route)) for _, method, route, *_ in SAMPLES}
+    strange = known - {(method, route) for method, route in ROUTES}
+    if strange:
+        sys.exit(f"no route, see routes.json: {sorted(strange)}")
+    found = list(SAMPLES)
+    for method, route in ROUTES:
+        if (method, route) not in known:
+            words = route.removeprefix(PREFIX).replace("{", "").replace("}", "").strip("/").replace("/", "-")
+            body = None if method in ("GET", "HEAD", "DELETE") else {}
+            route = route.removeprefix(PREFIX)
+            found.append((f"{method.lower()}-{words}", method, route, {"key_id": "reports", "bucket": "photos"}, "", body))
+    return found
 
 
 def is_probe(path):
@@ -453,7 +471,7 @@ def schedule():
 def events():
     """Every file by its name."""
     files = {}
-    for name, *request in ROUTES:
+    for name, *request in samples():
         files[f"http-api/{name}.json"] = http_api(*request)
         files[f"rest-api/{name}.json"] = rest_api(*request)
         if name in OF_ALL:
@@ -463,6 +481,11 @@ def events():
         files[f"kes-rest-api/{name}.json"] = kes_rest_api(*request)
         files[f"kes-alb/{name}.json"] = kes_alb(*request)
     files["schedule/janitor.json"] = schedule()
+    # For the suite.
+    files["order.json"] = {
+        "http-api": [name for name, *_ in samples()],
+        "kes-rest-api": [name for name, *_ in KES_ROUTES],
+    }
     return files
 
 
@@ -504,7 +527,8 @@ def main(arguments):
         return 2
     wanted = {HERE / name: text(event) for name, event in events().items()}
     if arguments:
-        found = {path: path.read_text() for path in HERE.glob("*/*.json")}
+        paths = [*HERE.glob("*/*.json"), *HERE.glob("order.json")]
+        found = {path: path.read_text() for path in paths}
         wrong = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
         for path in wrong:
             print(f"not as make_events.py makes it: {path.relative_to(HERE)}", file=sys.stderr)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use keyway_buckets_s3::S3Buckets;
 use keyway_deployment_assembly::{SystemClock, SystemRandom};
-use keyway_domain::buckets::{BucketName, TableBuckets, TrackedBuckets};
-use keyway_domain::ports::{Buckets, Clock};
+use keyway_domain::buckets::{BucketName, Buckets, TableBuckets, TrackedBuckets};
+use keyway_domain::ports::Clock;
 use keyway_store_dynamodb::DynamoTable;
 use keyway_testkit::bucket_contract;
 use keyway_tests::{Aws, Fate, Function, Gateway, Proxy, ServerOptions, Target, project};

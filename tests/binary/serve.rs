@@ -24,7 +24,7 @@ async fn service_once_started_serves_after_restarts() {
     let blob = generate(&other, "k").await.text("ciphertext_blob");
     let site = MemorySite::not_configured(false).await;
     let (keys, data_keys) = (site.routes_of("keys"), site.routes_of("datakey"));
-    for (method, route) in keys.iter().chain(data_keys) {
+    for (method, route) in keys.iter().chain(&data_keys) {
         let body = match route.rsplit('/').next().unwrap() {
             "update-description" => r#"{"key_id":"k","description":"d"}"#.to_owned(),
             "tag" => r#"{"key_id":"k","tags":{"a":"b"}}"#.to_owned(),

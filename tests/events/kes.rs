@@ -9,41 +9,10 @@ use keyway_runtime_lambda::{EventSource, serve};
 use keyway_tests::MemorySite;
 use serde_json::{Value, json};
 
-use crate::{Event, Function, events};
+use crate::{Event, Function, events, life};
 
 /// The identity of the certificate in the events.
 const ADMIN: &str = "54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb";
-
-/// The events in an order in which each finds what it needs.
-const LIFE: [&str; 27] = [
-    "version",
-    "ready",
-    "status",
-    "metrics",
-    "api",
-    "create-key",
-    "import-key",
-    "describe-key",
-    "list-keys",
-    "generate-key",
-    "encrypt-key",
-    "decrypt-key",
-    "bulk-decrypt-key",
-    "hmac-key",
-    "write-policy",
-    "assign-policy",
-    "describe-policy",
-    "read-policy",
-    "list-policies",
-    "assign-identity",
-    "describe-identity",
-    "describe-self",
-    "list-identities",
-    "forget-identity",
-    "delete-identity",
-    "delete-policy",
-    "delete-key",
-];
 
 async fn function(source: EventSource, proxy: Option<ProxyCertificateHeader>) {
     let proxy = proxy.map(|header| TrustedProxy {
@@ -112,16 +81,17 @@ fn comparable(name: &str, answer: &Response<Bytes>) -> (StatusCode, Bytes) {
 /// Has the function answer every event of the folder in the order of a key's life.
 async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
     let mut events = events(folder);
-    let names: BTreeSet<&str> = events.keys().map(String::as_str).collect();
+    let life = life("kes-rest-api");
+    let names: BTreeSet<&String> = events.keys().collect();
     assert_eq!(
         names,
-        BTreeSet::from(LIFE),
-        "each event has its place in LIFE"
+        life.iter().collect(),
+        "each event has its place in the order"
     );
     let function = Function::of(function).await;
     let mut sealed = Value::Null;
     let mut answers = Vec::new();
-    for name in LIFE {
+    for name in life.iter().map(String::as_str) {
         let mut event = events.remove(name).unwrap();
         if name.ends_with("decrypt-key") {
             let mut body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();

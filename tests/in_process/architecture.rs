@@ -43,6 +43,19 @@ fn dependency_between_crates_is_an_allowed_one() {
         ("health", &["http", "domain", "openapi"]),
         // `openapi` describes their routes; binaries leave that out.
         ("dialects", &["http", "auth", "domain", "openapi"]),
+        // It composes sites of every dialect, for every deployment.
+        (
+            "sites",
+            &[
+                "deployments",
+                "dialects",
+                "health",
+                "openapi",
+                "http",
+                "auth",
+                "domain",
+            ],
+        ),
         ("aws", &["domain"]),
         ("logging", &[]),
         ("import", &["dialects", "auth", "domain"]),
@@ -77,6 +90,7 @@ fn dependency_between_crates_is_an_allowed_one() {
             "functions",
             &[
                 "deployments",
+                "sites",
                 "logging",
                 "runtimes",
                 "dialects",
@@ -84,10 +98,8 @@ fn dependency_between_crates_is_an_allowed_one() {
                 "secrets",
                 "metrics",
                 "traces",
-                "health",
                 "aws",
                 "http",
-                "openapi",
                 "audit",
                 "auth",
                 "certificates",
@@ -110,6 +122,7 @@ fn dependency_between_crates_is_an_allowed_one() {
                 "testkit",
                 "stores",
                 "secrets",
+                "sites",
                 "deployments",
             ],
         ),

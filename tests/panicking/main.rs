@@ -14,19 +14,20 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_crypto::{EncryptionContext, Key256, SecretBytes};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, VaultFiles, environment, instance, metrics,
-    root_access_key,
+    AuditSettings, KesSettings, Process, Proof, Settings, VaultFiles, environment, instance,
+    metrics, root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
-use keyway_dialect_rustfs::{RustFs, datakey_routes, key_routes, mount};
-use keyway_domain::datakey::{DataKeys, Opened};
+use keyway_dialect_rustfs::{RustFs, mount};
+use keyway_domain::datakey::{DataKeyRequest, DataKeys, MAX_PLAINTEXT_BYTES, Opened};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, Cors, HandlerResult, Route, Site};
+use keyway_http::{Call, Cors, HandlerResult, Route};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::Open;
 use keyway_runtime_hyper::{listen, serve, stop_signal};
+use keyway_sites::Composition;
 
 /// The secrets that a handler may hold when it panics.
 struct Held {
@@ -46,10 +47,24 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResul
         EncryptionContext::none(),
     );
     let caller = &call.caller;
-    let sealed = data_keys.encrypt(caller, Some(key), &none, &sent).await?;
-    let opened = data_keys.decrypt(caller, None, &sealed.blob, &none).await?;
+    let sealed = data_keys
+        .encrypt(
+            caller,
+            &DataKeyRequest::new(key, &none),
+            &sent,
+            MAX_PLAINTEXT_BYTES,
+        )
+        .await?;
+    let opened = data_keys
+        .decrypt(
+            caller,
+            &DataKeyRequest::of_ciphertext(None, &none),
+            &sealed.blob,
+        )
+        .await?;
     let text = String::from_utf8(call.request.body.to_vec()).unwrap();
-    let refused = data_keys.decrypt(caller, None, text.as_bytes(), &none);
+    let request = DataKeyRequest::of_ciphertext(None, &none);
+    let refused = data_keys.decrypt(caller, &request, text.as_bytes());
     let refused = refused.await.map(|_| ());
     let held = Held {
         call,
@@ -119,20 +134,30 @@ async fn main() {
     let server = ports.reading().server(&settings, proof);
     let started = ports.start_if_new(&server.service, None).await;
     started.unwrap();
-    let mut routes = key_routes(&ports.keys(&server, &settings), &server.data_keys);
-    routes.extend(datakey_routes(&server.data_keys));
-    routes.push(Route::over(
+    let process = Process {
+        settings: &settings,
+        machine: &machine,
+        clock: &ports.clock,
+        metrics: &metrics,
+        kes_proxy: None,
+    };
+    let keys = ports.keys(&server, &settings);
+    let composition = Composition::of(&server, &process).keys(&keys).data_keys();
+    let route = Route::over(
         Method::POST,
         "/panic/{how}",
         1 << 10,
         Some(Action::Decrypt),
         &server.data_keys,
         panicking,
-    ));
-    let mount = mount(&server.authenticator, routes).unwrap();
+    );
+    let panics = mount(&server.authenticator, vec![route]).unwrap();
     let errors = Arc::new(keyway_logging::errors);
     let audit = ports.audit(&settings.audit, errors).unwrap();
-    let site = Site::new(instance(ports.random.as_ref()).unwrap(), mount)
+    let instance = instance(ports.random.as_ref()).unwrap();
+    let site = composition.mounts().unwrap().site(instance).unwrap();
+    let site = site
+        .with(panics)
         .with(keyway_metrics::mount(&metrics, Open::ToLoopback).unwrap());
     let site = audit.observer(site);
     let clock = Arc::clone(&ports.clock);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use crate::{Answer, Deployment, RuntimeApi, Signer, Target, binary, http_api_event};
+use crate::{Answer, Deployment, RuntimeApi, Signer, Target, binary, function_of, http_api_event};
 
 /// The host that requests to functions are signed for.
 pub const FUNCTION_HOST: &str = "api-id.execute-api.us-east-1.amazonaws.com";
@@ -107,31 +107,6 @@ pub struct Gateway<'f> {
     pub buckets: &'f Function,
     /// Has all others.
     pub keys: &'f Function,
-}
-
-/// The package of the function that has this path.
-pub fn function_of(path: &str) -> &'static str {
-    let mut parts = path.rsplit('/');
-    let (last, parent) = (parts.next().unwrap_or_default(), parts.next());
-    match (parent, last) {
-        _ if path == "/minio/kms/v1/key/status" => "keyway-fn-datakey",
-        (Some("kms"), "generate-data-key" | "encrypt" | "decrypt" | "rewrap") => {
-            "keyway-fn-datakey"
-        }
-        (
-            Some("kms"),
-            "configure" | "reconfigure" | "start" | "stop" | "status" | "service-status" | "config"
-            | "clear-cache",
-        )
-        | (Some("v1"), "status" | "metrics" | "apis" | "version") => "keyway-fn-service",
-        _ if is_bucket_path(path) => "keyway-fn-bucket-encryption",
-        _ => "keyway-fn-keys",
-    }
-}
-
-/// Whether the function for buckets has this path: S3's paths there have at most one segment.
-fn is_bucket_path(path: &str) -> bool {
-    path.contains("/api/v1/") || path.matches('/').count() == 1
 }
 
 impl Target for Gateway<'_> {

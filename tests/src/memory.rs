@@ -12,16 +12,11 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Proof, Settings, Writing, kes_metrics, minio_metrics,
+    AuditSettings, KesSettings, OnDelete, Process, Proof, Settings, Writing,
 };
-use keyway_dialect_kes::{self as kes, Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_dialect_minio as minio;
-use keyway_dialect_rustfs as rustfs;
-use keyway_dialect_s3 as s3;
-use keyway_dialect_sts as sts;
+use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
-use keyway_domain::datakey::CiphertextFormat;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
 use keyway_domain::keyring::KeyWrapper;
@@ -31,7 +26,8 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
-use keyway_http::{ClientCertificate, Cors, Dialect, Mount, Peer, Request, Site, Tail};
+use keyway_http::{ClientCertificate, Cors, Peer, Request, Site, Tail};
+use keyway_sites::Composition;
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
     signed_table,
@@ -55,16 +51,8 @@ pub struct MemorySite {
     kes: Arc<Site>,
     keys: Arc<Keys>,
     janitor: Janitor,
-    /// KES's, by the function that mounts them.
-    kes_routes: Vec<(&'static str, String, String)>,
     vault: Arc<MemoryVault>,
-    /// In the order of the groups below.
-    routes: Vec<(String, String)>,
-    /// How many routes each function mounts.
-    counts: Vec<(&'static str, usize)>,
-    /// MinIO's, by the function that mounts them.
-    minio_routes: Vec<(&'static str, String, String)>,
-    s3_routes: Vec<(String, String)>,
+    mounted: Vec<(&'static str, String, String)>,
     root: Signer,
     openapi: &'static Result<String, Vec<String>>,
     audited: Audited,
@@ -99,14 +87,6 @@ const HOST: &str = "keyway.test";
 /// Who may do everything in KES's dialect.
 pub const KES_ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
-
-fn listed<D: Dialect>(mount: &Mount<D>) -> Vec<(String, String)> {
-    mount
-        .routes()
-        .iter()
-        .map(|route| (route.method.to_string(), route.path.to_owned()))
-        .collect()
-}
 
 impl MemorySite {
     /// A site whose service runs.
@@ -193,22 +173,7 @@ impl MemorySite {
             panic!("memory does not fail")
         };
         let wrapper: Arc<dyn KeyWrapper> = keyring.clone();
-        let root_id = AccessKeyId::parse("root").expect("an id");
-        let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
-        let settings = Settings {
-            region: None,
-            state_ttl_seconds: 5,
-            allow_immediate_deletion: immediate_deletion,
-            cors_origins: Cors::Off,
-            rustfs_spelling: String::new(),
-            aws_account_id: "000000000000".parse().expect("an account"),
-            open_legacy_kes: false,
-            audit: AuditSettings::default(),
-            kes: KesSettings {
-                admin: Some(kes.admin),
-                ..KesSettings::default()
-            },
-        };
+        let settings = settings(immediate_deletion, kes.admin, kes.deletion);
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
             table: table.clone(),
@@ -221,24 +186,12 @@ impl MemorySite {
             random: random.clone(),
         };
         let (ports, table_health) = ports.watched();
+        let root_id = AccessKeyId::parse("root").expect("an id");
+        let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
         let server = ports.reading().server(&settings, Proof::Signature(root));
-        let (keys, control) = (ports.keys(&server, &settings), ports.control(&server));
+        let keys = ports.keys(&server, &settings);
         let audited = Audited::default();
-        let how = AuditWriterSettings {
-            strictness: Strictness::Required,
-            contexts: Contexts::Names,
-            retention_days: 90,
-            flushing: Flushing::ByRequest,
-        };
-        // With a generator of its own: what the site makes does not depend on who watches.
-        let audit_writer = AuditWriter::new(
-            Box::new(audited.clone()),
-            AuditTable::new(ports.table.clone()),
-            ports.clock.clone(),
-            Arc::new(SeededRandom::new(2)),
-            how,
-        );
-        let audit_writer = Arc::new(audit_writer.expect("a journal"));
+        let audit_writer = Arc::new(audit_writer(&ports, &audited));
         server.service.check_also(audit_writer.clone());
         server.service.check_also(table_health);
         let janitor = Janitor::new(
@@ -250,129 +203,36 @@ impl MemorySite {
             Arc::new(SeededRandom::new(3)),
             Some(audit_writer.clone()),
         );
-        let reading = ports.reading().audit_reading(&settings.audit);
         let (of_errors, _) = broadcast::channel(16);
-        let errors = {
-            let of_errors = of_errors.clone();
-            Arc::new(move || of_errors.subscribe())
-        };
-        let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
-            audit_writer.clone(),
-            &ports.reading().table,
-            &ports.clock,
-            errors,
-        ));
+        let following = following(&audit_writer, &ports, &of_errors);
         let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
         let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
-        let identity_control = ports.identity_control(&server);
-        let mut of_kes = Vec::new();
-        let mut kes_routes = Vec::new();
-        for (name, group) in [
-            ("keys", kes::key_routes(&keys, kes.deletion, kes.generation)),
-            (
-                "datakey",
-                kes::datakey_routes(&server.data_keys, CiphertextFormat::Keyway),
-            ),
-            (
-                "access",
-                kes::access_routes(&server.identities, &identity_control, kes.generation),
-            ),
-            (
-                "service",
-                kes::service_routes(
-                    &server.service,
-                    &machine,
-                    &ports.clock,
-                    &kes_metrics(&metrics),
-                    kes.generation,
-                ),
-            ),
-            ("service", kes::log_routes(&reading, Some(&following))),
-        ] {
-            for route in group {
-                kes_routes.push((name, route.method.to_string(), route.path.to_owned()));
-                of_kes.push(route);
-            }
-        }
+        let process = Process {
+            settings: &settings,
+            machine: &machine,
+            clock: &ports.clock,
+            metrics: &metrics,
+            kes_proxy: None,
+        };
         let identify = kes.identify;
-        let kes = kes::mount(
-            Kes::new(
-                move |request: &Request| identify(request),
-                Arc::clone(&server.identities),
-                kes.open,
-                kes.generation,
-            ),
-            of_kes,
-        )
-        .expect("routes");
-        let spelling = settings.rustfs_spelling.parse().expect("a spelling");
-        let mut of_service = rustfs::service_routes(&control, spelling);
-        of_service.extend(rustfs::audit_routes(
-            &ports.reading().audit_reading(&settings.audit),
-        ));
+        let dialect = Kes::new(
+            move |request: &Request| identify(request),
+            Arc::clone(&server.identities),
+            kes.open,
+            kes.generation,
+        );
         let buckets = server.buckets(ports.table_buckets());
-        let groups = [
-            ("keys", rustfs::key_routes(&keys, &server.data_keys)),
-            ("datakey", rustfs::datakey_routes(&server.data_keys)),
-            ("service", of_service),
-            ("all", rustfs::account_routes(&buckets)),
-        ];
-        let mut of_minio = Vec::new();
-        let mut minio_routes = Vec::new();
-        for (name, group) in [
-            ("keys", minio::key_routes(&keys)),
-            ("datakey", minio::datakey_routes(&server.data_keys)),
-            (
-                "service",
-                minio::service_routes(&control, &machine, &minio_metrics(&metrics)),
-            ),
-        ] {
-            for route in group {
-                minio_routes.push((name, route.method.to_string(), route.path.to_owned()));
-                of_minio.push(route);
-            }
-        }
-        let sessions = ports.sessions(&server);
-        let sts = sts::mount(&server.authenticator, sessions, settings.aws_account_id);
-        let sts = sts.expect("routes");
-        let health = keyway_health::mount(&server.readiness()).expect("routes");
-        let (service, authenticator) = (server.service, server.authenticator);
-        let mut routes = Vec::new();
-        let mut counts = Vec::new();
-        for (name, group) in groups {
-            counts.push((name, group.len()));
-            routes.extend(group);
-        }
-        let of_minio = minio::mount(&authenticator, of_minio).expect("routes");
-        let mount = rustfs::mount(&authenticator, routes).expect("routes");
-        let buckets_in_json = rustfs::bucket_mount(&authenticator, &buckets).expect("routes");
-        let buckets_of_s3 = s3::mount(&authenticator, &buckets).expect("routes");
+        let mut mounts = Composition::of(&server, &process)
+            .with_kes_as(dialect)
+            .every_group(&ports, &keys, &buckets, Some(&following))
+            .and_then(Composition::mounts)
+            .expect("routes");
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
-        let openapi = OPENAPI.get_or_init(|| {
-            openapi::made(&openapi::Mounts {
-                rustfs: &mount,
-                buckets: &buckets_in_json,
-                minio: &of_minio,
-                sts: &sts,
-                s3: &buckets_of_s3,
-                kes: &kes,
-                health: &health,
-            })
-        });
-        let mut routes = listed(&mount);
-        let of_buckets = listed(&buckets_in_json);
-        counts.push(("bucket-encryption", of_buckets.len()));
-        routes.extend(of_buckets);
-        let s3_routes = listed(&buckets_of_s3);
-        let site = Site::new(7, mount)
-            .with(of_minio)
-            .with(buckets_in_json)
-            .with(health)
-            .with(keyway_openapi::mount().expect("routes"))
-            .with(buckets_of_s3)
-            .with(sts)
-            .with_cors(cors);
+        let openapi = OPENAPI.get_or_init(|| openapi::made(&mounts));
+        let mounted = openapi::mounted(&mounts);
+        let of_kes = mounts.kes.take().expect("KES's API");
+        let site = mounts.site(7).expect("routes").with_cors(cors);
         let root = Signer::new("root", "root-secret");
         let observed =
             |site: Site| site.observed_by(audit_writer.clone(), audit_writer.stopwatch());
@@ -385,15 +245,11 @@ impl MemorySite {
             stored,
             wrapper,
             random,
-            service,
+            service: server.service,
             site: Arc::new(observed(site)),
-            kes: Arc::new(observed(Site::new(8, kes))),
+            kes: Arc::new(observed(Site::new(8, of_kes))),
             keys,
-            kes_routes,
-            routes,
-            counts,
-            minio_routes,
-            s3_routes,
+            mounted,
             vault,
             root,
             openapi,
@@ -405,9 +261,9 @@ impl MemorySite {
         &self.keys
     }
 
-    /// Function, method and path of every route of KES's dialect.
-    pub fn kes_routes(&self) -> &[(&'static str, String, String)] {
-        &self.kes_routes
+    /// Dialect, method and path of every route that is mounted, below each prefix.
+    pub fn mounted(&self) -> &[(&'static str, String, String)] {
+        &self.mounted
     }
 
     /// Calls KES's dialect as its admin.
@@ -521,41 +377,14 @@ impl MemorySite {
         Arc::clone(&self.site)
     }
 
-    /// Method and path (below the prefix) of every route but S3's.
-    pub fn routes(&self) -> &[(String, String)] {
-        &self.routes
-    }
-
     /// The OpenAPI document of what is mounted, or what it lacks.
     pub fn openapi(&self) -> Result<&str, &[String]> {
         self.openapi.as_deref().map_err(Vec::as_slice)
     }
 
-    /// Those of [`Self::routes`] that the function of this name mounts.
-    pub fn routes_of(&self, function: &str) -> &[(String, String)] {
-        let mut first = 0;
-        for (name, count) in &self.counts {
-            if *name == function {
-                return &self.routes[first..first + count];
-            }
-            first += count;
-        }
-        panic!("there is no function {function}")
-    }
-
-    /// Function, method and path (below the prefix) of every route of MinIO's API.
-    pub fn minio_routes(&self) -> &[(&'static str, String, String)] {
-        &self.minio_routes
-    }
-
     /// The Vault that it reaches, whatever it is told.
     pub fn vault(&self) -> &MemoryVault {
         &self.vault
-    }
-
-    /// Method and path of every route of S3's protocol.
-    pub fn s3_routes(&self) -> &[(String, String)] {
-        &self.s3_routes
     }
 
     /// Who may do everything.
@@ -679,6 +508,64 @@ impl MemorySite {
         self.root
             .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
     }
+}
+
+/// The settings of a site.
+fn settings(
+    allow_immediate_deletion: bool,
+    kes_admin: Identity,
+    kes_deletion: Deletion,
+) -> Settings {
+    Settings {
+        region: None,
+        state_ttl_seconds: 5,
+        allow_immediate_deletion,
+        cors_origins: Cors::Off,
+        rustfs_spelling: String::new(),
+        aws_account_id: "000000000000".parse().expect("an account"),
+        open_legacy_kes: false,
+        audit: AuditSettings::default(),
+        kes: KesSettings {
+            admin: Some(kes_admin),
+            delete: match kes_deletion {
+                Deletion::Immediate => OnDelete::Destroy,
+                Deletion::Scheduled(_) => OnDelete::Schedule,
+            },
+            ..KesSettings::default()
+        },
+    }
+}
+
+/// An audit log that refuses what it cannot write. It has a generator of its own, so that a site's random bytes do not
+/// depend on its observers.
+fn audit_writer(ports: &Writing, output: &Audited) -> AuditWriter {
+    AuditWriter::new(
+        Box::new(output.clone()),
+        AuditTable::new(ports.table.clone()),
+        ports.clock.clone(),
+        Arc::new(SeededRandom::new(2)),
+        AuditWriterSettings {
+            strictness: Strictness::Required,
+            contexts: Contexts::Names,
+            retention_days: 90,
+            flushing: Flushing::ByRequest,
+        },
+    )
+    .expect("an audit writer")
+}
+
+fn following(
+    audit_writer: &Arc<AuditWriter>,
+    ports: &Writing,
+    errors: &broadcast::Sender<Arc<str>>,
+) -> Arc<dyn LogFollowing> {
+    let errors = errors.clone();
+    Arc::new(Following::new(
+        Arc::clone(audit_writer),
+        &ports.reading().table,
+        &ports.clock,
+        Arc::new(move || errors.subscribe()),
+    ))
 }
 
 /// Says which identity a request proves.

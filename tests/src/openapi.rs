@@ -6,44 +6,74 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use http::{Method, Request};
 use jsonschema::Validator;
-use keyway_dialect_kes::Kes;
-use keyway_dialect_minio::Minio;
-use keyway_dialect_rustfs::RustFs;
-use keyway_dialect_s3::S3;
-use keyway_dialect_sts::Sts;
-use keyway_http::{BasePath, Mount, Page};
+use keyway_http::{BasePath, Dialect, Mount};
 use keyway_openapi::{DOCUMENT, Document};
+use keyway_sites::Mounts;
 use serde_json::{Value, json};
 
 use crate::Answer;
-
-/// What the document describes.
-pub(crate) struct Mounts<'m> {
-    pub(crate) rustfs: &'m Mount<RustFs>,
-    pub(crate) buckets: &'m Mount<RustFs>,
-    pub(crate) minio: &'m Mount<Minio>,
-    pub(crate) sts: &'m Mount<Sts>,
-    pub(crate) s3: &'m Mount<S3>,
-    pub(crate) kes: &'m Mount<Kes>,
-    pub(crate) health: &'m Mount<Page>,
-}
+use crate::routes::matches;
 
 /// The document of these mounts.
 ///
 /// # Errors
 /// What is not described, or described and not there.
-pub(crate) fn made(mounts: &Mounts<'_>) -> Result<String, Vec<String>> {
+pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     let mut document = Document::new();
-    document.mount(mounts.rustfs, keyway_dialect_rustfs::description());
-    document.mount(mounts.buckets, keyway_dialect_rustfs::bucket_description());
-    document.mount(mounts.minio, keyway_dialect_minio::description());
-    document.mount(mounts.sts, keyway_dialect_sts::description());
-    document.mount(mounts.s3, keyway_dialect_s3::description());
-    document.mount(mounts.kes, keyway_dialect_kes::description());
-    document.mount(mounts.health, keyway_health::description());
-    let own = keyway_openapi::mount().expect("two routes");
-    document.mount(&own, keyway_openapi::own_description());
+    if let Some(rustfs) = &mounts.rustfs {
+        document.mount(rustfs, keyway_dialect_rustfs::description());
+    }
+    if let Some(buckets) = &mounts.buckets {
+        document.mount(buckets, keyway_dialect_rustfs::bucket_description());
+    }
+    if let Some(minio) = &mounts.minio {
+        document.mount(minio, keyway_dialect_minio::description());
+    }
+    if let Some(sts) = &mounts.sts {
+        document.mount(sts, keyway_dialect_sts::description());
+    }
+    if let Some(s3) = &mounts.s3 {
+        document.mount(s3, keyway_dialect_s3::description());
+    }
+    if let Some(kes) = &mounts.kes {
+        document.mount(kes, keyway_dialect_kes::description());
+    }
+    if let Some(health) = &mounts.health {
+        document.mount(health, keyway_health::description());
+    }
+    if let Some(own) = &mounts.document {
+        document.mount(own, keyway_openapi::own_description());
+    }
     document.finish(env!("CARGO_PKG_VERSION"))
+}
+
+/// Dialect, method and whole path of every route that is mounted.
+pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
+    fn of<D: Dialect>(
+        dialect: &'static str,
+        mount: Option<&Mount<D>>,
+    ) -> Vec<(&'static str, String, String)> {
+        let mount = mount.expect("every group");
+        let mut found = Vec::new();
+        for prefix in mount.prefixes() {
+            for route in mount.routes() {
+                let path = format!("{prefix}{}", route.path);
+                found.push((dialect, route.method.to_string(), path));
+            }
+        }
+        found
+    }
+    [
+        of("rustfs", mounts.rustfs.as_ref()),
+        of("rustfs", mounts.buckets.as_ref()),
+        of("minio", mounts.minio.as_ref()),
+        of("kes", mounts.kes.as_ref()),
+        of("s3", mounts.s3.as_ref()),
+        of("sts", mounts.sts.as_ref()),
+        of("health", mounts.health.as_ref()),
+        of("openapi", mounts.document.as_ref()),
+    ]
+    .concat()
 }
 
 /// The committed document, to compare requests and answers with.
@@ -367,14 +397,6 @@ fn is_of_kes(operations: &Value) -> bool {
 fn has_tag_of_kes(operation: &Value) -> bool {
     let tag = operation["tags"][0].as_str();
     tag.is_some_and(|tag| tag.starts_with("kes"))
-}
-
-fn matches(known: &str, path: &str) -> bool {
-    let (known, path): (Vec<_>, Vec<_>) = (known.split('/').collect(), path.split('/').collect());
-    known.len() == path.len()
-        && known.iter().zip(&path).all(|(known, segment)| {
-            known == segment || known.starts_with('{') && !segment.is_empty()
-        })
 }
 
 /// A name in a JSON pointer.

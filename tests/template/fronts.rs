@@ -167,50 +167,46 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             .filter(|route| route.contains(['+', '$', '*']))
             .collect();
         assert_eq!(greedy, OBJECTS);
-        // Nothing but its route may call a function.
-        let allowed: BTreeSet<String> = deployment
-            .of_type("AWS::Lambda::Permission")
-            .values()
-            .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
-            .filter(|permission| !is_of_kes(permission))
-            .map(|permission| {
-                assert_eq!(permission["Action"], "lambda:InvokeFunction");
-                let [arn, values] = permission["SourceArn"]["Fn::Sub"]
-                    .as_array()
-                    .unwrap()
-                    .as_slice()
-                else {
-                    panic!("{permission}");
-                };
-                assert_eq!(reference(&values["__ApiId__"]), Some("Api"));
-                let (_, route) = arn.as_str().unwrap().split_once("${__Stage__}/").unwrap();
-                let (method, path) = route.split_once('/').unwrap();
-                format!(
-                    "{} {method} /{path}",
-                    reference(&permission["FunctionName"]).unwrap()
-                )
-            })
-            .collect();
-        let called: BTreeSet<String> = routes
-            .iter()
-            // As Lambda writes parameters.
-            .map(|(route, function)| {
-                let route = route.replace("{key_id}", "*").replace("{bucket}", "*");
-                let route = route.replace("{proxy+}", "*");
-                format!("{function} {route}")
-            })
-            .collect();
-        assert_eq!(allowed, called);
+        // Each function by one permission for the whole API.
+        let allowed = called_by(deployment, "Api");
+        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        assert_eq!(allowed, Vec::from_iter(called));
     }
     for deployment in function_urls() {
         assert!(deployment.of_type("AWS::ApiGatewayV2::Api").is_empty());
     }
 }
 
-/// Whether KES's API calls a function by this permission.
-fn is_of_kes(permission: &Value) -> bool {
-    let source = permission["SourceArn"]["Fn::Sub"].as_str();
-    source.is_some_and(|source| source.ends_with(":${KesApi}/*"))
+/// The functions that an API may call, by one permission for each.
+fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
+    let whole_api = format!(
+        "arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*"
+    );
+    let permissions = deployment.of_type("AWS::Lambda::Permission");
+    let mut called: Vec<_> = permissions
+        .into_values()
+        .filter(|permission| permission["SourceArn"]["Fn::Sub"] == whole_api)
+        .map(|permission| {
+            assert_eq!(permission["Action"], "lambda:InvokeFunction");
+            assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
+            reference(&permission["FunctionName"]).unwrap()
+        })
+        .collect();
+    called.sort_unstable();
+    called
+}
+
+/// A function's policy has 20 KB. A permission for each route would need most of them, and more with a long stack's name.
+#[test]
+fn no_gateway_has_a_permission_for_a_single_route() {
+    for deployment in http_apis() {
+        let permissions = deployment.of_type("AWS::Lambda::Permission");
+        let of_gateways = permissions
+            .values()
+            .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com");
+        let known = called_by(deployment, "Api").len() + called_by(deployment, "KesApi").len();
+        assert_eq!(of_gateways.count(), known);
+    }
 }
 
 /// The function that KES's API calls for a path, by the most specific of its routes.
@@ -249,17 +245,7 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
             assert_eq!(package, Some(&*format!("keyway-fn-{function}")), "{path}");
         }
         // Each of them by one statement of its policy, and by nothing else.
-        let mut allowed: Vec<_> = deployment
-            .of_type("AWS::Lambda::Permission")
-            .into_values()
-            .filter(|permission| is_of_kes(permission))
-            .map(|permission| {
-                assert_eq!(permission["Action"], "lambda:InvokeFunction");
-                assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
-                reference(&permission["FunctionName"]).unwrap()
-            })
-            .collect();
-        allowed.sort_unstable();
+        let allowed = called_by(deployment, "KesApi");
         let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
         assert_eq!(allowed, Vec::from_iter(called));
         let names: Vec<_> = deployment
@@ -441,82 +427,36 @@ fn functions_are_told_of_kes_where_it_is_served() {
     }
 }
 
-/// Each route's permission is a statement of its function's policy, for which Lambda has 20 KB.
-#[test]
-fn the_permissions_of_every_route_find_room() {
-    // As long as they may be by docs/deploy.md, and the longest region's.
-    let stack = "s".repeat(24);
-    let suffix = "0".repeat(13);
-    for deployment in http_apis() {
-        let mut sizes = BTreeMap::<&str, usize>::new();
-        for (name, permission) in deployment.of_type("AWS::Lambda::Permission") {
-            let function = reference(&permission["FunctionName"]).unwrap();
-            let source = &permission["SourceArn"]["Fn::Sub"];
-            let source = source.as_str().or_else(|| source[0].as_str());
-            let source = source
-                .unwrap_or_default()
-                .replace("${KesApi}", "a1b2c3d4e5")
-                .replace("${AWS::Partition}", "aws")
-                .replace("${AWS::Region}", "ap-southeast-1")
-                .replace("${AWS::AccountId}", "123456789012")
-                .replace("${__ApiId__}", "a1b2c3d4e5")
-                .replace("${__Stage__}", "*");
-            assert!(!source.contains("${"), "{source}");
-            let arn = "arn:aws:lambda:ap-southeast-1:123456789012:function";
-            let statement = json!({
-                "Sid": format!("{stack}-{name}-{suffix}"),
-                "Effect": "Allow",
-                "Principal": {"Service": "apigateway.amazonaws.com"},
-                "Action": "lambda:InvokeFunction",
-                "Resource": format!("{arn}:{stack}-{function}-{suffix}"),
-                "Condition": {"ArnLike": {"AWS:SourceArn": source}},
-            });
-            *sizes.entry(function).or_insert(100) += statement.to_string().len() + 1;
-        }
-        for (function, size) in sizes {
-            assert!(size <= 20_480, "{function}: {size}");
-        }
-    }
-}
-
 /// `scripts/lambda` tells `cargo lambda watch` by a file which function to call.
-#[tokio::test]
-async fn the_local_front_calls_the_same_functions() {
+#[test]
+fn the_local_gateway_calls_the_same_functions() {
     let file = std::fs::read_to_string(project().join("scripts/lambda.toml")).unwrap();
-    let found: BTreeSet<&str> = file.lines().filter(|line| line.starts_with('"')).collect();
-    let site = MemorySite::not_configured(false).await;
-    let mut expected = BTreeSet::new();
-    for prefix in PREFIXES {
-        for (_, path) in site.routes_of("datakey") {
-            expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-datakey""#));
+    let local: BTreeSet<(String, String)> = file
+        .lines()
+        .filter(|line| line.starts_with('"'))
+        .map(|line| {
+            let (path, package) = line.split_once(" = ").unwrap();
+            // Its router tells a slash at the end apart.
+            let path = path.trim_matches('"').replace("{*object}", "{proxy+}");
+            let path = path
+                .strip_suffix('/')
+                .filter(|path| !path.is_empty())
+                .unwrap_or(&path)
+                .to_owned();
+            (path, package.trim_matches('"').to_owned())
+        })
+        .collect();
+    for deployment in http_apis() {
+        let mut deployed = BTreeSet::new();
+        for (route, called) in routes(deployment) {
+            let (_, path) = route.split_once(' ').unwrap();
+            let functions = deployment.functions();
+            let found = functions.iter().find(|(_, (name, _))| *name == called);
+            let (package, _) = found.unwrap();
+            deployed.insert((path.to_owned(), (*package).to_owned()));
         }
-        for (_, path) in site.routes_of("service") {
-            expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-service""#));
-        }
-        for (_, path) in site.routes_of("keys") {
-            assert!(path.starts_with("/kms/"), "{path}");
-        }
-        expected.insert(format!(r#""{prefix}/kms/{{*route}}" = "keyway-fn-keys""#));
+        assert_eq!(local, deployed);
     }
-    for (function, _, path) in site.minio_routes() {
-        let prefix = minio::PREFIXES[0];
-        expected.insert(format!(r#""{prefix}{path}" = "keyway-fn-{function}""#));
-    }
-    for prefix in BUCKET_PREFIXES {
-        for (_, path) in site.routes_of("bucket-encryption") {
-            expected.insert(format!(
-                r#""{prefix}{path}" = "keyway-fn-bucket-encryption""#
-            ));
-        }
-    }
-    for (_, path) in site.s3_routes() {
-        expected.insert(format!(r#""{path}" = "keyway-fn-bucket-encryption""#));
-    }
-    expected.insert(r#""/{bucket}/{*object}" = "keyway-fn-bucket-encryption""#.to_owned());
-    for (_, path) in PROBES {
-        expected.insert(format!(r#""{path}" = "keyway-fn-service""#));
-    }
-    assert_eq!(found, expected.iter().map(String::as_str).collect());
 }
 
 #[test]

@@ -15,5 +15,6 @@ mod deployments;
 mod fronts;
 mod functions;
 mod lint;
+mod made;
 mod policies;
 mod state;

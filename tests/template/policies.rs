@@ -1,4 +1,4 @@
-//! What each role may do is what its function's ports do, and nothing else.
+//! Least privilege. These rules hold the deployed roles without the table of grants that the template is made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,118 +8,6 @@ use crate::deployments::{Deployment, arn_of, deployments, reference};
 
 /// What may be done to records of a kind, a secret or a log.
 type Grants = BTreeMap<String, BTreeSet<String>>;
-
-/// What the ports of a function need. Those that manage keys or the service write what they manage and make the keyring;
-/// those that use keys read; the janitor removes what is due, and claims it first by writing it. Whoever removes keys looks for buckets that use them. Who serves buckets writes their
-/// records, and reaches S3 where it is told to. Who serves KES's API reads policies and identities, and who changes those
-/// does nothing else. Whoever writes a record that is signed reads the root keyring. All write the audit log, and read it where there are routes for that.
-fn needed(deployment: &Deployment, package: &str) -> Grants {
-    const READ: &str = "dynamodb:GetItem";
-    const CHANGE: &str =
-        "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem";
-    const OF_AWS: &str = "s3:ListAllMyBuckets s3:CreateBucket s3:DeleteBucket s3:ListBucket s3:GetEncryptionConfiguration s3:PutEncryptionConfiguration";
-    let manages = [
-        (
-            "kind key",
-            "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:DeleteItem",
-        ),
-        (
-            "kind config",
-            "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
-        ),
-        ("kind access-key", READ),
-        (
-            "secret RootKeyring",
-            "secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
-        ),
-        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
-    ];
-    let configures = [
-        ("kind key", "dynamodb:GetItem dynamodb:Query"),
-        (
-            "kind config",
-            "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
-        ),
-        ("kind access-key", READ),
-        (
-            "secret RootKeyring",
-            "secretsmanager:GetSecretValue secretsmanager:PutSecretValue",
-        ),
-        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
-    ];
-    let uses = [
-        ("kind key", READ),
-        ("kind config", READ),
-        ("kind access-key", READ),
-        ("secret RootKeyring", "secretsmanager:GetSecretValue"),
-        ("secret RootAccessKey", "secretsmanager:GetSecretValue"),
-    ];
-    let removes = [
-        (
-            "kind key",
-            "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem dynamodb:DeleteItem",
-        ),
-        ("kind config", READ),
-        ("secret RootKeyring", "secretsmanager:GetSecretValue"),
-    ];
-    let signs = [("secret RootKeyring", "secretsmanager:GetSecretValue")];
-    let looks = &[("kind bucket", "dynamodb:Query")][..];
-    let serves = match deployment.given("S3Endpoint") {
-        "" => &[("kind bucket", CHANGE)][..],
-        _ => &[("kind bucket", CHANGE), ("s3", OF_AWS)],
-    };
-    let buckets = match package {
-        "keyway-fn-keys" | "keyway-fn-janitor" => looks,
-        "keyway-fn-all" | "keyway-fn-bucket-encryption" => serves,
-        _ => &[],
-    };
-    let changes_access = &[("kind policy", CHANGE), ("kind identity", CHANGE)][..];
-    let reads_access = &[("kind policy", READ), ("kind identity", READ)][..];
-    let access = match package {
-        "keyway-fn-access" | "keyway-fn-all" => changes_access,
-        "keyway-fn-keys" | "keyway-fn-datakey" | "keyway-fn-service"
-            if deployment.has_kes_api() =>
-        {
-            reads_access
-        }
-        _ => &[],
-    };
-    let sessions = match (package, deployment.given("Auth")) {
-        ("keyway-fn-all", auth) if auth != "iam" => {
-            &[("kind access-key", "dynamodb:GetItem dynamodb:PutItem")][..]
-        }
-        _ => &[],
-    };
-    let audit = match package {
-        "keyway-fn-service" | "keyway-fn-all" => &[(
-            "kind audit#*",
-            "dynamodb:GetItem dynamodb:Query dynamodb:PutItem",
-        )][..],
-        _ => &[("kind audit#*", "dynamodb:GetItem dynamodb:PutItem")],
-    };
-    let ports = match package {
-        "keyway-fn-access" => &signs[..],
-        "keyway-fn-keys" | "keyway-fn-all" => &manages[..],
-        "keyway-fn-datakey" | "keyway-fn-bucket-encryption" => &uses,
-        "keyway-fn-service" => &configures,
-        "keyway-fn-janitor" => &removes,
-        other => panic!("{other} has no ports here"),
-    };
-    ports
-        .iter()
-        .chain(buckets)
-        .chain(access)
-        .chain(sessions)
-        .chain(audit)
-        .chain(&[("log", "logs:CreateLogStream logs:PutLogEvents")])
-        .map(|(what, actions)| {
-            (
-                (*what).to_owned(),
-                actions.split(' ').map(str::to_owned).collect(),
-            )
-        })
-        .collect()
-}
 
 /// What the role of this function allows.
 fn allowed(deployment: &Deployment, function: &Value) -> Grants {
@@ -210,41 +98,266 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
     "log".to_owned()
 }
 
+/// The packages that a deployment has.
+fn packages(deployment: &Deployment) -> Vec<&'static str> {
+    if !deployment.is_http_api() {
+        return vec!["keyway-fn-all", "keyway-fn-janitor"];
+    }
+    let mut packages = vec![
+        "keyway-fn-bucket-encryption",
+        "keyway-fn-datakey",
+        "keyway-fn-janitor",
+        "keyway-fn-keys",
+        "keyway-fn-service",
+    ];
+    if deployment.has_kes_api() {
+        packages.insert(0, "keyway-fn-access");
+    }
+    packages
+}
+
 #[test]
-fn roles_allow_what_the_ports_do() {
+fn each_function_has_a_role_of_its_own_and_nobody_else_has_one() {
     for deployment in deployments() {
         let functions = deployment.functions();
-        let packages: Vec<_> = functions.keys().copied().collect();
-        if deployment.is_http_api() {
-            let mut expected = vec![
-                "keyway-fn-bucket-encryption",
-                "keyway-fn-datakey",
-                "keyway-fn-janitor",
-                "keyway-fn-keys",
-                "keyway-fn-service",
-            ];
-            if deployment.has_kes_api() {
-                expected.insert(0, "keyway-fn-access");
-            }
-            assert_eq!(packages, expected);
-        } else {
-            assert_eq!(packages, ["keyway-fn-all", "keyway-fn-janitor"]);
-        }
-        for (package, (_, function)) in functions {
-            assert_eq!(
-                allowed(deployment, function),
-                needed(deployment, package),
-                "{package}"
-            );
-        }
-        let roles = deployment.of_type("AWS::IAM::Role").len();
-        assert_eq!(
-            roles,
-            packages.len(),
-            "each function has a role of its own, and nobody else has one"
-        );
+        let found: Vec<_> = functions.keys().copied().collect();
+        assert_eq!(found, packages(deployment));
+        let roles: BTreeSet<_> = functions
+            .values()
+            .map(|(_, function)| arn_of(&function["Role"]).unwrap())
+            .collect();
+        assert_eq!(roles.len(), functions.len());
+        assert_eq!(deployment.of_type("AWS::IAM::Role").len(), functions.len());
         assert!(deployment.of_type("AWS::IAM::Policy").is_empty());
         assert!(deployment.of_type("AWS::IAM::ManagedPolicy").is_empty());
+    }
+}
+
+/// The packages whose role has this action on this, in every deployment that has them.
+fn who_may(action: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for deployment in deployments().iter().filter(|deployment| fits(deployment)) {
+        for (package, (_, function)) in deployment.functions() {
+            let grants = allowed(deployment, function);
+            if grants
+                .get(what)
+                .is_some_and(|actions| actions.contains(action))
+            {
+                found.insert(package.trim_start_matches("keyway-fn-").to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Checks who may do this, where there are any deployments.
+fn only(action: &str, what: &str, expected: &[&str]) {
+    if deployments().is_empty() {
+        return;
+    }
+    let expected: BTreeSet<String> = expected.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(
+        who_may(action, what, |_| true),
+        expected,
+        "{action} on {what}"
+    );
+}
+
+const GET: &str = "dynamodb:GetItem";
+const QUERY: &str = "dynamodb:Query";
+const PUT: &str = "dynamodb:PutItem";
+const UPDATE: &str = "dynamodb:UpdateItem";
+const DELETE: &str = "dynamodb:DeleteItem";
+
+#[test]
+fn master_keys_are_written_by_the_functions_that_manage_them() {
+    only(PUT, "kind key", &["keys", "all"]);
+    for action in [UPDATE, DELETE] {
+        only(action, "kind key", &["keys", "all", "janitor"]);
+    }
+    only(QUERY, "kind key", &["keys", "service", "all", "janitor"]);
+    let readers = [
+        "keys",
+        "datakey",
+        "service",
+        "bucket-encryption",
+        "all",
+        "janitor",
+    ];
+    only(GET, "kind key", &readers);
+}
+
+#[test]
+fn the_datakey_function_writes_the_audit_log_alone() {
+    for deployment in deployments() {
+        let Some((_, function)) = deployment.functions().remove("keyway-fn-datakey") else {
+            continue;
+        };
+        for (what, actions) in allowed(deployment, function) {
+            let reads = ["dynamodb:GetItem", "secretsmanager:GetSecretValue"];
+            let is_read = actions
+                .iter()
+                .all(|action| reads.contains(&action.as_str()));
+            assert!(is_read || what == "kind audit#*" || what == "log", "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_access_function_sees_no_key_and_no_access_key() {
+    for deployment in deployments() {
+        let Some((_, function)) = deployment.functions().remove("keyway-fn-access") else {
+            continue;
+        };
+        let grants = allowed(deployment, function);
+        let seen: BTreeSet<&str> = grants.keys().map(String::as_str).collect();
+        let expected = [
+            "kind policy",
+            "kind identity",
+            "kind audit#*",
+            "secret RootKeyring",
+            "log",
+        ];
+        assert_eq!(seen, expected.into());
+    }
+}
+
+#[test]
+fn policies_and_identities_are_written_by_the_access_function() {
+    for kind in ["kind policy", "kind identity"] {
+        for action in [QUERY, PUT, UPDATE, DELETE] {
+            only(action, kind, &["access", "all"]);
+        }
+        only(GET, kind, &["access", "all", "keys", "datakey", "service"]);
+        // Without KES's API nobody behind the HTTP API reads them.
+        let without = |it: &Deployment| it.is_http_api() && !it.has_kes_api();
+        assert!(who_may(GET, kind, without).is_empty());
+    }
+}
+
+#[test]
+fn access_keys_are_written_where_sessions_begin() {
+    for action in [QUERY, UPDATE, DELETE] {
+        only(action, "kind access-key", &[]);
+    }
+    only(PUT, "kind access-key", &["all"]);
+    assert!(who_may(PUT, "kind access-key", Deployment::is_iam).is_empty());
+    let readers = ["keys", "datakey", "service", "bucket-encryption", "all"];
+    only(GET, "kind access-key", &readers);
+}
+
+#[test]
+fn the_configuration_is_written_by_the_functions_that_may_make_it() {
+    for action in [PUT, UPDATE] {
+        only(action, "kind config", &["keys", "service", "all"]);
+    }
+    for action in [QUERY, DELETE] {
+        only(action, "kind config", &[]);
+    }
+}
+
+#[test]
+fn buckets_are_written_by_the_function_that_serves_them() {
+    for action in [GET, PUT, UPDATE, DELETE] {
+        only(action, "kind bucket", &["bucket-encryption", "all"]);
+    }
+    only(
+        QUERY,
+        "kind bucket",
+        &["bucket-encryption", "all", "keys", "janitor"],
+    );
+    only("s3:CreateBucket", "s3", &["bucket-encryption", "all"]);
+    for action in [
+        "s3:CreateBucket",
+        "s3:DeleteBucket",
+        "s3:PutEncryptionConfiguration",
+    ] {
+        let without = |it: &Deployment| it.given("S3Endpoint").is_empty();
+        assert!(who_may(action, "s3", without).is_empty(), "{action}");
+    }
+}
+
+#[test]
+fn audit_records_are_added_by_everybody_and_changed_by_nobody() {
+    for action in [UPDATE, DELETE] {
+        only(action, "kind audit#*", &[]);
+    }
+    only(QUERY, "kind audit#*", &["service", "all"]);
+    let everybody = [
+        "access",
+        "all",
+        "bucket-encryption",
+        "datakey",
+        "janitor",
+        "keys",
+        "service",
+    ];
+    for action in [GET, PUT] {
+        only(action, "kind audit#*", &everybody);
+    }
+}
+
+#[test]
+fn secrets_are_written_once_and_read_by_those_who_need_them() {
+    let keyring = "secret RootKeyring";
+    only(
+        "secretsmanager:PutSecretValue",
+        keyring,
+        &["keys", "service", "all"],
+    );
+    only("secretsmanager:PutSecretValue", "secret RootAccessKey", &[]);
+    let verifiers = ["keys", "datakey", "service", "bucket-encryption", "all"];
+    only(
+        "secretsmanager:GetSecretValue",
+        "secret RootAccessKey",
+        &verifiers,
+    );
+}
+
+/// A role may do what is listed here and nothing else, to what [`granted_on`] knows and nothing else.
+#[test]
+fn roles_have_no_other_action() {
+    let known = [
+        GET,
+        QUERY,
+        PUT,
+        UPDATE,
+        DELETE,
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutSecretValue",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:ListAllMyBuckets",
+        "s3:CreateBucket",
+        "s3:DeleteBucket",
+        "s3:ListBucket",
+        "s3:GetEncryptionConfiguration",
+        "s3:PutEncryptionConfiguration",
+    ];
+    let kinds = [
+        "key",
+        "bucket",
+        "config",
+        "access-key",
+        "policy",
+        "identity",
+        "audit#*",
+    ];
+    for deployment in deployments() {
+        for (package, (_, function)) in deployment.functions() {
+            for (what, actions) in allowed(deployment, function) {
+                if let Some(kind) = what.strip_prefix("kind ") {
+                    assert!(kinds.contains(&kind), "{package}: {what}");
+                    assert!(
+                        actions.iter().all(|it| it.starts_with("dynamodb:")),
+                        "{package}"
+                    );
+                }
+                for action in actions {
+                    assert!(known.contains(&action.as_str()), "{package}: {action}");
+                }
+            }
+        }
     }
 }
 
@@ -261,10 +374,10 @@ fn functions_are_told_of_the_secrets_that_they_may_read() {
                 ("KEYWAY_ROOT_KEYRING_SECRET", "RootKeyring"),
                 ("KEYWAY_ROOT_ACCESS_KEY_SECRET", "RootAccessKey"),
             ];
-            let needed = needed(deployment, package);
+            let grants = allowed(deployment, function);
             let expected = expected
                 .into_iter()
-                .filter(|(_, secret)| needed.contains_key(&format!("secret {secret}")));
+                .filter(|(_, secret)| grants.contains_key(&format!("secret {secret}")));
             assert_eq!(told, expected.collect(), "{package}");
         }
     }

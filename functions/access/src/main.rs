@@ -2,10 +2,9 @@
 //! the root keyring. It can read no other record that the keyring opens.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes};
+use keyway_sites::access_site;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -15,13 +14,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
     let (identities, control) = function.access()?;
-    let settings = &function.settings().kes;
-    let kes = Kes::configured(
-        function.trusted_proxy()?,
-        Arc::clone(&identities),
-        &settings.open,
-        &settings.generation,
-    )?;
-    let routes = kes::access_routes(&identities, &control, kes.generation());
-    function.serve(kes::mount(kes, routes)?).await
+    let process = function.process()?;
+    let site = access_site(&process, &identities, &control, function.instance()?)?;
+    function.serve(site).await
 }

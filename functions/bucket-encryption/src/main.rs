@@ -4,8 +4,7 @@
 use std::process::ExitCode;
 
 use keyway_deployment_aws::Function;
-use keyway_dialect_rustfs as rustfs;
-use keyway_dialect_s3 as s3;
+use keyway_sites::Composition;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -14,10 +13,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let server = function.reading().await?;
-    let buckets = function.buckets(&server)?;
-    let json = rustfs::bucket_mount(&server.authenticator, &buckets)?;
-    let s3 = s3::mount(&server.authenticator, &buckets)?;
-    let site = function.site(json)?.with(s3);
-    function.serve_site(site).await
+    let services = function.reading().await?;
+    let buckets = function.buckets(&services)?;
+    let process = function.process()?;
+    let composition = Composition::of(&services, &process);
+    let mounts = composition.buckets(&buckets).mounts()?;
+    let site = mounts.site(function.instance()?)?;
+    function.serve(site).await
 }

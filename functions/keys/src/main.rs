@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use keyway_deployment_aws::Function;
-use keyway_dialect_kes::{self as kes, Kes};
-use keyway_dialect_minio as minio;
-use keyway_dialect_rustfs as rustfs;
+use keyway_sites::Composition;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -14,20 +12,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let function = Function::start()?;
-    let (server, ports) = function.writing().await?;
-    let keys = ports.keys(&server, function.settings());
-    let settings = &function.settings().kes;
-    let routes = rustfs::key_routes(&keys, &server.data_keys);
-    let mount = rustfs::mount(&server.authenticator, routes)?;
-    let minio = minio::mount(&server.authenticator, minio::key_routes(&keys))?;
-    let kes = Kes::configured(
-        function.trusted_proxy()?,
-        server.identities,
-        &settings.open,
-        &settings.generation,
-    )?;
-    let of_kes = kes::key_routes(&keys, settings.deletion(), kes.generation());
-    let kes = kes::mount(kes, of_kes)?;
-    let site = function.site(mount)?.with(minio).with(kes);
-    function.serve_site(site).await
+    let (services, ports) = function.writing().await?;
+    let keys = ports.keys(&services, function.settings());
+    let process = function.process()?;
+    let composition = Composition::of(&services, &process).with_kes()?;
+    let mounts = composition.keys(&keys).mounts()?;
+    let site = mounts.site(function.instance()?)?;
+    function.serve(site).await
 }

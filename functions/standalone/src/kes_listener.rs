@@ -1,19 +1,13 @@
 //! The listener of KES's server API: TLS, with clients known by their certificates.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use keyway_auth::certificate::fingerprint;
 use keyway_certificates::CertifiedKey;
-use keyway_deployment_assembly::{KesSettings, Services, Writing, kes_metrics};
+use keyway_deployment_assembly::KesSettings;
 use keyway_deployment_embedded::loopback_certificate;
-use keyway_dialect_kes::{self as kes, Kes};
-use keyway_domain::keys::Keys;
-use keyway_domain::machine::Machine;
-use keyway_http::{Mount, Route};
-use keyway_metrics::Metrics;
 use keyway_runtime_hyper::{Address, Clients, Listener, Tls, listen_tls};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -65,6 +59,11 @@ pub(crate) struct Made {
 }
 
 impl KesListener {
+    /// Whether there is to be a listener.
+    pub(crate) const fn is_asked_for(&self) -> bool {
+        self.kes_listen.is_some()
+    }
+
     /// The listener, if there is to be one. `folder` is where a certificate is kept that is made here; without one it
     /// lasts as long as the process.
     pub(crate) async fn open(
@@ -118,16 +117,8 @@ fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, 
     Ok((tls, made))
 }
 
-/// Every route of KES's API, with those of the log.
-pub(crate) fn mount(
-    settings: &KesSettings,
-    server: &Services,
-    ports: &Writing,
-    keys: &Arc<Keys>,
-    machine: &Arc<dyn Machine>,
-    metrics: &Arc<Metrics>,
-    of_log: Vec<Route<Kes>>,
-) -> anyhow::Result<Mount<Kes>> {
+/// Whether the settings of KES's API go together.
+pub(crate) fn check(settings: &KesSettings) -> anyhow::Result<()> {
     if settings.proxy_header.is_some() != settings.proxies.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");
     }
@@ -136,27 +127,5 @@ pub(crate) fn mount(
             "KES's API has no admin: only identities that have a policy can use it; set --kes-admin-identity"
         );
     }
-    let dialect = Kes::configured(
-        settings.trusted_proxy(None),
-        Arc::clone(&server.identities),
-        &settings.open,
-        &settings.generation,
-    )?;
-    let generation = dialect.generation();
-    let mut routes = kes::key_routes(keys, settings.deletion(), generation);
-    routes.extend(kes::datakey_routes(&server.data_keys, settings.sealing()));
-    routes.extend(kes::access_routes(
-        &server.identities,
-        &ports.identity_control(server),
-        generation,
-    ));
-    routes.extend(kes::service_routes(
-        &server.service,
-        machine,
-        &ports.clock,
-        &kes_metrics(metrics),
-        generation,
-    ));
-    routes.extend(of_log);
-    Ok(kes::mount(dialect, routes)?)
+    Ok(())
 }

@@ -10,7 +10,7 @@ use keyway_deployment_assembly::{VaultFiles, Writing};
 use keyway_deployment_aws::{FirstUse, Location, ObjectStore};
 use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
 use keyway_domain::access::RootAccessKey;
-use keyway_domain::ports::Buckets;
+use keyway_domain::buckets::Buckets;
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 

@@ -159,6 +159,7 @@ fn print(text: &str) {
     clippy::needless_pass_by_value,
     reason = "what an error is mapped by gets the error itself"
 )]
-fn explain(error: KmsError) -> anyhow::Error {
+fn explain(error: impl Into<KmsError>) -> anyhow::Error {
+    let error = error.into();
     anyhow!(error.for_operator())
 }

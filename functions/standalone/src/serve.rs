@@ -7,27 +7,23 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Audit, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
-    default_key_id, instance, keep_up, metrics, minio_metrics, places, raise_open_files,
-    root_access_key,
+    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
+    default_key_id, instance, keep_up, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
-use keyway_dialect_kes as kes;
-use keyway_dialect_minio as minio;
-use keyway_dialect_rustfs as rustfs;
-use keyway_dialect_s3 as s3;
-use keyway_dialect_sts as sts;
+use keyway_dialect_kes::Kes;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::machine::Machine;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
-use keyway_http::{BodyMemory, Site, Stopwatch};
+use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
     Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
     open_connections, serve_all, stop_signal,
 };
+use keyway_sites::Composition;
 
 use crate::access_key::text;
 use crate::kes_listener::{self, KesListener, Made};
@@ -139,43 +135,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         status,
     } = Ready::open(&serve, &metrics).await?;
 
-    let keys = ports.keys(&server, &serve.settings);
-    let control = ports.control(&server);
-    let mut routes = rustfs::key_routes(&keys, &server.data_keys);
-    routes.extend(rustfs::datakey_routes(&server.data_keys));
-    let spelling = serve
-        .settings
-        .rustfs_spelling
-        .parse()
-        .context("--rustfs-spelling")?;
-    routes.extend(rustfs::service_routes(&control, spelling));
-    let log = ports.reading().audit_reading(&serve.settings.audit);
-    routes.extend(rustfs::audit_routes(&log));
-    let buckets = server.buckets(buckets(&serve.object_store, &ports).await?);
-    routes.extend(rustfs::account_routes(&buckets));
-    let authenticator = &server.authenticator;
-    let mut of_minio = minio::key_routes(&keys);
-    of_minio.extend(minio::datakey_routes(&server.data_keys));
-    of_minio.extend(minio::service_routes(
-        &control,
-        &machine,
-        &minio_metrics(&metrics),
-    ));
-    let sessions = ports.sessions(&server);
-    let account = serve.settings.aws_account_id.clone();
-    let mount = rustfs::mount(authenticator, routes)?;
-    let site = Site::new(instance(ports.random.as_ref())?, mount)
-        .with(minio::mount(authenticator, of_minio)?)
-        .with(rustfs::bucket_mount(authenticator, &buckets)?)
-        .with(s3::mount(authenticator, &buckets)?)
-        .with(sts::mount(authenticator, sessions, account)?)
-        .with(keyway_openapi::mount()?)
-        .with(keyway_health::mount(&server.readiness())?);
-    let site = match serve.metrics {
-        Metering::Off => site,
-        Metering::Loopback => site.with(keyway_metrics::mount(&metrics, Open::ToLoopback)?),
-        Metering::Open => site.with(keyway_metrics::mount(&metrics, Open::ToEverybody)?),
-    };
+    let Sites { site, kes } = serve
+        .sites(&server, &ports, &audit, &machine, &metrics)
+        .await?;
     let stopwatch: Stopwatch = {
         let clock = Arc::clone(&ports.clock);
         Arc::new(move || clock.monotonic())
@@ -196,21 +158,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut listeners = vec![(listener, site)];
     let (mut kes_address, mut kes_certificate) = (None, None);
-    if let Some((listener, made)) = serve.kes.open(serve.folder()).await? {
+    if let (Some((listener, made)), Some(mount)) = (serve.kes.open(serve.folder()).await?, kes) {
         kes_address = Some(listener.local_addr()?);
         kes_certificate = made;
-        let settings = &serve.settings.kes;
-        let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
-        let following = audit.following(&table, &ports.clock);
-        let mount = kes_listener::mount(
-            settings,
-            &server,
-            &ports,
-            &keys,
-            &machine,
-            &metrics,
-            kes::log_routes(&log, following.as_ref()),
-        )?;
         let site =
             Site::new(instance(ports.random.as_ref())?, mount).with_body_memory(&body_memory);
         listeners.push((listener, Arc::new(watched(site))));
@@ -235,6 +185,50 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     spans.finish().await;
     tracing::info!("keyway has stopped");
     Ok(())
+}
+
+/// What is served: the site of the first listener, and KES's API for a listener of its own.
+struct Sites {
+    site: Site,
+    kes: Option<Mount<Kes>>,
+}
+
+impl Serve {
+    async fn sites(
+        &self,
+        server: &Services,
+        ports: &Writing,
+        audit: &Audit,
+        machine: &Arc<dyn Machine>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Sites> {
+        let keys = ports.keys(server, &self.settings);
+        let buckets = server.buckets(buckets(&self.object_store, ports).await?);
+        let process = Process {
+            settings: &self.settings,
+            machine,
+            clock: &ports.clock,
+            metrics,
+            kes_proxy: self.settings.kes.trusted_proxy(None),
+        };
+        let mut composition = Composition::of(server, &process);
+        if self.kes.is_asked_for() {
+            kes_listener::check(&self.settings.kes)?;
+            composition = composition.with_kes()?;
+        }
+        let table: Arc<dyn TableReader> = Arc::clone(&ports.table) as _;
+        let following = audit.following(&table, &ports.clock);
+        let composition = composition.every_group(ports, &keys, &buckets, following.as_ref())?;
+        let mut mounts = composition.mounts()?;
+        let kes = mounts.kes.take();
+        let site = mounts.site(instance(ports.random.as_ref())?)?;
+        let site = match self.metrics {
+            Metering::Off => site,
+            Metering::Loopback => site.with(keyway_metrics::mount(metrics, Open::ToLoopback)?),
+            Metering::Open => site.with(keyway_metrics::mount(metrics, Open::ToEverybody)?),
+        };
+        Ok(Sites { site, kes })
+    }
 }
 
 fn start_logging(serve: &Serve) -> anyhow::Result<()> {

@@ -1,7 +1,5 @@
 //! Events as lines, each sealed to the one before.
 
-use std::borrow::Cow;
-
 use keyway_crypto::sha256;
 use keyway_domain::audit::{Event, FORMAT};
 
@@ -9,25 +7,6 @@ use crate::hex;
 
 /// What the first event of a writer names as the one before.
 pub const FIRST_PREV: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-/// What an event begins with before it has its place in a chain.
-const UNPLACED: &str = r#"{"audit":1,"time":"","writer":"","seq":0,"prev":"""#;
-
-/// An event before it has its place in a chain. So most of the work is done before anybody has to wait for the chain.
-///
-/// # Errors
-/// An event is strings and numbers, which can always be encoded.
-pub(crate) fn unplaced(event: Event<'_>) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Event {
-        audit: FORMAT,
-        time: Cow::Borrowed(""),
-        writer: Cow::Borrowed(""),
-        seq: 0,
-        prev: Cow::Borrowed(""),
-        hash: None,
-        ..event
-    })
-}
 
 /// The events of one writer.
 pub(crate) struct Chain {
@@ -45,24 +24,24 @@ impl Chain {
         }
     }
 
-    /// Adds an event to the chain that has its place now, and its line to `lines`. Gives its number.
-    pub(crate) fn add(&mut self, time: &str, unplaced: &str, lines: &mut String) -> u64 {
+    /// Adds the event whose line has this end, and its line to `lines`. Gives its number.
+    pub(crate) fn add(&mut self, time: &str, end: &str, lines: &mut String) -> u64 {
         let seq = self.next;
         let begin = lines.len();
         // As `Event` is encoded: none of these has anything to escape.
         for part in [
             "{\"audit\":",
-            &FORMAT.to_string(),
+            itoa::Buffer::new().format(FORMAT),
             ",\"time\":\"",
             time,
             "\",\"writer\":\"",
             &self.writer,
             "\",\"seq\":",
-            &seq.to_string(),
+            itoa::Buffer::new().format(seq),
             ",\"prev\":\"",
             &self.prev,
             "\"",
-            unplaced.get(UNPLACED.len()..).unwrap_or_default(),
+            end,
         ] {
             lines.push_str(part);
         }
@@ -92,7 +71,10 @@ pub(crate) fn hash_of(event: &Event<'_>) -> Result<String, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
+    use crate::encoding::unplaced;
 
     #[test]
     fn a_line_is_the_event_as_it_is_encoded() {
@@ -108,7 +90,10 @@ mod tests {
         for seq in 0..12 {
             let mut line = String::new();
             let time = "2026-01-02T03:04:05.678Z";
-            assert_eq!(chain.add(time, &unplaced(event()).unwrap(), &mut line), seq);
+            assert_eq!(
+                chain.add(time, &unplaced(&event()).unwrap(), &mut line),
+                seq
+            );
             let mut expected = Event {
                 audit: FORMAT,
                 time: Cow::Borrowed(time),

@@ -8,6 +8,7 @@
 
 mod background;
 mod chain;
+mod encoding;
 mod errors;
 mod follow;
 mod lines;
@@ -32,11 +33,10 @@ pub use writer::{
 
 /// The bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    let mut text = Vec::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut text = vec![0; bytes.len() * 2];
+    for ([high, low], byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+        (*high, *low) = (digit(byte >> 4), digit(byte & 15));
     }
     String::from_utf8(text).unwrap_or_default()
 }

@@ -3,22 +3,23 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::ready;
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{Event, EventItem};
 use keyway_domain::one_line;
 use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
 use keyway_domain::service::{Degraded, HealthCheck};
-use keyway_http::{Answered, Class, Context, Item, Observer, Stopwatch, Unrecorded};
+use keyway_http::{Answered, Class, Context, Item, Observer, Outcome, Stopwatch, Unrecorded};
 use tokio::sync::{Notify, broadcast};
 
-use crate::chain::unplaced;
+use crate::encoding::unplaced;
 use crate::hex;
 use crate::lines::{ChainPosition, Lines, Queue, Unplaced};
 use crate::output::{AuditOutput, Out};
@@ -241,7 +242,7 @@ impl AuditWriter {
         let unauthenticated = (!told.subject.is_known).then_some(outcome);
         let items = &told.subject.items;
         if items.is_empty() {
-            return self.add(self.event(told), unauthenticated);
+            return self.add(&self.event(told), unauthenticated);
         }
         let mut said = None;
         let mut first = 0;
@@ -264,7 +265,7 @@ impl AuditWriter {
                 ..self.event(told)
             };
             // One that cannot be made a line is not told, and no later one makes up for that.
-            said = Some(self.add(event, unauthenticated)?);
+            said = Some(self.add(&event, unauthenticated)?);
             first = next;
         }
         said
@@ -301,7 +302,7 @@ impl AuditWriter {
         }
     }
 
-    fn add(&self, event: Event<'_>, unauthenticated: Option<&'static str>) -> Said {
+    fn add(&self, event: &Event<'_>, unauthenticated: Option<&'static str>) -> Said {
         let text = unplaced(event)
             .inspect_err(|error| tracing::error!(%error, "an event cannot be encoded"))
             .ok()?;
@@ -310,7 +311,7 @@ impl AuditWriter {
 
     /// Writes an event of what was done without a request, and has the table hold it.
     pub(crate) async fn record_background(&self, event: Event<'_>) -> Result<(), Unrecorded> {
-        let said = self.add(event, None);
+        let said = self.add(&event, None);
         let is_output = self.write_out(said);
         let flushed = self.flush(said).await;
         match self.settings.strictness {
@@ -322,7 +323,7 @@ impl AuditWriter {
 
     /// Writes an event that the log says of itself. Whether it is on the output.
     fn say(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> bool {
-        self.write_out(self.add(own_event(operation, counts), None))
+        self.write_out(self.add(&own_event(operation, counts), None))
     }
 
     /// Gives events their places, and makes them lines.
@@ -355,7 +356,7 @@ impl AuditWriter {
                 ("first_seq".to_owned(), first),
                 ("last_seq".to_owned(), last),
             ]);
-            if let Ok(text) = unplaced(own_event("audit:Lost", Some(counts))) {
+            if let Ok(text) = unplaced(&own_event("audit:Lost", Some(counts))) {
                 let lost = Unplaced {
                     number: event.number - 1,
                     text,
@@ -565,7 +566,7 @@ impl AuditWriter {
             context: context.names,
             context_values: context.values,
             context_bytes: context.bytes,
-            address: Some(Cow::Owned(told.address.to_string())),
+            address: Some(Cow::Owned(address(told.address))),
             status: Some(told.status.as_u16()),
             duration_us: Some(u64::try_from(told.elapsed.as_micros()).unwrap_or(u64::MAX)),
             error: told.error.map(Cow::Borrowed),
@@ -621,6 +622,22 @@ fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> 
     }
 }
 
+/// An address as text. `Display` of one with four numbers takes as long as half of an event does.
+fn address(address: IpAddr) -> String {
+    const LONGEST: usize = "255.255.255.255".len();
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let mut text = String::with_capacity(LONGEST);
+    for (at, number) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(number));
+    }
+    text
+}
+
 fn shortened(text: &str) -> &str {
     let mut end = text.len().min(LONGEST_PATH);
     while !text.is_char_boundary(end) {
@@ -670,17 +687,17 @@ impl Observer for AuditWriter {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
+    fn may_proceed(&self, _: Class) -> Outcome<'_> {
         let is_fit = self.is_proven.load(Ordering::Relaxed)
             && !self.output_failed.load(Ordering::Relaxed)
             && !self.table_failed.load(Ordering::Relaxed);
         if is_fit || self.settings.strictness == Strictness::BestEffort {
-            return ready(Ok(())).boxed();
+            return ready(Ok(())).left_future();
         }
-        self.prove().boxed()
+        self.prove().boxed().right_future()
     }
 
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         let said = self.note(told);
         let is_strict = self.settings.strictness == Strictness::Required;
         let is_urgent = told.subject.is_known
@@ -707,6 +724,7 @@ impl Observer for AuditWriter {
             if is_output { flushed } else { Err(Unrecorded) }
         }
         .boxed()
+        .right_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {

@@ -7,7 +7,8 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use keyway_domain::{Fault, KmsError};
+use keyway_domain::access::Caller;
+use keyway_domain::{Fault, InvalidId, KmsError};
 use keyway_http::{ONE_SECOND, Rejection, class_of};
 
 /// A dialect's one table from the errors of operations to error responses.
@@ -75,8 +76,10 @@ impl<T: ErrorTable> ErrorResponse<T> {
         self
     }
 
-    /// The content, for a part of an answer that is no error as a whole. The fault goes to the log.
-    pub fn into_content(self, request_id: &str) -> T::Content {
+    /// The content, for an item of an answer that is no error as a whole. The caller's audit context gets the class, and
+    /// the log the fault.
+    pub fn into_item(self, caller: &Caller, request_id: &str) -> T::Content {
+        caller.audit().refused(self.class);
         self.log(request_id);
         self.content
     }
@@ -93,6 +96,12 @@ impl<T: ErrorTable> ErrorResponse<T> {
         if let Some(fault) = &self.fault {
             fault.log(request_id);
         }
+    }
+}
+
+impl<T: ErrorTable> From<InvalidId> for ErrorResponse<T> {
+    fn from(error: InvalidId) -> Self {
+        KmsError::from(error).into()
     }
 }
 
@@ -166,5 +175,58 @@ impl<T: ErrorTable<Content = Coded>> ErrorResponse<T> {
             Some((name, value)) => response.with_header(name, value),
             None => response,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{ALLOW, CONTENT_TYPE};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Table;
+
+    impl ErrorTable for Table {
+        type Content = Coded;
+
+        fn of_kms(_: KmsError) -> ErrorResponse<Self> {
+            ErrorResponse::unavailable("Away", "try again")
+                .retry_later()
+                .caused_by(Fault::plain("the secret cause"))
+        }
+    }
+
+    #[test]
+    fn error_of_an_operation_gets_its_own_class() {
+        let error = ErrorResponse::<Table>::forbidden("Denied", "no");
+        assert_eq!(error.class(), class_of(StatusCode::FORBIDDEN));
+        let error = ErrorResponse::<Table>::from(KmsError::NotRunning);
+        assert_eq!(error.class(), KmsError::NotRunning.class());
+    }
+
+    #[test]
+    fn finished_response_has_status_and_header_and_no_fault() {
+        let error = ErrorResponse::<Table>::from(KmsError::NotRunning);
+        let mut response = keyway_http::uncached("text/plain", error.content.message.clone());
+        error.finish(&mut response, "r");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");
+        assert_eq!(response.body(), "try again");
+    }
+
+    #[test]
+    fn rejection_of_the_pipeline_keeps_its_header_with_another_text() {
+        let methods = Rejection::OtherMethods("GET".to_owned());
+        let error = ErrorResponse::<Table>::of_pipeline(&methods, "NotHere", Some("not so"));
+        let mut response = Response::new(Bytes::new());
+        assert_eq!(
+            (error.content.code, error.content.message.as_str()),
+            ("NotHere", "not so")
+        );
+        error.finish(&mut response, "r");
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[ALLOW], "GET");
     }
 }

@@ -22,7 +22,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
+use aws_lc_rs::hmac::sign_to_buffer;
 use zeroize::Zeroizing;
 
 use crate::{EncryptionContext, Key256, SecretBytes, mac_sha256};
@@ -299,21 +299,27 @@ const TAG_BYTES: usize = 16;
 const MESSAGE_KEY_BYTES: usize = KEY_BYTES + NONCE_BYTES + COMMITMENT_BYTES;
 const MESSAGE_KEY_BITS: u32 = 608;
 const _: () = assert!(MESSAGE_KEY_BYTES * 8 == MESSAGE_KEY_BITS as usize);
+/// What the derivation makes at a time.
+const MAC_BYTES: usize = 32;
+const DERIVED_BYTES: usize = MESSAGE_KEY_BYTES.next_multiple_of(MAC_BYTES);
 
-/// K || IV || C of one message.
+/// K || IV || C of one message; what is derived beyond these is not used.
 ///
 /// Made blank and filled where it stands, because a move could leave a copy that nothing wipes.
-struct MessageKey(Zeroizing<[u8; MESSAGE_KEY_BYTES]>);
+struct MessageKey(Zeroizing<[u8; DERIVED_BYTES]>);
 
 impl MessageKey {
     fn blank() -> Self {
-        Self(Zeroizing::new([0; MESSAGE_KEY_BYTES]))
+        Self(Zeroizing::new([0; DERIVED_BYTES]))
     }
 
     /// Takes H in `bound` and leaves H || C || A there, which is what the tag authenticates.
     ///
     /// One buffer for H || A and for H || C || A, so that either is hashed in one call: with
     /// enough capacity nothing is allocated here but `info`.
+    ///
+    /// The library's KBKDF takes a key's bytes and hashes its two HMAC blocks each time. Here the key
+    /// has them hashed already; a test compares the two.
     fn derive(
         &mut self,
         purpose: Purpose,
@@ -324,12 +330,13 @@ impl MessageKey {
         let header_length = bound.len();
         bound.extend_from_slice(context);
         let digest = digest(&SHA256, bound);
-        // SP 800-108: Label || 00 || Context || L, with a digest as Context.
+        // SP 800-108: i || Label || 00 || Context || L, with a digest as Context.
         let bits = MESSAGE_KEY_BITS.to_be_bytes();
-        let info = [purpose.label(), &[0], digest.as_ref(), &bits].concat();
-        let kdf =
-            get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).ok_or(Unspecified)?;
-        kbkdf_ctr_hmac(kdf, key.expose(), &info, self.0.as_mut_slice())?;
+        let mut info = [&[0; 4], purpose.label(), &[0], digest.as_ref(), &bits].concat();
+        for (number, block) in (1_u32..).zip(self.0.chunks_exact_mut(MAC_BYTES)) {
+            *info.first_chunk_mut().ok_or(Unspecified)? = number.to_be_bytes();
+            sign_to_buffer(key.mac(), &info, block)?;
+        }
 
         bound.truncate(header_length);
         bound.extend_from_slice(self.commitment()?);
@@ -348,6 +355,39 @@ impl MessageKey {
     }
 
     fn commitment(&self) -> Result<&[u8; COMMITMENT_BYTES], Unspecified> {
-        self.0.last_chunk().ok_or(Unspecified)
+        let after = self.0.get(KEY_BYTES + NONCE_BYTES..).ok_or(Unspecified)?;
+        after.first_chunk().ok_or(Unspecified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
+
+    use super::*;
+
+    #[test]
+    fn message_key_is_what_the_librarys_kbkdf_derives() {
+        let key = Key256::from([7; 32]);
+        for purpose in [Purpose::Seal, Purpose::Wrap, Purpose::Passphrase] {
+            for length in [0, 1, 63, 64, 300] {
+                let (header, context) = (vec![1; length], vec![2; length]);
+                let mut bound = header.clone();
+                let mut message = MessageKey::blank();
+                message.derive(purpose, &key, &mut bound, &context).unwrap();
+
+                let digest = digest(&SHA256, &[header, context].concat());
+                let bits = MESSAGE_KEY_BITS.to_be_bytes();
+                let info = [purpose.label(), &[0], digest.as_ref(), &bits].concat();
+                let kdf = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).unwrap();
+                let mut expected = [0; MESSAGE_KEY_BYTES];
+                kbkdf_ctr_hmac(kdf, key.expose(), &info, &mut expected).unwrap();
+                assert_eq!(message.0[..MESSAGE_KEY_BYTES], expected);
+                assert_eq!(
+                    message.commitment().unwrap(),
+                    expected.last_chunk().unwrap()
+                );
+            }
+        }
     }
 }

@@ -56,8 +56,18 @@ impl EncryptionContext {
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ContextError> {
-        let mut pairs: Vec<(String, String)> = pairs.into_iter().collect();
-        check_limits(&pairs)?;
+        let pairs: Vec<(String, String)> = pairs.into_iter().collect();
+        check_each(&pairs)?;
+        Self::of_any_pairs(pairs)
+    }
+
+    /// As [`EncryptionContext::from_pairs`], with no limit but [`MAX_CONTEXT_BYTES`] for all pairs together: for an API
+    /// whose clients know of no others.
+    ///
+    /// # Errors
+    /// A [`ContextError`] if a key occurs twice or the pairs are too long together.
+    pub fn of_any_pairs(mut pairs: Vec<(String, String)>) -> Result<Self, ContextError> {
+        check_sum(&pairs)?;
         if pairs.is_empty() {
             return Ok(Self::none());
         }
@@ -197,11 +207,10 @@ const KIND_NONE: u8 = 0;
 const KIND_MAP: u8 = 1;
 const KIND_OPAQUE: u8 = 2;
 
-fn check_limits(pairs: &[(String, String)]) -> Result<(), ContextError> {
+fn check_each(pairs: &[(String, String)]) -> Result<(), ContextError> {
     if pairs.len() > MAX_CONTEXT_PAIRS {
         return Err(ContextError::TooManyPairs { pairs: pairs.len() });
     }
-    let mut sum = 0;
     for (key, value) in pairs {
         if key.len() > MAX_CONTEXT_KEY_BYTES {
             return Err(ContextError::KeyTooLong { bytes: key.len() });
@@ -209,10 +218,14 @@ fn check_limits(pairs: &[(String, String)]) -> Result<(), ContextError> {
         if value.len() > MAX_CONTEXT_VALUE_BYTES {
             return Err(ContextError::ValueTooLong { bytes: value.len() });
         }
-        sum += key.len() + value.len();
     }
-    if sum > MAX_CONTEXT_BYTES {
-        return Err(ContextError::TooLong { bytes: sum });
+    Ok(())
+}
+
+fn check_sum(pairs: &[(String, String)]) -> Result<(), ContextError> {
+    let bytes = pairs.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if bytes > MAX_CONTEXT_BYTES {
+        return Err(ContextError::TooLong { bytes });
     }
     Ok(())
 }

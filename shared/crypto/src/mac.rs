@@ -11,8 +11,7 @@ use crate::Key256;
 /// same message. A caller with parts of variable length puts lengths between them.
 #[must_use]
 pub fn mac_sha256(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-    let mut context = hmac::Context::with_key(&key);
+    let mut context = hmac::Context::with_key(key.mac());
     for part in parts {
         context.update(part);
     }
@@ -31,6 +30,10 @@ pub fn verify_mac_sha256(key: &Key256, parts: &[&[u8]], tag: &[u8]) -> bool {
 /// SHA-256 (FIPS 180-4) of the concatenated parts: 32 bytes.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    if let [whole] = parts {
+        // Nothing is allocated for it.
+        return first_32(digest::digest(&digest::SHA256, whole).as_ref());
+    }
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(part);

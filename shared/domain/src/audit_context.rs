@@ -17,6 +17,9 @@ pub struct AuditContext {
     /// One for each item of a request that asks for several things. An item is here before it is worked on, so a request
     /// that is dropped midway says how far it came.
     items: Mutex<Vec<Arc<AuditContext>>>,
+    /// Which permissions were asked for, on which keys.
+    #[cfg(test)]
+    decisions: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// What was noted of one request.
@@ -71,6 +74,17 @@ impl AuditContext {
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         items.push(Arc::clone(&item));
         item
+    }
+
+    #[cfg(test)]
+    pub(crate) fn decided(&self, action: &'static str, id: &KeyId) {
+        let mut decisions = self.decisions.lock().unwrap();
+        decisions.push((action, id.as_str().to_owned()));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn decisions(&self) -> Vec<(&'static str, String)> {
+        self.decisions.lock().unwrap().clone()
     }
 
     pub(crate) fn key(&self, id: &KeyId) {

@@ -1,6 +1,6 @@
 //! The default encryption of buckets: nouns, rules, and who may do what. Where the buckets are is a port's business.
 
-mod operations;
+mod port;
 mod table;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::error::KmsError;
 use crate::ids::KeyId;
 
 pub use crate::ids::BucketName;
-pub use operations::BucketOperations;
+pub use port::{BucketError, Buckets};
 pub(crate) use table::references;
 pub use table::{TableBuckets, TrackedBuckets};
 
@@ -108,12 +108,12 @@ impl DefaultEncryption {
 /// What a bucket's default encryption is to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedEncryption {
-    under: Under,
-    bucket_key_enabled: bool,
+    pub(crate) under: Under,
+    pub(crate) bucket_key_enabled: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Under {
+pub(crate) enum Under {
     StoresKey,
     Key(KeyId, Option<String>),
     DefaultKey,
@@ -161,7 +161,7 @@ impl WantedEncryption {
         })
     }
 
-    fn arn(&self) -> Option<&str> {
+    pub(crate) fn arn(&self) -> Option<&str> {
         match &self.under {
             Under::Key(_, arn) => arn.as_deref(),
             Under::StoresKey | Under::DefaultKey => None,
@@ -175,7 +175,7 @@ const AWS_KMS_DSSE: &str = "aws:kms:dsse";
 /// In bytes; what is longer is no ARN of AWS's.
 const LONGEST_ARN: usize = 2048;
 
-const KEY_FIELD: &str = "KMSMasterKeyID";
+pub(crate) const KEY_FIELD: &str = "KMSMasterKeyID";
 
 fn as_arn(text: &str) -> Option<String> {
     text.starts_with("arn:").then(|| text.to_owned())
@@ -204,5 +204,5 @@ fn parse_key(text: &str) -> Result<KeyId, KmsError> {
     } else {
         text
     };
-    KeyId::parse(KEY_FIELD, id)
+    Ok(KeyId::parse(KEY_FIELD, id)?)
 }

@@ -1,21 +1,32 @@
 //! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
+//!
+//! Every operation takes a [`DataKeyRequest`], and [`resolution`] finds its key: permission, configuration and record
+//! are each asked for once.
 
+mod reencryption;
+mod request;
+mod resolution;
+#[cfg(test)]
+mod tests;
 mod trial;
-mod under;
 
 use std::sync::Arc;
 
 use keyway_crypto::kes::{self, LegacyDerivation};
-use keyway_crypto::{Blob, EncryptionContext, Purpose, SecretBytes, mac_sha256, seal};
+use keyway_crypto::{Purpose, SecretBytes, mac_sha256, seal};
 use zeroize::Zeroizing;
 
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
-use crate::keys::{IMPORTED_VERSION, KeyId, KeyReader, MasterKey};
+use crate::keys::{IMPORTED_VERSION, KeyId, KeyReader};
 use crate::policy::Action;
 use crate::ports::Random;
-use crate::service::{Service, ServiceConfig};
+use crate::service::Service;
 
+use resolution::{Ciphertext, Serving};
+
+pub use reencryption::Reencrypted;
+pub use request::{DataKeyRequest, KeyChoice};
 pub use trial::{Trial, TrialFailure};
 
 /// How long a data key is.
@@ -26,6 +37,31 @@ pub enum DataKeySpec {
     Aes256,
     /// 16 bytes.
     Aes128,
+    /// This number of bytes.
+    Bytes(DataKeyLength),
+}
+
+/// A number of bytes: 1 to [`MAX_DATA_KEY_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataKeyLength(usize);
+
+/// The longest data key, in bytes.
+pub const MAX_DATA_KEY_BYTES: usize = 1024;
+
+impl DataKeyLength {
+    /// Parses a number of bytes that came in as `field`.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] naming the field.
+    pub fn parse(field: &'static str, bytes: usize) -> Result<Self, KmsError> {
+        if (1..=MAX_DATA_KEY_BYTES).contains(&bytes) {
+            return Ok(Self(bytes));
+        }
+        Err(KmsError::invalid(
+            field,
+            format!("must be 1 to {MAX_DATA_KEY_BYTES}"),
+        ))
+    }
 }
 
 impl DataKeySpec {
@@ -33,6 +69,7 @@ impl DataKeySpec {
         match self {
             Self::Aes256 => 32,
             Self::Aes128 => 16,
+            Self::Bytes(DataKeyLength(bytes)) => bytes,
         }
     }
 }
@@ -69,14 +106,8 @@ pub struct Opened {
     pub plaintext: SecretBytes,
 }
 
-/// The longest plaintext that can be encrypted, in bytes.
+/// The longest plaintext, in bytes, that an API encrypts which says nothing else of it.
 pub const MAX_PLAINTEXT_BYTES: usize = 64 * 1024;
-
-/// A key that may serve, and the configuration that says so.
-struct Serving {
-    config: Arc<ServiceConfig>,
-    key: Arc<MasterKey>,
-}
 
 /// The operations on data keys.
 pub struct DataKeys {
@@ -108,282 +139,134 @@ impl DataKeys {
         self
     }
 
-    /// Makes a data key, sealed under the key, or under the default key when `key_id` is `None`.
+    /// Makes a data key and seals it under the key.
     ///
     /// # Errors
-    /// [`KmsError::KeyNotFound`], [`KmsError::KeyState`], or [`KmsError::Invalid`] without any key.
+    /// [`KmsError::NotPermitted`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`], or [`KmsError::Invalid`] without
+    /// any key.
     pub async fn generate(
         &self,
         caller: &Caller,
-        key_id: Option<KeyId>,
+        request: &DataKeyRequest<'_>,
         spec: DataKeySpec,
-        context: &EncryptionContext,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        self.generate_as(caller, key_id, spec, context, CiphertextFormat::Keyway)
-            .await
+        caller.audit().context(request.context);
+        let mut serving = self
+            .to_seal(caller, Action::GenerateDataKey, request)
+            .await?;
+        let made = self.make(caller, &mut serving, request, spec).await?;
+        request.answer(made)
     }
 
-    /// As [`DataKeys::generate`], sealed in this format.
+    /// As [`DataKeys::generate`], for a caller who needs the data key later: the plaintext never leaves.
     ///
     /// # Errors
     /// As [`DataKeys::generate`].
-    pub async fn generate_as(
+    pub async fn generate_without_plaintext(
         &self,
         caller: &Caller,
-        key_id: Option<KeyId>,
+        request: &DataKeyRequest<'_>,
         spec: DataKeySpec,
-        context: &EncryptionContext,
-        sealing: CiphertextFormat,
-    ) -> Result<(SecretBytes, Sealed), KmsError> {
-        caller.audit().context(context);
-        let mut drawn = Zeroizing::new([0; 64]);
-        self.random.fill(drawn.as_mut())?;
-        let (fresh, rest) = drawn.split_first_chunk().ok_or(SHORT_DRAW)?;
-        let plaintext = SecretBytes::from(rest.get(..spec.bytes()).ok_or(SHORT_DRAW)?.to_vec());
-        let serving = self.key(caller, Action::GenerateDataKey, key_id).await?;
-        let sealed = self
-            .seal(&serving, context, plaintext.expose(), fresh, sealing)
-            .await?;
-        caller.audit().version(sealed.key_version);
-        Ok((plaintext, sealed))
+    ) -> Result<Sealed, KmsError> {
+        let (_, sealed) = self.generate(caller, request, spec).await?;
+        Ok(sealed)
     }
 
-    /// Seals a plaintext of at most [`MAX_PLAINTEXT_BYTES`].
+    /// Seals a plaintext of at most `max_bytes`, which the API says.
     ///
     /// # Errors
     /// As [`DataKeys::generate`]; [`KmsError::Invalid`] also when the plaintext is too long.
     pub async fn encrypt(
         &self,
         caller: &Caller,
-        key_id: Option<KeyId>,
-        context: &EncryptionContext,
+        request: &DataKeyRequest<'_>,
         plaintext: &SecretBytes,
+        max_bytes: usize,
     ) -> Result<Sealed, KmsError> {
-        caller.audit().context(context);
-        if plaintext.expose().len() > MAX_PLAINTEXT_BYTES {
+        caller.audit().context(request.context);
+        if plaintext.expose().len() > max_bytes {
             return Err(KmsError::invalid(
                 "plaintext",
-                format!("must be at most {MAX_PLAINTEXT_BYTES} bytes"),
+                format!("must be at most {max_bytes} bytes"),
             ));
         }
-        let serving = self.key(caller, Action::Encrypt, key_id).await?;
-        self.seal_fresh(
-            caller,
-            &serving,
-            context,
-            plaintext,
-            CiphertextFormat::Keyway,
-        )
-        .await
+        let mut serving = self.to_seal(caller, Action::Encrypt, request).await?;
+        let sealed = self
+            .seal_fresh(caller, &mut serving, request, plaintext)
+            .await?;
+        request.answer(sealed)
     }
 
-    /// Opens a ciphertext. With `key_id`, only one of that key; if that key was brought from KES, also what KES sealed
-    /// under it. Ciphertexts from there do not say which key they are of, and are never tried by a key that was not named.
+    /// Opens a ciphertext. If the key was imported from KES and the request names it, also what KES sealed under it:
+    /// ciphertexts from there do not say which key they are of, and are never tried by a key that was not named.
     ///
     /// # Errors
-    /// [`KmsError::DecryptionFailed`] for everything that does not open; [`KmsError::KeyState`] when its key does not serve.
+    /// [`KmsError::DecryptionFailed`] for everything that does not open, and [`KmsError::KeyState`] when its key does not
+    /// serve. A key that is missing is [`KmsError::KeyNotFound`] if the request names the key, and
+    /// [`KmsError::DecryptionFailed`] if the ciphertext does.
     pub async fn decrypt(
         &self,
         caller: &Caller,
-        key_id: Option<&KeyId>,
-        blob: &[u8],
-        context: &EncryptionContext,
+        request: &DataKeyRequest<'_>,
+        ciphertext: &[u8],
     ) -> Result<Opened, KmsError> {
-        self.open(caller, Action::Decrypt, key_id, blob, context)
-            .await
+        let ciphertext = Ciphertext::parse(ciphertext);
+        let (_, opened) = self
+            .open(caller, Action::Decrypt, request, &ciphertext)
+            .await?;
+        request.answer(opened)
     }
 
-    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes.
+    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes. The request's context and
+    /// format make no difference.
     ///
     /// # Errors
-    /// [`KmsError::NoHmacKey`], [`KmsError::KeyNotFound`] or [`KmsError::KeyState`].
+    /// [`KmsError::NoHmacKey`], or as [`DataKeys::generate`].
     pub async fn hmac(
         &self,
         caller: &Caller,
-        key_id: &KeyId,
+        request: &DataKeyRequest<'_>,
         message: &[u8],
     ) -> Result<[u8; 32], KmsError> {
-        let Serving { config, key } = self
-            .key(caller, Action::GenerateMac, Some(key_id.clone()))
+        let Serving { config, key, .. } =
+            self.to_seal(caller, Action::GenerateMac, request).await?;
+        let hmac_key = self.keys.hmac_key(&config, &key).await?;
+        let hmac_key = hmac_key.ok_or_else(|| KmsError::NoHmacKey(key.id.clone()))?;
+        request.answer(mac_sha256(&hmac_key.key, &[message]))
+    }
+
+    /// Draws a data key and seals it.
+    async fn make(
+        &self,
+        caller: &Caller,
+        serving: &mut Serving,
+        request: &DataKeyRequest<'_>,
+        spec: DataKeySpec,
+    ) -> Result<(SecretBytes, Sealed), KmsError> {
+        // One draw for what sealing needs and for the data key.
+        let mut drawn = Zeroizing::new(vec![0; FRESH_BYTES + spec.bytes()]);
+        self.random.fill(&mut drawn)?;
+        let fresh: [u8; FRESH_BYTES] = *drawn.first_chunk().ok_or(SHORT_DRAW)?;
+        drawn.drain(..FRESH_BYTES);
+        let plaintext = SecretBytes::from(drawn);
+        let sealed = self
+            .seal(serving, request, plaintext.expose(), &fresh)
             .await?;
-        self.keys
-            .with_hmac_key(&config, &key, |hmac| mac_sha256(hmac, &[message]))
-            .await?
-            .ok_or_else(|| KmsError::NoHmacKey(key_id.clone()))
-    }
-
-    /// Opens a ciphertext and seals its plaintext again, in format 1, under the current version of the same key, or of
-    /// `destination`. The plaintext never leaves. A ciphertext that names no key can only be `destination`'s own.
-    ///
-    /// # Errors
-    /// As [`DataKeys::decrypt`] for the source and [`DataKeys::encrypt`] for the destination.
-    pub async fn rewrap(
-        &self,
-        caller: &Caller,
-        blob: &[u8],
-        context: &EncryptionContext,
-        destination: Option<KeyId>,
-        destination_context: Option<&EncryptionContext>,
-    ) -> Result<Sealed, KmsError> {
-        // Also of what is refused: which context it was about.
-        caller.audit().context(context);
-        if let Some(destination) = &destination {
-            caller.may(Action::Rewrap, destination)?;
-        }
-        let foreign = Blob::parse(Purpose::Seal, blob).is_err();
-        let named = destination.as_ref().filter(|_| foreign);
-        let opened = self
-            .open(caller, Action::Rewrap, named, blob, context)
-            .await;
-        // Opening noted the key that it was about, whether it succeeded or not.
-        caller.audit().moves_to(destination.as_ref());
-        let opened = opened?;
-        let serving = self
-            .key(
-                caller,
-                Action::Rewrap,
-                Some(destination.unwrap_or(opened.key_id)),
-            )
-            .await?;
-        self.seal_fresh(
-            caller,
-            &serving,
-            destination_context.unwrap_or(context),
-            &opened.plaintext,
-            CiphertextFormat::Keyway,
-        )
-        .await
-    }
-
-    /// The key that is to serve: named or the default, permitted, existing, enabled.
-    async fn key(
-        &self,
-        caller: &Caller,
-        action: Action,
-        key_id: Option<KeyId>,
-    ) -> Result<Serving, KmsError> {
-        if let Some(key_id) = &key_id {
-            caller.may(action, key_id)?;
-        }
-        let config = self.service.running().await?;
-        let key_id = key_id
-            .or_else(|| config.default_key_id.clone())
-            .ok_or_else(|| {
-                KmsError::invalid(
-                    "key_id",
-                    "is required, because no default key is configured",
-                )
-            })?;
-        caller.may(action, &key_id)?;
-        let key = self
-            .keys
-            .find(&key_id)
-            .await?
-            .ok_or(KmsError::KeyNotFound(key_id))?;
-        key.must_be_enabled()?;
-        Ok(Serving { config, key })
-    }
-
-    async fn open(
-        &self,
-        caller: &Caller,
-        action: Action,
-        key_id: Option<&KeyId>,
-        blob: &[u8],
-        context: &EncryptionContext,
-    ) -> Result<Opened, KmsError> {
-        caller.audit().context(context);
-        let Ok(parsed) = Blob::parse(Purpose::Seal, blob) else {
-            let key_id = key_id.ok_or(KmsError::DecryptionFailed)?;
-            return self
-                .open_imported(caller, action, key_id, blob, context)
-                .await;
-        };
-        let sealed_by =
-            KeyId::parse("key_id", parsed.key_id()).map_err(|_| KmsError::DecryptionFailed)?;
-        let key_version = parsed.key_version();
-        let permitted = caller.may(action, &sealed_by);
-        caller.audit().version(key_version);
-        permitted?;
-        let config = self.service.running().await?;
-        if key_id.is_some_and(|wanted| *wanted != sealed_by) {
-            return Err(KmsError::DecryptionFailed);
-        }
-        let mut key = self
-            .keys
-            .find(&sealed_by)
-            .await?
-            .ok_or(KmsError::DecryptionFailed)?;
-        if !key.has_version(key_version) {
-            key = self
-                .keys
-                .find_anew(&sealed_by)
-                .await?
-                .ok_or(KmsError::DecryptionFailed)?;
-        }
-        key.must_be_enabled()?;
-        let plaintext = self
-            .keys
-            .with_material(&config, &key, key_version, |material| {
-                parsed.open(material, context)
-            })
-            .await?
-            .and_then(Result::ok)
-            .ok_or(KmsError::DecryptionFailed)?;
-        Ok(Opened {
-            key_id: sealed_by,
-            key_version,
-            plaintext,
-        })
-    }
-
-    /// Opens what is not format 1 by a key that was brought from elsewhere.
-    async fn open_imported(
-        &self,
-        caller: &Caller,
-        action: Action,
-        key_id: &KeyId,
-        ciphertext: &[u8],
-        context: &EncryptionContext,
-    ) -> Result<Opened, KmsError> {
-        caller.may(action, key_id)?;
-        let config = self.service.running().await?;
-        let key = self
-            .keys
-            .find(key_id)
-            .await?
-            .ok_or(KmsError::DecryptionFailed)?;
-        let algorithm = key.imported_algorithm().ok_or(KmsError::DecryptionFailed)?;
-        caller.audit().version(IMPORTED_VERSION);
-        key.must_be_enabled()?;
-        let (legacy, context) = (self.legacy, kes::context_bytes(context));
-        let plaintext = self
-            .keys
-            .with_material(&config, &key, IMPORTED_VERSION, |material| {
-                kes::open(material, algorithm, legacy, ciphertext, &context)
-            })
-            .await?
-            .and_then(Result::ok)
-            .ok_or(KmsError::DecryptionFailed)?;
-        Ok(Opened {
-            key_id: key_id.clone(),
-            key_version: IMPORTED_VERSION,
-            plaintext,
-        })
+        caller.audit().version(sealed.key_version);
+        Ok((plaintext, sealed))
     }
 
     async fn seal_fresh(
         &self,
         caller: &Caller,
-        serving: &Serving,
-        context: &EncryptionContext,
+        serving: &mut Serving,
+        request: &DataKeyRequest<'_>,
         plaintext: &SecretBytes,
-        sealing: CiphertextFormat,
     ) -> Result<Sealed, KmsError> {
-        let mut fresh = [0; 32];
+        let mut fresh = [0; FRESH_BYTES];
         self.random.fill(&mut fresh)?;
         let sealed = self
-            .seal(serving, context, plaintext.expose(), &fresh, sealing)
+            .seal(serving, request, plaintext.expose(), &fresh)
             .await?;
         caller.audit().version(sealed.key_version);
         Ok(sealed)
@@ -391,44 +274,43 @@ impl DataKeys {
 
     async fn seal(
         &self,
-        serving: &Serving,
-        context: &EncryptionContext,
+        serving: &mut Serving,
+        request: &DataKeyRequest<'_>,
         plaintext: &[u8],
-        fresh: &[u8; 32],
-        sealing: CiphertextFormat,
+        fresh: &[u8; FRESH_BYTES],
     ) -> Result<Sealed, KmsError> {
-        let Serving { config, key } = serving;
-        let version = key.current_version();
-        let raw = match sealing {
+        let version = serving.key.current_version();
+        let material = serving.material(&self.keys, version).await?;
+        let material = material.ok_or(Fault::plain("a key has no current version"))?;
+        let key = &serving.key;
+        let raw = match request.format {
             CiphertextFormat::Kes if version == IMPORTED_VERSION => key.imported_algorithm(),
             CiphertextFormat::Kes | CiphertextFormat::Keyway => None,
         };
-        let blob = self
-            .keys
-            .with_material(config, key, version, |material| match raw {
-                Some(algorithm) => {
-                    let context = kes::context_bytes(context);
-                    kes::seal(material, algorithm, &context, plaintext, fresh)
-                }
-                None => seal(
-                    Purpose::Seal,
-                    material,
-                    key.id.as_str(),
-                    version,
-                    context,
-                    plaintext,
-                    fresh,
-                ),
-            })
-            .await?
-            .ok_or(Fault::plain("a key has no current version"))?
-            .map_err(|error| Fault::new("sealing", error))?;
+        let blob = match raw {
+            Some(algorithm) => {
+                let context = kes::context_bytes(request.context);
+                kes::seal(&material.key, algorithm, &context, plaintext, fresh)
+            }
+            None => seal(
+                Purpose::Seal,
+                &material.key,
+                key.id.as_str(),
+                version,
+                request.context,
+                plaintext,
+                fresh,
+            ),
+        };
         Ok(Sealed {
             key_id: key.id.clone(),
             key_version: version,
-            blob,
+            blob: blob.map_err(|error| Fault::new("sealing", error))?,
         })
     }
 }
+
+/// Random bytes that each ciphertext needs.
+const FRESH_BYTES: usize = 32;
 
 const SHORT_DRAW: Fault = Fault::plain("a draw of random bytes was too short");

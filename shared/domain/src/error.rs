@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::ids::{BucketName, KeyId, KeyState, Reference};
+use crate::ids::{BucketName, InvalidId, KeyId, KeyState, Reference};
 
 /// Why an operation was not done. Unless it says otherwise, nothing was changed.
 #[derive(Debug)]
@@ -57,6 +57,11 @@ pub enum KmsError {
     NoBucketEncryption(BucketName),
     /// The ciphertext does not open under this key, version and context; or it is none. Deliberately one error.
     DecryptionFailed,
+    /// The ciphertext is of another key than the one that the request names, as the ciphertext itself says. APIs that have
+    /// no answer of their own for it give the one of [`KmsError::DecryptionFailed`].
+    IncorrectKey,
+    /// The request is a dry run. It would have succeeded; what it made was thrown away.
+    DryRun,
     /// Other writers were always faster; trying again may help.
     Contended(KeyId),
     /// What the service is or does at present stands against it. Says what.
@@ -95,7 +100,8 @@ impl KmsError {
             Self::BucketExists(_) => "bucket_exists",
             Self::BucketNotEmpty(_) => "bucket_not_empty",
             Self::NoBucketEncryption(_) => "no_bucket_encryption",
-            Self::DecryptionFailed => "decryption_failed",
+            Self::DecryptionFailed | Self::IncorrectKey => "decryption_failed",
+            Self::DryRun => "dry_run",
             Self::Contended(_) => "contended",
             Self::Conflict(_) => "conflict",
             Self::NotConfigured => "not_configured",
@@ -183,6 +189,12 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     }
     let words: Vec<&str> = line.lines().map(str::trim).collect();
     words.join(" ")
+}
+
+impl From<InvalidId> for KmsError {
+    fn from(InvalidId { field, reason }: InvalidId) -> Self {
+        Self::invalid(field, reason)
+    }
 }
 
 impl From<Fault> for KmsError {

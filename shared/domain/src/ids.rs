@@ -1,5 +1,4 @@
-//! The ids of everything, and what an error tells of a key besides its id. Below every noun: an id knows of nothing but
-//! the error that it is when it does not parse.
+//! The ids of everything, and what an error tells of a key besides its id. Nothing of this crate lies below.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -8,8 +7,28 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::error::KmsError;
-use crate::uuid_v4;
+/// A text that is not the id or name that it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct InvalidId {
+    /// The input's name, as the wire spells it.
+    pub field: &'static str,
+    /// What is wrong with it; never its value.
+    pub reason: &'static str,
+}
+
+impl InvalidId {
+    const fn new(field: &'static str, reason: &'static str) -> Self {
+        Self { field, reason }
+    }
+}
+
+/// A random UUID of these bytes, as text.
+pub(crate) fn uuid_v4(bytes: [u8; 16]) -> String {
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
+}
 
 /// The id of a master key: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,8 +38,8 @@ impl KeyId {
     /// Parses an id that came in as `field`.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] naming the field.
-    pub fn parse(field: &'static str, text: &str) -> Result<Self, KmsError> {
+    /// [`InvalidId`] naming the field.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidId> {
         if Self::is_fit(text) {
             return Ok(Self(text.into()));
         }
@@ -29,7 +48,7 @@ impl KeyId {
         } else {
             "must be 1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`, and not begin with `.` or `-`"
         };
-        Err(KmsError::invalid(field, reason))
+        Err(InvalidId::new(field, reason))
     }
 
     fn is_fit(text: &str) -> bool {
@@ -142,11 +161,11 @@ impl BucketName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] with what is wrong, for the field `bucket`.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
+    /// [`InvalidId`] with what is wrong, for the field `bucket`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         match Self::fault(text) {
             None => Ok(Self(text.into())),
-            Some(reason) => Err(KmsError::invalid("bucket", reason)),
+            Some(reason) => Err(InvalidId::new("bucket", reason)),
         }
     }
 
@@ -222,8 +241,8 @@ impl AccessKeyId {
     /// Parses an id.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when it is too short, too long or has other characters.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
+    /// [`InvalidId`] when it is too short, too long or has other characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fit = (3..=128).contains(&text.len())
             && text
                 .bytes()
@@ -231,7 +250,7 @@ impl AccessKeyId {
         if fit {
             Ok(Self(text.into()))
         } else {
-            Err(KmsError::invalid(
+            Err(InvalidId::new(
                 "access_key_id",
                 "must be 3 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`",
             ))
@@ -279,12 +298,12 @@ impl Identity {
     /// Parses an identity.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
+    /// [`InvalidId`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if is_kes_name(text) {
             Ok(Self(text.into()))
         } else {
-            Err(KmsError::invalid("identity", NAME_RULE))
+            Err(InvalidId::new("identity", NAME_RULE))
         }
     }
 
@@ -307,12 +326,12 @@ impl PolicyName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when [`is_kes_name`] says no.
-    pub fn parse(text: &str) -> Result<Self, KmsError> {
+    /// [`InvalidId`] when [`is_kes_name`] says no.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if is_kes_name(text) {
             Ok(Self(text.into()))
         } else {
-            Err(KmsError::invalid("policy", NAME_RULE))
+            Err(InvalidId::new("policy", NAME_RULE))
         }
     }
 

@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, seal};
+use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, mac_sha256, seal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError, one_line};
+use crate::ids::uuid_v4;
 use crate::ports::{
     Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
     TableReader, TableWriter,
 };
-use crate::records::record_key;
 use crate::repository::{self, won};
-use crate::{revision, uuid_v4};
 
 pub use on_demand::KeyringOnDemand;
 
@@ -183,6 +182,16 @@ struct Root {
     key: Key256,
     /// What the records of each kind are signed with, in the order of [`Kind::ALL`].
     record_keys: [Key256; Kind::ALL.len()],
+}
+
+const RECORD_KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
+
+/// The key that records of this kind are signed with, under this root key.
+fn record_key(root: &Key256, kind: Kind) -> Key256 {
+    Key256::from(mac_sha256(
+        root,
+        &[RECORD_KEY_LABEL, kind.as_str().as_bytes()],
+    ))
 }
 
 impl Root {
@@ -542,7 +551,7 @@ fn deployment_record(
     Ok(Record {
         kind: Kind::Config,
         id: DEPLOYMENT_RECORD.to_owned(),
-        revision: revision(random)?,
+        revision: Revision::random(random)?,
         value: encoding::encode(&Deployment {
             format: encoding::FORMAT,
             deployment: deployment.to_owned(),

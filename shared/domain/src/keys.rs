@@ -27,6 +27,7 @@ pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;
 pub use reader::KeyReader;
+pub(crate) use reader::Material;
 
 /// A description: at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

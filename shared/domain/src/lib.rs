@@ -4,8 +4,10 @@
 pub mod access;
 pub mod audit;
 pub mod audit_context;
+pub mod bucket_operations;
 pub mod buckets;
 mod cache;
+pub mod control;
 pub mod datakey;
 mod encoding;
 mod error;
@@ -30,22 +32,7 @@ pub mod wrappers;
 
 pub use cache::CacheStats;
 pub use error::{Fault, KmsError, one_line};
+pub use ids::InvalidId;
 pub use keyring::OpenError;
 pub use keyway_crypto::kes::Algorithm;
 pub use keyway_crypto::{ContextError, EncryptionContext, Key256, SecretBytes};
-
-use ports::{Random, RandomError, Revision};
-
-/// A revision for one write of one record.
-fn revision(random: &dyn Random) -> Result<Revision, RandomError> {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes)?;
-    Ok(Revision(bytes))
-}
-
-/// A random UUID of these bytes, as text.
-fn uuid_v4(bytes: [u8; 16]) -> String {
-    uuid::Builder::from_random_bytes(bytes)
-        .into_uuid()
-        .to_string()
-}

@@ -7,9 +7,8 @@ use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, Wrapped};
 use crate::keys::{KeyId, MasterKey};
-use crate::ports::{Consistency, Kind, Random, Record, TableWriter};
+use crate::ports::{Consistency, Kind, Random, Record, Revision, TableWriter};
 use crate::repository::{self, Noun, update};
-use crate::revision;
 use crate::scan::Scan;
 use crate::service::{BackendType, Service, ServiceConfig};
 use crate::wrappers::Wrappers;
@@ -215,7 +214,7 @@ impl KeyMigration {
         let record = Record {
             kind: Kind::Key,
             id: KeyId::parse("key_id", id)?.as_str().to_owned(),
-            revision: revision(self.random.as_ref())?,
+            revision: Revision::random(self.random.as_ref())?,
             value,
             expires_at: None,
         };

@@ -12,9 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
-use crate::buckets::{Bucket, BucketName, DefaultEncryption};
 use crate::error::{Fault, KmsError};
-use crate::ranges::NameRange;
 
 pub use intercepted::{InterceptedTable, TableCall, TableInterceptor};
 
@@ -90,6 +88,15 @@ impl Kind {
 /// very revision it was about to write knows that an earlier attempt of the same write already won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Revision(pub [u8; 16]);
+
+impl Revision {
+    /// One for a write of a record.
+    pub(crate) fn random(random: &dyn Random) -> Result<Self, RandomError> {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
 
 /// One record of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -347,86 +354,6 @@ pub trait LockedKeyring: Send + Sync {
     /// # Errors
     /// [`KmsError::Unavailable`] when it cannot be written.
     async fn restore(&self) -> Result<(), KmsError>;
-}
-
-/// Buckets did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum BucketError {
-    /// There is no bucket of this name.
-    #[error("there is no such bucket")]
-    NoSuchBucket,
-    /// A bucket of this name exists; it was left untouched.
-    #[error("the bucket exists already")]
-    Exists,
-    /// The bucket still has objects; it was left untouched.
-    #[error("the bucket is not empty")]
-    NotEmpty,
-    /// What holds the buckets failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Buckets and their default encryption: those of an object store, or those of the table. What one call has changed,
-/// the next one sees.
-#[async_trait]
-pub trait Buckets: Send + Sync {
-    /// Every bucket, in the byte order of their names.
-    ///
-    /// # Errors
-    /// [`BucketError::Store`].
-    async fn list(&self) -> Result<Vec<Bucket>, BucketError>;
-
-    /// Every bucket whose name is in one of these ranges, in the byte order of their names. What can read these alone does.
-    ///
-    /// # Errors
-    /// [`BucketError::Store`].
-    async fn list_within(&self, ranges: &[NameRange]) -> Result<Vec<Bucket>, BucketError> {
-        let mut buckets = self.list().await?;
-        buckets.retain(|bucket| ranges.iter().any(|range| range.has(bucket.name.as_str())));
-        Ok(buckets)
-    }
-
-    /// Makes a bucket. Of several at once under one name, at most one succeeds.
-    ///
-    /// # Errors
-    /// [`BucketError::Exists`], or [`BucketError::Store`].
-    async fn create(&self, name: &BucketName) -> Result<(), BucketError>;
-
-    /// Removes a bucket with its default encryption. Of several at once, at most one succeeds.
-    ///
-    /// # Errors
-    /// [`BucketError::NoSuchBucket`], [`BucketError::NotEmpty`], or [`BucketError::Store`].
-    async fn remove(&self, name: &BucketName) -> Result<(), BucketError>;
-
-    /// Whether there is a bucket of this name.
-    ///
-    /// # Errors
-    /// [`BucketError::Store`].
-    async fn exists(&self, name: &BucketName) -> Result<bool, BucketError>;
-
-    /// The bucket's default encryption, exactly as it was set; `None` where there is none. An object store that encrypts
-    /// everything answers [`Algorithm::Aes256`](crate::buckets::Algorithm::Aes256) for none.
-    ///
-    /// # Errors
-    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
-    async fn encryption(&self, name: &BucketName)
-    -> Result<Option<DefaultEncryption>, BucketError>;
-
-    /// Sets the bucket's default encryption, whatever it was before. It is not asked whether the key is fit to be used.
-    ///
-    /// # Errors
-    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
-    async fn set_encryption(
-        &self,
-        name: &BucketName,
-        encryption: &DefaultEncryption,
-    ) -> Result<(), BucketError>;
-
-    /// Removes the bucket's default encryption. A bucket that has none stays so.
-    ///
-    /// # Errors
-    /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
-    async fn clear_encryption(&self, name: &BucketName) -> Result<(), BucketError>;
 }
 
 /// Time. The only one that the domain knows.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
+use keyway_crypto::{mac_sha256, verify_mac_sha256};
 
 use crate::error::KmsError;
 use crate::keyring::{DEPLOYMENT_RECORD, KeyringOnDemand, RootKeyring, WrapError};
@@ -30,15 +30,9 @@ use crate::scan::Scan;
 pub use crate::ports::Forgery;
 
 const FORMAT: &str = "KW1 ";
-const KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
 const LABEL: &[u8] = b"keyway/v1/record\0";
 /// Longer than any first line: ids of root keys are short.
 const LONGEST_LINE: usize = 256;
-
-/// The key that records of this kind are signed with, under this root key.
-pub(crate) fn record_key(root: &Key256, kind: Kind) -> Key256 {
-    Key256::from(mac_sha256(root, &[KEY_LABEL, kind.as_str().as_bytes()]))
-}
 
 /// Whether records of this name are signed. The record that names the deployment is not: it says which keyring to look
 /// for, and a keyring of another deployment is refused.

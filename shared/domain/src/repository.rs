@@ -9,7 +9,6 @@ use crate::error::KmsError;
 use crate::ports::{
     Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use crate::revision;
 
 /// A noun that the table keeps, each in a record of its own.
 pub(crate) trait Noun: Serialize + DeserializeOwned {
@@ -32,7 +31,7 @@ pub(crate) trait Noun: Serialize + DeserializeOwned {
         Ok(Record {
             kind: Self::KIND,
             id: id.to_owned(),
-            revision: revision(random)?,
+            revision: Revision::random(random)?,
             value: encoding::encode(self)?,
             expires_at: None,
         })
@@ -70,7 +69,7 @@ pub(crate) fn again(
     random: &dyn Random,
 ) -> Result<Record, KmsError> {
     Ok(Record {
-        revision: revision(random)?,
+        revision: Revision::random(random)?,
         value: value.unwrap_or_else(|| seen.value.clone()),
         ..seen.clone()
     })

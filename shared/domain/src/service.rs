@@ -1,11 +1,8 @@
 //! The service's configuration and state, shared by every instance through the table.
 
 mod changes;
-mod control;
 mod folder;
 mod health;
-mod readiness;
-mod status;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,20 +15,16 @@ use crate::buckets;
 use crate::cache::Cache;
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
-use crate::ids::{KeyId, Reference};
+use crate::ids::{KeyId, Reference, uuid_v4};
 use crate::keyring::Wrapped;
 use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
 use crate::records::unverified_content;
 use crate::repository::{self, Noun, load};
-use crate::uuid_v4;
 use crate::vault::{VaultRetryPolicy, VaultSettings};
 
 pub use changes::{Change, ConfigChanges, NewAuth};
-pub use control::{ServiceControl, Started};
 pub use folder::{KeyringFile, keep_keyring};
 pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
-pub use readiness::Readiness;
-pub use status::{Configured, Status};
 
 const SERVICE_RECORD: &str = "service";
 
@@ -147,7 +140,7 @@ pub struct ServiceConfig {
 
 impl ServiceConfig {
     /// The local backend with its defaults, stopped.
-    fn fresh(random: &dyn Random) -> Result<Self, KmsError> {
+    pub(crate) fn fresh(random: &dyn Random) -> Result<Self, KmsError> {
         let mut marker_key = vec![0; 32];
         random.fill(&mut marker_key)?;
         Ok(Self {
@@ -181,7 +174,7 @@ impl ServiceConfig {
         }
     }
 
-    fn service_record(&self, random: &dyn Random) -> Result<Record, KmsError> {
+    pub(crate) fn service_record(&self, random: &dyn Random) -> Result<Record, KmsError> {
         self.record(SERVICE_RECORD, random)
     }
 }
@@ -190,7 +183,7 @@ impl Noun for ServiceConfig {
     const KIND: Kind = Kind::Config;
 }
 
-fn config_id(random: &dyn Random) -> Result<String, KmsError> {
+pub(crate) fn config_id(random: &dyn Random) -> Result<String, KmsError> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(uuid_v4(bytes))
@@ -251,7 +244,7 @@ impl Service {
 
     /// The configuration as it is now, and its revision; never one that is older than one that this process has seen,
     /// which somebody has put back.
-    async fn current(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
+    pub(crate) async fn current(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
         let obeyed = self.epoch.load(Ordering::Acquire);
         let stored = load::<ServiceConfig>(self.table.as_ref(), SERVICE_RECORD).await?;
         let Some((config, seen)) = stored else {
@@ -264,6 +257,10 @@ impl Service {
             )));
         }
         Ok(Some((config, seen)))
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
     }
 
     /// How long an instance may act on a state that another instance has changed since.
@@ -327,12 +324,12 @@ impl Service {
         Arc::new(config).must_run()
     }
 
-    fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
     /// Has the next question read the table.
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.cache.forget(&());
     }

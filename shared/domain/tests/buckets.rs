@@ -9,15 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use fixture::{Fixture, Process, STATE_TTL, id, named, root, with_policy};
-use keyway_domain::KmsError;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{
-    Algorithm, Bucket, BucketName, BucketOperations, DefaultEncryption, TableBuckets,
+    Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption, TableBuckets,
     TrackedBuckets, WantedEncryption,
 };
 use keyway_domain::keys::{DeletionWindow, KeyReader, Keys, Reference};
-use keyway_domain::ports::{
-    BucketError, Buckets, Clock, Consistency, Kind, StoreError, TableReader,
-};
+use keyway_domain::ports::{Clock, Consistency, Kind, StoreError, TableReader};
+use keyway_domain::{InvalidId, KmsError};
 use keyway_testkit::{MemoryTable, SeededRandom};
 
 fn bucket(name: &str) -> BucketName {
@@ -97,7 +96,7 @@ fn bucket_name_outside_the_rules_of_s3_is_refused() {
         assert!(
             matches!(
                 &refused,
-                Err(KmsError::Invalid {
+                Err(InvalidId {
                     field: "bucket",
                     ..
                 })

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use fixture::{Fixture, Process, id, move_to, named, root};
 use keyway_domain::KmsError;
-use keyway_domain::buckets::{BucketName, TableBuckets};
+use keyway_domain::buckets::{BucketError, BucketName, Buckets, TableBuckets};
+use keyway_domain::control::ServiceControl;
 use keyway_domain::identity::{Identities, IdentityControl, PolicyName, Rules, Written};
 use keyway_domain::keys::{KeyState, Keys};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{
-    BucketError, Buckets, Consistency, InterceptedTable, Kind, StoreError, TableCall,
-    TableInterceptor, TableReader,
+    Consistency, InterceptedTable, Kind, StoreError, TableCall, TableInterceptor, TableReader,
 };
-use keyway_domain::service::{BackendType, ServiceControl};
+use keyway_domain::service::BackendType;
 use keyway_domain::vault::Vault;
 use keyway_testkit::MemoryTable;
 

@@ -7,7 +7,9 @@ mod fixture;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fixture::{Fixture, Process, id, named, root, with_policy};
-use keyway_domain::datakey::{CiphertextFormat, DataKeySpec, DataKeys};
+use keyway_domain::datakey::{
+    CiphertextFormat, DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES,
+};
 use keyway_domain::keys::{Compared, HmacKey, NewImport, Origin};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
@@ -41,7 +43,11 @@ async fn opened(
     context: &EncryptionContext,
 ) -> Result<Vec<u8>, KmsError> {
     let opened = data_keys
-        .decrypt(&root(), Some(&id(key)), blob, context)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(Some(id(key)), context),
+            blob,
+        )
         .await?;
     assert_eq!(opened.key_id, id(key));
     Ok(opened.plaintext.expose().to_vec())
@@ -51,7 +57,12 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
     let plaintext = SecretBytes::from(b"data".to_vec());
     let sealed = process
         .data_keys
-        .encrypt_under(&root(), id(key), context, &plaintext, CiphertextFormat::Kes)
+        .encrypt(
+            &root(),
+            &DataKeyRequest::new(id(key), context).sealed_as(CiphertextFormat::Kes),
+            &plaintext,
+            MAX_PLAINTEXT_BYTES,
+        )
         .await;
     sealed.unwrap().blob
 }
@@ -59,7 +70,11 @@ async fn sealed_by_kes(process: &Process, key: &str, context: &EncryptionContext
 async fn mac(process: &Process, key: &str) -> Result<[u8; 32], KmsError> {
     process
         .data_keys
-        .hmac(&root(), &id(key), b"root access key")
+        .hmac(
+            &root(),
+            &DataKeyRequest::new(id(key), &EncryptionContext::none()),
+            b"root access key",
+        )
         .await
 }
 
@@ -155,7 +170,13 @@ async fn foreign_ciphertext_is_tried_under_the_named_imported_key_only() {
     // The same material under another name: the ciphertext does not name the key.
     assert!(opened(data_keys, "twin", &blob, &context).await.is_ok());
 
-    let unnamed = data_keys.decrypt(&root(), None, &blob, &context).await;
+    let unnamed = data_keys
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &context),
+            &blob,
+        )
+        .await;
     assert!(matches!(unnamed, Err(KmsError::DecryptionFailed)));
     for other in ["native", "nobody"] {
         let tried = opened(data_keys, other, &blob, &context).await;
@@ -168,7 +189,8 @@ async fn foreign_ciphertext_is_tried_under_the_named_imported_key_only() {
         r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:::key/native"}}"#,
     );
     let key = id("old");
-    let refused = data_keys.decrypt(&only_native, Some(&key), &blob, &context);
+    let request = DataKeyRequest::of_ciphertext(Some(key), &context);
+    let refused = data_keys.decrypt(&only_native, &request, &blob);
     assert!(matches!(refused.await, Err(KmsError::NotPermitted)));
     process.keys.disable(&root(), &id("old")).await.unwrap();
     let refused = opened(data_keys, "old", &blob, &context).await;
@@ -185,7 +207,7 @@ async fn missing_key_is_named_to_apis_that_tell_of_keys() {
     let under = async |key: &str, blob: &[u8]| {
         let opened = process
             .data_keys
-            .decrypt_under(&caller, id(key), blob, &context)
+            .decrypt(&caller, &DataKeyRequest::new(id(key), &context), blob)
             .await?;
         Ok::<_, KmsError>(opened.plaintext.expose().to_vec())
     };
@@ -215,7 +237,11 @@ async fn format_of_kes_is_for_imported_keys_never_rotated() {
     ));
     let made = process
         .data_keys
-        .generate(&root(), Some(id("old")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("old"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(
         is_native(&made.unwrap().1.blob),
@@ -223,12 +249,10 @@ async fn format_of_kes_is_for_imported_keys_never_rotated() {
     );
     let made = process
         .data_keys
-        .generate_as(
+        .generate(
             &root(),
-            Some(id("old")),
+            &DataKeyRequest::new(id("old"), &context).sealed_as(CiphertextFormat::Kes),
             DataKeySpec::Aes256,
-            &context,
-            CiphertextFormat::Kes,
         )
         .await;
     let (key, sealed) = made.unwrap();
@@ -260,7 +284,14 @@ async fn rewrap_takes_foreign_ciphertexts_of_the_destination() {
     let rewrap = async |to: Option<&str>| {
         let to = to.map(id);
         let data_keys = &process.data_keys;
-        data_keys.rewrap(&root(), &raw, &context, to, None).await
+        data_keys
+            .reencrypt(
+                &root(),
+                &DataKeyRequest::of_ciphertext(None, &context),
+                &raw,
+                &DataKeyRequest::of_ciphertext(to, &context),
+            )
+            .await
     };
     for nowhere in [None, Some("native")] {
         let refused = rewrap(nowhere).await;
@@ -269,7 +300,11 @@ async fn rewrap_takes_foreign_ciphertexts_of_the_destination() {
     let moved = rewrap(Some("old")).await.unwrap();
     let found = process
         .data_keys
-        .decrypt(&root(), None, &moved.blob, &context)
+        .decrypt(
+            &root(),
+            &DataKeyRequest::of_ciphertext(None, &context),
+            &moved.sealed.blob,
+        )
         .await;
     assert_eq!(found.unwrap().plaintext.expose(), b"data");
 }
@@ -422,7 +457,9 @@ async fn mac_of_a_key_is_its_own_and_survives_rotation() {
     ));
     let nobody = with_policy(r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}"#);
     let (kes, data_keys) = (id("kes"), &process.data_keys);
-    let refused = data_keys.hmac(&nobody, &kes, b"").await;
+    let none = EncryptionContext::none();
+    let request = DataKeyRequest::new(kes, &none);
+    let refused = data_keys.hmac(&nobody, &request, b"").await;
     assert!(matches!(refused, Err(KmsError::NotPermitted)));
 }
 
@@ -443,7 +480,11 @@ async fn record_of_an_older_release_is_read_and_makes_no_macs() {
     let context = EncryptionContext::none();
     let made = process
         .data_keys
-        .generate(&root(), Some(id("k")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("k"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     made.unwrap();
     process.keys.rotate(&root(), &id("k")).await.unwrap();
@@ -472,7 +513,11 @@ async fn hmac_key_opens_under_its_own_binding_only() {
     ));
     let made = process
         .data_keys
-        .generate(&root(), Some(id("a")), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id("a"), &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     assert!(matches!(made, Err(KmsError::Backend(_))));
 }

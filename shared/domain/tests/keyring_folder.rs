@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use fixture::{Fixture, root};
+use keyway_domain::control::ServiceControl;
 use keyway_domain::ports::{
     Consistency, KeyringFolder, KeyringMove, Kind, LockedKeyring, Record, Revision, TableReader,
     TableWriter,
 };
 use keyway_domain::service::{
-    Change, ConfigChanges, Degraded, KeyringFile, ServiceControl, keep_keyring, key_directory,
+    Change, ConfigChanges, Degraded, KeyringFile, keep_keyring, key_directory,
 };
 use keyway_domain::{Fault, KmsError};
 use keyway_testkit::MemoryTable;

@@ -7,7 +7,7 @@ mod fixture;
 use fixture::{Fixture, Process, id, move_to, named, root};
 use keyway_crypto::EncryptionContext;
 use keyway_domain::KmsError;
-use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::DeletionWindow;
 use keyway_domain::migration::{KeyMigration, Progress};
 use keyway_domain::ports::{Kind, TableReader, TableWriter};
@@ -28,7 +28,11 @@ async fn blob(process: &Process, key: &str) -> Vec<u8> {
     let context = EncryptionContext::default();
     let made = process
         .data_keys
-        .generate(&root(), Some(id(key)), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id(key), &context),
+            DataKeySpec::Aes256,
+        )
         .await
         .unwrap();
     made.1.blob
@@ -36,7 +40,8 @@ async fn blob(process: &Process, key: &str) -> Vec<u8> {
 
 async fn opens(process: &Process, blob: &[u8]) {
     let (caller, context) = (root(), EncryptionContext::default());
-    let opened = process.data_keys.decrypt(&caller, None, blob, &context);
+    let request = DataKeyRequest::of_ciphertext(None, &context);
+    let opened = process.data_keys.decrypt(&caller, &request, blob);
     opened.await.unwrap();
 }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use fixture::{id, named, root};
 use keyway_domain::access::{AccessKeyId, AccessKeys, Credentials, RootAccessKey};
-use keyway_domain::datakey::DataKeys;
+use keyway_domain::control::ServiceControl;
+use keyway_domain::datakey::{DataKeyRequest, DataKeys};
 use keyway_domain::identity::{Identities, Identity, IdentityControl, PolicyName, Rules};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::keys::{KeyReader, Keys, NewKey};
@@ -23,9 +24,7 @@ use keyway_domain::ports::{
     TableWriter,
 };
 use keyway_domain::records::{Forgery, SignedRecords, SignedTable};
-use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, NewAuth, Service, ServiceControl,
-};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth, Service};
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{KmsError, SecretBytes};
@@ -457,7 +456,7 @@ async fn key_with_an_exchanged_version_is_refused_and_others_serve() {
     let spec = keyway_domain::datakey::DataKeySpec::Aes256;
     let made = process
         .data_keys
-        .generate(&root(), Some(id("a")), spec, &context)
+        .generate(&root(), &DataKeyRequest::new(id("a"), &context), spec)
         .await;
     assert!(made.is_ok());
 }

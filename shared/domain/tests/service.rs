@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use fixture::{Fixture, Process, STATE_TTL, id, named, root, with_policy};
 use keyway_crypto::EncryptionContext;
-use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::control::Started;
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, Started, WatchedTable,
-    WriteFailure,
+    BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState, WatchedTable, WriteFailure,
 };
 use keyway_domain::vault::{VaultAddress, VaultPath};
 use keyway_domain::{CacheStats, KmsError, SecretBytes};
@@ -43,7 +43,11 @@ async fn generate(process: &Process, key: &KeyId) -> Result<Vec<u8>, KmsError> {
     let context = EncryptionContext::default();
     let made = process
         .data_keys
-        .generate(&root(), Some(key.clone()), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(key.clone(), &context),
+            DataKeySpec::Aes256,
+        )
         .await?;
     Ok(made.1.blob)
 }
@@ -51,7 +55,8 @@ async fn generate(process: &Process, key: &KeyId) -> Result<Vec<u8>, KmsError> {
 async fn decrypt(process: &Process, blob: &[u8]) -> Result<(), KmsError> {
     let context = EncryptionContext::default();
     let caller = root();
-    let opened = process.data_keys.decrypt(&caller, None, blob, &context);
+    let request = DataKeyRequest::of_ciphertext(None, &context);
+    let opened = process.data_keys.decrypt(&caller, &request, blob);
     opened.await.map(drop)
 }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use fixture::{Fixture, STATE_TTL, id, move_to, named, root};
 use keyway_domain::KmsError;
 use keyway_domain::access::{AccessKeyId, AccessKeys};
-use keyway_domain::buckets::{BucketName, DefaultEncryption, TableBuckets};
+use keyway_domain::buckets::{BucketName, Buckets, DefaultEncryption, TableBuckets};
 use keyway_domain::identity::{
     Identities, Identity, IdentityControl, NameQuery, PolicyName, Rules,
 };
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keys::{DeletionWindow, KeyQuery, Reference};
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Buckets, Kind, Record, Revision, TableWriter};
+use keyway_domain::ports::{Kind, Record, Revision, TableWriter};
 use keyway_domain::service::{BackendType, Change, ConfigChanges};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

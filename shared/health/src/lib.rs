@@ -9,8 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
-use keyway_domain::service::Readiness;
-use keyway_http::{Call, Mount, Page, PageError, Route, RouteError};
+use keyway_domain::control::Readiness;
+use keyway_http::{
+    Call, Group, Listed, Mount, Page, PageError, RouteEntry, RouteError, listed, routes_on,
+};
 
 #[cfg(feature = "openapi")]
 pub use openapi::description;
@@ -28,16 +30,26 @@ const READY: [&str; 3] = ["/ready", "/cluster", "/cluster/read"];
 /// # Errors
 /// None: no two of the routes have the same path and method.
 pub fn mount(readiness: &Arc<Readiness>) -> Result<Mount<Page>, RouteError> {
-    let mut routes = Vec::new();
+    let routes = routes_on(entries(), readiness);
+    Mount::page("health", &PREFIXES, |_| true, routes)
+}
+
+fn entries() -> Vec<RouteEntry<Page, Readiness>> {
+    let mut entries = Vec::new();
     for method in [Method::GET, Method::HEAD] {
         for path in LIVE {
-            routes.push(Route::over(method.clone(), path, 0, (), readiness, live));
+            entries.push(RouteEntry::new(method.clone(), path, 0, (), live));
         }
         for path in READY {
-            routes.push(Route::over(method.clone(), path, 0, (), readiness, ready));
+            entries.push(RouteEntry::new(method.clone(), path, 0, (), ready));
         }
     }
-    Mount::page("health", &PREFIXES, |_| true, routes)
+    entries
+}
+
+/// Every route, below each of the prefixes.
+pub fn inventory() -> Vec<Listed> {
+    listed(Group::Health, &entries())
 }
 
 async fn live(_: Arc<Readiness>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {

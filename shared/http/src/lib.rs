@@ -21,8 +21,8 @@ pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
 pub use memory::{BodyMemory, Connection};
 pub use observer::{
-    Answered, Class, Context, Item, Observer, Operation, Stopwatch, Subject, Trace, TraceHeaders,
-    Unrecorded, class_of,
+    Answered, Class, Context, Item, Observer, Operation, Outcome, Stopwatch, Subject, Trace,
+    TraceHeaders, Unrecorded, class_of,
 };
 pub use page::{Page, PageError};
 pub use pipeline::{
@@ -31,7 +31,9 @@ pub use pipeline::{
 pub use query::{Query, QueryError, percent_decode};
 pub use rejection::ONE_SECOND;
 pub use request::{BasePath, ClientCertificate, IamCaller, Peer, Request};
-pub use route::{HandlerResult, NO_BODY, Params, Route, RouteError};
+pub use route::{
+    Group, HandlerResult, Listed, NO_BODY, Params, Route, RouteEntry, RouteError, listed, routes_on,
+};
 pub use served::{MetricsSource, Served};
 pub use site::Site;
 pub use tail::{KEEP_ALIVE, Tail, Trailers, kept_alive};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::{Method, StatusCode};
 
 /// What a route does, as far as whoever must know of it cares.
@@ -184,6 +184,9 @@ impl Answered<'_> {
 #[error("a request could not be witnessed")]
 pub struct Unrecorded;
 
+/// What an observer says, at once or later. Most say it at once, for which nothing is allocated.
+pub type Outcome<'a> = Either<Ready<Result<(), Unrecorded>>, BoxFuture<'a, Result<(), Unrecorded>>>;
+
 /// Is told of every request.
 pub trait Observer: Send + Sync {
     /// Told when a request has come in for a dialect. It is answered or abandoned later, once.
@@ -191,13 +194,13 @@ pub trait Observer: Send + Sync {
 
     /// Asked before a handler runs whose class [must be told](Class::must_be_told): whether it will be possible. Who only
     /// counts or shows what happens stands in nobody's way.
-    fn may_proceed(&self, _class: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
-        ready(Ok(())).boxed()
+    fn may_proceed(&self, _class: Class) -> Outcome<'_> {
+        ready(Ok(())).left_future()
     }
 
     /// Told when the answer is known, and before it leaves. After an `Err` the answer of a class that must be told is not
     /// sent: the caller is told that it is unknown what was done.
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>>;
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a>;
 
     /// Told of a request that gets no answer: its sender went away, or it took longer than its route allows. Nobody waits.
     fn abandoned(&self, told: &Answered<'_>);

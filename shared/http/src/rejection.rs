@@ -110,3 +110,52 @@ impl<'a> RequestLine<'a> {
             .unwrap_or(self.raw_path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn resource(raw_path: &str) -> &str {
+        let line = RequestLine {
+            request_id: "r",
+            method: &Method::GET,
+            raw_path,
+            path: raw_path,
+            prefix: None,
+        };
+        line.resource()
+    }
+
+    #[test]
+    fn resource_of_more_than_300_characters_is_cut() {
+        let path = "\u{e9}".repeat(300);
+        assert_eq!(resource(&path), path);
+        assert_eq!(resource(&format!("{path}x")), path);
+    }
+
+    #[test]
+    fn dialects_own_rejection_is_no_rejection_of_the_pipeline() {
+        assert_eq!(Rejection::By(7).by_dialect().unwrap(), 7);
+        let rejection = Rejection::<u8>::BodyTooLarge { limit: 7 };
+        let rejection = rejection.by_dialect().unwrap_err();
+        assert_eq!(rejection.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(rejection.text(), "the body is longer than 7 bytes");
+    }
+
+    #[test]
+    fn bare_rejection_has_the_header_of_its_status() {
+        for (rejection, name, value) in [
+            (
+                Rejection::OtherMethods("GET, PUT".to_owned()),
+                ALLOW,
+                "GET, PUT",
+            ),
+            (Rejection::Overloaded, RETRY_AFTER, "1"),
+        ] {
+            let answer = Rejection::<u8>::bare(rejection).unwrap();
+            assert_eq!(answer.headers()[name], value);
+        }
+    }
+}

@@ -42,22 +42,130 @@ impl<D: Dialect> Route<D> {
         O: Send + Sync + 'static,
         F: Future<Output = HandlerResult<D>> + Send + 'static,
     {
-        let operations = Arc::clone(operations);
+        RouteEntry::new(method, path, body_limit, action, run).on(operations)
+    }
+}
+
+/// An entry of a dialect's table of routes: a route without the operations that it runs on. So the routes can be listed
+/// where there is no deployment.
+pub struct RouteEntry<D: Dialect, O> {
+    method: Method,
+    path: &'static str,
+    body_limit: usize,
+    action: D::Action,
+    bind: Bind<D, O>,
+}
+
+type Bind<D, O> = Box<dyn FnOnce(Arc<O>) -> Handler<D>>;
+
+impl<D: Dialect, O: Send + Sync + 'static> RouteEntry<D, O> {
+    /// An entry whose handler runs `run` on the operations that [`RouteEntry::on`] gives.
+    pub fn new<F>(
+        method: Method,
+        path: &'static str,
+        body_limit: usize,
+        action: D::Action,
+        run: fn(Arc<O>, Call<D>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<Bytes>, D::Error>> + Send + 'static,
+    {
+        Self::handled(method, path, body_limit, action, move |operations| {
+            Box::new(move |call| Box::pin(run(Arc::clone(&operations), call)))
+        })
+    }
+
+    /// An entry whose handler `bind` makes of the operations that [`RouteEntry::on`] gives.
+    pub fn handled(
+        method: Method,
+        path: &'static str,
+        body_limit: usize,
+        action: D::Action,
+        bind: impl FnOnce(Arc<O>) -> Handler<D> + 'static,
+    ) -> Self {
         Self {
             method,
             path,
             body_limit,
             action,
-            run: Box::new(move |call| Box::pin(run(Arc::clone(&operations), call))),
+            bind: Box::new(bind),
         }
     }
 
-    /// The route, which takes no body.
+    /// The entry, which takes no body.
     #[must_use]
     pub fn without_body(mut self) -> Self {
         self.body_limit = NO_BODY;
         self
     }
+
+    /// The route, which runs on these operations.
+    pub fn on(self, operations: &Arc<O>) -> Route<D> {
+        Route {
+            method: self.method,
+            path: self.path,
+            body_limit: self.body_limit,
+            action: self.action,
+            run: (self.bind)(Arc::clone(operations)),
+        }
+    }
+}
+
+/// The routes of these entries, on the same operations.
+pub fn routes_on<D: Dialect, O: Send + Sync + 'static>(
+    entries: Vec<RouteEntry<D, O>>,
+    operations: &Arc<O>,
+) -> Vec<Route<D>> {
+    entries
+        .into_iter()
+        .map(|entry| entry.on(operations))
+        .collect()
+}
+
+/// What a route is about. Each function of a deployment serves the routes of some groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Master keys.
+    Keys,
+    /// Data keys.
+    DataKeys,
+    /// The service itself: its configuration, state and metrics.
+    Service,
+    /// The audit log and the error log.
+    Log,
+    /// Policies and identities.
+    Access,
+    /// Buckets and their default encryption.
+    Buckets,
+    /// The caller's own account.
+    Account,
+    /// Temporary credentials.
+    Sessions,
+    /// Health probes.
+    Health,
+    /// The OpenAPI document.
+    Document,
+}
+
+/// A route as an inventory lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is about.
+    pub group: Group,
+    /// The method.
+    pub method: Method,
+    /// The path below the mount's prefix.
+    pub path: &'static str,
+}
+
+/// These entries as an inventory lists them.
+pub fn listed<D: Dialect, O>(group: Group, entries: &[RouteEntry<D, O>]) -> Vec<Listed> {
+    let line = |entry: &RouteEntry<D, O>| Listed {
+        group,
+        method: entry.method.clone(),
+        path: entry.path,
+    };
+    entries.iter().map(line).collect()
 }
 
 /// The path's parameters, each decoded once.

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::{Method, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full, StreamBody};
 use keyway_http::{
-    Answered, Class, Cors, Dialect, Mount, Observer, Operation, Peer, Proof, Rejection, Request,
-    RequestLine, Route, Site, Subject, TimedOut, Trace, Unrecorded,
+    Answered, Class, Cors, Dialect, Mount, Observer, Operation, Outcome, Peer, Proof, Rejection,
+    Request, RequestLine, Route, Site, Subject, TimedOut, Trace, Unrecorded,
 };
 
 struct Words;
@@ -139,22 +138,26 @@ impl Memory {
 }
 
 impl Observer for Memory {
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
+    fn may_proceed(&self, _: Class) -> Outcome<'_> {
         let refuses = self.refuses.load(Ordering::Relaxed);
-        Box::pin(async move { if refuses { Err(Unrecorded) } else { Ok(()) } })
+        async move { if refuses { Err(Unrecorded) } else { Ok(()) } }
+            .boxed()
+            .right_future()
     }
 
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         self.note("answered", told);
         let fails = self.fails.load(Ordering::Relaxed);
         let hangs = self.hangs.load(Ordering::Relaxed);
-        Box::pin(async move {
+        async move {
             match (hangs, fails) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(Unrecorded),
                 (_, false) => Ok(()),
             }
-        })
+        }
+        .boxed()
+        .right_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {

@@ -12,9 +12,9 @@ use std::error::Error;
 
 use keyway_auth::certificate::ProxyCertificateHeader;
 use keyway_dialect_kes::OpenPaths;
-use keyway_domain::KmsError;
 use keyway_domain::identity::{Identity, PolicyName, Rules, is_kes_name};
 use keyway_domain::keys::KeyId;
+use keyway_domain::{InvalidId, KmsError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -76,8 +76,8 @@ pub enum ConfigError {
     #[error("`root` and `admin.identity` name two different identities")]
     TwoAdmins,
     /// The admin or the name of a policy is not one.
-    #[error("{}", .0.for_operator())]
-    Invalid(KmsError),
+    #[error(transparent)]
+    Invalid(#[from] InvalidId),
     /// A policy's pattern or identity is not one.
     #[error("policy {policy}: {}", .reason.for_operator())]
     InvalidPolicy {
@@ -210,7 +210,7 @@ impl Reader<'_> {
         let admin = self.resolved(&admin, "admin")?;
         // Whatever is not the hash of a key, such as `disabled`, is how KES says that there is none.
         if is_hash(&admin) {
-            self.config.admin = Some(Identity::parse(&admin).map_err(ConfigError::Invalid)?);
+            self.config.admin = Some(Identity::parse(&admin)?);
         } else if DISABLED.contains(&admin.as_str()) {
             self.warn(format!("admin: `{admin}` is no identity, so there is none"));
         } else if !admin.is_empty() {
@@ -226,7 +226,7 @@ impl Reader<'_> {
     ) -> Result<(), ConfigError> {
         let mut holders = BTreeMap::new();
         for (name, policy) in policies {
-            let name = PolicyName::parse(&name).map_err(ConfigError::Invalid)?;
+            let name = PolicyName::parse(&name)?;
             let policy = self.policy(name, policy.unwrap_or_default(), &mut holders)?;
             self.config.policies.push(policy);
         }
@@ -253,7 +253,9 @@ impl Reader<'_> {
         let rules = Rules::parse(allow, deny).map_err(invalid)?;
         let mut identities = Vec::new();
         for (number, member) in (1..).zip(members) {
-            let identity = Identity::parse(&member).map_err(invalid)?;
+            let identity = Identity::parse(&member)
+                .map_err(KmsError::from)
+                .map_err(invalid)?;
             if !is_hash(&member) {
                 self.warn(format!(
                     "policy {name}: nobody can prove to be identity {number}, for it is not the hash of a key"

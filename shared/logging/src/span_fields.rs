@@ -1,6 +1,6 @@
 //! What the log has of spans. Every request has one, of which most are never read: no line is logged in them.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use tracing::field::{Field, Visit};
 use tracing::span::Record;
@@ -13,8 +13,8 @@ use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 pub(crate) struct SpanFields;
 
 impl<'w> FormatFields<'w> for SpanFields {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        Object::begin(writer)?.with(fields)
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        Object::begin().finish(fields, &mut writer)
     }
 
     fn add_fields(
@@ -30,82 +30,88 @@ impl<'w> FormatFields<'w> for SpanFields {
         } else {
             ","
         };
-        Object {
-            writer: current.as_writer(),
-            separator,
-            written: Ok(()),
-        }
-        .with(fields)
+        Object::after(String::new(), separator).finish(fields, &mut current.as_writer())
     }
 }
 
-/// An object whose end is missing.
-struct Object<'w> {
-    writer: Writer<'w>,
+/// The fields of a span, so far. They go to the writer at once, which takes each part by a call through a pointer.
+struct Object {
+    text: String,
     separator: &'static str,
     written: fmt::Result,
 }
 
-impl<'w> Object<'w> {
-    fn begin(mut writer: Writer<'w>) -> Result<Self, fmt::Error> {
-        writer.write_char('{')?;
-        Ok(Self {
-            writer,
-            separator: "",
-            written: Ok(()),
-        })
+/// Room for the fields of most requests' spans.
+const FIELDS_BYTES: usize = 192;
+
+impl Object {
+    fn begin() -> Self {
+        let mut text = String::with_capacity(FIELDS_BYTES);
+        text.push('{');
+        Self::after(text, "")
     }
 
-    fn with(mut self, fields: impl RecordFields) -> fmt::Result {
+    fn after(text: String, separator: &'static str) -> Self {
+        Self {
+            text,
+            separator,
+            written: Ok(()),
+        }
+    }
+
+    fn finish(mut self, fields: impl RecordFields, writer: &mut Writer<'_>) -> fmt::Result {
         fields.record(&mut self);
         self.written?;
-        self.writer.write_char('}')
+        self.text.push('}');
+        writer.write_str(&self.text)
     }
 
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let writer = &mut self.writer;
-        self.written = self.written.and_then(|()| {
-            writer.write_str(self.separator)?;
-            // A name is written in the source: it has nothing to escape.
-            writer.write_str("\"")?;
-            writer.write_str(field.name())?;
-            writer.write_str("\":")?;
-            value(writer)
-        });
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut String) -> fmt::Result) {
+        if self.written.is_err() {
+            return;
+        }
+        self.text.push_str(self.separator);
+        // A name is written in the source: it has nothing to escape.
+        self.text.push('"');
+        self.text.push_str(field.name());
+        self.text.push_str("\":");
         self.separator = ",";
+        self.written = value(&mut self.text);
     }
 }
 
 /// Writes a string of JSON. Most have nothing to escape.
-fn text(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+fn push(out: &mut String, text: &str) -> fmt::Result {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
-        writer.write_str("\"")?;
-        writer.write_str(text)?;
-        return writer.write_str("\"");
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return Ok(());
     }
-    writer.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+    out.push_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?);
+    Ok(())
 }
 
-impl Visit for Object<'_> {
+impl Visit for Object {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |writer| text(writer, value));
+        self.write(field, |out| push(out, value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, |out| write!(out, "{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, |out| write!(out, "{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, |out| write!(out, "{value}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| text(writer, &format!("{value:?}")));
+        self.write(field, |out| push(out, &format!("{value:?}")));
     }
 }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Class, Observer, Unrecorded};
+use keyway_http::{Answered, Class, Observer, Outcome};
 use prometheus::proto::{MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
@@ -214,13 +214,13 @@ impl Line {
 
 /// Every request is a moment at which it may be time: between requests a function does not run.
 impl Observer for Emf {
-    fn may_proceed(&self, _: Class) -> BoxFuture<'_, Result<(), Unrecorded>> {
-        ready(Ok(())).boxed()
+    fn may_proceed(&self, _: Class) -> Outcome<'_> {
+        ready(Ok(())).left_future()
     }
 
-    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> Outcome<'a> {
         self.say_what_is_due();
-        ready(Ok(())).boxed()
+        ready(Ok(())).left_future()
     }
 
     fn abandoned(&self, _: &Answered<'_>) {

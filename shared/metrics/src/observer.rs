@@ -1,7 +1,7 @@
 //! Every request is counted and timed.
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use keyway_http::{Answered, Observer, Unrecorded};
+use futures_util::future::{FutureExt, ready};
+use keyway_http::{Answered, Observer, Outcome};
 
 use crate::Metrics;
 
@@ -48,9 +48,9 @@ impl Observer for Metrics {
         }
     }
 
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         self.told(told);
-        ready(Ok(())).boxed()
+        ready(Ok(())).left_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {

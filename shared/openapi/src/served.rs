@@ -1,9 +1,13 @@
 //! Serving the document: to anybody, for it holds nothing that the source does not.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
-use keyway_http::{Call, Mount, Page, Route, RouteError};
+use keyway_http::{
+    Call, Group, Listed, Mount, Page, PageError, RouteEntry, RouteError, listed, routes_on,
+};
 
 use crate::{DOCUMENT, PATH};
 
@@ -12,18 +16,22 @@ use crate::{DOCUMENT, PATH};
 /// # Errors
 /// None: one path by two methods can always be told apart.
 pub fn mount() -> Result<Mount<Page>, RouteError> {
-    let routes = vec![route(Method::GET), route(Method::HEAD)];
+    let routes = routes_on(entries(), &Arc::new(()));
     Mount::page("openapi", &[PATH], |_| true, routes)
 }
 
-fn route(method: Method) -> Route<Page> {
-    Route {
-        method,
-        path: "",
-        body_limit: 0,
-        action: (),
-        run: Box::new(|call| Box::pin(async move { Ok(answer(&call)) })),
-    }
+fn entries() -> Vec<RouteEntry<Page, ()>> {
+    let entry = |method| RouteEntry::new(method, "", 0, (), document);
+    vec![entry(Method::GET), entry(Method::HEAD)]
+}
+
+/// Every route, below [`PATH`].
+pub fn inventory() -> Vec<Listed> {
+    listed(Group::Document, &entries())
+}
+
+async fn document(_: Arc<()>, call: Call<Page>) -> Result<Response<Bytes>, PageError> {
+    Ok(answer(&call))
 }
 
 fn answer(call: &Call<Page>) -> Response<Bytes> {

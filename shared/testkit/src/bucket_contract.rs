@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use keyway_domain::buckets::{Algorithm, BucketName, DefaultEncryption};
+use keyway_domain::buckets::{Algorithm, BucketError, BucketName, Buckets, DefaultEncryption};
 use keyway_domain::keys::KeyId;
-use keyway_domain::ports::{BucketError, Buckets, Random};
+use keyway_domain::ports::Random;
 use tokio::task::JoinSet;
 
 /// Runs every rule, each on buckets that the factory makes.

@@ -223,6 +223,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use keyway_domain::buckets::{TableBuckets, TrackedBuckets};
+    use keyway_domain::service::{WatchedTable, WriteFailure};
 
     use crate::{SeededRandom, bucket_contract, secret_store_contract, table_contract};
 
@@ -283,5 +284,14 @@ mod tests {
             &SeededRandom::new(2),
         )
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn intercepted_table_keeps_the_contract() {
+        let factory = async |clock: Arc<crate::FixedClock>| {
+            let table: Arc<dyn TableWriter> = Arc::new(MemoryTable::new(clock));
+            Arc::new(WatchedTable::new(table, WriteFailure::default())) as _
+        };
+        table_contract::run_all(factory, &SeededRandom::new(1)).await;
     }
 }

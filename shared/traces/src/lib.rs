@@ -9,9 +9,9 @@ mod collector;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{FutureExt, ready};
 use keyway_domain::ports::Clock;
-use keyway_http::{Answered, Observer, Unrecorded};
+use keyway_http::{Answered, Observer, Outcome};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -153,9 +153,9 @@ impl Extractor for Traceparent<'_> {
 }
 
 impl Observer for Traces {
-    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> BoxFuture<'a, Result<(), Unrecorded>> {
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
         self.told(told);
-        ready(Ok(())).boxed()
+        ready(Ok(())).left_future()
     }
 
     fn abandoned(&self, told: &Answered<'_>) {

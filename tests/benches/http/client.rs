@@ -14,7 +14,18 @@ use crate::process::{ROOT_ACCESS_KEY, ROOT_SECRET_KEY};
 pub(crate) fn signed(address: &str, method: &str, path: &str, body: &str) -> Fallible<Vec<u8>> {
     let signer = Signer::new(ROOT_ACCESS_KEY, ROOT_SECRET_KEY);
     let path = format!("/rustfs/admin/v3/kms{path}");
-    let request = signer.request(method, address, &path, body.as_bytes(), SystemTime::now());
+    signed_by(&signer, address, method, &path, body)
+}
+
+/// The request's bytes, signed by `signer`; `path` is the whole path and may carry a query.
+pub(crate) fn signed_by(
+    signer: &Signer,
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Fallible<Vec<u8>> {
+    let request = signer.request(method, address, path, body.as_bytes(), SystemTime::now());
     let mut bytes = format!(
         "{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n",
         body.len()
@@ -51,7 +62,11 @@ pub(crate) fn is_ok(answer: &[u8]) -> bool {
 
 /// Sends one request on a connection of its own, and gives the whole answer.
 pub(crate) fn exchange(address: &str, request: &[u8]) -> Fallible<Vec<u8>> {
-    let mut stream = TcpStream::connect(address)?;
+    exchange_over(&mut TcpStream::connect(address)?, request)
+}
+
+/// Sends one request, and gives the whole answer.
+pub(crate) fn exchange_over(stream: &mut TcpStream, request: &[u8]) -> Fallible<Vec<u8>> {
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();

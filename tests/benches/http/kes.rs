@@ -246,7 +246,7 @@ fn many_connections(report: &mut Report, data_dir: &Path, protocol: &str) -> Fal
 }
 
 /// The folder with the certificate and key that the server made for itself.
-struct Pki(PathBuf);
+pub(crate) struct Pki(pub(crate) PathBuf);
 
 impl Pki {
     fn certificate(&self) -> Fallible<CertificateDer<'static>> {
@@ -255,12 +255,12 @@ impl Pki {
         )?)
     }
 
-    fn client(&self, address: SocketAddr) -> Fallible<KesClient> {
+    pub(crate) fn client(&self, address: SocketAddr) -> Fallible<KesClient> {
         let admin = KesIdentity::of_api_key(ADMIN_KEY);
         Ok(KesClient::new(address, self.certificate()?, &admin))
     }
 
-    fn connector(&self, protocol: &str) -> Fallible<TlsConnector> {
+    pub(crate) fn connector(&self, protocol: &str) -> Fallible<TlsConnector> {
         let mut config = KesIdentity::of_api_key(ADMIN_KEY).tls(self.certificate()?);
         let protocol = if protocol == "h2" { "h2" } else { "http/1.1" };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
@@ -268,7 +268,10 @@ impl Pki {
     }
 }
 
-async fn connect(connector: &TlsConnector, address: SocketAddr) -> Fallible<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> Fallible<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost")?;
@@ -276,13 +279,13 @@ async fn connect(connector: &TlsConnector, address: SocketAddr) -> Fallible<TlsS
 }
 
 /// The sending side of one connection.
-enum Sender {
+pub(crate) enum Sender {
     One(http1::SendRequest<Full<Bytes>>),
     Two(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Sender {
-    async fn over(stream: TlsStream<TcpStream>, protocol: &str) -> Fallible<Self> {
+    pub(crate) async fn over(stream: TlsStream<TcpStream>, protocol: &str) -> Fallible<Self> {
         let stream = TokioIo::new(stream);
         // The sender sees every end of a connection.
         if protocol == "h2" {
@@ -297,7 +300,7 @@ impl Sender {
     }
 
     /// Every answer must be 200, and is read to its end.
-    async fn send(&mut self, path: &str, body: Bytes) -> Fallible<()> {
+    pub(crate) async fn send(&mut self, path: &str, body: Bytes) -> Fallible<()> {
         let response = match self {
             Self::One(sender) => {
                 sender.ready().await?;
@@ -360,7 +363,7 @@ pub(crate) fn load(arguments: &[&str]) -> Fallible<()> {
 }
 
 /// A request's path and body.
-fn split(request: &[u8]) -> Fallible<(&str, Bytes)> {
+pub(crate) fn split(request: &[u8]) -> Fallible<(&str, Bytes)> {
     let text = str::from_utf8(request)?;
     let (path, body) = text.split_once('\n').ok_or("a request without a path")?;
     Ok((path, Bytes::copy_from_slice(body.as_bytes())))

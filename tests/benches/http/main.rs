@@ -15,6 +15,7 @@
 
 mod before;
 mod client;
+mod instructions;
 mod kes;
 mod load;
 mod observers;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         ["load-tls", rest @ ..] => kes::load(rest),
         ["reference", answer] => reference::run(answer),
         ["reference-tls", rest @ ..] => kes::reference(rest),
+        ["instructions", rest @ ..] => instructions::run(rest),
         // `cargo test --all-targets` runs this too, and needs no measurement.
         others if !others.contains(&"--bench") => Ok(()),
         _ => measure(),

@@ -220,7 +220,16 @@ impl Keyway {
         more: &[&str],
         log: Log,
     ) -> Fallible<Server> {
-        let mut command = Command::new(program);
+        Self::start_command(Command::new(program), data_dir, more, log)
+    }
+
+    /// As [`Keyway::start_build`], by a command that runs the program: its arguments are added to that command's.
+    pub(crate) fn start_command(
+        mut command: Command,
+        data_dir: &Path,
+        more: &[&str],
+        log: Log,
+    ) -> Fallible<Server> {
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWAY_"))
         {

@@ -1,5 +1,7 @@
+use std::borrow::Cow;
+
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::SignatureError;
@@ -25,7 +27,7 @@ const MAX_QUERY: usize = 16 * 1024;
 /// space (aws4fetch, aws4 and requests-aws4auth, for S3).
 ///
 /// Nearly every path is plain, and then all forms are one.
-pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, SignatureError> {
+pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<Cow<'_, str>>, SignatureError> {
     if raw.len() > MAX_PATH {
         return Err(SignatureError::TargetTooLong {
             what: "path",
@@ -35,20 +37,17 @@ pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, SignatureErro
     if !raw.starts_with('/') {
         return Err(SignatureError::Path);
     }
-    let is_plain = raw.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
-        && !raw.contains("//")
-        && !raw.contains("/.");
-    if is_plain {
-        return Ok(vec![raw.to_owned()]);
+    if is_plain(raw) {
+        return Ok(vec![raw.into()]);
     }
     check_characters(raw, "path")?;
     let candidates = if is_s3 {
-        vec![encoded_once(raw), raw.to_owned()]
+        vec![encoded_once(raw).into(), raw.into()]
     } else {
         vec![
-            encoded_again(&without_dots(raw)),
-            encoded_again(raw),
-            raw.to_owned(),
+            encoded_again(&without_dots(raw)).into(),
+            encoded_again(raw).into(),
+            raw.into(),
         ]
     };
     let mut distinct = Vec::with_capacity(candidates.len());
@@ -58,6 +57,18 @@ pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<String>, SignatureErro
         }
     }
     Ok(distinct)
+}
+
+/// Whether every form of the path is the path itself: nothing to encode, no empty segments, none that begins with a dot.
+fn is_plain(raw: &str) -> bool {
+    let mut before = 0;
+    raw.bytes().all(|byte| {
+        let begins_segment = std::mem::replace(&mut before, byte) == b'/';
+        match byte {
+            b'/' | b'.' => !begins_segment,
+            byte => is_unreserved(byte),
+        }
+    })
 }
 
 /// Decoded and encoded anew, so that `%7e` and `~` are one, and a slash and `%2F` are not.
@@ -126,6 +137,9 @@ impl Query {
                 limit: MAX_QUERY,
             });
         }
+        if raw.is_empty() {
+            return Ok(Self(String::new()));
+        }
         check_characters(raw, "query")?;
         let mut out = String::with_capacity(raw.len() + raw.len() / 4);
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
@@ -180,6 +194,9 @@ impl Query {
 /// pairs, because the first form's text is its own image in the two others: it holds no bare `+`, and every percent sign
 /// in it begins an encoded byte.
 pub(super) fn queries(query: &Query, raw: &str) -> Vec<String> {
+    if raw.is_empty() {
+        return vec![String::new()];
+    }
     let mut distinct = vec![query.signed()];
     for candidate in [sorted_as_it_stands(raw), raw.to_owned()] {
         if !distinct.contains(&candidate) {
@@ -252,12 +269,24 @@ pub(super) fn push_headers(
             out.push(b'\n');
             continue;
         }
-        for (at, value) in headers.get_all(name).iter().enumerate() {
+        for (at, value) in values(headers, name).enumerate() {
             out.push(if at == 0 { b':' } else { b',' });
             push_value(out, value);
         }
         out.push(b'\n');
     }
+}
+
+/// The values of a header, whose name is in lower case. A request has few headers: to compare all of their names takes less
+/// than to hash this one.
+pub(super) fn values<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+) -> impl Iterator<Item = &'h HeaderValue> {
+    let is_named = move |known: &HeaderName| known.as_str() == name;
+    headers
+        .iter()
+        .filter_map(move |(known, value)| is_named(known).then_some(value))
 }
 
 /// The value without the spaces around it, and runs of spaces as one.
@@ -319,19 +348,21 @@ fn hex_digit(nibble: u8) -> u8 {
 
 /// Appends `bytes` in lower-case hex.
 pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)]),
-    );
+    let begin = out.len();
+    out.resize(begin + 2 * bytes.len(), 0);
+    let digits = out.get_mut(begin..).unwrap_or_default();
+    for ([high, low], byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+        (*high, *low) = (hex_digit(byte >> 4), hex_digit(byte & 15));
+    }
 }
 
 /// Exactly 32 bytes of hex, in either case.
 pub(super) fn read_hex(text: &str) -> Option<[u8; 32]> {
-    let value = |digit: u8| {
-        char::from(digit)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
     };
     let mut out = [0; 32];
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();

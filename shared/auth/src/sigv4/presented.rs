@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest, hmac};
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HOST};
+use http::{HeaderMap, HeaderName};
 use jiff::{SignedDuration, Timestamp};
 use keyway_http::Request;
 use percent_encoding::percent_decode_str;
@@ -26,6 +26,11 @@ const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// The same as names, which need not be parsed when a header is looked for.
+static CONTENT_SHA256: HeaderName = HeaderName::from_static(X_AMZ_CONTENT_SHA256);
+static AMZ_DATE: HeaderName = HeaderName::from_static(X_AMZ_DATE);
+static SECURITY_TOKEN: HeaderName = HeaderName::from_static(X_AMZ_SECURITY_TOKEN);
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static(X_FORWARDED_PROTO);
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// CloudFront adds it between the signer and us, and nothing here reads it.
@@ -42,7 +47,7 @@ pub struct Presented<'r> {
     stamp: Stamp,
     expires: Option<SignedDuration>,
     max_skew: SignedDuration,
-    paths: Vec<String>,
+    paths: Vec<Cow<'r, str>>,
     queries: Vec<String>,
     /// The host with the other spelling of its default port.
     other_host: Option<String>,
@@ -79,11 +84,7 @@ impl<'r> Presented<'r> {
     /// Reads what the request presents. The head is bounded and gone through once; the body is not touched.
     pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, SignatureError> {
         let query = Query::parse(&request.raw_query)?;
-        let authorization = single(
-            &request.headers,
-            AUTHORIZATION.as_str(),
-            "the Authorization header",
-        )?;
+        let authorization = single(&request.headers, &AUTHORIZATION, "the Authorization header")?;
         let is_presigned = query.pairs().any(|(name, _)| {
             matches!(
                 name,
@@ -131,7 +132,7 @@ impl<'r> Presented<'r> {
         } else {
             canonical::queries(&query, &request.raw_query)
         };
-        let host = single(&request.headers, HOST.as_str(), "the Host header")?;
+        let host = single(&request.headers, &HOST, "the Host header")?;
         Ok(Self {
             request,
             paths: canonical::paths(&request.raw_path, credential.is_s3())?,
@@ -229,9 +230,10 @@ impl<'r> Presented<'r> {
 
     fn check_signature(&self, key: &hmac::Key, payload: &str) -> Result<(), SignatureError> {
         let to_sign = self.to_sign();
-        let is_signed = self
-            .forms()
-            .any(|form| is_signature(key, &to_sign, form, payload.as_bytes(), &self.signature));
+        let is_signed = self.forms().any(|mut form| {
+            form.extend_from_slice(payload.as_bytes());
+            is_signature(key, &to_sign, sha256(&form).as_ref(), &self.signature)
+        });
         if is_signed {
             Ok(())
         } else {
@@ -239,9 +241,15 @@ impl<'r> Presented<'r> {
         }
     }
 
+    /// The forms are kept as hashes, because texts of that many would be much for a request that waits for its body.
     fn unfinished(&self, key: Arc<hmac::Key>, new: Option<Fingerprint>) -> Unfinished {
+        let hashed = |form: Vec<u8>| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            context.update(&form);
+            context
+        };
         Unfinished {
-            forms: self.forms().collect(),
+            forms: self.forms().map(hashed).collect(),
             to_sign: self.to_sign(),
             signature: self.signature,
             key,
@@ -249,26 +257,25 @@ impl<'r> Presented<'r> {
         }
     }
 
-    /// The hashes of the canonical requests that may have been signed, likeliest first, each up to the payload's hash. At
-    /// most three paths, three queries and two hosts; hashes, because texts of that many would be much for a request that
-    /// waits for its body.
-    fn forms(&self) -> impl Iterator<Item = digest::Context> {
+    /// The canonical requests that may have been signed, likeliest first, each up to the payload's hash. At most three
+    /// paths, three queries and two hosts.
+    fn forms(&self) -> impl Iterator<Item = Vec<u8>> {
         let hosts = std::iter::once(None).chain(self.other_host.as_deref().map(Some));
         hosts.flat_map(move |host| {
-            let tail = self.canonical_request_tail(host);
             self.paths.iter().flat_map(move |path| {
-                let tail = tail.clone();
-                self.queries.iter().map(move |query| {
-                    let mut form = digest::Context::new(&digest::SHA256);
-                    for line in [self.request.method.as_str(), path, query] {
-                        form.update(line.as_bytes());
-                        form.update(b"\n");
-                    }
-                    form.update(&tail);
-                    form
-                })
+                (self.queries.iter()).map(move |query| self.canonical_request(host, path, query))
             })
         })
+    }
+
+    /// `Method \n CanonicalPath \n CanonicalQuery \n CanonicalHeaders \n SignedHeaders \n`
+    fn canonical_request(&self, host: Option<&str>, path: &str, query: &str) -> Vec<u8> {
+        const HEADERS: usize = 512;
+        let mut out = Vec::with_capacity(path.len() + query.len() + HEADERS);
+        push_lines(&mut out, [self.request.method.as_str(), path, query]);
+        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers, host);
+        push_lines(&mut out, ["", &self.signed_headers]);
+        out
     }
 
     /// The string to sign, but for the canonical request's hash.
@@ -279,14 +286,6 @@ impl<'r> Presented<'r> {
             [ALGORITHM, self.stamp.text(), self.credential.scope()],
         );
         to_sign
-    }
-
-    /// `CanonicalHeaders \n SignedHeaders \n`
-    fn canonical_request_tail(&self, host: Option<&str>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
-        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers, host);
-        push_lines(&mut out, ["", &self.signed_headers]);
-        out
     }
 }
 
@@ -331,10 +330,11 @@ impl Unfinished {
     fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), SignatureError> {
         let mut payload = Vec::with_capacity(64);
         canonical::push_hex(&mut payload, sha256(body).as_ref());
-        let is_signed = self
-            .forms
-            .into_iter()
-            .any(|form| is_signature(&self.key, &self.to_sign, form, &payload, &self.signature));
+        let is_signed = self.forms.into_iter().any(|mut form| {
+            form.update(&payload);
+            let hash = form.finish();
+            is_signature(&self.key, &self.to_sign, hash.as_ref(), &self.signature)
+        });
         if !is_signed {
             return Err(SignatureError::SignatureMismatch);
         }
@@ -351,19 +351,13 @@ impl fmt::Debug for Unfinished {
     }
 }
 
-fn is_signature(
-    key: &hmac::Key,
-    to_sign: &[u8],
-    mut canonical_request: digest::Context,
-    payload: &[u8],
-    signature: &[u8],
-) -> bool {
-    canonical_request.update(payload);
-    let mut to_sign = to_sign.to_vec();
-    to_sign.reserve(64);
-    canonical::push_hex(&mut to_sign, canonical_request.finish().as_ref());
+/// `to_sign` is the string to sign but for the canonical request's hash.
+fn is_signature(key: &hmac::Key, to_sign: &[u8], hash: &[u8], signature: &[u8]) -> bool {
+    let mut whole = Vec::with_capacity(to_sign.len() + 2 * hash.len());
+    whole.extend_from_slice(to_sign);
+    canonical::push_hex(&mut whole, hash);
     // Constant in time, as aws-lc promises of `verify`.
-    hmac::verify(key, &to_sign, signature).is_ok()
+    hmac::verify(key, &whole, signature).is_ok()
 }
 
 impl fmt::Debug for Presented<'_> {
@@ -408,13 +402,13 @@ impl<'r> Parts<'r> {
                 return Err(SignatureError::Repeated(name));
             }
         }
-        let stamp = if let Some(date) = single(headers, X_AMZ_DATE, "x-amz-date")? {
+        let stamp = if let Some(date) = single(headers, &AMZ_DATE, "x-amz-date")? {
             Stamp::basic(date).ok_or(SignatureError::Malformed {
                 what: "x-amz-date",
                 expected: "YYYYMMDDTHHMMSSZ",
             })?
         } else {
-            let date = single(headers, DATE.as_str(), "the Date header")?
+            let date = single(headers, &DATE, "the Date header")?
                 .ok_or(SignatureError::Absent("x-amz-date"))?;
             Stamp::of_date_header(date).ok_or(SignatureError::Malformed {
                 what: "the Date header",
@@ -427,7 +421,7 @@ impl<'r> Parts<'r> {
             signature: signature.ok_or(SignatureError::Absent("Signature"))?,
             stamp,
             expires: None,
-            session_token: single(headers, X_AMZ_SECURITY_TOKEN, X_AMZ_SECURITY_TOKEN)?
+            session_token: single(headers, &SECURITY_TOKEN, X_AMZ_SECURITY_TOKEN)?
                 .map(Cow::Borrowed),
             content_sha256: None,
         })
@@ -436,7 +430,7 @@ impl<'r> Parts<'r> {
     fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, SignatureError> {
         // In this form the token belongs to the query, where it is signed; a second place for it would
         // be an unsigned one.
-        if headers.contains_key(X_AMZ_SECURITY_TOKEN) {
+        if headers.contains_key(&SECURITY_TOKEN) {
             return Err(SignatureError::BothForms);
         }
         let [
@@ -537,8 +531,8 @@ impl<'r> Payload<'r> {
         if is_chunked {
             return Err(SignatureError::Chunked);
         }
-        let in_header = single(&request.headers, X_AMZ_CONTENT_SHA256, X_AMZ_CONTENT_SHA256)?
-            .map(Cow::Borrowed);
+        let in_header =
+            single(&request.headers, &CONTENT_SHA256, X_AMZ_CONTENT_SHA256)?.map(Cow::Borrowed);
         if in_header.is_some() && in_query.is_some() && in_header != in_query {
             return Err(SignatureError::Repeated(X_AMZ_CONTENT_SHA256));
         }
@@ -573,7 +567,7 @@ fn is_version_2(query: &Query) -> bool {
 /// because anybody else could write it. Only the default port depends on the answer.
 fn is_over_tls(request: &Request) -> bool {
     let by_proxy = || {
-        let scheme = single(&request.headers, X_FORWARDED_PROTO, X_FORWARDED_PROTO);
+        let scheme = single(&request.headers, &FORWARDED_PROTO, X_FORWARDED_PROTO);
         matches!(scheme, Ok(Some(scheme)) if scheme.eq_ignore_ascii_case("https"))
     };
     request.peer.encrypted || (request.peer.address.is_loopback() && by_proxy())
@@ -582,10 +576,13 @@ fn is_over_tls(request: &Request) -> bool {
 /// The one value of a header that may be there once, without the spaces around it.
 fn single<'r>(
     headers: &'r HeaderMap,
-    name: &str,
+    name: &HeaderName,
     what: &'static str,
 ) -> Result<Option<&'r str>, SignatureError> {
-    let mut values = headers.get_all(name).iter();
+    // A request has few headers: to compare all of their names takes less than to hash this one.
+    let mut values = headers
+        .iter()
+        .filter_map(|(known, value)| (known == name).then_some(value));
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -627,7 +624,7 @@ fn check_signed_headers(
         {
             return Err(MALFORMED);
         }
-        let mut values = headers.get_all(name).iter().peekable();
+        let mut values = canonical::values(headers, name).peekable();
         if values.peek().is_none() {
             return Err(SignatureError::SignedHeaderAbsent(name.to_owned()));
         }
@@ -644,7 +641,7 @@ fn check_signed_headers(
     if names.binary_search(&HOST.as_str()).is_err() {
         return Err(SignatureError::Unsigned(HOST));
     }
-    single(headers, HOST.as_str(), "the Host header")?;
+    single(headers, &HOST, "the Host header")?;
     // A header that steers AWS's services must not be added by someone else. A presigned URL is made
     // before its sender's headers are known, and none that counts here is read from a header then,
     // save for the payload's hash, which stands in the canonical request by itself.

@@ -1,5 +1,5 @@
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::Offset;
 use jiff::{Timestamp, fmt::rfc2822};
 
 /// When a request says it was signed: as text, which is signed, and as an instant.
@@ -35,7 +35,7 @@ impl Stamp {
             0,
         )
         .ok()?;
-        let at = TimeZone::UTC.to_timestamp(civil).ok()?;
+        let at = Offset::UTC.to_timestamp(civil).ok()?;
         Some(Self {
             text: text.to_owned(),
             at,

@@ -16,8 +16,10 @@ use aws_smithy_types::error::operation::BuildError;
 use aws_types::SdkConfig;
 use jiff::Timestamp;
 use keyway_aws::Service;
-use keyway_domain::buckets::{Algorithm, Bucket, BucketName, DefaultEncryption};
-use keyway_domain::ports::{BucketError, Buckets, StoreError};
+use keyway_domain::buckets::{
+    Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption,
+};
+use keyway_domain::ports::StoreError;
 
 /// Where buckets have no location unless they are told one, and must not be told this one.
 const HOME_REGION: &str = "us-east-1";

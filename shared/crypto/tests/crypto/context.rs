@@ -222,3 +222,20 @@ fn debug_output_and_errors_hold_no_key_or_value() {
         "encryption context value has 6000 bytes, more than 4096"
     );
 }
+
+#[test]
+fn any_pairs_are_bounded_by_their_sum_alone() {
+    for fit in [vec![pair(8192, 0)], vec![pair(1, 8191)], numbered(65)] {
+        assert!(from(&fit).is_err());
+        assert!(EncryptionContext::of_any_pairs(fit).is_ok());
+    }
+    let too_long = EncryptionContext::of_any_pairs(vec![pair(1, 8192)]);
+    assert_eq!(too_long.err(), Some(ContextError::TooLong { bytes: 8193 }));
+    let twice = vec![pair(1, 1), pair(1, 2)];
+    let refused = EncryptionContext::of_any_pairs(twice);
+    assert_eq!(refused.err(), Some(ContextError::DuplicateKey));
+
+    let small = vec![pair(1, 2), pair(2, 1)];
+    let same = EncryptionContext::of_any_pairs(small.clone()).unwrap();
+    assert!(same == from(&small).unwrap());
+}

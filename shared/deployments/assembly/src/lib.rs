@@ -17,9 +17,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
+use keyway_auth::certificate::TrustedProxy;
 use keyway_auth::sigv4::Rules;
 use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions};
-use keyway_domain::buckets::{BucketOperations, TableBuckets};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::{Buckets, TableBuckets};
+use keyway_domain::control::{Readiness, ServiceControl};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
@@ -28,11 +31,10 @@ use keyway_domain::keys::{KeyId, KeyReader, Keys};
 use keyway_domain::machine::{COMMIT, Machine};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Buckets, Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::service::{
-    HealthCheck, Readiness, Service, ServiceControl, ServiceState, WatchedTable, WriteFailure,
-    keep_keyring,
+    HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
@@ -83,6 +85,20 @@ pub enum Proof {
     Signature(RootAccessKey),
     /// A gateway that verifies IAM callers. They may do what the policy says.
     Gateway(Policy),
+}
+
+/// What a process is and how it was set, for whatever composes its site.
+pub struct Process<'a> {
+    /// How requests are served.
+    pub settings: &'a Settings,
+    /// What the process runs on.
+    pub machine: &'a Arc<dyn Machine>,
+    /// Time.
+    pub clock: &'a Arc<dyn Clock>,
+    /// What counts and times in the process.
+    pub metrics: &'a Arc<Metrics>,
+    /// The proxy that KES's API believes about its clients' certificates.
+    pub kes_proxy: Option<TrustedProxy>,
 }
 
 /// What serves requests and only reads.

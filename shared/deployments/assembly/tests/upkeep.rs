@@ -8,7 +8,7 @@ use std::time::Duration;
 use keyway_crypto::EncryptionContext;
 use keyway_deployment_assembly::{KesSettings, Proof, Services, Settings, Writing};
 use keyway_domain::access::{Caller, Grant, RootAccessKey};
-use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::{KeyId, NewKey};
 use keyway_domain::ports::{Clock, Random};
 use keyway_domain::service::{BackendType, Change, ConfigChanges, NewAuth};
@@ -86,7 +86,11 @@ async fn use_a_key(process: &Services) {
     let context = EncryptionContext::none();
     let made = process
         .data_keys
-        .generate(&root(), Some(id), DataKeySpec::Aes256, &context)
+        .generate(
+            &root(),
+            &DataKeyRequest::new(id, &context),
+            DataKeySpec::Aes256,
+        )
         .await;
     made.unwrap();
 }

@@ -11,12 +11,13 @@ use futures_util::future::join3;
 use keyway_audit::Flushing;
 use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
-    Audit, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
+    Audit, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
     VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
     root_access_key, vaults,
 };
 use keyway_domain::audit::LogFollowing;
-use keyway_domain::buckets::{BucketOperations, TableBuckets};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::TableBuckets;
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
@@ -27,7 +28,7 @@ use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
-use keyway_http::{Dialect, Mount, Site, Stopwatch};
+use keyway_http::{Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
@@ -307,12 +308,23 @@ impl Function {
         &self.arguments.settings
     }
 
-    /// What vouches in a header for its clients' certificates, to KES's API: the proxies that the settings name; else,
-    /// where nothing but a load balancer sends events, that load balancer. Gateways hand certificates over in the event.
+    /// What this process is and how it was set.
     ///
     /// # Errors
-    /// When a header is to be believed, and nobody who sends it is known.
-    pub fn trusted_proxy(&self) -> anyhow::Result<Option<TrustedProxy>> {
+    /// When a header is to be believed about certificates, and nobody who sends it is known.
+    pub fn process(&self) -> anyhow::Result<Process<'_>> {
+        Ok(Process {
+            settings: &self.arguments.settings,
+            machine: &self.machine,
+            clock: &self.clock,
+            metrics: &self.metrics,
+            kes_proxy: self.kes_proxy()?,
+        })
+    }
+
+    /// What vouches in a header for its clients' certificates, to KES's API: the proxies that the settings name; else,
+    /// where nothing but a load balancer sends events, that load balancer. Gateways hand certificates over in the event.
+    fn kes_proxy(&self) -> anyhow::Result<Option<TrustedProxy>> {
         let behind_alb = on_lambda()? && self.arguments.event_source == Some(EventSource::Alb);
         let kes = &self.arguments.settings.kes;
         let proxy = kes.trusted_proxy(behind_alb.then_some(TrustedProxies::Everybody));
@@ -322,21 +334,6 @@ impl Function {
             );
         }
         Ok(proxy)
-    }
-
-    /// What this process runs on.
-    pub fn machine(&self) -> &Arc<dyn Machine> {
-        &self.machine
-    }
-
-    /// What counts and times in this process.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
-    /// Time.
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
     }
 
     /// What destroys keys whose deletion date has passed, and has each be in the audit log at once. It needs the root
@@ -381,20 +378,18 @@ impl Function {
         .remembering_in_table())
     }
 
-    /// What the mount answers; more can be mounted beside it. Every request is audited.
+    /// A random number that tells this process from others, for its site.
     ///
     /// # Errors
-    /// When the generator fails, or the settings do not say where the table is.
-    pub fn site<D: Dialect>(&self, first: Mount<D>) -> anyhow::Result<Site> {
-        let site = Site::new(instance(self.random.as_ref())?, first);
-        let site = self.audit()?.observer(site);
-        Ok(site.with_cors(self.arguments.settings.cors_origins.clone()))
+    /// When the generator fails.
+    pub fn instance(&self) -> anyhow::Result<u64> {
+        instance(self.random.as_ref())
     }
 
     /// What follows the logs, where answers can go on: not on Lambda, unless responses are streamed.
     ///
     /// # Errors
-    /// As [`Function::site`].
+    /// When the settings do not say where the table is.
     pub fn following(&self) -> anyhow::Result<Option<Arc<dyn LogFollowing>>> {
         if on_lambda()? && !self.arguments.response_streaming {
             return Ok(None);
@@ -421,20 +416,15 @@ impl Function {
         Ok(self.audit.get_or_init(|| audit))
     }
 
-    /// Serves the mount until Lambda ends the process, or on a local listener until it is asked to stop.
+    /// Serves the site until Lambda ends the process, or on a local listener until it is asked to stop. Every request is
+    /// audited.
     ///
     /// # Errors
-    /// When the settings do not say what sends events, or the listener cannot be bound.
-    pub async fn serve<D: Dialect>(self, mount: Mount<D>) -> anyhow::Result<()> {
-        let site = self.site(mount)?;
-        self.serve_site(site).await
-    }
-
-    /// As [`Function::serve`], for all that the site has.
-    ///
-    /// # Errors
-    /// As [`Function::serve`].
-    pub async fn serve_site(self, site: Site) -> anyhow::Result<()> {
+    /// When the settings do not say where the table is or what sends events, or the listener cannot be bound.
+    pub async fn serve(self, site: Site) -> anyhow::Result<()> {
+        // Audit first: what it refuses is counted as it was answered.
+        let site = self.audit()?.observer(site);
+        let site = site.with_cors(self.arguments.settings.cors_origins.clone());
         let stopwatch: Stopwatch = {
             let clock = Arc::clone(&self.clock);
             Arc::new(move || clock.monotonic())

@@ -9,8 +9,8 @@ use aws_types::SdkConfig;
 use clap::Args;
 use keyway_buckets_s3::S3Buckets;
 use keyway_deployment_assembly::{environment, secret};
-use keyway_domain::buckets::TrackedBuckets;
-use keyway_domain::ports::{Buckets, Random, TableWriter};
+use keyway_domain::buckets::{Buckets, TrackedBuckets};
+use keyway_domain::ports::{Random, TableWriter};
 
 /// The object store whose buckets are served. Without one, buckets are records of the table.
 #[derive(Debug, Clone, Args)]

@@ -81,19 +81,15 @@ pub(crate) struct PolicyBody {
 impl Fields for PolicyBody {
     const NAMES: &[&str] = &["paths", "allow", "deny"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         let field = match name {
             "paths" => &mut self.paths,
             "allow" => &mut self.allow,
             "deny" => &mut self.deny,
-            _ => return Ok(None),
+            _ => return Ok(false),
         };
         *field = wire::or_zero(map)?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 
@@ -389,16 +385,12 @@ pub(crate) struct AssignBody {
 impl Fields for AssignBody {
     const NAMES: &[&str] = &["identity"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         if name != "identity" {
-            return Ok(None);
+            return Ok(false);
         }
         self.identity = wire::or_zero(map)?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyway_domain::access::Caller;
-use keyway_domain::datakey::DataKeySpec;
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::{Call, HandlerResult};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::endpoint::OnDataKeys;
 use crate::error_response::{bad, invalid_body};
 use crate::wire::{Base64, Fields, Object};
-use crate::{ErrorResponse, Kes, names, wire};
+use crate::{BODY_LIMIT, ErrorResponse, Kes, names, wire};
 
 /// What all three requests are made of. A `version` is passed over: there is one current version of a key.
 #[derive(Default)]
@@ -27,19 +27,15 @@ pub(crate) struct Body {
 impl Fields for Body {
     const NAMES: &[&str] = &["plaintext", "ciphertext", "context"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         let field = match name {
             "plaintext" => &mut self.plaintext,
             "ciphertext" => &mut self.ciphertext,
             "context" => &mut self.context,
-            _ => return Ok(None),
+            _ => return Ok(false),
         };
         *field = map.next_value()?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 
@@ -64,15 +60,10 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerRes
         wire::json::<Object<Body>>(&call.request.body)?.0
     };
     let context = context(body.context)?;
+    let request = DataKeyRequest::new(key, &context).sealed_as(on.sealing);
     let (plaintext, sealed) = on
         .data_keys
-        .generate_as(
-            call.caller.caller()?,
-            Some(key),
-            DataKeySpec::Aes256,
-            &context,
-            on.sealing,
-        )
+        .generate(call.caller.caller()?, &request, DataKeySpec::Aes256)
         .await?;
     wire::ok(&Generated {
         plaintext: wire::secret_base64(&plaintext),
@@ -90,14 +81,15 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
     let key = names::key(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<Body>>(&call.request.body)?;
     let context = context(body.context)?;
+    let request = DataKeyRequest::new(key, &context).sealed_as(on.sealing);
     let sealed = on
         .data_keys
-        .encrypt_under(
+        .encrypt(
             call.caller.caller()?,
-            key,
-            &context,
+            &request,
             &body.plaintext.into_secret(),
-            on.sealing,
+            // This API bounds the body and nothing else.
+            BODY_LIMIT,
         )
         .await?;
     wire::ok(&Encrypted {
@@ -126,11 +118,10 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
     let context = context(body.context)?;
     let opened = on
         .data_keys
-        .decrypt_under(
+        .decrypt(
             call.caller.caller()?,
-            key,
+            &DataKeyRequest::new(key, &context),
             body.ciphertext.as_slice(),
-            &context,
         )
         .await?;
     wire::ok(&Decrypted::from(&opened.plaintext))
@@ -146,9 +137,10 @@ async fn decrypt_one(
     item: Body,
 ) -> Result<SecretBytes, ErrorResponse> {
     let context = context(item.context)?;
+    let request = DataKeyRequest::new(key, &context);
     let opened = on
         .data_keys
-        .decrypt_under(caller, key, item.ciphertext.as_slice(), &context)
+        .decrypt(caller, &request, item.ciphertext.as_slice())
         .await?;
     Ok(opened.plaintext)
 }

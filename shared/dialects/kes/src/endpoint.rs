@@ -14,7 +14,9 @@ use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
 use keyway_domain::ports::Clock;
 use keyway_domain::service::Service;
-use keyway_http::{Call, Handler, HandlerResult, Route};
+use keyway_http::{
+    Call, Group, Handler, HandlerResult, Listed, Route, RouteEntry, listed, routes_on,
+};
 
 use crate::error_response::failing_to;
 use crate::generation::Generation;
@@ -429,16 +431,14 @@ pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) 
         deletion,
         generation,
     };
-    routes(&of_keys(), &Arc::new(on))
+    routes_on(entries(of_keys()), &Arc::new(on))
 }
 
 /// The routes of data keys, whose ciphertexts look so. They only read.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: CiphertextFormat) -> Vec<Route<Kes>> {
     let data_keys = Arc::clone(data_keys);
-    routes(
-        &of_data_keys(),
-        &Arc::new(OnDataKeys { data_keys, sealing }),
-    )
+    let on = Arc::new(OnDataKeys { data_keys, sealing });
+    routes_on(entries(of_data_keys()), &on)
 }
 
 /// The routes of policies and identities.
@@ -453,7 +453,7 @@ pub fn access_routes(
         control,
         generation,
     };
-    routes(&of_access(), &Arc::new(on))
+    routes_on(entries(of_access()), &Arc::new(on))
 }
 
 /// The routes of the server itself. They only read.
@@ -472,7 +472,7 @@ pub fn service_routes(
         metrics: Arc::clone(metrics),
         generation,
     };
-    routes(&of_server(), &Arc::new(on))
+    routes_on(entries(of_server()), &Arc::new(on))
 }
 
 /// The routes of logs. Without `following`, which takes a runtime that can send what goes on, only what the table has can
@@ -482,31 +482,47 @@ pub fn log_routes(
     following: Option<&Arc<dyn LogFollowing>>,
 ) -> Vec<Route<Kes>> {
     let (reading, following) = (Arc::clone(reading), following.map(Arc::clone));
-    routes(&of_log(), &Arc::new(OnLog { following, reading }))
+    routes_on(entries(of_log()), &Arc::new(OnLog { following, reading }))
 }
 
-fn routes<S>(endpoints: &[Endpoint<S>], on: &Arc<S>) -> Vec<Route<Kes>> {
-    let mut routes = Vec::new();
+/// Every route, by every method and spelling, whichever process has it.
+pub fn inventory() -> Vec<Listed> {
+    [
+        listed(Group::Keys, &entries(of_keys())),
+        listed(Group::DataKeys, &entries(of_data_keys())),
+        listed(Group::Access, &entries(of_access())),
+        listed(Group::Service, &entries(of_server())),
+        listed(Group::Log, &entries(of_log())),
+    ]
+    .concat()
+}
+
+fn entries<S: Send + Sync + 'static>(endpoints: Vec<Endpoint<S>>) -> Vec<RouteEntry<Kes, S>> {
+    let mut entries = Vec::new();
     for endpoint in endpoints {
         let timeout = (endpoint.timeout > 0).then(|| Duration::from_secs(endpoint.timeout));
         let takes_name = endpoint.paths.iter().any(|path| path.contains('{'));
+        let (failing, handler) = (endpoint.failing, endpoint.handler);
         for &path in endpoint.paths {
             for method in endpoint.methods {
-                routes.push(Route {
-                    method: method.clone(),
+                let needs = Needs {
+                    permission: endpoint.permission,
+                    lacks_slash: takes_name && !path.ends_with(['/', '}']),
+                    timeout,
+                };
+                let bind = move |on| telling(failing, handler(on));
+                let limit = endpoint.max_body;
+                entries.push(RouteEntry::handled(
+                    method.clone(),
                     path,
-                    body_limit: endpoint.max_body,
-                    action: Needs {
-                        permission: endpoint.permission,
-                        lacks_slash: takes_name && !path.ends_with(['/', '}']),
-                        timeout,
-                    },
-                    run: telling(endpoint.failing, (endpoint.handler)(Arc::clone(on))),
-                });
+                    limit,
+                    needs,
+                    bind,
+                ));
             }
         }
     }
-    routes
+    entries
 }
 
 /// The handler, whose failures of the table say what failed.

@@ -273,7 +273,10 @@ impl ErrorTable for Api {
             KmsError::BucketExists(_) => bad("bucket already exists"),
             KmsError::BucketNotEmpty(_) => bad("bucket is not empty"),
             KmsError::NoBucketEncryption(_) => bad("bucket has no default encryption"),
-            KmsError::DecryptionFailed => bad("decryption failed: ciphertext is not authentic"),
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => {
+                bad("decryption failed: ciphertext is not authentic")
+            }
+            KmsError::DryRun => bad("the request would have succeeded, but it is a dry run"),
             KmsError::Contended(_) => later("key is being changed by others at the same time"),
             KmsError::Conflict(why) => later(why),
             KmsError::NotConfigured => later("KMS is not configured"),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use keyway_domain::EncryptionContext;
+use keyway_domain::datakey::DataKeyRequest;
 use keyway_http::{Call, HandlerResult};
 use serde::Serialize;
 use serde::de::MapAccess;
@@ -13,9 +15,11 @@ use crate::{ErrorResponse, Kes, names};
 pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let message = decode(&call.request.body)?;
+    let none = EncryptionContext::none();
+    let request = DataKeyRequest::new(key, &none);
     let mac = on
         .data_keys
-        .hmac(call.caller.caller()?, &key, &message)
+        .hmac(call.caller.caller()?, &request, &message)
         .await?;
     encode(&mac)
 }
@@ -28,16 +32,12 @@ pub(crate) struct Body {
 impl Fields for Body {
     const NAMES: &[&str] = &["message"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         if name != "message" {
-            return Ok(None);
+            return Ok(false);
         }
         self.message = map.next_value()?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 

@@ -41,19 +41,15 @@ pub(crate) struct Body {
 impl Fields for Body {
     const NAMES: &[&str] = &["bytes", "key", "algorithm", "cipher"];
 
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         match name {
             "bytes" => self.bytes = map.next_value()?,
             "key" => self.key = map.next_value()?,
             "algorithm" => self.algorithm = map.next_value()?,
             "cipher" => self.cipher = map.next_value()?,
-            _ => return Ok(None),
+            _ => return Ok(false),
         }
-        Ok(Some(()))
+        Ok(true)
     }
 }
 

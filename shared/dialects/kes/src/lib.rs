@@ -39,7 +39,7 @@ use keyway_http::{
 
 pub use access::matches_no_path;
 pub use endpoint::{
-    MetricsSource, access_routes, datakey_routes, key_routes, log_routes, service_routes,
+    MetricsSource, access_routes, datakey_routes, inventory, key_routes, log_routes, service_routes,
 };
 pub use error_response::{Api, ErrorResponse, Message};
 use error_response::{malformed_path, not_encrypted, unidentified};

@@ -40,12 +40,8 @@ pub(crate) trait Fields: Default {
     /// The names of the fields, in lower case.
     const NAMES: &[&str];
 
-    /// Takes the value of a field of this name, in lower case, if there is such a field.
-    fn take<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        map: &mut A,
-    ) -> Result<Option<()>, A::Error>;
+    /// Takes the value of the field of this name, in lower case. `false`: there is no such field.
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
 /// A body of [`Fields`].
@@ -74,7 +70,7 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
                 let mut object = T::default();
                 while let Some(name) = map.next_key::<Cow<'de, str>>()? {
                     let name = name.to_ascii_lowercase();
-                    if object.take(&name, &mut map)?.is_none() {
+                    if !object.take(&name, &mut map)? {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }

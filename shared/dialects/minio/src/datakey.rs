@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::Serialize;
 
 use crate::wire;
@@ -14,14 +14,8 @@ use crate::{ErrorResponse, Minio, route};
 /// The path of the route that tries a key out.
 pub(crate) const STATUS: &str = "/key/status";
 
-pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
-    vec![route(
-        Method::GET,
-        STATUS,
-        Action::DescribeKey,
-        data_keys,
-        status,
-    )]
+pub(crate) fn entries() -> Vec<RouteEntry<Minio, DataKeys>> {
+    vec![route(Method::GET, STATUS, Action::DescribeKey, status)]
 }
 
 /// An error that is not there is a success.
@@ -39,11 +33,8 @@ pub(crate) struct KeyStatus<'a> {
 async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let key_id = wire::key_id(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
-    let text = |error| {
-        let refusal = ErrorResponse::from(error);
-        call.caller.audit().refused(refusal.class());
-        refusal.into_content(&call.request_id).message
-    };
+    let item = |error| ErrorResponse::from(error).into_item(&call.caller, &call.request_id);
+    let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
         Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),

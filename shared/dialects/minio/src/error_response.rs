@@ -33,6 +33,7 @@ pub(crate) struct ErrorBody<'a> {
 }
 
 const NOT_PERMITTED: &str = "kms:NotAuthorized";
+const OWN_POLICY: &str = "this identity's policy cannot be changed by the caller";
 const KEY_STATE: &str = "kms:InvalidKeyState";
 const SLOW_DOWN: &str = "Please reduce your request rate";
 const UNAVAILABLE: &str =
@@ -49,10 +50,9 @@ impl ErrorTable for Api {
             }
             KmsError::NotPermitted => ErrorResponse::forbidden("AccessDenied", "Access Denied."),
             KmsError::Forbidden(why) => ErrorResponse::forbidden(NOT_PERMITTED, why),
-            KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => ErrorResponse::forbidden(
-                NOT_PERMITTED,
-                "this identity's policy cannot be changed by the caller",
-            ),
+            KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => {
+                ErrorResponse::forbidden(NOT_PERMITTED, OWN_POLICY)
+            }
             KmsError::KeyNotFound(key) => absent("kms:KeyNotFound", "key", &key),
             KmsError::AccessKeyNotFound(id) => {
                 absent("XMinioAdminNoSuchAccessKey", "access key", &id)
@@ -79,11 +79,8 @@ impl ErrorTable for Api {
             }
             KmsError::StillReferenced(key, references) => {
                 let names: Vec<String> = references.iter().map(ToString::to_string).collect();
-                let names = names.join(", ");
-                ErrorResponse::conflict(
-                    "kms:KeyInUse",
-                    format!("key {key} is still referenced: {names}"),
-                )
+                let text = format!("key {key} is still referenced: {}", names.join(", "));
+                ErrorResponse::conflict("kms:KeyInUse", text)
             }
             KmsError::BucketExists(bucket) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
@@ -97,7 +94,11 @@ impl ErrorTable for Api {
                 format!("key {key} is being changed by others at the same time; try again"),
             ),
             KmsError::Conflict(why) => ErrorResponse::conflict("OperationAborted", why),
-            KmsError::DecryptionFailed => ErrorResponse::bad_request(
+            KmsError::DryRun => ErrorResponse::bad_request(
+                "kms:DryRunOperationException",
+                "the request would have succeeded, but it is a dry run",
+            ),
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => ErrorResponse::bad_request(
                 "kms:InvalidCiphertextException",
                 "the ciphertext cannot be decrypted",
             ),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use keyway_domain::keys::{KeyQuery, Keys, MasterKey, NewKey};
+use keyway_domain::keys::{Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::Serialize;
 
 use crate::error_response::invalid;
@@ -16,10 +16,10 @@ use crate::{Minio, route};
 pub(crate) const CREATE: &str = "/key/create";
 pub(crate) const LIST: &str = "/key/list";
 
-pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
+pub(crate) fn entries() -> Vec<RouteEntry<Minio, Keys>> {
     vec![
-        route(Method::POST, CREATE, Action::CreateKey, keys, create),
-        route(Method::GET, LIST, Action::ListKeys, keys, list),
+        route(Method::POST, CREATE, Action::CreateKey, create),
+        route(Method::GET, LIST, Action::ListKeys, list),
     ]
 }
 
@@ -56,19 +56,7 @@ impl<'a> From<&'a MasterKey> for KeyOut<'a> {
 
 /// All keys that the caller may list, at once: this API knows no pages.
 async fn list(keys: Arc<Keys>, call: Call<Minio>) -> HandlerResult<Minio> {
-    let mut query = KeyQuery {
-        limit: 1000,
-        pattern: wire::value(&call.query, "pattern")?.map(str::to_owned),
-        ..KeyQuery::default()
-    };
-    let mut found = Vec::new();
-    loop {
-        let page = keys.list(&call.caller, &query).await?;
-        found.extend(page.keys);
-        query.marker = page.next_marker;
-        if query.marker.is_none() {
-            break;
-        }
-    }
+    let pattern = wire::value(&call.query, "pattern")?.map(str::to_owned);
+    let found = keys.list_all(&call.caller, pattern).await?;
     wire::ok(&found.iter().map(KeyOut::from).collect::<Vec<_>>())
 }

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use http::{Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::machine::Machine;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{
-    Call, Class, HandlerResult, MetricsSource, Mount, NO_BODY, Operation, Route, RouteError,
+    Call, Class, Group, HandlerResult, Listed, MetricsSource, Mount, NO_BODY, Operation, Route,
+    RouteEntry, RouteError, listed, routes_on,
 };
 
 pub use error_response::ErrorResponse;
@@ -76,12 +77,12 @@ pub fn mount(
 
 /// The routes of master keys.
 pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
-    keys::routes(keys)
+    routes_on(keys::entries(), keys)
 }
 
 /// The route that tries a key out. It only reads.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
-    datakey::routes(data_keys)
+    routes_on(datakey::entries(), data_keys)
 }
 
 /// The routes of the service itself.
@@ -90,32 +91,35 @@ pub fn service_routes(
     machine: &Arc<dyn Machine>,
     metrics: &MetricsSource,
 ) -> Vec<Route<Minio>> {
-    service::routes(control, machine, metrics)
+    let on = Arc::new(service::OnService {
+        control: Arc::clone(control),
+        machine: Arc::clone(machine),
+        metrics_source: Arc::clone(metrics),
+    });
+    routes_on(service::entries(), &on)
 }
 
 /// Every route of this API, whichever process has it.
-const APIS: [(Method, &str); 7] = [
-    (Method::GET, service::STATUS),
-    (Method::GET, service::METRICS),
-    (Method::GET, service::APIS),
-    (Method::GET, service::VERSION),
-    (Method::POST, keys::CREATE),
-    (Method::GET, keys::LIST),
-    (Method::GET, datakey::STATUS),
-];
+pub fn inventory() -> Vec<Listed> {
+    [
+        listed(Group::Service, &service::entries()),
+        listed(Group::Keys, &keys::entries()),
+        listed(Group::DataKeys, &datakey::entries()),
+    ]
+    .concat()
+}
 
-/// A route whose handler runs `run` on `operations`.
+/// An entry whose handler is `run`.
 fn route<O, F>(
     method: Method,
     path: &'static str,
     action: Action,
-    operations: &Arc<O>,
     run: fn(Arc<O>, Call<Minio>) -> F,
-) -> Route<Minio>
+) -> RouteEntry<Minio, O>
 where
     O: Send + Sync + 'static,
     F: Future<Output = HandlerResult<Minio>> + Send + 'static,
 {
     // No route takes a body.
-    Route::over(method, path, NO_BODY, action, operations, run)
+    RouteEntry::new(method, path, NO_BODY, action, run)
 }

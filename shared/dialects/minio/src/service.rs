@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use http::Method;
 use keyway_domain::KmsError;
+use keyway_domain::control::{Configured, ServiceControl};
 use keyway_domain::keys::KeyId;
 use keyway_domain::machine::{Machine, MachineFacts};
 use keyway_domain::policy::Action;
-use keyway_domain::service::{BackendType, Configured, Degraded, ServiceControl, ServiceState};
-use keyway_http::{Call, HandlerResult, MetricsSource, NO_BODY, Request, Route, Served};
+use keyway_domain::service::{BackendType, Degraded, ServiceState};
+use keyway_http::{Call, HandlerResult, MetricsSource, NO_BODY, Request, RouteEntry, Served};
 use serde::Serialize;
 
 use crate::wire;
-use crate::{APIS as ALL, Minio, PREFIXES, route};
+use crate::{Minio, PREFIXES, inventory, route};
 
-struct Facing {
-    control: Arc<ServiceControl>,
-    machine: Arc<dyn Machine>,
-    metrics_source: MetricsSource,
+/// What these routes run on.
+pub(crate) struct OnService {
+    pub(crate) control: Arc<ServiceControl>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) metrics_source: MetricsSource,
 }
 
 pub(crate) const STATUS: &str = "/status";
@@ -27,22 +29,13 @@ pub(crate) const METRICS: &str = "/metrics";
 pub(crate) const APIS: &str = "/apis";
 pub(crate) const VERSION: &str = "/version";
 
-pub(crate) fn routes(
-    control: &Arc<ServiceControl>,
-    machine: &Arc<dyn Machine>,
-    metrics_source: &MetricsSource,
-) -> Vec<Route<Minio>> {
-    let facing = Arc::new(Facing {
-        control: Arc::clone(control),
-        machine: Arc::clone(machine),
-        metrics_source: Arc::clone(metrics_source),
-    });
+pub(crate) fn entries() -> Vec<RouteEntry<Minio, OnService>> {
     let action = Action::ServiceControl;
     vec![
-        route(Method::GET, STATUS, action, &facing, status),
-        route(Method::GET, METRICS, action, &facing, metrics),
-        route(Method::GET, APIS, action, &facing, apis),
-        route(Method::GET, VERSION, action, &facing, version),
+        route(Method::GET, STATUS, action, status),
+        route(Method::GET, METRICS, action, metrics),
+        route(Method::GET, APIS, action, apis),
+        route(Method::GET, VERSION, action, version),
     ]
 }
 
@@ -106,18 +99,15 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn status(facing: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
-    let status = facing
-        .control
-        .status(&call.caller, &call.request_id)
-        .await?;
+async fn status(on: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
+    let status = on.control.status(&call.caller, &call.request_id).await?;
     let configured = status.configured.ok_or(KmsError::NotConfigured)?;
     let default_key_id = configured.config.default_key_id.as_ref();
     wire::ok(&StatusAnswer {
         name: "Keyway",
         default_key_id: default_key_id.map_or("", KeyId::as_str),
         endpoints: endpoints(&call.request, &configured),
-        state: State::of(&configured, &facing.machine.facts()),
+        state: State::of(&configured, &on.machine.facts()),
         error: Degraded::texts(&configured.degraded),
     })
 }
@@ -144,7 +134,7 @@ pub(crate) struct VersionAnswer {
     version: &'static str,
 }
 
-async fn version(_: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
+async fn version(_: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     wire::ok(&VersionAnswer { version: RELEASE })
 }
@@ -209,10 +199,10 @@ impl MetricsAnswer {
     }
 }
 
-async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
+async fn metrics(on: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
-    let served = (facing.metrics_source)();
-    wire::ok(&MetricsAnswer::of(&served, &facing.machine.facts()))
+    let served = (on.metrics_source)();
+    wire::ok(&MetricsAnswer::of(&served, &on.machine.facts()))
 }
 
 /// One route, by the names of Go's fields.
@@ -220,7 +210,7 @@ async fn metrics(facing: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio>
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Api {
-    method: &'static str,
+    method: String,
     path: String,
     /// The longest body that it takes, in bytes.
     max_body: usize,
@@ -229,12 +219,13 @@ pub(crate) struct Api {
 }
 
 /// A MinIO server lists the routes of the KES server behind it. What is behind this API is this service.
-async fn apis(_: Arc<Facing>, call: Call<Minio>) -> HandlerResult<Minio> {
+async fn apis(_: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let [prefix] = PREFIXES;
-    let apis = ALL.iter().map(|(method, path)| Api {
-        method: method.as_str(),
-        path: format!("{prefix}{path}"),
+    let routes = inventory();
+    let apis = routes.iter().map(|route| Api {
+        method: route.method.to_string(),
+        path: format!("{prefix}{}", route.path),
         max_body: NO_BODY,
         timeout: 0,
     });

@@ -7,25 +7,18 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::access::{Caller, Grant};
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, NO_BODY, Route};
+use keyway_http::{Call, HandlerResult, NO_BODY, RouteEntry};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{RustFs, wire};
 
-pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, BucketOperations>> {
     vec![
-        Route::over(Method::GET, "/is-admin", NO_BODY, None, buckets, is_admin),
-        Route::over(
-            Method::GET,
-            "/accountinfo",
-            NO_BODY,
-            None,
-            buckets,
-            account_info,
-        ),
+        RouteEntry::new(Method::GET, "/is-admin", NO_BODY, None, is_admin),
+        RouteEntry::new(Method::GET, "/accountinfo", NO_BODY, None, account_info),
     ]
 }
 

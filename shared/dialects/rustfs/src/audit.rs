@@ -9,21 +9,15 @@ use http::Method;
 use jiff::Timestamp;
 use keyway_domain::audit::{AuditReading, Event, EventQuery};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, RouteEntry};
 use serde::Serialize;
 
 use crate::error_response::invalid_field;
 use crate::keys::{limit, query_value};
 use crate::{ErrorResponse, RustFs, route, wire};
 
-pub(crate) fn routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
-    vec![route(
-        Method::GET,
-        "/kms/audit",
-        Action::ReadAudit,
-        log,
-        events,
-    )]
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, AuditReading>> {
+    vec![route(Method::GET, "/kms/audit", Action::ReadAudit, events)]
 }
 
 #[derive(Serialize)]

@@ -6,43 +6,40 @@ pub(crate) mod openapi;
 use std::sync::Arc;
 
 use http::Method;
-use keyway_domain::buckets::{BucketName, BucketOperations, DefaultEncryption, WantedEncryption};
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::buckets::{BucketName, DefaultEncryption, WantedEncryption};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::error_response::invalid_field;
 use crate::{ErrorResponse, RustFs, route, wire};
 
-pub(crate) fn routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, BucketOperations>> {
     let encryption = "/api/v1/bucket-encryption/{bucket}";
     vec![
         route(
             Method::GET,
             "/api/v1/buckets",
             Action::ListAllMyBuckets,
-            buckets,
             list,
         ),
         route(
             Method::GET,
             encryption,
             Action::GetEncryptionConfiguration,
-            buckets,
             get,
         ),
         route(
             Method::PUT,
             encryption,
             Action::PutEncryptionConfiguration,
-            buckets,
             put,
         ),
         route(
             Method::DELETE,
             encryption,
             Action::PutEncryptionConfiguration,
-            buckets,
             delete,
         )
         .without_body(),

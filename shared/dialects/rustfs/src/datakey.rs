@@ -9,10 +9,10 @@ use http::Method;
 use keyway_auth::Coded;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::Caller;
-use keyway_domain::datakey::{DataKeySpec, DataKeys, Sealed};
+use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Route};
+use keyway_http::{Call, HandlerResult, RouteEntry};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -20,36 +20,17 @@ use crate::error_response::invalid_field;
 use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
-pub(crate) fn routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, DataKeys>> {
     vec![
         route(
             Method::POST,
             "/kms/generate-data-key",
             Action::GenerateDataKey,
-            data_keys,
             generate,
         ),
-        route(
-            Method::POST,
-            "/kms/encrypt",
-            Action::Encrypt,
-            data_keys,
-            encrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/decrypt",
-            Action::Decrypt,
-            data_keys,
-            decrypt,
-        ),
-        route(
-            Method::POST,
-            "/kms/rewrap",
-            Action::Rewrap,
-            data_keys,
-            rewrap,
-        ),
+        route(Method::POST, "/kms/encrypt", Action::Encrypt, encrypt),
+        route(Method::POST, "/kms/decrypt", Action::Decrypt, decrypt),
+        route(Method::POST, "/kms/rewrap", Action::Rewrap, rewrap),
     ]
 }
 
@@ -90,9 +71,8 @@ async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult
         None | Some(KeySpec::Aes256) => DataKeySpec::Aes256,
         Some(KeySpec::Aes128) => DataKeySpec::Aes128,
     };
-    let (plaintext, sealed) = data_keys
-        .generate(&call.caller, key_id, spec, &context)
-        .await?;
+    let request = DataKeyRequest::new(key_id, &context);
+    let (plaintext, sealed) = data_keys.generate(&call.caller, &request, spec).await?;
     wire::ok(&GenerateAnswer {
         key_id: sealed.key_id.as_str(),
         plaintext_key: secret_base64(&plaintext),
@@ -135,8 +115,9 @@ async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<
     let key_id = key_id(body.key_id.as_deref())?;
     let plaintext = wire::base64("plaintext", &body.plaintext)?;
     let context = wire::context("encryption_context", body.encryption_context)?;
+    let request = DataKeyRequest::new(key_id, &context);
     let sealed = data_keys
-        .encrypt(&call.caller, key_id, &context, &plaintext)
+        .encrypt(&call.caller, &request, &plaintext, MAX_PLAINTEXT_BYTES)
         .await?;
     wire::ok(&SealedAnswer::from(sealed))
 }
@@ -166,8 +147,9 @@ async fn decrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<
     let key_id = key_id(body.key_id.as_deref())?;
     let blob = wire::base64("ciphertext_blob", &body.ciphertext_blob)?;
     let context = wire::context("encryption_context", body.encryption_context)?;
+    let request = DataKeyRequest::of_ciphertext(key_id, &context);
     let opened = data_keys
-        .decrypt(&call.caller, key_id.as_ref(), blob.expose(), &context)
+        .decrypt(&call.caller, &request, blob.expose())
         .await?;
     wire::ok(&DecryptAnswer {
         key_id: opened.key_id.as_str(),
@@ -259,8 +241,8 @@ async fn rewrap(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<R
                 outcomes.push(match rewrap_one(&data_keys, &caller, item).await {
                     Ok(done) => RewrapOutcome::Done(done),
                     Err(refusal) => {
-                        caller.audit().refused(refusal.class());
-                        let Coded { code, message } = refusal.into_content(&call.request_id);
+                        let item = refusal.into_item(&caller, &call.request_id);
+                        let Coded { code, message } = item;
                         RewrapOutcome::Refused { code, message }
                     }
                 });
@@ -290,16 +272,16 @@ async fn rewrap_one(
         .destination_encryption_context
         .map(|pairs| wire::context("destination_encryption_context", Some(pairs)))
         .transpose()?;
-    let sealed = data_keys
-        .rewrap(
-            caller,
-            blob.expose(),
-            &context,
-            destination,
-            destination_context.as_ref(),
-        )
+    let source = DataKeyRequest::of_ciphertext(None, &context);
+    // Without a destination, the ciphertext stays with its key.
+    let destination = DataKeyRequest::of_ciphertext(
+        destination,
+        destination_context.as_ref().unwrap_or(&context),
+    );
+    let moved = data_keys
+        .reencrypt(caller, &source, blob.expose(), &destination)
         .await?;
-    Ok(sealed.into())
+    Ok(moved.sealed.into())
 }
 
 fn key_id(text: Option<&str>) -> Result<Option<KeyId>, ErrorResponse> {

@@ -95,7 +95,11 @@ impl ErrorTable for Api {
                 "key `{key}` is being changed by others at the same time; try again"
             )),
             KmsError::Conflict(why) => conflict(why),
-            KmsError::DecryptionFailed => {
+            KmsError::DryRun => ErrorResponse::bad_request(
+                "DryRun",
+                "the request would have succeeded, but it is a dry run",
+            ),
+            KmsError::DecryptionFailed | KmsError::IncorrectKey => {
                 ErrorResponse::bad_request("DecryptionFailed", "the ciphertext cannot be decrypted")
             }
             KmsError::NotConfigured => ErrorResponse::unavailable(

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
-use keyway_domain::keys::{KeyQuery, KeyState, Keys, MasterKey, NewKey};
+use keyway_domain::keys::{KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Query, RequestLine, Route};
+use keyway_http::{Call, HandlerResult, Query, RequestLine, RouteEntry};
 use serde::Serialize;
 
 use crate::error_response::invalid_field;
@@ -20,29 +20,20 @@ use crate::keys::{new_key, query_value};
 use crate::wire::KEY_ID_QUERY;
 use crate::{ErrorResponse, PREFIXES, RustFs, route, wire};
 
-struct Served {
-    keys: Arc<Keys>,
-    data_keys: Arc<DataKeys>,
+/// What these routes run on.
+pub(crate) struct OnKeys {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) data_keys: Arc<DataKeys>,
 }
 
 /// The path at which MinIO's clients have a key tried out.
 pub(crate) const STATUS: &str = "/kms/key/status";
 
-pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
-    let served = &Arc::new(Served {
-        keys: Arc::clone(keys),
-        data_keys: Arc::clone(data_keys),
-    });
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnKeys>> {
     let mut routes = vec![
-        route(
-            Method::POST,
-            "/kms/key/create",
-            Action::CreateKey,
-            keys,
-            create,
-        ),
-        route(Method::GET, "/kms/key/list", Action::ListKeys, keys, list),
-        route(Method::GET, STATUS, Action::DescribeKey, served, status),
+        route(Method::POST, "/kms/key/create", Action::CreateKey, create),
+        route(Method::GET, "/kms/key/list", Action::ListKeys, list),
+        route(Method::GET, STATUS, Action::DescribeKey, status),
     ];
     // The document says POST, and its implementation took PUT.
     for method in [Method::POST, Method::PUT] {
@@ -50,19 +41,17 @@ pub(crate) fn routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<R
             method.clone(),
             "/kms/key/enable",
             Action::EnableKey,
-            keys,
             enable,
         ));
         routes.push(route(
             method,
             "/kms/key/disable",
             Action::DisableKey,
-            keys,
             disable,
         ));
     }
     // All is in the query.
-    routes.into_iter().map(Route::without_body).collect()
+    routes.into_iter().map(RouteEntry::without_body).collect()
 }
 
 /// Whether the path is one of these routes, or would be if there were such a route.
@@ -137,7 +126,7 @@ fn wants_minio(call: &Call<RustFs>) -> bool {
     is_below_minio(call) && !names_key(&call.query) && call.query.names().any(|name| name == KEY_ID)
 }
 
-async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn create(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     if wants_minio(&call) {
         let id = wire::query_key(&call.query)?
             .ok_or_else(|| invalid_field(KEY_ID, "must not be empty"))?;
@@ -145,10 +134,10 @@ async fn create(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
             id: Some(id),
             ..NewKey::default()
         };
-        keys.create(&call.caller, new).await?;
+        on.keys.create(&call.caller, new).await?;
         return Ok(wire::empty());
     }
-    let key = keys.create(&call.caller, new_key(&call)?).await?;
+    let key = on.keys.create(&call.caller, new_key(&call)?).await?;
     wire::ok(&KeyOut {
         status: "created",
         ..KeyOut::of(&key)
@@ -162,22 +151,10 @@ struct ListAnswer<'a> {
 }
 
 /// All keys at once: this generation knows no pages.
-async fn list(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn list(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let pattern = query_value(&call.query, "pattern")?.filter(|pattern| !pattern.is_empty());
-    let mut query = KeyQuery {
-        limit: 1000,
-        pattern: pattern.map(str::to_owned),
-        ..KeyQuery::default()
-    };
-    let mut found = Vec::new();
-    loop {
-        let page = keys.list(&call.caller, &query).await?;
-        found.extend(page.keys);
-        query.marker = page.next_marker;
-        if query.marker.is_none() {
-            break;
-        }
-    }
+    let pattern = pattern.map(str::to_owned);
+    let found = on.keys.list_all(&call.caller, pattern).await?;
     wire::ok(&ListAnswer {
         keys: found.iter().map(KeyOut::of).collect(),
     })
@@ -199,11 +176,8 @@ struct TriedKey<'a> {
 async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustFs> {
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;
-    let text = |error| {
-        let refusal = ErrorResponse::from(error);
-        call.caller.audit().refused(refusal.class());
-        refusal.into_content(&call.request_id).message
-    };
+    let item = |error| ErrorResponse::from(error).into_item(&call.caller, &call.request_id);
+    let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
         Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
@@ -216,28 +190,28 @@ async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustF
     })
 }
 
-async fn status(served: Arc<Served>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn status(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     if is_below_minio(&call) && !names_key(&call.query) {
-        return tried(&served.data_keys, &call).await;
+        return tried(&on.data_keys, &call).await;
     }
     let id =
         wire::query_key(&call.query)?.ok_or_else(|| invalid_field("keyName", "is required"))?;
-    let key = served.keys.describe(&call.caller, &id).await?;
+    let key = on.keys.describe(&call.caller, &id).await?;
     wire::ok(&KeyOut {
         algorithm: Some("AES256"),
         ..KeyOut::of(&key)
     })
 }
 
-async fn enable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn enable(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let id = wire::required_key(None, &call.query)?;
-    let key = keys.enable(&call.caller, &id).await?;
+    let key = on.keys.enable(&call.caller, &id).await?;
     changed(&key, "Key enabled successfully")
 }
 
-async fn disable(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn disable(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let id = wire::required_key(None, &call.query)?;
-    let key = keys.disable(&call.caller, &id).await?;
+    let key = on.keys.disable(&call.caller, &id).await?;
     changed(&key, "Key disabled successfully")
 }
 

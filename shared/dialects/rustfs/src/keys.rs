@@ -12,7 +12,7 @@ use keyway_domain::keys::{
     NewKey, Reference, Tags,
 };
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Query, Route};
+use keyway_http::{Call, HandlerResult, Query, RouteEntry};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -20,97 +20,66 @@ use crate::error_response::{invalid_field, invalid_query};
 use crate::wire::{self, Pairs};
 use crate::{ErrorResponse, RustFs, route};
 
-pub(crate) fn routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
-    let mut routes = create_and_read_routes(keys);
-    routes.extend(change_routes(keys));
-    routes
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, Keys>> {
+    let mut entries = create_and_read_entries();
+    entries.extend(change_entries());
+    entries
 }
 
-fn create_and_read_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+fn create_and_read_entries() -> Vec<RouteEntry<RustFs, Keys>> {
     vec![
-        route(Method::POST, "/kms/keys", Action::CreateKey, keys, create),
-        route(
-            Method::POST,
-            "/kms/create-key",
-            Action::CreateKey,
-            keys,
-            create,
-        ),
-        route(Method::GET, "/kms/keys", Action::ListKeys, keys, list),
-        route(Method::GET, "/kms/list-keys", Action::ListKeys, keys, list),
+        route(Method::POST, "/kms/keys", Action::CreateKey, create),
+        route(Method::POST, "/kms/create-key", Action::CreateKey, create),
+        route(Method::GET, "/kms/keys", Action::ListKeys, list),
+        route(Method::GET, "/kms/list-keys", Action::ListKeys, list),
         route(
             Method::GET,
             "/kms/keys/{key_id}",
             Action::DescribeKey,
-            keys,
             describe,
         ),
         route(
             Method::GET,
             "/kms/describe-key",
             Action::DescribeKey,
-            keys,
             describe_by_query,
         ),
     ]
 }
 
-fn change_routes(keys: &Arc<Keys>) -> Vec<Route<RustFs>> {
+fn change_entries() -> Vec<RouteEntry<RustFs, Keys>> {
     vec![
         route(
             Method::DELETE,
             "/kms/keys/delete",
             Action::DeleteKey,
-            keys,
             delete,
         ),
         route(
             Method::POST,
             "/kms/keys/cancel-deletion",
             Action::DeleteKey,
-            keys,
             cancel_deletion,
         ),
-        route(
-            Method::POST,
-            "/kms/keys/enable",
-            Action::EnableKey,
-            keys,
-            enable,
-        ),
+        route(Method::POST, "/kms/keys/enable", Action::EnableKey, enable),
         route(
             Method::POST,
             "/kms/keys/disable",
             Action::DisableKey,
-            keys,
             disable,
         ),
-        route(
-            Method::POST,
-            "/kms/keys/rotate",
-            Action::RotateKey,
-            keys,
-            rotate,
-        ),
+        route(Method::POST, "/kms/keys/rotate", Action::RotateKey, rotate),
         route(
             Method::POST,
             "/kms/keys/update-description",
             Action::UpdateKeyDescription,
-            keys,
             update_description,
         ),
-        route(
-            Method::POST,
-            "/kms/keys/tag",
-            Action::TagResource,
-            keys,
-            tag,
-        ),
+        route(Method::POST, "/kms/keys/tag", Action::TagResource, tag),
         route(
             Method::POST,
             "/kms/keys/untag",
             Action::UntagResource,
-            keys,
             untag,
         ),
     ]

@@ -23,12 +23,15 @@ use http::{Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, WHO_CALLS, operation};
 use keyway_domain::access::Caller;
 use keyway_domain::audit::AuditReading;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
-use keyway_domain::service::ServiceControl;
-use keyway_http::{Call, Class, HandlerResult, Mount, Operation, Query, Route, RouteError};
+use keyway_http::{
+    Call, Class, Group, HandlerResult, Listed, Mount, Operation, Query, Route, RouteEntry,
+    RouteError, listed, routes_on,
+};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -113,7 +116,7 @@ pub fn bucket_mount(
     buckets: &Arc<BucketOperations>,
 ) -> Result<Mount<RustFs>, RouteError> {
     let dialect = RustFs::new(Arc::clone(authenticator));
-    let mount = Mount::new(dialect, BUCKET_PREFIXES.to_vec(), buckets::routes(buckets))?;
+    let mount = Mount::new(dialect, BUCKET_PREFIXES.to_vec(), bucket_routes(buckets))?;
     Ok(owning(mount).owning("/api"))
 }
 
@@ -124,44 +127,70 @@ fn owning(mount: Mount<RustFs>) -> Mount<RustFs> {
 
 /// The routes of master keys, one of which has a key tried out for MinIO's clients.
 pub fn key_routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
-    let mut routes = keys::routes(keys);
-    routes.extend(first_generation::routes(keys, data_keys));
+    let of_first = Arc::new(first_generation::OnKeys {
+        keys: Arc::clone(keys),
+        data_keys: Arc::clone(data_keys),
+    });
+    let mut routes = routes_on(keys::entries(), keys);
+    routes.extend(routes_on(first_generation::entries(), &of_first));
     routes
 }
 
 /// The routes of data keys.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
-    datakey::routes(data_keys)
+    routes_on(datakey::entries(), data_keys)
 }
 
 /// The routes of the service itself.
 pub fn service_routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<Route<RustFs>> {
-    service::routes(control, spelling)
+    let on = Arc::new(service::OnService {
+        control: Arc::clone(control),
+        spelling,
+    });
+    routes_on(service::entries(), &on)
 }
 
 /// The routes by which RustFS's console learns who has signed in.
 pub fn account_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
-    account::routes(buckets)
+    routes_on(account::entries(), buckets)
 }
 
 /// The routes of the audit log.
 pub fn audit_routes(log: &Arc<AuditReading>) -> Vec<Route<RustFs>> {
-    audit::routes(log)
+    routes_on(audit::entries(), log)
 }
 
-/// A route whose handler runs `run` on `operations`.
+/// The routes of buckets.
+fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
+    routes_on(buckets::entries(), buckets)
+}
+
+/// Every route below [`PREFIXES`] that [`mount`] can take, and those of buckets, which are below [`BUCKET_PREFIXES`].
+pub fn inventory() -> Vec<Listed> {
+    [
+        listed(Group::Keys, &keys::entries()),
+        listed(Group::Keys, &first_generation::entries()),
+        listed(Group::DataKeys, &datakey::entries()),
+        listed(Group::Service, &service::entries()),
+        listed(Group::Log, &audit::entries()),
+        listed(Group::Account, &account::entries()),
+        listed(Group::Buckets, &buckets::entries()),
+    ]
+    .concat()
+}
+
+/// An entry whose handler is `run`.
 fn route<O, F>(
     method: Method,
     path: &'static str,
     action: Action,
-    operations: &Arc<O>,
     run: fn(Arc<O>, Call<RustFs>) -> F,
-) -> Route<RustFs>
+) -> RouteEntry<RustFs, O>
 where
     O: Send + Sync + 'static,
     F: Future<Output = HandlerResult<RustFs>> + Send + 'static,
 {
     let is_get = method == Method::GET;
-    let route = Route::over(method, path, BODY_LIMIT, Some(action), operations, run);
-    if is_get { route.without_body() } else { route }
+    let entry = RouteEntry::new(method, path, BODY_LIMIT, Some(action), run);
+    if is_get { entry.without_body() } else { entry }
 }

@@ -9,16 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use keyway_domain::SecretBytes;
+use keyway_domain::control::{Configured, ServiceControl, Started};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_domain::service::{
-    BackendType, Change, ConfigChanges, Configured, Degraded, NewAuth, ServiceControl,
-    ServiceState, Started,
-};
+use keyway_domain::service::{BackendType, Change, ConfigChanges, Degraded, NewAuth, ServiceState};
 use keyway_domain::vault::{
     VaultAddress, VaultAuth, VaultPath, absolute_path, is_secret_id, is_token,
 };
-use keyway_http::{Call, HandlerResult, Request, Route};
+use keyway_http::{Call, HandlerResult, Request, RouteEntry};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
@@ -30,57 +28,33 @@ use crate::{ErrorResponse, PREFIXES, RustFs, Spelling, route, wire};
 /// The path of the route that tells the service's state, by two methods.
 pub(crate) const STATUS: &str = "/kms/status";
 
-/// What these routes serve, where the answer's spelling depends on who asks.
-struct Spelt {
-    control: Arc<ServiceControl>,
-    spelling: Spelling,
+/// What these routes run on. How answers are spelt depends on who asks.
+pub(crate) struct OnService {
+    pub(crate) control: Arc<ServiceControl>,
+    pub(crate) spelling: Spelling,
 }
 
-pub(crate) fn routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<Route<RustFs>> {
+pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnService>> {
     let service = Action::ServiceControl;
-    let spelt = &Arc::new(Spelt {
-        control: Arc::clone(control),
-        spelling,
-    });
     vec![
-        route(
-            Method::POST,
-            "/kms/configure",
-            Action::Configure,
-            control,
-            configure,
-        ),
+        route(Method::POST, "/kms/configure", Action::Configure, configure),
         route(
             Method::POST,
             "/kms/reconfigure",
             Action::Configure,
-            control,
             reconfigure,
         ),
-        route(Method::POST, "/kms/start", service, control, start),
-        route(Method::POST, "/kms/stop", service, control, stop).without_body(),
-        route(Method::GET, STATUS, service, spelt, status),
+        route(Method::POST, "/kms/start", service, start),
+        route(Method::POST, "/kms/stop", service, stop).without_body(),
+        route(Method::GET, STATUS, service, status),
         // As `mc admin kms` of old asks.
-        route(Method::POST, STATUS, service, spelt, status).without_body(),
-        route(
-            Method::GET,
-            "/kms/service-status",
-            service,
-            spelt,
-            service_status,
-        ),
-        route(
-            Method::GET,
-            "/kms/config",
-            Action::Configure,
-            control,
-            config,
-        ),
+        route(Method::POST, STATUS, service, status).without_body(),
+        route(Method::GET, "/kms/service-status", service, service_status),
+        route(Method::GET, "/kms/config", Action::Configure, config),
         route(
             Method::POST,
             "/kms/clear-cache",
             Action::ClearCache,
-            spelt,
             clear_cache,
         )
         .without_body(),
@@ -488,7 +462,7 @@ struct FirstAnswer {
 
 const CONFIGURED: &str = "KMS configured successfully";
 
-async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn configure(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     /// Tells the generations apart, and nothing else.
     #[derive(Deserialize)]
     struct Generation {
@@ -500,7 +474,7 @@ async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerR
     if first {
         let changes = wire::json::<FirstBody>(body)?.changes()?;
         // That generation has no route that starts the service.
-        control.configure(&call.caller, &changes, true).await?;
+        on.control.configure(&call.caller, &changes, true).await?;
         return wire::ok(&FirstAnswer {
             status: "success",
             message: CONFIGURED,
@@ -510,16 +484,16 @@ async fn configure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerR
     if changes.backend_type.is_none() {
         return Err(invalid_field("backend_type", "is required"));
     }
-    let config = control.configure(&call.caller, &changes, false).await?;
+    let config = on.control.configure(&call.caller, &changes, false).await?;
     wire::ok(&ServiceAnswer {
         config_id: Some(&config.config_id),
         ..ServiceAnswer::new(CONFIGURED, state(config.state))
     })
 }
 
-async fn reconfigure(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn reconfigure(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let changes = wire::json::<ConfigBody>(&call.request.body)?.changes()?;
-    let config = control.reconfigure(&call.caller, &changes).await?;
+    let config = on.control.reconfigure(&call.caller, &changes).await?;
     wire::ok(&ServiceAnswer {
         config_id: Some(&config.config_id),
         ..ServiceAnswer::new(
@@ -535,18 +509,18 @@ struct StartBody {
     force: Option<bool>,
 }
 
-async fn start(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn start(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: StartBody = wire::json_or_empty(&call.request.body)?;
     let force = body.force.unwrap_or(false);
-    let message = match control.start(&call.caller, force).await? {
+    let message = match on.control.start(&call.caller, force).await? {
         Started::Started => "KMS service started successfully",
         Started::Restarted => "KMS service restarted successfully",
     };
     wire::ok(&ServiceAnswer::new(message, state(ServiceState::Running)))
 }
 
-async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
-    let status = if control.stop(&call.caller).await? {
+async fn stop(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+    let status = if on.control.stop(&call.caller).await? {
         state(ServiceState::Configured)
     } else {
         NOT_CONFIGURED
@@ -557,9 +531,9 @@ async fn stop(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult
     ))
 }
 
-async fn clear_cache(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
-    spelt.control.clear_cache(&call.caller).await?;
-    if spelt.spelling.is_v1_for(&call.caller) {
+async fn clear_cache(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+    on.control.clear_cache(&call.caller).await?;
+    if on.spelling.is_v1_for(&call.caller) {
         // RustFS 1.0's console takes an empty answer for one that failed in part.
         return wire::ok(&ClearedAnswer {
             success: true,
@@ -599,8 +573,8 @@ struct ConfigAnswer<'a> {
     default_key_id: Option<&'a str>,
 }
 
-async fn config(control: Arc<ServiceControl>, call: Call<RustFs>) -> HandlerResult<RustFs> {
-    let config = control.config(&call.caller).await?;
+async fn config(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+    let config = on.control.config(&call.caller).await?;
     wire::ok(&ConfigAnswer {
         backend: backend(config.backend_type, false),
         cache_enabled: config.cache.enabled,
@@ -834,12 +808,12 @@ impl<'a> FirstStatus<'a> {
 }
 
 /// Under MinIO's prefix, the first generation's object.
-async fn status(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+async fn status(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let [_, minio] = PREFIXES;
     if call.prefix != minio {
-        return service_status(spelt, call).await;
+        return service_status(on, call).await;
     }
-    let status = spelt.control.status(&call.caller, &call.request_id).await?;
+    let status = on.control.status(&call.caller, &call.request_id).await?;
     let configured = status.configured.as_ref();
     wire::ok(&FirstStatusAnswer {
         status: match configured {
@@ -873,9 +847,9 @@ fn endpoints(request: &Request, configured: Option<&Configured>) -> BTreeMap<Str
         .collect()
 }
 
-async fn service_status(spelt: Arc<Spelt>, call: Call<RustFs>) -> HandlerResult<RustFs> {
-    let status = spelt.control.status(&call.caller, &call.request_id).await?;
-    let is_v1 = spelt.spelling.is_v1_for(&call.caller);
+async fn service_status(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
+    let status = on.control.status(&call.caller, &call.request_id).await?;
+    let is_v1 = on.spelling.is_v1_for(&call.caller);
     let state_ttl_seconds = status.state_ttl.as_secs();
     let Some(configured) = &status.configured else {
         return wire::ok(&StatusAnswer {

@@ -149,6 +149,8 @@ impl ErrorTable for Api {
             | KmsError::StillReferenced(..)
             | KmsError::NoHmacKey(_)
             | KmsError::Conflict(_)
+            | KmsError::IncorrectKey
+            | KmsError::DryRun
             | KmsError::DecryptionFailed => internal().caused_by(Fault::plain(
                 "an operation on buckets failed as one on keys",
             )),

@@ -17,9 +17,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, operation};
 use keyway_domain::access::Caller;
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Mount, NO_BODY, Operation, Query, Route, RouteError};
+use keyway_http::{
+    Call, Group, HandlerResult, Listed, Mount, NO_BODY, Operation, Query, Route, RouteEntry,
+    RouteError, listed, routes_on,
+};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -85,43 +88,49 @@ pub fn mount(
     authenticator: &Arc<Authenticator>,
     buckets: &Arc<BucketOperations>,
 ) -> Result<Mount<S3>, RouteError> {
-    let routes = bucket_routes(buckets, authenticator.region());
+    let served = Arc::new(Served {
+        buckets: Arc::clone(buckets),
+        region: authenticator.region().map(str::to_owned),
+    });
+    let routes = routes_on(entries(), &served);
     let dialect = S3::new(Arc::clone(authenticator));
     Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning(""))
 }
 
-/// S3's routes. Some clients end a bucket's path with a slash. `region` is the one that requests must be signed for.
-fn bucket_routes(buckets: &Arc<BucketOperations>, region: Option<&str>) -> Vec<Route<S3>> {
-    let buckets = &Arc::new(Served {
-        buckets: Arc::clone(buckets),
-        region: region.map(str::to_owned),
-    });
-    let mut routes = vec![route(Method::GET, "/", buckets, buckets::list)];
+/// S3's routes. Some clients end a bucket's path with a slash.
+fn entries() -> Vec<RouteEntry<S3, Served>> {
+    let mut entries = vec![entry(Method::GET, "/", buckets::list)];
     for path in ["/{bucket}", "/{bucket}/"] {
-        routes.extend([
-            route(Method::GET, path, buckets, buckets::get),
-            route(Method::HEAD, path, buckets, buckets::head),
-            route(Method::PUT, path, buckets, buckets::put),
-            route(Method::DELETE, path, buckets, buckets::delete),
+        entries.extend([
+            entry(Method::GET, path, buckets::get),
+            entry(Method::HEAD, path, buckets::head),
+            entry(Method::PUT, path, buckets::put),
+            entry(Method::DELETE, path, buckets::delete),
         ]);
     }
-    routes
+    entries
 }
 
-fn route<F>(
+/// Every route of this API.
+pub fn inventory() -> Vec<Listed> {
+    listed(Group::Buckets, &entries())
+}
+
+/// An entry whose handler is `run`, and whose answers carry the request's id as S3's do.
+fn entry<F>(
     method: Method,
     path: &'static str,
-    buckets: &Arc<Served>,
     run: fn(Arc<Served>, Call<S3>) -> F,
-) -> Route<S3>
+) -> RouteEntry<S3, Served>
 where
     F: Future<Output = HandlerResult<S3>> + Send + 'static,
 {
-    let buckets = Arc::clone(buckets);
-    let run = Box::new(
-        move |call: Call<S3>| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+    let takes_body = method == Method::PUT;
+    let body_limit = if takes_body { BODY_LIMIT } else { NO_BODY };
+    RouteEntry::handled(method, path, body_limit, (), move |served| {
+        Box::new(move |call| {
             let request_id = HeaderValue::from_str(&call.request_id);
-            let answer = run(Arc::clone(&buckets), call);
+            let answer = run(Arc::clone(&served), call);
             Box::pin(async move {
                 let mut answer = answer.await?;
                 if let Ok(id) = request_id {
@@ -129,14 +138,6 @@ where
                 }
                 Ok(answer)
             })
-        },
-    );
-    let takes_body = method == Method::PUT;
-    Route {
-        method,
-        path,
-        body_limit: if takes_body { BODY_LIMIT } else { NO_BODY },
-        action: (),
-        run,
-    }
+        })
+    })
 }

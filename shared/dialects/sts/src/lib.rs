@@ -16,7 +16,10 @@ use std::sync::{Arc, OnceLock};
 use http::{Method, request};
 use keyway_auth::{Authenticator, Signed, SignedApi, trace};
 use keyway_domain::access::{AccountId, Caller, Sessions};
-use keyway_http::{Class, Mount, Operation, Route, RouteError, Subject, Trace};
+use keyway_http::{
+    Class, Group, Listed, Mount, Operation, Route, RouteEntry, RouteError, Subject, Trace, listed,
+    routes_on,
+};
 
 pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
@@ -107,7 +110,16 @@ pub fn mount(
     account: AccountId,
 ) -> Result<Mount<Sts>, RouteError> {
     let served = Arc::new(operations::Served { sessions, account });
+    let routes = routes_on(entries(), &served);
+    Mount::new(Sts::new(Arc::clone(authenticator)), vec![""], routes)
+}
+
+fn entries() -> Vec<RouteEntry<Sts, operations::Served>> {
     let run = operations::run;
-    let route = Route::over(Method::POST, "/", BODY_LIMIT, (), &served, run);
-    Mount::new(Sts::new(Arc::clone(authenticator)), vec![""], vec![route])
+    vec![RouteEntry::new(Method::POST, "/", BODY_LIMIT, (), run)]
+}
+
+/// Every route of this API.
+pub fn inventory() -> Vec<Listed> {
+    listed(Group::Sessions, &entries())
 }

@@ -167,6 +167,8 @@ impl Caller {
         if action != Action::ListKeys {
             self.audit.key(key);
         }
+        #[cfg(test)]
+        self.audit.decided(action.as_str(), key);
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 

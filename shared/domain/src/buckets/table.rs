@@ -7,13 +7,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Bucket, BucketName, DefaultEncryption};
+use super::{Bucket, BucketError, BucketName, Buckets, DefaultEncryption};
 use crate::encoding;
 use crate::error::{Fault, KmsError, one_line};
 use crate::ids::{KeyId, Reference};
 use crate::ports::{
-    BucketError, Buckets, Clock, Consistency, Kind, Random, Record, Revision, StoreError,
-    TableReader, TableWriter,
+    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use crate::ranges::NameRange;
 use crate::repository::{self, Noun, if_readable, update};

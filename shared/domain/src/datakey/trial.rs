@@ -1,12 +1,15 @@
 //! Whether a key works, by using it.
 
+use std::sync::Arc;
+
 use keyway_crypto::EncryptionContext;
 
-use super::{DataKeySpec, DataKeys};
+use super::{Ciphertext, DataKeyRequest, DataKeySpec, DataKeys};
 use crate::access::Caller;
-use crate::error::KmsError;
+use crate::error::{Fault, KmsError};
 use crate::ids::KeyId;
 use crate::policy::Action;
+use crate::service::ServiceConfig;
 
 /// What came of trying a key.
 #[derive(Debug)]
@@ -29,64 +32,58 @@ pub enum TrialFailure {
 /// What a trial's data key is bound to.
 const CONTEXT: (&str, &str) = ("keyway", "trial");
 
+/// Which permissions a trial needs.
+const NEEDED: [Action; 3] = [
+    Action::DescribeKey,
+    Action::GenerateDataKey,
+    Action::Decrypt,
+];
+
 impl DataKeys {
-    /// Makes a data key under the key, or under the default key, and opens it again. Whoever asks needs the permission
+    /// Makes a data key under the key, or under the default key, and opens it again. The caller needs the permission
     /// to describe the key and to do both. That the key does not exist or does not serve is what a trial finds out.
     ///
     /// # Errors
     /// Those that say nothing of the key: no permission, no service that runs, no default key, too many requests.
     pub async fn try_out(&self, caller: &Caller, key_id: Option<KeyId>) -> Result<Trial, KmsError> {
-        let permitted = |key_id: &KeyId| {
-            [
-                Action::DescribeKey,
-                Action::GenerateDataKey,
-                Action::Decrypt,
-            ]
-            .into_iter()
-            .try_for_each(|action| caller.may(action, key_id))
+        let (config, key_id) = self.authorize(caller, &NEEDED, key_id).await?;
+        let (name, value) = CONTEXT;
+        let context = EncryptionContext::from_pairs([(name.to_owned(), value.to_owned())])
+            .map_err(|error| Fault::new("the context of a trial", error))?;
+        caller.audit().context(&context);
+        let request = DataKeyRequest::new(key_id.clone(), &context);
+        let failure = match self.trial(caller, config, &request, &key_id).await {
+            Ok(()) => None,
+            Err(TrialFailure::CiphertextFormat(error)) => {
+                Some(TrialFailure::CiphertextFormat(of_the_key(error)?))
+            }
+            Err(TrialFailure::Opening(error)) => Some(TrialFailure::Opening(of_the_key(error)?)),
         };
-        key_id.as_ref().map_or(Ok(()), permitted)?;
-        let config = self.service.running().await?;
-        let key_id = key_id
-            .or_else(|| config.default_key_id.clone())
-            .ok_or_else(|| {
-                KmsError::invalid(
-                    "key_id",
-                    "is required, because no default key is configured",
-                )
-            })?;
-        permitted(&key_id)?;
-        let failure = self.trial(caller, &key_id).await?;
         Ok(Trial { key_id, failure })
     }
 
     async fn trial(
         &self,
         caller: &Caller,
+        config: Arc<ServiceConfig>,
+        request: &DataKeyRequest<'_>,
         key_id: &KeyId,
-    ) -> Result<Option<TrialFailure>, KmsError> {
-        let (name, value) = CONTEXT;
-        let context = EncryptionContext::from_pairs([(name.to_owned(), value.to_owned())])
-            .map_err(|error| crate::Fault::new("the context of a trial", error))?;
-        let spec = DataKeySpec::Aes256;
-        let made = self
-            .generate(caller, Some(key_id.clone()), spec, &context)
-            .await;
-        let (plaintext, sealed) = match made {
-            Ok(made) => made,
-            Err(error) => {
-                return of_the_key(error).map(|error| Some(TrialFailure::CiphertextFormat(error)));
-            }
+    ) -> Result<(), TrialFailure> {
+        let sealing = async {
+            let mut serving = self.enabled(config, key_id.clone()).await?;
+            let spec = DataKeySpec::Aes256;
+            let (plaintext, sealed) = self.make(caller, &mut serving, request, spec).await?;
+            Ok((serving, plaintext, sealed))
         };
-        let opened = self
-            .decrypt(caller, Some(key_id), &sealed.blob, &context)
-            .await;
-        let error = match opened {
-            Ok(opened) if opened.plaintext.ct_eq(plaintext.expose()) => return Ok(None),
-            Ok(_) => KmsError::DecryptionFailed,
-            Err(error) => error,
-        };
-        of_the_key(error).map(|error| Some(TrialFailure::Opening(error)))
+        let (serving, plaintext, sealed) = sealing.await.map_err(TrialFailure::CiphertextFormat)?;
+        let ciphertext = Ciphertext::parse(&sealed.blob);
+        let opened = self.open_by(caller, serving, request, &ciphertext).await;
+        let (_, opened) = opened.map_err(TrialFailure::Opening)?;
+        if opened.plaintext.ct_eq(plaintext.expose()) {
+            Ok(())
+        } else {
+            Err(TrialFailure::Opening(KmsError::DecryptionFailed))
+        }
     }
 }
 

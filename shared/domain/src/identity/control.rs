@@ -6,11 +6,11 @@ use super::{Identities, Identity, PolicyName, Rules, StoredIdentity, StoredPolic
 use crate::access::Caller;
 use crate::encoding;
 use crate::error::KmsError;
+use crate::ids::uuid_v4;
 use crate::policy::Action;
 use crate::ports::{Kind, Random, Revision, TableWriter};
 use crate::repository::{self, Noun, update};
 use crate::scan::Scan;
-use crate::uuid_v4;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,31 @@ pub struct KeyPage {
 }
 
 impl Keys {
+    /// All keys that the caller may list and whose ids this pattern matches, page by page: for APIs without pages.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_all(
+        &self,
+        caller: &Caller,
+        pattern: Option<String>,
+    ) -> Result<Vec<MasterKey>, KmsError> {
+        let mut query = KeyQuery {
+            limit: PAGE,
+            pattern,
+            ..KeyQuery::default()
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = self.list(caller, &query).await?;
+            found.extend(page.keys);
+            query.marker = page.next_marker;
+            if query.marker.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// A page of the keys that the caller may list. One whose record does not decode is left out.
     ///
     /// # Errors

@@ -34,8 +34,9 @@ enum Part {
     Hmac,
 }
 
-struct Material {
-    key: Key256,
+/// Unwrapped material. A request that was under way when the cache dropped it may hold it a little longer.
+pub(crate) struct Material {
+    pub(crate) key: Key256,
     /// What it was unwrapped from. A name that was deleted and given again has other material at the same version.
     wrapped: Wrapped,
 }
@@ -90,47 +91,44 @@ impl KeyReader {
         load(self.table.as_ref(), id.as_str()).await
     }
 
-    /// Runs `use_it` on the key's material of this version; `None` when it has no such version.
-    pub(crate) async fn with_material<T>(
+    /// The key's material of this version, unwrapped; `None` when it has no such version.
+    pub(crate) async fn material(
         &self,
         config: &ServiceConfig,
         key: &MasterKey,
         version: u32,
-        use_it: impl FnOnce(&Key256) -> T + Send,
-    ) -> Result<Option<T>, KmsError> {
+    ) -> Result<Option<Arc<Material>>, KmsError> {
         let Some(stored) = key.material(version) else {
             return Ok(None);
         };
         let (part, binding) = (Part::Version(version), key.binding(version));
-        self.with_secret(config, key, part, stored, &binding, use_it)
+        self.unwrapped(config, key, part, stored, &binding)
             .await
             .map(Some)
     }
 
-    /// Runs `use_it` on the key's HMAC key; `None` when it has none.
-    pub(crate) async fn with_hmac_key<T>(
+    /// The key's HMAC key, unwrapped; `None` when it has none.
+    pub(crate) async fn hmac_key(
         &self,
         config: &ServiceConfig,
         key: &MasterKey,
-        use_it: impl FnOnce(&Key256) -> T + Send,
-    ) -> Result<Option<T>, KmsError> {
+    ) -> Result<Option<Arc<Material>>, KmsError> {
         let Some(stored) = key.hmac_key() else {
             return Ok(None);
         };
-        self.with_secret(config, key, Part::Hmac, stored, &key.hmac_binding(), use_it)
+        self.unwrapped(config, key, Part::Hmac, stored, &key.hmac_binding())
             .await
             .map(Some)
     }
 
-    async fn with_secret<T>(
+    async fn unwrapped(
         &self,
         config: &ServiceConfig,
         key: &MasterKey,
         part: Part,
         stored: &Wrapped,
         binding: &Binding<'_>,
-        use_it: impl FnOnce(&Key256) -> T + Send,
-    ) -> Result<T, KmsError> {
+    ) -> Result<Arc<Material>, KmsError> {
         self.obey(config);
         let ttl = config.cache.ttl();
         let slot = (key.id.clone(), part);
@@ -138,7 +136,7 @@ impl KeyReader {
         if let Some(cached) = self.material.get(&slot, now, ttl)
             && cached.wrapped == *stored
         {
-            return Ok(use_it(&cached.key));
+            return Ok(cached);
         }
         let ticket = self.material.begin(now);
         let opened = stored.open_by(&self.wrappers, config, binding).await?;
@@ -150,7 +148,7 @@ impl KeyReader {
         });
         self.material
             .insert(ticket, slot, Arc::clone(&material), ttl);
-        Ok(use_it(&material.key))
+        Ok(material)
     }
 
     /// Drops what the configuration says must not be held any more.

@@ -47,11 +47,11 @@ impl Asked {
         match resource {
             Some(resource) if is_about_key => {
                 let id = resource.strip_prefix(super::KEY_RESOURCE);
-                KeyId::parse("resource", id.unwrap_or(resource)).map(Self::Key)
+                Ok(Self::Key(KeyId::parse("resource", id.unwrap_or(resource))?))
             }
             Some(resource) if is_about_bucket => {
                 let name = resource.strip_prefix(super::BUCKET_RESOURCE);
-                BucketName::parse(name.unwrap_or(resource)).map(Self::Bucket)
+                Ok(Self::Bucket(BucketName::parse(name.unwrap_or(resource))?))
             }
             Some("*" | "arn:aws:kms:::*") => Ok(Self::Service),
             Some(_) => Err(KmsError::invalid(

@@ -54,7 +54,7 @@ pub enum NewAuth {
 }
 
 impl NewAuth {
-    pub(super) fn public(&self) -> VaultAuth {
+    pub(crate) fn public(&self) -> VaultAuth {
         match self {
             Self::Token(_) => VaultAuth::Token,
             Self::AppRole { role_id, mount, .. } => VaultAuth::AppRole {
@@ -65,7 +65,7 @@ impl NewAuth {
         }
     }
 
-    pub(super) fn secret(&self) -> Option<&SecretBytes> {
+    pub(crate) fn secret(&self) -> Option<&SecretBytes> {
         match self {
             Self::Token(secret) => secret.as_ref(),
             Self::AppRole { secret_id, .. } => secret_id.as_ref(),
@@ -95,7 +95,7 @@ pub struct ConfigChanges {
 
 impl ConfigChanges {
     /// The configuration after the changes, its Vault left out; `before` is what they are made on.
-    pub(super) fn on(
+    pub(crate) fn on(
         &self,
         before: Option<&ServiceConfig>,
         mut config: ServiceConfig,
@@ -151,7 +151,7 @@ impl ConfigChanges {
     }
 
     /// Whether anything is said of Vault.
-    pub(super) fn speak_of_vault(&self) -> bool {
+    pub(crate) fn speak_of_vault(&self) -> bool {
         self.address.says_something()
             || self.auth.is_some()
             || self.namespace.says_something()
@@ -161,7 +161,7 @@ impl ConfigChanges {
     }
 
     /// How Vault is reached after the changes; `before` is what they are made on, and `auth` what was used until now.
-    pub(super) fn vault_settings(
+    pub(crate) fn vault_settings(
         &self,
         before: Option<&VaultSettings>,
         auth: Option<&VaultAuth>,

@@ -1,11 +1,10 @@
 //! The operations on the service itself: configure, start, stop, drop what is cached.
 
+mod readiness;
+mod status;
+
 use std::sync::Arc;
 
-use super::{
-    BackendType, Change, ConfigChanges, Service, ServiceConfig, ServiceState, VaultConfig,
-    config_id, key_directory,
-};
 use crate::access::Caller;
 use crate::error::KmsError;
 use crate::keyring::{Binding, Wrapped};
@@ -14,16 +13,23 @@ use crate::policy::Action;
 use crate::ports::{KeyringFolder, KeyringMove, Kind, Random, Revision, TableWriter};
 use crate::repository::{self, Noun, update};
 use crate::scan::{Found, Scan};
+use crate::service::{
+    BackendType, Change, ConfigChanges, Service, ServiceConfig, ServiceState, VaultConfig,
+    config_id, key_directory,
+};
 use crate::vault::{TransitKey, VAULT_WRAPPER, VaultAuth};
 use crate::wrappers::Wrappers;
 
+pub use readiness::Readiness;
+pub use status::{Configured, Status};
+
 /// The operations on the service.
 pub struct ServiceControl {
-    pub(super) table: Arc<dyn TableWriter>,
-    pub(super) service: Arc<Service>,
-    pub(super) reader: Arc<KeyReader>,
-    pub(super) wrappers: Arc<Wrappers>,
-    pub(super) folder: Option<Arc<dyn KeyringFolder>>,
+    table: Arc<dyn TableWriter>,
+    service: Arc<Service>,
+    reader: Arc<KeyReader>,
+    wrappers: Arc<Wrappers>,
+    folder: Option<Arc<dyn KeyringFolder>>,
     random: Arc<dyn Random>,
 }
 
@@ -397,7 +403,7 @@ impl ServiceControl {
         Ok(false)
     }
 
-    pub(super) async fn stored(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
+    async fn stored(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
         self.service.current().await
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::lock::Mutex;
 
-use super::{Degraded, Service};
 use crate::error::KmsError;
+use crate::service::{Degraded, Service};
 use crate::wrappers::Wrappers;
 
 /// An answer is given again for so long: however many ask, the table and the backend are asked no more often.
@@ -47,9 +47,9 @@ impl Readiness {
     /// most two seconds old, or was being found out when it was asked for; and it is younger than every change that this
     /// process has made. Why it is not ready goes to the log.
     pub async fn is_ready(&self, request_id: &str) -> bool {
-        let asked = self.service.clock.monotonic();
+        let asked = self.service.clock().monotonic();
         let mut known = self.known.lock().await;
-        let begun = self.service.clock.monotonic();
+        let begun = self.service.clock().monotonic();
         let changes = self.service.changes();
         if let Some(known) = *known
             && known.changes == changes
@@ -60,7 +60,7 @@ impl Readiness {
         let ready = self.can_work(request_id).await;
         *known = Some(Known {
             begun,
-            ended: self.service.clock.monotonic(),
+            ended: self.service.clock().monotonic(),
             changes,
             ready,
         });

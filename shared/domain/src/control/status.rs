@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::folder::{KeyringFile, keep_keyring};
-use super::{Degraded, ServiceConfig, ServiceControl};
+use super::ServiceControl;
 use crate::access::Caller;
 use crate::cache::CacheStats;
 use crate::error::KmsError;
 use crate::policy::Action;
 use crate::ports::Kind;
+use crate::service::{Degraded, KeyringFile, ServiceConfig, keep_keyring};
 
 /// What there is to say of the service.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl ServiceControl {
                 state_ttl,
             });
         };
-        let clock = &self.service.clock;
+        let clock = self.service.clock();
         let begun = clock.monotonic();
         let mut degraded = Vec::new();
         match self.wrappers.check(&config).await {

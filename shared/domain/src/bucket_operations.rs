@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Algorithm, Bucket, BucketName, DefaultEncryption, KEY_FIELD, Under, WantedEncryption};
 use crate::access::Caller;
+use crate::buckets::{
+    Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption, KEY_FIELD, Under,
+    WantedEncryption,
+};
 use crate::error::KmsError;
 use crate::keys::{KeyId, KeyReader};
 use crate::policy::Action;
-use crate::ports::{BucketError, Buckets};
 use crate::service::Service;
 
 /// The operations on buckets and their default encryption. Only what lets a bucket use a key needs a service that runs.

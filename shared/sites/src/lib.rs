@@ -1,0 +1,307 @@
+//! Sites composed of groups of routes, for every function, the binary and the suites, and the inventory of all routes.
+//!
+//! A group is the routes of one subject in every dialect that has it. A process calls one method for each group that it
+//! serves.
+
+mod inventory;
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use keyway_deployment_assembly::{Process, Services, Writing, kes_metrics, minio_metrics};
+use keyway_dialect_kes::{self as kes, Kes};
+use keyway_dialect_minio::{self as minio, Minio};
+use keyway_dialect_rustfs::{self as rustfs, RustFs};
+use keyway_dialect_s3::{self as s3, S3};
+use keyway_dialect_sts::{self as sts, Sts};
+use keyway_domain::access::Sessions;
+use keyway_domain::audit::{AuditReading, LogFollowing};
+use keyway_domain::buckets::BucketOperations;
+use keyway_domain::identity::{Identities, IdentityControl};
+use keyway_domain::keys::Keys;
+use keyway_domain::service::ServiceControl;
+use keyway_http::{Dialect, Mount, Page, Route, Site};
+
+pub use inventory::{Entry, inventory};
+
+/// The groups of routes that one process serves.
+pub struct Composition<'a> {
+    services: &'a Services,
+    process: &'a Process<'a>,
+    kes: Option<Kes>,
+    of_rustfs: Vec<Route<RustFs>>,
+    of_minio: Vec<Route<Minio>>,
+    of_kes: Vec<Route<Kes>>,
+    buckets: Option<Arc<BucketOperations>>,
+    sts: Option<Option<Arc<Sessions>>>,
+    pages: bool,
+}
+
+impl<'a> Composition<'a> {
+    /// No group yet, and no routes of KES's API.
+    pub fn of(services: &'a Services, process: &'a Process<'a>) -> Self {
+        Self {
+            services,
+            process,
+            kes: None,
+            of_rustfs: Vec::new(),
+            of_minio: Vec::new(),
+            of_kes: Vec::new(),
+            buckets: None,
+            sts: None,
+            pages: false,
+        }
+    }
+
+    /// With the routes of KES's API in every group that is added from now on, as the settings say.
+    ///
+    /// # Errors
+    /// When a setting of KES's API cannot be used; the text names it.
+    pub fn with_kes(self) -> anyhow::Result<Self> {
+        let kes = configured(self.process, &self.services.identities)?;
+        Ok(self.with_kes_as(kes))
+    }
+
+    /// As [`Composition::with_kes`], with this dialect.
+    #[must_use]
+    pub fn with_kes_as(mut self, kes: Kes) -> Self {
+        self.kes = Some(kes);
+        self
+    }
+
+    /// With master keys.
+    #[must_use]
+    pub fn keys(mut self, keys: &Arc<Keys>) -> Self {
+        let routes = rustfs::key_routes(keys, &self.services.data_keys);
+        self.of_rustfs.extend(routes);
+        self.of_minio.extend(minio::key_routes(keys));
+        if let Some(kes) = &self.kes {
+            let deletion = self.process.settings.kes.deletion();
+            let routes = kes::key_routes(keys, deletion, kes.generation());
+            self.of_kes.extend(routes);
+        }
+        self
+    }
+
+    /// With data keys. They only read.
+    #[must_use]
+    pub fn data_keys(mut self) -> Self {
+        let data_keys = &self.services.data_keys;
+        self.of_rustfs.extend(rustfs::datakey_routes(data_keys));
+        self.of_minio.extend(minio::datakey_routes(data_keys));
+        if self.kes.is_some() {
+            let sealing = self.process.settings.kes.sealing();
+            self.of_kes.extend(kes::datakey_routes(data_keys, sealing));
+        }
+        self
+    }
+
+    /// With the service itself. KES's routes of it only read.
+    ///
+    /// # Errors
+    /// When the spelling of RustFS's API is none.
+    pub fn service(mut self, control: &Arc<ServiceControl>) -> anyhow::Result<Self> {
+        let Process {
+            settings,
+            machine,
+            clock,
+            metrics,
+            ..
+        } = self.process;
+        let spelling = settings.rustfs_spelling.parse();
+        let spelling = spelling.context("--rustfs-spelling (KEYWAY_RUSTFS_SPELLING)")?;
+        self.of_rustfs
+            .extend(rustfs::service_routes(control, spelling));
+        let source = minio_metrics(metrics);
+        self.of_minio
+            .extend(minio::service_routes(control, machine, &source));
+        if let Some(kes) = &self.kes {
+            let (service, source) = (&self.services.service, kes_metrics(metrics));
+            let generation = kes.generation();
+            let routes = kes::service_routes(service, machine, clock, &source, generation);
+            self.of_kes.extend(routes);
+        }
+        Ok(self)
+    }
+
+    /// With the logs. Without `following` only what the table has can be read.
+    #[must_use]
+    pub fn log(
+        mut self,
+        reading: &Arc<AuditReading>,
+        following: Option<&Arc<dyn LogFollowing>>,
+    ) -> Self {
+        self.of_rustfs.extend(rustfs::audit_routes(reading));
+        if self.kes.is_some() {
+            self.of_kes.extend(kes::log_routes(reading, following));
+        }
+        self
+    }
+
+    /// With policies and identities, which KES's API alone has.
+    #[must_use]
+    pub fn access(mut self, control: &Arc<IdentityControl>) -> Self {
+        if let Some(kes) = &self.kes {
+            let routes = kes::access_routes(&self.services.identities, control, kes.generation());
+            self.of_kes.extend(routes);
+        }
+        self
+    }
+
+    /// With buckets, in JSON and in S3's own protocol.
+    #[must_use]
+    pub fn buckets(mut self, buckets: &Arc<BucketOperations>) -> Self {
+        self.buckets = Some(Arc::clone(buckets));
+        self
+    }
+
+    /// With the caller's own account.
+    #[must_use]
+    pub fn account(mut self, buckets: &Arc<BucketOperations>) -> Self {
+        self.of_rustfs.extend(rustfs::account_routes(buckets));
+        self
+    }
+
+    /// With temporary credentials. Without `sessions`, callers can only ask who they are.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Option<Arc<Sessions>>) -> Self {
+        self.sts = Some(sessions);
+        self
+    }
+
+    /// With the pages: health probes and the OpenAPI document.
+    #[must_use]
+    pub fn pages(mut self) -> Self {
+        self.pages = true;
+        self
+    }
+
+    /// With every group.
+    ///
+    /// # Errors
+    /// As [`Composition::service`].
+    pub fn every_group(
+        self,
+        ports: &Writing,
+        keys: &Arc<Keys>,
+        buckets: &Arc<BucketOperations>,
+        following: Option<&Arc<dyn LogFollowing>>,
+    ) -> anyhow::Result<Self> {
+        let (services, settings) = (self.services, self.process.settings);
+        let log = ports.reading().audit_reading(&settings.audit);
+        let composition = self
+            .keys(keys)
+            .data_keys()
+            .access(&ports.identity_control(services))
+            .service(&ports.control(services))?
+            .log(&log, following)
+            .buckets(buckets)
+            .account(buckets)
+            .sessions(ports.sessions(services))
+            .pages();
+        Ok(composition)
+    }
+
+    /// The groups, mounted.
+    ///
+    /// # Errors
+    /// When two routes of one dialect cannot be told apart, which a test rules out.
+    pub fn mounts(self) -> anyhow::Result<Mounts> {
+        let authenticator = &self.services.authenticator;
+        let mut mounts = Mounts::default();
+        if !self.of_rustfs.is_empty() {
+            mounts.rustfs = Some(rustfs::mount(authenticator, self.of_rustfs)?);
+        }
+        if !self.of_minio.is_empty() {
+            mounts.minio = Some(minio::mount(authenticator, self.of_minio)?);
+        }
+        if let Some(kes) = self.kes {
+            mounts.kes = Some(kes::mount(kes, self.of_kes)?);
+        }
+        if let Some(buckets) = &self.buckets {
+            mounts.buckets = Some(rustfs::bucket_mount(authenticator, buckets)?);
+            mounts.s3 = Some(s3::mount(authenticator, buckets)?);
+        }
+        if let Some(sessions) = self.sts {
+            let account = self.process.settings.aws_account_id.clone();
+            mounts.sts = Some(sts::mount(authenticator, sessions, account)?);
+        }
+        if self.pages {
+            mounts.health = Some(keyway_health::mount(&self.services.readiness())?);
+            mounts.document = Some(keyway_openapi::mount()?);
+        }
+        Ok(mounts)
+    }
+}
+
+/// What a process mounts, by dialect.
+#[derive(Default)]
+pub struct Mounts {
+    /// RustFS's API, without buckets.
+    pub rustfs: Option<Mount<RustFs>>,
+    /// MinIO's API.
+    pub minio: Option<Mount<Minio>>,
+    /// KES's API. A process that serves it on a listener of its own takes it out.
+    pub kes: Option<Mount<Kes>>,
+    /// Buckets in RustFS's API.
+    pub buckets: Option<Mount<RustFs>>,
+    /// Buckets in S3's own protocol.
+    pub s3: Option<Mount<S3>>,
+    /// Temporary credentials.
+    pub sts: Option<Mount<Sts>>,
+    /// Health probes.
+    pub health: Option<Mount<Page>>,
+    /// The OpenAPI document.
+    pub document: Option<Mount<Page>>,
+}
+
+impl Mounts {
+    /// The site of them all. The first one refuses what is in no mount's area. `instance`: random, so that request ids
+    /// differ between processes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn site(self, instance: u64) -> anyhow::Result<Site> {
+        let site = with(None, instance, self.rustfs);
+        let site = with(site, instance, self.minio);
+        let site = with(site, instance, self.kes);
+        let site = with(site, instance, self.buckets);
+        let site = with(site, instance, self.s3);
+        let site = with(site, instance, self.sts);
+        let site = with(site, instance, self.health);
+        match with(site, instance, self.document) {
+            Some(site) => Ok(site),
+            None => bail!("a site needs a group of routes"),
+        }
+    }
+}
+
+fn with<D: Dialect>(site: Option<Site>, instance: u64, mount: Option<Mount<D>>) -> Option<Site> {
+    match (site, mount) {
+        (site, None) => site,
+        (None, Some(mount)) => Some(Site::new(instance, mount)),
+        (Some(site), Some(mount)) => Some(site.with(mount)),
+    }
+}
+
+/// The site of policies and identities alone, of a process that verifies no signatures and has no other group.
+///
+/// # Errors
+/// As [`Composition::with_kes`].
+pub fn access_site(
+    process: &Process<'_>,
+    identities: &Arc<Identities>,
+    control: &Arc<IdentityControl>,
+    instance: u64,
+) -> anyhow::Result<Site> {
+    let dialect = configured(process, identities)?;
+    let routes = kes::access_routes(identities, control, dialect.generation());
+    Ok(Site::new(instance, kes::mount(dialect, routes)?))
+}
+
+fn configured(process: &Process<'_>, identities: &Arc<Identities>) -> anyhow::Result<Kes> {
+    let (settings, proxy) = (&process.settings.kes, process.kes_proxy.clone());
+    let identities = Arc::clone(identities);
+    let kes = Kes::configured(proxy, identities, &settings.open, &settings.generation)?;
+    Ok(kes)
+}

@@ -1,0 +1,85 @@
+//! What is generated of the deployment: the repeating parts of `template.yaml`, the routes of the local gateway, and the
+//! list of routes that `events/make_events.py` makes events for. `make template` writes them.
+
+mod alarms;
+mod api;
+mod local;
+mod roles;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use keyway_tests::project;
+
+const BEGIN: &str = "# generated: ";
+const END: &str = "# end of generated";
+
+/// The template with what stands between the marks written anew.
+fn completed(template: &str) -> String {
+    let mut blocks: BTreeMap<String, String> = BTreeMap::new();
+    let mut add = |name: String, text: String| {
+        assert!(blocks.insert(name.clone(), text).is_none(), "{name}");
+    };
+    for (name, text) in api::blocks() {
+        add(name, text);
+    }
+    for (name, text) in roles::blocks() {
+        add(name, text);
+    }
+    add("alarms".to_owned(), alarms::block());
+    let mut made = String::new();
+    let mut lines = template.lines();
+    while let Some(line) = lines.next() {
+        made.push_str(line);
+        made.push('\n');
+        let Some(name) = line.trim_start().strip_prefix(BEGIN) else {
+            continue;
+        };
+        let text = blocks.remove(name);
+        made.push_str(&text.unwrap_or_else(|| panic!("{name} stands twice, or is not generated")));
+        let end = lines.find(|line| line.trim_start() == END);
+        made.push_str(end.unwrap_or_else(|| panic!("{name} has no end")));
+        made.push('\n');
+    }
+    let missing: Vec<&String> = blocks.keys().collect();
+    assert!(
+        missing.is_empty(),
+        "template.yaml has no place for {missing:?}"
+    );
+    made
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The generated files with what they must hold.
+fn files() -> Vec<(PathBuf, String)> {
+    let template = project().join("template.yaml");
+    let completed = completed(&read(&template));
+    vec![
+        (template, completed),
+        (project().join("scripts/lambda.toml"), local::gateway()),
+        (project().join("events/routes.json"), local::routes()),
+    ]
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`make template` says by a variable that the files are to be written"
+)]
+fn is_to_be_written() -> bool {
+    std::env::var("KEYWAY_WRITE_TEMPLATE").is_ok_and(|value| !value.is_empty())
+}
+
+#[test]
+fn the_committed_deployment_is_the_generated_one() {
+    for (path, made) in files() {
+        if is_to_be_written() {
+            std::fs::write(&path, made).unwrap();
+        } else {
+            let same = read(&path) == made;
+            assert!(same, "{}: `make template` writes it anew", path.display());
+        }
+    }
+}
