@@ -12,7 +12,7 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, OnDelete, Process, Proof, Settings, Writing,
+    AuditSettings, KesSettings, OnDelete, Process, Proof, Services, Settings, Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
@@ -27,7 +27,7 @@ use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_http::{ClientCertificate, Cors, Peer, Request, Site, Tail};
-use keyway_sites::Composition;
+use keyway_sites::{Composition, Mounts};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
     signed_table,
@@ -205,15 +205,6 @@ impl MemorySite {
         );
         let (of_errors, _) = broadcast::channel(16);
         let following = following(&audit_writer, &ports, &of_errors);
-        let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
-        let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
-        let process = Process {
-            settings: &settings,
-            machine: &machine,
-            clock: &ports.clock,
-            metrics: &metrics,
-            kes_proxy: None,
-        };
         let identify = kes.identify;
         let dialect = Kes::new(
             move |request: &Request| identify(request),
@@ -221,12 +212,7 @@ impl MemorySite {
             kes.open,
             kes.generation,
         );
-        let buckets = server.buckets(ports.table_buckets());
-        let mut mounts = Composition::of(&server, &process)
-            .with_kes_as(dialect)
-            .every_group(&ports, &keys, &buckets, Some(&following))
-            .and_then(Composition::mounts)
-            .expect("routes");
+        let mut mounts = mounts(&server, &ports, &settings, &keys, dialect, &following);
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| openapi::made(&mounts));
@@ -566,6 +552,32 @@ fn following(
         &ports.clock,
         Arc::new(move || errors.subscribe()),
     ))
+}
+
+/// The mounts of every group of routes.
+fn mounts(
+    server: &Services,
+    ports: &Writing,
+    settings: &Settings,
+    keys: &Arc<Keys>,
+    kes: Kes,
+    following: &Arc<dyn LogFollowing>,
+) -> Mounts {
+    let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
+    let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
+    let process = Process {
+        settings,
+        machine: &machine,
+        clock: &ports.clock,
+        metrics: &metrics,
+        kes_proxy: None,
+    };
+    let buckets = server.buckets(ports.table_buckets());
+    Composition::of(server, &process)
+        .with_kes_as(kes)
+        .every_group(ports, keys, &buckets, Some(following))
+        .and_then(Composition::mounts)
+        .expect("routes")
 }
 
 /// Says which identity a request proves.
