@@ -12,7 +12,7 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, OnDelete, Process, Proof, Settings, Writing,
+    AuditSettings, KesSettings, OnDelete, Process, Proof, Services, Settings, Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
 use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
@@ -27,7 +27,7 @@ use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
 use keyway_http::{ClientCertificate, Cors, Peer, Request, Site, Tail};
-use keyway_sites::Composition;
+use keyway_sites::{Composition, Mounts};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
     signed_table,
@@ -173,26 +173,7 @@ impl MemorySite {
             panic!("memory does not fail")
         };
         let wrapper: Arc<dyn KeyWrapper> = keyring.clone();
-        let root_id = AccessKeyId::parse("root").expect("an id");
-        let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
-        let settings = Settings {
-            region: None,
-            state_ttl_seconds: 5,
-            allow_immediate_deletion: immediate_deletion,
-            cors_origins: Cors::Off,
-            rustfs_spelling: String::new(),
-            aws_account_id: "000000000000".parse().expect("an account"),
-            open_legacy_kes: false,
-            audit: AuditSettings::default(),
-            kes: KesSettings {
-                admin: Some(kes.admin),
-                delete: match kes.deletion {
-                    Deletion::Immediate => OnDelete::Destroy,
-                    Deletion::Scheduled(_) => OnDelete::Schedule,
-                },
-                ..KesSettings::default()
-            },
-        };
+        let settings = settings(immediate_deletion, kes.admin, kes.deletion);
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
             table: table.clone(),
@@ -205,24 +186,12 @@ impl MemorySite {
             random: random.clone(),
         };
         let (ports, table_health) = ports.watched();
+        let root_id = AccessKeyId::parse("root").expect("an id");
+        let root = RootAccessKey::Given(root_id, b"root-secret".to_vec().into());
         let server = ports.reading().server(&settings, Proof::Signature(root));
         let keys = ports.keys(&server, &settings);
         let audited = Audited::default();
-        let how = AuditWriterSettings {
-            strictness: Strictness::Required,
-            contexts: Contexts::Names,
-            retention_days: 90,
-            flushing: Flushing::ByRequest,
-        };
-        // With a generator of its own: what the site makes does not depend on who watches.
-        let audit_writer = AuditWriter::new(
-            Box::new(audited.clone()),
-            AuditTable::new(ports.table.clone()),
-            ports.clock.clone(),
-            Arc::new(SeededRandom::new(2)),
-            how,
-        );
-        let audit_writer = Arc::new(audit_writer.expect("a journal"));
+        let audit_writer = Arc::new(audit_writer(&ports, &audited));
         server.service.check_also(audit_writer.clone());
         server.service.check_also(table_health);
         let janitor = Janitor::new(
@@ -235,25 +204,7 @@ impl MemorySite {
             Some(audit_writer.clone()),
         );
         let (of_errors, _) = broadcast::channel(16);
-        let errors = {
-            let of_errors = of_errors.clone();
-            Arc::new(move || of_errors.subscribe())
-        };
-        let following: Arc<dyn LogFollowing> = Arc::new(Following::new(
-            audit_writer.clone(),
-            &ports.reading().table,
-            &ports.clock,
-            errors,
-        ));
-        let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
-        let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
-        let process = Process {
-            settings: &settings,
-            machine: &machine,
-            clock: &ports.clock,
-            metrics: &metrics,
-            kes_proxy: None,
-        };
+        let following = following(&audit_writer, &ports, &of_errors);
         let identify = kes.identify;
         let dialect = Kes::new(
             move |request: &Request| identify(request),
@@ -261,12 +212,7 @@ impl MemorySite {
             kes.open,
             kes.generation,
         );
-        let buckets = server.buckets(ports.table_buckets());
-        let mut mounts = Composition::of(&server, &process)
-            .with_kes_as(dialect)
-            .every_group(&ports, &keys, &buckets, Some(&following))
-            .and_then(Composition::mounts)
-            .expect("routes");
+        let mut mounts = mounts(&server, &ports, &settings, &keys, dialect, &following);
         // The same for every site, and not worth making again.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| openapi::made(&mounts));
@@ -552,6 +498,90 @@ impl MemorySite {
         self.root
             .request(method, HOST, path, body, SystemTime::from(self.clock.now()))
     }
+}
+
+/// The settings of a site.
+fn settings(
+    allow_immediate_deletion: bool,
+    kes_admin: Identity,
+    kes_deletion: Deletion,
+) -> Settings {
+    Settings {
+        region: None,
+        state_ttl_seconds: 5,
+        allow_immediate_deletion,
+        cors_origins: Cors::Off,
+        rustfs_spelling: String::new(),
+        aws_account_id: "000000000000".parse().expect("an account"),
+        open_legacy_kes: false,
+        audit: AuditSettings::default(),
+        kes: KesSettings {
+            admin: Some(kes_admin),
+            delete: match kes_deletion {
+                Deletion::Immediate => OnDelete::Destroy,
+                Deletion::Scheduled(_) => OnDelete::Schedule,
+            },
+            ..KesSettings::default()
+        },
+    }
+}
+
+/// An audit log that refuses what it cannot write. It has a generator of its own, so that a site's random bytes do not
+/// depend on its observers.
+fn audit_writer(ports: &Writing, output: &Audited) -> AuditWriter {
+    AuditWriter::new(
+        Box::new(output.clone()),
+        AuditTable::new(ports.table.clone()),
+        ports.clock.clone(),
+        Arc::new(SeededRandom::new(2)),
+        AuditWriterSettings {
+            strictness: Strictness::Required,
+            contexts: Contexts::Names,
+            retention_days: 90,
+            flushing: Flushing::ByRequest,
+        },
+    )
+    .expect("an audit writer")
+}
+
+fn following(
+    audit_writer: &Arc<AuditWriter>,
+    ports: &Writing,
+    errors: &broadcast::Sender<Arc<str>>,
+) -> Arc<dyn LogFollowing> {
+    let errors = errors.clone();
+    Arc::new(Following::new(
+        Arc::clone(audit_writer),
+        &ports.reading().table,
+        &ports.clock,
+        Arc::new(move || errors.subscribe()),
+    ))
+}
+
+/// The mounts of every group of routes.
+fn mounts(
+    server: &Services,
+    ports: &Writing,
+    settings: &Settings,
+    keys: &Arc<Keys>,
+    kes: Kes,
+    following: &Arc<dyn LogFollowing>,
+) -> Mounts {
+    let machine: Arc<dyn Machine> = Arc::new(FixedMachine);
+    let metrics = keyway_deployment_assembly::metrics(&machine).expect("metrics");
+    let process = Process {
+        settings,
+        machine: &machine,
+        clock: &ports.clock,
+        metrics: &metrics,
+        kes_proxy: None,
+    };
+    let buckets = server.buckets(ports.table_buckets());
+    Composition::of(server, &process)
+        .with_kes_as(kes)
+        .every_group(ports, keys, &buckets, Some(following))
+        .and_then(Composition::mounts)
+        .expect("routes")
 }
 
 /// Says which identity a request proves.

@@ -1,5 +1,4 @@
 //! Certificates and keys in files.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

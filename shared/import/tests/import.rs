@@ -1,9 +1,5 @@
 //! Imports into a deployment in memory: what is new, what is here already, what is refused, and that a dry run writes nothing.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on must stop"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_there_for_everybody() {
+    async fn document_is_served_to_unauthenticated_callers() {
         let answer = call("GET", "/openapi.json").await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_else_is() {
+    async fn other_methods_are_405_and_other_paths_404() {
         let answer = call("POST", "/openapi.json").await;
         assert_eq!(answer.status(), 405);
         assert_eq!(answer.headers()[ALLOW], "GET, HEAD");

@@ -17,10 +17,10 @@ use keyway_dialect_s3::{self as s3, S3};
 use keyway_dialect_sts::{self as sts, Sts};
 use keyway_domain::access::Sessions;
 use keyway_domain::audit::{AuditReading, LogFollowing};
-use keyway_domain::buckets::BucketOperations;
+use keyway_domain::bucket_operations::BucketOperations;
+use keyway_domain::control::ServiceControl;
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::keys::Keys;
-use keyway_domain::service::ServiceControl;
 use keyway_http::{Dialect, Mount, Page, Route, Site};
 
 pub use inventory::{Entry, inventory};

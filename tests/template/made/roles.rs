@@ -46,7 +46,7 @@ const CHANGE: Actions = &[
     "dynamodb:UpdateItem",
     "dynamodb:DeleteItem",
 ];
-/// There is one record of the configuration.
+/// The configuration is one record.
 const CHANGE_ONE: Actions = &[
     "dynamodb:GetItem",
     "dynamodb:PutItem",
@@ -68,7 +68,7 @@ const BEGIN_SESSIONS: Actions = &[
 const APPEND: Actions = &["dynamodb:GetItem", "dynamodb:PutItem"];
 const APPEND_AND_LIST: Actions = &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"];
 const OPEN: Actions = &["secretsmanager:GetSecretValue"];
-/// Whoever comes first makes the root keyring.
+/// The first function that runs makes the root keyring.
 const MAKE: Actions = &[
     "secretsmanager:GetSecretValue",
     "secretsmanager:PutSecretValue",
@@ -88,7 +88,7 @@ const CONFIG: What = What::Records("Config", "config");
 const ACCESS_KEYS: What = What::Records("AccessKeys", "access-key");
 const POLICIES: What = What::Records("KesPolicies", "policy");
 const IDENTITIES: What = What::Records("KesIdentities", "identity");
-/// It has a partition for each hour.
+/// The audit log has a partition for each hour.
 const AUDIT: What = What::Records("Audit", "audit#*");
 const KEYRING: What = What::Secret("RootKeyring");
 const ROOT: What = What::Secret("RootAccessKey");

@@ -28,12 +28,14 @@ pub fn description() -> Description<Kes> {
          fields is taken. `x-other-paths` are other spellings of an operation's path: they do the same, or refuse the request because \
          it lacks a name. An unknown path is answered 404 in plain text, or 501 where KES has it and this server does not; a described \
          path by another method is answered 405 with the method in `Accept`. A policy allows paths: a caller needs permission for the \
-         path that it calls. `x-permission` is the name of the operation in the audit log.",
+         path that it calls. `x-permission` is the name of the operation in the audit log. A call that takes \
+         longer than `x-timeout-seconds` gets no answer: the server closes the connection or resets the stream.",
     )
     .tag(KEYS, "KES's API: master keys and data keys.")
     .tag(ACCESS, "KES's API: policies and identities.")
     .tag(LOGS, "KES's API: the logs.")
     .permission(permission)
+    .timeout(|needs: Needs| needs.timeout)
     .security(
         "CertificateOfKes",
         json!({
@@ -184,12 +186,18 @@ impl Said {
             Some(body) => operation.body(body.clone()),
             None => operation,
         };
-        ALWAYS
-            .iter()
-            .chain(self.refusals)
-            .fold(operation, |operation, &status| {
-                operation.answer(status, refused(is_head))
-            })
+        let statuses = ALWAYS.iter().chain(self.refusals);
+        let operation = statuses.fold(operation, |operation, &status| {
+            operation.answer(status, refused(is_head))
+        });
+        // Of the logs an answer does not end, and a probe has a 504 of its own.
+        if self.tag == LOGS || self.refusals.contains(&504) {
+            return operation;
+        }
+        operation.answer(
+            504,
+            Answer::empty("A function answers a call so that takes longer than its timeout."),
+        )
     }
 }
 

@@ -37,8 +37,8 @@ async fn status(data_keys: Arc<DataKeys>, call: Call<Minio>) -> HandlerResult<Mi
     let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
-        Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
-        Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
+        Some(TrialFailure::Encryption(error)) => (Some(text(error)), None),
+        Some(TrialFailure::Decryption(error)) => (None, Some(text(error))),
     };
     wire::ok(&KeyStatus {
         key_id: key_id.as_str(),

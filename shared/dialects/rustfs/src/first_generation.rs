@@ -180,8 +180,8 @@ async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustF
     let text = |error| item(error).message;
     let (encryption_error, decryption_error) = match failure {
         None => (None, None),
-        Some(TrialFailure::CiphertextFormat(error)) => (Some(text(error)), None),
-        Some(TrialFailure::Opening(error)) => (None, Some(text(error))),
+        Some(TrialFailure::Encryption(error)) => (Some(text(error)), None),
+        Some(TrialFailure::Decryption(error)) => (None, Some(text(error))),
     };
     wire::ok(&TriedKey {
         key_id: key_id.as_str(),

@@ -24,9 +24,9 @@ pub struct Trial {
 #[derive(Debug)]
 pub enum TrialFailure {
     /// No data key could be made under it.
-    CiphertextFormat(KmsError),
-    /// The data key could not be opened again, or another one came out.
-    Opening(KmsError),
+    Encryption(KmsError),
+    /// The data key could not be decrypted, or another one came out.
+    Decryption(KmsError),
 }
 
 /// What a trial's data key is bound to.
@@ -54,10 +54,12 @@ impl DataKeys {
         let request = DataKeyRequest::new(key_id.clone(), &context);
         let failure = match self.trial(caller, config, &request, &key_id).await {
             Ok(()) => None,
-            Err(TrialFailure::CiphertextFormat(error)) => {
-                Some(TrialFailure::CiphertextFormat(of_the_key(error)?))
+            Err(TrialFailure::Encryption(error)) => {
+                Some(TrialFailure::Encryption(of_the_key(error)?))
             }
-            Err(TrialFailure::Opening(error)) => Some(TrialFailure::Opening(of_the_key(error)?)),
+            Err(TrialFailure::Decryption(error)) => {
+                Some(TrialFailure::Decryption(of_the_key(error)?))
+            }
         };
         Ok(Trial { key_id, failure })
     }
@@ -69,20 +71,20 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         key_id: &KeyId,
     ) -> Result<(), TrialFailure> {
-        let sealing = async {
+        let encryption = async {
             let mut serving = self.enabled(config, key_id.clone()).await?;
             let spec = DataKeySpec::Aes256;
             let (plaintext, sealed) = self.make(caller, &mut serving, request, spec).await?;
             Ok((serving, plaintext, sealed))
         };
-        let (serving, plaintext, sealed) = sealing.await.map_err(TrialFailure::CiphertextFormat)?;
+        let (serving, plaintext, sealed) = encryption.await.map_err(TrialFailure::Encryption)?;
         let ciphertext = Ciphertext::parse(&sealed.blob);
         let opened = self.open_by(caller, serving, request, &ciphertext).await;
-        let (_, opened) = opened.map_err(TrialFailure::Opening)?;
+        let (_, opened) = opened.map_err(TrialFailure::Decryption)?;
         if opened.plaintext.ct_eq(plaintext.expose()) {
             Ok(())
         } else {
-            Err(TrialFailure::Opening(KmsError::DecryptionFailed))
+            Err(TrialFailure::Decryption(KmsError::DecryptionFailed))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Mounts and descriptions together: a route without a description is a fault, and so is a description without a route.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keyway_http::{Dialect, Mount, Route};
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub struct Description<D: Dialect> {
     schemas: Vec<Schema>,
     suffixes: Vec<(&'static str, &'static str)>,
     permission: fn(D::Action) -> Option<&'static str>,
+    timeout: fn(D::Action) -> Option<Duration>,
     security: Option<(&'static str, Value)>,
     anonymous: bool,
 }
@@ -32,6 +34,7 @@ impl<D: Dialect> Description<D> {
             schemas: Vec::new(),
             suffixes: Vec::new(),
             permission: |_| None,
+            timeout: |_| None,
             security: None,
             anonymous: false,
         }
@@ -83,6 +86,13 @@ impl<D: Dialect> Description<D> {
     #[must_use]
     pub fn permission(mut self, name: fn(D::Action) -> Option<&'static str>) -> Self {
         self.permission = name;
+        self
+    }
+
+    /// The longest time that a route with this action takes, for `x-timeout-seconds`.
+    #[must_use]
+    pub fn timeout(mut self, timeout: fn(D::Action) -> Option<Duration>) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -234,6 +244,9 @@ impl Document {
         value.insert("security".to_owned(), security);
         if let Some(name) = (description.permission)(route.action) {
             value.insert("x-permission".to_owned(), name.into());
+        }
+        if let Some(timeout) = (description.timeout)(route.action) {
+            value.insert("x-timeout-seconds".to_owned(), timeout.as_secs().into());
         }
         if !operation.other_paths.is_empty() {
             let paths = operation.other_paths.iter();
@@ -460,11 +473,14 @@ mod tests {
         }
     }
 
+    /// The document of these paths, which have a timeout.
     fn made(paths: &[&'static str], operation: Operation) -> Result<Value, Vec<String>> {
         let routes = paths.iter().map(|path| route(path)).collect();
         let mount = Mount::page("pages", &["/of"], |_| true, routes).unwrap();
         let mut document = Document::new();
-        let description = Description::new("pages", "Pages.").anonymous();
+        let description = Description::new("pages", "Pages.")
+            .anonymous()
+            .timeout(|()| Some(Duration::from_secs(15)));
         document.mount(&mount, description.operation(operation));
         let text = document.finish("0")?;
         Ok(serde_json::from_str(&text).unwrap())
@@ -484,6 +500,7 @@ mod tests {
         let operation = &document["paths"]["/of/{shelf}/{book}"]["get"];
         assert_eq!(operation["x-other-paths"], json!(["/of/"]));
         assert_eq!(operation["x-body-limit"], 7);
+        assert_eq!(operation["x-timeout-seconds"], 15);
     }
 
     #[test]

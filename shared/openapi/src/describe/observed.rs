@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_says_what_it_takes() {
+    fn decoder_reports_the_fields_it_takes() {
         let expected = json!({
             "type": "object",
             "additionalProperties": false,

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_ends_where_it_was_not_written() {
+    fn past_ends_at_a_value_of_another_type() {
         let mut item = item(&a_record(None));
         item.insert("past_1".to_owned(), revision(Revision([1; 16])));
         item.insert("past_2".to_owned(), revision(Revision([2; 16])));
