@@ -234,6 +234,26 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
             format!("{} is being changed; {LATER}", arn(&id)),
         ),
         KmsError::Conflict(why) => refused("ConflictException", why),
+        error @ (KmsError::NotConfigured
+        | KmsError::NotRunning
+        | KmsError::Throttled
+        | KmsError::Unavailable(_)
+        | KmsError::Backend(_)
+        | KmsError::AccessKeyNotFound(_)
+        | KmsError::PolicyNotFound(_)
+        | KmsError::IdentityNotFound(_)
+        | KmsError::IdentityIsAdmin
+        | KmsError::IdentityIsCaller
+        | KmsError::BucketNotFound(_)
+        | KmsError::BucketExists(_)
+        | KmsError::BucketNotEmpty(_)
+        | KmsError::NoBucketEncryption(_)) => of_service(error),
+    }
+}
+
+/// What is wrong with the service itself.
+fn of_service(error: KmsError) -> ErrorResponse {
+    match error {
         KmsError::NotConfigured => ErrorResponse::unavailable(
             "DependencyTimeoutException",
             "the service is not configured",
@@ -248,17 +268,8 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
                 .caused_by(fault)
         }
         KmsError::Backend(fault) => internal(fault),
-        other @ (KmsError::AccessKeyNotFound(_)
-        | KmsError::PolicyNotFound(_)
-        | KmsError::IdentityNotFound(_)
-        | KmsError::IdentityIsAdmin
-        | KmsError::IdentityIsCaller
-        | KmsError::BucketNotFound(_)
-        | KmsError::BucketExists(_)
-        | KmsError::BucketNotEmpty(_)
-        | KmsError::NoBucketEncryption(_)) => {
-            internal(Fault::new("an operation of AWS KMS", other.class()))
-        }
+        // No operation of AWS KMS meets these.
+        other => internal(Fault::new("an operation of AWS KMS", other.class())),
     }
 }
 
