@@ -1,7 +1,15 @@
 //! AWS KMS's API: golden answers, the texts that AWS was recorded with, signatures, permissions, and one key space with
 //! the other dialects.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+};
+use aws_sigv4::sign::v4::SigningParams;
+use bytes::Bytes;
+use http::Request;
 
 use keyway_domain::ports::{Clock, Kind};
 use keyway_tests::{Answer, MemorySite, Signer, project};
@@ -69,7 +77,7 @@ fn shown(answer: &Answer) -> String {
 macro_rules! golden {
     ($site:expr, $name:literal, $target:literal, $body:tt) => {
         let answer = kms(&$site, $target, json!($body)).await;
-        insta::assert_snapshot!(concat!("aws_", $name), shown(&answer));
+        insta::assert_snapshot!($name, shown(&answer));
     };
 }
 
@@ -433,11 +441,56 @@ async fn signature_that_is_not_for_this_service_is_refused() {
     let target = "TrentService.CreateKey".parse().unwrap();
     request.headers_mut().insert("x-amz-target", target);
     assert_eq!(code(site.send(request).await), "IncompleteSignature");
-    let request = http::Request::post("/").header("host", "keyway.test");
+    let request = Request::post("/").header("host", "keyway.test");
     let request = request.header("x-amz-target", "TrentService.CreateKey");
-    let answer = site.send(request.body(bytes::Bytes::new()).unwrap()).await;
+    let answer = site.send(request.body(Bytes::new()).unwrap()).await;
     assert_eq!(code(answer), "MissingAuthenticationTokenException");
     assert_eq!(site.records(Kind::Key).await.len(), 1);
+}
+
+/// A request of root whose signature is in the query, and covers the host alone.
+fn presigned(time: SystemTime) -> Request<Bytes> {
+    let identity = Credentials::new("root", "root-secret", None, None, "keyway-tests").into();
+    let mut settings = SigningSettings::default();
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(Duration::from_secs(300));
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name("kms")
+        .time(time)
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let (uri, headers) = ("http://keyway.test/", [("host", "keyway.test")]);
+    let body = SignableBody::Bytes(b"");
+    let signable = SignableRequest::new("POST", uri, headers.into_iter(), body);
+    let (instructions, _) = sign(signable.unwrap(), &params).unwrap().into_parts();
+    let mut request = Request::post(uri).body(Bytes::new()).unwrap();
+    instructions.apply_to_request_http1x(&mut request);
+    let (mut parts, body) = request.into_parts();
+    parts.uri = parts
+        .uri
+        .path_and_query()
+        .unwrap()
+        .as_str()
+        .parse()
+        .unwrap();
+    parts.headers.insert("host", "keyway.test".parse().unwrap());
+    Request::from_parts(parts, body)
+}
+
+#[tokio::test]
+async fn presigned_request_is_refused_because_its_operation_is_not_signed() {
+    let site = MemorySite::running().await;
+    let mut request = presigned(SystemTime::from(site.clock.now()));
+    let target = "TrentService.CreateKey".parse().unwrap();
+    request.headers_mut().insert("x-amz-target", target);
+    let (code, text) = refused(&site.send(request).await);
+    assert_eq!(code, "IncompleteSignature");
+    assert_eq!(text, "sign the request in the Authorization header");
+    assert!(site.records(Kind::Key).await.is_empty());
 }
 
 #[tokio::test]
