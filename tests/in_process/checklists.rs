@@ -38,7 +38,7 @@ fn has_example(path: &str, example: &str) {
 }
 
 #[test]
-fn a_route_takes_the_files_of_its_checklist_and_at_most_five_by_hand() {
+fn route_takes_the_files_of_its_checklist_and_at_most_five_by_hand() {
     let by_hand = items("add-a-route.md", "By hand");
     let mut written: Vec<&str> = by_hand.iter().flat_map(|item| named(item)).collect();
     // Every change has a line there.
@@ -53,7 +53,7 @@ fn a_route_takes_the_files_of_its_checklist_and_at_most_five_by_hand() {
 }
 
 #[test]
-fn a_dialect_takes_the_files_of_its_checklist() {
+fn dialect_takes_the_files_of_its_checklist() {
     let by_hand = items("add-a-dialect.md", "By hand");
     let named: Vec<&str> = by_hand.iter().flat_map(|item| named(item)).collect();
     assert!(named.len() >= 9, "{named:?}");

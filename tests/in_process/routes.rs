@@ -11,7 +11,7 @@ fn line(dialect: &str, method: &str, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_inventory_lists_every_mounted_route_once() {
+async fn inventory_lists_every_mounted_route_once() {
     let entries = inventory();
     let listed: BTreeSet<String> = entries
         .iter()

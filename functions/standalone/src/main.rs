@@ -155,10 +155,6 @@ fn print(text: &str) {
 }
 
 /// What went wrong, for the person at the terminal.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "what an error is mapped by gets the error itself"
-)]
 fn explain(error: impl Into<KmsError>) -> anyhow::Error {
     let error = error.into();
     anyhow!(error.for_operator())

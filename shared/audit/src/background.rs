@@ -25,7 +25,7 @@ impl BackgroundAudit for AuditWriter {
             error: error.map(Cow::Borrowed),
             ..Event::default()
         };
-        told(self.record_background(event).await)
+        told(self.record_background(&event).await)
     }
 }
 

@@ -77,7 +77,7 @@ mod tests {
     use crate::encoding::unplaced;
 
     #[test]
-    fn a_line_is_the_event_as_it_is_encoded() {
+    fn line_is_the_encoded_event() {
         let event = || Event {
             request_id: Some(Cow::Borrowed("r\"1\"")),
             dialect: Cow::Borrowed("kes"),

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_wait_does_not() {
+    fn write_that_may_not_wait_does_not() {
         let audit_output = AuditOutput::new(Box::new(io::sink()));
         let busy = audit_output.writer(true);
         assert!(matches!(

@@ -68,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn what_compressing_does_not_shorten_stays_as_it_is() {
+    fn lines_that_compression_does_not_shorten_stay_as_they_are() {
         assert_eq!(packed(b"{}\n".to_vec()), b"{}\n");
         assert_eq!(text(&record(b"{}\n".to_vec())), "{}\n");
     }
 
     #[test]
-    fn a_broken_frame_is_said_to_be_one() {
+    fn broken_frame_is_reported() {
         let lines = "same and same and same and same\n".repeat(100);
         let whole = packed(lines.clone().into_bytes());
         for end in 0..whole.len() {

@@ -310,8 +310,8 @@ impl AuditWriter {
     }
 
     /// Writes an event of what was done without a request, and has the table hold it.
-    pub(crate) async fn record_background(&self, event: Event<'_>) -> Result<(), Unrecorded> {
-        let said = self.add(&event, None);
+    pub(crate) async fn record_background(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
+        let said = self.add(event, None);
         let is_output = self.write_out(said);
         let flushed = self.flush(said).await;
         match self.settings.strictness {

@@ -424,7 +424,7 @@ async fn unknown_key_is_named() {
 }
 
 #[tokio::test]
-async fn a_data_key_has_the_length_that_is_asked_for() {
+async fn data_key_has_the_requested_length() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -453,7 +453,7 @@ async fn a_data_key_has_the_length_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_data_key_without_plaintext_opens_later() {
+async fn data_key_without_plaintext_opens_later() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
@@ -480,7 +480,7 @@ async fn a_data_key_without_plaintext_opens_later() {
 }
 
 #[tokio::test]
-async fn a_ciphertext_of_another_key_than_the_named_one_is_told_apart() {
+async fn ciphertext_of_another_key_than_named_is_told_apart() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     for name in ["a", "b"] {
@@ -549,7 +549,7 @@ async fn reencryption_names_the_source_and_goes_to_the_default_key() {
 }
 
 #[tokio::test]
-async fn a_dry_run_checks_everything_and_gives_nothing() {
+async fn dry_run_checks_everything_and_returns_nothing() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     process.keys.create(&root(), named("k")).await.unwrap();
