@@ -229,10 +229,10 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
             "DryRunOperationException",
             "The request would have succeeded, but the DryRun option is set.",
         ),
-        KmsError::Contended(id) => refused(
-            "ConflictException",
-            format!("{} is being changed; {LATER}", arn(&id)),
-        ),
+        KmsError::Contended(id) => {
+            let text = format!("{} is being changed; {LATER}", arn(&id));
+            ErrorResponse::unavailable("DependencyTimeoutException", text).retry_later()
+        }
         KmsError::Conflict(why) => refused("ConflictException", why),
         error @ (KmsError::NotConfigured
         | KmsError::NotRunning

@@ -42,3 +42,70 @@ pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
     let region = region.filter(|region| !region.is_empty());
     Ok(region.unwrap_or(DEFAULT_REGION).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Method};
+    use keyway_http::{IamCaller, Peer};
+
+    use super::*;
+
+    const SIGNED: &str = "host;x-amz-date;x-amz-target";
+
+    fn request(scope: &str, signed: &str, is_by_gateway: bool) -> Request {
+        let header = format!(
+            "AWS4-HMAC-SHA256 Credential=AK/20260102/{scope}/aws4_request, SignedHeaders={signed}, Signature=00"
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(header).unwrap());
+        let mut peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true);
+        peer.iam_caller = is_by_gateway.then(|| IamCaller {
+            arn: "arn:aws:iam::000000000000:user/app".to_owned(),
+            account_id: "000000000000".to_owned(),
+            access_key_id: "AK".to_owned(),
+        });
+        Request {
+            raw_path: "/".to_owned(),
+            raw_query: String::new(),
+            method: Method::POST,
+            headers,
+            body: Bytes::new(),
+            peer,
+        }
+    }
+
+    #[test]
+    fn region_is_the_one_of_the_scope() {
+        let found = |scope| region(&request(scope, SIGNED, false)).unwrap();
+        assert_eq!(found("eu-central-1/kms"), "eu-central-1");
+        assert_eq!(found("/kms"), "us-east-1");
+    }
+
+    #[test]
+    fn service_is_kms_and_behind_a_gateway_its_own() {
+        for (service, is_by_gateway, is_accepted) in [
+            ("kms", false, true),
+            ("execute-api", false, false),
+            ("s3", false, false),
+            ("execute-api", true, true),
+            ("kms", true, false),
+        ] {
+            let request = request(&format!("us-east-1/{service}"), SIGNED, is_by_gateway);
+            assert_eq!(region(&request).is_ok(), is_accepted, "{service}");
+        }
+    }
+
+    #[test]
+    fn unsigned_target_is_refused_also_behind_a_gateway() {
+        for (service, is_by_gateway) in [("kms", false), ("execute-api", true)] {
+            for signed in ["host", "host;x-amz-target-other", "ax-amz-target"] {
+                let request = request(&format!("us-east-1/{service}"), signed, is_by_gateway);
+                let error = region(&request).unwrap_err();
+                assert_eq!(error.content.code, "IncompleteSignature");
+            }
+        }
+    }
+}
