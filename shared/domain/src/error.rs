@@ -1,12 +1,12 @@
-//! The one error of every operation: transport-free, few variants. Each dialect has one table from it to
-//! its statuses, codes and texts, matched exhaustively, so that a new variant breaks every table at compile time.
+//! The one error of every operation: transport-free, few variants. Each dialect maps it to its statuses, codes and
+//! texts in one exhaustive table, so that a new variant breaks every table at compile time.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::ids::{BucketName, InvalidId, KeyId, KeyState, Reference};
 
-/// Why an operation was not done. Unless it says otherwise, nothing was changed.
+/// Why an operation failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug)]
 pub enum KmsError {
     /// An input is not what it must be.
@@ -16,23 +16,23 @@ pub enum KmsError {
         /// What is wrong with it; never its value.
         reason: String,
     },
-    /// The caller lacks the permission. Says nothing of whether the key exists.
+    /// The caller lacks the permission. Does not say whether the key exists.
     NotPermitted,
-    /// The deployment does not allow this to anybody.
+    /// The deployment allows this to no caller.
     Forbidden(&'static str),
     /// No such key.
     KeyNotFound(KeyId),
     /// No such access key.
     AccessKeyNotFound(String),
-    /// No such policy of paths.
+    /// No such KES policy.
     PolicyNotFound(String),
     /// No identity of this name has a policy.
     IdentityNotFound(String),
-    /// The admin has no policy and gets none.
+    /// The admin identity cannot have a policy.
     IdentityIsAdmin,
-    /// Nobody gives a policy to themselves.
+    /// A caller cannot assign a policy to itself.
     IdentityIsCaller,
-    /// A key of this id exists; it was left untouched.
+    /// A key of this id exists. It was not changed.
     KeyExists(KeyId),
     /// The key's state does not allow the operation.
     KeyState {
@@ -41,30 +41,30 @@ pub enum KmsError {
         /// The state that it is in.
         state: KeyState,
     },
-    /// The key has no HMAC key: it was brought without one, or made before keys had them.
+    /// The key has no HMAC key: it was imported without one, or made before keys had them.
     NoHmacKey(KeyId),
-    /// The key has as many versions as a key can have.
+    /// The key has the most versions that a key can have.
     TooManyVersions(KeyId),
-    /// The key's material must not be destroyed while something names the key.
+    /// The key must not be destroyed while something references it.
     StillReferenced(KeyId, Vec<Reference>),
     /// No such bucket.
     BucketNotFound(BucketName),
-    /// A bucket of this name exists; it was left untouched.
+    /// A bucket of this name exists. It was not changed.
     BucketExists(BucketName),
     /// The bucket still has objects, so it cannot be removed.
     BucketNotEmpty(BucketName),
     /// The bucket has no default encryption.
     NoBucketEncryption(BucketName),
-    /// The ciphertext does not open under this key, version and context; or it is none. Deliberately one error.
+    /// The ciphertext does not open under this key, version and context, or is no ciphertext. Deliberately one error.
     DecryptionFailed,
-    /// The ciphertext is of another key than the one that the request names, as the ciphertext itself says. APIs that have
-    /// no answer of their own for it give the one of [`KmsError::DecryptionFailed`].
+    /// The ciphertext says that it belongs to another key than the request names. APIs without an answer for this give
+    /// the answer of [`KmsError::DecryptionFailed`].
     IncorrectKey,
-    /// The request is a dry run. It would have succeeded; what it made was thrown away.
+    /// The request is a dry run and would have succeeded. The result was discarded.
     DryRun,
-    /// Other writers were always faster; trying again may help.
+    /// Other writers were always faster. Trying again may help.
     Contended(KeyId),
-    /// What the service is or does at present stands against it. Says what.
+    /// The service's state does not allow it. The text says why.
     Conflict(&'static str),
     /// The service was never configured.
     NotConfigured,
@@ -72,14 +72,14 @@ pub enum KmsError {
     NotRunning,
     /// The table or the secret store asks for fewer requests.
     Throttled,
-    /// What every key needs, such as the root keyring, cannot be had at present. Trying again later may help.
+    /// What every key needs, such as the root keyring, is unavailable at present. Trying again later may help.
     Unavailable(Fault),
-    /// A failure behind the service. Its detail is for the log only.
+    /// A failure behind the service. The detail is for the log only.
     Backend(Fault),
 }
 
 impl KmsError {
-    /// A word for it that says nothing of the request, for those who count.
+    /// A class for metrics. It says nothing of the request.
     pub const fn class(&self) -> &'static str {
         match self {
             Self::Invalid { .. } => "invalid",
@@ -112,7 +112,7 @@ impl KmsError {
         }
     }
 
-    /// What went wrong, in one line, for the log and the operator; never for a client.
+    /// What went wrong, in one line, for the log and the operator, never for a client.
     pub fn for_operator(&self) -> String {
         match self {
             Self::Invalid { field, reason } => format!("{field}: {reason}"),
@@ -138,7 +138,7 @@ impl KmsError {
     }
 }
 
-/// The internal half of a failure. It has no `Display`, so that it cannot end up in an answer.
+/// The internal half of a failure. It has no `Display`, so it cannot end up in an answer.
 pub struct Fault {
     what: &'static str,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -153,7 +153,7 @@ impl Fault {
         }
     }
 
-    /// A failure that has no further cause: `what` says all.
+    /// A failure without a further cause: `what` says everything.
     pub const fn plain(what: &'static str) -> Self {
         Self { what, source: None }
     }
@@ -174,8 +174,8 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// An error and its causes in one line, for the log and the operator. Many errors have their cause in their own text as
-/// well: it is told once.
+/// An error and its causes in one line, for the log and the operator. A cause that the error's own text already
+/// contains is not repeated.
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Wrapping of what the deployment keeps secret: the [`KeyWrapper`] port, and the root keyring behind it.
+//! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
 mod on_demand;
 
@@ -25,38 +25,38 @@ pub use on_demand::KeyringOnDemand;
 pub const KEYRING_SECRET: &str = "root-keyring";
 pub(crate) const DEPLOYMENT_RECORD: &str = "deployment";
 
-/// What a wrapped secret is bound to. It cannot be unwrapped as anything else, in another row or as another version.
+/// What a wrapped secret is bound to: it does not unwrap as another kind of secret, in another row or as another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// The id of the key or access key that it belongs to.
     pub id: &'a str,
     /// The version of the key; 1 where there are no versions.
     pub version: u32,
-    /// Where it comes from, which also tells master keys and access keys apart.
+    /// Where the secret comes from. It also tells master keys and access keys apart.
     pub origin: &'a str,
 }
 
-/// What can stop a deployment from being opened. For the operator who starts it, never for a client.
+/// Why a deployment cannot be opened. For the operator who starts it, never for a client.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The table holds a deployment, but the secret store has no root keyring: its keys could not be opened.
+    /// The table holds a deployment, but the secret store has no root keyring, so its keys cannot be unwrapped.
     #[error(
         "the table holds a deployment whose root keyring is missing from the secret store; \
          restore the keyring, or start with an empty table"
     )]
     KeyringMissing,
-    /// There is a root keyring, but the table holds no deployment: it was lost, or is another one.
+    /// There is a root keyring, but the table holds no deployment: the table was lost, or is another one.
     #[error(
         "the root keyring is there, but the table is empty or gone: restore the table from a backup. If everything in it \
          is meant to be lost, start once with --accept-empty-table (KEYWAY_ACCEPT_EMPTY_TABLE=true)"
     )]
     TableEmpty,
-    /// The table holds no deployment yet, and whoever asks may not make one.
+    /// The table holds no deployment yet, and this process may not make one.
     #[error(
         "the table holds no deployment yet; the process that may write keys makes it when it starts"
     )]
     NotEstablished,
-    /// The root keyring is of another deployment than the table.
+    /// The root keyring and the table belong to different deployments.
     #[error(
         "the root keyring belongs to another deployment than the table; both must come from the same place"
     )]
@@ -67,7 +67,7 @@ pub enum OpenError {
     /// The table or the secret store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No random bytes.
+    /// The generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// An operation failed.
@@ -78,13 +78,13 @@ pub enum OpenError {
 /// Why wrapping or unwrapping failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WrapError {
-    /// What was to be unwrapped is not what the binding says, or was tampered with.
+    /// The wrapped secret does not have this binding, or was tampered with.
     #[error("the wrapped secret does not open under its binding")]
     NotAuthentic,
-    /// It was wrapped under a root that this keyring does not hold.
+    /// The secret was wrapped under a root key that this keyring does not hold.
     #[error("the wrapped secret names a root that the keyring does not hold")]
     UnknownRoot,
-    /// The wrapper itself cannot be had at present.
+    /// The wrapper is unavailable at present.
     #[error("{}", one_line(.0.as_ref()))]
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// The generator failed.
@@ -95,10 +95,10 @@ pub enum WrapError {
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Wraps secrets under something that never enters the table.
+/// Wraps secrets under a key that never enters the table.
 #[async_trait]
 pub trait KeyWrapper: Send + Sync {
-    /// The name that records keep of their wrapper; never changes.
+    /// The wrapper's name in records. It never changes.
     fn name(&self) -> &'static str;
 
     /// Wraps the material under the binding.
@@ -110,7 +110,7 @@ pub trait KeyWrapper: Send + Sync {
     /// Unwraps what [`KeyWrapper::wrap`] made under the same binding.
     ///
     /// # Errors
-    /// When it was not made so, or the wrapper fails.
+    /// When the material was not wrapped under this binding, or the wrapper fails.
     async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8])
     -> Result<SecretBytes, WrapError>;
 }
@@ -124,7 +124,7 @@ pub struct Wrapped {
 }
 
 impl Wrapped {
-    /// The name of what wrapped it.
+    /// The name of the wrapper that made it.
     pub(crate) fn wrapper(&self) -> &str {
         &self.wrapper
     }
@@ -168,11 +168,11 @@ pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
     }
 }
 
-/// The root keys of one deployment, held in memory and kept in the secret store. The last one wraps; all unwrap.
+/// The root keys of one deployment, held in memory and stored in the secret store. The last one wraps; all unwrap.
 pub struct RootKeyring {
     deployment: String,
     roots: Vec<Root>,
-    /// Whether every record of the table is signed, as far as was known when the keyring was read.
+    /// Whether every record of the table was signed when the keyring was read.
     signed: bool,
     random: Arc<dyn Random>,
 }
@@ -180,13 +180,13 @@ pub struct RootKeyring {
 struct Root {
     id: String,
     key: Key256,
-    /// What the records of each kind are signed with, in the order of [`Kind::ALL`].
+    /// The keys that sign the records of each kind, in the order of [`Kind::ALL`].
     record_keys: [Key256; Kind::ALL.len()],
 }
 
 const RECORD_KEY_LABEL: &[u8] = b"keyway/v1/record-key\0";
 
-/// The key that records of this kind are signed with, under this root key.
+/// The key, derived from this root key, that signs records of this kind.
 fn record_key(root: &Key256, kind: Kind) -> Key256 {
     Key256::from(mac_sha256(
         root,
@@ -209,13 +209,13 @@ impl Root {
     }
 }
 
-/// The deployment's record in the table: tells that a keyring must exist, and which one.
+/// The deployment's record in the table. It says that a keyring must exist, and which one.
 #[derive(Serialize, Deserialize)]
 struct Deployment {
     format: u8,
     deployment: String,
     created_at: Timestamp,
-    /// The first start is under way or was cut off: there may be no keyring yet.
+    /// The first start is under way or was cut off, so there may be no keyring yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     establishing: bool,
 }
@@ -227,7 +227,7 @@ struct Marked {
 }
 
 impl Marked {
-    /// Notes that there is a keyring. Somebody else who notes it first does the same.
+    /// Records that there is a keyring. Another process that records it first writes the same.
     async fn finish(&self, table: &dyn TableWriter, random: &dyn Random) -> Result<(), OpenError> {
         let Deployment {
             deployment,
@@ -244,7 +244,7 @@ impl Marked {
     }
 }
 
-/// The keyring as it is kept in the secret store.
+/// The keyring's JSON in the secret store.
 #[derive(Serialize, Deserialize)]
 struct StoredKeyring {
     format: u8,
@@ -289,18 +289,18 @@ impl Drop for StoredRoot {
 }
 
 impl RootKeyring {
-    /// The name that records keep of what it wrapped.
+    /// This wrapper's name in records.
     pub const NAME: &'static str = "root";
 
-    /// Opens the deployment's keyring; on the very first start, makes it and marks the table as this deployment's.
-    /// Of several processes that start at once, one makes it and all hold the same.
+    /// Opens the deployment's keyring. The very first start makes the keyring and marks the table as this deployment's.
+    /// If several processes start at once, one makes the keyring and all open the same one.
     ///
-    /// The table is marked first, so that a keyring without a marked table means that the table was lost.
+    /// The table is marked first, so a keyring without a marked table means that the table was lost.
     ///
     /// # Errors
-    /// [`OpenError::KeyringMissing`] rather than a new keyring when the table already holds a deployment;
+    /// [`OpenError::KeyringMissing`], instead of a new keyring, when the table already holds a deployment;
     /// [`OpenError::TableEmpty`] when there is a keyring and the table holds no deployment;
-    /// [`OpenError::KeyringForeign`] when the two do not belong together.
+    /// [`OpenError::KeyringForeign`] when the two belong to different deployments.
     pub async fn establish(
         table: &dyn TableWriter,
         secrets: &dyn SecretStore,
@@ -336,9 +336,9 @@ impl RootKeyring {
         Ok(keyring)
     }
 
-    /// Marks a table that holds no deployment as this keyring's deployment's: for the operator who knows that what was
-    /// in it is lost, and wants to begin anew with the same keyring. Does nothing where there is no keyring, or the
-    /// table holds a deployment.
+    /// Marks a table that holds no deployment as this keyring's. For an operator who knows that the table's content is
+    /// lost and starts again with the same keyring. Does nothing if there is no keyring, or if the table holds a
+    /// deployment.
     ///
     /// # Errors
     /// When the table or the secret store fails.
@@ -414,18 +414,18 @@ impl RootKeyring {
         })
     }
 
-    /// Names the deployment that it is of.
+    /// The id of its deployment.
     pub(crate) fn deployment(&self) -> &str {
         &self.deployment
     }
 
-    /// What records of this kind are signed with from now on, and the id of the root key that it is derived from.
+    /// The key that signs new records of this kind, and the id of the root key that it is derived from.
     pub(crate) fn signing_key(&self, kind: Kind) -> Option<(&str, &Key256)> {
         let root = self.roots.last()?;
         Some((&root.id, root.record_key(kind)?))
     }
 
-    /// What records of this kind were signed with under this root key.
+    /// The key that verifies records of this kind that were signed under this root key.
     pub(crate) fn verifying_key(&self, root: &str, kind: Kind) -> Option<&Key256> {
         let root = self.roots.iter().find(|kept| kept.id == root)?;
         root.record_key(kind)
@@ -481,7 +481,7 @@ impl KeyWrapper for RootKeyring {
     }
 }
 
-/// The keyring and the table's deployment, read at the same time.
+/// Reads the keyring and the table's deployment concurrently.
 async fn look(
     table: &dyn TableReader,
     secrets: &dyn SecretStore,
@@ -489,7 +489,7 @@ async fn look(
 ) -> Result<(Option<RootKeyring>, Option<Marked>), OpenError> {
     let (keyring, marked) = futures_util::future::join(kept(secrets, random), marked(table)).await;
     let (keyring, marked) = (keyring?, marked?);
-    // One without the other may only mean that a first start was at work between the two answers.
+    // If only one was found, another process may have made its first start between the two reads, so read again.
     match (keyring, marked) {
         (Some(keyring), None) => Ok((Some(keyring), self::marked(table).await?)),
         (None, Some(marked)) if !marked.deployment.establishing => {
@@ -521,7 +521,7 @@ async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
     }))
 }
 
-/// Whether the table holds a deployment, or the beginning of one.
+/// Whether the table holds a deployment, even one whose first start was cut off.
 ///
 /// # Errors
 /// When the table fails, or its record does not decode.
@@ -529,7 +529,7 @@ pub async fn holds_deployment(table: &dyn TableReader) -> Result<bool, OpenError
     Ok(marked(table).await?.is_some())
 }
 
-/// Marks the table as a new deployment's whose keyring is about to be made. Of several at once one wins.
+/// Marks the table for a new deployment, before its keyring is made. If several processes mark it at once, one wins.
 async fn mark(
     table: &dyn TableWriter,
     clock: &dyn Clock,

@@ -1,5 +1,5 @@
-//! Nouns that parse in their constructors, the rules of keys and access, and the ports they need.
-//! No HTTP, no wire format, no SDK, no ambient clock, generator or environment.
+//! The domain: types that parse in their constructors, the rules of keys and access, and the ports they need.
+//! It has no HTTP, no wire format, no SDK, and no ambient clock, generator or environment.
 
 pub mod access;
 pub mod audit;

@@ -1,5 +1,5 @@
-//! What the domain needs of the outside, split by privilege: a function that only reads keys is built
-//! with a [`TableReader`], and its deployment grants it no more than that.
+//! What the domain needs from outside, split by privilege: a function that only reads keys is built with a
+//! [`TableReader`], and its deployment grants it no more than that.
 //!
 //! Every port has one contract suite in `keyway-testkit`, which every implementation passes.
 
@@ -16,7 +16,7 @@ use crate::error::{Fault, KmsError};
 
 pub use intercepted::{InterceptedTable, TableCall, TableInterceptor};
 
-/// What a record is. Deployments grant access by kind, so each kind is a partition of its own.
+/// The kind of a record. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A master key: state, metadata and wrapped versions.
@@ -27,13 +27,13 @@ pub enum Kind {
     Config,
     /// A bucket, or the keys that a bucket in an object store uses.
     Bucket,
-    /// A policy of paths, as KES has them.
+    /// A policy of KES: path patterns.
     Policy,
-    /// An identity and the policy that it has.
+    /// An identity and its policy.
     Identity,
-    /// Events of the audit log, some of one writer in one record. Their ids begin with the hour.
+    /// Events of the audit log: one record holds several events of one writer. Ids begin with the hour.
     Audit,
-    /// Lines of the error log, likewise.
+    /// Lines of the error log, stored in the same way.
     ErrorLog,
 }
 
@@ -50,7 +50,7 @@ impl Kind {
         Self::ErrorLog,
     ];
 
-    /// The name under which stores keep this kind; never changes.
+    /// The name of this kind in stores. It never changes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -64,9 +64,8 @@ impl Kind {
         }
     }
 
-    /// Of a kind that grows without end: how many bytes at the beginning of an id say which part of it the record is in.
-    /// A store may keep each part by itself, so whoever asks for records of this kind names the part: a prefix has at
-    /// least so many bytes.
+    /// For a kind that grows without end: how many bytes at the beginning of an id name the record's part. A store may
+    /// keep each part separately, so a query for this kind names the part: its prefix has at least this many bytes.
     pub const fn part_bytes(self) -> Option<usize> {
         match self {
             // `20260102T03`
@@ -81,16 +80,16 @@ impl Kind {
     }
 }
 
-/// Names one write of one record: 128 random bits, chosen by the writer before its first attempt.
+/// Identifies one write of one record: 128 random bits, chosen by the writer before its first attempt.
 ///
-/// A record carries the revision of the write that made it. Because revisions are never reused, a writer
-/// that saw a record which was since removed and made anew cannot overwrite it, and a store that meets the
-/// very revision it was about to write knows that an earlier attempt of the same write already won.
+/// A record carries the revision of the write that made it. Revisions are never reused. So a writer cannot overwrite a
+/// record that was removed and made anew since it read it. A store that finds the revision it was about to write knows
+/// that an earlier attempt of the same write already won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Revision(pub [u8; 16]);
 
 impl Revision {
-    /// One for a write of a record.
+    /// A new random revision.
     pub(crate) fn random(random: &dyn Random) -> Result<Self, RandomError> {
         let mut bytes = [0; 16];
         random.fill(&mut bytes)?;
@@ -101,15 +100,15 @@ impl Revision {
 /// One record of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Its name within the kind, 1 to 128 bytes. Pages are ordered by its bytes.
+    /// Its name within the kind, 1 to 128 bytes. Pages are in the byte order of ids.
     pub id: String,
     /// The write that made it.
     pub revision: Revision,
-    /// The noun, encoded by the domain; at most 300 KiB (a DynamoDB item holds 400 KB).
+    /// The encoded content, at most 300 KiB (a DynamoDB item holds 400 KB).
     pub value: Vec<u8>,
-    /// When it may vanish by itself. Stores filter expired records out of every answer.
+    /// When the store may remove it. Stores leave expired records out of every answer.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -118,7 +117,7 @@ pub struct Record {
 pub enum Consistency {
     /// Sees every write that was acknowledged before the read began.
     Strong,
-    /// May lag behind by a moment where that is cheaper.
+    /// May lag behind by a moment if that is cheaper.
     Eventual,
 }
 
@@ -127,26 +126,25 @@ pub enum Consistency {
 pub struct Page {
     /// In ascending byte order of their ids.
     pub records: Vec<Record>,
-    /// Whether more records of the asked range follow.
+    /// Whether more records of the range follow.
     pub more: bool,
-    /// Records of the range that were refused, because nobody who may have written them did: as they are stored, and not
-    /// to be obeyed.
+    /// Records of the range that do not verify, as they are stored. They must not be obeyed.
     pub refused: Vec<Record>,
 }
 
-/// A store did not do what was asked.
+/// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The record was not as the writer had seen it. Nothing was changed.
+    /// The record is not as the writer saw it. Nothing was changed.
     #[error("the record changed or exists already")]
     Conflict,
     /// The store asks for fewer requests. Nothing was changed.
     #[error("the store is throttling")]
     Throttled,
-    /// Another process keeps the store locked. Nothing was changed. Says what and where, for the log.
+    /// Another process has locked the store. Nothing was changed. The text says what and where, for the log.
     #[error("{0}")]
     Busy(String),
-    /// A record was read that does not verify. It must not be obeyed, and nothing was changed.
+    /// The record that was read does not verify. It must not be obeyed. Nothing was changed.
     #[error("the record {}/{id} of the table was refused: {}", kind.as_str(), why.as_str())]
     Refused {
         /// The record's kind.
@@ -156,14 +154,14 @@ pub enum StoreError {
         /// What is wrong with it.
         why: Forgery,
     },
-    /// What signs and verifies records cannot be had at present. Nothing was changed.
+    /// The keys that sign and verify records are unavailable at present. Nothing was changed.
     #[error("records cannot be verified at present")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The store cannot be used at present: it could not be reached, did not answer, or what it keeps its records in was
-    /// removed, replaced or cannot be written. Whether a write took place is unknown. Says what, where and why, for the log.
+    /// The store is unavailable at present: it cannot be reached, does not answer, or its file was removed, replaced or
+    /// cannot be written. Whether a write took place is unknown. The text says what, where and why, for the log.
     #[error("{0}")]
     Away(String),
-    /// The store refused or failed; whether a write took place is unknown.
+    /// The store refused or failed. Whether a write took place is unknown.
     #[error("could not {what}")]
     Failed {
         /// What was attempted; for the log, never for a client.
@@ -174,16 +172,16 @@ pub enum StoreError {
     },
 }
 
-/// Why a record was not believed.
+/// Why a record does not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgery {
-    /// It was never signed, in a table whose records all are.
+    /// It was never signed, although the table's records all are.
     Unsigned,
-    /// Its MAC is not that of its kind, id, revision and content.
+    /// Its MAC does not match its kind, id, revision and content.
     Altered,
     /// It was signed under a root key that the keyring does not hold.
     UnknownRoot,
-    /// It is neither signed nor what an older release wrote.
+    /// It is neither signed nor in the format of older releases.
     Damaged,
 }
 
@@ -206,7 +204,7 @@ impl From<StoreError> for KmsError {
             StoreError::Busy(what) | StoreError::Away(what) => {
                 Self::Unavailable(Fault::new("a store cannot be used", what))
             }
-            // Every operation handles the conflicts that it can meet; one that arrives here is unforeseen.
+            // Every operation handles the conflicts that it can meet, so a conflict here is unforeseen.
             StoreError::Conflict => {
                 Self::Backend(Fault::plain("a write met an unforeseen conflict"))
             }
@@ -222,7 +220,7 @@ impl From<StoreError> for KmsError {
 /// Reads the table.
 #[async_trait]
 pub trait TableReader: Send + Sync {
-    /// The record of this kind and id, if there is one that has not expired.
+    /// The unexpired record of this kind and id, if there is one.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
@@ -233,16 +231,16 @@ pub trait TableReader: Send + Sync {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError>;
 
-    /// How many records of the kind have ids that begin with `prefix` (as [`TableReader::page`] takes it), expired ones left out. May lag behind by a
-    /// moment, and may cost as much as reading them.
+    /// How many unexpired records of the kind have ids that begin with `prefix` (see [`TableReader::page`]). May lag
+    /// behind by a moment, and may cost as much as reading them.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError>;
 
-    /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after`
-    /// by their bytes; `after` need not name a record. Of a kind with [parts](Kind::part_bytes), the prefix names one of
-    /// them, and a shorter one may find nothing. The cost depends on `limit`, not on the size of the table.
+    /// Up to `limit` (1 to 1000) records of the kind whose ids begin with `prefix` and sort after `after` by their
+    /// bytes. `after` need not name a record. For a kind with [parts](Kind::part_bytes), the prefix names one part; a
+    /// shorter prefix may find nothing. The cost depends on `limit`, not on the size of the table.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
@@ -255,47 +253,46 @@ pub trait TableReader: Send + Sync {
     ) -> Result<Page, StoreError>;
 }
 
-/// Writes the table. Every write is conditional, and durable once acknowledged; the same write, made again
-/// because its answer was lost, succeeds without acting twice.
+/// Writes the table. Every write is conditional, and durable once acknowledged. A write that is repeated because its
+/// answer was lost succeeds without a second effect.
 #[async_trait]
 pub trait TableWriter: TableReader {
-    /// Makes the record if and only if none of its kind and id exists, or it exists with this very revision.
+    /// Makes the record if none of its kind and id exists, or if the existing one has this very revision.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when another one exists, else as [`TableReader::get`].
+    /// [`StoreError::Conflict`] when another one exists, otherwise as [`TableReader::get`].
     async fn put_new(&self, record: &Record) -> Result<(), StoreError>;
 
-    /// Replaces the record if and only if its revision is `seen`, or already the new record's.
+    /// Replaces the record if its revision is `seen`, or already the new record's.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is another or there is none, else as [`TableReader::get`].
+    /// [`StoreError::Conflict`] when its revision is another or there is none, otherwise as [`TableReader::get`].
     async fn replace(&self, record: &Record, seen: Revision) -> Result<(), StoreError>;
 
-    /// Removes the record if and only if its revision is `seen`. One that is absent counts as removed.
+    /// Removes the record if its revision is `seen`. An absent record counts as removed.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when its revision is another, else as [`TableReader::get`].
+    /// [`StoreError::Conflict`] when its revision is another, otherwise as [`TableReader::get`].
     async fn remove(&self, kind: Kind, id: &str, seen: Revision) -> Result<(), StoreError>;
 }
 
-/// A version of one secret; opaque to all but its store.
+/// A version of one secret, opaque to all but its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretVersion(pub String);
 
-/// Keeps a few small secrets (at most 64 KiB each), such as the root keyring.
+/// Stores a few small secrets (at most 64 KiB each), such as the root keyring.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
     /// The newest version of the secret, if there is one. Names are 1 to 64 of `[a-z0-9-]`.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when it cannot be read or is not fit to be used (wrong passphrase, loose mode).
+    /// [`StoreError::Failed`] when it cannot be read or must not be used (wrong passphrase, loose mode).
     async fn get(&self, name: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError>;
 
-    /// Writes the secret if and only if its newest version is `seen` (`None`: there is none yet).
-    /// Durable once acknowledged.
+    /// Writes the secret if its newest version is `seen` (`None`: there is none yet). Durable once acknowledged.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when somebody else was first, else [`StoreError::Failed`].
+    /// [`StoreError::Conflict`] when another writer was faster, otherwise [`StoreError::Failed`].
     async fn put(
         &self,
         name: &str,
@@ -304,15 +301,15 @@ pub trait SecretStore: Send + Sync {
     ) -> Result<SecretVersion, StoreError>;
 }
 
-/// The folder of the root keyring's file, on a deployment that keeps it in one. `None` is the deployment's own folder.
-/// Texts that name the same folder in different ways mean the same folder.
+/// The folder of the root keyring's file, on a deployment that keeps it in a file. `None` is the deployment's own folder.
+/// Different texts may name the same folder.
 #[async_trait]
 pub trait KeyringFolder: Send + Sync {
-    /// Locks both folders and has `to` hold the root keyring as `from` does. It is made, for its owner alone, if it is
-    /// missing. `None`: both are the same folder, and nothing is to be moved.
+    /// Locks both folders and copies the root keyring of `from` to `to`. A missing `to` is made, for its owner alone.
+    /// Returns `None` if both are the same folder: there is nothing to move.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] naming `key_directory` when the folder is not fit for it, or holds another keyring.
+    /// [`KmsError::Invalid`] naming `key_directory` when the folder cannot be used, or holds another keyring.
     async fn begin_move(
         &self,
         from: Option<&str>,
@@ -322,13 +319,13 @@ pub trait KeyringFolder: Send + Sync {
     /// The absolute path of the folder, for people to read.
     fn path(&self, folder: Option<&str>) -> String;
 
-    /// Whether the folder holds the root keyring's file. What it holds is kept in memory, for [`LockedKeyring::restore`].
+    /// Whether the folder holds the root keyring's file. Keeps its content in memory, for [`LockedKeyring::restore`].
     ///
     /// # Errors
-    /// [`KmsError::Unavailable`] when there is a file that cannot be used.
+    /// [`KmsError::Unavailable`] when the file exists and cannot be used.
     async fn holds(&self, folder: Option<&str>) -> Result<bool, KmsError>;
 
-    /// Locks the folder against moves, until what this gives is dropped.
+    /// Locks the folder against moves until the returned value is dropped.
     ///
     /// # Errors
     /// [`KmsError::Unavailable`] when it cannot be locked.
@@ -338,29 +335,29 @@ pub trait KeyringFolder: Send + Sync {
 /// A root keyring that two folders hold. Both are locked until this is dropped.
 #[async_trait]
 pub trait KeyringMove: Send + Sync {
-    /// Puts the file aside in the folder that the move comes from, if `named`, where the root keyring is looked for now,
-    /// is another folder and holds the very same file. It is renamed and never removed.
+    /// Renames the file in the folder that the move comes from, and never removes it. Only if `named`, where the root
+    /// keyring is looked for now, is another folder and holds the very same file.
     ///
     /// # Errors
-    /// When `named` does not hold it, or it cannot be renamed. It is then as it was.
+    /// When `named` does not hold the file, or renaming fails. The file is then unchanged.
     async fn leave(&self, named: Option<&str>) -> Result<(), KmsError>;
 }
 
-/// A folder from which and to which no root keyring moves at present.
+/// A folder that is locked: no root keyring moves from or to it.
 #[async_trait]
 pub trait LockedKeyring: Send + Sync {
-    /// Writes the root keyring's file as this process last saw it, if there is none. It is written over no other.
+    /// Writes the root keyring's file as this process last saw it, if there is none. Never overwrites a file.
     ///
     /// # Errors
     /// [`KmsError::Unavailable`] when it cannot be written.
     async fn restore(&self) -> Result<(), KmsError>;
 }
 
-/// Time. The only one that the domain knows.
+/// The domain's only source of time.
 pub trait Clock: Send + Sync {
-    /// Wall-clock time, for dates that are kept or compared with what a client sent.
+    /// Wall-clock time, for dates that are stored or compared with what a client sent.
     fn now(&self) -> Timestamp;
-    /// Time since an arbitrary start that never runs backwards, for ages of cached things.
+    /// Time since an arbitrary start that never runs backwards, for the age of cached entries.
     fn monotonic(&self) -> Duration;
 }
 
@@ -369,7 +366,7 @@ pub trait Random: Send + Sync {
     /// Fills the whole buffer.
     ///
     /// # Errors
-    /// When the system's generator fails; nothing may then be made from the buffer.
+    /// When the system's generator fails. The buffer must not be used then.
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomError>;
 }
 

@@ -1,4 +1,4 @@
-//! The root keyring of a process that opens it when it is first needed.
+//! The root keyring, opened when it is first needed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,21 +15,21 @@ use crate::error::one_line;
 use crate::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
 use crate::repository::{update, won};
 
-/// A root keyring that is opened when it is first needed, and looked for again after a failure: until it can be had,
-/// everything that needs it is refused with [`KmsError::Unavailable`], and nothing else is.
+/// A root keyring that is opened when it is first needed. After a failure it is tried again. Until it opens, only the
+/// operations that need it are refused, with [`KmsError::Unavailable`].
 ///
-/// Whether it is the keyring of the table's deployment is asked before the first wrap, and not when it is opened: what
-/// was wrapped under another one does not open, so who only unwraps need not wait for the answer at every start.
+/// The keyring is compared with the table's deployment before the first wrap, not when it is opened. What another
+/// keyring wrapped does not unwrap, so a process that only unwraps need not wait for this check at every start.
 ///
-/// It also knows whether every record of the table is signed. That is in the keyring, and not in the table, where
-/// whoever forges a record could take it back.
+/// It also knows whether every record of the table is signed. The keyring holds that mark, because an attacker who
+/// forges records in the table could remove it there.
 pub struct KeyringOnDemand {
     table: TableAccess,
     secrets: Arc<dyn SecretStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     opened: OnceLock<RootKeyring>,
-    /// Held while the keyring is opened, so that those who need it at the same time read it once.
+    /// Held while the keyring is opened, so that concurrent requests read it once.
     opening: AsyncMutex<()>,
     is_own: OnceLock<()>,
     accepts_empty_table: bool,
@@ -41,24 +41,24 @@ pub struct KeyringOnDemand {
 enum TableAccess {
     Read(Arc<dyn TableReader>),
     Write(Arc<dyn TableWriter>),
-    /// The table's deployment is not compared, for this process may not read which it is.
+    /// The process may not read the table's deployment, so the keyring is not compared with it.
     Unknown,
 }
 
-/// Why the keyring could not be opened, and when that was found out.
+/// Why the keyring could not be opened, and when.
 struct Failure {
     at: Duration,
     cause: String,
 }
 
-/// Whether all records are signed, and when that was last looked for where they were not.
+/// Whether all records are signed, and when an unset mark was last looked up.
 #[derive(Clone, Copy, Default)]
 struct SignedMark {
     is_set: bool,
     looked_at: Option<Duration>,
 }
 
-/// While not every record is signed, how long the keyring is not looked at again for a mark that says so.
+/// How long an unset mark is believed before the keyring is read again.
 const MARK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 impl TableAccess {
@@ -71,11 +71,11 @@ impl TableAccess {
     }
 }
 
-/// How long a keyring that could not be opened is not asked for again.
+/// How long after a failure the keyring is not tried again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl KeyringOnDemand {
-    /// Opens the keyring of a deployment that exists, and never makes one.
+    /// Opens the keyring of an existing deployment, and never makes one.
     pub fn opening(
         table: Arc<dyn TableReader>,
         secrets: Arc<dyn SecretStore>,
@@ -95,8 +95,8 @@ impl KeyringOnDemand {
         Self::new(TableAccess::Write(table), secrets, clock, random)
     }
 
-    /// Opens the keyring for a process that may write some kinds of records and read no other: it wraps and unwraps
-    /// nothing, and signs what it writes. A foreign keyring verifies nothing of what is there.
+    /// Opens the keyring for a process that may write some kinds of records and read no others. The process signs what
+    /// it writes and wraps nothing. If the keyring is another deployment's, its signatures do not verify in this table.
     pub fn signing(
         secrets: Arc<dyn SecretStore>,
         clock: Arc<dyn Clock>,
@@ -105,7 +105,7 @@ impl KeyringOnDemand {
         Self::new(TableAccess::Unknown, secrets, clock, random)
     }
 
-    /// A keyring that is open already, and known to be the one of the table's deployment.
+    /// Takes a keyring that is already open and belongs to the table's deployment.
     pub fn opened(
         keyring: RootKeyring,
         table: Arc<dyn TableReader>,
@@ -140,7 +140,7 @@ impl KeyringOnDemand {
         }
     }
 
-    /// With the operator's consent to a table that is empty although the keyring is there; see
+    /// `accepts`: the operator allows an empty table although the keyring exists; see
     /// [`RootKeyring::adopt_empty_table`].
     #[must_use]
     pub const fn accepting_empty_table(mut self, accepts: bool) -> Self {
@@ -148,8 +148,8 @@ impl KeyringOnDemand {
         self
     }
 
-    /// Opens the keyring and asks the table whether it is its deployment's, for a process that would rather not start
-    /// than refuse requests.
+    /// Opens the keyring and compares it with the table's deployment, for a process that fails at its start instead of
+    /// refusing requests later.
     ///
     /// # Errors
     /// As [`RootKeyring::establish`] or [`RootKeyring::open`].
@@ -169,7 +169,7 @@ impl KeyringOnDemand {
     /// The keyring, opened now if it was not before.
     ///
     /// # Errors
-    /// [`WrapError::Unavailable`], which says why.
+    /// [`WrapError::Unavailable`] with the reason.
     pub async fn keyring(&self) -> Result<&RootKeyring, WrapError> {
         if let Some(keyring) = self.opened.get() {
             return Ok(keyring);
@@ -183,7 +183,7 @@ impl KeyringOnDemand {
         Ok(self.opened.get_or_init(|| keyring))
     }
 
-    /// The keyring, of which is known that it is the one of the table's deployment.
+    /// The keyring, once it is known to belong to the table's deployment.
     pub(crate) async fn own_keyring(&self) -> Result<&RootKeyring, WrapError> {
         let keyring = self.keyring().await?;
         if self.is_own.get().is_none() {
@@ -193,11 +193,11 @@ impl KeyringOnDemand {
         Ok(keyring)
     }
 
-    /// Whether every record of the table is signed. While that is not so, the keyring is read again every few seconds
-    /// in which somebody asks, so that a running process obeys a table that has just been signed.
+    /// Whether every record of the table is signed. While it is not, calls read the keyring again every few seconds, so
+    /// that a running process notices when the table has been signed.
     ///
     /// # Errors
-    /// When the keyring cannot be had.
+    /// When the keyring is unavailable.
     pub(crate) async fn all_are_signed(&self) -> Result<bool, WrapError> {
         let keyring = self.keyring().await?;
         let now = self.clock.monotonic();
@@ -225,10 +225,10 @@ impl KeyringOnDemand {
         Ok(mark.is_set)
     }
 
-    /// Has the keyring say that every record is signed.
+    /// Records in the keyring that every record of the table is signed.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When the keyring cannot be read or written.
     pub(crate) async fn mark_signed(&self) -> Result<(), WrapError> {
         let failed = |error: OpenError| WrapError::Unavailable(error.into());
         let marked = || async {
@@ -260,7 +260,7 @@ impl KeyringOnDemand {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many records were refused since this process began.
+    /// How many records were refused since this process started.
     pub fn refused_records(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -271,7 +271,7 @@ impl KeyringOnDemand {
         if let Some((value, _)) = secrets.get(KEYRING_SECRET).await? {
             return RootKeyring::parse(&value, random);
         }
-        // The table tells whether it is lost or was never made.
+        // The table tells whether the keyring is lost or was never made.
         match &self.table {
             TableAccess::Unknown => Err(OpenError::NotEstablished),
             TableAccess::Read(table) => RootKeyring::open(table.as_ref(), secrets, random).await,
@@ -299,7 +299,7 @@ impl KeyringOnDemand {
         keyring.must_be_of(&marked.ok_or(OpenError::TableEmpty)?)
     }
 
-    /// Does it, unless the last attempt failed a moment ago: then the answer is that failure again.
+    /// Runs `what`, unless the last attempt failed a moment ago: then returns that failure again.
     async fn attempt<T>(
         &self,
         what: impl Future<Output = Result<T, OpenError>>,
@@ -325,7 +325,7 @@ impl KeyringOnDemand {
     }
 
     fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
-        // A failure is whole whatever happens elsewhere.
+        // Ignore poisoning: a stored failure is always complete.
         self.last_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -349,7 +349,7 @@ impl KeyWrapper for KeyringOnDemand {
     ) -> Result<SecretBytes, WrapError> {
         let unwrapped = self.keyring().await?.unwrap(binding, wrapped).await;
         if let Err(WrapError::NotAuthentic | WrapError::UnknownRoot) = &unwrapped {
-            // Under another deployment's keyring nothing opens, and then that is what its operator has to be told.
+            // Another deployment's keyring unwraps nothing. The operator must then see that error, not this one.
             self.own_keyring().await?;
         }
         unwrapped

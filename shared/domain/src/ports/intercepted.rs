@@ -1,4 +1,4 @@
-//! A table with something between it and its users: health checks, metrics, and the faults of tests.
+//! A table with an interceptor before it, for health checks, metrics and fault injection.
 
 use std::sync::Arc;
 
@@ -37,16 +37,16 @@ impl TableCall<'_> {
     }
 }
 
-/// Runs the calls of a table, or has them fail.
+/// Runs the calls of a table, or makes them fail.
 pub trait TableInterceptor: Send + Sync {
-    /// Runs `run`, which is `call`. What it returns is what the caller gets.
+    /// Runs `run`, which is `call`. The caller gets what this returns.
     fn intercept<T: Send>(
         &self,
         call: TableCall<'_>,
         run: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
 
-    /// Gets each page that was read.
+    /// Receives each page that was read.
     fn read(&self, _page: &Page) {}
 }
 
@@ -62,7 +62,7 @@ impl<T: ?Sized, I> InterceptedTable<T, I> {
         Self { table, interceptor }
     }
 
-    /// What stands before the table.
+    /// The interceptor before the table.
     pub const fn interceptor(&self) -> &I {
         &self.interceptor
     }
