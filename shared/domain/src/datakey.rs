@@ -1,7 +1,7 @@
-//! Data keys: made, sealed, opened and moved under master keys. Only reads the table.
+//! Data keys: generated, sealed, opened and re-encrypted under master keys. Only reads the table.
 //!
-//! Every operation takes a [`DataKeyRequest`], and [`resolution`] finds its key: permission, configuration and record
-//! are each asked for once.
+//! Every operation takes a [`DataKeyRequest`]. [`resolution`] finds its key, and checks the permission, the
+//! configuration and the record once each.
 
 mod reencryption;
 mod request;
@@ -29,7 +29,7 @@ pub use reencryption::Reencrypted;
 pub use request::{DataKeyRequest, KeyChoice};
 pub use trial::{Trial, TrialFailure};
 
-/// How long a data key is.
+/// The length of a data key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DataKeySpec {
     /// 32 bytes.
@@ -49,7 +49,7 @@ pub struct DataKeyLength(usize);
 pub const MAX_DATA_KEY_BYTES: usize = 1024;
 
 impl DataKeyLength {
-    /// Parses a number of bytes that came in as `field`.
+    /// Parses a number of bytes from the input `field`.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] naming the field.
@@ -74,39 +74,39 @@ impl DataKeySpec {
     }
 }
 
-/// What a ciphertext is to look like.
+/// The format of a new ciphertext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CiphertextFormat {
     /// Format 1.
     #[default]
     Keyway,
-    /// KES's raw format, so that KES can open it: by keys that were brought from there and never rotated since, for
-    /// KES has no other material. Format 1 by all other keys.
+    /// KES's raw format, which KES can open. Only for keys that were imported from KES and never rotated since: KES has
+    /// no other material. All other keys use format 1.
     Kes,
 }
 
-/// What a master key made of a plaintext.
+/// A plaintext that was sealed under a master key.
 #[derive(Debug)]
 pub struct Sealed {
     /// The key.
     pub key_id: KeyId,
-    /// The version that it is sealed under.
+    /// The version that sealed it.
     pub key_version: u32,
-    /// The ciphertext, in the format that was asked for.
+    /// The ciphertext, in the requested format.
     pub blob: Vec<u8>,
 }
 
-/// What a master key made of a ciphertext.
+/// A ciphertext that was opened under a master key.
 pub struct Opened {
     /// The key.
     pub key_id: KeyId,
-    /// The version that it was sealed under.
+    /// The version that sealed it.
     pub key_version: u32,
     /// The plaintext.
     pub plaintext: SecretBytes,
 }
 
-/// The longest plaintext, in bytes, that an API encrypts which says nothing else of it.
+/// The longest plaintext, in bytes, for APIs that set no other limit.
 pub const MAX_PLAINTEXT_BYTES: usize = 64 * 1024;
 
 /// The operations on data keys.
@@ -118,7 +118,7 @@ pub struct DataKeys {
 }
 
 impl DataKeys {
-    /// Over this reader of keys.
+    /// Uses this reader of keys.
     pub fn new(keys: Arc<KeyReader>, service: Arc<Service>, random: Arc<dyn Random>) -> Self {
         Self {
             keys,
@@ -128,7 +128,7 @@ impl DataKeys {
         }
     }
 
-    /// Also opens ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there.
+    /// Whether imported keys also open the ciphertexts of KES v0.1 to v0.6.0, whose key derivation is weak.
     #[must_use]
     pub fn with_legacy_kes(mut self, allowed: bool) -> Self {
         self.legacy = if allowed {
@@ -142,8 +142,8 @@ impl DataKeys {
     /// Makes a data key and seals it under the key.
     ///
     /// # Errors
-    /// [`KmsError::NotPermitted`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`], or [`KmsError::Invalid`] without
-    /// any key.
+    /// [`KmsError::NotPermitted`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`], or [`KmsError::Invalid`] when the
+    /// request names no key and there is no default key.
     pub async fn generate(
         &self,
         caller: &Caller,
@@ -158,7 +158,7 @@ impl DataKeys {
         request.answer(made)
     }
 
-    /// As [`DataKeys::generate`], for a caller who needs the data key later: the plaintext never leaves.
+    /// As [`DataKeys::generate`], for a caller who needs the data key later: the plaintext is not returned.
     ///
     /// # Errors
     /// As [`DataKeys::generate`].
@@ -172,7 +172,7 @@ impl DataKeys {
         Ok(sealed)
     }
 
-    /// Seals a plaintext of at most `max_bytes`, which the API says.
+    /// Seals a plaintext of at most `max_bytes`, the limit of the called API.
     ///
     /// # Errors
     /// As [`DataKeys::generate`]; [`KmsError::Invalid`] also when the plaintext is too long.
@@ -197,13 +197,13 @@ impl DataKeys {
         request.answer(sealed)
     }
 
-    /// Opens a ciphertext. If the key was imported from KES and the request names it, also what KES sealed under it:
-    /// ciphertexts from there do not say which key they are of, and are never tried by a key that was not named.
+    /// Opens a ciphertext. A key that was imported from KES also opens KES's own ciphertexts, if the request names the
+    /// key: those ciphertexts name no key, and Keyway never tries keys that the request does not name.
     ///
     /// # Errors
-    /// [`KmsError::DecryptionFailed`] for everything that does not open, and [`KmsError::KeyState`] when its key does not
-    /// serve. A key that is missing is [`KmsError::KeyNotFound`] if the request names the key, and
-    /// [`KmsError::DecryptionFailed`] if the ciphertext does.
+    /// [`KmsError::DecryptionFailed`] for everything that does not open, and [`KmsError::KeyState`] when its key is not
+    /// enabled. A missing key is [`KmsError::KeyNotFound`] if the request names it, and [`KmsError::DecryptionFailed`]
+    /// if the ciphertext does.
     pub async fn decrypt(
         &self,
         caller: &Caller,
@@ -217,8 +217,8 @@ impl DataKeys {
         request.answer(opened)
     }
 
-    /// The HMAC-SHA256 of the message under the key's HMAC key, which no rotation changes. The request's context and
-    /// format make no difference.
+    /// The HMAC-SHA256 of the message under the key's HMAC key, which rotation does not change. The request's context
+    /// and format have no effect.
     ///
     /// # Errors
     /// [`KmsError::NoHmacKey`], or as [`DataKeys::generate`].
@@ -235,7 +235,7 @@ impl DataKeys {
         request.answer(mac_sha256(&hmac_key.key, &[message]))
     }
 
-    /// Random bytes of no key.
+    /// Random bytes, without a key.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`], or when the service does not run.
@@ -251,7 +251,7 @@ impl DataKeys {
         Ok(SecretBytes::from(drawn))
     }
 
-    /// Draws a data key and seals it.
+    /// Generates a data key and seals it.
     async fn make(
         &self,
         caller: &Caller,
@@ -259,7 +259,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         spec: DataKeySpec,
     ) -> Result<(SecretBytes, Sealed), KmsError> {
-        // One draw for what sealing needs and for the data key.
+        // One call to the generator, for the sealing and for the data key.
         let mut drawn = Zeroizing::new(vec![0; FRESH_BYTES + spec.bytes()]);
         self.random.fill(&mut drawn)?;
         let fresh: [u8; FRESH_BYTES] = *drawn.first_chunk().ok_or(SHORT_DRAW)?;
@@ -326,7 +326,7 @@ impl DataKeys {
     }
 }
 
-/// Random bytes that each ciphertext needs.
+/// How many random bytes each ciphertext needs.
 const FRESH_BYTES: usize = 32;
 
 const SHORT_DRAW: Fault = Fault::plain("a draw of random bytes was too short");

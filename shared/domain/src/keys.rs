@@ -1,4 +1,4 @@
-//! Master keys: the noun and the rules of its states here, reading and changing keys in the modules below.
+//! Master keys: the type and the rules of its states here; reading and changing keys in the modules below.
 
 mod deletion;
 mod import;
@@ -34,7 +34,7 @@ pub(crate) use reader::Material;
 pub struct Description(String);
 
 impl Description {
-    /// Parses a description; an empty one is none.
+    /// Parses a description; an empty one is `None`.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] when it is too long.
@@ -54,7 +54,7 @@ impl Description {
     }
 }
 
-/// The tag that names the key at its creation, and cannot be changed after.
+/// The tag that names the key when it is made. It cannot be changed afterwards.
 pub const NAME_TAG: &str = "name";
 const MAX_TAGS: usize = 50;
 
@@ -107,7 +107,7 @@ impl Tags {
 /// One version of a master key's material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyVersion {
-    /// Counts from 1.
+    /// Its number, from 1.
     pub version: u32,
     /// When it was made.
     pub created_at: Timestamp,
@@ -119,17 +119,17 @@ pub struct KeyVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Made here.
+    /// Made by this deployment.
     Kms,
-    /// Brought from KES or MinIO as the key's first version, with what it was sealing there. Later versions are made here.
+    /// Imported from KES or MinIO as the key's first version, with its algorithm there. Later versions are made here.
     External {
-        /// What the material is used with in ciphertexts from there.
+        /// The algorithm of the ciphertexts that it made there.
         algorithm: Algorithm,
     },
 }
 
 impl Origin {
-    /// The name, as answers and bindings spell it.
+    /// The origin's name in answers and bindings.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kms => "KMS",
@@ -144,7 +144,7 @@ pub struct MasterKey {
     format: u8,
     pub id: KeyId,
     pub state: KeyState,
-    /// What people know it by.
+    /// A description for people.
     pub description: Option<Description>,
     pub tags: Tags,
     /// Where its material comes from.
@@ -155,17 +155,17 @@ pub struct MasterKey {
     pub created_by: String,
     /// Oldest first, never empty.
     versions: Vec<KeyVersion>,
-    /// What its MACs are made with: 32 bytes, wrapped, the same for as long as the key lives.
+    /// The key of its MACs: 32 bytes, wrapped, never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hmac: Option<Wrapped>,
 }
 
-/// The version of a key's material that was brought from elsewhere.
+/// The imported version of an imported key's material.
 pub(crate) const IMPORTED_VERSION: u32 = 1;
-/// What a key's wrapped HMAC key is bound to in place of an origin.
+/// The origin to which a key's wrapped HMAC key is bound.
 const HMAC_ORIGIN: &str = "master-key/hmac";
 
-/// Keeps a record below what a store takes: a version is about 400 bytes in it.
+/// Keeps a record below the size that a store takes: a version takes about 400 bytes.
 const MAX_VERSIONS: usize = 500;
 
 impl MasterKey {
@@ -186,7 +186,7 @@ impl MasterKey {
             .map(|version| version.created_at)
     }
 
-    /// When it is to be destroyed.
+    /// When its destruction is due.
     pub fn deletion_date(&self) -> Option<Timestamp> {
         match self.state {
             KeyState::PendingDeletion { at, .. } => Some(at),
@@ -194,7 +194,7 @@ impl MasterKey {
         }
     }
 
-    /// When somebody last did something with it that left a date, or somewhat earlier: the clock said so then.
+    /// When an operation last left a date on the key, or somewhat earlier.
     pub(crate) fn touched_at(&self) -> Timestamp {
         let scheduled = (self.deletion_date())
             .and_then(|date| date.checked_sub(DeletionWindow::LONGEST.duration()).ok());
@@ -203,7 +203,7 @@ impl MasterKey {
         others.fold(self.created_at, Timestamp::max)
     }
 
-    /// Whether it serves cryptography.
+    /// Fails unless the key may be used for cryptography.
     ///
     /// # Errors
     /// [`KmsError::KeyState`] unless it is enabled.
@@ -230,18 +230,18 @@ impl MasterKey {
         }
     }
 
-    /// Everything of it that is wrapped.
+    /// Its wrapped materials and its wrapped HMAC key.
     fn wrapped(&self) -> impl Iterator<Item = &Wrapped> {
         let materials = self.versions.iter().map(|version| &version.material);
         materials.chain(&self.hmac)
     }
 
-    /// Whether something of it is wrapped by this wrapper.
+    /// Whether any of them is wrapped by this wrapper.
     pub(crate) fn is_wrapped_by(&self, wrapper: &str) -> bool {
         self.wrapped().any(|wrapped| wrapped.wrapper() == wrapper)
     }
 
-    /// Whether everything of it is wrapped by this wrapper.
+    /// Whether all of them are wrapped by this wrapper.
     pub(crate) fn is_wrapped_only_by(&self, wrapper: &str) -> bool {
         self.wrapped().all(|wrapped| wrapped.wrapper() == wrapper)
     }
@@ -251,7 +251,7 @@ impl MasterKey {
         self.hmac.is_some()
     }
 
-    /// What its material is used with in ciphertexts of KES's formats, if it was brought from there.
+    /// The algorithm of its ciphertexts in KES's formats, if it was imported from there.
     pub fn imported_algorithm(&self) -> Option<Algorithm> {
         match self.origin {
             Origin::Kms => None,
@@ -326,7 +326,7 @@ impl MasterKey {
         })
     }
 
-    /// Gives a key that is being made its first version, and its HMAC key if it has one.
+    /// Adds the first version, and the HMAC key if there is one, to a key that is being made.
     async fn begin(
         &mut self,
         wrapper: &dyn KeyWrapper,
@@ -349,7 +349,7 @@ impl MasterKey {
     }
 }
 
-/// 32 fresh bytes of a key.
+/// 32 random bytes for a key.
 fn drawn(random: &dyn Random) -> Result<SecretBytes, KmsError> {
     let mut bytes = Zeroizing::new(vec![0; 32]);
     random.fill(&mut bytes)?;
@@ -361,7 +361,7 @@ impl Noun for MasterKey {
 
     fn of(record: &Record) -> Result<Self, KmsError> {
         let key: Self = encoding::decode(&record.value)?;
-        // A record in another one's place would otherwise pass for it.
+        // Otherwise a record that was moved to another key's id would pass for that key's.
         if key.id.as_str() != record.id || key.versions.is_empty() {
             return Err(Fault::plain("a key's record is not the key's").into());
         }
@@ -369,17 +369,17 @@ impl Noun for MasterKey {
     }
 }
 
-/// What a new key is to be.
+/// A key that is to be made.
 #[derive(Debug, Clone, Default)]
 pub struct NewKey {
-    /// Its id; a random UUID when there is none.
+    /// Its id; `None` for a random UUID.
     pub id: Option<KeyId>,
-    /// What people know it by.
+    /// A description for people.
     pub description: Option<Description>,
     pub tags: Tags,
 }
 
-/// A key's state without its dates, to select by.
+/// A key's state without its dates, for filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStatus {
     Enabled,
@@ -402,7 +402,7 @@ impl From<KeyState> for KeyStatus {
 pub struct DeletionWindow(u8);
 
 impl DeletionWindow {
-    /// When none is given.
+    /// The default.
     pub const DEFAULT: Self = Self(7);
     /// The longest.
     const LONGEST: Self = Self(30);

@@ -28,11 +28,11 @@ pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
 
 const SERVICE_RECORD: &str = "service";
 
-/// Where the service stands.
+/// The service's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
-    /// Configured; key and data-key operations are refused.
+    /// Configured, but stopped: key and data-key operations are refused.
     Configured,
     /// Serving.
     Running,
@@ -48,14 +48,14 @@ pub enum BackendType {
     Vault,
 }
 
-/// What is cached of unwrapped keys.
+/// The settings of the cache of unwrapped keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheSettings {
-    /// Whether anything is.
+    /// Whether anything is cached.
     pub enabled: bool,
-    /// For how long, in seconds: 1 to 86,400.
+    /// The time to live, in seconds: 1 to 86,400.
     pub ttl_seconds: u32,
-    /// How many keys' versions at most: 1 to 100,000.
+    /// The most key versions that are cached: 1 to 100,000.
     pub max_keys: u32,
 }
 
@@ -86,54 +86,54 @@ impl CacheSettings {
     }
 }
 
-/// A Vault as the configuration record keeps it.
+/// A Vault in the configuration record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultConfig {
     /// How it is reached.
     pub settings: VaultSettings,
     /// The token or secret id, wrapped by the root keyring.
     pub(crate) credential: Option<Wrapped>,
-    /// Random bytes wrapped by its transit key: whoever opens them holds the very same key.
+    /// Random bytes wrapped by its transit key. A Vault that unwraps them holds the same transit key.
     pub(crate) probe: Option<Wrapped>,
 }
 
 impl VaultConfig {
-    /// Whether a token or secret id is kept for it.
+    /// Whether a token or secret id is stored for it.
     pub fn has_credential(&self) -> bool {
         self.credential.is_some()
     }
 }
 
-/// How long a backend is waited for, in seconds, when nothing is said.
+/// The default timeout of a backend call, in seconds.
 const TIMEOUT_SECONDS: u32 = 30;
-/// How often a failed call is repeated, when nothing is said.
+/// The default number of retries after a failed call.
 const RETRY_ATTEMPTS: u32 = 3;
 
 /// The configuration record. It holds no secret in the clear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceConfig {
     format: u8,
-    /// Names this configuration; another one has another id.
+    /// The configuration's id. Each new configuration has another one.
     pub config_id: String,
-    /// Where the service stands.
+    /// The service's state.
     pub state: ServiceState,
     /// What wraps the master keys.
     pub backend_type: BackendType,
-    /// The folder of the root keyring's file, where that is not the deployment's own. Only on one machine.
+    /// The folder of the root keyring's file, if it is not the deployment's own. Only for a deployment on one machine.
     pub key_directory: Option<String>,
-    /// The Vault that is the backend, or that old keys are still wrapped by.
+    /// The Vault that is the backend, or that still wraps old keys.
     pub vault: Option<VaultConfig>,
-    /// Used by data-key operations that name no key.
+    /// The key of data-key operations that name no key.
     pub default_key_id: Option<KeyId>,
     /// What is cached.
     pub cache: CacheSettings,
-    /// How long one call to a backend may take, in seconds: 1 to 300.
+    /// The timeout of one call to a backend, in seconds: 1 to 300.
     pub timeout_seconds: u32,
-    /// How often a failed call to a backend is repeated: 0 to 10.
+    /// How often a failed call to a backend is retried: 0 to 10.
     pub retry_attempts: u32,
-    /// Raised when every instance must drop what it has cached.
+    /// Raised when every instance must drop its cache.
     pub(crate) cache_epoch: u64,
-    /// Authenticates list markers, so that one that was never given out is refused. Protects no data.
+    /// Authenticates list markers, so that a forged one is refused. Protects no data.
     #[serde(with = "base64_bytes")]
     pub(crate) marker_key: Vec<u8>,
 }
@@ -166,7 +166,7 @@ impl ServiceConfig {
         }
     }
 
-    /// The configuration of a service that is running.
+    /// The configuration, if the service is running.
     fn must_run(self: Arc<Self>) -> Result<Arc<Self>, KmsError> {
         match self.state {
             ServiceState::Running => Ok(self),
@@ -189,8 +189,8 @@ pub(crate) fn config_id(random: &dyn Random) -> Result<String, KmsError> {
     Ok(uuid_v4(bytes))
 }
 
-/// The folder of the root keyring's file, if the configuration names one: asked of the table as it is stored, before the
-/// keyring can be opened. So nobody has verified it; with any other keyring, nothing of the table verifies.
+/// The folder of the root keyring's file, if the configuration names one. It must be known before the keyring is
+/// opened, so it is read from the table unverified. With a wrong keyring, no record of the table verifies.
 ///
 /// # Errors
 /// When the table fails.
@@ -211,16 +211,16 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     cache: Cache<(), ServiceConfig>,
-    /// How often this process has changed the configuration, or given up what it knew of it.
+    /// How often this process has changed the configuration, or dropped its cached copy.
     changes: AtomicU64,
-    /// The highest epoch of a configuration that this process has seen: each change raises it.
+    /// The highest epoch of a configuration that this process has seen. Each change raises the epoch.
     epoch: AtomicU64,
-    /// How a service that was never configured is started by whoever asks.
+    /// How the first request starts a service that was never configured.
     starts: OnceLock<Starts>,
     checks: RwLock<Vec<Arc<dyn HealthCheck>>>,
 }
 
-/// What a service is started with when it was never configured.
+/// What a service that was never configured is started with.
 struct Starts {
     table: Arc<dyn TableWriter>,
     random: Arc<dyn Random>,
@@ -242,8 +242,8 @@ impl Service {
         }
     }
 
-    /// The configuration as it is now, and its revision; never one that is older than one that this process has seen,
-    /// which somebody has put back.
+    /// The current configuration and its revision. Fails if it is older than one that this process has seen: somebody
+    /// put an old record back.
     pub(crate) async fn current(&self) -> Result<Option<(ServiceConfig, Revision)>, KmsError> {
         let obeyed = self.epoch.load(Ordering::Acquire);
         let stored = load::<ServiceConfig>(self.table.as_ref(), SERVICE_RECORD).await?;
@@ -300,8 +300,8 @@ impl Service {
         Ok(Some(config))
     }
 
-    /// Has whoever finds the service never configured configure and start it, as [`Service::start_if_new`] does: for a
-    /// process that cannot wait at its start until the table and the keyring can be had.
+    /// Lets the first request that finds the service unconfigured configure and start it, as [`Service::start_if_new`]
+    /// does. For a process that cannot wait at its start until the table and the keyring are available.
     pub fn start_when_asked(
         &self,
         table: Arc<dyn TableWriter>,
@@ -315,7 +315,7 @@ impl Service {
         });
     }
 
-    /// Asks the table itself whether the service runs, and how it is configured.
+    /// The configuration of a running service, read from the table and not from the cache.
     ///
     /// # Errors
     /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
@@ -328,13 +328,13 @@ impl Service {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Has the next question read the table.
+    /// Drops the cached configuration, so that the next request reads the table.
     pub(crate) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.cache.forget(&());
     }
 
-    /// The configuration of a service that is running.
+    /// The configuration of a running service, at most the state TTL old.
     ///
     /// # Errors
     /// [`KmsError::NotConfigured`], [`KmsError::NotRunning`], or the table failed.
@@ -345,7 +345,7 @@ impl Service {
             .must_run()
     }
 
-    /// What names the key and would break without it.
+    /// What references the key and would break without it.
     ///
     /// # Errors
     /// When the table fails.
@@ -361,8 +361,8 @@ impl Service {
         Ok(references)
     }
 
-    /// Configures the local backend with its defaults and starts it, if nothing is configured yet.
-    /// A service that is configured, running or stopped, is left as it is.
+    /// Configures the local backend with its defaults and starts it, if nothing is configured yet. A service that is
+    /// configured, running or stopped, stays as it is.
     ///
     /// # Errors
     /// When the table or the generator fails.
@@ -377,7 +377,7 @@ impl Service {
             default_key_id,
             ..ServiceConfig::fresh(random)?
         };
-        // Whoever is faster starts it as well.
+        // If another process is faster, it starts the service as well.
         repository::write(table, &config.service_record(random)?, None).await?;
         self.forget();
         match self.known_config().await? {

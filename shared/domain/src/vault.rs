@@ -1,5 +1,5 @@
-//! HashiCorp Vault or OpenBao as the backend: its transit engine wraps master keys, its KV v2 engine keeps sealed
-//! copies of their records. What is set about it is parsed here; the crate that speaks to it implements the ports.
+//! HashiCorp Vault or OpenBao as the backend. Its transit engine wraps master keys, and its KV v2 engine keeps sealed
+//! copies of their records. This module parses the settings; the crate that speaks to Vault implements the ports.
 
 use std::net::IpAddr;
 use std::path::{Component, Path};
@@ -14,13 +14,13 @@ use url::{Host, Url};
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, WrapError};
 
-/// Where Vault listens: `https://host[:port][/path]`, or `http://` on loopback only. Never with a user, a query or a
-/// fragment, and never link-local, where clouds keep the credentials of machines.
+/// Vault's address: `https://host[:port][/path]`, or `http://` on loopback only. Never with a user, a query or a
+/// fragment, and never link-local, where clouds serve the credentials of machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VaultAddress(String);
 
 impl VaultAddress {
-    /// Parses an address that came in as `field`.
+    /// Parses an address from the input `field`.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] naming the field.
@@ -80,13 +80,13 @@ impl<'de> Deserialize<'de> for VaultAddress {
     }
 }
 
-/// Whether the address is this machine's own, also as an IPv4-mapped one.
+/// Whether the address is loopback, also as an IPv4-mapped one.
 pub fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Whether nobody's Vault can be at this address: link-local (where clouds answer with a machine's credentials),
-/// multicast, broadcast or unspecified. Names are judged by what they resolve to, each time.
+/// Whether the address must not be Vault's: link-local (where clouds serve a machine's credentials), multicast,
+/// broadcast or unspecified. Names are checked each time they are resolved.
 pub fn is_forbidden(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -98,7 +98,7 @@ pub fn is_forbidden(ip: IpAddr) -> bool {
                 ip.is_unicast_link_local()
                     || ip.is_multicast()
                     || ip.is_unspecified()
-                    // AWS answers here as it does on 169.254.169.254.
+                    // AWS serves the same credentials here as on 169.254.169.254.
                     || ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
             }
         },
@@ -110,7 +110,7 @@ pub fn is_forbidden(ip: IpAddr) -> bool {
 pub struct VaultPath(String);
 
 impl VaultPath {
-    /// Parses a path that came in as `field`. A slash at either end is dropped.
+    /// Parses a path from the input `field`. Slashes at its ends are dropped.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] naming the field.
@@ -146,29 +146,29 @@ impl<'de> Deserialize<'de> for VaultPath {
     }
 }
 
-/// How Keyway proves itself to Vault. The secret that belongs to it is kept apart, wrapped.
+/// How Keyway authenticates to Vault. The secret is stored separately, wrapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VaultAuth {
-    /// A token, which is the secret. It is renewed before it expires, as far as Vault allows that.
+    /// A token, which is the secret. Keyway renews it before it expires, as far as Vault allows.
     Token,
-    /// A role's id with its secret id, which is the secret.
+    /// A role's id and its secret id. The secret id is the secret.
     AppRole {
         /// The role's id.
         role_id: String,
         /// Where the auth method is mounted.
         mount: VaultPath,
     },
-    /// A file that somebody else, such as Vault's agent, keeps a token in. It is read again when the token is refused,
-    /// and after a minute at the latest.
+    /// A file in which another program, such as Vault's agent, keeps a token. Keyway reads it again when the token is
+    /// refused, and at least once a minute.
     TokenFile {
         /// An absolute path.
         path: String,
     },
 }
 
-/// Whether this is a token as Vault and OpenBao make them: 1 to 512 of `[A-Za-z0-9._-]`. What is sent as one is nothing
-/// else, wherever it came from.
+/// Whether this has the form of a token of Vault and OpenBao: 1 to 512 of `[A-Za-z0-9._-]`. Keyway sends nothing else
+/// as a token, whatever its source.
 pub fn is_token(text: &[u8]) -> bool {
     (1..=512).contains(&text.len())
         && text
@@ -176,12 +176,12 @@ pub fn is_token(text: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// Whether this can be a secret id of AppRole, which operators may choose themselves: 1 to 512 printable ASCII characters.
+/// Whether this can be an AppRole secret id, which operators may choose: 1 to 512 printable ASCII characters.
 pub fn is_secret_id(text: &[u8]) -> bool {
     (1..=512).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
 }
 
-/// Parses an absolute path of this machine that came in as `field`: no `.` or `..`, at most 4096 bytes.
+/// Parses an absolute path of this machine from the input `field`: no `.` or `..`, at most 4096 bytes.
 ///
 /// # Errors
 /// [`KmsError::Invalid`] naming the field.
@@ -189,7 +189,7 @@ pub fn absolute_path(field: &'static str, text: &str) -> Result<String, KmsError
     let plain = Path::new(text)
         .components()
         .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    // `components` skips over `.` in the middle; what is written must be what is meant.
+    // `components` skips a `.` in the middle, so look for it in the text.
     let dots = text.split('/').any(|part| part == "." || part == "..");
     if !Path::new(text).is_absolute() || !plain || dots || text.contains('\0') || text.len() > 4096
     {
@@ -201,25 +201,25 @@ pub fn absolute_path(field: &'static str, text: &str) -> Result<String, KmsError
     Ok(text.to_owned())
 }
 
-/// How Vault is reached and where in it things are.
+/// How Vault is reached, and where the engines are mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultSettings {
-    /// Where it listens.
+    /// Vault's address.
     pub address: VaultAddress,
     /// The namespace, sent as `X-Vault-Namespace`.
     pub namespace: Option<VaultPath>,
-    /// How Keyway proves itself.
+    /// How Keyway authenticates.
     pub auth: VaultAuth,
     /// Where the transit engine is mounted.
     pub mount_path: VaultPath,
     /// Where the KV v2 engine is mounted.
     pub kv_mount: VaultPath,
-    /// Below what in the KV engine the sealed copies are.
+    /// The prefix of the sealed copies in the KV engine.
     pub key_path_prefix: VaultPath,
 }
 
 impl VaultAuth {
-    /// Whether a credential belongs to it that is kept, wrapped.
+    /// Whether it has a credential that is stored, wrapped.
     pub(crate) const fn has_credential(&self) -> bool {
         match self {
             Self::Token | Self::AppRole { .. } => true,
@@ -229,7 +229,7 @@ impl VaultAuth {
 }
 
 impl VaultSettings {
-    /// Whether what is sent by the one reaches the same as by the other.
+    /// Whether both reach the same mounts of the same Vault.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         self.address == other.address
             && self.namespace == other.namespace
@@ -238,61 +238,61 @@ impl VaultSettings {
     }
 }
 
-/// How long Vault is waited for.
+/// The timeout and the retries of calls to Vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VaultRetryPolicy {
-    /// For one operation, all its attempts together.
+    /// The timeout of one operation, with all its attempts.
     pub timeout: Duration,
-    /// How many more attempts follow a failed one that may be repeated.
+    /// How many more attempts follow a failed one that can be repeated.
     pub retries: u32,
 }
 
-/// What a check does where Vault's transit engine holds no key of ours yet.
+/// What a check does when Vault's transit engine does not have our key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransitKey {
-    /// Makes one: when a backend is configured for the first time.
+    /// Makes the key: when a backend is configured for the first time.
     MadeIfMissing,
-    /// Fails: a key that was there and is not any more must not be replaced by another one in silence.
+    /// Fails: a key that has disappeared must not be replaced silently.
     MustExist,
 }
 
-/// A sealed copy of a key's record, as it is in Vault's KV engine.
+/// A sealed copy of a key's record in Vault's KV engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyCopy {
-    /// The record's value. The material in it is wrapped, so it tells nothing to who cannot use the transit key.
+    /// The record's value. Its material is wrapped, so it is useless without the transit key.
     pub value: Vec<u8>,
-    /// The version that a writer must have seen.
+    /// The version that a writer must name.
     pub version: CopyVersion,
 }
 
-/// A version of a copy; 0 stands for "there is none".
+/// A version of a copy; 0 means that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CopyVersion(pub u64);
 
 /// Why a copy was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The copy was not as the writer had seen it. Nothing was changed.
+    /// The copy is not as the writer saw it. Nothing was changed.
     #[error("the copy changed or exists already")]
     Conflict,
-    /// Vault failed or could not be reached.
+    /// Vault failed or is unreachable.
     #[error(transparent)]
     Vault(#[from] WrapError),
 }
 
-/// One Vault. As a [`KeyWrapper`] its name is [`VAULT_WRAPPER`]; wrapping never makes a transit key.
+/// One Vault. As a [`KeyWrapper`] its name is [`VAULT_WRAPPER`]. Wrapping never makes a transit key.
 #[async_trait]
 pub trait Vault: KeyWrapper {
-    /// Whether it can be reached, is unsealed, knows us, and has the transit key.
+    /// Checks that Vault is reachable and unsealed, accepts our login, and has the transit key.
     ///
     /// # Errors
-    /// [`WrapError::Unavailable`] with what is wrong, for the log.
+    /// [`WrapError::Unavailable`] with the reason, for the log.
     async fn check(&self, key: TransitKey) -> Result<(), WrapError>;
 
-    /// Renews the token if its time has come. Called now and then; every other operation does it by itself as well.
+    /// Renews the token if it is due. Called periodically; every other operation does it as well.
     ///
     /// # Errors
-    /// [`WrapError::Unavailable`] when Vault refuses or cannot be reached.
+    /// [`WrapError::Unavailable`] when Vault refuses or is unreachable.
     async fn renew(&self) -> Result<(), WrapError>;
 
     /// The sealed copy of this key, if there is one.
@@ -301,14 +301,14 @@ pub trait Vault: KeyWrapper {
     /// [`WrapError::Unavailable`].
     async fn copy(&self, id: &str) -> Result<Option<KeyCopy>, WrapError>;
 
-    /// Writes the copy if and only if its version is `seen` (0: there is none, or it was removed). The same write,
-    /// made again because its answer was lost, succeeds without acting twice.
+    /// Writes the copy if its version is `seen` (0: there is none, or it was removed). A write that is repeated because
+    /// its answer was lost succeeds without a second effect.
     ///
     /// # Errors
-    /// [`CopyError::Conflict`] when it is another, else [`CopyError::Vault`].
+    /// [`CopyError::Conflict`] when its version is another, otherwise [`CopyError::Vault`].
     async fn put_copy(&self, id: &str, value: &[u8], seen: CopyVersion) -> Result<(), CopyError>;
 
-    /// Removes every version of the copy. One that is absent counts as removed.
+    /// Removes every version of the copy. An absent copy counts as removed.
     ///
     /// # Errors
     /// [`WrapError::Unavailable`].
@@ -321,24 +321,24 @@ pub trait Vault: KeyWrapper {
     async fn copies(&self) -> Result<Vec<String>, WrapError>;
 }
 
-/// The name that records keep of keys wrapped by Vault's transit engine.
+/// The name that records keep of Vault's transit engine as their wrapper.
 pub const VAULT_WRAPPER: &str = "vault-transit";
 
-/// Reaches Vaults.
+/// Makes clients of Vaults.
 #[async_trait]
 pub trait Vaults: Send + Sync {
-    /// Whether a token can be had of this file now: asked before a configuration that names it is tried. The error
-    /// says what is wrong with the file and what to do, and nothing of its content.
+    /// Checks that a token can be read from this file now, before a configuration that names the file is tried. The
+    /// error says what is wrong with the file and what to do, and nothing of its content.
     ///
     /// # Errors
-    /// When the operator allows no token file there, or the file is not fit.
+    /// When the operator allows no token file there, or the file cannot be used.
     async fn token_file(&self, path: &str) -> Result<(), String>;
 
-    /// The Vault of these settings. Nothing is sent yet. `credential` is the token or secret id that `settings.auth`
-    /// needs; none for a token file.
+    /// A client of the Vault of these settings. Sends nothing yet. `credential` is the token or secret id that
+    /// `settings.auth` needs, and `None` for a token file.
     ///
     /// # Errors
-    /// When no client can be made of the settings.
+    /// When no client can be made from the settings.
     fn open(
         &self,
         settings: &VaultSettings,

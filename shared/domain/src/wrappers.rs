@@ -1,4 +1,4 @@
-//! What wraps and unwraps master keys: the deployment's root keyring, and the Vault of the service's configuration.
+//! The wrappers of master keys: the deployment's root keyring, and the Vault of the service's configuration.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,12 +14,12 @@ use crate::vault::{
     Vaults,
 };
 
-/// What the credential for a Vault is bound to: where it is sent and how it is used. It opens for nothing else, so a
-/// configuration that names another address cannot have it sent there.
+/// The binding of a Vault credential: where it is sent and how it is used. A configuration with another address cannot
+/// unwrap the credential, so the credential is never sent there.
 pub(crate) struct CredentialOrigin(String);
 
 impl CredentialOrigin {
-    /// What releases bound it to that did not bind it to a place.
+    /// The binding of older releases, which did not name a place.
     const ANY_PLACE: &'static str = "service/vault-credential";
 
     fn of(settings: &VaultSettings) -> Result<Self, KmsError> {
@@ -55,12 +55,12 @@ enum CredentialBinding {
     AnyPlace,
 }
 
-/// Every wrapper of one deployment. New material is wrapped by the configured backend; what was wrapped before a
-/// change of backend stays readable for as long as its wrapper is configured.
+/// Every wrapper of one deployment. The configured backend wraps new material. Material that was wrapped before a
+/// change of backend stays readable while its wrapper is configured.
 pub struct Wrappers {
     root: Arc<dyn KeyWrapper>,
     vaults: Arc<dyn Vaults>,
-    /// The client of the Vault that was last asked for: it holds connections and a login.
+    /// The client of the last used Vault, with its connections and login.
     open: Mutex<Option<OpenVault>>,
 }
 
@@ -71,7 +71,7 @@ struct OpenVault {
 }
 
 impl Wrappers {
-    /// Over the root keyring, and whatever reaches Vaults.
+    /// Uses the root keyring, and `vaults` to reach Vaults.
     pub fn new(root: Arc<dyn KeyWrapper>, vaults: Arc<dyn Vaults>) -> Self {
         Self {
             root,
@@ -80,7 +80,7 @@ impl Wrappers {
         }
     }
 
-    /// What wraps new material.
+    /// The wrapper of new material.
     pub(crate) async fn current(
         &self,
         config: &ServiceConfig,
@@ -134,7 +134,7 @@ impl Wrappers {
         Ok(Some(vault))
     }
 
-    /// Whether a token can be had of this file.
+    /// Checks that a token can be read from this file.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] naming the field.
@@ -156,7 +156,7 @@ impl Wrappers {
             .map_err(KmsError::Unavailable)
     }
 
-    /// The credential of this Vault, wrapped for it alone.
+    /// Wraps the credential for this Vault alone.
     pub(crate) async fn wrap_credential(
         &self,
         settings: &VaultSettings,
@@ -167,7 +167,7 @@ impl Wrappers {
         Wrapped::seal(self.root.as_ref(), &binding, credential.expose()).await
     }
 
-    /// The credential of this Vault as it is kept from now on: bound to its place.
+    /// The credential of this Vault as it is stored from now on, bound to its place.
     pub(crate) async fn kept_credential(
         &self,
         config: &VaultConfig,
@@ -194,7 +194,7 @@ impl Wrappers {
             .await;
         match opened {
             Ok(credential) => Ok(Some((credential, CredentialBinding::Place))),
-            // One of an older release. The configuration that holds it says where it is sent, and is signed.
+            // A credential of an older release. The configuration that holds it names its address, and is signed.
             Err(KmsError::Backend(_)) => {
                 let binding = CredentialOrigin::binding(CredentialOrigin::ANY_PLACE);
                 let credential = wrapped.open(root, &binding).await?;
@@ -204,7 +204,7 @@ impl Wrappers {
         }
     }
 
-    /// Whether the configured backend wraps and unwraps at this moment.
+    /// Checks that the configured backend wraps and unwraps now.
     ///
     /// # Errors
     /// [`KmsError::Unavailable`] or [`KmsError::Backend`] when it does not.
@@ -230,10 +230,10 @@ impl Wrappers {
         }
     }
 
-    /// Renews the login to the configured Vault if its time has come.
+    /// Renews the login to the configured Vault if it is due.
     ///
     /// # Errors
-    /// When Vault refuses or cannot be reached.
+    /// When Vault refuses or is unreachable.
     pub async fn renew(&self, config: &ServiceConfig) -> Result<(), KmsError> {
         match self.vault(config).await? {
             Some(vault) => {
@@ -244,7 +244,7 @@ impl Wrappers {
         }
     }
 
-    /// The Vault that keeps sealed copies of keys' records: the one that is the backend.
+    /// The Vault that keeps sealed copies of keys' records, if Vault is the backend.
     async fn keeper(&self, config: &ServiceConfig) -> Result<Option<Arc<dyn Vault>>, KmsError> {
         match config.backend_type {
             BackendType::Local => Ok(None),
@@ -252,7 +252,7 @@ impl Wrappers {
         }
     }
 
-    /// Writes the sealed copy of a record that is about to be made. `false`: Vault holds one of that name.
+    /// Writes the sealed copy of a new record, before the record. `false`: Vault holds a copy of that name.
     pub(crate) async fn copy_new(
         &self,
         config: &ServiceConfig,
@@ -268,7 +268,7 @@ impl Wrappers {
         )
     }
 
-    /// Writes the sealed copy of a record that is about to be replaced. `false`: another writer was faster.
+    /// Writes the sealed copy of a changed record, before the record. `false`: another writer was faster.
     pub(crate) async fn copy(
         &self,
         config: &ServiceConfig,
@@ -287,7 +287,7 @@ impl Wrappers {
         }
     }
 
-    /// Whether the sealed copy of the record is as it should be.
+    /// Whether the sealed copy matches the record.
     pub(crate) async fn is_copied(
         &self,
         config: &ServiceConfig,
@@ -300,7 +300,7 @@ impl Wrappers {
         Ok(kept.is_some_and(|kept| kept.value == record.value))
     }
 
-    /// Writes the sealed copy of the record as the table has it now: for whoever lost a race after changing the copy.
+    /// Writes the sealed copy again from the table's record, after a writer changed the copy and then lost the race.
     pub(crate) async fn copy_again(
         &self,
         config: &ServiceConfig,
@@ -310,13 +310,13 @@ impl Wrappers {
         if config.backend_type == BackendType::Vault
             && let Some(record) = table.get(Kind::Key, id, Consistency::Strong).await?
         {
-            // Another writer who is faster again writes its own copy.
+            // If another writer is faster again, it writes its own copy.
             self.copy(config, &record).await?;
         }
         Ok(())
     }
 
-    /// Removes the sealed copy of a key that is being destroyed, wherever one can be.
+    /// Removes the sealed copy of a key that is being destroyed, if a Vault is configured.
     pub(crate) async fn remove_copy(
         &self,
         config: Option<&ServiceConfig>,
@@ -334,7 +334,7 @@ impl Wrappers {
 }
 
 impl Wrapped {
-    /// Opens it by whichever wrapper it names.
+    /// Unwraps it with the wrapper that it names.
     pub(crate) async fn open_by(
         &self,
         wrappers: &Wrappers,

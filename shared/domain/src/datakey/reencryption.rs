@@ -1,4 +1,4 @@
-//! Moving ciphertexts to another key, version or context.
+//! Re-encrypts ciphertexts under another key, version or context.
 
 use super::resolution::default_key;
 use super::{Ciphertext, DataKeyRequest, DataKeys, KeyChoice, Sealed, Serving};
@@ -20,10 +20,10 @@ pub struct Reencrypted {
 
 impl DataKeys {
     /// Opens a ciphertext as `source` says, and seals its plaintext as `destination` says, under the current version of
-    /// that key. [`KeyChoice::OfCiphertext`] as the destination's key is the source's own. The plaintext never leaves.
+    /// that key. [`KeyChoice::OfCiphertext`] as the destination's key is the source's key. The plaintext is not returned.
     ///
-    /// It is a dry run if either request is one. A ciphertext that names no key, for which the source has none either,
-    /// can only be the destination's own.
+    /// It is a dry run if either request is one. If neither the ciphertext nor the source names a key, the ciphertext
+    /// must be the destination key's own.
     ///
     /// # Errors
     /// As [`DataKeys::decrypt`] for the source and [`DataKeys::encrypt`] for the destination.
@@ -34,7 +34,7 @@ impl DataKeys {
         ciphertext: &[u8],
         destination: &DataKeyRequest<'_>,
     ) -> Result<Reencrypted, KmsError> {
-        // A refusal is logged with the context that it was about.
+        // So that the audit log has the context of a refused request too.
         caller.audit().context(source.context);
         let ciphertext = Ciphertext::parse(ciphertext);
         let named = match &destination.key {
@@ -45,13 +45,13 @@ impl DataKeys {
         if let Some(id) = named
             && ciphertext.key(&source.key).ok().flatten().as_ref() != Some(id)
         {
-            // Opening asks for the permission of the source's key.
+            // `open` checks the permission for the source's key.
             caller.may(Action::Rewrap, id)?;
         }
         let opened = self
             .open(caller, Action::Rewrap, &source, &ciphertext)
             .await;
-        // Opening noted the key that it was about, whether it succeeded or not.
+        // `open` noted its key in the audit context, whether it succeeded or not.
         caller.audit().moves_to(named);
         let (serving, opened) = opened?;
         let mut serving = self
@@ -68,7 +68,7 @@ impl DataKeys {
         })
     }
 
-    /// The key to seal under: the source's, if it is the same, as it was found for opening.
+    /// The key to seal under. If it is the source's key, it is not read again.
     async fn destination(
         &self,
         caller: &Caller,

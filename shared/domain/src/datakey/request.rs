@@ -1,4 +1,4 @@
-//! What an operation on data keys is asked for.
+//! The input of a data-key operation.
 
 use keyway_crypto::EncryptionContext;
 
@@ -6,15 +6,15 @@ use super::CiphertextFormat;
 use crate::error::KmsError;
 use crate::ids::KeyId;
 
-/// Which key serves a request.
+/// Which key a request uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyChoice {
-    /// This key. A ciphertext of another key does not open, whatever the caller may do with that one.
+    /// This key. It opens no other key's ciphertexts, even if the caller may use those keys.
     Named(KeyId),
     /// The default key of the service's configuration.
     Default,
-    /// The key that the ciphertext names. If an id is given, the ciphertext must be that key's; a ciphertext that names
-    /// no key is taken to be that key's. What is to be sealed has no ciphertext, so there only an id serves.
+    /// The key that the ciphertext names. If an id is given, the ciphertext must name that key or none. Sealing has
+    /// no ciphertext, so it requires an id.
     OfCiphertext(Option<KeyId>),
 }
 
@@ -31,7 +31,7 @@ impl From<Option<KeyId>> for KeyChoice {
     }
 }
 
-/// Which key an operation uses, and what its ciphertext is bound to and looks like.
+/// An operation's key, and the context and format of its ciphertext.
 #[derive(Debug, Clone)]
 pub struct DataKeyRequest<'a> {
     pub(super) key: KeyChoice,
@@ -41,7 +41,7 @@ pub struct DataKeyRequest<'a> {
 }
 
 impl<'a> DataKeyRequest<'a> {
-    /// Under this key and context, in format 1.
+    /// A request under this key and context, in format 1.
     pub fn new(key: impl Into<KeyChoice>, context: &'a EncryptionContext) -> Self {
         Self {
             key: key.into(),
@@ -51,25 +51,25 @@ impl<'a> DataKeyRequest<'a> {
         }
     }
 
-    /// By the key that the ciphertext names; it must be `expected`, if that is given.
+    /// A request under the key that the ciphertext names, which must be `expected` if that is given.
     pub fn of_ciphertext(expected: Option<KeyId>, context: &'a EncryptionContext) -> Self {
         Self::new(KeyChoice::OfCiphertext(expected), context)
     }
 
-    /// The same, with new ciphertexts in this format.
+    /// The same request, with new ciphertexts in this format.
     #[must_use]
     pub fn sealed_as(self, format: CiphertextFormat) -> Self {
         Self { format, ..self }
     }
 
-    /// The same, as a dry run if `dry_run`: everything is checked and done as ever, also the ciphertext opened, but
-    /// success is [`KmsError::DryRun`] and nothing that was made leaves.
+    /// The same request, as a dry run if `dry_run`: every step runs as usual, including decryption, but success becomes
+    /// [`KmsError::DryRun`] and the result is discarded.
     #[must_use]
     pub fn dry_run(self, dry_run: bool) -> Self {
         Self { dry_run, ..self }
     }
 
-    /// What an operation made, unless the request is a dry run.
+    /// Returns the result, unless the request is a dry run.
     pub(super) fn answer<T>(&self, made: T) -> Result<T, KmsError> {
         if self.dry_run {
             Err(KmsError::DryRun)

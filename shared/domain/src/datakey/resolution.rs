@@ -1,4 +1,4 @@
-//! The one way from a request to its key: the permission, the configuration and the record, each asked for once.
+//! The one way from a request to its key. The permission, the configuration and the record are each looked up once.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::keys::{IMPORTED_VERSION, KeyReader, MasterKey, Material};
 use crate::policy::Action;
 use crate::service::ServiceConfig;
 
-/// The key of a request, and the configuration under which it serves.
+/// A request's key, and the configuration that it is used under.
 pub(super) struct Serving {
     pub(super) config: Arc<ServiceConfig>,
     pub(super) key: Arc<MasterKey>,
-    /// The version whose material was asked for last, and the material: opening and sealing may need the same.
+    /// The version and material that were used last: opening and sealing may need the same.
     held: Option<(u32, Arc<Material>)>,
 }
 
@@ -47,7 +47,7 @@ impl Serving {
     }
 }
 
-/// A ciphertext: of format 1, or one of another system's that names no key.
+/// A ciphertext: of format 1, or another system's, which names no key.
 pub(super) struct Ciphertext<'a> {
     bytes: &'a [u8],
     blob: Option<Blob<'a>>,
@@ -63,7 +63,7 @@ impl<'a> Ciphertext<'a> {
         self.blob.is_some()
     }
 
-    /// The key that the request takes for the ciphertext; `None` for the default key.
+    /// The key that must open the ciphertext; `None` for the default key.
     pub(super) fn key(&self, choice: &KeyChoice) -> Result<Option<KeyId>, KmsError> {
         match (choice, &self.blob) {
             (KeyChoice::Named(id), _) => Ok(Some(id.clone())),
@@ -88,8 +88,8 @@ pub(super) fn default_key(config: &ServiceConfig) -> Result<KeyId, KmsError> {
 }
 
 impl DataKeys {
-    /// Asks for the permissions, then for the configuration; without a key id, for those of the default key. Nothing is
-    /// read of the table before, so a refusal says nothing of whether the key exists.
+    /// Checks the permissions, then reads the configuration; without a key id, checks them for the default key. The
+    /// key's record is not read before, so a refusal does not say whether the key exists.
     pub(super) async fn authorize(
         &self,
         caller: &Caller,
@@ -126,7 +126,7 @@ impl DataKeys {
         Ok(Serving::new(config, key))
     }
 
-    /// The key under which something new is to be made.
+    /// The key that a request seals under.
     pub(super) async fn to_seal(
         &self,
         caller: &Caller,
@@ -144,7 +144,7 @@ impl DataKeys {
         self.enabled(config, key_id).await
     }
 
-    /// Opens a ciphertext, and says which key served.
+    /// Opens a ciphertext, and returns the key that opened it.
     pub(super) async fn open(
         &self,
         caller: &Caller,
@@ -157,12 +157,12 @@ impl DataKeys {
         let serving = match &request.key {
             KeyChoice::Named(_) | KeyChoice::Default => {
                 let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
-                // The caller named the key and may use it, so the answer may say that it is missing or does not serve.
+                // The caller named the key and may use it, so the error may say that it is missing or not enabled.
                 self.enabled(config, key_id).await?
             }
             KeyChoice::OfCiphertext(expected) => {
                 if let (Some(key_id), Some(blob)) = (&key_id, &ciphertext.blob) {
-                    // The audit log has the version of a refused ciphertext too.
+                    // So that the audit log has the version of a refused ciphertext too.
                     caller.audit().key(key_id);
                     caller.audit().version(blob.key_version());
                 }
@@ -228,7 +228,7 @@ impl DataKeys {
         Ok((serving, opened))
     }
 
-    /// Opens what is not format 1 by a key that was imported.
+    /// Opens a ciphertext that is not format 1, under an imported key.
     async fn open_imported(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! Each operation asks for its permission and looks up configuration, key and material once.
+//! Each operation checks its permission and reads configuration, key and material once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,7 +23,7 @@ use crate::service::Service;
 use crate::vault::{Vault, VaultRetryPolicy, VaultSettings, Vaults};
 use crate::wrappers::Wrappers;
 
-/// A table that counts what is read of it.
+/// A table that counts its reads.
 #[derive(Default)]
 struct CountingTable {
     records: Mutex<HashMap<(Kind, String), Record>>,
@@ -92,7 +92,7 @@ impl Random for Numbers {
     }
 }
 
-/// Leaves the material as it is.
+/// A wrapper that leaves the material unchanged.
 struct Unwrapped;
 
 #[async_trait]
@@ -135,7 +135,7 @@ struct Deployment {
     data_keys: DataKeys,
 }
 
-/// What one operation asked for.
+/// The lookups of one operation.
 #[derive(Debug, PartialEq, Eq)]
 struct Lookups {
     permissions: Vec<(&'static str, String)>,
@@ -145,7 +145,7 @@ struct Lookups {
 }
 
 impl Deployment {
-    /// A service that runs with the keys `a` and `b`, and `a` as the default key. Nothing that is read is cached.
+    /// A running service with the keys `a` and `b`, and `a` as the default key. Nothing is cached.
     async fn build() -> Self {
         let table = Arc::new(CountingTable::default());
         let (reading, writing): (Arc<dyn TableReader>, Arc<dyn TableWriter>) =
@@ -199,7 +199,7 @@ impl Deployment {
         made.unwrap().1.blob
     }
 
-    /// What the operation asks for, which must succeed.
+    /// The lookups of an operation, which must succeed.
     async fn lookups<T>(
         &self,
         operation: impl AsyncFnOnce(&DataKeys, &Caller) -> Result<T, KmsError>,

@@ -1,4 +1,4 @@
-//! Whether a key works, by using it.
+//! Finds out whether a key works, by using it.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use crate::ids::KeyId;
 use crate::policy::Action;
 use crate::service::ServiceConfig;
 
-/// What came of trying a key.
+/// The result of trying a key.
 #[derive(Debug)]
 pub struct Trial {
     /// The key.
     pub key_id: KeyId,
-    /// What did not work, if anything.
+    /// What failed, if anything.
     pub failure: Option<TrialFailure>,
 }
 
-/// At which step a trial failed, and why.
+/// The step at which a trial failed, and why.
 #[derive(Debug)]
 pub enum TrialFailure {
-    /// No data key could be made under it.
+    /// No data key could be made under the key.
     Encryption(KmsError),
-    /// The data key could not be decrypted, or another one came out.
+    /// The data key could not be decrypted, or decrypted to another value.
     Decryption(KmsError),
 }
 
-/// What a trial's data key is bound to.
+/// The encryption context of a trial's data key.
 const CONTEXT: (&str, &str) = ("keyway", "trial");
 
-/// Which permissions a trial needs.
+/// The permissions that a trial needs.
 const NEEDED: [Action; 3] = [
     Action::DescribeKey,
     Action::GenerateDataKey,
@@ -40,11 +40,11 @@ const NEEDED: [Action; 3] = [
 ];
 
 impl DataKeys {
-    /// Makes a data key under the key, or under the default key, and opens it again. The caller needs the permission
-    /// to describe the key and to do both. That the key does not exist or does not serve is what a trial finds out.
+    /// Makes a data key under the key, or under the default key, and decrypts it. The caller needs the permissions to
+    /// describe the key, to generate and to decrypt. A missing or disabled key is a result of the trial, not an error.
     ///
     /// # Errors
-    /// Those that say nothing of the key: no permission, no service that runs, no default key, too many requests.
+    /// Failures that are not about the key: no permission, no running service, no default key, throttling.
     pub async fn try_out(&self, caller: &Caller, key_id: Option<KeyId>) -> Result<Trial, KmsError> {
         let (config, key_id) = self.authorize(caller, &NEEDED, key_id).await?;
         let (name, value) = CONTEXT;
@@ -89,7 +89,7 @@ impl DataKeys {
     }
 }
 
-/// The failure as a finding about the key, unless it says nothing of it.
+/// The failure as a result of the trial, unless it is not about the key.
 fn of_the_key(error: KmsError) -> Result<KmsError, KmsError> {
     match error {
         KmsError::NotPermitted

@@ -1,25 +1,25 @@
-//! Deleting keys for an API that knows one way of it and has no word for another.
+//! Deletion of keys for APIs that know only one way of it.
 
 use super::{DeletionWindow, KeyId, Keys};
 use crate::access::Caller;
 use crate::error::KmsError;
 use crate::policy::Action;
 
-/// What becomes of a key that an API deletes.
+/// What an API's deletion does to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is destroyed at once.
+    /// Destroys it at once.
     Immediate,
-    /// Its destruction is scheduled, and it serves no more.
+    /// Schedules its destruction. Until then the key is not used.
     Scheduled(DeletionWindow),
 }
 
 impl Keys {
-    /// Deletes a key that nothing names, the way of the API that was asked. [`Keys::destroy`]'s opt-in is not looked
-    /// at: it is about an API whose callers can choose, and the operator who offers one that deletes at once has chosen.
+    /// Deletes a key that nothing references, as the called API does it. The opt-in of [`Keys::destroy`] does not apply:
+    /// it is for an API whose callers can choose. An operator who offers an API that deletes at once has chosen already.
     ///
     /// # Errors
-    /// [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when its destruction is scheduled already.
+    /// [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when the key's destruction is scheduled already.
     pub async fn delete(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! Keys whose material comes from elsewhere: KES, or MinIO's built-in key.
+//! Import of keys whose material comes from elsewhere: KES, or MinIO's built-in key.
 
 use jiff::Timestamp;
 use keyway_crypto::Key256;
@@ -11,56 +11,56 @@ use crate::error::{Fault, KmsError};
 use crate::policy::Action;
 use crate::service::ServiceConfig;
 
-/// A key to be brought here.
+/// A key to import.
 pub struct NewImport {
     pub id: KeyId,
     pub material: Key256,
-    /// What the material is used with in ciphertexts from there.
+    /// The algorithm of the ciphertexts that it made there.
     pub algorithm: Algorithm,
     pub hmac_key: HmacKey,
-    /// When it was made there; now when that is not known.
+    /// When it was made there; `None` for the time of the import.
     pub created_at: Option<Timestamp>,
-    /// Who made it there: 1 to 256 characters, none of them a control character; the caller when that is not known.
+    /// Who made it there: 1 to 256 characters, none of them a control character. `None` for the caller.
     pub created_by: Option<String>,
 }
 
-/// The HMAC key of a key that is brought here.
+/// The HMAC key of an imported key.
 pub enum HmacKey {
-    /// The one that it had there.
+    /// The HMAC key that it had there.
     Given(Key256),
-    /// A new one.
+    /// A new HMAC key.
     Fresh,
-    /// None: the key makes no MACs.
+    /// No HMAC key: the key makes no MACs.
     Absent,
 }
 
-/// How a key that is to be brought here stands to what is here.
+/// How a key to import compares with the deployment's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compared {
-    /// There was none of its name; it is here now, unless that was not wanted.
+    /// No key had its name. The key is imported now, unless this is a dry run.
     New,
-    /// It is here already.
+    /// The same key exists already.
     Same,
-    /// Another key has its name, and was left as it is. Says what is different.
+    /// Another key has its name, and was not changed. The text says what is different.
     Different(&'static str),
 }
 
 impl Keys {
-    /// Brings a key here. One that exists is never overwritten.
+    /// Imports a key. Never overwrites an existing one.
     ///
     /// # Errors
-    /// [`KmsError::KeyExists`], and then the existing key is untouched.
+    /// [`KmsError::KeyExists`]. The existing key is not changed.
     pub async fn import(&self, caller: &Caller, new: NewImport) -> Result<MasterKey, KmsError> {
         caller.may(Action::ImportKeyMaterial, &new.id)?;
         let config = self.service.running().await?;
         self.bring(caller, &config, &new).await
     }
 
-    /// Brings a key here, or only says whether it would (`dry_run`); a key that has its name already is compared with
-    /// it. For the operator: the service need not run.
+    /// Imports a key, or with `dry_run` only says whether it would. If a key of its name exists, compares the two. For
+    /// the operator: the service need not run.
     ///
     /// # Errors
-    /// As [`Keys::import`]; [`KmsError::KeyExists`] only where a sealed copy in Vault has the name and the table does not.
+    /// As [`Keys::import`]. [`KmsError::KeyExists`] only if Vault has a sealed copy of that name and the table no record.
     pub async fn import_or_compare(
         &self,
         caller: &Caller,
@@ -79,7 +79,7 @@ impl Keys {
         }
         match self.bring(caller, &config, new).await {
             Ok(_) => Ok(Compared::New),
-            // Somebody else was faster.
+            // Another process was faster.
             Err(KmsError::KeyExists(id)) => self
                 .compared(&config, new)
                 .await?
@@ -127,7 +127,7 @@ impl Keys {
         self.insert(config, key).await
     }
 
-    /// How the key stands to the one that has its name; `None` when none has.
+    /// Compares the key with the one of its name; `None` if there is none.
     async fn compared(
         &self,
         config: &ServiceConfig,

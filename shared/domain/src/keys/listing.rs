@@ -17,11 +17,11 @@ use crate::service::ServiceConfig;
 /// Which keys to list.
 #[derive(Debug, Clone, Default)]
 pub struct KeyQuery {
-    /// How many at most; clamped to 1..=1000.
+    /// The most keys of a page, clamped to 1..=1000.
     pub limit: usize,
-    /// Where the page before ended: its `next_marker`.
+    /// Where the previous page ended: its `next_marker`.
     pub marker: Option<String>,
-    /// Only ids that begin so.
+    /// Only ids that begin with this.
     pub prefix: Option<String>,
     /// Only ids that match this pattern of `*` and `?`.
     pub pattern: Option<String>,
@@ -29,16 +29,16 @@ pub struct KeyQuery {
     pub status: Option<KeyStatus>,
 }
 
-/// A page of keys in the byte order of their ids.
+/// A page of keys, in the byte order of their ids.
 #[derive(Debug, Clone)]
 pub struct KeyPage {
     pub keys: Vec<MasterKey>,
-    /// Asks for the next page, where there is one.
+    /// The marker of the next page, if there is one.
     pub next_marker: Option<String>,
 }
 
 impl Keys {
-    /// All keys that the caller may list and whose ids this pattern matches, page by page: for APIs without pages.
+    /// All keys that the caller may list and whose ids match the pattern, read page by page. For APIs without pages.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -63,10 +63,10 @@ impl Keys {
         }
     }
 
-    /// A page of the keys that the caller may list. One whose record does not decode is left out.
+    /// A page of the keys that the caller may list. A key whose record does not decode is left out.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for a marker that was never given out.
+    /// [`KmsError::Invalid`] for a marker that Keyway did not make.
     pub async fn list(&self, caller: &Caller, query: &KeyQuery) -> Result<KeyPage, KmsError> {
         caller.may_ever(Action::ListKeys)?;
         let config = self.service.running().await?;
@@ -87,14 +87,14 @@ impl Keys {
                 next_marker: None,
             });
         };
-        // One more than is wanted tells whether the page is the last.
+        // One key more than wanted tells whether this page is the last.
         let mut scan = self.listed(caller, prefix, after).by((limit + 1).min(PAGE));
         while let Some(record) = scan.record().await? {
             let wanted = query
                 .pattern
                 .as_deref()
                 .is_none_or(|pattern| glob::matches(pattern, &record.id));
-            // What the caller may not see is not even decoded.
+            // Records that the caller may not see are not even decoded.
             if !wanted || !may_list(caller, &record.id) {
                 continue;
             }
@@ -122,7 +122,7 @@ impl Keys {
         })
     }
 
-    /// Reads the keys that begin with `prefix` and sort after `after`, of those that the caller may be permitted to list.
+    /// Reads the keys that begin with `prefix`, sort after `after`, and may be permitted to the caller.
     fn listed(
         &self,
         caller: &Caller,
@@ -147,8 +147,8 @@ pub struct IdPage {
 }
 
 impl Keys {
-    /// Up to `limit` ids of keys, whatever their state, that begin with `prefix`, sort after `after` and are `wanted`:
-    /// for an API whose pages are told by names.
+    /// Up to `limit` ids of keys in any state that begin with `prefix`, sort after `after` and pass `wanted`. For APIs
+    /// whose pages continue after a name.
     ///
     /// # Errors
     /// When the service does not run, or the table fails.
@@ -178,7 +178,7 @@ impl Keys {
     }
 }
 
-/// The most records that a table gives at a time.
+/// The most records that a table returns at a time.
 const PAGE: usize = 1000;
 
 /// The narrower of two prefixes; `None` when no id can begin with both.
@@ -196,7 +196,7 @@ fn narrower<'a>(a: Option<&'a str>, b: Option<&'a str>) -> Option<&'a str> {
 const MARKER_LABEL: &[u8] = b"keyway/v1/list-marker\0";
 const MARKER_TAG_BYTES: usize = 32;
 
-/// A marker is the base64url of a MAC and of the id that the page ended with.
+/// A marker is the base64url of a MAC and the page's last id.
 fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
     let tag = mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()]);
     Ok(URL_SAFE_NO_PAD.encode([&tag, id.as_bytes()].concat()))

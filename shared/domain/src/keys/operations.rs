@@ -29,8 +29,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// `reader` is the one that this process serves data keys from, so that it obeys every change made here at once.
-    /// `immediate_deletion`: whether the deployment allows keys to be destroyed without a waiting time.
+    /// `reader` is the one that serves this process's data keys, so that the process obeys every change made here at
+    /// once. `immediate_deletion`: whether the deployment allows a key to be destroyed without a waiting time.
     pub fn new(
         table: Arc<dyn TableWriter>,
         reader: Arc<KeyReader>,
@@ -51,10 +51,10 @@ impl Keys {
         }
     }
 
-    /// Makes a key. Of several at once under one id, one succeeds.
+    /// Makes a key. If several callers make it at once under one id, one succeeds.
     ///
     /// # Errors
-    /// [`KmsError::KeyExists`], and then the existing key is untouched.
+    /// [`KmsError::KeyExists`]. The existing key is not changed.
     pub async fn create(&self, caller: &Caller, new: NewKey) -> Result<MasterKey, KmsError> {
         let id = match new.id {
             Some(id) => id,
@@ -94,8 +94,8 @@ impl Keys {
         key: MasterKey,
     ) -> Result<MasterKey, KmsError> {
         let record = key.record(key.id.as_str(), self.random.as_ref())?;
-        // The copy first: what the table acknowledges can be had from Vault again. A copy that the table knows nothing
-        // of is all that is left of a key, and must not be overwritten.
+        // Write the copy first: then every key that the table acknowledges can be restored from Vault. A copy without a
+        // record in the table is all that is left of a key, and must not be overwritten.
         if config.backend_type == BackendType::Vault {
             if self.reader.read(&key.id).await?.is_some() {
                 return Err(KmsError::KeyExists(key.id));
@@ -126,7 +126,7 @@ impl Keys {
         Ok(self.existing(id).await?.0)
     }
 
-    /// What names the key and would break without it.
+    /// What references the key and would break without it.
     ///
     /// # Errors
     /// When the table fails.
@@ -134,7 +134,7 @@ impl Keys {
         self.service.references(id).await
     }
 
-    /// Lets the key serve again. One that is enabled stays so.
+    /// Enables the key. An enabled key stays enabled.
     ///
     /// # Errors
     /// [`KmsError::KeyState`] when it is pending deletion.
@@ -147,7 +147,7 @@ impl Keys {
         .await
     }
 
-    /// Stops the key from serving. One that is disabled stays so.
+    /// Disables the key: it is not used. A disabled key stays disabled.
     ///
     /// # Errors
     /// [`KmsError::KeyState`] when it is pending deletion.
@@ -160,7 +160,7 @@ impl Keys {
         .await
     }
 
-    /// Gives the key another description, or none.
+    /// Sets or removes the key's description.
     ///
     /// # Errors
     /// [`KmsError::KeyState`] when it is pending deletion.
@@ -202,7 +202,7 @@ impl Keys {
         .await
     }
 
-    /// Removes tags from the key; those that it does not have are ignored.
+    /// Removes tags from the key. Tags that it does not have are ignored.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] for the tag `name`.
@@ -276,10 +276,10 @@ impl Keys {
         .await
     }
 
-    /// Spares a key whose destruction is scheduled: back to the state that it had before.
+    /// Cancels the key's scheduled destruction. The key returns to the state that it had before.
     ///
     /// # Errors
-    /// [`KmsError::KeyState`] when it is not scheduled.
+    /// [`KmsError::KeyState`] when no destruction is scheduled.
     pub async fn cancel_deletion(
         &self,
         caller: &Caller,
@@ -288,10 +288,10 @@ impl Keys {
         self.spare(caller, id, |was_enabled| was_enabled).await
     }
 
-    /// As [`Keys::cancel_deletion`], but the key is disabled afterwards, as AWS has it.
+    /// As [`Keys::cancel_deletion`], but disables the key, as AWS does.
     ///
     /// # Errors
-    /// [`KmsError::KeyState`] when it is not scheduled.
+    /// [`KmsError::KeyState`] when no destruction is scheduled.
     pub async fn cancel_deletion_and_disable(
         &self,
         caller: &Caller,
@@ -300,7 +300,7 @@ impl Keys {
         self.spare(caller, id, |_| false).await
     }
 
-    /// `enables` says whether the key is enabled afterwards; it is told whether it was before.
+    /// `enables` decides whether the key is enabled afterwards. Its argument says whether it was enabled before.
     async fn spare(
         &self,
         caller: &Caller,
@@ -321,8 +321,8 @@ impl Keys {
         .await
     }
 
-    /// Destroys the key at once, where the deployment allows it. What it encrypted is lost. When the table fails on the
-    /// way, the key may stay behind as one whose destruction is scheduled for now.
+    /// Destroys the key at once, if the deployment allows it. What it encrypted is lost. If the table fails on the way,
+    /// the key may remain with its destruction scheduled for now.
     ///
     /// # Errors
     /// [`KmsError::Forbidden`], [`KmsError::StillReferenced`], or [`KmsError::KeyState`] when its destruction is scheduled.
@@ -351,9 +351,9 @@ impl Keys {
         if !references.is_empty() {
             return Err(KmsError::StillReferenced(key.id, references));
         }
-        // Whoever lets a bucket use the key looks at the key again afterwards. So once the key is seen to be
-        // pending, either its use is seen below or its user sees that it must not. Where this process ends in
-        // between, the key stays scheduled for now, and the janitor goes on.
+        // An operation that lets a bucket use the key reads the key again afterwards. So once the key is pending,
+        // either the check below sees the bucket, or the bucket's operation sees that the key is pending. If this
+        // process ends in between, the key stays scheduled for now and the janitor continues.
         let mut claimed = key.clone();
         claimed.state = KeyState::PendingDeletion {
             at: self.now()?,
@@ -368,7 +368,7 @@ impl Keys {
                     self.replaced(config, &key, claim.revision).await?;
                     return Err(KmsError::StillReferenced(key.id, references));
                 }
-                // The copy first: a copy that outlives its key would be the key.
+                // Remove the copy first: the key could be restored from a copy that outlives it.
                 self.wrappers.remove_copy(Some(config), id.as_str()).await?;
                 repository::remove(table, Kind::Key, id.as_str(), claim.revision).await
             }
@@ -420,7 +420,7 @@ impl Keys {
             return Ok(false);
         }
         let replaced = repository::write(self.table.as_ref(), &record, Some(seen)).await;
-        // Also after a failure, for the write may have taken place all the same.
+        // Also after a failure: the write may have taken place.
         self.reader.forget(&key.id);
         let is_replaced = replaced?;
         if !is_replaced {
@@ -431,7 +431,7 @@ impl Keys {
         Ok(is_replaced)
     }
 
-    /// Now, to the microsecond: what is stored is what is answered.
+    /// Now, truncated to microseconds, so that an answer has the time that is stored.
     pub(super) fn now(&self) -> Result<Timestamp, KmsError> {
         self.clock
             .now()

@@ -1,4 +1,4 @@
-//! Reading keys to serve data keys from: states and unwrapped material, both cached.
+//! Reads keys for data-key operations. States and unwrapped material are cached.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ pub struct KeyReader {
     state_ttl: Duration,
     states: Cache<KeyId, MasterKey>,
     material: Cache<(KeyId, Part), Material>,
-    /// The epoch and the room of what is cached, as the configuration last said.
+    /// The cache epoch and settings that were last applied from the configuration.
     obeyed: Mutex<Option<(u64, CacheSettings)>>,
 }
 
@@ -34,17 +34,17 @@ enum Part {
     Hmac,
 }
 
-/// Unwrapped material. A request that was under way when the cache dropped it may hold it a little longer.
+/// Unwrapped material. A request in progress may hold it a little longer than the cache.
 pub(crate) struct Material {
     pub(crate) key: Key256,
-    /// What it was unwrapped from. A name that was deleted and given again has other material at the same version.
+    /// The wrapped form. A key that was deleted and made again under its name has other material at the same version.
     wrapped: Wrapped,
 }
 
 const STATE_CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 impl KeyReader {
-    /// `state_ttl`: how long an instance may act on a state that another instance has changed since; zero reads each time.
+    /// `state_ttl`: how long an instance may use a state that another one has changed. Zero reads the table each time.
     pub fn new(
         table: Arc<dyn TableReader>,
         wrappers: Arc<Wrappers>,
@@ -79,8 +79,8 @@ impl KeyReader {
         Ok(Some(key))
     }
 
-    /// The key as it is now, for whoever met a version that the key as it was does not have:
-    /// another instance may have rotated it since.
+    /// The key as it is now, for a version that the cached key does not have: another instance may have rotated the
+    /// key.
     pub(crate) async fn find_anew(&self, id: &KeyId) -> Result<Option<Arc<MasterKey>>, KmsError> {
         self.states.forget(id);
         self.find(id).await
@@ -151,7 +151,7 @@ impl KeyReader {
         Ok(material)
     }
 
-    /// Drops what the configuration says must not be held any more.
+    /// Applies the configuration's cache settings, and drops the cache if its epoch changed.
     pub fn obey(&self, config: &ServiceConfig) {
         let wanted = Some((config.cache_epoch, config.cache));
         let mut obeyed = self.obeyed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +165,7 @@ impl KeyReader {
         self.tidy(config);
     }
 
-    /// Drops unwrapped material that is too old, so that what nobody asks for again does not stay in memory.
+    /// Drops expired material, so that unused keys do not stay in memory.
     pub fn tidy(&self, config: &ServiceConfig) {
         let cache = config.cache;
         self.material
@@ -178,7 +178,7 @@ impl KeyReader {
         self.material.clear();
     }
 
-    /// What the cache of unwrapped material did.
+    /// The statistics of the cache of unwrapped material.
     pub fn stats(&self) -> CacheStats {
         self.material.stats()
     }

@@ -1,4 +1,4 @@
-//! What a request to configure the service changes, and the configuration that comes of it.
+//! The changes of a configuration request, and the configuration that results from them.
 
 use keyway_crypto::SecretBytes;
 
@@ -7,15 +7,15 @@ use crate::error::KmsError;
 use crate::ids::KeyId;
 use crate::vault::{VaultAddress, VaultAuth, VaultPath, VaultSettings};
 
-/// What a request says of one setting.
+/// How a request changes one setting.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Change<T> {
-    /// Nothing: it stays as it is.
+    /// The setting stays as it is.
     #[default]
     Keep,
-    /// It goes back to what it is when nothing is said.
+    /// The setting goes back to its default.
     Clear,
-    /// It becomes this.
+    /// The setting becomes this value.
     Set(T),
 }
 
@@ -36,7 +36,7 @@ impl<T: Clone> Change<T> {
     }
 }
 
-/// How Keyway is to prove itself to Vault. Without a secret, the one that is stored is kept.
+/// How Keyway will authenticate to Vault. Without a secret, the stored one is kept.
 pub enum NewAuth {
     /// A token.
     Token(Option<SecretBytes>),
@@ -49,7 +49,7 @@ pub enum NewAuth {
         /// Where the auth method is mounted.
         mount: VaultPath,
     },
-    /// A file that holds a token: an absolute path.
+    /// The absolute path of a file that holds a token.
     TokenFile(String),
 }
 
@@ -74,7 +74,7 @@ impl NewAuth {
     }
 }
 
-/// What a request changes of the configuration.
+/// The changes that a request makes to the configuration.
 #[derive(Default)]
 pub struct ConfigChanges {
     pub backend_type: Option<BackendType>,
@@ -94,7 +94,7 @@ pub struct ConfigChanges {
 }
 
 impl ConfigChanges {
-    /// The configuration after the changes, its Vault left out; `before` is what they are made on.
+    /// The configuration after the changes, without its Vault. `before` is the configuration that they change.
     pub(crate) fn on(
         &self,
         before: Option<&ServiceConfig>,
@@ -150,7 +150,7 @@ impl ConfigChanges {
         Ok(config)
     }
 
-    /// Whether anything is said of Vault.
+    /// Whether any setting of Vault is given.
     pub(crate) fn speak_of_vault(&self) -> bool {
         self.address.says_something()
             || self.auth.is_some()
@@ -160,7 +160,7 @@ impl ConfigChanges {
             || self.key_path_prefix.says_something()
     }
 
-    /// How Vault is reached after the changes; `before` is what they are made on, and `auth` what was used until now.
+    /// The settings of Vault after the changes to `before`. `auth` is the authentication used until now.
     pub(crate) fn vault_settings(
         &self,
         before: Option<&VaultSettings>,
@@ -220,8 +220,8 @@ fn optional<T: Clone>(change: &Change<T>, before: Option<T>) -> Option<T> {
     }
 }
 
-/// A number that must be in its range. It is refused rather than clamped: who asks for a year should learn that
-/// it is not had.
+/// A number that must be in its range. It is refused, not clamped: a client that asks for a year must learn that it
+/// does not get one.
 fn within(
     field: &'static str,
     change: &Change<u64>,

@@ -1,4 +1,4 @@
-//! The root keyring's file, looked after while the service runs.
+//! Watches the root keyring's file while the service runs.
 
 use super::key_directory;
 use crate::error::{Fault, KmsError};
@@ -10,15 +10,15 @@ use crate::repository::update;
 pub enum KeyringFile {
     /// The file is in the folder that the configuration names.
     InPlace,
-    /// It was gone, and was written again.
+    /// The file was missing, and was written again.
     Restored,
 }
 
-/// Looks for the root keyring's file where the configuration has it, and writes it again as this process last saw it
-/// if it is gone.
+/// Looks for the root keyring's file in the folder that the configuration names. If it is missing, writes it again as
+/// this process last saw it.
 ///
 /// # Errors
-/// [`KmsError::Unavailable`] when the file cannot be used, or not be written again; or the table failed.
+/// [`KmsError::Unavailable`] when the file cannot be used or cannot be written again, or when the table failed.
 pub async fn keep_keyring(
     folder: &dyn KeyringFolder,
     table: &dyn TableReader,
@@ -28,7 +28,7 @@ pub async fn keep_keyring(
         if folder.holds(named.as_deref()).await? {
             return Ok(Some(KeyringFile::InPlace));
         }
-        // While this is held nothing moves: if the configuration still names the folder, the file is lost.
+        // While the lock is held nothing moves: if the configuration still names the folder, the file is lost.
         let locked = folder.lock(named.as_deref()).await?;
         if key_directory(table).await? != named {
             return Ok(None);

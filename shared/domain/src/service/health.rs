@@ -1,4 +1,4 @@
-//! Why the service refuses what it should do, although it runs.
+//! Why a running service refuses requests or fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use super::Service;
 use crate::ports::{InterceptedTable, StoreError, TableCall, TableInterceptor, TableWriter};
 
-/// Why mutations or data keys are refused, or fail, although the service runs.
+/// Why a running service refuses mutations or data keys, or fails at them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Degraded {
     /// The backend that wraps master keys does not work.
     Backend,
     /// The root keyring's file is missing or cannot be used.
     KeyringFile,
-    /// The root keyring's file was gone, and has just been written again.
+    /// The root keyring's file was missing, and was just written again.
     KeyringRestored,
     /// The audit log cannot be written to standard output.
     AuditOutput,
@@ -26,7 +26,7 @@ pub enum Degraded {
 }
 
 impl Degraded {
-    /// A word for it.
+    /// The reason's name in answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "backend",
@@ -38,7 +38,7 @@ impl Degraded {
         }
     }
 
-    /// It in a sentence, for whoever operates the service.
+    /// A sentence for the operator.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Backend => "the backend does not work; the log has the cause",
@@ -60,29 +60,29 @@ impl Degraded {
         }
     }
 
-    /// Several in one text; `None` for none.
+    /// The sentences of several reasons; `None` if there are none.
     pub fn texts(reasons: &[Self]) -> Option<String> {
         let texts: Vec<&str> = reasons.iter().map(|reason| reason.text()).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 }
 
-/// Knows of a part of the process whether it works.
+/// Checks whether a part of the process works.
 #[async_trait]
 pub trait HealthCheck: Send + Sync {
-    /// What does not work. Something that has failed may be tried again for this; what works is left alone.
+    /// What does not work. A part that has failed may be tried again for this; a part that works is left alone.
     async fn degraded(&self) -> Vec<Degraded>;
 }
 
 impl Service {
-    /// Has this be asked too by whoever asks how the service does.
+    /// Adds a check to [`Service::degraded`].
     pub fn check_also(&self, check: Arc<dyn HealthCheck>) {
         let mut checks = self.checks.write().unwrap_or_else(PoisonError::into_inner);
         checks.push(check);
     }
 
-    /// What does not work at this moment, as far as this process knows: each reason once, in their order. The backend is
-    /// not asked.
+    /// What does not work now, as far as this process knows: each reason once, in their order. Does not call the
+    /// backend.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let checks = {
             let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Service {
 /// A table that knows whether its last write failed.
 pub type WatchedTable = InterceptedTable<dyn TableWriter, WriteFailure>;
 
-/// Whether the last write failed. One that another writer won, or that was throttled, changes nothing.
+/// Whether the last write failed. A write that lost a race or was throttled changes nothing.
 #[derive(Debug, Default)]
 pub struct WriteFailure(AtomicBool);
 
