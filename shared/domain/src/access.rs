@@ -28,7 +28,7 @@ pub use lookup::{
 pub use operator::{AccessKeySummary, AccessKeys, NewAccessKey};
 pub use sessions::{Lifetime, Session, SessionName, Sessions, WantedSession};
 
-/// The account of AWS that this deployment says it is: 12 digits.
+/// The AWS account id that this deployment reports: 12 digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountId(Arc<str>);
 
@@ -64,7 +64,7 @@ struct StoredAccessKey {
     grant: Grant,
     secret: Wrapped,
     session_token: Option<Wrapped>,
-    /// With one, `grant` allows nothing: a version that knew of no sessions must not take it for all of the permissions.
+    /// For a session, `grant` allows nothing, because older releases ignore `session` and obey `grant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<StoredSession>,
 }

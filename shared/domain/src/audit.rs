@@ -1,4 +1,4 @@
-//! The audit log: its events, and who may read them. Writing them is nobody's permission.
+//! The audit log: its events, and who may read them. No permission covers writing them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,13 +15,13 @@ use crate::ids::KeyId;
 use crate::policy::Action;
 use crate::ports::StoreError;
 
-/// The version of the events' format, which stands first in each.
+/// The version of the events' format, the first field of each event.
 pub const FORMAT: u8 = 1;
 
 type Text<'a> = Cow<'a, str>;
 
-/// One event: a request and what came of it, or something that the log says of itself. As JSON, its fields are in this
-/// order, what is absent is left out, and the hash is over exactly that without the hash.
+/// One event: a request and its result, or something about the log itself. Its JSON has the fields in this order,
+/// without absent ones. The hash covers exactly that JSON without the hash.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event<'a> {
@@ -30,66 +30,66 @@ pub struct Event<'a> {
     /// When it was written.
     #[serde(borrow)]
     pub time: Text<'a>,
-    /// Who wrote it: drawn when a process starts.
+    /// The writer's id, drawn when a process starts.
     #[serde(borrow)]
     pub writer: Text<'a>,
-    /// Its number among the writer's, from 0.
+    /// The event's number among the writer's, from 0.
     pub seq: u64,
-    /// The hash of the writer's event before this one.
+    /// The hash of the writer's previous event.
     #[serde(borrow)]
     pub prev: Text<'a>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Text<'a>>,
-    /// Who answered: a dialect, or `audit` itself.
+    /// The dialect that answered, or `audit` for events about the log.
     #[serde(borrow)]
     pub dialect: Text<'a>,
-    /// What was asked for.
+    /// The requested operation.
     #[serde(borrow)]
     pub operation: Text<'a>,
-    /// What that comes to: `read`, `mutation` or `data_key`.
+    /// The operation's class: `read`, `mutation` or `data_key`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Text<'a>>,
-    /// The path as sent, cut where it is long.
+    /// The path as sent, truncated if it is long.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Text<'a>>,
-    /// The route's path with its parameters' names.
+    /// The route's path with the names of its parameters.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Text<'a>>,
-    /// Whose identity was proven.
+    /// The authenticated principal.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<u32>,
-    /// Of a ciphertext that was moved, the key before.
+    /// The old key of a re-encrypted ciphertext.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub source_key_id: Option<Text<'a>>,
-    /// And its version.
+    /// The version of that key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_key_version: Option<u32>,
-    /// What it was about that is no key.
+    /// The target, if it is not a key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<Text<'a>>,
     /// The names of the encryption context.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Vec<Text<'a>>>,
-    /// The whole encryption context, where the operator wants it.
+    /// The whole encryption context, if the operator enables it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_values: Option<BTreeMap<String, String>>,
     /// The length of an encryption context that has no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_bytes: Option<usize>,
-    /// Of a request that asks for several things, each of them in its order, or some of them: see `first_item`.
+    /// The items of a request with several items, in order, all or some of them: see `first_item`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<EventItem<'a>>>,
-    /// Where one event would be too long, a request has several, of the same request id: the number of the first item in
-    /// this one, from 0.
+    /// The number of the first item in this event, from 0. A request that is too long for one event has several events
+    /// with the same request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_item: Option<u64>,
-    /// How many items the whole request has.
+    /// The number of items of the whole request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_count: Option<u64>,
     /// The client's address.
@@ -98,21 +98,21 @@ pub struct Event<'a> {
     /// The answer's status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How long it took, in microseconds.
+    /// The duration, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
-    /// Why it was refused, in a word.
+    /// A word for the error, such as `not_permitted`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Text<'a>>,
-    /// What the log says of itself, in numbers.
+    /// Numbers about the log itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<BTreeMap<String, u64>>,
-    /// The SHA-256 of all that is before it.
+    /// The SHA-256 of everything before it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Text<'a>>,
 }
 
-/// One of several things that a request asks for. Its fields are those of [`Event`].
+/// One item of a request with several items. Its fields are those of [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventItem<'a> {
@@ -120,56 +120,56 @@ pub struct EventItem<'a> {
     pub key_id: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<u32>,
-    /// Of a ciphertext that was moved, the key before.
+    /// The old key of a re-encrypted ciphertext.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub source_key_id: Option<Text<'a>>,
-    /// And its version.
+    /// The version of that key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_key_version: Option<u32>,
     /// The names of the encryption context.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Vec<Text<'a>>>,
-    /// The whole encryption context, where the operator wants it.
+    /// The whole encryption context, if the operator enables it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_values: Option<BTreeMap<String, String>>,
     /// The length of an encryption context that has no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_bytes: Option<usize>,
-    /// Why it was refused, in a word.
+    /// A word for the error, such as `not_permitted`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Text<'a>>,
 }
 
 impl Event<'_> {
-    /// Whether it is of a request, and not something that the log says of itself.
+    /// Whether it is about a request, not about the log itself.
     pub fn is_of_request(&self) -> bool {
         self.request_id.is_some()
     }
 
-    /// Whether it only goes on with what an earlier event of the same request began to say.
+    /// Whether it continues an earlier event of the same request.
     pub fn goes_on(&self) -> bool {
         self.first_item.is_some_and(|first| first > 0)
     }
 }
 
-/// Which events are wanted.
+/// Which events to read.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
-    /// Not before this; without it, of the last 24 hours.
+    /// Not before this time; `None` for the last 24 hours.
     pub since: Option<Timestamp>,
-    /// Before this.
+    /// Before this time.
     pub until: Option<Timestamp>,
-    /// Of this key, as the key or as the source.
+    /// Events with this key as the key or as the source.
     pub key_id: Option<String>,
     pub principal: Option<String>,
-    /// No more than these; at least one.
+    /// The most events; at least one.
     pub limit: usize,
-    /// Where an earlier page ended.
+    /// Where the previous page ended.
     pub marker: Option<String>,
 }
 
 impl EventQuery {
-    /// Whether the event is of the key and principal that are wanted.
+    /// Whether the event has the requested key and principal.
     pub fn wants(&self, event: &Event<'_>) -> bool {
         let is = |wanted: &Option<String>, found: &[&Option<Text<'_>>]| {
             wanted
@@ -186,28 +186,28 @@ impl EventQuery {
 /// A page of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventPage {
-    /// Each as the line of JSON that was written; in the order of the records that hold them, which is roughly that of
-    /// time, and exactly that of their writers.
+    /// Each as the JSON line that was written. The order is that of the records that hold them: roughly by time, and
+    /// exact for each writer.
     pub events: Vec<Box<str>>,
-    /// Where to go on, unless all were looked at. A page may be empty and not the last: there is a bound to how many hours
-    /// are looked at for one.
+    /// Where the next page begins; `None` after the last one. A page may be empty without being the last, because one
+    /// page reads a limited number of hours.
     pub next: Option<String>,
 }
 
-/// What was written of the audit log, to be read.
+/// Reads the audit log that was written.
 #[async_trait]
 pub trait AuditLog: Send + Sync {
-    /// A page of the events that are wanted, of all writers.
+    /// A page of the requested events, of all writers.
     ///
     /// # Errors
     /// [`AuditLogError`].
     async fn page(&self, query: &EventQuery) -> Result<EventPage, AuditLogError>;
 }
 
-/// A page of the audit log could not be had.
+/// Why a page of the audit log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditLogError {
-    /// The marker was never given out.
+    /// Keyway did not make the marker.
     #[error("the marker is none that was given out")]
     Marker,
     /// The table failed.
@@ -218,13 +218,13 @@ pub enum AuditLogError {
 /// The most events of a page.
 pub const MAX_EVENTS: usize = 1000;
 
-/// Reading the audit log, for those who may.
+/// Reading the audit log, for callers with the permission.
 pub struct AuditReading {
     log: Arc<dyn AuditLog>,
 }
 
 impl AuditReading {
-    /// Of this log.
+    /// Reads this log.
     pub fn new(log: Arc<dyn AuditLog>) -> Self {
         Self { log }
     }
@@ -232,7 +232,7 @@ impl AuditReading {
     /// A page of events.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for a limit that is not 1 to [`MAX_EVENTS`], or a marker that was never given out.
+    /// [`KmsError::Invalid`] for a limit that is not 1 to [`MAX_EVENTS`], or a marker that Keyway did not make.
     pub async fn page(&self, caller: &Caller, query: &EventQuery) -> Result<EventPage, KmsError> {
         caller.may_on_service(Action::ReadAudit)?;
         if !(1..=MAX_EVENTS).contains(&query.limit) {
@@ -249,33 +249,33 @@ impl AuditReading {
     }
 }
 
-/// Is told of what is done without a request, which nobody else sees who keeps an audit log.
+/// Writes audit events for work without a request, which no request observer sees.
 #[async_trait]
 pub trait BackgroundAudit: Send + Sync {
-    /// Whether what is about to be done could be told.
+    /// Whether an event can be written, before the work is done.
     ///
     /// # Errors
-    /// When it could not, and must not be done for that.
+    /// When it cannot, and therefore the work must not be done.
     async fn may_proceed(&self) -> Result<(), KmsError>;
 
-    /// A key was destroyed. With an error it was not, or nobody knows.
+    /// A key was destroyed. With an error, it was not, or that is unknown.
     ///
     /// # Errors
-    /// When that could not be written where it must be.
+    /// When the event could not be written where it must be.
     async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError>;
 }
 
-/// Something that one who follows a log gets to hear.
+/// What a follower of a log receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
-    /// A line: of the audit log an event's JSON, of the error log a text.
+    /// A line: an event's JSON of the audit log, or a text of the error log.
     Line(Arc<str>),
-    /// So many lines came faster than they were read, and are not told.
+    /// This many lines came faster than they were read, and were dropped.
     Missed(u64),
 }
 
-/// Follows logs as they are written, by every process over the same table as far as the table has it. Who is slow misses
-/// lines, and keeps nobody waiting.
+/// Follows logs as they are written, by all processes over the same table if the table holds them. A slow follower
+/// misses lines, and delays nobody.
 pub trait LogFollowing: Send + Sync {
     /// The events of the audit log from now on.
     fn audit(&self) -> BoxStream<'static, Followed>;

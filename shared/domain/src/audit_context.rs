@@ -1,4 +1,4 @@
-//! What an operation leaves behind for those who tell of it afterwards: about what it was, never what it made.
+//! What operations record about a request for its observers: what it was about, never its result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,52 +9,52 @@ use keyway_crypto::EncryptionContext;
 
 use crate::ids::KeyId;
 
-/// What one request was about, noted on the way by the operations, which all have the caller. It outlives them, however
-/// they end: a refusal says what was refused.
+/// The facts of one request, recorded by its operations through the caller. It outlives the operations, so a refusal
+/// also says what was refused.
 #[derive(Default)]
 pub struct AuditContext {
     noted: Mutex<AuditFacts>,
-    /// One for each item of a request that asks for several things. An item is here before it is worked on, so a request
-    /// that is dropped midway says how far it came.
+    /// One per item of a request with several items. An item is added before it is processed, so the audit context of a
+    /// request that is dropped midway shows how far it came.
     items: Mutex<Vec<Arc<AuditContext>>>,
-    /// Which permissions were asked for, on which keys.
+    /// The permissions that were checked, with their keys.
     #[cfg(test)]
     decisions: Mutex<Vec<(&'static str, String)>>,
 }
 
-/// What was noted of one request.
+/// The recorded facts of one request.
 #[derive(Clone, Default)]
 pub struct AuditFacts {
-    /// The key: where there are two, the one that the outcome is under.
+    /// The key. If there are two, the one of the result.
     pub key: Option<KeyId>,
-    /// The version of the key that was used, or made.
+    /// The version of the key that was used or made.
     pub key_version: Option<u32>,
-    /// Of a ciphertext that was to be moved, the key and version that it is under.
+    /// The old key and version of a re-encrypted ciphertext.
     pub source: Option<(KeyId, Option<u32>)>,
-    /// What it was about that is no key: a bucket, a policy, an identity.
+    /// The target, if it is not a key: a bucket, a policy, an identity.
     pub resource: Option<String>,
-    /// The encryption context; `None` where there was none.
+    /// The encryption context; `None` if there was none.
     pub context: Option<ContextFacts>,
-    /// Why it was refused, where the answer as a whole is no refusal: a word such as `not_permitted`.
+    /// Why this was refused, if the answer as a whole is no refusal: a word such as `not_permitted`.
     pub refusal: Option<&'static str>,
-    /// Of a request that asks for several things, each of them.
+    /// The items of a request with several items.
     pub items: Vec<AuditFacts>,
 }
 
-/// An encryption context, for those who tell of its names. Its values are secrets to some.
+/// An encryption context, for observers that record its names. Some users keep its values secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ContextFacts {
     /// A map, or opaque bytes that are a JSON object of strings.
     Pairs(Vec<(String, String)>),
-    /// Bytes of this number, which have no names.
+    /// The length of bytes that have no names.
     Opaque(usize),
 }
 
-/// Opaque contexts that are longer than this are not looked into.
+/// Longer opaque contexts are not parsed.
 const LONGEST_PARSED: usize = 16 << 10;
 
 impl AuditContext {
-    /// Takes what was noted so far.
+    /// Takes the facts recorded so far.
     pub fn take(&self) -> AuditFacts {
         let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         AuditFacts {
@@ -63,7 +63,7 @@ impl AuditContext {
         }
     }
 
-    /// Notes why this was refused, for a request whose answer as a whole is no refusal.
+    /// Records why this was refused, for a request whose answer as a whole is no refusal.
     pub fn refused(&self, why: &'static str) {
         self.lock().refusal = Some(why);
     }
@@ -99,7 +99,7 @@ impl AuditContext {
         self.lock().key_version = Some(version);
     }
 
-    /// What was noted as the key is the source of what is moved under `destination`, or under that same key again.
+    /// Makes the recorded key the source of a re-encryption under `destination`; `None` is the same key.
     pub(crate) fn moves_to(&self, destination: Option<&KeyId>) {
         let mut noted = self.lock();
         let Some(key) = noted.key.take() else {
@@ -127,12 +127,12 @@ impl AuditContext {
     }
 
     fn lock(&self) -> MutexGuard<'_, AuditFacts> {
-        // Each note is one assignment.
+        // Ignore poisoning: each fact is set by one assignment.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// MinIO writes its contexts as JSON objects of strings; what others write has no names.
+/// MinIO writes its contexts as JSON objects of strings. The contexts of other clients have no names.
 fn of_opaque(bytes: &[u8]) -> ContextFacts {
     if bytes.first() == Some(&b'{')
         && bytes.len() <= LONGEST_PARSED

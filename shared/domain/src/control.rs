@@ -1,4 +1,4 @@
-//! The operations on the service itself: configure, start, stop, drop what is cached.
+//! The operations on the service itself: configure, start, stop, clear the cache.
 
 mod readiness;
 mod status;
@@ -33,24 +33,24 @@ pub struct ServiceControl {
     random: Arc<dyn Random>,
 }
 
-/// What a start did.
+/// The effect of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     /// The service was stopped, and runs now.
     Started,
-    /// The service ran already. Every instance drops what it has cached.
+    /// The service ran already. Every instance drops its cache.
     Restarted,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// On nothing, or in place of what a stopped service has.
+    /// Replaces a stopped service's configuration, or makes the first one. Settings that are not given get defaults.
     Configure { start: bool },
-    /// On top of what is there.
+    /// Changes the present configuration.
     Reconfigure,
 }
 
-/// What Vault's probe is bound to.
+/// The binding of Vault's probe.
 const PROBE: Binding<'static> = Binding {
     id: "service",
     version: 1,
@@ -58,8 +58,8 @@ const PROBE: Binding<'static> = Binding {
 };
 
 impl ServiceControl {
-    /// `service` and `reader` are those that this process serves from, so that it obeys every change made here at once.
-    /// `folder`: where the root keyring's file is, on a deployment that has one.
+    /// `service` and `reader` are those that serve this process's requests, so that the process obeys every change made
+    /// here at once. `folder`: the folder of the root keyring's file, on a deployment that has one.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
@@ -78,10 +78,10 @@ impl ServiceControl {
         }
     }
 
-    /// Configures the service, which is left stopped, or started if `start` says so. Whatever a stopped service had is
-    /// replaced, but for a Vault that keys are still wrapped by, and its credential where none is given.
+    /// Configures the service, which then is stopped, or runs if `start` is set. Replaces the configuration of a
+    /// stopped service, except for a Vault that still wraps keys, and its credential if no other one is given.
     ///
-    /// The backend is tried first, and nothing is stored of one that does not work.
+    /// The backend is checked first. If it does not work, nothing is stored.
     ///
     /// # Errors
     /// [`KmsError::Conflict`] while the service runs; [`KmsError::Invalid`]; [`KmsError::Unavailable`] when the backend does not work.
@@ -95,12 +95,12 @@ impl ServiceControl {
         self.apply(How::Configure { start }, changes).await
     }
 
-    /// Changes the configuration and starts the service with it. What is not spoken of stays as it is.
+    /// Changes the configuration and starts the service with it. Settings that are not given stay as they are.
     ///
-    /// A backend that is changed is tried first; if it does not work, everything stays as it was.
+    /// A changed backend is checked first. If it does not work, everything stays as it was.
     ///
     /// # Errors
-    /// As [`ServiceControl::configure`], but for the conflict with a service that runs.
+    /// As [`ServiceControl::configure`], without the conflict with a running service.
     pub async fn reconfigure(
         &self,
         caller: &Caller,
@@ -113,7 +113,7 @@ impl ServiceControl {
     /// Starts the service, or restarts it with `force`.
     ///
     /// # Errors
-    /// [`KmsError::NotConfigured`]; [`KmsError::Conflict`] when it runs and `force` is not given;
+    /// [`KmsError::NotConfigured`]; [`KmsError::Conflict`] when it runs and `force` is not set;
     /// [`KmsError::Unavailable`] when its backend does not work.
     pub async fn start(&self, caller: &Caller, force: bool) -> Result<Started, KmsError> {
         caller.may_on_service(Action::ServiceControl)?;
@@ -136,8 +136,8 @@ impl ServiceControl {
         update(contended, started).await
     }
 
-    /// Stops the service, wherever it runs: every instance refuses key and data-key operations within the state TTL, and
-    /// drops the keys that it holds. Tells whether it is configured at all.
+    /// Stops the service everywhere: within the state TTL every instance refuses key and data-key operations, and drops
+    /// its keys. Returns whether the service is configured.
     ///
     /// # Errors
     /// When the table fails.
@@ -157,7 +157,7 @@ impl ServiceControl {
         update(contended, stopped).await
     }
 
-    /// Has every instance drop what it has cached, within the state TTL.
+    /// Makes every instance drop its cache within the state TTL.
     ///
     /// # Errors
     /// [`KmsError::NotConfigured`].
@@ -198,7 +198,7 @@ impl ServiceControl {
             self.work(before, &config).await?;
             let was = before.and_then(|before| before.key_directory.as_deref());
             let is = config.key_directory.as_deref();
-            // Both folders are locked until the record is written and the old one is left.
+            // Both folders stay locked until the record is written and the file in the old folder is put aside.
             let moving = match &self.folder {
                 Some(folder) if was != is => match folder.begin_move(was, is).await {
                     Ok(moving) => moving,
@@ -208,7 +208,7 @@ impl ServiceControl {
                         if now.as_ref().map(revision) == stored.as_ref().map(revision) {
                             return Err(error);
                         }
-                        // It moved meanwhile: what it was to be moved from is another folder now.
+                        // Another process moved the keyring meanwhile, so it must be moved from another folder.
                         return Ok(None);
                     }
                 },
@@ -216,8 +216,8 @@ impl ServiceControl {
             };
             let seen = stored.as_ref().map(|(_, seen)| *seen);
             let written = self.written(&config, seen).await;
-            // Where it was not written, the keyring is in both folders now, which does no harm; where it is looked for
-            // is what the record says.
+            // If nothing was written, the keyring is in both folders, which does no harm. The record says which one is
+            // used.
             if !written? {
                 return Ok(None);
             }
@@ -229,7 +229,7 @@ impl ServiceControl {
         update(contended, applied).await
     }
 
-    /// Leaves the folder that the root keyring was moved from. A failure leaves the keyring in both folders.
+    /// Puts the file aside in the folder that it was moved from. On a failure the keyring stays in both folders.
     async fn leave(&self, moving: &dyn KeyringMove) {
         let left = match key_directory(self.table.as_ref()).await {
             Ok(named) => moving.leave(named.as_deref()).await,
@@ -243,7 +243,7 @@ impl ServiceControl {
         }
     }
 
-    /// The configuration that the changes make of the one before.
+    /// The configuration after the changes to `before`.
     async fn changed(
         &self,
         how: How,
@@ -291,7 +291,7 @@ impl ServiceControl {
             .filter(|_| how == How::Reconfigure)
             .map(|old| &old.settings);
         let settings = changes.vault_settings(merged, old.map(|old| &old.settings.auth))?;
-        // Before anything is sent: whoever names the file also names the address that its content goes to.
+        // Checked before anything is sent: the client that names the file also names the address that gets it.
         if let VaultAuth::TokenFile { path } = &settings.auth
             && (changes.auth.is_some() || old.is_none_or(|old| old.settings != settings))
         {
@@ -335,8 +335,8 @@ impl ServiceControl {
         Ok(Some(vault))
     }
 
-    /// Tries a Vault: the proof is a probe that it has wrapped. One that replaces another must hold the same transit
-    /// key, while there are keys that it has wrapped.
+    /// Tries a Vault, and returns a probe that it wrapped. While the old Vault still wraps keys, its replacement must
+    /// hold the same transit key.
     async fn probed(
         &self,
         vault: &VaultConfig,
@@ -367,8 +367,8 @@ impl ServiceControl {
         Wrapped::seal(client.as_ref(), &PROBE, &bytes).await
     }
 
-    /// Makes sure that the backend works before it replaces another one. Settings that do not touch it can be changed
-    /// while it is down.
+    /// Checks that the backend works before it replaces another one. Other settings can be changed while the backend is
+    /// down.
     async fn work(
         &self,
         before: Option<&ServiceConfig>,
@@ -379,7 +379,7 @@ impl ServiceControl {
                 && before.backend_type == config.backend_type
                 && before.vault == config.vault
         });
-        // A Vault with a new configuration was tried when it was probed.
+        // A Vault with a new configuration was already tried by `probed`.
         let probed = config.backend_type == BackendType::Vault
             && before.is_none_or(|before| before.vault != config.vault);
         if same || probed {
@@ -388,11 +388,11 @@ impl ServiceControl {
         self.wrappers.check(config).await
     }
 
-    /// Whether there is a key that only Vault can unwrap. One whose record does not decode may be such a key.
+    /// Whether only Vault can unwrap some key. A key whose record does not decode may be one.
     async fn keys_in_vault(&self) -> Result<bool, KmsError> {
         let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
         while let Some(found) = scan.found().await? {
-            // A record that is refused may be put back as it was, and may need Vault then.
+            // A refused record may be repaired later, and may need Vault then.
             let Found::Record(record) = found else {
                 return Ok(true);
             };
@@ -418,7 +418,7 @@ impl ServiceControl {
     ) -> Result<bool, KmsError> {
         let record = config.service_record(self.random.as_ref())?;
         let written = repository::write(self.table.as_ref(), &record, seen).await;
-        // This process obeys at once; also after a failure, for the write may have taken place all the same.
+        // So that this process obeys at once. Also after a failure: the write may have taken place.
         self.service.forget();
         self.reader.flush();
         Ok(written?)

@@ -1,5 +1,5 @@
-//! Identities and their policies of paths, as KES has them: an identity is the hash of a client's public key, and has
-//! at most one policy; a policy allows and denies paths. Both are in the table; the admin is not.
+//! KES identities and their policies. An identity is the hash of a client's public key and has at most one policy,
+//! which allows and denies paths. Both are in the table; the admin is not.
 
 mod control;
 
@@ -23,11 +23,11 @@ pub use crate::ids::{Identity, PolicyName, is_kes_name};
 pub use crate::paths::{MAX_PATTERN_BYTES, MAX_RULES, MAX_RULES_BYTES, PathRules, Rules};
 pub use control::{IdentityControl, Written};
 
-/// The policy's record.
+/// The record of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredPolicy {
     format: u8,
-    /// Tells it from one that had its name before: whoever had that one does not have this one.
+    /// Distinguishes the policy from an earlier one of its name. The holders of the earlier one do not have this one.
     generation: String,
     rules: Rules,
     created_at: Timestamp,
@@ -39,7 +39,7 @@ struct StoredPolicy {
 struct StoredIdentity {
     format: u8,
     policy: String,
-    /// Of the policy, when it was given.
+    /// The policy's generation when it was assigned.
     generation: String,
     created_at: Timestamp,
     created_by: String,
@@ -53,28 +53,27 @@ impl Noun for StoredIdentity {
     const KIND: Kind = Kind::Identity;
 }
 
-/// A policy of paths.
+/// A KES policy.
 #[derive(Debug, Clone)]
 pub struct PathPolicy {
     pub name: PolicyName,
-    /// What it says.
+    /// Its rules.
     pub rules: Rules,
     /// When it was made or last written.
     pub created_at: Timestamp,
-    /// Who made it or wrote it last.
+    /// The principal that made it or wrote it last.
     pub created_by: String,
 }
 
-/// An identity that is known.
+/// An identity with a policy, or the admin.
 #[derive(Debug, Clone)]
 pub struct KnownIdentity {
-    /// Itself.
     pub identity: Identity,
-    /// Its policy; the admin has none, and needs none.
+    /// Its policy; `None` for the admin, who needs none.
     pub policy: Option<PolicyName>,
-    /// Since when it has the policy; for the admin, since when this process serves.
+    /// Since when it has the policy; for the admin, since this process started.
     pub created_at: Timestamp,
-    /// Who gave it the policy.
+    /// The principal that assigned the policy.
     pub created_by: Option<String>,
 }
 
@@ -84,7 +83,7 @@ impl KnownIdentity {
     }
 }
 
-/// What has names: where to go on in a listing.
+/// A page of named items.
 #[derive(Debug, Clone)]
 pub struct NamesPage<T> {
     /// In the byte order of their names.
@@ -93,14 +92,14 @@ pub struct NamesPage<T> {
     pub more: bool,
 }
 
-/// Which of the names to list.
+/// Which names to list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NameQuery<'a> {
-    /// Only those that begin so.
+    /// Only names that begin with this.
     pub prefix: &'a str,
-    /// Only those that sort after it.
+    /// Only names that sort after this.
     pub after: Option<&'a str>,
-    /// How many at most.
+    /// The most items of the page.
     pub limit: usize,
 }
 
@@ -109,7 +108,7 @@ struct CachedPolicy {
     rules: Arc<PathRules>,
 }
 
-/// Tells what an identity may call. Only reads the table.
+/// Finds an identity's permissions. Only reads the table.
 pub struct Identities {
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
@@ -126,8 +125,8 @@ const CACHED_POLICIES: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 const PAGE: usize = 1000;
 
 impl Identities {
-    /// `admin`: who may do everything, from the deployment's settings; `None` when nobody may.
-    /// `state_ttl`: how long a change made elsewhere may not yet be obeyed here.
+    /// `admin`: the identity that may do everything, from the deployment's settings; `None` for no admin. `state_ttl`:
+    /// how long a change by another instance may not be in effect here.
     pub fn new(
         table: Arc<dyn TableReader>,
         clock: Arc<dyn Clock>,
@@ -147,12 +146,11 @@ impl Identities {
         }
     }
 
-    /// Whether this is the admin.
     pub fn is_admin(&self, identity: &Identity) -> bool {
         self.admin.as_ref() == Some(identity)
     }
 
-    /// The caller whose identity was proven. One that is not known is a caller who may call nothing.
+    /// The caller with this authenticated identity. An unknown identity may call nothing.
     ///
     /// # Errors
     /// When the table fails.
@@ -163,7 +161,7 @@ impl Identities {
         } else {
             match self.assigned(identity).await? {
                 Some((_, policy)) => Grant::Paths(Arc::clone(&policy.rules)),
-                // Anybody can make a certificate.
+                // Anyone can make a certificate, so the caller is unauthenticated.
                 None => {
                     let nothing = Grant::Paths(Arc::clone(&self.nothing));
                     return Ok(Caller::unauthenticated(principal, Arc::new(nothing)));
@@ -173,7 +171,7 @@ impl Identities {
         Ok(Caller::new(principal, Arc::new(grant)))
     }
 
-    /// The identity and, unless it is the admin, its policy: what everybody may know of themselves.
+    /// The identity and its policy's rules (empty for the admin). Every identity may read this of itself.
     ///
     /// # Errors
     /// [`KmsError::IdentityNotFound`], or the table failed.
@@ -191,7 +189,7 @@ impl Identities {
         Ok((known(identity, &stored)?, policy.stored.rules.clone()))
     }
 
-    /// What is known of the identity.
+    /// The identity's policy and dates.
     ///
     /// # Errors
     /// [`KmsError::IdentityNotFound`], or the table failed.
@@ -208,7 +206,7 @@ impl Identities {
         known(identity, &stored)
     }
 
-    /// The identities that are known, the admin among them.
+    /// The known identities, including the admin.
     ///
     /// # Errors
     /// When the table fails.
@@ -225,7 +223,7 @@ impl Identities {
             .await?;
         if let Some(admin) = &self.admin {
             let place = page.items.partition_point(|known| known.identity < *admin);
-            // Where more follow, the admin may belong behind this page.
+            // If more identities follow, the admin may belong on a later page.
             let is_here = place < page.items.len() || !page.more;
             let is_there = page
                 .items
@@ -290,7 +288,7 @@ impl Identities {
             let read = T::of(record).and_then(|stored| told(record, stored));
             if_readable(record, read)
         };
-        // Whoever pages goes on behind the last item, so a page is not cut short by what is left out of it.
+        // The next page continues after the last item, so records that are left out must not shorten a page.
         while items.len() < limit
             && let Some(page) = scan.page(limit.saturating_sub(items.len())).await?
         {
@@ -311,7 +309,7 @@ impl Identities {
         }
     }
 
-    /// The identity and the policy that it has, each at most the state TTL old. One whose policy is gone has none.
+    /// The identity and its policy, each at most the state TTL old. `None` if there is no policy any more.
     async fn assigned(
         &self,
         identity: &Identity,

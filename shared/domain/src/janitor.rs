@@ -1,7 +1,7 @@
 //! Destroys keys whose deletion date has passed.
 //!
-//! **Invariant:** one look at a clock destroys nothing. A clock that is ahead when a machine starts, and is set a moment
-//! later, would else destroy keys before their time. So a key goes when two sweeps that are an hour apart have found it due.
+//! **Invariant:** no single reading of the clock destroys a key. A clock that is ahead when a machine starts, and is
+//! set a moment later, would destroy keys too early. So two sweeps, an hour apart, must find a key due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,30 +19,30 @@ use crate::scan::Scan;
 use crate::service::Service;
 use crate::wrappers::Wrappers;
 
-/// What one sweep did.
+/// The result of one sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Keys that are gone now.
+    /// The keys that it destroyed.
     pub destroyed: Vec<KeyId>,
-    /// Keys whose date has passed, but which something still names: they stay until nothing does.
+    /// Due keys that something still references. They stay until nothing does.
     pub referenced: Vec<KeyId>,
-    /// Keys whose date has passed by the clock, which a later sweep is to find as well.
+    /// Due keys that a later sweep must confirm.
     pub awaiting: Vec<KeyId>,
-    /// A key with a date that is still to come: either the clock was ahead when that was written, or it is behind now.
-    /// Nothing is destroyed meanwhile.
+    /// A key with a date in the future: the clock was ahead when the date was written, or is behind now. Nothing is
+    /// destroyed then.
     pub doubted: Option<(KeyId, Timestamp)>,
-    /// How many keys there were, before this.
+    /// How many keys there were before the sweep.
     pub keys: KeyCounts,
 }
 
 /// How many keys there are in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyCounts {
-    /// That serve.
+    /// Keys that are enabled.
     pub enabled: u64,
-    /// That do not, until somebody enables them.
+    /// Keys that are disabled.
     pub disabled: u64,
-    /// That will be destroyed.
+    /// Keys whose destruction is scheduled.
     pub pending_deletion: u64,
 }
 
@@ -58,7 +58,7 @@ impl KeyCounts {
 }
 
 impl Swept {
-    /// Tells the log of each key.
+    /// Logs each key.
     pub fn log(&self) {
         for key_id in &self.destroyed {
             tracing::info!(%key_id, "a key was destroyed, for its deletion date has passed");
@@ -81,31 +81,31 @@ impl Swept {
 /// How a janitor knows that an earlier sweep found a key due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Confirming {
-    /// It lives long and remembers, by a time that no setting of a clock changes.
+    /// It remembers, by the monotonic clock. For a long-running janitor.
     ByMemory,
-    /// It may live for one sweep alone: the key's record says when another one found it due.
+    /// The key's record says when an earlier sweep found it due. For a janitor that may run a single sweep.
     ByRecord,
 }
 
 /// What a janitor remembers of earlier sweeps.
 #[derive(Default)]
 struct Remembered {
-    /// When the last one was.
+    /// The time of the last sweep.
     last: Option<(Timestamp, Duration)>,
-    /// The keys that were due, by which date, and since when by the monotonic clock they have been found so.
+    /// The due keys: their date, and since when they have been found due, by the monotonic clock.
     due: BTreeMap<KeyId, (Timestamp, Duration)>,
 }
 
-/// Two sweeps that find a key due are so far apart.
+/// The time between two sweeps that confirm a due key.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(3600);
-/// Of two that are hours apart by a schedule, the second may begin a little earlier within its hour.
+/// Scheduled sweeps vary: the second may come a little earlier within its hour.
 const CONFIRMED_AFTER_BY_RECORD: SignedDuration = SignedDuration::from_mins(55);
-/// A clock that ran so much faster or slower than the monotonic one was set meanwhile.
+/// A clock that drifts this far from the monotonic clock was set.
 const CLOCK_WAS_SET: SignedDuration = SignedDuration::from_mins(5);
-/// Clocks of processes over one table may differ by so much.
+/// How far the clocks of processes over one table may differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(10);
 
-/// Destroys keys whose deletion date has passed. Any number may run over one table at once.
+/// Destroys keys whose deletion date has passed. Several may run over one table at once.
 pub struct Janitor {
     table: Arc<dyn TableWriter>,
     service: Arc<Service>,
@@ -118,8 +118,8 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Over the table of the service. What it destroys it never unwraps: it needs the keyring for nothing but the
-    /// credential of a Vault that keeps copies. The log is told of each key, where there is one.
+    /// The janitor never unwraps the keys that it destroys. It needs the keyring only for the credential of a Vault
+    /// that keeps copies. `log`, if there is one, records each destroyed key.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
@@ -140,17 +140,17 @@ impl Janitor {
         }
     }
 
-    /// For a janitor that lives for one sweep: that a key was found due is kept in its record. A later sweep, by whichever
-    /// janitor, takes that for the first one.
+    /// For a janitor that runs a single sweep: the key's record keeps when the key was found due. A later sweep of any
+    /// janitor confirms it.
     #[must_use]
     pub fn remembering_in_table(mut self) -> Self {
         self.confirming = Confirming::ByRecord;
         self
     }
 
-    /// Removes the key as it was seen. It is first written again as it is, under a revision that only this janitor
-    /// knows: the removal of a record that is absent succeeds, so without it two janitors could both report one key.
-    /// `false`: somebody else changed it.
+    /// Removes the key as it was seen. First writes it again unchanged, under a revision that only this janitor knows:
+    /// removing an absent record succeeds, so otherwise two janitors could both report one key. `false`: another writer
+    /// changed it.
     async fn destroy(&self, seen: &Record) -> Result<bool, KmsError> {
         let table = self.table.as_ref();
         let claim = repository::again(seen, None, self.random.as_ref())?;
@@ -158,26 +158,26 @@ impl Janitor {
             return Ok(false);
         }
         let config = self.service.config().await?;
-        // The copy first: a copy that outlives its key would be the key.
+        // Remove the copy first: the key could be restored from a copy that outlives it.
         self.wrappers
             .remove_copy(config.as_deref(), &claim.id)
             .await?;
         let is_removed = repository::remove(table, Kind::Key, &claim.id, claim.revision).await?;
         if !is_removed && let Some(config) = config {
-            // It was spared in the same instant.
+            // Its destruction was cancelled in the same moment.
             self.wrappers.copy_again(&config, table, &claim.id).await?;
         }
         Ok(is_removed)
     }
 
-    /// Looks at every key once, and destroys those that are due and were due an hour ago. A record that does not decode is
-    /// left as it is.
+    /// Reads every key once, and destroys those that are due and were due an hour ago. A record that does not decode
+    /// stays as it is.
     ///
-    /// A key is removed as it was seen or not at all, so one whose deletion is cancelled in the same instant
-    /// either stays whole or its cancellation finds no key.
+    /// A key is removed as it was seen, or not at all. So if its deletion is cancelled in the same moment, either the
+    /// key stays complete or the cancellation finds no key.
     ///
     /// # Errors
-    /// When the table fails, or the log; what was destroyed until then stays so. While the log cannot be told, nothing is.
+    /// When the table or the log fails. Keys destroyed until then stay destroyed. Without the log, no key is destroyed.
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
@@ -211,7 +211,7 @@ impl Janitor {
             }
             let outcome = match self.destroy(&record).await {
                 Ok(true) => Ok(()),
-                // Somebody changed it meanwhile, or another janitor has it; the next sweep looks again.
+                // Another writer changed it, or another janitor has it. The next sweep looks again.
                 Ok(false) => continue,
                 Err(error) => Err(error),
             };
@@ -225,7 +225,7 @@ impl Janitor {
         Ok(swept)
     }
 
-    /// Reads every key once, counts them, and gives those whose date has passed.
+    /// Reads every key once, counts them, and returns those whose date has passed.
     async fn look(
         &self,
         now: Timestamp,
@@ -249,7 +249,7 @@ impl Janitor {
             }
             match key.deletion_date() {
                 Some(date) if date <= now => drop(due.insert(key.id, date)),
-                // Whoever found it due had a clock that was ahead.
+                // The clock that found it due was ahead.
                 Some(_) if found_due(&key).is_some() => self.mark(&record, key, None).await?,
                 _ => {}
             }
@@ -257,7 +257,7 @@ impl Janitor {
         Ok(due)
     }
 
-    /// Takes down what is due now, and gives what of it has been for long enough. A clock that was set has it begin anew.
+    /// Remembers the due keys, and returns those that have been due for long enough. Starts again if the clock was set.
     fn remember(&self, now: Timestamp, due: &BTreeMap<KeyId, Timestamp>) -> BTreeSet<KeyId> {
         let at = self.clock.monotonic();
         let mut remembered = self.remembered();
@@ -292,7 +292,7 @@ impl Janitor {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key as it is by now, if its date has passed as before.
+    /// Reads the key again, and returns it if it is still due.
     async fn still_due(
         &self,
         id: &KeyId,
@@ -314,7 +314,7 @@ impl Janitor {
         Ok(is_due.then_some((record, key)))
     }
 
-    /// Has the key's record say when it was found due, or that it was not. Somebody who changes it meanwhile goes first.
+    /// Writes into the key's record when it was found due, or that it was not. Gives way to another writer.
     async fn mark(
         &self,
         seen: &Record,
@@ -338,7 +338,7 @@ fn found_due(key: &MasterKey) -> Option<Timestamp> {
     }
 }
 
-/// Whether the record says that an earlier sweep found it due. A date that is still to come is of a clock that was ahead.
+/// Whether an earlier sweep found it due. A time in the future comes from a clock that was ahead.
 fn is_found_due(key: &MasterKey, now: Timestamp) -> bool {
     found_due(key).is_some_and(|found| found <= now)
 }

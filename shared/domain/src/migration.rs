@@ -1,5 +1,5 @@
-//! Jobs of the operator: moving keys to the backend that is configured now, and making lost records of keys again from
-//! their sealed copies. Both can be stopped at any time and run again; what is done is not done twice.
+//! Jobs of the operator: move keys to the configured backend, and restore lost key records from their sealed copies.
+//! Both can be stopped at any time and run again; finished work is not repeated.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use crate::scan::Scan;
 use crate::service::{BackendType, Service, ServiceConfig};
 use crate::wrappers::Wrappers;
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Keys that were looked at.
+    /// Keys checked so far.
     pub done: u64,
-    /// Keys that there were when the job began.
+    /// Keys when the job began.
     pub total: u64,
 }
 
-/// What a job did.
+/// The result of a job.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Keys that it wrote.
+    /// Keys that it changed.
     pub changed: u64,
-    /// Keys that were as they should be.
+    /// Keys that needed no change.
     pub unchanged: u64,
-    /// Keys that it could not do, and why; for the operator.
+    /// Keys that failed, and why; for the operator.
     pub failed: Vec<(String, KmsError)>,
 }
 
@@ -41,11 +41,11 @@ pub struct KeyMigration {
     random: Arc<dyn Random>,
 }
 
-/// How many records are read at a time: what waits long for its turn has changed by then.
+/// How many records are read at a time. Few, because records that wait long may change meanwhile.
 const PAGE: usize = 200;
 
 impl KeyMigration {
-    /// Over the table of the service.
+    /// Uses the service's table.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
@@ -60,12 +60,12 @@ impl KeyMigration {
         }
     }
 
-    /// Has every version and the HMAC key of every key wrapped by the backend that is configured, and its sealed copy, where that
-    /// backend keeps one, as its record. Keys serve while they are moved.
+    /// Wraps every version and the HMAC key of every key with the configured backend, and updates the key's sealed copy
+    /// if that backend keeps copies. Keys can be used while they are moved.
     ///
     /// # Errors
-    /// When the table or a backend cannot be had; what was done until then stays done. What is wrong with single keys
-    /// is in the outcome.
+    /// When the table or a backend is unavailable; finished work stays done. Failures of single keys are in the
+    /// outcome.
     pub async fn rewrap(&self, mut tell: impl FnMut(Progress)) -> Result<Outcome, KmsError> {
         let config = self.configured().await?;
         let mut progress = Progress {
@@ -94,7 +94,7 @@ impl KeyMigration {
             let table = self.table.as_ref();
             match table.get(Kind::Key, &seen.id, Consistency::Strong).await? {
                 Some(record) => self.rewrap_seen(config, wrapper, &record).await,
-                // Destroyed since.
+                // Destroyed meanwhile.
                 None => Ok(Some(false)),
             }
         };
@@ -102,7 +102,7 @@ impl KeyMigration {
         update(|| contended().into(), rewrapped).await
     }
 
-    /// Whether the key had to be changed; `None` when somebody else has changed it since it was seen.
+    /// Whether the key had to be changed; `None` when another writer has changed it since it was seen.
     async fn rewrap_seen(
         &self,
         config: &ServiceConfig,
@@ -156,7 +156,7 @@ impl KeyMigration {
         Ok(())
     }
 
-    /// Writes the sealed copy if it is not as the record; whether it was.
+    /// Writes the sealed copy if it does not match the record. Returns whether it matched.
     async fn copy_is_right(
         &self,
         config: &ServiceConfig,
@@ -165,12 +165,12 @@ impl KeyMigration {
         if self.wrappers.is_copied(config, record).await? {
             return Ok(true);
         }
-        // Lost to another writer, it is as that one's record.
+        // If another writer wins, the copy matches that writer's record.
         self.wrappers.copy(config, record).await?;
         Ok(false)
     }
 
-    /// A copy in a Vault that is no longer the backend would grow old, and bring an old key back.
+    /// Removes the copy from a Vault that is no longer the backend: an outdated copy could restore an old key.
     async fn leave_vault(&self, config: &ServiceConfig, id: &str) -> Result<(), KmsError> {
         match config.backend_type {
             BackendType::Local => self.wrappers.remove_copy(Some(config), id).await,
@@ -178,11 +178,11 @@ impl KeyMigration {
         }
     }
 
-    /// Makes the record of every key that Vault holds a sealed copy of and the table does not know. A key that the
-    /// table knows is left as it is.
+    /// Makes the record of every key that has a sealed copy in Vault and no record in the table. Existing records are
+    /// not changed.
     ///
     /// # Errors
-    /// [`KmsError::Conflict`] when no Vault is configured, else as [`KeyMigration::rewrap`].
+    /// [`KmsError::Conflict`] when no Vault is configured, otherwise as [`KeyMigration::rewrap`].
     pub async fn restore(&self, mut tell: impl FnMut(Progress)) -> Result<Outcome, KmsError> {
         let config = self.configured().await?;
         let Some(vault) = self.wrappers.vault(&config).await? else {
@@ -218,7 +218,7 @@ impl KeyMigration {
             value,
             expires_at: None,
         };
-        // What is in Vault is not trusted to be a key's record.
+        // Vault's content is not trusted to be a key's record.
         MasterKey::of(&record)?;
         Ok(repository::write(self.table.as_ref(), &record, None).await?)
     }
@@ -229,7 +229,7 @@ impl KeyMigration {
 }
 
 impl Outcome {
-    /// Counts one key. What stands against all keys ends the job.
+    /// Counts one key. A failure that affects all keys ends the job.
     fn add(&mut self, id: &str, done: Result<bool, KmsError>) -> Result<(), KmsError> {
         match done {
             Ok(true) => self.changed += 1,

@@ -1,5 +1,5 @@
-//! Policies of paths, as KES has them: what their patterns match, what they say together, and what one allowed call may
-//! do. Who has which policy is in [`crate::identity`].
+//! KES policies: what their patterns match, what their rules allow together, and what an allowed call may do.
+//! [`crate::identity`] holds which identity has which policy.
 
 mod call;
 mod pattern;

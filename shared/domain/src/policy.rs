@@ -1,4 +1,4 @@
-//! What may be permitted, and the IAM-style policies that permit it.
+//! Permissions, and the IAM-style policies that grant them.
 //!
 //! **Invariant:** a policy is accepted only if each entry of each `Deny` can deny something.
 
@@ -16,7 +16,7 @@ use crate::ranges::{NameRange, in_order};
 pub use decision::{Asked, Decision, Decisive};
 use document::{one_or_many, some_one_or_many};
 
-/// What can be permitted. The names are those of RustFS 1.0's policies; what RustFS has not is named as AWS names it.
+/// A permission. The names are those of RustFS 1.0's policies. Actions that RustFS does not have are named as in AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     Configure,
@@ -37,7 +37,7 @@ pub enum Action {
     Decrypt,
     Rewrap,
     GenerateMac,
-    /// To get random bytes, of no key.
+    /// Get random bytes, without a key.
     GenerateRandom,
     ImportKeyMaterial,
     ListAllMyBuckets,
@@ -47,22 +47,22 @@ pub enum Action {
     GetBucketLocation,
     GetEncryptionConfiguration,
     PutEncryptionConfiguration,
-    /// To see who has which policy of paths.
+    /// Read which identity has which KES policy.
     ReadAccess,
-    /// To change who has which policy of paths.
+    /// Change which identity has which KES policy.
     ManageAccess,
-    /// To read what everybody did.
+    /// Read the audit log.
     ReadAudit,
 }
 
-/// What doing something comes to, for whoever must know of it.
+/// What an action does to the service and its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Consequence {
-    /// Nothing changes, and no key is used.
+    /// Changes nothing and uses no key.
     Reads,
-    /// A key's material is used.
+    /// Uses a key's material.
     UsesKeys,
-    /// Something is otherwise afterwards.
+    /// Changes something.
     Changes,
 }
 
@@ -101,7 +101,7 @@ impl Action {
         Self::ReadAudit,
     ];
 
-    /// The action as a policy writes it.
+    /// The action's name in policies.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Configure => "kms:Configure",
@@ -137,7 +137,7 @@ impl Action {
         }
     }
 
-    /// What doing it comes to.
+    /// The action's consequence.
     pub const fn consequence(self) -> Consequence {
         match self {
             Self::DescribeKey
@@ -173,7 +173,7 @@ impl Action {
         }
     }
 
-    /// Whether it is done to one key.
+    /// Whether the action applies to one key.
     pub(crate) const fn is_about_one_key(self) -> bool {
         matches!(self.resources().as_bytes(), b"arn:aws:kms:::")
             && !matches!(
@@ -189,7 +189,7 @@ impl Action {
             )
     }
 
-    /// The action of this name, ASCII letters compared without their case.
+    /// The action of this name. The case of ASCII letters is ignored.
     pub fn named(name: &str) -> Option<Self> {
         let is_named = |action: &Self| {
             action
@@ -200,7 +200,7 @@ impl Action {
         Self::ALL.into_iter().find(is_named)
     }
 
-    /// What a policy may call it: RustFS's guide names the encryption of buckets after its operations, AWS does not.
+    /// The action's names in policies. RustFS's guide names bucket encryption after its operations, AWS does not.
     const fn names(self) -> [&'static str; 2] {
         let second = match self {
             Self::GetEncryptionConfiguration => "s3:GetBucketEncryption",
@@ -210,8 +210,8 @@ impl Action {
         [self.as_str(), second]
     }
 
-    /// What a `Deny` may call it. RustFS's guide has a name of its own for removing a bucket's encryption, which is
-    /// changed by one action here: that name denies the action, and never allows it.
+    /// The action's names in a `Deny`. RustFS's guide has a separate name for the removal of a bucket's encryption,
+    /// which is part of one action here. In a `Deny` that name covers the action; in an `Allow` it does not.
     const fn denied_names(self) -> [&'static str; 3] {
         let [first, second] = self.names();
         let third = match self {
@@ -221,7 +221,7 @@ impl Action {
         [first, second, third]
     }
 
-    /// How the resources begin that it is about.
+    /// The beginning of the resources that the action applies to.
     const fn resources(self) -> &'static str {
         match self {
             Self::ListAllMyBuckets
@@ -236,7 +236,7 @@ impl Action {
     }
 }
 
-/// The permission that opens everything, in the spelling of policies and in that of RustFS's documents.
+/// The permission that allows everything, as policies and as RustFS's documents spell it.
 const UMBRELLA: [&str; 2] = ["admin:ServerInfo", "admin:ServerInfoAdminAction"];
 const KEY_RESOURCE: &str = "arn:aws:kms:::key/";
 const BUCKET_RESOURCE: &str = "arn:aws:s3:::";
@@ -280,14 +280,14 @@ enum Effect {
     Deny,
 }
 
-/// What a statement is asked about.
+/// The resource in a decision.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     Key(&'a str),
-    /// The service itself: only what speaks of everything speaks of it.
+    /// The service itself. Only resources that mean everything cover it.
     Service,
     Bucket(&'a str),
-    /// Some key, or bucket, not known yet: does the statement speak of any of those, of all of those, that begin so?
+    /// Some key or bucket, not known yet: does the statement cover any (`Allow`) or all (`Deny`) that begin with this?
     Unknown(&'static str),
 }
 
@@ -296,8 +296,8 @@ impl Policy {
     ///
     /// # Errors
     /// [`KmsError::Invalid`] with what is wrong and where: an element that is not known or not implemented, an action
-    /// that does not exist, a resource that no key and no bucket can have, a statement whose actions are not about its
-    /// resources. Nothing of the document is repeated but the names of elements that policies are known to have.
+    /// that does not exist, a resource that no key and no bucket can have, or a statement whose actions do not apply to
+    /// its resources. The error repeats nothing of the document except the names of known policy elements.
     pub fn parse(document: &str) -> Result<Self, KmsError> {
         let invalid = |reason: String| KmsError::Invalid {
             field: "policy",
@@ -319,8 +319,8 @@ impl Policy {
         Ok(policy)
     }
 
-    /// What is wrong with a policy that was stored: a `Deny` of it would not deny what it names. An `Allow` that allows
-    /// nothing does no harm.
+    /// What is wrong with a stored policy: a `Deny` that would not deny what it names. An `Allow` that allows nothing
+    /// does no harm.
     pub fn fault(&self) -> Option<String> {
         (1..)
             .zip(&self.statement)
@@ -340,12 +340,12 @@ impl Policy {
         }
     }
 
-    /// How many statements it has.
+    /// The number of statements.
     pub fn statements(&self) -> usize {
         self.statement.len()
     }
 
-    /// A canned policy by its name: `kms-admin`, `kms-key-administrator`, `kms-key-user` or `kms-auditor`.
+    /// The canned policy of this name: `kms-admin`, `kms-key-administrator`, `kms-key-user` or `kms-auditor`.
     pub fn canned(name: &str) -> Option<Self> {
         let actions: &[&str] = match name {
             "kms-admin" => &["kms:*", "s3:*"],
@@ -395,10 +395,10 @@ impl Policy {
         })
     }
 
-    /// This policy, what it allows limited to these keys (ids, or prefixes that end in `*`); unlimited when there are none.
+    /// This policy, limited to these keys: ids, or prefixes that end in `*`. No keys means no limit.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when one is neither, or when the policy names resources itself: to replace them could widen it.
+    /// [`KmsError::Invalid`] when one is neither, or when the policy names resources: replacing them could widen it.
     pub fn limited_to(mut self, keys: &[String]) -> Result<Self, KmsError> {
         if keys.is_empty() {
             return Ok(self);
@@ -432,7 +432,7 @@ impl Policy {
         Ok(self)
     }
 
-    /// Whether the action may be done on this; with no target, whether there can be one.
+    /// Whether the policy allows the action on the target; without a target, whether it can allow it on any.
     pub(crate) fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
         let target = target.unwrap_or_else(|| Target::Unknown(action.resources()));
         let says = |effect: Effect, names: &[&str]| {
@@ -447,7 +447,7 @@ impl Policy {
 }
 
 impl Policy {
-    /// What every key or bucket is called that the action may be allowed on; it may yet be denied on some. In order.
+    /// The names of the keys or buckets on which the action may be allowed, in order. Some of them may still be denied.
     pub(crate) fn allowed_names(&self, action: Action) -> Vec<NameRange> {
         let start = match action.resources() {
             BUCKET_RESOURCE => BUCKET_RESOURCE,
@@ -470,13 +470,13 @@ impl Policy {
     }
 }
 
-/// The names that a resource can stand for, of those that begin with `start`.
+/// The names after `start` that a resource can match.
 fn named(resource: &str, start: &str) -> Option<NameRange> {
     let literal = glob::literal_prefix(resource);
     match literal.strip_prefix(start) {
         Some(name) if literal.len() == resource.len() => Some(NameRange::One(name.to_owned())),
         Some(beginning) => Some(NameRange::Beginning(beginning.to_owned())),
-        // The first wildcard stands before the name.
+        // The first wildcard is before the name.
         None => (literal.len() < resource.len() && start.starts_with(literal))
             .then(|| NameRange::Beginning(String::new())),
     }
@@ -502,7 +502,7 @@ impl Statement {
                             matches!(resource.as_str(), "*" | "arn:aws:kms:::*")
                         }
                         (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
-                        // Whether some key may be allowed; a Deny settles that only where it spares none.
+                        // An `Allow` counts if it may cover some key, a `Deny` only if it covers every key.
                         (Target::Unknown(start), Effect::Allow) => {
                             resource == "*" || resource.starts_with(start)
                         }

@@ -1,7 +1,7 @@
-//! Records that cannot be forged: whatever decides who may do what, or where secrets go, carries a MAC under a key
-//! derived from the root keyring. The table stores records; it is no authority on them.
+//! Records that cannot be forged. A record that decides on permissions, or on where secrets are sent, carries a MAC
+//! under a key derived from the root keyring. The table only stores records; Keyway does not trust it.
 //!
-//! A signed record's value is one line and then the content:
+//! A signed record's value is one line followed by the content:
 //!
 //! ```text
 //! KW1 <id of the root key> <base64url of 32 bytes>\n<content>
@@ -9,7 +9,7 @@
 //!
 //! The MAC is HMAC-SHA256 under `K = HMAC-SHA256(root key, "keyway/v1/record-key" || 00 || kind)`, over
 //! `"keyway/v1/record" || 00 || BE32(len) || deployment || BE32(len) || kind || BE32(len) || id || revision(16) || content`.
-//! A content is JSON and begins with `{`, so a value without that line is a record that was never signed.
+//! The content is JSON and begins with `{`, so a value without that line is a record that was never signed.
 
 use std::sync::Arc;
 
@@ -31,34 +31,34 @@ pub use crate::ports::Forgery;
 
 const FORMAT: &str = "KW1 ";
 const LABEL: &[u8] = b"keyway/v1/record\0";
-/// Longer than any first line: ids of root keys are short.
+/// Longer than any first line, because ids of root keys are short.
 const LONGEST_LINE: usize = 256;
 
-/// Whether records of this name are signed. The record that names the deployment is not: it says which keyring to look
-/// for, and a keyring of another deployment is refused.
+/// Whether records of this name are signed. The deployment's record is not: it says which keyring to look for, and
+/// another deployment's keyring is refused.
 const fn is_signed(kind: Kind, id: &str) -> bool {
     match kind {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
         Kind::Key | Kind::AccessKey | Kind::Bucket | Kind::Policy | Kind::Identity => true,
-        // Lines of a log decide nothing; events are chained among themselves.
+        // Log lines decide nothing; audit events have a hash chain.
         Kind::Audit | Kind::ErrorLog => false,
     }
 }
 const DEPLOYMENT: &[u8] = DEPLOYMENT_RECORD.as_bytes();
 
-/// A value as it is stored, taken apart.
+/// A stored value, split into its parts.
 struct Signed<'a> {
     root: &'a str,
     tag: [u8; 32],
     content: &'a [u8],
 }
 
-/// What a value is, before it is verified.
+/// A value before it is verified.
 enum Stored<'a> {
     Signed(Signed<'a>),
-    /// A content without a MAC.
+    /// Content without a MAC.
     Unsigned,
-    /// Neither.
+    /// Neither of the two.
     Damaged,
 }
 
@@ -84,7 +84,7 @@ fn signed(value: &[u8]) -> Option<Signed<'_>> {
     })
 }
 
-/// The content of a value that nobody has verified: for what must be known before the keyring can be opened.
+/// The content of an unverified value, for what must be known before the keyring is opened.
 pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     match parse(value) {
         Stored::Signed(signed) => signed.content,
@@ -92,12 +92,12 @@ pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     }
 }
 
-/// What a record was found to be.
+/// The result of verifying a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict<'a> {
-    /// Its content, which somebody with the keyring wrote as it is.
+    /// Its content, written in this form by a holder of the keyring.
     True(&'a [u8]),
-    /// Nobody signed it.
+    /// It has no signature.
     Unsigned,
     /// It is refused.
     Forged(Forgery),
@@ -123,7 +123,7 @@ impl RootKeyring {
         ]
     }
 
-    /// The record as it is stored.
+    /// The record in its stored form, with the signature.
     fn signed(&self, record: &Record) -> Option<Record> {
         let (root, key) = self.signing_key(record.kind)?;
         let lengths = Lengths::of(self, record)?;
@@ -162,7 +162,7 @@ impl RootKeyring {
     }
 }
 
-/// The lengths that stand before what has no fixed one.
+/// The length prefixes of the parts of variable length.
 struct Lengths {
     deployment: [u8; 4],
     kind: [u8; 4],
@@ -180,23 +180,22 @@ impl Lengths {
     }
 }
 
-/// A table that signs what is written and refuses what does not verify.
+/// A table that signs what is written and refuses records that do not verify.
 ///
-/// A page leaves out the records that it refuses and names them in [`Page::refused`]: one forged record does not keep
-/// the others from being listed. Each is in the log, where it is named by whoever asked for it, and is counted by
-/// [`KeyringOnDemand::refused_records`].
+/// A page leaves refused records out and lists them in [`Page::refused`], so that one forged record does not block the
+/// listing of the others. Each refused record is logged, and counted by [`KeyringOnDemand::refused_records`].
 pub struct SignedTable<T: ?Sized> {
     table: Arc<T>,
     keyring: Arc<KeyringOnDemand>,
 }
 
 impl<T: ?Sized> SignedTable<T> {
-    /// Over this table, by this keyring.
+    /// Wraps this table, and signs with this keyring.
     pub const fn new(table: Arc<T>, keyring: Arc<KeyringOnDemand>) -> Self {
         Self { table, keyring }
     }
 
-    /// Where in its value the content of a true record begins.
+    /// Verifies the record, and returns where the content begins in its value.
     async fn verified(&self, record: &Record) -> Result<usize, StoreError> {
         if !is_signed(record.kind, &record.id) {
             return Ok(0);
@@ -210,7 +209,7 @@ impl<T: ?Sized> SignedTable<T> {
             Verdict::Unsigned => Forgery::Unsigned,
             Verdict::Forged(why) => why,
         };
-        // By another deployment's keyring nothing verifies, and then that is what its operator has to be told.
+        // Another deployment's keyring verifies nothing. The operator must then see that error, not this one.
         self.keyring.own_keyring().await.map_err(unavailable)?;
         self.keyring.count_refused();
         Err(StoreError::Refused {
@@ -261,7 +260,7 @@ impl<T: TableReader + ?Sized> TableReader for SignedTable<T> {
         let (all, after) = (NameRange::all(), after.map(str::to_owned));
         let mut scan = Scan::within(self.table.as_ref(), kind, all, prefix, after);
         let mut whole = Page::default();
-        // Whoever asks for the next page names the last record of this one, so there must be one.
+        // The next page is requested after the last record of this page, so this page must not be empty.
         while whole.records.is_empty()
             && let Some(page) = scan.page(limit).await?
         {
@@ -303,7 +302,7 @@ impl<T: TableWriter + ?Sized> TableWriter for SignedTable<T> {
 }
 
 impl<T: ?Sized> SignedTable<T> {
-    /// The record as it is stored; `None` where it is stored as it is.
+    /// The record in its stored form; `None` if it is stored unchanged.
     async fn signed(&self, record: &Record) -> Result<Option<Record>, StoreError> {
         if !is_signed(record.kind, &record.id) {
             return Ok(None);
@@ -316,32 +315,32 @@ impl<T: ?Sized> SignedTable<T> {
     }
 }
 
-/// In place of an id: every record of the kind. No id has this character.
+/// Stands for every record of the kind, in place of an id. No id has this character.
 pub const EVERY_ID: &str = "*";
 
-/// What was found of a table's records.
+/// The result of checking a table's records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordsFound {
-    /// Whether the keyring says that all of them are signed.
+    /// Whether the keyring has the mark that all are signed.
     pub marked: bool,
     /// How many verify.
     pub verified: u64,
-    /// How many were signed by this run.
+    /// How many this run signed.
     pub signed: u64,
-    /// Those that have no signature: kind and id.
+    /// Kind and id of the records without a signature.
     pub unsigned: Vec<(Kind, String)>,
-    /// Those that are refused, and why.
+    /// The records that are refused, and why.
     pub refused: Vec<(Kind, String, Forgery)>,
 }
 
 impl RecordsFound {
-    /// Whether nothing of the table would be refused.
+    /// Whether no record of the table is refused.
     pub const fn is_clean(&self) -> bool {
         self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
     }
 }
 
-/// What became of one record that was looked at.
+/// The result of checking one record.
 enum Looked {
     Verified,
     Signed,
@@ -351,7 +350,7 @@ enum Looked {
     Gone,
 }
 
-/// What a record is; `None` when it has no signature and is to have one.
+/// The result for a record; `None` when it has no signature and must get one.
 fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Looked> {
     match keyring.verdict(record) {
         Verdict::True(_) => Some(Looked::Verified),
@@ -361,7 +360,7 @@ fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Look
     }
 }
 
-/// The operator's jobs on the records of a table as it is, past every signature.
+/// The operator's jobs on the stored records of a table, below the signatures.
 pub struct SignedRecords {
     table: Arc<dyn TableWriter>,
     keyring: Arc<KeyringOnDemand>,
@@ -369,7 +368,7 @@ pub struct SignedRecords {
 }
 
 impl SignedRecords {
-    /// Over the table as it is stored.
+    /// Uses the table without signatures.
     pub const fn new(
         table: Arc<dyn TableWriter>,
         keyring: Arc<KeyringOnDemand>,
@@ -382,17 +381,17 @@ impl SignedRecords {
         }
     }
 
-    /// Looks at every record.
+    /// Verifies every record.
     ///
     /// # Errors
-    /// When the table or the keyring cannot be had.
+    /// When the table or the keyring is unavailable.
     pub async fn verify(&self) -> Result<RecordsFound, KmsError> {
         self.walk(None).await
     }
 
-    /// Signs the records that an older release wrote, and then has the keyring say that all are signed: from then on one
-    /// without a signature is refused, and never signed but by its name in `accept`, where [`EVERY_ID`] stands for all of
-    /// a kind. Servers may run; it can be stopped and run again.
+    /// Signs the records of older releases, and then marks in the keyring that all are signed. After that, a record
+    /// without a signature is refused. It is signed only if `accept` names it; [`EVERY_ID`] names all records of a
+    /// kind. Servers may run meanwhile. The job can be stopped and run again.
     ///
     /// # Errors
     /// As [`SignedRecords::verify`].
@@ -401,7 +400,7 @@ impl SignedRecords {
         if found.marked || !found.unsigned.is_empty() || !found.refused.is_empty() {
             return Ok(found);
         }
-        // A process of an older release may have written behind this one's back.
+        // A process of an older release may have written records meanwhile.
         let again = self.walk(None).await?;
         found.unsigned = again.unsigned;
         found.refused = again.refused;
@@ -447,7 +446,7 @@ impl SignedRecords {
         let looked = match judged(keyring, &record, may_sign) {
             Some(looked) => Some(looked),
             None if self.sign_one(keyring, &record).await? => Some(Looked::Signed),
-            // Somebody changed or removed it meanwhile.
+            // Another writer changed or removed it meanwhile.
             None => tried(|| self.sign_current(keyring, &record)).await?,
         };
         match looked {
@@ -460,7 +459,7 @@ impl SignedRecords {
         Ok(())
     }
 
-    /// Signs what is in the record's place by now, if it needs it; `None` when somebody was faster.
+    /// Signs the present record of this id, if it needs it; `None` when another writer was faster.
     async fn sign_current(
         &self,
         keyring: &RootKeyring,
@@ -480,7 +479,7 @@ impl SignedRecords {
         }
     }
 
-    /// Whether the record was signed as it was seen.
+    /// Whether the record was signed. It is not if it changed since it was seen.
     async fn sign_one(&self, keyring: &RootKeyring, seen: &Record) -> Result<bool, KmsError> {
         let next = repository::again(seen, None, self.random.as_ref())?;
         let signed = keyring

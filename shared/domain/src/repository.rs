@@ -1,5 +1,5 @@
-//! The one way from nouns to records and back: reading a record as the noun that it holds, and changing one that other
-//! writers may change at the same time. Reading many records is in [`crate::scan`].
+//! The one way from domain types to records and back: reads a record, and changes a record that other writers may
+//! change at the same time. [`crate::scan`] reads many records.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,23 +10,23 @@ use crate::ports::{
     Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
 };
 
-/// A noun that the table keeps, each in a record of its own.
+/// A domain type that is stored, each value in its own record.
 pub(crate) trait Noun: Serialize + DeserializeOwned {
     /// The kind of its records.
     const KIND: Kind;
 
-    /// The noun that a record holds.
+    /// Decodes a record.
     fn of(record: &Record) -> Result<Self, KmsError> {
         encoding::decode(&record.value)
     }
 
-    /// The noun that one record among many holds. One that does not decode is told to the log and left out: it must not
-    /// stop what is done for all the others.
+    /// Decodes one record of many. A record that does not decode is logged and left out: it must not block the work on
+    /// the others.
     fn readable(record: &Record) -> Option<Self> {
         if_readable(record, Self::of(record))
     }
 
-    /// A record of this id that holds the noun, of a revision of its own. It does not vanish by itself.
+    /// A record of this id with this value and a new revision. It does not expire.
     fn record(&self, id: &str, random: &dyn Random) -> Result<Record, KmsError> {
         Ok(Record {
             kind: Self::KIND,
@@ -38,7 +38,7 @@ pub(crate) trait Noun: Serialize + DeserializeOwned {
     }
 }
 
-/// What was read of one record among many: see [`Noun::readable`].
+/// The value of one record of many: see [`Noun::readable`].
 pub(crate) fn if_readable<T>(record: &Record, read: Result<T, KmsError>) -> Option<T> {
     read.inspect_err(|error| {
         tracing::error!(
@@ -51,7 +51,7 @@ pub(crate) fn if_readable<T>(record: &Record, read: Result<T, KmsError>) -> Opti
     .ok()
 }
 
-/// The noun of this id as it is now, and the revision that a change of it names.
+/// The present value of this id, and the revision that a change of it must name.
 pub(crate) async fn load<T: Noun>(
     table: &dyn TableReader,
     id: &str,
@@ -62,7 +62,7 @@ pub(crate) async fn load<T: Noun>(
     }
 }
 
-/// The record written again, as it was seen or with another value, under a revision of its own.
+/// The record with a new revision, and with another value if one is given.
 pub(crate) fn again(
     seen: &Record,
     value: Option<Vec<u8>>,
@@ -75,7 +75,7 @@ pub(crate) fn again(
     })
 }
 
-/// Makes the record, or replaces the one that was seen. `false`: another writer was faster, and nothing was changed.
+/// Makes the record, or replaces the seen one. `false`: another writer was faster, and nothing was changed.
 pub(crate) async fn write(
     table: &dyn TableWriter,
     record: &Record,
@@ -87,7 +87,7 @@ pub(crate) async fn write(
     })
 }
 
-/// Removes the record that was seen. `false`: another writer was faster, and nothing was changed.
+/// Removes the seen record. `false`: another writer was faster, and nothing was changed.
 pub(crate) async fn remove(
     table: &dyn TableWriter,
     kind: Kind,
@@ -106,12 +106,12 @@ pub(crate) fn won<T>(written: Result<T, StoreError>) -> Result<bool, StoreError>
     }
 }
 
-/// How often a change is tried when other writers are faster.
+/// How often a change is tried while other writers are faster.
 const ATTEMPTS: usize = 16;
 
-/// Changes what other writers may change at the same time. Each attempt reads what is there and writes it only if it is
-/// still so; `None` says that another writer was faster, and has the change tried again. When they always are, the error
-/// is `contended`.
+/// Changes a record that other writers may change at the same time. Each attempt reads the record and writes it only if
+/// it has not changed since. An attempt returns `None` if another writer was faster; then the next one follows. When
+/// all fail, the error is `contended`.
 pub(crate) async fn update<T, E, A>(
     contended: impl FnOnce() -> E,
     attempt: impl Fn() -> A,
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// How often a change was tried that `others` writers were faster with, and how it ended.
+    /// How often a change was tried while `others` writers were faster, and its result.
     async fn tries(others: usize) -> (usize, Result<&'static str, &'static str>) {
         let tries = AtomicUsize::new(0);
         let attempt = || async {

@@ -6,34 +6,34 @@ use crate::ranges::NameRange;
 /// How many records are read at a time. A record may be 300 KiB.
 const PAGE: usize = 500;
 
-/// Reads the records of a kind whose ids are in some ranges. No more is read of the table than is asked for here.
+/// Reads the records of a kind whose ids are in some ranges. Reads pages only when records are requested.
 pub(crate) struct Scan<'a, T: ?Sized> {
     table: &'a T,
     kind: Kind,
-    /// The last comes first.
+    /// In reverse order.
     ranges: Vec<NameRange>,
     after: Option<String>,
     limit: usize,
-    /// What of the last page was not given yet. The last comes first.
+    /// The unread records of the last page, in reverse order.
     read: Vec<Found>,
 }
 
-/// A record that a scan came to.
+/// A record that a scan found.
 pub(crate) enum Found {
-    /// It can be obeyed.
+    /// A record that verified.
     Record(Record),
-    /// It was refused: nobody who may have written it did.
+    /// A record that did not verify and was refused.
     Refused(Record),
 }
 
 impl<'a, T: TableReader + ?Sized> Scan<'a, T> {
-    /// Of every record.
+    /// Reads every record.
     pub(crate) fn all(table: &'a T, kind: Kind) -> Self {
         Self::within(table, kind, NameRange::all(), "", None)
     }
 
-    /// Of those in the ranges, which are [in order](crate::ranges::in_order), that begin with `prefix` and sort after
-    /// `after`.
+    /// Reads the records in the ranges, which are [in order](crate::ranges::in_order), whose ids begin with `prefix`
+    /// and sort after `after`.
     pub(crate) fn within(
         table: &'a T,
         kind: Kind,
@@ -56,13 +56,13 @@ impl<'a, T: TableReader + ?Sized> Scan<'a, T> {
         }
     }
 
-    /// With so many records read at a time: 1 to 1000.
+    /// Reads this many records at a time: 1 to 1000.
     pub(crate) fn by(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Up to `limit` (1 to 1000) records, of one range; `None` when there are no more ranges.
+    /// Up to `limit` (1 to 1000) records of one range; `None` when no range is left.
     pub(crate) async fn page(&mut self, limit: usize) -> Result<Option<Page>, StoreError> {
         let Some(range) = self.ranges.last() else {
             return Ok(None);
@@ -94,13 +94,13 @@ impl<'a, T: TableReader + ?Sized> Scan<'a, T> {
         !self.ranges.is_empty()
     }
 
-    /// The next one. Of a page, those that were refused come first.
+    /// The next record. A page's refused records come first.
     pub(crate) async fn found(&mut self) -> Result<Option<Found>, StoreError> {
         while self.read.is_empty() {
             let Some(page) = self.page(self.limit).await? else {
                 return Ok(None);
             };
-            // The last is given first.
+            // `read` is in reverse order.
             let records = page.records.into_iter().map(Found::Record);
             let refused = page.refused.into_iter().map(Found::Refused);
             self.read = refused.chain(records).rev().collect();
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::ports::Revision;
 
-    /// A table of some ids, of which one is refused. Knows what was asked of it.
+    /// A table of some ids, one of which is refused. Records the calls.
     struct Ids {
         ids: &'static [&'static str],
         refused: &'static str,

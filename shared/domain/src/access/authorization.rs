@@ -1,4 +1,4 @@
-//! What a caller may do, asked before every operation.
+//! A caller's permissions, checked before every operation.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::paths::{AllowedCall, PathRules};
 use crate::policy::{Action, Policy, Target};
 use crate::ranges::{NameRange, in_both};
 
-/// What a caller was granted.
+/// The permissions of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
-    /// The root access key's: everything.
+    /// Everything: the root access key.
     Owner,
     /// What the policy allows.
     Policy(Policy),
-    /// What both allow: the grant of whoever began a session, and the session's own policy.
+    /// What both allow: the grant of the access key that began a session, and the session's own policy.
     #[serde(skip)]
     Limited(Arc<Grant>, Arc<Policy>),
-    /// Calls of the paths that these rules allow, and nothing before a path was judged: see [`Caller::for_call`].
+    /// Calls of the paths that these rules allow. Allows nothing until a path was checked: see [`Caller::for_call`].
     #[serde(skip)]
     Paths(Arc<PathRules>),
     /// One call of a path that such rules allow.
@@ -32,7 +32,7 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// Whether this may be done there; without a target, whether there can be anything to which it may be done.
+    /// Whether the action is allowed on the target; without a target, whether it can be allowed on any.
     fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
         match self {
             Self::Owner => true,
@@ -45,7 +45,7 @@ impl Grant {
         }
     }
 
-    /// What every key or bucket is called to which this may be done: see [`Caller::may_be_permitted`].
+    /// The names of the keys or buckets on which the action may be allowed: see [`Caller::may_be_permitted`].
     fn allowed_names(&self, action: Action) -> Vec<NameRange> {
         match self {
             Self::Owner => NameRange::all(),
@@ -59,7 +59,7 @@ impl Grant {
     }
 }
 
-/// Somebody whose identity is proven, and what they may do. The first argument of every operation.
+/// An authenticated identity with its permissions. The first argument of every operation.
 #[derive(Debug, Clone)]
 pub struct Caller {
     principal: Arc<str>,
@@ -70,7 +70,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller who was authenticated as `principal`.
+    /// A caller that was authenticated as `principal`.
     pub fn new(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
         Self {
             principal: principal.into(),
@@ -81,7 +81,7 @@ impl Caller {
         }
     }
 
-    /// A caller whom anybody can be: `principal` is proven, and nothing is known of whose it is.
+    /// A caller that proved an identity which the deployment does not know. Anyone can make such an identity.
     pub(crate) fn unauthenticated(principal: impl Into<Arc<str>>, grant: Arc<Grant>) -> Self {
         Self {
             is_known: false,
@@ -89,7 +89,7 @@ impl Caller {
         }
     }
 
-    /// The same caller, in this session.
+    /// The same caller, with this session.
     pub(super) fn in_session(self, session: Arc<Session>) -> Self {
         Self {
             session: Some(session),
@@ -97,7 +97,7 @@ impl Caller {
         }
     }
 
-    /// The same caller, of another request: nothing is noted of that one yet.
+    /// The same caller for another request, with an empty audit context.
     #[must_use]
     pub fn of_new_request(&self) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Caller {
         }
     }
 
-    /// The same caller, for one of several things that a request asks for: what is noted of it is that item's alone.
+    /// The same caller for one item of a request, with an audit context of the item's own.
     #[must_use]
     pub fn for_item(&self) -> Self {
         Self {
@@ -115,12 +115,12 @@ impl Caller {
         }
     }
 
-    /// Whether the deployment knows the principal, or has only proof that it is one.
+    /// Whether the deployment knows the principal. If not, the caller has only proved who it is.
     pub fn is_known(&self) -> bool {
         self.is_known
     }
 
-    /// The session that the caller's access key is of, if it is of one.
+    /// The session that the caller's access key belongs to, if any.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
     }
@@ -134,23 +134,23 @@ impl Caller {
         Arc::clone(&self.grant)
     }
 
-    /// What was noted of the request so far. Clones of a caller share it.
+    /// The request's audit context. Clones of a caller share it.
     pub fn audit(&self) -> &Arc<AuditContext> {
         &self.audit
     }
 
-    /// Who it is, to be kept.
+    /// The principal, shared.
     pub fn shared_principal(&self) -> Arc<str> {
         Arc::clone(&self.principal)
     }
 
-    /// Who it is: the id of the access key.
+    /// The principal: the id of the access key, or the identity.
     pub fn principal(&self) -> &str {
         &self.principal
     }
 
-    /// Whether there can be a key, or bucket, on which the caller may do this: asked before a body is parsed,
-    /// so that a caller without a right to the action never reaches the parser.
+    /// Whether the caller can be allowed the action on any key or bucket. Checked before a body is parsed, so that a
+    /// caller without this permission never reaches the parser.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -158,12 +158,12 @@ impl Caller {
         self.judge(action, None)
     }
 
-    /// Whether the caller may do this on this key.
+    /// Whether the caller may perform the action on this key.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
-        // A listing asks about every key there is, and is about none.
+        // A listing checks every key, and is about none of them.
         if action != Action::ListKeys {
             self.audit.key(key);
         }
@@ -172,13 +172,13 @@ impl Caller {
         self.judge(action, Some(Target::Key(key.as_str())))
     }
 
-    /// What every key or bucket is called on which the caller may be permitted this, in order: a listing reads no others.
-    /// Each is to be asked about all the same.
+    /// The names of the keys or buckets on which the caller may be allowed the action, in order. A listing reads no
+    /// others, and still checks each of them.
     pub(crate) fn may_be_permitted(&self, action: Action) -> Vec<NameRange> {
         self.grant.allowed_names(action)
     }
 
-    /// Whether the caller may do this to what has this name and is no key.
+    /// Whether the caller may perform the action on the policy or identity of this name.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -187,14 +187,14 @@ impl Caller {
         match self.grant.as_ref() {
             Grant::Owner => Ok(()),
             Grant::Call(_) => self.judge(action, Some(Target::Key(name))),
-            // A policy of actions has no names for it but the service's own.
+            // Policies of actions do not name policies and identities: only the permission on the service covers them.
             Grant::Policy(_) | Grant::Limited(..) | Grant::Paths(_) => {
                 self.judge(action, Some(Target::Service))
             }
         }
     }
 
-    /// Whether the caller may do this to the service itself. A permission that names keys is none.
+    /// Whether the caller may perform the action on the service itself. A permission for named keys does not suffice.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -202,7 +202,7 @@ impl Caller {
         self.judge(action, Some(Target::Service))
     }
 
-    /// Whether the caller may do this on this bucket.
+    /// Whether the caller may perform the action on this bucket.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -213,7 +213,7 @@ impl Caller {
         self.judge(action, Some(Target::Bucket(bucket.as_str())))
     }
 
-    /// Whether the caller may call this path: KES's policies speak of paths and of nothing else.
+    /// Whether the caller may call this path. KES's policies consist of paths and nothing else.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`].
@@ -221,7 +221,7 @@ impl Caller {
         let allowed = match self.grant.as_ref() {
             Grant::Owner => true,
             Grant::Paths(rules) => rules.allows(path),
-            // A policy of actions says nothing of paths, and a call is no permission for another one.
+            // Policies of actions do not cover paths, and a call is no permission for another one.
             Grant::Policy(_) | Grant::Limited(..) | Grant::Call(_) => false,
         };
         if allowed {
@@ -231,16 +231,16 @@ impl Caller {
         }
     }
 
-    /// The caller for one call: who may do `action`, which is what a call of `path` does, to what the path ends in,
-    /// and nothing else. An owner stays one.
+    /// The caller for one call of `path`: it may only perform `action`, which is what the call does, on the target that
+    /// the path ends in. An owner stays an owner.
     ///
-    /// So the policy is asked once, about the path that was called, and every operation behind it still asks its
-    /// caller, as it does whoever calls.
+    /// So the policy is checked once, against the called path, and every operation behind it checks its caller as
+    /// always.
     ///
     /// # Errors
     /// [`KmsError::NotPermitted`] unless the caller may call the path.
     pub fn for_call(self, action: Action, path: &str) -> Result<Self, KmsError> {
-        // A refusal is told with what was asked for: the path ends in it.
+        // A refusal is logged with its target, in which the path ends.
         if action.is_about_one_key()
             && let Some((_, name)) = path.rsplit_once('/')
             && let Ok(key) = KeyId::parse("key_id", name)

@@ -1,4 +1,4 @@
-//! Finding the access key that a request is signed with, cached for the state TTL; and the root access key.
+//! Finds the access key that signed a request, cached for the state TTL; and the root access key.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -20,46 +20,46 @@ use crate::repository::load;
 
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// A credential that a presented signature is checked against.
+/// The credential that a request's signature is checked against.
 pub struct Credential {
-    /// What signatures are made with.
+    /// The secret that signs.
     pub secret: Arc<SecretBytes>,
-    /// Must be presented when there is one, and must not when there is none.
+    /// If there is one, requests must present it; if not, they must not present any.
     pub session_token: Option<Arc<SecretBytes>>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
-    /// Whom it proves.
+    /// The caller that it authenticates.
     pub caller: Caller,
-    /// The session that it is of. What its caller may do is then found anew for each request.
+    /// The session that it belongs to. The caller's permissions are then computed for each request.
     pub(super) session: Option<HeldSession>,
 }
 
 /// The name of the root access key in the secret store.
 pub const ROOT_ACCESS_KEY_SECRET: &str = "root-access-key";
-/// How long the root access key of the secret store is served from memory.
+/// How long the root access key of the secret store is cached.
 pub const ROOT_ACCESS_KEY_TTL: Duration = Duration::from_secs(300);
-/// How long a root access key that could not be read is not asked for again.
+/// How long after a failure the root access key is not read again.
 const ROOT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Where the root access key comes from.
+/// The source of the root access key.
 pub enum RootAccessKey {
-    /// The table: made on the first start.
+    /// The table. The key is made on the first start.
     InTable,
-    /// The deployment's settings. One in the table is then no longer honoured.
+    /// The deployment's settings. A root access key in the table is then ignored.
     Given(AccessKeyId, SecretBytes),
     /// The secret store, under [`ROOT_ACCESS_KEY_SECRET`]: a JSON object with `access_key_id` and `secret_access_key`.
-    /// One in the table is then not honoured.
+    /// A root access key in the table is then ignored.
     InSecretStore(Arc<dyn SecretStore>),
 }
 
-/// The root access key as the secret store keeps it.
+/// The root access key in the secret store.
 #[derive(Deserialize)]
 struct KeptRootAccessKey {
     access_key_id: String,
     secret_access_key: zeroize::Zeroizing<String>,
 }
 
-/// The root access key as it is honoured at present.
+/// The root access key that is valid at present.
 struct Root {
     id: AccessKeyId,
     credential: Arc<Credential>,
@@ -93,7 +93,7 @@ impl Root {
     }
 }
 
-/// How long the secret of a root access key may be that was not made here, in bytes.
+/// The allowed lengths of a root access key's secret that Keyway did not make, in bytes.
 pub const ROOT_SECRET_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
 
 /// Finds the credential that a request claims to be signed with.
@@ -104,7 +104,7 @@ pub struct Credentials {
     state_ttl: Duration,
     root: RootSource,
     cache: Cache<AccessKeyId, Credential>,
-    /// Access keys whose policies the log has been told of, for one line each.
+    /// Access keys whose bad policies were logged, so that each is logged once.
     told: Mutex<HashSet<AccessKeyId>>,
 }
 
@@ -117,7 +117,7 @@ enum RootSource {
     },
 }
 
-/// The root access key as it was read, when that began, and when reading it last failed.
+/// The root access key with the time at which its read began, and the time of the last failure.
 #[derive(Default)]
 struct KnownRoot {
     root: Option<(Duration, Arc<Root>)>,
@@ -125,7 +125,7 @@ struct KnownRoot {
 }
 
 impl Credentials {
-    /// `state_ttl`: how long a key that was revoked elsewhere may still be honoured.
+    /// `state_ttl`: how long a key that another instance revoked may still be accepted.
     pub fn new(
         table: Arc<dyn TableReader>,
         wrapper: Arc<dyn KeyWrapper>,
@@ -152,15 +152,15 @@ impl Credentials {
         }
     }
 
-    /// Reads what the first request would wait for. A failure goes to the log, and is met again by the request.
+    /// Reads the root access key before the first request needs it. Logs a failure, which the request will meet again.
     pub async fn warm(&self) {
         if let Err(KmsError::Unavailable(fault)) = self.root(None).await {
             tracing::error!("{fault:?}");
         }
     }
 
-    /// The credential of this id, unless there is none or it has expired. One of a session is there as long as the one is
-    /// that began it, and what it may do follows from what that one may do now.
+    /// The unexpired credential of this id, if there is one. A session's credential exists as long as its parent access
+    /// key's, and its permissions follow from the parent's present ones.
     ///
     /// # Errors
     /// When the table or the wrapper fails.
@@ -187,8 +187,8 @@ impl Credentials {
     }
 
     async fn known(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        // The root access key that is known already is compared first, so that its holder never waits for the table;
-        // and one that is not known yet comes last, so that nobody else waits for the secret store.
+        // Compare a known root access key first, so that its requests never wait for the table. Compare an unknown one
+        // last, so that other requests do not wait for the secret store.
         if self.root_id().is_some_and(|root| root.as_str() == id)
             && let Some(root) = self.root(Some(id)).await?
         {
@@ -203,7 +203,7 @@ impl Credentials {
         }
     }
 
-    /// The id of the root access key, as far as it is known without asking anybody.
+    /// The id of the root access key, if it is known without a read.
     fn root_id(&self) -> Option<AccessKeyId> {
         match &self.root {
             RootSource::InTable => None,
@@ -318,8 +318,8 @@ impl Credentials {
         Ok(Some(credential))
     }
 
-    /// The policy as it is obeyed. One of which a `Deny` would not deny what it names, as older versions accepted them,
-    /// allows nothing: whoever wrote it meant less than it says.
+    /// The policy in effect. A policy with a `Deny` that does not deny what it names, as older releases accepted,
+    /// allows nothing: its author meant to allow less than it does.
     fn obeyed(&self, id: &AccessKeyId, policy: Policy) -> Policy {
         let Some(fault) = policy.fault() else {
             return policy;

@@ -1,4 +1,4 @@
-//! Making, listing and revoking access keys: the operator's side.
+//! Makes, lists and revokes access keys: the operator's side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,31 +19,31 @@ use crate::scan::Scan;
 
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// An access key as its holder needs it: shown once, never again.
+/// A new access key for its holder: shown once, never again.
 pub struct NewAccessKey {
-    /// Who it identifies.
+    /// The access key's id.
     pub id: AccessKeyId,
-    /// Signs requests.
+    /// The secret that signs requests.
     pub secret: SecretBytes,
-    /// Must accompany every request, where the key expires.
+    /// The token that every request must carry, if the key expires.
     pub session_token: Option<SecretBytes>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
 }
 
-/// What is told of an access key after it was made.
+/// What a listing shows of an access key.
 #[derive(Debug, Clone)]
 pub struct AccessKeySummary {
     pub id: AccessKeyId,
-    /// Its policy. Without one it may do everything, or all that the access key may that began its session.
+    /// Its policy. `None` allows everything, or for a session everything that its parent access key may do.
     pub policy: Option<Policy>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
-    /// The session that it is of: it may do at most what the access key may that began it, and ends with that.
+    /// Its session, if any. It may do at most what its parent access key may, and ends with that key.
     pub session: Option<Session>,
-    /// Why its policy is not obeyed, and allows nothing: see [`Policy::fault`].
+    /// Why its policy is ignored and allows nothing: see [`Policy::fault`].
     pub fault: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl AccessKeySummary {
         let permitted = match (stored.session, stored.grant) {
             (Some(session), _) => session.policy,
             (None, Grant::Policy(policy)) => Some(policy),
-            // No access key is kept with one of the latter three.
+            // No access key is stored with one of the last three.
             (None, Grant::Owner | Grant::Limited(..) | Grant::Paths(_) | Grant::Call(_)) => None,
         };
         Ok(Self {
@@ -68,7 +68,7 @@ impl AccessKeySummary {
     }
 }
 
-/// Makes, lists and revokes access keys: the operator's side.
+/// Makes, lists and revokes access keys.
 pub struct AccessKeys {
     table: Arc<dyn TableWriter>,
     pub(super) wrapper: Arc<dyn KeyWrapper>,
@@ -77,7 +77,7 @@ pub struct AccessKeys {
 }
 
 impl AccessKeys {
-    /// Over this table and wrapper.
+    /// Uses this table and wrapper.
     pub fn new(
         table: Arc<dyn TableWriter>,
         wrapper: Arc<dyn KeyWrapper>,
@@ -92,10 +92,10 @@ impl AccessKeys {
         }
     }
 
-    /// Makes an access key with this policy. One that expires gets a session token.
+    /// Makes an access key with this policy. A key that expires gets a session token.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for a life of zero or over 366 days; else when a port fails.
+    /// [`KmsError::Invalid`] for a lifetime of zero or over 366 days; otherwise when a port fails.
     pub async fn create(
         &self,
         policy: Policy,
@@ -120,7 +120,7 @@ impl AccessKeys {
         Ok(AccessKeyId::kept(&format!("KW{random}")))
     }
 
-    /// So long from now.
+    /// Now plus this lifetime.
     pub(super) fn after(&self, life: Duration) -> Result<Timestamp, KmsError> {
         SignedDuration::try_from(life)
             .and_then(|life| self.clock.now().checked_add(life))
@@ -132,7 +132,7 @@ impl AccessKeys {
     /// # Errors
     /// When a port fails.
     pub async fn create_root_if_new(&self) -> Result<Option<NewAccessKey>, KmsError> {
-        // One marker record decides the race of two first starts; the key itself has a random id like any other.
+        // One marker record decides a race of two first starts. The key itself has a random id like any other.
         if self
             .table
             .get(Kind::Config, ROOT_MARKER, Consistency::Strong)
@@ -190,7 +190,7 @@ impl AccessKeys {
             expires_at,
             ..stored.record(id.as_str(), random)?
         };
-        // A conflict would mean that 93 random bits came twice: not foreseen, so reported as a failure.
+        // A conflict would mean that 93 random bits came twice. It is unforeseen, so it is reported as a failure.
         self.table.put_new(&record).await?;
         Ok(NewAccessKey {
             id,
@@ -200,7 +200,7 @@ impl AccessKeys {
         })
     }
 
-    /// Every access key that has not expired, in the order of their ids. One whose record does not decode is left out.
+    /// Every unexpired access key, in the order of ids. A key whose record does not decode is left out.
     ///
     /// # Errors
     /// When the table fails.
@@ -213,7 +213,7 @@ impl AccessKeys {
         Ok(keys)
     }
 
-    /// Revokes an access key. Every instance stops honouring it within the state TTL.
+    /// Revokes an access key. Every instance refuses it within the state TTL.
     ///
     /// # Errors
     /// [`KmsError::AccessKeyNotFound`], or the table failed.
@@ -228,7 +228,7 @@ impl AccessKeys {
         if repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await? {
             Ok(())
         } else {
-            // Access keys never change, so another revision means that it went, and another process was at work.
+            // Access keys never change, so another revision means that another process removed this one.
             Err(not_found())
         }
     }
@@ -249,7 +249,7 @@ impl Noun for RootMarker {
 const UPPERCASE: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const ALPHANUMERIC: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Text of `length` characters, each drawn evenly: the alphabets' sizes divide 256.
+/// Random text of `length` characters. Each is uniform, because the alphabets' sizes divide 256.
 fn random_text<const N: usize>(
     random: &dyn Random,
     alphabet: &[u8; N],
@@ -257,7 +257,7 @@ fn random_text<const N: usize>(
 ) -> Result<String, KmsError> {
     let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
     random.fill(&mut bytes)?;
-    // Reserved whole, so that no shorter copy of a secret stays behind in freed memory.
+    // Reserve the whole length, so that no shorter copy of a secret stays in freed memory.
     let mut text = String::with_capacity(length);
     text.extend(
         bytes

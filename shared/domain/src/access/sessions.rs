@@ -1,5 +1,5 @@
-//! Sessions: access keys for a few hours, which the holder of an access key can make. A session may do at most what the
-//! access key may that began it, as that is at the time of each request, and ends with it.
+//! Sessions: access keys for a few hours, which the holder of an access key can make. At each request, a session may do
+//! at most what its parent access key may do then. It ends with that key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::policy::Policy;
 
 const PARENT_ORIGIN: &str = "access-key/parent-secret";
 
-/// The session that an access key is of.
+/// The session that an access key belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The access key that began it.
+    /// The access key that began the session: its parent.
     pub parent: AccessKeyId,
-    /// What it was called.
+    /// The session's name.
     pub name: SessionName,
 }
 
-/// The name of a session: 2 to 64 of `[A-Za-z0-9_+=,.@-]`, as AWS has it.
+/// The name of a session: 2 to 64 of `[A-Za-z0-9_+=,.@-]`, as in AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionName(Arc<str>);
 
@@ -57,7 +57,7 @@ impl SessionName {
 pub struct Lifetime(Duration);
 
 impl Lifetime {
-    /// So many seconds.
+    /// A lifetime of this many seconds.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] below 900 and above 43200.
@@ -79,13 +79,13 @@ impl Default for Lifetime {
     }
 }
 
-/// A session that is asked for.
+/// A requested session.
 pub struct WantedSession {
-    /// What it is called.
+    /// The session's name.
     pub name: SessionName,
-    /// How long it lasts; no longer than the access key that begins it.
+    /// Its lifetime. It ends no later than its parent access key.
     pub lifetime: Lifetime,
-    /// What it may do at most.
+    /// A policy that limits its permissions.
     pub policy: Option<Policy>,
 }
 
@@ -96,7 +96,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Of the access keys that `credentials` finds.
+    /// `credentials` finds the parent access keys.
     pub const fn new(access_keys: AccessKeys, credentials: Arc<Credentials>) -> Self {
         Self {
             access_keys,
@@ -104,11 +104,11 @@ impl Sessions {
         }
     }
 
-    /// Begins a session of the caller's access key. No permission is needed, for a session adds none.
+    /// Begins a session of the caller's access key. Needs no permission, because a session adds none.
     ///
     /// # Errors
-    /// [`KmsError::Forbidden`] to a caller who is in a session; [`KmsError::NotPermitted`] when the caller's access key
-    /// is no longer there; else when a port fails.
+    /// [`KmsError::Forbidden`] for a caller in a session; [`KmsError::NotPermitted`] when the caller's access key no
+    /// longer exists; otherwise when a port fails.
     pub async fn begin(
         &self,
         caller: &Caller,
@@ -143,11 +143,11 @@ impl Sessions {
     }
 }
 
-/// What the record of an access key says of the session that it is of.
+/// The session in an access key's record.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredSession {
     parent: String,
-    /// The SHA-256 of the parent's secret: another secret is another access key, though it may have the same id.
+    /// The SHA-256 of the parent's secret. A key with another secret is another access key, even under the same id.
     parent_secret: Wrapped,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,7 @@ impl StoredSession {
     }
 }
 
-/// A session as it is held in memory.
+/// A session in memory.
 pub(super) struct HeldSession {
     session: Arc<Session>,
     parent_secret: SecretBytes,
@@ -191,7 +191,7 @@ impl HeldSession {
         self.session.parent.as_str()
     }
 
-    /// The credential of this session, with what the parent may do at present; none when the parent is another one now.
+    /// The session's credential with the parent's present permissions; `None` when the parent has been replaced.
     pub(super) fn under(&self, own: &Credential, parent: &Credential) -> Option<Credential> {
         let is_same = self.parent_secret.ct_eq(&sha256(&[parent.secret.expose()]));
         if !is_same || parent.session.is_some() {

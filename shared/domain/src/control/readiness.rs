@@ -1,4 +1,4 @@
-//! Whether a process can do its work, for callers who prove nothing: load balancers, orchestrators, clients' probes.
+//! Whether a process can work, for unauthenticated callers: load balancers, orchestrators, clients' probes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,32 +9,31 @@ use crate::error::KmsError;
 use crate::service::{Degraded, Service};
 use crate::wrappers::Wrappers;
 
-/// An answer is given again for so long: however many ask, the table and the backend are asked no more often.
+/// How long an answer is reused. It limits how often the table and the backend are checked, however many callers ask.
 const ANSWER_TTL: Duration = Duration::from_secs(2);
 
-/// Whether a process can do its work.
+/// Whether a process can work.
 ///
-/// The root keyring's file is not looked at: a process that has started holds the keyring in memory and does all its work
-/// without the file, which only the next start needs. The service's status tells of it.
+/// The root keyring's file is not checked: a running process holds the keyring in memory and works without the file.
+/// Only the next start needs it. The service's status reports it.
 pub struct Readiness {
     service: Arc<Service>,
     wrappers: Arc<Wrappers>,
-    /// Locked while the table and the backend are asked, so that one question is under way at most.
+    /// Locked while the table and the backend are checked, so that at most one check runs at a time.
     known: Mutex<Option<Known>>,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
-    /// When it was asked and when it was answered, by the monotonic clock.
+    /// When the check began and ended, by the monotonic clock.
     begun: Duration,
     ended: Duration,
-    /// How often this process had changed the configuration when it was asked.
+    /// How often this process had changed the configuration when the check began.
     changes: u64,
     ready: bool,
 }
 
 impl Readiness {
-    /// Of the process that has these.
     pub fn new(service: Arc<Service>, wrappers: Arc<Wrappers>) -> Self {
         Self {
             service,
@@ -43,9 +42,9 @@ impl Readiness {
         }
     }
 
-    /// Whether the service runs, its table and backend can be had, and nothing keeps it from its work. An answer is at
-    /// most two seconds old, or was being found out when it was asked for; and it is younger than every change that this
-    /// process has made. Why it is not ready goes to the log.
+    /// Whether the service runs, its table and backend are available, and nothing is degraded. An answer is at most two
+    /// seconds old, or comes from a check that was running when it was requested. It is newer than every change by this
+    /// process. The reason for "not ready" goes to the log.
     pub async fn is_ready(&self, request_id: &str) -> bool {
         let asked = self.service.clock().monotonic();
         let mut known = self.known.lock().await;
@@ -77,14 +76,14 @@ impl Readiness {
             Err(_) => return false,
         }
         let degraded = self.service.degraded().await;
-        // A file that was written again is there.
+        // A restored file is present again.
         degraded
             .iter()
             .all(|reason| *reason == Degraded::KeyringRestored)
     }
 
     async fn backend_works(&self) -> Result<(), KmsError> {
-        // What is cached says nothing of the table as it is now.
+        // Not from the cache, which does not show whether the table works now.
         let config = self.service.probe().await?;
         self.wrappers.check(&config).await
     }

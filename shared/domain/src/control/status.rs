@@ -1,4 +1,4 @@
-//! What there is to say of the service.
+//! The service's status.
 
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use crate::policy::Action;
 use crate::ports::Kind;
 use crate::service::{Degraded, KeyringFile, ServiceConfig, keep_keyring};
 
-/// What there is to say of the service.
+/// The service's status.
 #[derive(Debug)]
 pub struct Status {
-    /// What is known of a service that was configured.
+    /// The status of a configured service; `None` if it was never configured.
     pub configured: Option<Configured>,
-    /// How long an instance may act on a state that another instance has changed since.
+    /// How long an instance may use a state that another instance has changed.
     pub state_ttl: Duration,
 }
 
-/// What there is to say of a service that was configured.
+/// The status of a configured service.
 #[derive(Debug)]
 pub struct Configured {
     /// Its configuration.
     pub config: ServiceConfig,
-    /// Why it cannot do what it should at this moment; nothing where it can.
+    /// Why it does not work fully now; empty if it does.
     pub degraded: Vec<Degraded>,
-    /// How long it took to find that out.
+    /// How long the check took.
     pub latency: Duration,
-    /// The folder of the root keyring, by its absolute path; none where it is in no folder.
+    /// The absolute path of the root keyring's folder; `None` if it is in no folder.
     pub keyring_folder: Option<String>,
-    /// How many keys there are.
+    /// The number of keys.
     pub key_count: u64,
-    /// What the cache of this process did.
+    /// The statistics of this process's cache.
     pub cache: CacheStats,
 }
 
 impl Configured {
-    /// Whether it can do what it should at this moment.
+    /// Whether it works fully now.
     pub fn is_healthy(&self) -> bool {
         self.degraded.is_empty()
     }
 
-    /// Whether its backend works at this moment.
+    /// Whether its backend works now.
     pub fn has_backend(&self) -> bool {
         !self.degraded.contains(&Degraded::Backend)
     }
 }
 
 impl ServiceControl {
-    /// How the service does. A backend that does not work is part of the answer; its failure goes to the log.
+    /// The service's status. A backend that does not work is part of the status; its failure goes to the log.
     ///
     /// # Errors
     /// When the table fails.

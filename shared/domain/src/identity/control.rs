@@ -1,4 +1,4 @@
-//! Changing identities and policies.
+//! Changes identities and policies.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::ports::{Kind, Random, Revision, TableWriter};
 use crate::repository::{self, Noun, update};
 use crate::scan::Scan;
 
-/// What a write did.
+/// The effect of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// There was none before.
+    /// There was no policy before.
     Created,
-    /// Another one was replaced.
+    /// Another policy was replaced.
     Replaced,
-    /// It was so already.
+    /// The same policy was there already.
     Unchanged,
 }
 
-/// Writes policies, and says who has them.
+/// Writes policies, and assigns them to identities.
 pub struct IdentityControl {
     table: Arc<dyn TableWriter>,
     identities: Arc<Identities>,
@@ -36,7 +36,7 @@ fn contended() -> KmsError {
 }
 
 impl IdentityControl {
-    /// `identities` is the one that this process tells callers apart by, so that it obeys every change made here at once.
+    /// `identities` is the one that finds this process's callers, so that it obeys every change made here at once.
     pub fn new(
         table: Arc<dyn TableWriter>,
         identities: Arc<Identities>,
@@ -49,7 +49,7 @@ impl IdentityControl {
         }
     }
 
-    /// Makes the policy, or has it say something else. Whoever has it keeps it.
+    /// Writes the policy. Its holders keep it.
     ///
     /// # Errors
     /// When the table fails.
@@ -86,7 +86,7 @@ impl IdentityControl {
         update(contended, written).await
     }
 
-    /// Removes the policy. Whoever had it may call nothing any more, also when a policy of its name is made again.
+    /// Removes the policy. Its holders may call nothing afterwards, even if a policy of the same name is made again.
     ///
     /// # Errors
     /// [`KmsError::PolicyNotFound`], or the table failed.
@@ -105,7 +105,7 @@ impl IdentityControl {
         self.forget_holders(&generation).await
     }
 
-    /// Has an identity be the holder of a policy, and of no other one.
+    /// Assigns a policy to an identity, in place of any other.
     ///
     /// # Errors
     /// [`KmsError::IdentityIsAdmin`], [`KmsError::IdentityIsCaller`], [`KmsError::PolicyNotFound`], or the table failed.
@@ -118,7 +118,7 @@ impl IdentityControl {
         let permitted = caller
             .may_on_name(Action::ManageAccess, name.as_str())
             .or_else(|_| caller.may_on_name(Action::ManageAccess, identity.as_str()));
-        // It is about both, whichever of them the path named.
+        // The event names both, whichever of them the path named.
         caller.audit().resource(&format!("{name}/{identity}"));
         permitted?;
         if self.identities.is_admin(identity) {
@@ -152,7 +152,7 @@ impl IdentityControl {
         update(contended, written).await
     }
 
-    /// Takes an identity's policy away.
+    /// Removes an identity's policy.
     ///
     /// # Errors
     /// [`KmsError::IdentityIsAdmin`], [`KmsError::IdentityNotFound`], or the table failed.
@@ -170,13 +170,13 @@ impl IdentityControl {
         update(contended, removed).await
     }
 
-    /// Those who had a policy that is gone have nothing since; this only tidies up.
+    /// Removes the records of a deleted policy's holders, who may call nothing already.
     async fn forget_holders(&self, generation: &str) -> Result<(), KmsError> {
         let mut scan = Scan::all(self.table.as_ref(), Kind::Identity);
         while let Some(record) = scan.record().await? {
             let held = StoredIdentity::readable(&record);
             if held.is_some_and(|stored| stored.generation == generation) {
-                // One that was changed meanwhile has another policy now.
+                // A holder that was changed meanwhile has another policy now.
                 let identity = Identity::kept(&record.id);
                 self.remove(&identity, record.revision).await?;
             }
@@ -184,7 +184,7 @@ impl IdentityControl {
         Ok(())
     }
 
-    /// Whether the identity was removed; `false` when somebody changed it.
+    /// Whether the identity was removed; `false` when another writer changed it.
     async fn remove(&self, identity: &Identity, seen: Revision) -> Result<bool, KmsError> {
         let table = self.table.as_ref();
         let removed = repository::remove(table, Kind::Identity, identity.as_str(), seen).await;
@@ -192,7 +192,7 @@ impl IdentityControl {
         Ok(removed?)
     }
 
-    /// What was written; `None` when somebody else was faster.
+    /// The effect of the write; `None` when another writer was faster.
     async fn put(
         &self,
         id: &str,

@@ -1,11 +1,11 @@
-//! What a caller may do whose policy allowed a call.
+//! The permission that an allowed call gives its caller.
 
 use std::sync::Arc;
 
 use crate::policy::{Action, Target};
 use crate::ranges::NameRange;
 
-/// A call whose path was allowed: what it does, and to what the path ends in.
+/// A call whose path was allowed: its action and its path, which ends in the key or other thing that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedCall {
     action: Action,
@@ -13,7 +13,7 @@ pub struct AllowedCall {
 }
 
 impl AllowedCall {
-    /// A call of this path, which does this.
+    /// A call of this path, with the action that it performs.
     pub(crate) fn new(action: Action, path: &str) -> Self {
         Self {
             action,
@@ -21,9 +21,9 @@ impl AllowedCall {
         }
     }
 
-    /// A path of KES's names in its last segment what it is about, so a call is a permission for that one thing:
-    /// an operation that went for another one is refused, whatever led it there. A listing names a pattern there,
-    /// and is a permission to see whatever it matches.
+    /// The last segment of a KES path names the target, so a call is a permission for that one target. An operation on
+    /// another target is refused, whatever caused it. The last segment of a listing is a pattern; the call permits
+    /// everything that it matches.
     pub(crate) fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
         action == self.action
             && match (action, target) {
@@ -34,12 +34,12 @@ impl AllowedCall {
                     .path
                     .strip_suffix(id)
                     .is_some_and(|before| before.ends_with('/')),
-                // No path of KES's is about a bucket.
+                // No KES path is for a bucket.
                 (_, Some(Target::Bucket(_))) => false,
             }
     }
 
-    /// What the names are that a listing may see: the path had the names that it asks for, and was judged with them.
+    /// All names, for a listing: its path holds the requested pattern, and was checked before.
     pub(crate) fn allowed_names(&self, action: Action) -> Vec<NameRange> {
         if action == self.action {
             NameRange::all()

@@ -1,27 +1,27 @@
-//! Path patterns of KES's policies and lists, compiled, so that a policy of a thousand rules costs a request microseconds.
+//! Path patterns of KES's policies and lists, compiled: a policy of a thousand rules costs a request microseconds.
 //!
 //! - A pattern that ends in `*` and has no other wildcard is a **prefix**, which crosses `/`.
-//! - Any other one with `*`, `?` or `[` is a **glob** as Go's `path.Match` has it: `*` is any run of characters but `/`,
-//!   `?` any one but `/`, `[a-z]` and `[^a-z]` are classes, and `\` takes a wildcard's meaning away. A malformed glob
+//! - Any other pattern with `*`, `?` or `[` is a **glob** of Go's `path.Match`: `*` is any run of characters except
+//!   `/`, `?` any character except `/`, `[a-z]` and `[^a-z]` are classes, and `\` escapes a wildcard. A malformed glob
 //!   matches nothing.
 //! - Everything else is **exact**.
 //!
-//! Exact patterns are looked up by hash. Prefixes are kept sorted and without those that another one covers, so that
-//! only the greatest of those not above the path can cover it. Globs share a trie whose nodes a path is followed through
-//! all at once: the cost depends on how many are still possible, not on how many there are.
+//! Exact patterns are looked up by hash. Prefixes are sorted, without those that another prefix covers, so only the
+//! greatest prefix that does not sort after the path can match it. Globs share a trie, and a path follows all its
+//! branches at once: the cost depends on how many globs still match, not on how many there are.
 
 use std::collections::HashSet;
 
-/// The kinds of patterns, for whoever explains one to a person.
+/// The kinds of patterns, for explanations to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatternKind {
     /// Matches itself.
     Exact,
-    /// Matches everything that begins so.
+    /// Matches everything that begins with it.
     Prefix,
     /// Matches as Go's `path.Match`.
     Glob,
-    /// A glob that Go's `path.Match` calls malformed: matches nothing.
+    /// A glob that Go's `path.Match` calls malformed. It matches nothing.
     Malformed,
 }
 
@@ -38,7 +38,7 @@ enum Matcher {
 }
 
 impl PathPattern {
-    /// Reads a pattern; every text is one.
+    /// Parses a pattern. Every text is a valid pattern.
     pub fn parse(text: &str) -> Self {
         let wildcard = |text: &str| text.contains(['*', '?', '[']);
         Self(match text.strip_suffix('*') {
@@ -48,7 +48,7 @@ impl PathPattern {
         })
     }
 
-    /// What it is.
+    /// The pattern's kind.
     pub fn kind(&self) -> PatternKind {
         match &self.0 {
             Matcher::Exact(_) => PatternKind::Exact,
@@ -58,7 +58,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether the whole of the text matches.
+    /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
         match &self.0 {
             Matcher::Exact(exact) => **exact == *text,
@@ -68,7 +68,7 @@ impl PathPattern {
         }
     }
 
-    /// What every match begins with.
+    /// The text that every match begins with.
     pub fn literal_prefix(&self) -> String {
         match &self.0 {
             Matcher::Exact(text) | Matcher::Prefix(text) => text.to_string(),
@@ -85,18 +85,18 @@ impl PathPattern {
     }
 }
 
-/// A step of a glob.
+/// A token of a glob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Char(char),
-    /// Any one character but `/`.
+    /// Any one character except `/`.
     Any,
     Class(Class),
     /// Any run of characters without `/`.
     Star,
 }
 
-/// One of some characters. As Go has it, it may be `/`.
+/// One character of a set. As in Go, it may be `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Class {
     negated: bool,
@@ -111,7 +111,7 @@ impl Class {
 }
 
 impl Token {
-    /// Whether it is the step from before this character to after it.
+    /// Whether the token matches this character.
     fn takes(&self, c: char) -> bool {
         match self {
             Self::Char(own) => *own == c,
@@ -122,7 +122,7 @@ impl Token {
     }
 }
 
-/// A well-formed glob; of several stars in a row only one is kept.
+/// A well-formed glob. Several stars in a row become one.
 #[derive(Debug, Clone)]
 struct Glob(Box<[Token]>);
 
@@ -143,8 +143,8 @@ impl Glob {
         Some(Self(tokens.into()))
     }
 
-    /// Go goes on from the first place where what stands between two stars matches. That finds every match there is,
-    /// unless a class took a `/`, which a star then cannot pass: here as there, such a text may not match after all.
+    /// As in Go: continues after the first place where the tokens between two stars match. That finds every match,
+    /// unless a class matched a `/`, which a star cannot cross. Then a text that should match may not, in Go and here.
     fn matches(&self, text: &str) -> bool {
         let mut tokens: &[Token] = &self.0;
         let mut text = text;
@@ -166,7 +166,7 @@ impl Glob {
                 {
                     break left;
                 }
-                // The star takes one character more.
+                // Extend the star by one character.
                 let mut rest = from.chars();
                 match rest.next() {
                     Some(c) if star && c != '/' => from = rest.as_str(),
@@ -179,14 +179,14 @@ impl Glob {
         text.is_empty()
     }
 
-    /// Whether following all ways at once finds more than Go does: then only [`Glob::matches`] is exact.
+    /// Whether following all branches at once finds more matches than Go. Then only [`Glob::matches`] is exact.
     fn is_awkward(&self) -> bool {
         let takes_slash = |token: &Token| matches!(token, Token::Class(class) if class.has('/'));
         self.0.contains(&Token::Star) && self.0.iter().any(takes_slash)
     }
 }
 
-/// What is left of the text after the chunk, which has no star.
+/// The rest of the text after the chunk, which has no star; `None` if the chunk does not match.
 fn chunk_at<'t>(chunk: &[Token], text: &'t str) -> Option<&'t str> {
     let mut rest = text.chars();
     for token in chunk {
@@ -197,7 +197,7 @@ fn chunk_at<'t>(chunk: &[Token], text: &'t str) -> Option<&'t str> {
     Some(rest.as_str())
 }
 
-/// A class after its `[`; `None` when it is malformed.
+/// Parses a class after its `[`; `None` when it is malformed.
 fn class(rest: &mut std::str::Chars<'_>) -> Option<Class> {
     let negated = rest.as_str().starts_with('^');
     if negated {
@@ -223,7 +223,7 @@ fn class(rest: &mut std::str::Chars<'_>) -> Option<Class> {
     }
 }
 
-/// A bound of a class. Something must follow it, the `]` if nothing else.
+/// A bound of a class. Another character must follow it, at least the `]`.
 fn class_char(rest: &mut std::str::Chars<'_>) -> Option<char> {
     let c = match rest.next()? {
         '-' | ']' => return None,
@@ -233,11 +233,11 @@ fn class_char(rest: &mut std::str::Chars<'_>) -> Option<char> {
     (!rest.as_str().is_empty()).then_some(c)
 }
 
-/// Many patterns, compiled to be asked at once.
+/// Many patterns, compiled to be matched at once.
 #[derive(Debug, Default)]
 pub(crate) struct PathSet {
     exact: HashSet<Box<str>>,
-    /// Sorted, none of them the beginning of another.
+    /// Sorted; no prefix begins with another one.
     prefixes: Vec<Box<str>>,
     globs: Trie,
 }
@@ -254,18 +254,18 @@ impl PathSet {
             }
         }
         set.prefixes.sort_unstable();
-        // What a prefix covers sorts right behind it.
+        // The prefixes that a prefix covers sort right behind it.
         set.prefixes
             .dedup_by(|later, earlier| later.starts_with(&**earlier));
         set
     }
 
-    /// Whether some pattern matches.
+    /// Whether any pattern matches.
     pub(crate) fn matches(&self, path: &str) -> bool {
         self.exact.contains(path) || self.has_prefix_of(path) || self.globs.matches(path)
     }
 
-    /// Whatever sorts between a prefix of the path and the path begins with that prefix itself, and of such there is none.
+    /// Anything that sorts between a prefix of the path and the path begins with that prefix. No other prefix does.
     fn has_prefix_of(&self, path: &str) -> bool {
         let above = self.prefixes.partition_point(|prefix| **prefix <= *path);
         above
@@ -275,8 +275,8 @@ impl PathSet {
     }
 }
 
-/// Globs, their common beginnings shared. Nodes refer to each other by their places; 0 is the root and, as a
-/// reference, none.
+/// Globs with their common beginnings shared. Nodes refer to each other by index. Index 0 is the root; as a reference
+/// it means none.
 #[derive(Debug, Default)]
 struct Trie {
     nodes: Vec<Node>,
@@ -294,9 +294,9 @@ struct Node {
 #[derive(Debug)]
 enum End {
     None,
-    /// Whatever arrives here matches it.
+    /// A path that ends here matches.
     Sure,
-    /// What arrives here may match this one, which tells.
+    /// A path that ends here may match; this glob decides.
     Perhaps(Glob),
 }
 
@@ -360,7 +360,7 @@ impl Trie {
         for c in path.chars() {
             for &at in &active {
                 let stays = at != 0 && c != '/' && self.is_star(at);
-                // A star is entered anew only from its parent, and may be there already.
+                // A star is entered from its parent only, and may be active already.
                 if stays && !next.contains(&at) {
                     next.push(at);
                 }
@@ -392,7 +392,7 @@ impl Trie {
             .is_some_and(|node| node.token == Token::Star)
     }
 
-    /// With the star that follows, for a star may be nothing.
+    /// Also enters a star that follows, because a star can match nothing.
     fn enter(&self, at: usize, active: &mut Vec<usize>) {
         active.push(at);
         let star = self
@@ -416,7 +416,7 @@ mod tests {
         Some(Glob::parse(pattern)?.matches(text))
     }
 
-    /// What Go's documentation of `path.Match` promises, and what its implementation is known to do.
+    /// The promises of Go's documentation of `path.Match`, and the known behaviour of its implementation.
     #[test]
     fn globs_match_as_go_does() {
         for (pattern, text, expected) in [
@@ -453,7 +453,7 @@ mod tests {
             ("*[a-ζ]", "A", false),
             ("a?b", "a/b", false),
             ("a*b", "a/b", false),
-            // A class may take a slash, and what follows does not find another way then.
+            // A class may match a slash, and the rest does not find another way then.
             ("a[^a]b", "a/b", true),
             ("*[^x]*b", "a/b", false),
             ("[\\]a]", "]", true),
@@ -505,7 +505,7 @@ mod tests {
         assert_eq!(PathPattern::parse("app-*").literal_prefix(), "app-");
     }
 
-    /// Follows the definition, by trying everything.
+    /// Follows the definition by trying every possibility.
     fn reference(pattern: &[char], text: &[char]) -> bool {
         match pattern {
             [] => text.is_empty(),

@@ -1,4 +1,4 @@
-//! What a policy of paths says.
+//! The rules of a KES policy.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::pattern::PathSet;
 use crate::error::KmsError;
 
-/// Most patterns of a policy, allowed and denied together.
+/// The most patterns of a policy, allowed and denied together.
 pub const MAX_RULES: usize = 2048;
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 512;
-/// What all patterns of a policy may have together, in bytes: a record must stay below what a store takes.
+/// The total length of a policy's patterns, in bytes. A record must stay below the size that a store takes.
 pub const MAX_RULES_BYTES: usize = 128 * 1024;
-/// No path of an API is longer; whoever calls such a one is not looked at closer.
+/// No path of an API is longer. A longer path is denied without matching.
 const LONGEST_PATH: usize = 4096;
 
-/// What a policy of paths says, each pattern once and in order: what no `allow` covers is denied, and `deny` wins.
+/// The rules of a KES policy, each pattern once and sorted. A path that no `allow` matches is denied, and `deny` wins.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rules {
     allow: BTreeSet<String>,
@@ -24,7 +24,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Parses rules; what the patterns mean is told at [`PathPattern`](super::PathPattern).
+    /// Parses rules. [`PathPattern`](super::PathPattern) describes the patterns.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] when there are too many patterns, or they are too long.
@@ -60,12 +60,12 @@ impl Rules {
         self.allow.iter().chain(&self.deny)
     }
 
-    /// The patterns of what is allowed.
+    /// The patterns that allow.
     pub fn allow(&self) -> impl ExactSizeIterator<Item = &str> {
         self.allow.iter().map(String::as_str)
     }
 
-    /// The patterns of what is denied although it is allowed.
+    /// The patterns that deny, even what `allow` matches.
     pub fn deny(&self) -> impl ExactSizeIterator<Item = &str> {
         self.deny.iter().map(String::as_str)
     }
@@ -102,7 +102,7 @@ impl PathRules {
         Self::compile(Rules::default())
     }
 
-    /// Whether a call of this path, decoded, is allowed.
+    /// Whether a call of this decoded path is allowed.
     pub fn allows(&self, path: &str) -> bool {
         path.len() <= LONGEST_PATH && !self.deny.matches(path) && self.allow.matches(path)
     }

@@ -1,5 +1,5 @@
-//! Whether a statement can do what it says: each action exists, each resource can be some key's or bucket's, and they
-//! are about each other.
+//! Checks that a statement can take effect: each action exists, each resource can name a key or bucket, and the actions
+//! apply to the resources.
 
 use super::{
     Action, BUCKET_RESOURCE, Effect, KEY_RESOURCE, MAX_ENTRIES, MAX_PATTERN_BYTES, Statement,
@@ -8,13 +8,13 @@ use super::{
 use crate::glob;
 use crate::ids::{BucketName, KeyId};
 
-/// What an action is done to.
+/// What an action applies to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Key,
     Service,
     Bucket,
-    /// The permission that opens everything.
+    /// The permission that allows everything.
     Any,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn statement(statement: &Statement) -> Result<(), String> {
     }
     let meets = |subjects: &[Subject], scope: Scope| subjects.iter().any(|one| one.is_in(scope));
     match statement.effect {
-        // An entry that allows nothing beside others that do is how a policy is limited to some keys.
+        // Some actions may allow nothing: a policy that is limited to some keys keeps its actions on the service.
         Effect::Allow => {
             let is_met = |&scope: &Scope| named.iter().any(|subjects| meets(subjects, scope));
             match scopes.iter().any(is_met) {
@@ -114,7 +114,7 @@ pub(super) fn statement(statement: &Statement) -> Result<(), String> {
     }
 }
 
-/// What the actions of a pattern are about; nothing when it names none.
+/// What the actions that match the pattern apply to; empty when no action matches.
 fn subjects(pattern: &str) -> Vec<Subject> {
     let is_named = |name: &&str| glob::matches_ignoring_case(pattern, name);
     let mut found = Vec::new();
@@ -164,8 +164,8 @@ fn scope(resource: &str) -> Result<Scope, &'static str> {
     Err("is neither `*` nor an `arn:aws:kms:::` or `arn:aws:s3:::` name")
 }
 
-/// Whether some name that is fit matches the pattern. Tried with what wildcards can stand for: a pattern that only some
-/// odder text would match is refused, which costs nobody a key.
+/// Whether a valid name can match the pattern. Tries a few replacements for the wildcards, so it refuses a pattern that
+/// only an unusual name matches. No key becomes accessible by that.
 fn can_match(pattern: &str, is_fit: impl Fn(&str) -> bool) -> bool {
     ["", "a", "aaa"]
         .iter()

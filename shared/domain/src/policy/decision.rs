@@ -1,13 +1,13 @@
-//! Why a policy allows or denies something, for whoever writes one.
+//! Explains to the author of a policy why it allows or denies something.
 
 use super::{Action, Effect, Policy, Statement, Target, UMBRELLA};
 use crate::error::KmsError;
 use crate::ids::{BucketName, KeyId};
 
-/// What a decision is asked about.
+/// The resource that a decision is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// Whether there can be a key, or bucket, for which it is allowed.
+    /// Some key or bucket: can the action be allowed on any?
     Ever,
     /// The service itself.
     Service,
@@ -17,7 +17,7 @@ pub enum Asked {
     Bucket(BucketName),
 }
 
-/// A statement that decides.
+/// The statement that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decisive {
     /// Its number, from 1.
@@ -27,20 +27,20 @@ pub struct Decisive {
     pub denies: bool,
 }
 
-/// What a policy decides.
+/// A policy's decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub allowed: bool,
-    /// The statement that decided; none, when no statement is about it, and it is denied for that.
+    /// The statement that decided; `None` when no statement matches, so that the action is denied.
     pub by: Option<Decisive>,
 }
 
 impl Asked {
-    /// Parses the resource of an action: an `arn:aws:kms:::key/ID` or a key's id, an `arn:aws:s3:::NAME` or a bucket's
-    /// name, and `*` or `arn:aws:kms:::*` for the service; as the action is about keys, buckets or the service.
+    /// Parses the resource of an action: for an action on keys `arn:aws:kms:::key/ID` or a key's id, for one on buckets
+    /// `arn:aws:s3:::NAME` or a bucket's name, and for one on the service `*` or `arn:aws:kms:::*`.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when it is none of the action's.
+    /// [`KmsError::Invalid`] when the action cannot have this resource.
     pub fn parse(action: Action, resource: Option<&str>) -> Result<Self, KmsError> {
         let is_about_key = action.is_about_one_key() || action == Action::ListKeys;
         let is_about_bucket = action.resources() == super::BUCKET_RESOURCE;
@@ -74,7 +74,7 @@ impl Asked {
 }
 
 impl Policy {
-    /// Whether the action is allowed there, and which statement decides.
+    /// Whether the action is allowed on the resource, and which statement decides.
     pub fn decide(&self, action: Action, on: &Asked) -> Decision {
         let target = on.target();
         let target = target.unwrap_or_else(|| Target::Unknown(action.resources()));
@@ -120,7 +120,7 @@ mod tests {
         all
     }
 
-    /// As many wrong entries as right ones: a policy that is refused proves nothing and costs nothing.
+    /// Valid and invalid entries in similar numbers. A case whose policy is refused is skipped.
     fn action() -> impl Strategy<Value = String> {
         prop_oneof![
             proptest::sample::select(Action::ALL.to_vec())
@@ -185,7 +185,7 @@ mod tests {
         })
     }
 
-    /// A name that a resource speaks of, as the check finds one.
+    /// Resources that the policy covers, found in the same way as in the check.
     fn samples(policy: &Policy) -> Vec<Asked> {
         let mut all = asked();
         let resources = policy
@@ -212,7 +212,7 @@ mod tests {
             .iter()
             .flat_map(|on| Action::ALL.map(|action| (action, on)));
         pairs
-            // An action that is about buckets is never done to a key.
+            // Actions on buckets are never tried on a key.
             .filter(|(action, on)| match on {
                 Asked::Key(_) => {
                     Asked::parse(*action, Some("a")).is_ok_and(|on| matches!(on, Asked::Key(_)))
@@ -237,7 +237,7 @@ mod tests {
             if statement.effect == Effect::Allow {
                 return Ok(());
             }
-            // Whatever one entry of it says is taken alone: it must take something away from somebody.
+            // Each entry on its own must deny something.
             for action in &statement.action {
                 let denied = Statement { action: vec![action.clone()], ..statement.clone() };
                 prop_assert!(takes_away(&denied), "{} of {}", action, document);
@@ -281,8 +281,8 @@ mod tests {
         }
     }
 
-    /// Whether somebody who is allowed everything by name, or by the permission that opens everything, is denied
-    /// something by this statement.
+    /// Whether the statement denies anything to a caller who may do everything, by `*` or by the permission that allows
+    /// everything.
     fn takes_away(denied: &Statement) -> bool {
         ["*", "admin:ServerInfo"].iter().any(|all| {
             let allow = format!(r#"{{"Statement":{{"Effect":"Allow","Action":"{all}"}}}}"#);

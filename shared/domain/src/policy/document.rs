@@ -1,5 +1,5 @@
-//! A policy's JSON. An error says where and of which kind it is, and repeats nothing of the document: it may be a file
-//! that was never meant to be a policy.
+//! A policy's JSON. An error has the kind of the fault and its place, and repeats nothing of the document, which may be
+//! a file that was never meant to be a policy.
 
 use std::marker::PhantomData;
 
@@ -21,8 +21,8 @@ struct Document {
     statement: Vec<Written>,
 }
 
-/// A statement as it was written. What Keyway does not implement is known by name, so that it can be refused by name;
-/// RustFS's console writes it empty.
+/// A statement as written. Elements that Keyway does not implement are listed, so that the error can name them.
+/// RustFS's console writes them empty.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Written {
@@ -39,7 +39,7 @@ struct Written {
     not_principal: Option<Value>,
 }
 
-/// The policy that a document is; what its statements mean is not looked at.
+/// Parses a document. Does not check what its statements mean.
 pub(super) fn read(document: &str) -> Result<Policy, String> {
     // Some editors put a byte order mark before the text.
     let document = document.strip_prefix('\u{feff}').unwrap_or(document);
@@ -107,7 +107,7 @@ fn text(name: &str, value: Option<Value>) -> Result<Option<String>, String> {
     }
 }
 
-/// The parser's own texts quote what they met, so only the kind of a fault is taken from them.
+/// The parser's own texts quote the input, so only the kind of the fault is taken from them.
 fn fault(error: &serde_json::Error) -> String {
     let words = error.to_string();
     let kind = match error.classify() {
@@ -129,7 +129,7 @@ fn fault(error: &serde_json::Error) -> String {
     format!("{kind} (line {line}, column {column})")
 }
 
-/// One element, or an array of them, as IAM has it. An untagged enum would do the same and forget what was wrong.
+/// One element, or an array of them, as in IAM. An untagged enum would lose the cause of an error.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
