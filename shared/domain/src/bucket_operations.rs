@@ -12,7 +12,7 @@ use crate::keys::{KeyId, KeyReader};
 use crate::policy::Action;
 use crate::service::Service;
 
-/// The operations on buckets and their default encryption. Only what lets a bucket use a key needs a service that runs.
+/// The operations on buckets and their default encryption. Only letting a bucket use a key requires a running service.
 pub struct BucketOperations {
     buckets: Arc<dyn Buckets>,
     reader: Arc<KeyReader>,
@@ -20,7 +20,7 @@ pub struct BucketOperations {
 }
 
 impl BucketOperations {
-    /// On these buckets, with the keys that `reader` finds.
+    /// Uses these buckets, and the keys that `reader` finds.
     pub fn new(buckets: Arc<dyn Buckets>, reader: Arc<KeyReader>, service: Arc<Service>) -> Self {
         Self {
             buckets,
@@ -32,7 +32,7 @@ impl BucketOperations {
     /// The buckets that the caller may list, in the order of their names.
     ///
     /// # Errors
-    /// [`KmsError::NotPermitted`] when there can be none; else when the buckets cannot be had.
+    /// [`KmsError::NotPermitted`] when the caller can be allowed no bucket; otherwise when the buckets are unavailable.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Bucket>, KmsError> {
         let action = Action::ListAllMyBuckets;
         caller.may_ever(action)?;
@@ -63,7 +63,7 @@ impl BucketOperations {
             .map_err(|error| told(error, name))
     }
 
-    /// Removes a bucket with its default encryption; the key that it used is no longer used by it.
+    /// Removes a bucket with its default encryption, and so the use of its key.
     ///
     /// # Errors
     /// [`KmsError::BucketNotFound`], or [`KmsError::BucketNotEmpty`].
@@ -75,7 +75,7 @@ impl BucketOperations {
             .map_err(|error| told(error, name))
     }
 
-    /// Makes sure that the caller may ask where the bucket is, and that there is one of this name.
+    /// Checks that the caller may read the bucket's location, and that the bucket exists.
     ///
     /// # Errors
     /// [`KmsError::BucketNotFound`].
@@ -84,7 +84,7 @@ impl BucketOperations {
         self.must_exist(name).await
     }
 
-    /// Makes sure that there is a bucket of this name.
+    /// Checks that the bucket exists.
     ///
     /// # Errors
     /// [`KmsError::BucketNotFound`].
@@ -116,17 +116,17 @@ impl BucketOperations {
             .ok_or_else(|| KmsError::NoBucketEncryption(name.clone()))
     }
 
-    /// Sets the bucket's default encryption, and gives it as it was stored: with the key that the service's default
-    /// stood for. A key that is named here the caller must be permitted to describe, for its state is told.
+    /// Sets the bucket's default encryption, and returns it as stored, with the key that the service's default stands
+    /// for. A caller who names a key must have the permission to describe it, because the answer shows the key's state.
     ///
-    /// A key in use is not destroyed, but at the same moment somebody may do so who has not seen that it is in use. So
-    /// the key is looked at once more when the bucket has it, and when it is no longer fit the bucket gets back what
-    /// it had before. Whoever destroys keys makes them unfit before looking for the last time whether one is in use;
-    /// so of the two at least one sees the other, unless this process ends just in between.
+    /// A key in use is not destroyed, but another process may destroy it at the same moment, before it sees the use. So
+    /// the key is read again after the bucket was changed, and if it is not enabled any more, the bucket gets its old
+    /// setting back. A process that destroys a key makes it pending before its last look at the uses. So at least one
+    /// of the two sees the other, unless this process ends in between.
     ///
     /// # Errors
-    /// [`KmsError::BucketNotFound`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`]; [`KmsError::Invalid`] when no key
-    /// is named and the service has no default.
+    /// [`KmsError::BucketNotFound`], [`KmsError::KeyNotFound`], [`KmsError::KeyState`]; [`KmsError::Invalid`] when no
+    /// key is named and the service has no default key.
     pub async fn set_encryption(
         &self,
         caller: &Caller,
@@ -176,7 +176,7 @@ impl BucketOperations {
         Ok(encryption)
     }
 
-    /// Removes the bucket's default encryption; one that has none stays so. AWS has no permission of its own for this.
+    /// Removes the bucket's default encryption. A bucket without one stays so. AWS has no separate permission for this.
     ///
     /// # Errors
     /// [`KmsError::BucketNotFound`].
@@ -189,7 +189,7 @@ impl BucketOperations {
         self.clear(name).await
     }
 
-    /// The key as it is now, not as it was a moment ago.
+    /// Checks the key as it is in the table now, not in the cache.
     async fn must_be_enabled(&self, id: &KeyId) -> Result<(), KmsError> {
         match self.reader.read(id).await? {
             Some((key, _)) => key.must_be_enabled(),

@@ -1,4 +1,4 @@
-//! The default encryption of buckets: nouns, rules, and who may do what. Where the buckets are is a port's business.
+//! The default encryption of buckets: types and rules. A port holds the buckets themselves.
 
 mod port;
 mod table;
@@ -27,19 +27,19 @@ pub const AES256: &str = "AES256";
 /// S3's name for encryption under a key of the KMS.
 pub const AWS_KMS: &str = "aws:kms";
 
-/// How a bucket encrypts what it is given without a word about encryption.
+/// How a bucket encrypts objects whose requests say nothing about encryption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DefaultEncryption {
-    /// Under what.
+    /// The algorithm and its key.
     pub algorithm: Algorithm,
-    /// The key as an ARN that ends in its id, where it was given as one: clients compare what they read with what they set.
+    /// The key as an ARN that ends in its id, if it was given so: clients compare what they read with what they set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arn: Option<String>,
     /// Whether the object store may use one data key of the KMS for many objects.
     pub bucket_key_enabled: bool,
 }
 
-/// Under what a bucket encrypts.
+/// The key that a bucket encrypts under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
@@ -47,11 +47,12 @@ pub enum Algorithm {
     Aes256,
     /// This key.
     Kms(KeyId),
-    /// What an object store was told by others, and nobody is told here: another algorithm, or no key of this service.
+    /// A setting that others made in the object store, and Keyway refuses: another algorithm, or no key of this
+    /// service.
     Foreign {
         /// S3's name of the algorithm.
         name: String,
-        /// The key, in whatever form.
+        /// The key, in any form.
         key: Option<String>,
     },
 }
@@ -66,7 +67,7 @@ impl DefaultEncryption {
         }
     }
 
-    /// The key as it was given, where it is named.
+    /// The key as it was given, if there is one.
     pub fn key(&self) -> Option<&str> {
         match &self.algorithm {
             Algorithm::Aes256 => None,
@@ -75,7 +76,7 @@ impl DefaultEncryption {
         }
     }
 
-    /// The key of this service that it uses.
+    /// The key of this service, if the bucket uses one.
     pub fn key_id(&self) -> Option<&KeyId> {
         match &self.algorithm {
             Algorithm::Kms(key) => Some(key),
@@ -83,7 +84,7 @@ impl DefaultEncryption {
         }
     }
 
-    /// What an object store says.
+    /// The setting that an object store reports.
     pub fn found(name: &str, key: Option<&str>, bucket_key_enabled: bool) -> Self {
         let mut arn = None;
         let algorithm = match (name, key.map(parse_key)) {
@@ -105,7 +106,7 @@ impl DefaultEncryption {
     }
 }
 
-/// What a bucket's default encryption is to become.
+/// The requested default encryption of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedEncryption {
     pub(crate) under: Under,
@@ -123,8 +124,8 @@ impl WantedEncryption {
     /// Parses S3's names. The key may be given by its id or as an ARN that ends in it.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for another algorithm than `AES256` and `aws:kms`, for what is no key's id, and for a key
-    /// beside `AES256`.
+    /// [`KmsError::Invalid`] for an algorithm other than `AES256` and `aws:kms`, for text that is no key's id, and for
+    /// a key with `AES256`.
     pub fn parse(
         algorithm: &str,
         key: Option<&str>,
@@ -169,10 +170,10 @@ impl WantedEncryption {
     }
 }
 
-/// Encryption in two layers, which no object store behind this service is known to have.
+/// Encryption in two layers, which no supported object store is known to have.
 const AWS_KMS_DSSE: &str = "aws:kms:dsse";
 
-/// In bytes; what is longer is no ARN of AWS's.
+/// In bytes. A longer text is no ARN of AWS.
 const LONGEST_ARN: usize = 2048;
 
 pub(crate) const KEY_FIELD: &str = "KMSMasterKeyID";
@@ -181,7 +182,7 @@ fn as_arn(text: &str) -> Option<String> {
     text.starts_with("arn:").then(|| text.to_owned())
 }
 
-/// A key's id, or what S3's clients make of one: `arn:aws:kms:REGION:ACCOUNT:key/ID`, region and account perhaps empty.
+/// Parses a key's id, or the ARN of S3's clients: `arn:aws:kms:REGION:ACCOUNT:key/ID`; region and account may be empty.
 fn parse_key(text: &str) -> Result<KeyId, KmsError> {
     if text.len() > LONGEST_ARN {
         return Err(KmsError::invalid(KEY_FIELD, "is longer than any key's ARN"));

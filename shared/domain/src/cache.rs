@@ -1,4 +1,4 @@
-//! The one cache of the domain: bounded, aged by the monotonic clock from *before* the cached thing was read.
+//! The one cache of the domain: bounded, with ages by the monotonic clock from *before* the value was read.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-/// Bounded, least recently used out first. What it drops is dropped at once, so secret values are zeroized then.
+/// A bounded cache. Evicts the least recently used entry, and drops it at once so that secrets are zeroized.
 pub(crate) struct Cache<K: Hash + Eq, V> {
     state: Mutex<State<K, V>>,
 }
 
-/// What a cache did since its process began.
+/// The statistics of a cache since its process started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
-    /// Questions that it answered.
+    /// Lookups that found an entry.
     pub hits: u64,
-    /// Questions that it could not answer.
+    /// Lookups that found none.
     pub misses: u64,
-    /// What it holds now.
+    /// The entries that it holds now.
     pub entries: u64,
-    /// Entries that had to make room for others, or had become too old.
+    /// Entries that were evicted or became too old.
     pub evictions: u64,
 }
 
@@ -30,11 +30,11 @@ struct State<K: Hash + Eq, V> {
     misses: u64,
     evictions: u64,
     entries: LruCache<K, (Duration, Arc<V>)>,
-    /// Counts invalidations, so that a read begun before one cannot put its old answer back after it.
+    /// Counts invalidations, so that a read that began before one cannot cache its old value after it.
     epoch: u64,
 }
 
-/// Taken before a read, and needed to cache its answer.
+/// Taken before a read, and needed to cache its result.
 #[derive(Clone, Copy)]
 pub(crate) struct Ticket {
     epoch: u64,
@@ -55,7 +55,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<K, V>> {
-        // Every change below leaves the map whole, so a panic elsewhere does not make it unfit.
+        // Ignore poisoning: every change below leaves the map complete.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,7 +87,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         }
     }
 
-    /// Caches what a read begun with `ticket` found, and drops everything older than `max_age`.
+    /// Caches the result of a read that began with `ticket`, and drops everything older than `max_age`.
     pub(crate) fn insert(&self, ticket: Ticket, key: K, value: Arc<V>, max_age: Duration)
     where
         K: Clone,
@@ -96,7 +96,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         if state.epoch != ticket.epoch {
             return;
         }
-        // Entries that nobody asks for again would otherwise outlive their age. The scan is short: a miss is rare.
+        // Otherwise unused entries would outlive their age. The scan is short, because misses are rare.
         state.drop_stale(ticket.begun, max_age);
         if max_age.is_zero() {
             return;
@@ -108,7 +108,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         }
     }
 
-    /// Drops everything older than `max_age`, and whatever is more than `capacity`.
+    /// Drops everything older than `max_age`, and then entries above `capacity`.
     pub(crate) fn tidy(&self, now: Duration, max_age: Duration, capacity: NonZeroUsize)
     where
         K: Clone,
@@ -122,7 +122,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         }
     }
 
-    /// Drops everything, and whatever reads are still under way.
+    /// Drops everything, also the results of reads in progress.
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         state.epoch = state.epoch.wrapping_add(1);
@@ -139,7 +139,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         }
     }
 
-    /// Forgets the entry, and whatever reads of it are still under way.
+    /// Drops the entry, also the results of reads of it in progress.
     pub(crate) fn forget(&self, key: &K) {
         let mut state = self.state();
         state.epoch = state.epoch.wrapping_add(1);

@@ -1,11 +1,11 @@
-//! How nouns are kept in records: JSON with a `format` number, so that a later format can be told apart.
+//! The encoding of records: JSON with a `format` number, which distinguishes a later format.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Fault, KmsError};
 
-/// The format of every record written today.
+/// The format of every new record.
 pub(crate) const FORMAT: u8 = 1;
 
 #[derive(serde::Deserialize)]
@@ -19,7 +19,7 @@ pub(crate) fn encode(noun: &impl Serialize) -> Result<Vec<u8>, KmsError> {
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
-    // The parser's own texts quote what they met, and a record is nobody's to read in a log.
+    // The parser's own texts quote the input, and the log must not show a record's content.
     let damaged = |error: serde_json::Error| {
         let place = format!(
             "{:?} fault at line {}, column {}",

@@ -1,16 +1,16 @@
-//! Patterns of policies and lists: `*` is any run of characters, `?` any one, everything else itself.
+//! Patterns of policies and lists: `*` is any run of characters, `?` any character, everything else itself.
 
 /// Whether the whole of `text` matches `pattern`.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     matches_by(pattern, text, |a, b| a == b)
 }
 
-/// As [`matches`], ASCII letters compared without their case, as IAM compares actions.
+/// As [`matches`], but ignores the case of ASCII letters, as IAM does for actions.
 pub(crate) fn matches_ignoring_case(pattern: &str, text: &str) -> bool {
     matches_by(pattern, text, |a, b| a.eq_ignore_ascii_case(b))
 }
 
-/// Goes back to the last `*` only, so the cost is at most `pattern` times `text`, whatever they are.
+/// Backtracks to the last `*` only, so the cost is at most `pattern` times `text`.
 fn matches_by(pattern: &str, text: &str, same: impl Fn(&char, &char) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut star = None;
@@ -33,7 +33,7 @@ fn matches_by(pattern: &str, text: &str, same: impl Fn(&char, &char) -> bool) ->
             None if text.as_str().is_empty() => return true,
             None => {}
         }
-        // A mismatch: let the last star take one character more.
+        // On a mismatch, extend the last star by one character.
         let Some((after, taken)) = &mut star else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! The ids of everything, and what an error tells of a key besides its id. Nothing of this crate lies below.
+//! The ids of everything, and what errors say of a key besides its id. This module uses no other module of the crate.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A text that is not the id or name that it should be.
+/// A text that is not a valid id or name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct InvalidId {
@@ -35,7 +35,7 @@ pub(crate) fn uuid_v4(bytes: [u8; 16]) -> String {
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
-    /// Parses an id that came in as `field`.
+    /// Parses an id from the input `field`.
     ///
     /// # Errors
     /// [`InvalidId`] naming the field.
@@ -59,7 +59,7 @@ impl KeyId {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     }
 
-    /// A new one, of these random bytes.
+    /// A new id from these random bytes.
     pub(crate) fn random(bytes: [u8; 16]) -> Self {
         Self(uuid_v4(bytes).into())
     }
@@ -103,23 +103,23 @@ impl<'de> Deserialize<'de> for KeyId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// Serves everything.
+    /// All operations are allowed.
     Enabled,
-    /// Serves no cryptography; can be described, tagged, enabled, scheduled for deletion.
+    /// Cryptography is refused. The key can be described, tagged, enabled, scheduled for deletion.
     Disabled,
-    /// To be destroyed; can only be described, listed, or spared.
+    /// Scheduled for destruction. The key can only be described, listed, or kept by cancelling the deletion.
     PendingDeletion {
-        /// Not before this moment.
+        /// The earliest time of the destruction.
         at: Timestamp,
-        /// Whether it was enabled, and will be when the deletion is cancelled.
+        /// Whether it was enabled before, and will be when the deletion is cancelled.
         was_enabled: bool,
-        /// When a janitor that remembers nothing itself first found that the moment had passed.
+        /// When a janitor without a memory first found the key due.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         found_due: Option<Timestamp>,
     },
 }
 
-/// As error texts name the state.
+/// The state's name in error texts.
 impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -130,7 +130,7 @@ impl fmt::Display for KeyState {
     }
 }
 
-/// Something that names a key and would break without it.
+/// Something that references a key and would break without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     /// It is the service's default key.
@@ -139,7 +139,7 @@ pub enum Reference {
     Bucket(BucketName),
 }
 
-/// As error texts name the reference.
+/// The reference's name in error texts.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,7 +150,7 @@ impl fmt::Display for Reference {
 }
 
 /// The name of a bucket, by S3's rules: 3 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit, dots and
-/// hyphens not mixed, not like an address, and none of what S3 keeps for itself.
+/// hyphens not mixed, not like an IP address, and none of S3's reserved prefixes and suffixes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BucketName(Arc<str>);
 
@@ -200,7 +200,7 @@ impl BucketName {
     }
 }
 
-/// Four numbers with dots between, also those that no address has.
+/// Whether it is four numbers with dots, even if they form no valid address.
 fn is_like_an_address(text: &str) -> bool {
     text.split('.').count() == 4
         && text
@@ -257,7 +257,7 @@ impl AccessKeyId {
         }
     }
 
-    /// The one that a record has, which was parsed before that was written.
+    /// An id from a record. It was parsed before the record was written.
     pub(crate) fn kept(text: &str) -> Self {
         Self(text.into())
     }
@@ -272,15 +272,15 @@ impl AccessKeyId {
     }
 }
 
-/// Who a client is: a name of KES's, which for a client with a certificate is the SHA-256 of its public key in hex.
+/// A client's KES identity. With a certificate it is the SHA-256 of the public key, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(Arc<str>);
 
-/// The name of a policy of paths.
+/// The name of a KES policy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyName(Arc<str>);
 
-/// Whether KES takes this for the name of a key, a policy or an identity: 1 to 80 of `[0-9A-Za-z_-]`, not beginning or
+/// Whether KES accepts this as the name of a key, a policy or an identity: 1 to 80 of `[0-9A-Za-z_-]`, not beginning or
 /// ending with `-`, and not `_` alone.
 pub fn is_kes_name(text: &str) -> bool {
     (1..=80).contains(&text.len())
@@ -298,7 +298,7 @@ impl Identity {
     /// Parses an identity.
     ///
     /// # Errors
-    /// [`InvalidId`] when [`is_kes_name`] says no.
+    /// [`InvalidId`] unless [`is_kes_name`].
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if is_kes_name(text) {
             Ok(Self(text.into()))
@@ -307,7 +307,7 @@ impl Identity {
         }
     }
 
-    /// The one that a record has, which was parsed before that was written.
+    /// An identity from a record. It was parsed before the record was written.
     pub(crate) fn kept(text: &str) -> Self {
         Self(text.into())
     }
@@ -326,7 +326,7 @@ impl PolicyName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`InvalidId`] when [`is_kes_name`] says no.
+    /// [`InvalidId`] unless [`is_kes_name`].
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if is_kes_name(text) {
             Ok(Self(text.into()))
@@ -335,7 +335,7 @@ impl PolicyName {
         }
     }
 
-    /// The one that a record has, which was parsed before that was written.
+    /// A name from a record. It was parsed before the record was written.
     pub(crate) fn kept(text: &str) -> Self {
         Self(text.into())
     }

@@ -1,38 +1,38 @@
-//! What a status tells of the machine beneath.
+//! The facts about the machine in the service's status.
 
 use std::time::Duration;
 
-/// The commit that this was built from, where the build says it in `KEYWAY_COMMIT`.
+/// The commit of this build, if the build sets `KEYWAY_COMMIT`.
 pub const COMMIT: &str = match option_env!("KEYWAY_COMMIT") {
     Some(commit) => commit,
     None => "",
 };
 
-/// The machine that this process runs on. What it cannot tell is not told.
+/// The machine that this process runs on. Unknown facts are absent.
 pub trait Machine: Send + Sync {
-    /// What it is, and how it does at this moment.
+    /// What the machine is, and its present state.
     fn facts(&self) -> MachineFacts;
 }
 
-/// What a machine tells of itself and of this process. Whoever asks is used to the names that Go gives machines.
+/// Facts about a machine and this process. The names are Go's, as clients expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineFacts {
     /// The operating system, as Go names it: `linux`, `darwin`.
     pub os: &'static str,
     /// The processor, as Go names it: `amd64`, `arm64`.
     pub architecture: &'static str,
-    /// For how long this process has run.
+    /// How long this process has run.
     pub up: Duration,
-    /// How many processors there are.
+    /// The number of processors.
     pub cpus: Option<u64>,
-    /// How many of them this process may use.
+    /// The number of processors that this process may use.
     pub usable_cpus: Option<u64>,
-    /// The memory that is this process's own, in bytes.
+    /// This process's own memory, in bytes.
     pub heap_bytes: Option<u64>,
-    /// How much of it is the main thread's stack.
+    /// The main thread's stack, in bytes, which is a part of it.
     pub stack_bytes: Option<u64>,
-    /// How many areas the memory has that is this process's own.
+    /// The number of areas of this process's own memory.
     pub heap_areas: Option<u64>,
-    /// How many threads this process has.
+    /// The number of this process's threads.
     pub threads: Option<u64>,
 }

@@ -1,11 +1,11 @@
-//! Which names a caller may see, so that a listing reads these and no others: what is read takes time, and time tells.
+//! The names that a caller may see. A listing reads only these: reading others takes time, which would reveal them.
 
 /// Some names of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameRange {
     /// This one.
     One(String),
-    /// All that begin so.
+    /// All names that begin with this.
     Beginning(String),
 }
 
@@ -29,7 +29,7 @@ impl NameRange {
         }
     }
 
-    /// The names of the range that begin so; `None` when there can be none.
+    /// The names of the range that begin with `prefix`; `None` when there can be none.
     pub(crate) fn narrowed(self, prefix: &str) -> Option<Self> {
         match self {
             Self::Beginning(beginning) if prefix.starts_with(&beginning) => {
@@ -39,7 +39,7 @@ impl NameRange {
         }
     }
 
-    /// Whether all of its names sort before `name`, or are it.
+    /// Whether all of its names sort before `name`, or equal it.
     pub(crate) fn is_before(&self, name: &str) -> bool {
         match self {
             Self::One(one) => one.as_str() <= name,
@@ -50,9 +50,9 @@ impl NameRange {
     }
 }
 
-/// The ranges in the order of their names, none of which is in another.
+/// The ranges, sorted by name and without those that another range contains.
 pub(crate) fn in_order(mut ranges: Vec<NameRange>) -> Vec<NameRange> {
-    // Of two that start alike, a beginning has the other in it.
+    // Of two ranges that start alike, a beginning contains the other.
     ranges.sort_by(|a, b| {
         let is_one = |range: &NameRange| matches!(range, NameRange::One(_));
         (a.start(), is_one(a)).cmp(&(b.start(), is_one(b)))
@@ -66,11 +66,11 @@ pub(crate) fn in_order(mut ranges: Vec<NameRange>) -> Vec<NameRange> {
     kept
 }
 
-/// The names that are in a range of the one and in a range of the other, in order.
+/// The names that are in a range of `one` and in a range of `other`, in order.
 pub(crate) fn in_both(one: &[NameRange], other: &[NameRange]) -> Vec<NameRange> {
     let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
     let common = pairs.filter_map(|(a, b)| match (a, b) {
-        // Of two that have a name in common, one has all of the other's.
+        // If two ranges share a name, one contains the other.
         (NameRange::One(name), range) | (range, NameRange::One(name)) => {
             range.has(name).then(|| NameRange::One(name.clone()))
         }

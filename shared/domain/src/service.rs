@@ -228,7 +228,7 @@ struct Starts {
 }
 
 impl Service {
-    /// `state_ttl`: how long an instance may act on a state that another instance has changed since; zero reads each time.
+    /// `state_ttl`: how long an instance may use a state that another one has changed. Zero reads the table each time.
     pub fn new(table: Arc<dyn TableReader>, clock: Arc<dyn Clock>, state_ttl: Duration) -> Self {
         Self {
             table,
@@ -263,7 +263,7 @@ impl Service {
         self.clock.as_ref()
     }
 
-    /// How long an instance may act on a state that another instance has changed since.
+    /// How long an instance may use a state that another instance has changed.
     pub fn state_ttl(&self) -> Duration {
         self.state_ttl
     }

@@ -1,4 +1,4 @@
-//! What every implementation of buckets promises, rule by rule.
+//! The contract of every implementation of buckets, rule by rule.
 //!
 //! Each rule works on bucket names that it draws at random, so rules may share buckets with others.
 #![expect(clippy::expect_used, reason = "a rule that is broken ends the test")]
@@ -23,7 +23,7 @@ pub async fn run_all(factory: impl AsyncFn() -> Arc<dyn Buckets>, random: &dyn R
     one_of_many_settings_stays(&factory().await, random, 8).await;
 }
 
-/// A bucket that nobody made is none, whatever is asked of it.
+/// A bucket that was never made is absent for every operation.
 pub async fn absent_buckets_are_told(buckets: &dyn Buckets, random: &dyn Random) {
     let name = name(random);
     assert!(!buckets.exists(&name).await.expect("exists"));
@@ -41,7 +41,7 @@ pub async fn absent_buckets_are_told(buckets: &dyn Buckets, random: &dyn Random)
     assert!(!buckets.exists(&name).await.expect("exists"));
 }
 
-/// The second creation is refused, and leaves the bucket as it is.
+/// The second creation is refused, and does not change the bucket.
 pub async fn a_bucket_is_made_once(buckets: &dyn Buckets, random: &dyn Random) {
     let name = made(buckets, random).await;
     assert!(buckets.exists(&name).await.expect("exists"));
@@ -55,7 +55,7 @@ pub async fn a_bucket_is_made_once(buckets: &dyn Buckets, random: &dyn Random) {
     assert_eq!(found(buckets, &name).await, Some(wanted));
 }
 
-/// Every bucket is listed, once, in the order of names.
+/// Every bucket is listed once, in the order of names.
 pub async fn lists_are_whole_and_sorted(buckets: &dyn Buckets, random: &dyn Random) {
     let mut expected = Vec::new();
     for _ in 0..5 {
@@ -77,7 +77,7 @@ pub async fn lists_are_whole_and_sorted(buckets: &dyn Buckets, random: &dyn Rand
     assert_eq!(own, expected);
 }
 
-/// What is set is what is found, until it is set again or removed; to remove what is not there changes nothing.
+/// The setting is returned until it is set again or removed. Removing an absent one changes nothing.
 pub async fn encryption_comes_back_as_it_was_set(buckets: &dyn Buckets, random: &dyn Random) {
     let name = made(buckets, random).await;
     let before = found(buckets, &name).await;
@@ -104,7 +104,7 @@ pub async fn encryption_comes_back_as_it_was_set(buckets: &dyn Buckets, random: 
     assert!(buckets.exists(&name).await.expect("exists"));
 }
 
-/// A bucket that was removed is none, with all that was set; a new one of its name begins anew.
+/// A removed bucket is gone with its settings. A new one of its name has none.
 pub async fn a_removed_bucket_is_gone(buckets: &dyn Buckets, random: &dyn Random) {
     let absent = buckets.remove(&name(random)).await;
     assert!(
@@ -135,7 +135,7 @@ pub async fn a_removed_bucket_is_gone(buckets: &dyn Buckets, random: &dyn Random
     assert!(is_none(after.as_ref()), "{after:?}");
 }
 
-/// A key that was named by an ARN is read back by that ARN.
+/// A key that was set by an ARN is read back as that ARN.
 pub async fn a_key_comes_back_as_it_was_named(buckets: &dyn Buckets, random: &dyn Random) {
     let name = made(buckets, random).await;
     let wanted = DefaultEncryption {
@@ -149,7 +149,7 @@ pub async fn a_key_comes_back_as_it_was_named(buckets: &dyn Buckets, random: &dy
     assert_eq!(found(buckets, &name).await, Some(wanted));
 }
 
-/// A bucket whose name begins with another one's is another bucket.
+/// A bucket whose name begins with another bucket's name is another bucket.
 pub async fn buckets_are_apart(buckets: &dyn Buckets, random: &dyn Random) {
     let short = made(buckets, random).await;
     let long = BucketName::parse(&format!("{short}-x")).expect("a name");
@@ -165,8 +165,8 @@ pub async fn buckets_are_apart(buckets: &dyn Buckets, random: &dyn Random) {
     assert_eq!(found(buckets, &long).await, Some(kms("a-key", false)));
 }
 
-/// Of many creations of one name at the same time one makes the bucket. An object store may be of two minds about
-/// the others, but the bucket is there and empty of configuration.
+/// If one name is created many times at once, one creation makes the bucket. Object stores differ in their answers to
+/// the others, but the bucket exists without any setting.
 pub async fn one_of_many_creations_wins(
     buckets: &Arc<dyn Buckets>,
     random: &dyn Random,
@@ -190,7 +190,7 @@ pub async fn one_of_many_creations_wins(
     assert!(is_none(after.as_ref()), "{after:?}");
 }
 
-/// Of many settings at the same time each is acknowledged, and one of them is what stays.
+/// If the encryption is set many times at once, each setting is acknowledged and one of them stays.
 pub async fn one_of_many_settings_stays(
     buckets: &Arc<dyn Buckets>,
     random: &dyn Random,
@@ -210,7 +210,7 @@ pub async fn one_of_many_settings_stays(
     assert!((0..tasks).any(|n| wanted(n) == stays), "{stays:?}");
 }
 
-/// Object stores of today encrypt what nobody said anything about.
+/// Present object stores encrypt by default.
 fn is_none(encryption: Option<&DefaultEncryption>) -> bool {
     encryption.is_none_or(|encryption| encryption.algorithm == Algorithm::Aes256)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::ports::Clock;
 
-/// A clock that stands still until it is told otherwise.
+/// A clock that only moves when a test moves it.
 #[derive(Debug)]
 pub struct FixedClock {
     state: Mutex<State>,
@@ -17,7 +17,7 @@ struct State {
 }
 
 impl FixedClock {
-    /// Stands at this time; its monotonic time stands at zero.
+    /// A clock with this wall-clock time, and monotonic time zero.
     pub fn new(wall: Timestamp) -> Self {
         Self {
             state: Mutex::new(State {
@@ -27,12 +27,12 @@ impl FixedClock {
         }
     }
 
-    /// Sets the wall-clock time, backwards too, as an operator might; monotonic time stays where it is.
+    /// Sets the wall-clock time, backwards too, as an operator might. Does not change the monotonic time.
     pub fn set(&self, wall: Timestamp) {
         self.state().wall = wall;
     }
 
-    /// Lets time pass on both. Wall-clock time stops at the end of the calendar.
+    /// Advances both times. Wall-clock time stops at the end of the calendar.
     pub fn advance(&self, by: Duration) {
         let mut state = self.state();
         let signed = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
@@ -41,7 +41,7 @@ impl FixedClock {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A test that panicked while it held the clock has failed already.
+        // Ignore poisoning: a test that panicked while it held the clock has failed already.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

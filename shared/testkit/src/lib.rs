@@ -1,5 +1,5 @@
-//! What tests need of the ports: each port's contract as public functions that every implementation
-//! runs, ports in memory, a clock that is set and a generator that is seeded.
+//! Support for tests of the ports: each port's contract as public functions that every implementation runs, ports in
+//! memory, a clock that tests set and a generator with a seed.
 //!
 //! For tests only: nothing here is durable, and nothing random here is secret.
 

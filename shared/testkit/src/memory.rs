@@ -31,17 +31,17 @@ impl MemoryTable {
         }
     }
 
-    /// Has every write fail, as on a full disk, or work again.
+    /// Makes every write fail, as on a full disk, or work again.
     pub fn fail_writes(&self, fail: bool) {
         self.writes_fail.store(fail, Ordering::Relaxed);
     }
 
-    /// Has every read and write fail as if the table could not be reached, or work again.
+    /// Makes every read and write fail as if the table were unreachable, or work again.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    /// Has every read and write that begins from now on never return, or return again.
+    /// Makes every read and write that begins from now on hang, or return again.
     pub fn set_hanging(&self, hangs: bool) {
         self.hangs.store(hangs, Ordering::Relaxed);
     }
@@ -215,7 +215,7 @@ fn copy(secret: &SecretBytes) -> SecretBytes {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing in here panics half-way through a change.
+    // Ignore poisoning: no change in here panics half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -268,7 +268,7 @@ mod tests {
             let clock: Arc<dyn Clock> = Arc::new(crate::FixedClock::new(
                 "2026-01-02T03:04:05Z".parse().unwrap(),
             ));
-            // The store of buckets is one table, the notes are in another.
+            // The buckets are in one table, the notes in another.
             let [store, notes] = [(); 2].map(|()| Arc::new(MemoryTable::new(Arc::clone(&clock))));
             let random = Arc::new(SeededRandom::new(4));
             let buckets = TableBuckets::new(store, clock, Arc::clone(&random) as _);

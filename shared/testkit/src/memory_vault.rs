@@ -15,14 +15,14 @@ use keyway_domain::vault::{
 
 use crate::{FixedClock, SeededRandom};
 
-/// **For tests only.** A Vault in memory, with switches for what can happen to one.
+/// **For tests only.** A Vault in memory, with fault injection.
 pub struct MemoryVault {
     random: SeededRandom,
     down: AtomicBool,
     refusing: AtomicBool,
     checks: AtomicU32,
     renewals: AtomicU32,
-    /// What a check waits for.
+    /// How long a check takes, and by which clock.
     slowness: Mutex<Option<(Arc<FixedClock>, Duration)>>,
     held: Mutex<Held>,
 }
@@ -34,7 +34,7 @@ struct Held {
 }
 
 impl MemoryVault {
-    /// One that holds neither a transit key nor copies.
+    /// A Vault without a transit key and copies.
     pub fn new(seed: u64) -> Self {
         Self {
             random: SeededRandom::new(seed),
@@ -47,12 +47,12 @@ impl MemoryVault {
         }
     }
 
-    /// Whether it cannot be reached from now on.
+    /// Makes it unreachable from now on, or reachable again.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
-    /// Has a check take so long from now on, by this clock. Others get on meanwhile.
+    /// Makes a check take this long from now on, by this clock. Other tasks run meanwhile.
     pub fn set_slow(&self, clock: &Arc<FixedClock>, time: Duration) {
         let mut slowness = self.slowness.lock().unwrap_or_else(PoisonError::into_inner);
         *slowness = Some((Arc::clone(clock), time));
@@ -70,28 +70,28 @@ impl MemoryVault {
         }
     }
 
-    /// Whether it refuses whoever asks from now on, as if their token was revoked.
+    /// Makes it refuse all calls from now on, as if the token were revoked, or accept them again.
     pub fn set_refusing(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::SeqCst);
     }
 
-    /// Loses the transit key. A check may make another, under which nothing of before opens.
+    /// Removes the transit key. A check may make another one, which unwraps nothing from before.
     pub fn lose_transit_key(&self) {
         self.held().key = None;
     }
 
-    /// How often it was checked.
+    /// The number of checks.
     pub fn checks(&self) -> u32 {
         self.checks.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked to renew its token.
+    /// The number of requests to renew the token.
     pub fn renewals(&self) -> u32 {
         self.renewals.load(Ordering::SeqCst)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        // Nothing in here panics half-way through a change.
+        // Ignore poisoning: no change in here panics half-way.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,24 +227,24 @@ impl Vault for MemoryVault {
     }
 }
 
-/// **For tests only.** Reaches one Vault in memory, whatever the settings.
+/// **For tests only.** Opens one Vault in memory, whatever the settings.
 pub struct MemoryVaults {
     vault: Arc<MemoryVault>,
     opened: Mutex<Vec<Opened>>,
 }
 
-/// With what a Vault was opened.
+/// The arguments that a Vault was opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     pub settings: VaultSettings,
     /// The token or secret id.
     pub credential: Option<Vec<u8>>,
-    /// How long it is waited for.
+    /// The timeout and the retries.
     pub retry_policy: VaultRetryPolicy,
 }
 
 impl MemoryVaults {
-    /// Reaches this one.
+    /// Opens this Vault.
     pub fn new(vault: Arc<MemoryVault>) -> Self {
         Self {
             vault,
@@ -252,7 +252,7 @@ impl MemoryVaults {
         }
     }
 
-    /// With what it was opened so far.
+    /// The arguments of every Vault opened so far.
     pub fn opened(&self) -> Vec<Opened> {
         let opened = self.opened.lock();
         opened.unwrap_or_else(PoisonError::into_inner).clone()

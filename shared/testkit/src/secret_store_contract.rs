@@ -1,7 +1,7 @@
-//! What every secret store promises, rule by rule.
+//! The contract of every secret store, rule by rule.
 //!
-//! Each rule works under names that it draws at random, so rules may share a store that holds other
-//! secrets; then give them a generator that has not made the same names before.
+//! Each rule draws random names, so rules may share a store that holds other secrets. The generator must not have made
+//! the same names before.
 #![expect(clippy::expect_used, reason = "a rule that is broken ends the test")]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub async fn run_all(factory: impl AsyncFn() -> Arc<dyn SecretStore>, random: &d
     one_of_many_replacements_wins(&factory().await, random, 16).await;
 }
 
-/// A secret that nobody put is none, and cannot be replaced.
+/// A secret that was never put is absent, and cannot be replaced.
 pub async fn absent_secrets_are_none(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
     assert!(store.get(&name).await.expect("get").is_none());
@@ -33,7 +33,7 @@ pub async fn absent_secrets_are_none(store: &dyn SecretStore, random: &dyn Rando
     );
 }
 
-/// The second creation of a name conflicts and leaves the first one's value as it is.
+/// The second creation of a name conflicts, and does not change the first value.
 pub async fn put_creates_only_once(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
     let version = store
@@ -44,7 +44,7 @@ pub async fn put_creates_only_once(store: &dyn SecretStore, random: &dyn Random)
     assert_holds(store, &name, b"first", &version).await;
 }
 
-/// A replacement needs the newest version; after it, the versions before are stale.
+/// A replacement needs the newest version. After it, the earlier versions are stale.
 pub async fn put_replaces_the_seen_version_only(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
     let mut stale = Vec::new();
@@ -72,7 +72,7 @@ pub async fn put_replaces_the_seen_version_only(store: &dyn SecretStore, random:
     }
 }
 
-/// Secrets of different names are apart, even when one name begins with the other.
+/// Secrets of different names are separate, even if one name begins with the other.
 pub async fn names_are_apart(store: &dyn SecretStore, random: &dyn Random) {
     let short = name(random);
     let longest = format!("{short}-{}", "x".repeat(63 - short.len()));
@@ -89,7 +89,7 @@ pub async fn names_are_apart(store: &dyn SecretStore, random: &dyn Random) {
     assert_holds(store, &longest, b"longest", &of_longest).await;
 }
 
-/// Any bytes up to 64 KiB come back as they were.
+/// Any bytes up to 64 KiB are returned unchanged.
 pub async fn values_survive(store: &dyn SecretStore, random: &dyn Random) {
     let name = name(random);
     let mut seen = None;
@@ -109,7 +109,7 @@ pub async fn values_survive(store: &dyn SecretStore, random: &dyn Random) {
     }
 }
 
-/// Of many creations of one name at the same time exactly one succeeds, and all then read that one.
+/// If one name is created many times at once, exactly one creation succeeds, and all then read its value.
 pub async fn one_of_many_creations_wins(
     store: &Arc<dyn SecretStore>,
     random: &dyn Random,
@@ -118,7 +118,7 @@ pub async fn one_of_many_creations_wins(
     race(store, &name(random), tasks, None).await;
 }
 
-/// Of many replacements of one version at the same time exactly one succeeds, and all then read that one.
+/// If one version is replaced many times at once, exactly one replacement succeeds, and all then read its value.
 pub async fn one_of_many_replacements_wins(
     store: &Arc<dyn SecretStore>,
     random: &dyn Random,

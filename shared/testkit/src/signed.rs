@@ -5,7 +5,7 @@ use keyway_domain::keyring::{KeyringOnDemand, RootKeyring};
 use keyway_domain::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
 use keyway_domain::records::SignedTable;
 
-/// The table of a deployment that is made now, whose records are signed, and the keyring that signs them.
+/// Makes a deployment. Returns its table, whose records are signed, and the keyring that signs them.
 ///
 /// # Errors
 /// When the table or the secret store fails.

@@ -1,7 +1,7 @@
-//! What every table promises, rule by rule.
+//! The contract of every table, rule by rule.
 //!
-//! Each rule works under ids that it draws at random, so rules may share a table that holds other
-//! records; then give them a generator that has not made the same ids before.
+//! Each rule draws random ids, so rules may share a table that holds other records. The generator must not have made
+//! the same ids before.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -30,13 +30,13 @@ pub async fn run_all(
     run_all_up_to(LARGEST_VALUE, factory, random).await;
 }
 
-/// As [`run_all`], over an imitation of a service that takes smaller values only than the service does.
+/// As [`run_all`], for an emulator that takes smaller values than the real service.
 pub async fn run_all_up_to(
     largest_value: usize,
     factory: impl AsyncFn(Arc<FixedClock>) -> Arc<dyn TableWriter>,
     random: &dyn Random,
 ) {
-    // Long after today, so that a store that sweeps by the real time leaves these records alone.
+    // Far in the future, so that a store that sweeps by the real time keeps these records.
     let clock = || {
         Arc::new(FixedClock::new(
             Timestamp::from_second(4_102_444_800).expect("a valid time"),
@@ -71,7 +71,7 @@ pub async fn run_all_up_to(
     expired_records_are_on_no_page(&*table, random, &clock_of_pages).await;
 }
 
-/// A record that nobody made is none, and an empty range is an empty last page.
+/// A record that was never made is absent, and an empty range is an empty last page.
 pub async fn absent_records_are_none(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     for kind in Kind::ALL {
@@ -95,7 +95,7 @@ pub async fn absent_records_are_none(table: &dyn TableWriter, random: &dyn Rando
     }
 }
 
-/// The second creation of an id conflicts and leaves the first one's record as it is.
+/// The second creation of an id conflicts, and does not change the first record.
 pub async fn put_new_creates_only_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     table.put_new(&first).await.expect("the first creation");
@@ -108,8 +108,8 @@ pub async fn put_new_creates_only_once(table: &dyn TableWriter, random: &dyn Ran
     assert_eq!(strong(table, &first).await, Some(first));
 }
 
-/// A creation whose answer was lost succeeds again, and can no longer act once another write followed it:
-/// a store that remembers it calls it a success still, and one that does not a conflict.
+/// A creation that is repeated because its answer was lost succeeds. After another write it has no effect: a store that
+/// remembers it returns success, and one that does not returns a conflict.
 pub async fn put_new_repeated_succeeds_and_acts_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     table.put_new(&first).await.expect("the creation");
@@ -132,7 +132,7 @@ pub async fn put_new_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
     assert_eq!(strong(table, &first).await, Some(second));
 }
 
-/// A replacement by somebody who saw an older record, or none, conflicts and changes nothing.
+/// A replacement by a writer that saw an older record, or none, conflicts and changes nothing.
 pub async fn replace_needs_the_seen_revision(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     assert_conflict(&table.replace(&first, revision(random)).await);
@@ -166,8 +166,8 @@ pub async fn replace_needs_the_seen_revision(table: &dyn TableWriter, random: &d
     assert_eq!(strong(table, &first).await, Some(second));
 }
 
-/// A replacement whose answer was lost succeeds again, and can no longer act once another write followed it:
-/// a store that remembers it calls it a success still, and one that does not a conflict.
+/// A replacement that is repeated because its answer was lost succeeds. After another write it has no effect: a store
+/// that remembers it returns success, and one that does not returns a conflict.
 pub async fn replace_repeated_succeeds_and_acts_once(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     let second = Record {
@@ -199,7 +199,7 @@ pub async fn replace_repeated_succeeds_and_acts_once(table: &dyn TableWriter, ra
     assert_eq!(strong(table, &first).await, Some(third));
 }
 
-/// A replacement brings its own value and its own expiry, or none.
+/// A replacement sets its own value and its own expiry, or none.
 pub async fn replace_replaces_every_field(table: &dyn TableWriter, random: &dyn Random) {
     let later = Timestamp::from_second(5_000_000_000).expect("a valid time");
     let plain = record(random, &scope(random), b"a rather long value");
@@ -228,7 +228,7 @@ pub async fn replace_replaces_every_field(table: &dyn TableWriter, random: &dyn 
     assert_eq!(strong(table, &plain).await, Some(lasting));
 }
 
-/// A writer that saw a record which was removed and made anew, equal in all but its revision, conflicts.
+/// A writer that saw a record conflicts after the record was removed and made anew, equal except for its revision.
 pub async fn a_record_made_anew_is_safe_from_stale_writers(
     table: &dyn TableWriter,
     random: &dyn Random,
@@ -255,7 +255,7 @@ pub async fn a_record_made_anew_is_safe_from_stale_writers(
     assert_eq!(strong(table, &first).await, Some(again));
 }
 
-/// Removing needs the seen revision; what is absent counts as removed, and its id is free again.
+/// A removal needs the seen revision. An absent record counts as removed, and its id is free again.
 pub async fn remove_needs_the_seen_revision(table: &dyn TableWriter, random: &dyn Random) {
     let first = record(random, &scope(random), b"first");
     table
@@ -290,7 +290,7 @@ pub async fn remove_needs_the_seen_revision(table: &dyn TableWriter, random: &dy
     assert_eq!(strong(table, &first).await, Some(second));
 }
 
-/// Pages follow the bytes of the ids: not the alphabet, not UTF-16, and no case is folded.
+/// Pages are in the byte order of ids: not alphabetical, not UTF-16, not case-folded.
 pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let longest = "l".repeat(128 - scope.len());
@@ -317,7 +317,7 @@ pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Rando
         "\u{10FFFF}",
     ];
     let mut expected: Vec<String> = names.iter().map(|name| format!("{scope}{name}")).collect();
-    // Neither in order nor in reverse.
+    // Neither sorted nor reversed.
     for id in expected
         .iter()
         .step_by(2)
@@ -350,7 +350,7 @@ pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Rando
     }
 }
 
-/// A prefix means its own characters: no wildcard, no case folding, no end before the last character there is.
+/// A prefix means its own characters: no wildcards and no case folding. Any character may follow, even U+10FFFF.
 pub async fn prefixes_are_literal(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let names = [
@@ -416,7 +416,7 @@ pub async fn prefixes_are_literal(table: &dyn TableWriter, random: &dyn Random) 
     }
 }
 
-/// A page begins past `after`, whether that names a record or not and wherever it lies to the prefix.
+/// A page begins past `after`, whether it names a record or not, and wherever it sorts relative to the prefix.
 pub async fn after_need_not_name_a_record(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let names = ["a", "m", "m-1", "m-3", "m-3-1", "m-5", "n", "z"];
@@ -448,7 +448,7 @@ pub async fn after_need_not_name_a_record(table: &dyn TableWriter, random: &dyn 
     }
 }
 
-/// `more` is true exactly when a record of the range follows, and pages joined give each record once.
+/// `more` is true exactly when a record of the range follows. All pages together have each record once.
 pub async fn more_is_exact(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
     let mut expected = Vec::new();
@@ -461,7 +461,7 @@ pub async fn more_is_exact(table: &dyn TableWriter, random: &dyn Random) {
         table.put_new(&record).await.expect("a creation");
         expected.push(record);
     }
-    // A neighbour outside the range is no reason for more.
+    // A neighbour outside the range does not set `more`.
     table
         .put_new(&record(random, &format!("{scope}0"), b""))
         .await
@@ -491,7 +491,7 @@ pub async fn more_is_exact(table: &dyn TableWriter, random: &dyn Random) {
     }
 }
 
-/// Records of one kind are no part of another, whatever their ids.
+/// Records of one kind are never found under another, whatever their ids.
 pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     let id = scope(random);
     let records = Kind::ALL.map(|kind| Record {
@@ -528,7 +528,7 @@ pub async fn kinds_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     }
 }
 
-/// Of kinds that have parts, each part pages by itself and in order, whatever the others hold.
+/// In kinds with parts, each part has its own sorted pages, whatever the other parts hold.
 pub async fn parts_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     for kind in Kind::ALL {
         let Some(bytes) = kind.part_bytes() else {
@@ -562,7 +562,7 @@ pub async fn parts_are_apart(table: &dyn TableWriter, random: &dyn Random) {
         let page = table.page(kind, &part(3), Some(first), 1).await;
         let page = page.expect("page");
         assert_eq!((page.records.len(), page.more), (1, false));
-        // Where a part is asked for beyond its own end, what follows is another part's.
+        // `after` is beyond the part's end, and the records that follow are another part's.
         let page = table.page(kind, &part(3), Some(&part(4)), 1).await;
         assert_eq!(page.expect("page"), Page::default());
         assert_eq!(table.count(kind, &part(4)).await.expect("a count"), 2);
@@ -576,7 +576,7 @@ pub async fn parts_are_apart(table: &dyn TableWriter, random: &dyn Random) {
     }
 }
 
-/// A count is of one kind and prefix, and of what lives.
+/// A count is of one kind and prefix, without expired records.
 pub async fn counts_are_exact(table: &dyn TableWriter, random: &dyn Random) {
     let (scope, other) = (scope(random), scope(random));
     let count = async |prefix: &str| table.count(Kind::Key, prefix).await.expect("a count");
@@ -605,7 +605,7 @@ pub async fn counts_are_exact(table: &dyn TableWriter, random: &dyn Random) {
     assert_eq!(count(&scope).await, 6);
 }
 
-/// Any bytes up to the largest value come back as they were, from a read and from a page.
+/// Any bytes up to the largest value are returned unchanged, by a read and in a page.
 pub async fn values_survive(table: &dyn TableWriter, random: &dyn Random, largest_value: usize) {
     let scope = scope(random);
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
@@ -636,7 +636,7 @@ pub async fn values_survive(table: &dyn TableWriter, random: &dyn Random, larges
     }
 }
 
-/// Of many creations of one id at the same time exactly one succeeds, and all then read that one.
+/// If one id is created many times at once, exactly one creation succeeds, and all then read its record.
 pub async fn one_of_many_creations_wins(
     table: &Arc<dyn TableWriter>,
     random: &dyn Random,
@@ -667,7 +667,7 @@ pub async fn one_of_many_creations_wins(
     assert_eq!(strong(&**table, &winner).await, Some(winner));
 }
 
-/// Tasks that each read a count and replace it by the next, again until they succeed, lose no count.
+/// Tasks that read a count, replace it by the next and retry until they succeed lose no count.
 pub async fn no_increment_is_lost(
     table: &Arc<dyn TableWriter>,
     random: &dyn Random,
@@ -694,7 +694,7 @@ pub async fn no_increment_is_lost(
     assert_eq!(last.value, (tasks * rounds).to_be_bytes());
 }
 
-/// Adds one to the count that the record of this id holds, as 8 bytes, trying until it succeeds.
+/// Adds one to the 8-byte count in the record of this id, and retries until it succeeds.
 pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
     loop {
         let current = match table.get(Kind::Key, id, Consistency::Strong).await {
@@ -719,7 +719,7 @@ pub async fn increment(table: &dyn TableWriter, id: &str, random: &dyn Random) {
     }
 }
 
-/// From its expiry on a record is absent for every operation, and another may take its place.
+/// From its expiry on, a record is absent for every operation, and another one may replace it.
 pub async fn expired_records_are_absent(
     table: &dyn TableWriter,
     random: &dyn Random,
@@ -761,7 +761,7 @@ pub async fn expired_records_are_absent(
     assert_eq!(strong(table, &expiring).await, Some(other));
 }
 
-/// Expired records are on no page, take no place on one and are no reason for more.
+/// Expired records are on no page, do not count towards its limit, and do not set `more`.
 pub async fn expired_records_are_on_no_page(
     table: &dyn TableWriter,
     random: &dyn Random,
@@ -797,7 +797,7 @@ pub async fn expired_records_are_on_no_page(
     }
 }
 
-/// Sixteen hexadecimal digits that no other rule begins an id with.
+/// Sixteen hexadecimal digits with which no other rule's ids begin.
 fn scope(random: &dyn Random) -> String {
     format!("{:016x}", number(random))
 }
@@ -831,7 +831,7 @@ async fn strong(table: &dyn TableWriter, like: &Record) -> Option<Record> {
         .expect("get")
 }
 
-/// Every id of the prefix, page by page.
+/// Every id with the prefix, read page by page.
 async fn ids(table: &dyn TableWriter, kind: Kind, prefix: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     loop {
@@ -846,7 +846,7 @@ async fn ids(table: &dyn TableWriter, kind: Kind, prefix: &str) -> Vec<String> {
     }
 }
 
-/// Whether a write took place rather than met a conflict; none when the store was busy and it is to be tried again.
+/// Whether a write took place, or conflicted; `None` when the store was busy and the write must be retried.
 fn acknowledged(written: Result<(), StoreError>) -> Option<bool> {
     match written {
         Ok(()) => Some(true),

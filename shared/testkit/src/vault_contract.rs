@@ -1,7 +1,7 @@
-//! What every Vault promises, rule by rule.
+//! The contract of every Vault, rule by rule.
 //!
-//! Each rule works under ids that it draws at random, so rules may share a Vault that holds other copies; then give
-//! them a generator that has not made the same ids before.
+//! Each rule draws random ids, so rules may share a Vault that holds other copies. The generator must not have made the
+//! same ids before.
 #![expect(clippy::expect_used, reason = "a rule that is broken ends the test")]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use keyway_domain::ports::Random;
 use keyway_domain::vault::{CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault};
 use tokio::task::JoinSet;
 
-/// The largest value that a copy must be able to hold: a record's, as the table limits it.
+/// The largest value that a copy must hold: the largest record of the table.
 pub const LARGEST_COPY: usize = 300 * 1024;
 
 /// Runs every rule on a Vault that is configured for the first time.
@@ -29,7 +29,7 @@ pub async fn run_all(vault: &Arc<dyn Vault>, random: &dyn Random) {
     one_of_many_writes_wins(vault, random, 16).await;
 }
 
-/// A check that may not make the transit key fails until one that may has made it. Checks leave no copies behind.
+/// A check that may not make the transit key fails until another check has made it. Checks leave no copies.
 pub async fn a_check_makes_the_transit_key_only_when_told_to(vault: &dyn Vault) {
     assert_eq!(vault.name(), VAULT_WRAPPER);
     let binding = Binding {
@@ -52,7 +52,7 @@ pub async fn a_check_makes_the_transit_key_only_when_told_to(vault: &dyn Vault) 
     assert_eq!(vault.copies().await.expect("copies"), before);
 }
 
-/// What is wrapped opens under its own id, version and origin, and under no other.
+/// A wrapped secret unwraps under its own id, version and origin, and under no others.
 pub async fn what_is_wrapped_opens_under_its_binding_only(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let (start, end) = id.split_at(8);
@@ -82,7 +82,7 @@ pub async fn what_is_wrapped_opens_under_its_binding_only(vault: &dyn Vault, ran
     }
 }
 
-/// What is not whole, or never was wrapped, does not open.
+/// Damaged bytes, or bytes that were never wrapped, do not unwrap.
 pub async fn what_was_tampered_with_is_not_authentic(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let binding = Binding {
@@ -108,7 +108,7 @@ pub async fn what_was_tampered_with_is_not_authentic(vault: &dyn Vault, random: 
     }
 }
 
-/// Material from 1 byte to 64 KiB comes back as it was.
+/// Material from 1 byte to 64 KiB is returned unchanged.
 pub async fn material_of_any_size_survives(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let binding = Binding {
@@ -124,7 +124,7 @@ pub async fn material_of_any_size_survives(vault: &dyn Vault, random: &dyn Rando
     }
 }
 
-/// A copy that nobody wrote is none, cannot be replaced, and counts as removed.
+/// A copy that was never written is absent, cannot be replaced, and counts as removed.
 pub async fn absent_copies_are_none(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     assert_eq!(vault.copy(&id).await.expect("copy"), None);
@@ -133,7 +133,7 @@ pub async fn absent_copies_are_none(vault: &dyn Vault, random: &dyn Random) {
     assert_eq!(vault.copy(&id).await.expect("copy"), None);
 }
 
-/// A write needs the newest version; after it, the versions before are stale.
+/// A write needs the newest version. After it, the earlier versions are stale.
 pub async fn copies_are_written_over_the_seen_version_only(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let mut stale = Vec::new();
@@ -159,7 +159,7 @@ pub async fn copies_are_written_over_the_seen_version_only(vault: &dyn Vault, ra
     }
 }
 
-/// The same write again, as after an answer that was lost, succeeds and does not act twice.
+/// A write that is repeated because its answer was lost succeeds without a second effect.
 pub async fn a_write_that_is_repeated_succeeds(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let mut seen = CopyVersion::default();
@@ -175,7 +175,7 @@ pub async fn a_write_that_is_repeated_succeeds(vault: &dyn Vault, random: &dyn R
     }
 }
 
-/// Any bytes up to the largest record come back as they were.
+/// Any bytes up to the largest record are returned unchanged.
 pub async fn copies_survive(vault: &dyn Vault, random: &dyn Random) {
     let id = format!("{}.A_z-9", id(random));
     let mut seen = CopyVersion::default();
@@ -188,7 +188,7 @@ pub async fn copies_survive(vault: &dyn Vault, random: &dyn Random) {
     }
 }
 
-/// After a removal there is nothing, and a first write is one again.
+/// After a removal the copy is absent, and can be written as a new one.
 pub async fn removed_copies_can_be_written_anew(vault: &dyn Vault, random: &dyn Random) {
     let id = id(random);
     let mut seen = CopyVersion::default();
@@ -208,7 +208,7 @@ pub async fn removed_copies_can_be_written_anew(vault: &dyn Vault, random: &dyn 
     assert_eq!(held(vault, &id).await.value, b"anew");
 }
 
-/// The list is sorted, and holds exactly the ids that have a copy, even where one begins with another.
+/// The list is sorted and has exactly the ids with a copy, even if one id begins with another.
 pub async fn copies_are_listed(vault: &dyn Vault, random: &dyn Random) {
     let short = id(random);
     let longest = format!("{short}{}", "x".repeat(128 - short.len()));
@@ -228,7 +228,7 @@ pub async fn copies_are_listed(vault: &dyn Vault, random: &dyn Random) {
     }
 }
 
-/// Of many first writes at the same time exactly one succeeds, and all then read that one.
+/// If a copy is first written many times at once, exactly one write succeeds, and all then read its value.
 pub async fn one_of_many_writes_wins(vault: &Arc<dyn Vault>, random: &dyn Random, tasks: usize) {
     let id = id(random);
     let mut running = JoinSet::new();

@@ -6,25 +6,25 @@ use super::{Bucket, BucketName, DefaultEncryption};
 use crate::ports::StoreError;
 use crate::ranges::NameRange;
 
-/// Buckets did not do what was asked.
+/// Why an operation on buckets failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
     /// There is no bucket of this name.
     #[error("there is no such bucket")]
     NoSuchBucket,
-    /// A bucket of this name exists; it was left untouched.
+    /// A bucket of this name exists. It was not changed.
     #[error("the bucket exists already")]
     Exists,
-    /// The bucket still has objects; it was left untouched.
+    /// The bucket still has objects. It was not changed.
     #[error("the bucket is not empty")]
     NotEmpty,
-    /// What holds the buckets failed.
+    /// The store of the buckets failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Buckets and their default encryption: those of an object store, or those of the table. What one call has changed,
-/// the next one sees.
+/// Buckets and their default encryption, in an object store or in the table. Each call sees the changes of the calls
+/// before it.
 #[async_trait]
 pub trait Buckets: Send + Sync {
     /// Every bucket, in the byte order of their names.
@@ -33,7 +33,8 @@ pub trait Buckets: Send + Sync {
     /// [`BucketError::Store`].
     async fn list(&self) -> Result<Vec<Bucket>, BucketError>;
 
-    /// Every bucket whose name is in one of these ranges, in the byte order of their names. What can read these alone does.
+    /// Every bucket whose name is in these ranges, in the byte order of names. Reads no others if the store can do
+    /// that.
     ///
     /// # Errors
     /// [`BucketError::Store`].
@@ -43,13 +44,13 @@ pub trait Buckets: Send + Sync {
         Ok(buckets)
     }
 
-    /// Makes a bucket. Of several at once under one name, at most one succeeds.
+    /// Makes a bucket. If several callers make it at once, at most one succeeds.
     ///
     /// # Errors
     /// [`BucketError::Exists`], or [`BucketError::Store`].
     async fn create(&self, name: &BucketName) -> Result<(), BucketError>;
 
-    /// Removes a bucket with its default encryption. Of several at once, at most one succeeds.
+    /// Removes a bucket with its default encryption. If several callers remove it at once, at most one succeeds.
     ///
     /// # Errors
     /// [`BucketError::NoSuchBucket`], [`BucketError::NotEmpty`], or [`BucketError::Store`].
@@ -61,15 +62,15 @@ pub trait Buckets: Send + Sync {
     /// [`BucketError::Store`].
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError>;
 
-    /// The bucket's default encryption, exactly as it was set; `None` where there is none. An object store that encrypts
-    /// everything answers [`Algorithm::Aes256`](crate::buckets::Algorithm::Aes256) for none.
+    /// The bucket's default encryption, exactly as it was set; `None` if there is none. For none, an object store that
+    /// encrypts everything returns [`Algorithm::Aes256`](crate::buckets::Algorithm::Aes256).
     ///
     /// # Errors
     /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
     async fn encryption(&self, name: &BucketName)
     -> Result<Option<DefaultEncryption>, BucketError>;
 
-    /// Sets the bucket's default encryption, whatever it was before. It is not asked whether the key is fit to be used.
+    /// Sets the bucket's default encryption, whatever it was before. Does not check that the key can be used.
     ///
     /// # Errors
     /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].
@@ -79,7 +80,7 @@ pub trait Buckets: Send + Sync {
         encryption: &DefaultEncryption,
     ) -> Result<(), BucketError>;
 
-    /// Removes the bucket's default encryption. A bucket that has none stays so.
+    /// Removes the bucket's default encryption. A bucket without one stays so.
     ///
     /// # Errors
     /// [`BucketError::NoSuchBucket`], or [`BucketError::Store`].

@@ -1,5 +1,5 @@
-//! Buckets that the table holds, and what the table notes of buckets that an object store holds: so what uses a key is
-//! known without asking anybody else.
+//! Buckets in the table, and the table's notes about the buckets of an object store. With them, the buckets that use a
+//! key are found without asking the object store.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::ranges::NameRange;
 use crate::repository::{self, Noun, if_readable, update};
 use crate::scan::{Found, Scan};
 
-/// The record of one bucket's name. Whichever way the buckets of a deployment are held, its other half stays as it is.
+/// The record of one bucket's name. A deployment uses one half of it, and leaves the other half as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct StoredBucket {
     format: u8,
-    /// The bucket, if it is the table that holds it.
+    /// The bucket, if it is in the table.
     held: Option<Held>,
     /// The keys that the bucket of an object store uses, or may be about to use.
     noted: Vec<KeyId>,
@@ -51,14 +51,14 @@ impl StoredBucket {
     }
 }
 
-/// What is known of every bucket's name.
+/// The records of all buckets' names.
 struct AllBuckets {
     readable: Vec<(BucketName, StoredBucket)>,
     /// Records that do not decode, or do not verify.
     unreadable: Vec<Record>,
 }
 
-/// Every record of a bucket's name.
+/// Reads the record of every bucket's name.
 async fn all(table: &dyn TableReader) -> Result<AllBuckets, KmsError> {
     let mut found = AllBuckets {
         readable: Vec::new(),
@@ -77,7 +77,7 @@ async fn all(table: &dyn TableReader) -> Result<AllBuckets, KmsError> {
     Ok(found)
 }
 
-/// The buckets whose names are in the ranges, which are in order. Records that do not decode are left out.
+/// The buckets whose names are in the ranges, which are sorted. Records that do not decode are left out.
 async fn within(
     table: &dyn TableReader,
     ranges: &[NameRange],
@@ -96,8 +96,8 @@ fn read(record: &Record) -> Result<(BucketName, StoredBucket), KmsError> {
     Ok((name, StoredBucket::of(record)?))
 }
 
-/// The buckets whose default encryption uses the key. A record that does not decode counts where the key's id is
-/// anywhere in it, so that no key is destroyed for its being unreadable.
+/// The buckets whose default encryption uses the key. A record that does not decode counts if it contains the key's id,
+/// so that a key is not destroyed because a record is unreadable.
 pub(crate) async fn references(
     table: &dyn TableReader,
     key: &KeyId,
@@ -144,8 +144,7 @@ impl Records {
         }
     }
 
-    /// Whether the record was replaced, or removed where nothing is left to be kept; `false` when another writer was
-    /// faster.
+    /// Whether the record was replaced, or removed if nothing is left in it; `false` when another writer was faster.
     async fn replaced(
         &self,
         name: &BucketName,
@@ -191,14 +190,14 @@ fn failed(what: &'static str, error: &KmsError) -> StoreError {
     }
 }
 
-/// Buckets of the table.
+/// The buckets of the table.
 pub struct TableBuckets {
     records: Records,
     clock: Arc<dyn Clock>,
 }
 
 impl TableBuckets {
-    /// Those of this table.
+    /// Uses this table.
     pub fn new(
         table: Arc<dyn TableWriter>,
         clock: Arc<dyn Clock>,
@@ -298,18 +297,18 @@ impl Buckets for TableBuckets {
     }
 }
 
-/// Buckets of an object store, the keys that they use noted in the table.
+/// The buckets of an object store. The table notes the keys that they use.
 ///
-/// A key is noted before the object store is told of it, and what the note has too much is taken out again when the
-/// object store has answered: so a note names a key too many rather than one too few. Only what goes through here is
-/// noted; what others tell the object store is not known.
+/// A key is noted before the object store is called, and surplus keys are removed from the note after its answer. So a
+/// note may name a key too many, and never one too few. Only changes that go through here are noted; changes that
+/// others make in the object store are unknown.
 pub struct TrackedBuckets<B> {
     buckets: B,
     records: Records,
 }
 
 impl<B: Buckets> TrackedBuckets<B> {
-    /// Those of `buckets`, with notes in this table.
+    /// Uses `buckets`, with notes in this table.
     pub fn new(buckets: B, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Self {
         Self {
             buckets,
@@ -317,8 +316,8 @@ impl<B: Buckets> TrackedBuckets<B> {
         }
     }
 
-    /// Notes what the bucket uses and nothing else. The note is read before the bucket is asked, and written only if it
-    /// is still the same: so of several at once, the last to write has asked after the last change.
+    /// Notes exactly what the bucket uses. Reads the note before it reads the bucket, and writes it only if it has not
+    /// changed: so the last of several concurrent writers has read the bucket after the last change.
     async fn reconcile(&self, name: &BucketName) -> Result<(), BucketError> {
         let reconciled = || async {
             let (before, seen) = self.records.read(name).await?;
