@@ -47,8 +47,7 @@ pub enum Algorithm {
     Aes256,
     /// This key.
     Kms(KeyId),
-    /// A setting that others made in the object store, and Keyway refuses: another algorithm, or no key of this
-    /// service.
+    /// A setting that others made in the object store: another algorithm, or no key of this service. Keyway refuses it.
     Foreign {
         /// S3's name of the algorithm.
         name: String,

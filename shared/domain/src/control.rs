@@ -84,7 +84,8 @@ impl ServiceControl {
     /// The backend is checked first. If it does not work, nothing is stored.
     ///
     /// # Errors
-    /// [`KmsError::Conflict`] while the service runs; [`KmsError::Invalid`]; [`KmsError::Unavailable`] when the backend does not work.
+    /// [`KmsError::Conflict`] while the service runs; [`KmsError::Invalid`]; [`KmsError::Unavailable`] when the backend
+    /// fails.
     pub async fn configure(
         &self,
         caller: &Caller,

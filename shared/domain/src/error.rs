@@ -64,7 +64,7 @@ pub enum KmsError {
     DryRun,
     /// Other writers were always faster. Trying again may help.
     Contended(KeyId),
-    /// The service's state does not allow it. The text says why.
+    /// The service's present state or activity does not allow it. The text says why.
     Conflict(&'static str),
     /// The service was never configured.
     NotConfigured,

@@ -157,8 +157,8 @@ pub enum StoreError {
     /// The keys that sign and verify records are unavailable at present. Nothing was changed.
     #[error("records cannot be verified at present")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The store is unavailable at present: it cannot be reached, does not answer, or its file was removed, replaced or
-    /// cannot be written. Whether a write took place is unknown. The text says what, where and why, for the log.
+    /// The store is unavailable at present: it cannot be reached, does not answer, or its storage was removed, replaced
+    /// or cannot be written. Whether a write took place is unknown. The text says what, where and why, for the log.
     #[error("{0}")]
     Away(String),
     /// The store refused or failed. Whether a write took place is unknown.
@@ -335,8 +335,8 @@ pub trait KeyringFolder: Send + Sync {
 /// A root keyring that two folders hold. Both are locked until this is dropped.
 #[async_trait]
 pub trait KeyringMove: Send + Sync {
-    /// Renames the file in the folder that the move comes from, and never removes it. Only if `named`, where the root
-    /// keyring is looked for now, is another folder and holds the very same file.
+    /// Renames the file in the folder that the move comes from, if `named`, where the root keyring is looked for now,
+    /// is another folder and holds the very same file. Never removes the file.
     ///
     /// # Errors
     /// When `named` does not hold the file, or renaming fails. The file is then unchanged.

@@ -33,8 +33,7 @@ pub trait Buckets: Send + Sync {
     /// [`BucketError::Store`].
     async fn list(&self) -> Result<Vec<Bucket>, BucketError>;
 
-    /// Every bucket whose name is in these ranges, in the byte order of names. Reads no others if the store can do
-    /// that.
+    /// Every bucket whose name is in these ranges, in the byte order of names. Reads no others if the store can.
     ///
     /// # Errors
     /// [`BucketError::Store`].

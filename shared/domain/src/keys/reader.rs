@@ -79,8 +79,7 @@ impl KeyReader {
         Ok(Some(key))
     }
 
-    /// The key as it is now, for a version that the cached key does not have: another instance may have rotated the
-    /// key.
+    /// The key as it is now, for a version that the cached key does not have: another instance may have rotated it.
     pub(crate) async fn find_anew(&self, id: &KeyId) -> Result<Option<Arc<MasterKey>>, KmsError> {
         self.states.forget(id);
         self.find(id).await
