@@ -11,7 +11,7 @@ use keyway_domain::access::Caller;
 use keyway_domain::{Fault, InvalidId, KmsError};
 use keyway_http::{ONE_SECOND, Rejection, class_of};
 
-/// A dialect's one table from the errors of operations to error responses.
+/// A dialect's table from the errors of operations to error responses.
 pub trait ErrorTable: Debug + Sized + Send + Sync + 'static {
     /// The content of an error response in this dialect. [`Coded`] serves dialects whose errors have a code.
     type Content: Debug + Send;
@@ -115,7 +115,7 @@ impl<T: ErrorTable> From<KmsError> for ErrorResponse<T> {
 /// The content of an error response that has a code and a text.
 #[derive(Debug)]
 pub struct Coded {
-    /// The code, by which clients tell errors apart.
+    /// The code, by which clients distinguish errors.
     pub code: &'static str,
     /// The text, for people.
     pub message: String,

@@ -128,7 +128,7 @@ pub struct Item {
     pub error: Option<&'static str>,
 }
 
-/// Keeps track of a caller whom the handler owns, and says in the end who they were and what they did.
+/// The record of a request's caller, which outlives the caller that the handler gets.
 pub trait Trace: Send + Sync {
     /// Who acted, and on what, as far as is known. Consumes what was recorded, because nothing is recorded afterwards.
     fn subject(self: Box<Self>) -> Subject;

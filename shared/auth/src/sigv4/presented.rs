@@ -49,7 +49,7 @@ pub struct Presented<'r> {
     max_skew: SignedDuration,
     paths: Vec<Cow<'r, str>>,
     queries: Vec<String>,
-    /// The host with the other spelling of its default port.
+    /// The host with its default port added or removed.
     other_host: Option<String>,
     payload: Payload<'r>,
 }

@@ -49,7 +49,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The body of a rewrap. An invalid item is refused in its place of the answer, and the other items are done.
+/// The body of a rewrap. An invalid item is refused on its own; the other items are answered.
 fn rewrap_body() -> Schema {
     let any_text = || json!({"pattern": null});
     let any_pairs = || json!({"maxProperties": null, "propertyNames": null});
