@@ -362,7 +362,7 @@ impl<'m> Room<'m> {
         }
     }
 
-    /// Moves the body to the authenticated callers' memory, because its caller is authenticated.
+    /// Stops counting the body as one of an unauthenticated caller, because its caller is authenticated.
     pub(crate) fn prove(&mut self) {
         let Some(doubtful) = self.unproven.take() else {
             return;
