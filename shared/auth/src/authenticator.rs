@@ -1,4 +1,4 @@
-//! Who sent a request: by its signature and the access keys of the deployment, or by the gateway in front.
+//! Authenticates requests: by signature with the deployment's access keys, or by the gateway in front.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use keyway_http::{Proof, Request};
 
 use crate::sigv4::{Presented, Remainder, Rules, SignatureError, SigningKeys};
 
-/// One per access key, day, region and service in use.
+/// The capacity of the cache: one entry per access key, day, region and service in use.
 const SIGNING_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// Tells who sent a request.
+/// Authenticates requests.
 pub struct Authenticator(Source);
 
-/// There is one, never both: a caller whom one of them refuses must not try the other.
+/// The one source of callers. There are never both: a caller whom one refuses must not try the other.
 enum Source {
     Signature(Box<Signatures>),
-    /// The grant that every caller has whom the gateway lets through.
+    /// The grant of every caller that the gateway admits.
     Gateway(Arc<Grant>),
 }
 
@@ -31,12 +31,12 @@ struct Signatures {
     signing_keys: Arc<SigningKeys>,
 }
 
-/// Why nobody was found behind a request.
+/// Why a request is not authenticated.
 #[derive(Debug)]
 pub enum AuthError {
-    /// The signature or what it is made with is not accepted.
+    /// The signature, or a part of the request that it needs, is not accepted.
     Signature(SignatureError),
-    /// The access keys could not be looked at.
+    /// The access keys could not be read.
     Kms(KmsError),
 }
 
@@ -53,7 +53,7 @@ impl From<KmsError> for AuthError {
 }
 
 impl AuthError {
-    /// A word for it that says nothing of the request.
+    /// The error's class: one of a few words, without data of the request.
     pub const fn class(&self) -> &'static str {
         match self {
             Self::Signature(_) => "unauthenticated",
@@ -63,7 +63,7 @@ impl AuthError {
 }
 
 impl Authenticator {
-    /// By signatures that are made with these access keys.
+    /// Authenticates by signatures with these access keys.
     pub fn new(credentials: Arc<Credentials>, clock: Arc<dyn Clock>, rules: Rules) -> Self {
         Self(Source::Signature(Box::new(Signatures {
             credentials,
@@ -73,7 +73,7 @@ impl Authenticator {
         })))
     }
 
-    /// The one region that requests must be signed for, if there is one.
+    /// The region that requests must be signed for; `None` if any is accepted.
     pub fn region(&self) -> Option<&str> {
         match &self.0 {
             Source::Signature(signatures) => signatures.rules.region.as_deref(),
@@ -81,7 +81,7 @@ impl Authenticator {
         }
     }
 
-    /// The access keys that signatures are made with, if there are signatures.
+    /// The access keys; `None` if a gateway authenticates.
     pub fn credentials(&self) -> Option<&Arc<Credentials>> {
         match &self.0 {
             Source::Signature(signatures) => Some(&signatures.credentials),
@@ -89,25 +89,25 @@ impl Authenticator {
         }
     }
 
-    /// By the word of a gateway that verifies IAM callers. IAM decides who comes through and to which routes;
-    /// `policy` is what they may do here. Signatures and access keys of this deployment are not looked at.
+    /// Trusts a gateway that verifies IAM callers. IAM decides which callers reach which routes; `policy` says what they
+    /// may do here. Signatures and access keys of this deployment are ignored.
     pub fn by_gateway(policy: Policy) -> Self {
         Self(Source::Gateway(Arc::new(Grant::Policy(policy))))
     }
 
-    /// Reads what the first request would wait for.
+    /// Loads the data that the first request would wait for.
     pub async fn warm(&self) {
         if let Source::Signature(signatures) = &self.0 {
             signatures.credentials.warm().await;
         }
     }
 
-    /// The caller that the request's signature proves, as far as the request's head tells; its body is not looked at.
+    /// The caller that the request's signature proves, as far as the head shows. The body is not read.
     ///
     /// # Errors
-    /// [`AuthError::Signature`] when it proves nobody. An access key that comes with the wrong session token
-    /// is the same as a wrong signature; one that does not exist or has expired reads the same. A session token that
-    /// a permanent key does not have is refused by its name, once the signature is proven.
+    /// [`AuthError::Signature`] if it proves no caller. An access key with the wrong session token gets the error of a
+    /// wrong signature; a key that does not exist or has expired gets the same text. A session token with a permanent key
+    /// gets its own error, once the signature is verified.
     pub async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
@@ -145,7 +145,7 @@ impl Signatures {
             (None, None) => (true, false),
             (Some(expected), Some(given)) => (expected.ct_eq(given.as_bytes()), false),
             (Some(_), None) => (false, false),
-            // Only who has proven to hold the secret is told that the key is permanent.
+            // Tell that the key is permanent only after the signature proves that the caller has the secret.
             (None, Some(_)) => (true, true),
         };
         if !matches {

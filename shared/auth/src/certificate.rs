@@ -1,7 +1,7 @@
-//! Who a client is by its certificate: the hash of its public key, whoever issued the certificate and until when.
+//! A client's identity by its certificate: the hash of its public key. Issuer and expiry do not matter.
 //!
-//! A certificate is taken from whoever has verified that the client has its key: the TLS connection itself, a gateway's
-//! event, or a header of the one [`TrustedProxy`] that was configured. A header from anybody else is not looked at.
+//! A certificate counts only if its source has verified that the client has its key: the TLS connection itself, a
+//! gateway's event, or a header of the configured [`TrustedProxy`]. Headers of any other peer are ignored.
 
 mod api_key;
 mod network;
@@ -26,11 +26,11 @@ pub use api_key::{ApiKey, NotAnApiKey};
 pub use network::Network;
 pub use proxy::{ProxyCertificateHeader, TrustedProxies, TrustedProxy, TrustedProxyError};
 
-/// Who a client is: the SHA-256 of its public key (the DER of SubjectPublicKeyInfo), written in lowercase hexadecimal.
+/// A client's identity: the SHA-256 of its public key (the DER of SubjectPublicKeyInfo), in lowercase hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity([u8; 32]);
 
-/// A text is no identity.
+/// The text is not an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an identity has 64 digits of lowercase hexadecimal")]
 pub struct NotAnIdentity;
@@ -38,13 +38,13 @@ pub struct NotAnIdentity;
 /// Why a client has no identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
-    /// It has shown no certificate, or none but authorities'.
+    /// It sent no certificate, or only certificates of authorities.
     #[error("there is no client's certificate, or it is an authority's (CA:TRUE)")]
     Missing,
-    /// It has shown several that are no authorities', of which one alone can be its own.
+    /// It sent several certificates that are not authorities'. Only one can be its own.
     #[error("there is more than one certificate that is no authority's")]
     Several,
-    /// What it has shown is no certificate.
+    /// What it sent is not a certificate.
     #[error("this is no X.509 certificate")]
     Malformed,
     /// The certificate's key is none of Ed25519, ECDSA on P-256 or P-384, or RSA of 2,048 bits or more.
@@ -68,13 +68,13 @@ impl Identity {
         if !public_key::is_accepted(info) {
             return Err(Unidentified::Key);
         }
-        // Certificates are read strictly, so that this is what stood there. The handshake verifies with the same
-        // bytes, had in the same way: nobody proves one key and is taken for another.
+        // Certificates are parsed strictly, so the DER is that of the certificate. The handshake verifies with the same
+        // bytes, obtained in the same way, so a client cannot prove one key and get the identity of another.
         let der = info.to_der().map_err(|_| Unidentified::Malformed)?;
         Ok(Self::of_public_key(&der))
     }
 
-    /// Whom the peer's own certificates prove, however it is that they came.
+    /// The identity that the peer's own certificates prove, in either encoding.
     ///
     /// # Errors
     /// [`Unidentified`].
@@ -86,7 +86,7 @@ impl Identity {
         }
     }
 
-    /// Whom the certificates of a PEM text prove, the first of which is the client's own.
+    /// The identity that the certificates of a PEM text prove. The first is the client's own.
     ///
     /// # Errors
     /// [`Unidentified`].
@@ -98,10 +98,10 @@ impl Identity {
         Self::of_chain(chain.iter().map(AsRef::as_ref))
     }
 
-    /// Whom a chain of certificates in DER proves, the first of which is the client's own.
+    /// The identity that a chain of certificates in DER proves. The first is the client's own.
     ///
-    /// Authorities' certificates have no identity and are passed over. But only the key of the first was proven: when
-    /// that is an authority's, another one behind it says nothing about who sent it.
+    /// Certificates of authorities have no identity and are skipped. But only possession of the first key was verified: if
+    /// the first is an authority's, the certificates after it do not prove who sent the request.
     ///
     /// # Errors
     /// [`Unidentified`].
@@ -124,14 +124,14 @@ impl Identity {
     }
 }
 
-/// Longer chains are nobody's.
+/// Longer chains are refused.
 const LONGEST_CHAIN: usize = 10;
 
 fn parse(der: &[u8]) -> Result<Certificate, Unidentified> {
     Certificate::from_der(der).map_err(|_| Unidentified::Malformed)
 }
 
-/// Whether the certificate's basic constraints say that it is an authority's.
+/// Whether the certificate's basic constraints mark it as an authority's.
 fn is_authority(certificate: &Certificate) -> Result<bool, Unidentified> {
     let found = certificate
         .tbs_certificate()

@@ -1,5 +1,5 @@
-//! The parts of an error response that are the same in every dialect: status, class, header, and the fault that only the
-//! log may know. A dialect adds its content: one table from errors to it, and the shape in which it writes it.
+//! The parts of an error response that every dialect has: status, class, header, and the fault that goes only to the log.
+//! A dialect adds its content, a table from errors to it, and the format in which it writes it.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -11,9 +11,9 @@ use keyway_domain::access::Caller;
 use keyway_domain::{Fault, InvalidId, KmsError};
 use keyway_http::{ONE_SECOND, Rejection, class_of};
 
-/// A dialect's one table from the errors of operations to error responses.
+/// A dialect's table from the errors of operations to error responses.
 pub trait ErrorTable: Debug + Sized + Send + Sync + 'static {
-    /// What an error response says in this dialect. [`Coded`] serves dialects whose errors have a code.
+    /// The content of an error response in this dialect. [`Coded`] serves dialects whose errors have a code.
     type Content: Debug + Send;
 
     /// The error response to `error`.
@@ -23,9 +23,9 @@ pub trait ErrorTable: Debug + Sized + Send + Sync + 'static {
 /// An error response before the dialect writes it.
 #[derive(Debug)]
 pub struct ErrorResponse<T: ErrorTable> {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// What it says.
+    /// The content.
     pub content: T::Content,
     class: &'static str,
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -44,40 +44,40 @@ impl<T: ErrorTable> ErrorResponse<T> {
         }
     }
 
-    /// A word for metrics and the audit log, one of a few.
+    /// The class for metrics and the audit log: one of a few words.
     pub const fn class(&self) -> &'static str {
         self.class
     }
 
-    /// With this class.
+    /// Sets the class.
     #[must_use]
     pub const fn with_class(mut self, class: &'static str) -> Self {
         self.class = class;
         self
     }
 
-    /// With this header, in line of the one that it had.
+    /// Sets the header. It replaces an earlier one.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
         self
     }
 
-    /// With the header that tells clients to repeat the request after a second.
+    /// Sets the header that tells clients to retry after a second.
     #[must_use]
     pub fn retry_later(self) -> Self {
         self.with_header(RETRY_AFTER, ONE_SECOND)
     }
 
-    /// With the fault that it has for a cause. Only the log shows it.
+    /// Sets the fault that caused it. Only the log shows it.
     #[must_use]
     pub fn caused_by(mut self, fault: impl Into<Box<Fault>>) -> Self {
         self.fault = Some(fault.into());
         self
     }
 
-    /// The content, for an item of an answer that is no error as a whole. The caller's audit context gets the class, and
-    /// the log the fault.
+    /// Returns the content, for an item of an answer that is not an error as a whole. The caller's audit context gets the
+    /// class, and the log the fault.
     pub fn into_item(self, caller: &Caller, request_id: &str) -> T::Content {
         caller.audit().refused(self.class);
         self.log(request_id);
@@ -115,14 +115,14 @@ impl<T: ErrorTable> From<KmsError> for ErrorResponse<T> {
 /// The content of an error response that has a code and a text.
 #[derive(Debug)]
 pub struct Coded {
-    /// The code, by which clients tell errors apart.
+    /// The code, by which clients distinguish errors.
     pub code: &'static str,
     /// The text, for people.
     pub message: String,
 }
 
 impl<T: ErrorTable<Content = Coded>> ErrorResponse<T> {
-    /// With this status, code and text.
+    /// An error response with this status, code and text.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self::with_content(status, Coded { code, message })
@@ -163,7 +163,7 @@ impl<T: ErrorTable<Content = Coded>> ErrorResponse<T> {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
-    /// What the pipeline rejection, with HTTP's status and header. `message` replaces the usual text.
+    /// The error response to a rejection of the pipeline, with its status and header. `message` replaces the usual text.
     pub fn of_pipeline(
         rejection: &Rejection<Infallible>,
         code: &'static str,

@@ -1,4 +1,4 @@
-//! Raw request in, caller or error response out.
+//! Authentication: finds the caller of a raw request, or the error response that refuses it.
 
 mod authenticator;
 pub mod certificate;

@@ -1,4 +1,4 @@
-//! The dialects whose requests are signed by AWS Signature Version 4: one authentication for all of them.
+//! Authentication for every dialect whose requests have AWS Signature Version 4.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -13,46 +13,46 @@ use keyway_http::{Dialect, Operation, Proof, Rejection, Request, RequestLine, Ro
 use crate::sigv4::SignatureError;
 use crate::{AuthError, Authenticator, Coded, ErrorResponse, ErrorTable, trace};
 
-/// What a dialect with signed requests has of its own.
+/// The parts of a dialect with signed requests that differ between dialects.
 pub trait SignedApi: SignedErrors {
-    /// Its name in the audit log and the metrics: one short word.
+    /// The dialect's name in the audit log and the metrics: one short word.
     const NAME: &'static str;
 
-    /// The caller, as its handlers get it.
+    /// The caller type of its handlers.
     type Caller: From<Caller> + Borrow<Caller> + Send + 'static;
-    /// What a route needs permission for.
+    /// The action that a route needs permission for.
     type Action: Copy + Send + Sync;
 
-    /// Whether the caller can be permitted this at all.
+    /// Checks whether any policy can permit the caller this action.
     ///
     /// # Errors
     /// The error response.
     fn authorize(caller: &Caller, action: Self::Action) -> Result<(), ErrorResponse<Self>>;
 
-    /// What a request with this head, which is one of this route, is for.
+    /// The operation of a request of this route with this head.
     fn operation(route: &Route<Signed<Self>>, head: &request::Parts) -> Operation;
 
-    /// What remains of the caller for the observers of requests.
+    /// What the observers record of the caller.
     fn trace(caller: &Self::Caller) -> Option<Box<dyn Trace>> {
         trace(caller.borrow())
     }
 }
 
-/// The rest of its table of errors, and their shape.
+/// The dialect's errors of authentication and the pipeline, and the format of its error responses.
 pub trait SignedErrors: ErrorTable<Content = Coded> {
-    /// The header that tells a client the id of a refused request, if there is one.
+    /// The header with the id of a refused request, if the dialect has one.
     const REQUEST_ID: Option<HeaderName> = None;
 
     /// The error response to a signature that is not accepted.
     fn of_signature(error: &SignatureError) -> ErrorResponse<Self>;
 
-    /// The error response to a request that the pipeline rejection.
+    /// The error response to a rejection of the pipeline.
     fn of_pipeline(
         rejection: &Rejection<Infallible>,
         line: &RequestLine<'_>,
     ) -> ErrorResponse<Self>;
 
-    /// The body in this dialect's shape, with its type. Status and the other headers follow.
+    /// The body in this dialect's format, with its content type. The caller sets the status and the other headers.
     fn write(response: &ErrorResponse<Self>, line: &RequestLine<'_>) -> Response<Bytes>;
 }
 
@@ -63,7 +63,7 @@ pub struct Signed<A> {
 }
 
 impl<A: SignedApi> Signed<A> {
-    /// The dialect, whose callers this authenticator knows.
+    /// The dialect, with this authenticator.
     pub const fn new(authenticator: Arc<Authenticator>) -> Self {
         Self {
             authenticator,

@@ -1,8 +1,8 @@
 //! Verification of AWS Signature Version 4, as a header or as a presigned query.
 //!
-//! Two steps, because the secret is looked up between them: [`Presented::parse`] reads what a request
-//! claims, [`Presented::verify_head`] proves it against a secret. Nothing that `parse` returns is proven.
-//! What only the body can prove comes back as a [`Remainder`], so that no body is read for a head that is refused.
+//! There are two steps, because the secret is looked up between them: [`Presented::parse`] reads what a request claims,
+//! and [`Presented::verify_head`] verifies it with a secret. Nothing that `parse` returns is verified.
+//! What needs the body is returned as a [`Remainder`], so that no body is read for a head that is refused.
 //!
 //! ```text
 //! CanonicalRequest = Method \n CanonicalPath \n CanonicalQuery \n CanonicalHeaders \n SignedHeaders \n PayloadHash
@@ -24,17 +24,17 @@ pub use error::{SignatureError, StatusClass};
 pub use presented::{Presented, Remainder, Unfinished};
 pub use signing_keys::SigningKeys;
 
-/// The one algorithm that is spoken here.
+/// The only algorithm that is accepted.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What a signature must be made for to be looked at.
+/// The conditions that a signature must meet before it is verified.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The services a credential scope may name.
     pub services: &'static [&'static str],
     /// The region a credential scope must name; `None` accepts any, and none at all.
     pub region: Option<String>,
-    /// How far a request's date may be from ours, either way.
+    /// How far a request's date may differ from the server's clock, in either direction.
     pub max_skew: Duration,
 }
 

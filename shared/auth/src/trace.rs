@@ -1,4 +1,4 @@
-//! What those who are told of requests learn of a caller of the domain, whichever dialect they called.
+//! What the request observers record of a caller, in every dialect.
 
 use keyway_domain::access::Caller;
 use keyway_domain::audit_context::{AuditFacts, ContextFacts};
@@ -6,7 +6,7 @@ use keyway_domain::keys::KeyId;
 use keyway_domain::policy::{Action, Consequence};
 use keyway_http::{Class, Context, Item, Operation, Subject, Trace};
 
-/// What a route of this action is for.
+/// The operation of a route with this action.
 pub const fn operation(action: Action) -> Operation {
     Operation {
         name: action.as_str(),
@@ -18,7 +18,7 @@ pub const fn operation(action: Action) -> Operation {
     }
 }
 
-/// What a request is for that asks who calls, in whatever dialect. It needs no permission.
+/// The operation of a request for the caller's own identity, in any dialect. It needs no permission.
 pub const WHO_CALLS: Operation = Operation {
     name: "sts:GetCallerIdentity",
     class: Class::Read,
@@ -26,7 +26,7 @@ pub const WHO_CALLS: Operation = Operation {
 
 struct Traced(Caller);
 
-/// What remains of the caller, and of what the operations do for them.
+/// The trace of the caller and of the operations on their behalf.
 pub fn trace(caller: &Caller) -> Option<Box<dyn Trace>> {
     Some(Box::new(Traced(caller.clone())))
 }

@@ -1,4 +1,4 @@
-//! Cross-origin requests from browsers: a console that is served elsewhere than this service.
+//! Cross-origin requests from browsers, such as those of a console on another origin.
 
 use bytes::Bytes;
 use http::header::{
@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 /// The origins whose pages may read answers: none, these, or any.
 ///
-/// Cookies are never asked for: requests carry their own signature.
+/// Credentials are never allowed: requests carry their own signature, so cookies are not needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Cors {
-    /// None. Browsers then show no page an answer.
+    /// None. Browsers then withhold answers from every page.
     #[default]
     Off,
-    /// These, as browsers write them: `https://console.example.com`, with a port where it is not the scheme's.
+    /// These, as browsers write them: `https://console.example.com`, with a port unless it is the scheme's default.
     Origins(Vec<String>),
     /// Any.
     Any,
@@ -33,13 +33,13 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, H
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-amz-request-id, content-type, content-length, etag, retry-after",
 );
-/// For how many seconds a browser need not ask again.
+/// For how many seconds a browser may cache a preflight response.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const VARIES: HeaderValue = HeaderValue::from_static("origin");
 const LONGEST_LIST: usize = 4096;
 
 impl Cors {
-    /// Parses origins with commas between them, or `*`; an empty list is none.
+    /// Parses comma-separated origins, or `*`. An empty list is [`Cors::Off`].
     ///
     /// # Errors
     /// [`NotAnOrigin`] with the entry.
@@ -76,7 +76,7 @@ impl Cors {
         admitted.then(|| origin.clone())
     }
 
-    /// The answer to a browser that asks whether it may send a request; `None` when this is no such question.
+    /// The answer to a preflight request; `None` for any other request.
     pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Bytes>> {
         if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             return None;
@@ -86,7 +86,7 @@ impl Cors {
         let answer = response.headers_mut();
         answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
         answer.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-        // Whatever headers a client signs may be sent.
+        // Clients may send any header that they sign.
         if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS)
             && wanted.len() <= LONGEST_LIST
         {
@@ -103,7 +103,7 @@ impl Cors {
     }
 }
 
-/// The origin as browsers write it: in lower case, without the scheme's default port. `None` when it is none.
+/// The origin as browsers write it: in lower case, without the scheme's default port. `None` if it is not an origin.
 fn origin(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/').to_ascii_lowercase();
     let (scheme, authority, default_port) = match text.strip_prefix("https://") {
@@ -157,7 +157,7 @@ mod tests {
             ),
             ("http://x:80", "http://x"),
             ("http://[::1]:80", "http://[::1]"),
-            // The other scheme's port is no default.
+            // The other scheme's default port stays.
             ("https://x:80", "https://x:80"),
             ("http://x:443", "http://x:443"),
             ("https://x:8443", "https://x:8443"),

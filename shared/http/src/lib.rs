@@ -1,5 +1,5 @@
-//! The one request pipeline: a request read whole and still raw, routes as values, and the order
-//! in which every request is judged. Nothing here knows a path, a field or an error text of any dialect.
+//! The request pipeline of every dialect: the whole, raw request, routes as values, and the order of the checks that
+//! every request passes. Nothing here knows a path, a field or an error text of a dialect.
 
 mod bom;
 mod cors;

@@ -1,4 +1,4 @@
-//! The memory that bodies may take while they are read and handled.
+//! The memory limit for request bodies that are being read and handled.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
-/// A number of bytes that is shared out and given back.
+/// A number of bytes to reserve from and return to.
 #[derive(Debug)]
 struct Budget {
     free: AtomicUsize,
@@ -35,10 +35,10 @@ impl Budget {
     }
 }
 
-/// How much memory the bodies of one process may take at once. What is beyond is refused, to be tried again.
+/// The memory for the bodies of one process. Bodies beyond it are refused, and the client may retry.
 ///
-/// Bodies of callers who are not proven make way for newer ones: a body that is sent to fill the memory is there for long, and
-/// an honest one for a moment.
+/// New bodies of unauthenticated callers evict the oldest ones: a body that is sent to fill the memory stays long, and an
+/// honest one is read in a moment.
 #[derive(Debug)]
 pub struct BodyMemory {
     unproven: Mutex<Unproven>,
@@ -46,12 +46,12 @@ pub struct BodyMemory {
 }
 
 impl BodyMemory {
-    /// Bytes for the bodies of callers whose identity is not proven until their body is there.
+    /// Bytes for the bodies of callers who are authenticated only once their body is read.
     pub const UNPROVEN: usize = 64 << 20;
     /// Bytes for all bodies.
     pub const ALL: usize = 256 << 20;
 
-    /// With these numbers of bytes.
+    /// With these limits in bytes.
     pub const fn new(unproven: usize, all: usize) -> Self {
         Self {
             unproven: Mutex::new(Unproven {
@@ -75,17 +75,17 @@ impl Default for BodyMemory {
     }
 }
 
-/// The bodies of callers who are not proven.
+/// The bodies of unauthenticated callers.
 #[derive(Debug)]
 struct Unproven {
     free: usize,
     next: u64,
-    /// By number: a later one has a higher number. With the bytes that each takes.
+    /// Each body with its reserved bytes, by number. A later body has a higher number.
     bodies: BTreeMap<u64, (usize, Arc<Evictable>)>,
 }
 
 impl Unproven {
-    /// Takes so many bytes more for a body, from the oldest others where none are free.
+    /// Reserves `more` bytes for a body. If too few are free, evicts the oldest other bodies.
     fn take(&mut self, number: u64, more: usize) -> bool {
         while self.free < more {
             let oldest = self.bodies.keys().find(|other| **other != number).copied();
@@ -110,16 +110,16 @@ impl Unproven {
     }
 }
 
-/// What has come of a body that may have to make way for others.
+/// The received part of a body that may be evicted.
 #[derive(Default)]
 struct Evictable {
-    /// `None` when it had to.
+    /// `None` after eviction.
     read: Mutex<Option<Pieces>>,
     reader: AtomicWaker,
 }
 
-/// Bytes in pieces of one length, so that what one body gives back is what another needs: memory that is given back in
-/// other sizes than it is asked for in stays with the process.
+/// Bytes in pieces of one length, so that the allocator can reuse the memory of one body for another. Memory that is freed
+/// and requested in different sizes stays with the process.
 #[derive(Default)]
 struct Pieces(Vec<Vec<u8>>);
 
@@ -128,7 +128,7 @@ impl Pieces {
         while !data.is_empty() {
             let room = self.0.last().map_or(0, |last| last.capacity() - last.len());
             if room == 0 {
-                // One that is short when the body is.
+                // A short body gets one short piece.
                 let length = if self.0.is_empty() { data.len() } else { PIECE };
                 self.0.push(Vec::with_capacity(length.min(PIECE)));
                 continue;
@@ -150,8 +150,8 @@ impl Pieces {
     }
 }
 
-/// What a body that is waited for takes besides its bytes: the request's head, what is to become of it, and what the
-/// connection has for it.
+/// Bytes that a pending body takes besides its data: the request's head, the pending future, and the connection's
+/// buffers.
 pub(crate) const OVERHEAD: usize = 32 << 10;
 /// The length of a piece, in bytes.
 pub(crate) const PIECE: usize = 16 << 10;
@@ -162,8 +162,8 @@ impl Evictable {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The memory is free when this returns, and not only when whoever reads has been told: that may take a while on a
-    /// machine that is busy with a flood.
+    /// Frees the memory before this returns. Under a flood of requests it can take a while until the reader learns of the
+    /// eviction.
     fn evict(&self) {
         drop(self.read().take());
         self.reader.wake();
@@ -176,7 +176,7 @@ impl fmt::Debug for Evictable {
     }
 }
 
-/// What the requests of one connection share. A runtime that knows no connections has [`Connection::NONE`].
+/// State that the requests of one connection share. A runtime without connections uses [`Connection::NONE`].
 #[derive(Clone)]
 pub struct Connection(Option<Arc<Shared>>);
 
@@ -188,10 +188,10 @@ struct Shared {
 impl Connection {
     /// No connection.
     pub const NONE: Self = Self(None);
-    /// Bytes for the bodies of unproven callers on a connection on which nobody is proven yet.
+    /// Bytes for the bodies of unauthenticated callers on a connection without an authenticated caller so far.
     pub const UNPROVEN: usize = 4 << 20;
 
-    /// A connection that has just come.
+    /// A new connection.
     pub fn new() -> Self {
         Self(Some(Arc::new(Shared {
             is_proven: AtomicBool::new(false),
@@ -199,7 +199,7 @@ impl Connection {
         })))
     }
 
-    /// Whether a caller whom the deployment knows has proven an identity on it.
+    /// Whether a caller whom the deployment knows has authenticated on it.
     pub fn is_proven(&self) -> bool {
         self.0
             .as_ref()
@@ -227,7 +227,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The same connection, not an equal one.
+/// Compares identity: the same connection, not an equal one.
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -240,22 +240,22 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
-/// A body as far as it has come, and the memory that it takes; which is given back when this is dropped.
+/// The received part of a body and the memory that it reserves. Dropping it returns the memory.
 pub(crate) struct Room<'m> {
     memory: &'m BodyMemory,
-    /// How much is taken.
+    /// The reserved bytes.
     bytes: usize,
-    /// Of a caller who is proven.
+    /// The data, if the caller is authenticated.
     read: Vec<u8>,
     unproven: Option<Doubtful>,
 }
 
-/// What a body of a caller who is not proven has besides.
+/// Further state for the body of an unauthenticated caller.
 struct Doubtful {
     /// The connection, if its limit applies.
     connection: Option<Arc<Shared>>,
     number: u64,
-    /// Where its bytes are, and not in the room itself.
+    /// The data, which is here and not in [`Room::read`].
     body: Arc<Evictable>,
 }
 
@@ -296,7 +296,7 @@ impl<'m> Room<'m> {
         self.unproven.is_none()
     }
 
-    /// Takes so many bytes more, or none.
+    /// Reserves `more` bytes, or none if they are not free.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         if !self.memory.all.take(more) {
@@ -328,7 +328,7 @@ impl<'m> Room<'m> {
         is_taken
     }
 
-    /// Adds bytes, for which there must be room, unless the body had to make way.
+    /// Adds data, for which memory must be reserved. Returns `false` if the body was evicted.
     #[must_use]
     pub(crate) fn push(&mut self, data: &[u8]) -> bool {
         match &self.unproven {
@@ -341,7 +341,7 @@ impl<'m> Room<'m> {
         true
     }
 
-    /// The whole, unless it had to make way. The room stays taken.
+    /// The whole body, or `None` if it was evicted. Its memory stays reserved.
     pub(crate) fn whole(&mut self) -> Option<Bytes> {
         match &self.unproven {
             None => Some(std::mem::take(&mut self.read).into()),
@@ -349,7 +349,7 @@ impl<'m> Room<'m> {
         }
     }
 
-    /// Ready when the body had to make way for another.
+    /// Ready once the body is evicted.
     pub(crate) fn poll_evicted(&self, context: &mut Context<'_>) -> Poll<()> {
         let Some(doubtful) = &self.unproven else {
             return Poll::Pending;
@@ -362,7 +362,7 @@ impl<'m> Room<'m> {
         }
     }
 
-    /// The caller is proven: the body no longer counts as that of one who is not.
+    /// Stops counting the body as one of an unauthenticated caller, because its caller is authenticated.
     pub(crate) fn prove(&mut self) {
         let Some(doubtful) = self.unproven.take() else {
             return;

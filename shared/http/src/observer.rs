@@ -1,5 +1,5 @@
-//! Those who are told of every request: who asked for what of which dialect, and what came of it. They hear of no body,
-//! no query, and no header but those that say of which trace a request is a part.
+//! Request observers. They receive each request's caller, operation, dialect and result. They get no body, no query, and
+//! of the headers only those that name the request's trace.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::{Method, StatusCode};
 
-/// What a route does, as far as whoever must know of it cares.
+/// The effect of a route's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Nothing changes, and no key is used.
     Read,
-    /// Something is otherwise afterwards.
+    /// Something changes.
     Mutation,
     /// A key's material is used.
     DataKey,
 }
 
 impl Class {
-    /// Whether it must not be done unless it can be told.
+    /// Whether an operation of this class may run only if every observer can record it.
     pub const fn must_be_told(self) -> bool {
         matches!(self, Self::Mutation | Self::DataKey)
     }
 
-    /// A word for it.
+    /// The class as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -35,7 +35,7 @@ impl Class {
     }
 }
 
-/// A word for a refusal of which no more is known than its status.
+/// The error class of a response of which only the status is known.
 pub const fn class_of(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "unauthenticated",
@@ -50,40 +50,40 @@ pub const fn class_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// What a request was for.
+/// A request's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation {
-    /// Its name, such as `kms:GenerateDataKey`.
+    /// The name, such as `kms:GenerateDataKey`.
     pub name: &'static str,
-    /// What it comes to.
+    /// Its effect.
     pub class: Class,
 }
 
 impl Operation {
-    /// Of a request that no route is for.
+    /// The operation of a request without a route.
     pub const NONE: Self = Self {
         name: "none",
         class: Class::Read,
     };
 }
 
-/// An encryption context, as far as it may be told.
+/// An encryption context, as far as observers may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Context {
-    /// Names and values. Who writes them somewhere leaves the values out unless the operator wants them.
+    /// Names and values. An observer that writes them leaves the values out unless the operator wants them.
     Pairs(Vec<(String, String)>),
-    /// Bytes of this number, which have no names.
+    /// The number of bytes of a context without names.
     Opaque(usize),
 }
 
 /// Who acted, and on what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// What the request was for, where its route does not say.
+    /// The operation, if the route alone does not determine it.
     pub operation: Option<Operation>,
-    /// Whose identity was proven, if somebody's was.
+    /// The authenticated principal, if any.
     pub principal: Option<Arc<str>>,
-    /// Whether the deployment knows the principal. Anybody can prove to be nobody in particular.
+    /// Whether the deployment knows the principal. Anyone can prove an identity that the deployment does not know.
     pub is_known: bool,
     /// The key.
     pub key_id: Option<String>,
@@ -91,18 +91,18 @@ pub struct Subject {
     pub key_version: Option<u32>,
     /// Of a ciphertext that was moved, the key and version before.
     pub source_key: Option<(String, Option<u32>)>,
-    /// What it was about that is no key.
+    /// The resource that the request concerns, if it is not a key.
     pub resource: Option<String>,
     /// The encryption context.
     pub context: Option<Context>,
-    /// A word for why it was refused, where the answer as a whole is no refusal.
+    /// The class of a refusal that the answer's status does not show.
     pub refusal: Option<&'static str>,
-    /// Of a request that asks for several things, each of them.
+    /// The items of a request for several things.
     pub items: Vec<Item>,
 }
 
 impl Subject {
-    /// A word for why it, or one of its items, was refused: the first that was not permitted, else the first of all.
+    /// The class of the refusal of the request or of an item: `not_permitted` if there is one, otherwise the first.
     pub fn refused(&self) -> Option<&'static str> {
         let not_permitted = class_of(StatusCode::FORBIDDEN);
         let all =
@@ -124,17 +124,17 @@ pub struct Item {
     pub source_key: Option<(String, Option<u32>)>,
     /// The encryption context.
     pub context: Option<Context>,
-    /// A word for why it was refused.
+    /// The error's class, if the item was refused.
     pub error: Option<&'static str>,
 }
 
-/// What remains of a caller once the handler has them: tells, in the end, who they were and what they did.
+/// The record of a request's caller, which outlives the caller that the handler gets.
 pub trait Trace: Send + Sync {
-    /// Who acted, and on what, as far as it has come. What was noted is given away, for nothing is noted afterwards.
+    /// Who acted, and on what, as far as is known. Consumes what was recorded, because nothing is recorded afterwards.
     fn subject(self: Box<Self>) -> Subject;
 }
 
-/// Of which trace a request is a part, by the headers of whoever sent it on. What does not look like a trace is left out.
+/// The request's trace, by the headers of the proxy or gateway. Values that do not look like a trace are left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TraceHeaders<'a> {
     /// X-Ray's `X-Amzn-Trace-Id`.
@@ -143,24 +143,24 @@ pub struct TraceHeaders<'a> {
     pub w3c: Option<&'a str>,
 }
 
-/// One request and what came of it.
+/// One request and its result.
 #[derive(Debug)]
 pub struct Answered<'a> {
     /// The request's id.
     pub request_id: &'a str,
     /// The name of the dialect that answered.
     pub dialect: &'static str,
-    /// What it was for.
+    /// The operation.
     pub operation: Operation,
     /// The method.
     pub method: &'a Method,
-    /// The path as sent, which may be long and hold anything; never the query.
+    /// The path as sent, without the query. The client chooses its length and characters.
     pub raw_path: &'a str,
-    /// The route's path with its parameters' names, below the mount's prefix: one of a few. `None` without a route.
+    /// The route's path with the names of its parameters, below the mount's prefix; one of a few. `None` without a route.
     pub route: Option<&'static str>,
-    /// Where it came from.
+    /// The peer's address.
     pub address: IpAddr,
-    /// Of which trace it is a part.
+    /// The headers that name its trace.
     pub traces: TraceHeaders<'a>,
     /// The answer's status.
     pub status: StatusCode,
@@ -168,48 +168,48 @@ pub struct Answered<'a> {
     pub elapsed: Duration,
     /// Who acted, and on what.
     pub subject: &'a Subject,
-    /// A word for why it was refused, or a part of it; one of a few.
+    /// The class of the error of the request or of an item; one of a few.
     pub error: Option<&'static str>,
 }
 
 impl Answered<'_> {
-    /// The error of a request whose sender went away before there was an answer. What was begun may have been done.
+    /// The error of a request whose client disconnected before the answer. What the handler began may be done.
     pub const ABANDONED: &'static str = "abandoned";
-    /// The error of a request that took longer than its route allows. What was begun may have been done.
+    /// The error of a request that took longer than its route allows. What the handler began may be done.
     pub const TIMED_OUT: &'static str = "timed_out";
 }
 
-/// What happened could not be told where it must be.
+/// An observer that must record a request could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a request could not be witnessed")]
 pub struct Unrecorded;
 
-/// What an observer says, at once or later. Most say it at once, for which nothing is allocated.
+/// An observer's result, at once or later. Most observers return at once, which needs no allocation.
 pub type Outcome<'a> = Either<Ready<Result<(), Unrecorded>>, BoxFuture<'a, Result<(), Unrecorded>>>;
 
-/// Is told of every request.
+/// Receives every request.
 pub trait Observer: Send + Sync {
-    /// Told when a request has come in for a dialect. It is answered or abandoned later, once.
+    /// Called when a dialect receives a request. [`Self::answered`] or [`Self::abandoned`] follows once.
     fn began(&self, _dialect: &'static str) {}
 
-    /// Asked before a handler runs whose class [must be told](Class::must_be_told): whether it will be possible. Who only
-    /// counts or shows what happens stands in nobody's way.
+    /// Called before a handler runs whose class [must be recorded](Class::must_be_told): whether recording will be
+    /// possible. An observer that only counts or displays requests always agrees.
     fn may_proceed(&self, _class: Class) -> Outcome<'_> {
         ready(Ok(())).left_future()
     }
 
-    /// Told when the answer is known, and before it leaves. After an `Err` the answer of a class that must be told is not
-    /// sent: the caller is told that it is unknown what was done.
+    /// Called when the answer is known, before it is sent. After an `Err`, an answer of a class that must be recorded is
+    /// not sent: the caller gets an error that leaves open what was done.
     fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a>;
 
-    /// Told of a request that gets no answer: its sender went away, or it took longer than its route allows. Nobody waits.
+    /// Called for a request without an answer: the client disconnected, or the timeout expired. Nothing waits for it.
     fn abandoned(&self, told: &Answered<'_>);
 }
 
 /// Time since an arbitrary start that never runs backwards.
 pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// Everybody who is told, in this order: one who comes after another that failed is told of what was answered then.
+/// The observers, in call order. If the failure of one replaces the answer, those after it get the new answer.
 #[derive(Default)]
 pub(crate) struct Observers {
     observers: Vec<Arc<dyn Observer>>,

@@ -1,4 +1,4 @@
-//! Pages that belong to no dialect: nobody has to say who they are, and a refusal is a status alone.
+//! Pages that belong to no dialect. They need no authentication, and an error response is a status without a body.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, request};
@@ -14,17 +14,17 @@ pub struct Page {
     admits: fn(&Peer) -> bool,
 }
 
-/// Why a page is not shown.
+/// Why a page is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageError {
-    /// It is not for the one who asks.
+    /// The page is not for this peer.
     NotAdmitted,
-    /// It could not be made. Whoever failed has told the log.
+    /// The page could not be made. The code that failed has logged the cause.
     Failed,
 }
 
 impl Mount<Page> {
-    /// Pages below these prefixes, for those whom `admits` lets in; others are told that there is no such page.
+    /// Pages below these prefixes, for the peers that `admits` accepts. Other peers get a 404.
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.

@@ -18,12 +18,12 @@ use crate::request::{Peer, Request};
 use crate::route::{Found, Params, Route, RouteError, Router};
 use crate::timeout::TimedOut;
 
-/// A request's body as a runtime hands it over.
+/// A request's body as the runtime passes it.
 pub type Body = Pin<
     Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send>,
 >;
 
-/// What runs behind a route.
+/// The function that answers the requests of a route.
 pub type Handler<D> = Box<
     dyn Fn(
             Call<D>,
@@ -33,7 +33,7 @@ pub type Handler<D> = Box<
         + Sync,
 >;
 
-/// A request that has passed the gate, as a handler gets it.
+/// An authenticated and authorized request, as a handler gets it.
 pub struct Call<D: Dialect> {
     /// The request's id.
     pub request_id: String,
@@ -45,36 +45,36 @@ pub struct Call<D: Dialect> {
     pub params: Params,
     /// The query's parameters.
     pub query: Query,
-    /// Who calls.
+    /// The authenticated caller.
     pub caller: D::Caller,
 }
 
-/// How one dialect tells callers apart and says no. The order in which it is asked is the pipeline's.
+/// How one dialect authenticates and authorizes callers and writes its error responses. The pipeline fixes the order.
 pub trait Dialect: Send + Sync + 'static {
-    /// Somebody whose identity is proven.
+    /// An authenticated caller.
     type Caller: Send;
-    /// What a route needs permission for.
+    /// The action that a route needs permission for.
     type Action: Copy + Send + Sync;
-    /// Why a handler or the gate refused.
+    /// An error of authentication, authorization or a handler.
     type Error: Send;
 
-    /// What it is called where requests are told of: one short word.
+    /// The dialect's name for the request observers: one short word.
     fn name(&self) -> &'static str;
 
-    /// Who sent this request, as far as its head tells: the body is not read yet, and `request` has an empty one.
+    /// Authenticates the request by its head. The body is not read yet: `request` has an empty one.
     fn authenticate(
         &self,
         request: &Request,
     ) -> impl Future<Output = Result<Proof<Self::Caller, Self::Error>, Self::Error>> + Send;
 
-    /// Whether the deployment knows this caller. Anybody can prove to be nobody in particular.
+    /// Whether the deployment knows this caller. Anyone can prove an identity that the deployment does not know.
     fn is_known(caller: &Self::Caller) -> bool;
 
-    /// Whether the caller can be permitted this at all. What comes back is whom the handler acts for, which may be
-    /// less than who asked. `path` is the one that the route was found by: below the mount's prefix, as sent.
+    /// Checks whether any policy can permit the caller this action. Returns the caller that the handler acts for, which may
+    /// have fewer permissions. `path` is the path that matched the route: below the mount's prefix, as sent.
     ///
     /// # Errors
-    /// The dialect's refusal.
+    /// The dialect's error.
     fn authorize(
         &self,
         caller: Self::Caller,
@@ -82,12 +82,12 @@ pub trait Dialect: Send + Sync + 'static {
         path: &str,
     ) -> Result<Self::Caller, Self::Error>;
 
-    /// What a request with this head, which is one of this route, is for.
+    /// The operation of a request of this route with this head.
     fn operation(&self, route: &Route<Self>, head: &request::Parts) -> Operation
     where
         Self: Sized;
 
-    /// How long a request of this route may take, from its head to its answer. `None`: as long as it needs.
+    /// The timeout of a request of this route, from its head to its answer. `None`: no timeout.
     fn timeout(&self, _route: &Route<Self>) -> Option<Duration>
     where
         Self: Sized,
@@ -95,31 +95,31 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
-    /// What remains of the caller to be told of, if anybody is there. The caller may yet be refused.
+    /// What the observers record of the caller, if anything. The caller may still be refused.
     fn trace(&self, caller: &Self::Caller) -> Option<Box<dyn Trace>>;
 
-    /// A word for the refusal that says nothing of the request: one of a few.
+    /// The error's class: one of a few words, without data of the request.
     fn class(error: &Self::Error) -> &'static str;
 
-    /// The answer to a request that was refused.
+    /// The error response to a refused request.
     fn refuse(&self, refused: Rejection<Self::Error>, line: &RequestLine<'_>) -> Response<Bytes>;
 }
 
-/// Looks at a body, once it is there.
+/// Checks a body once it is read.
 pub type BodyCheck<T, E> = Box<dyn FnOnce(&[u8]) -> Result<T, E> + Send>;
 
 /// How far a request's head proves who sent it.
 pub enum Proof<C, E> {
-    /// It does, whatever the body is.
+    /// The head proves the caller, whatever the body is.
     Proven(C),
-    /// It does, and says which body belongs to it. Permissions are asked before that body is read and checked.
+    /// The head proves the caller and contains the body's hash. The body is read and checked after authorization.
     Signed(C, BodyCheck<(), E>),
-    /// It does not: the proof covers a body of which the head says nothing.
+    /// The head does not prove the caller: the signature covers the body, and the head does not contain the body's hash.
     Unproven(BodyCheck<C, E>),
 }
 
 impl<C: 'static, E: 'static> Proof<C, E> {
-    /// The same proof, of what is made of the one who is proven.
+    /// The same proof with another caller type.
     pub fn map<D: 'static>(self, made: fn(C) -> D) -> Proof<D, E> {
         match self {
             Self::Proven(caller) => Proof::Proven(made(caller)),
@@ -129,15 +129,15 @@ impl<C: 'static, E: 'static> Proof<C, E> {
     }
 }
 
-/// A head that could not be read.
+/// A request head that the runtime could not parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable {
-    /// What the runtime answers: 400, 414 or 431.
+    /// The runtime's answer: 400, 414 or 431.
     pub status: StatusCode,
 }
 
 impl Unreadable {
-    /// What is wrong, as an answer says it.
+    /// The text for the error response.
     pub fn reason(self) -> &'static str {
         match self.status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
@@ -148,25 +148,25 @@ impl Unreadable {
     }
 }
 
-/// Why a request was refused.
+/// Why the pipeline refuses a request.
 #[derive(Debug)]
 pub enum Rejection<E> {
     /// No route has this path.
     NoRoute,
-    /// Routes have this path, but by other methods: these.
+    /// Routes have this path, but only with these methods.
     OtherMethods(String),
-    /// The body is longer than the route takes.
+    /// The body is longer than the route accepts.
     BodyTooLarge {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body broke off.
+    /// The body ended before it was complete.
     BodyBroken,
-    /// The body is compressed, or otherwise not as it is meant.
+    /// The body has a content coding, such as gzip.
     BodyEncoded,
-    /// The head is not HTTP/1.1, or too long. No route was looked for.
+    /// The head is not HTTP/1.1, or too long. No route was searched for.
     Unreadable(Unreadable),
-    /// There is no memory for the body now; there may be soon.
+    /// There is no memory for the body now. The client may retry.
     Overloaded,
     /// The path or the query is not percent-encoded UTF-8, or has too many parameters.
     Malformed {
@@ -177,9 +177,9 @@ pub enum Rejection<E> {
     },
     /// The handler panicked.
     Panicked,
-    /// It must be told of, and cannot be: nothing was done, or it was and nobody knows for sure.
+    /// The request must be recorded and cannot be: either nothing was done, or it is unknown what was done.
     Unrecorded,
-    /// The dialect or the domain said so.
+    /// The dialect or the domain refuses.
     By(E),
 }
 
@@ -203,16 +203,16 @@ impl<E> Rejection<E> {
     }
 }
 
-/// Which request an answer is for.
+/// The request that an answer is for.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLine<'a> {
-    /// Its id.
+    /// The request's id.
     pub request_id: &'a str,
-    /// Its method.
+    /// The method.
     pub method: &'a Method,
-    /// Its path, as sent.
+    /// The path, as sent.
     pub raw_path: &'a str,
-    /// Its path without what a gateway put before it.
+    /// The path without the base path that a gateway added.
     pub path: &'a str,
     /// The mount's prefix that the path is below, if it is below one.
     pub prefix: Option<&'static str>,
@@ -228,8 +228,8 @@ pub struct Mount<D: Dialect> {
 }
 
 impl<D: Dialect> Mount<D> {
-    /// The routes, below each of the prefixes (which do not end in `/`; an empty one is the root). Whatever else is below
-    /// a prefix that is not empty is the dialect's to refuse.
+    /// The routes, below each of the prefixes. A prefix does not end in `/`; an empty one is the root. The dialect refuses
+    /// every other path below a prefix that is not empty.
     ///
     /// # Errors
     /// [`RouteError`] when two routes cannot be told apart.
@@ -248,21 +248,21 @@ impl<D: Dialect> Mount<D> {
         })
     }
 
-    /// Whatever is below this path is the dialect's to refuse as well, where it has no route.
+    /// The dialect also refuses the paths below `area` that have no route.
     #[must_use]
     pub fn owning(mut self, area: &'static str) -> Self {
         self.areas.push(area);
         self
     }
 
-    /// Its routes are for requests with this header alone, so that another mount can have the same path.
+    /// The mount answers only requests with this header, so that another mount can have the same path.
     #[must_use]
     pub fn for_header(mut self, name: HeaderName) -> Self {
         self.header = Some(name);
         self
     }
 
-    /// What the paths of its routes are below.
+    /// The prefixes of its routes' paths.
     pub fn prefixes(&self) -> &[&'static str] {
         &self.prefixes
     }
@@ -272,9 +272,9 @@ impl<D: Dialect> Mount<D> {
         self.router.routes()
     }
 
-    /// The one order in which a request is judged: route, declared length, authenticate, authorize; then the body is
-    /// read and checked; then the handler, which decodes, operates and encodes. A body is read before a caller is proven
-    /// only where the proof covers it and the head does not say its hash.
+    /// The order for every request: find the route, check the declared length, authenticate, authorize; read and check the
+    /// body; run the handler, which decodes, operates and encodes. The body is read before the caller is authenticated only
+    /// if the signature covers the body and the head does not contain its hash.
     async fn judge(
         &self,
         parts: request::Parts,
@@ -305,7 +305,7 @@ impl<D: Dialect> Mount<D> {
             .await
     }
 
-    /// What comes once the route is found.
+    /// The steps after the route is found.
     async fn run(
         &self,
         route: &Route<D>,
@@ -333,7 +333,7 @@ impl<D: Dialect> Mount<D> {
             .await
             .map_err(Rejection::By)?;
         let memory = record.start.memory;
-        // The room is held until the handler has ended, as the body is.
+        // Hold the memory until the handler ends, as long as the body.
         let (caller, _room) = match proof {
             Proof::Proven(caller) => {
                 let caller = self.admit(caller, route, &request.peer, record)?;
@@ -349,7 +349,7 @@ impl<D: Dialect> Mount<D> {
                 let (whole, room) = read(body, limit, memory, None).await?;
                 request.body = whole;
                 if let Err(error) = check(&request.body) {
-                    // Somebody signed this head, but nobody this request.
+                    // The signature covers this head, but not this body: record no caller.
                     record.trace = None;
                     return Err(Rejection::By(error));
                 }
@@ -395,7 +395,7 @@ impl<D: Dialect> Mount<D> {
         .map_err(Rejection::By)
     }
 
-    /// How long the request may take.
+    /// The request's timeout.
     fn timeout(&self, found: &Found) -> Option<Duration> {
         let Found::Route(number, _) = found else {
             return None;
@@ -404,7 +404,7 @@ impl<D: Dialect> Mount<D> {
         self.dialect.timeout(route)
     }
 
-    /// The answer, of which the observers are told before it leaves.
+    /// The answer. The observers record it before it is sent.
     async fn answer(
         &self,
         parts: request::Parts,
@@ -433,7 +433,7 @@ impl<D: Dialect> Mount<D> {
         }
     }
 
-    /// Notes who is proven, and asks whether they may.
+    /// Records the authenticated caller and authorizes them.
     fn admit(
         &self,
         caller: D::Caller,
@@ -457,10 +457,10 @@ impl<D: Dialect> Mount<D> {
 const X_RAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// W3C's.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Longer ones are nobody's.
+/// Longer values are ignored.
 const LONGEST_TRACE: usize = 256;
 
-/// What whoever stands in front tells of which trace a request is a part.
+/// The trace headers that a proxy or gateway set.
 struct Traces {
     x_ray: Option<HeaderValue>,
     w3c: Option<HeaderValue>,
@@ -494,21 +494,21 @@ fn is_trace(value: &HeaderValue) -> bool {
     value.len() <= LONGEST_TRACE && value.as_bytes().iter().all(fits)
 }
 
-/// A request that has come in.
+/// A received request.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestStart<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) observers: &'a Observers,
     pub(crate) memory: &'a BodyMemory,
-    /// By the stopwatch.
+    /// The stopwatch's time at the start.
     pub(crate) at: Duration,
-    /// How long what a gateway put before the path is, in bytes.
+    /// The length in bytes of the base path that a gateway added.
     pub(crate) base: usize,
 }
 
-/// What is to be told of one request, as far as it has come. Dropped before somebody was told, it tells them that the
-/// request was not answered, because the sender has gone or because it took too long: what the handler has begun may be
-/// done all the same.
+/// What is known of one request so far, for the observers. If it is dropped before the observers heard of an answer, it
+/// tells them that there was none, because the client disconnected or the timeout expired. What the handler began may
+/// still be done.
 pub(crate) struct RequestRecord<'a> {
     start: RequestStart<'a>,
     prefix: Option<&'static str>,
@@ -520,11 +520,11 @@ pub(crate) struct RequestRecord<'a> {
     route: Option<&'static str>,
     pub(crate) operation: Operation,
     trace: Option<Box<dyn Trace>>,
-    /// What the trace told, once it was asked.
+    /// The trace's subject, once the trace is consumed.
     subject: Subject,
-    /// How many of the observers know, or are just being told.
+    /// How many observers were told of the answer or are being told.
     told: usize,
-    /// What the others are told when this is dropped.
+    /// The status and error that the other observers get on drop.
     unanswered: (StatusCode, &'static str),
 }
 
@@ -566,7 +566,7 @@ impl<'a> RequestRecord<'a> {
         }
     }
 
-    /// The path without what a gateway put before it.
+    /// The path without the base path that a gateway added.
     fn path(&self) -> &str {
         self.uri.path().get(self.start.base..).unwrap_or_default()
     }
@@ -594,7 +594,7 @@ impl<'a> RequestRecord<'a> {
         }
     }
 
-    /// Nothing more is noted once the handler has ended.
+    /// Consumes the trace, because nothing more is recorded once the handler ends.
     fn ask_trace(&mut self) {
         if let Some(trace) = self.trace.take() {
             self.subject = trace.subject();
@@ -602,13 +602,13 @@ impl<'a> RequestRecord<'a> {
         }
     }
 
-    /// Tells the observers. Whether the answer may be sent.
+    /// Tells the observers. Returns whether the answer may be sent.
     pub(crate) async fn tell(&mut self, status: StatusCode, error: Option<&'static str>) -> bool {
         if !self.start.observers.are_there() {
             return true;
         }
         self.ask_trace();
-        // What was refused of a part is a refusal, whatever the answer's status.
+        // A refused item makes the request a refusal, whatever the answer's status.
         let (mut status, mut error, mut may_leave) =
             (status, error.or_else(|| self.subject.refused()), true);
         for observer in self.start.observers.iter() {
@@ -637,13 +637,13 @@ impl Drop for RequestRecord<'_> {
     }
 }
 
-/// As proxies write it of a client that has closed its connection.
+/// The status that proxies log for a client that closed its connection.
 const GONE: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
     Err(_) => StatusCode::REQUEST_TIMEOUT,
 };
 
-/// Whether the body must be decoded before it is what was meant, which nobody does here. The signature covers it as it came.
+/// Whether the body has a content coding. Keyway decodes none. The signature covers the body as sent.
 fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(|value| {
         let codings = value.as_bytes().split(|byte| *byte == b',');
@@ -653,15 +653,15 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// So much memory is taken at first for a body, whatever length it declares; the rest as it comes.
+/// The most memory, in bytes, that a body gets at first, whatever length it declares. It gets more as data arrives.
 const FIRST_PART: usize = 64 << 10;
 
-/// The length that the head declares; 0 where it declares none.
+/// The length that the head declares, or 0.
 fn declared(body: &Body) -> usize {
     usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
 }
 
-/// Reads a body whole. One that is too long, or has no room, is left where it is: the runtime says what becomes of the rest.
+/// Reads a whole body. Stops at one that is too long or finds no memory; the runtime decides what happens to the rest.
 async fn read<'m, E>(
     mut body: Body,
     limit: usize,
@@ -676,7 +676,7 @@ async fn read<'m, E>(
     if declared > limit {
         return Err(Rejection::BodyTooLarge { limit });
     }
-    // Most bodies come whole with their head. Nobody waits for such a one, so it need not be able to make way for others.
+    // Most bodies arrive whole with their head. Such a body takes no time to read, so it need not be evictable.
     let mut here = None;
     match poll_fn(|context| Poll::Ready(body.as_mut().poll_frame(context))).await {
         Poll::Ready(None) => return Ok((Bytes::new(), room)),
@@ -731,7 +731,7 @@ async fn read<'m, E>(
             return Err(Rejection::BodyTooLarge { limit });
         }
         if length > taken {
-            // Of one who is not proven no more than has come, in whole pieces.
+            // For an unauthenticated caller, reserve only what has arrived, in whole pieces.
             let wanted = if room.is_proven() {
                 taken.saturating_mul(2).min(limit)
             } else {
@@ -753,19 +753,19 @@ async fn read<'m, E>(
 pub(crate) trait AnyMount: Send + Sync {
     fn prefixes(&self) -> &[&'static str];
 
-    /// What is the dialect's to refuse. An empty one is whatever nobody else has.
+    /// The paths below which the dialect refuses. An empty one stands for every path that no other mount has.
     fn areas(&self) -> &[&'static str];
 
-    /// Whether its routes are for requests with these headers.
+    /// Whether it answers requests with these headers.
     fn admits(&self, headers: &HeaderMap) -> bool;
 
-    /// The number of the route that has this method and path below a prefix, and the path's parameters.
+    /// The index of the route with this method and path below a prefix, and the path's parameters.
     fn find(&self, method: &Method, path: &str) -> Option<(usize, Result<Params, QueryError>)>;
 
-    /// The methods by which a route has this path.
+    /// The methods of the routes with this path.
     fn methods(&self, path: &str) -> Option<String>;
 
-    /// The answer to what could not be read.
+    /// The answer to an unreadable head.
     fn refuse_unreadable(&self, unreadable: Unreadable, request_id: &str) -> Response<Bytes>;
 
     fn respond<'a>(
@@ -778,7 +778,7 @@ pub(crate) trait AnyMount: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
 }
 
-/// What a mount says to a request, and below which of its prefixes.
+/// What a mount found for a request, and below which of its prefixes.
 pub(crate) struct Matched {
     pub(crate) prefix: Option<&'static str>,
     pub(crate) found: Found,

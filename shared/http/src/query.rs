@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// The query's pairs, each name and value decoded once, in the order in which they stood.
+/// The query's names and values, decoded once, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -12,16 +12,16 @@ pub enum QueryError {
     /// A `%` is not followed by two hexadecimal digits, or the decoded bytes are not UTF-8.
     #[error("is not percent-encoded UTF-8")]
     Encoding,
-    /// The parameter stands in the query more than once.
+    /// The query has the parameter more than once.
     #[error("is given more than once")]
     Repeated,
 }
 
-/// More pairs than this no client sends.
+/// More than any client sends.
 const MAX_PAIRS: usize = 256;
 
 impl Query {
-    /// Decodes a raw query. Pairs without name and value are none.
+    /// Decodes a raw query. Skips pairs without name and value.
     ///
     /// # Errors
     /// [`QueryError::Encoding`]; [`QueryError::Repeated`] when there are more than 256 pairs.
@@ -37,15 +37,15 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    /// The names of all parameters, as they stood.
+    /// The names of all parameters, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The value of the parameter, if it is there.
+    /// The value of the parameter, if the query has it.
     ///
     /// # Errors
-    /// [`QueryError::Repeated`] when it is there more than once: which one counts would be a guess.
+    /// [`QueryError::Repeated`] if the query has it more than once: choosing one would be a guess.
     pub fn one(&self, name: &str) -> Result<Option<&str>, QueryError> {
         let mut values = self
             .0

@@ -1,4 +1,4 @@
-//! What an error response says of a request that the pipeline itself refused.
+//! Status, header and text of the pipeline's rejections.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -9,14 +9,14 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::pipeline::{Rejection, RequestLine};
 
-/// Clients may repeat the request after one second.
+/// `Retry-After`: clients may retry after one second.
 pub const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
 
 impl<E> Rejection<E> {
-    /// The dialect's own error.
+    /// Returns the dialect's own error.
     ///
     /// # Errors
-    /// What the pipeline refused, for which the dialect has no error yet.
+    /// The pipeline's rejection, for which the dialect has no error yet.
     pub fn by_dialect(self) -> Result<E, Rejection<Infallible>> {
         Err(match self {
             Self::By(error) => return Ok(error),
@@ -33,10 +33,10 @@ impl<E> Rejection<E> {
         })
     }
 
-    /// The answer of a page that has no shape of its own for refusals: a status alone.
+    /// The error response of a page without an error format: a status without a body.
     ///
     /// # Errors
-    /// The page's own refusal, which only the page can answer.
+    /// The page's own error, which only the page can answer.
     pub fn bare(self) -> Result<Response<Bytes>, E> {
         let rejection = match self.by_dialect() {
             Ok(error) => return Err(error),
@@ -50,7 +50,7 @@ impl<E> Rejection<E> {
 }
 
 impl Rejection<Infallible> {
-    /// The status by HTTP.
+    /// The HTTP status.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -77,7 +77,7 @@ impl Rejection<Infallible> {
         }
     }
 
-    /// The text, for dialects whose clients expect no text of their own.
+    /// The text, for dialects whose clients expect no specific text.
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::NoRoute => "there is no such endpoint",

@@ -7,8 +7,8 @@ use http::{HeaderMap, Method};
 
 use crate::memory::Connection;
 
-/// One request, its path and query exactly as they stood on the wire: signatures are over those bytes, so nothing may be
-/// decoded or normalised before.
+/// One request, with path and query exactly as sent: signatures cover those bytes, so nothing may be decoded or
+/// normalised before verification.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The method.
@@ -21,12 +21,12 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The whole body, within the route's limit; empty until the caller is authenticated.
     pub body: Bytes,
-    /// What the runtime knows of the other end.
+    /// What the runtime knows of the other end of the connection.
     pub peer: Peer,
 }
 
 impl Request {
-    /// The scheme and host that the client asked; none where it names no host.
+    /// The scheme and host of the request. `None` without a valid Host header.
     pub fn origin(&self) -> Option<String> {
         let host = self.headers.get(HOST)?.to_str().ok()?;
         let scheme = if self.peer.encrypted { "https" } else { "http" };
@@ -34,23 +34,23 @@ impl Request {
     }
 }
 
-/// What a runtime knows of the connection's other end. None of it comes from what the client may write.
+/// What a runtime knows of the connection's other end. Nothing here comes from the request that the client wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The address of the other end, never an IPv4-mapped one.
+    /// The address, never an IPv4-mapped one.
     pub address: IpAddr,
-    /// Whether the connection is encrypted up to this process, or up to a gateway that vouches for it.
+    /// Whether the connection is encrypted as far as this process, or as far as a gateway that vouches for it.
     pub encrypted: bool,
-    /// The client's certificates, if it showed any.
+    /// The client's certificates, if it sent any.
     pub client_certificate: Option<ClientCertificate>,
-    /// The IAM caller whom a gateway has verified.
+    /// The IAM caller that a gateway verified.
     pub iam_caller: Option<IamCaller>,
-    /// What it shares with the other requests of its connection.
+    /// State that it shares with the other requests of its connection.
     pub connection: Connection,
 }
 
-/// The certificates that a client showed, its own first. Possession of that one's key was proven, to this process or
-/// to a gateway; nothing is proven of the others, and no authority need have signed any.
+/// The certificates that a client sent, its own first. This process or a gateway verified that the client has the key
+/// of the first. The others are unverified, and no authority need have signed any of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientCertificate {
     /// In DER, as a TLS handshake carries them.
@@ -60,7 +60,7 @@ pub enum ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// The bytes of all of them.
+    /// The length of all of them, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Der(chain) => chain.iter().map(Bytes::len).sum(),
@@ -69,7 +69,7 @@ impl ClientCertificate {
     }
 }
 
-/// An IAM caller as API Gateway reports the one that it has verified.
+/// An IAM caller that API Gateway verified, as it reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IamCaller {
     /// The user's or assumed role's ARN.
@@ -81,8 +81,8 @@ pub struct IamCaller {
 }
 
 impl Peer {
-    /// A peer of whom no more is known than its address. An IPv4-mapped IPv6 address, as a socket for both families tells
-    /// it, is its IPv4 address here and for all who ask this peer: whether it is loopback, a trusted proxy, what is audited.
+    /// A peer of which only the address is known. An IPv4-mapped IPv6 address, as a dual-stack socket reports it, becomes
+    /// its IPv4 address, so that the checks for loopback and trusted proxies and the audit log see only that.
     pub const fn new(address: IpAddr, encrypted: bool) -> Self {
         Self {
             address: address.to_canonical(),
@@ -93,13 +93,13 @@ impl Peer {
         }
     }
 
-    /// Whether nobody between the two ends can read or change what is sent: TLS, or loopback.
+    /// Whether the connection is safe from reading and tampering: TLS, or loopback.
     pub fn is_private(&self) -> bool {
         self.encrypted || self.address.is_loopback()
     }
 }
 
-/// In a request's extensions: what a gateway has put before the paths of this site, such as `/prod` for a stage.
-/// Signatures cover it, routes do not have it.
+/// In a request's extensions: the base path that a gateway added to the paths of this site, such as `/prod` for a stage.
+/// Signatures cover it; routes do not contain it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasePath(pub String);

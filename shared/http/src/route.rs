@@ -16,16 +16,16 @@ pub struct Route<D: Dialect> {
     pub method: Method,
     /// The path below the mount's prefix; a segment `{name}` is a parameter.
     pub path: &'static str,
-    /// The longest body that is read, in bytes. With 0 none is read, and what a client sends all the same is ignored.
+    /// The body limit in bytes. With 0 the body is not read: what the client sends is ignored.
     pub body_limit: usize,
-    /// What the caller must be permitted before the body is looked at.
+    /// The action that the caller needs permission for before the body is read.
     pub action: D::Action,
-    /// What answers.
+    /// The handler.
     pub run: Handler<D>,
 }
 
-/// The body limit, in bytes, of a route that takes no body but whose callers sign one: some clients send `{}` with
-/// everything, and their signature covers it.
+/// The body limit, in bytes, of a route without a body whose callers sign one: some clients send `{}` with every
+/// request, and their signature covers it.
 pub const NO_BODY: usize = 1024;
 
 impl<D: Dialect> Route<D> {
@@ -46,8 +46,8 @@ impl<D: Dialect> Route<D> {
     }
 }
 
-/// An entry of a dialect's table of routes: a route without the operations that it runs on. So the routes can be listed
-/// where there is no deployment.
+/// An entry of a dialect's route table: a route without the operations that it runs on. So the routes can be listed
+/// without a deployment.
 pub struct RouteEntry<D: Dialect, O> {
     method: Method,
     path: &'static str,
@@ -59,7 +59,7 @@ pub struct RouteEntry<D: Dialect, O> {
 type Bind<D, O> = Box<dyn FnOnce(Arc<O>) -> Handler<D>>;
 
 impl<D: Dialect, O: Send + Sync + 'static> RouteEntry<D, O> {
-    /// An entry whose handler runs `run` on the operations that [`RouteEntry::on`] gives.
+    /// An entry whose handler runs `run` on the operations that [`RouteEntry::on`] gets.
     pub fn new<F>(
         method: Method,
         path: &'static str,
@@ -75,7 +75,7 @@ impl<D: Dialect, O: Send + Sync + 'static> RouteEntry<D, O> {
         })
     }
 
-    /// An entry whose handler `bind` makes of the operations that [`RouteEntry::on`] gives.
+    /// An entry whose handler `bind` makes from the operations that [`RouteEntry::on`] gets.
     pub fn handled(
         method: Method,
         path: &'static str,
@@ -92,14 +92,14 @@ impl<D: Dialect, O: Send + Sync + 'static> RouteEntry<D, O> {
         }
     }
 
-    /// The entry, which takes no body.
+    /// Sets the body limit to [`NO_BODY`].
     #[must_use]
     pub fn without_body(mut self) -> Self {
         self.body_limit = NO_BODY;
         self
     }
 
-    /// The route, which runs on these operations.
+    /// The entry's route on these operations.
     pub fn on(self, operations: &Arc<O>) -> Route<D> {
         Route {
             method: self.method,
@@ -111,7 +111,7 @@ impl<D: Dialect, O: Send + Sync + 'static> RouteEntry<D, O> {
     }
 }
 
-/// The routes of these entries, on the same operations.
+/// The routes of these entries on the same operations.
 pub fn routes_on<D: Dialect, O: Send + Sync + 'static>(
     entries: Vec<RouteEntry<D, O>>,
     operations: &Arc<O>,
@@ -122,7 +122,7 @@ pub fn routes_on<D: Dialect, O: Send + Sync + 'static>(
         .collect()
 }
 
-/// What a route is about. Each function of a deployment serves the routes of some groups.
+/// The subject of a route. Each function of a deployment serves the routes of some groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Master keys.
@@ -150,7 +150,7 @@ pub enum Group {
 /// A route as an inventory lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// What it is about.
+    /// The subject.
     pub group: Group,
     /// The method.
     pub method: Method,
@@ -168,7 +168,7 @@ pub fn listed<D: Dialect, O>(group: Group, entries: &[RouteEntry<D, O>]) -> Vec<
     entries.iter().map(line).collect()
 }
 
-/// The path's parameters, each decoded once.
+/// The path's parameters, decoded once.
 #[derive(Debug, Clone, Default)]
 pub struct Params(Vec<(String, String)>);
 
@@ -182,7 +182,7 @@ impl Params {
     }
 }
 
-/// Two routes of one mount cannot be told apart.
+/// Two routes of one mount match the same path.
 #[derive(Debug, thiserror::Error)]
 #[error("route {method} {path}: {source}")]
 pub struct RouteError {
@@ -191,16 +191,16 @@ pub struct RouteError {
     source: matchit::InsertError,
 }
 
-/// What the routes of a mount say to a method and path.
+/// What a mount's router found for a method and path.
 pub(crate) enum Found {
-    /// The route of this number, and the path's parameters.
+    /// The route's index, and the path's parameters.
     Route(usize, Result<Params, QueryError>),
-    /// Only other methods have this path: their names, joined as `Allow` wants them.
+    /// Only routes with other methods have this path: the methods, joined for the `Allow` header.
     OtherMethods(String),
     Nothing,
 }
 
-/// Routes by method, so that a parameter of one method and a word of another can share a place in the path.
+/// Routes by method, so that one method can have a parameter where another has a literal segment.
 pub(crate) struct Router<D: Dialect> {
     routes: Vec<Route<D>>,
     by_method: BTreeMap<String, matchit::Router<usize>>,
@@ -223,7 +223,7 @@ impl<D: Dialect> Router<D> {
         Ok(Self { routes, by_method })
     }
 
-    /// The number of the route that has this path by this method, and the path's parameters.
+    /// The index of the route with this method and path, and the path's parameters.
     pub(crate) fn find(
         &self,
         method: &Method,
@@ -238,7 +238,7 @@ impl<D: Dialect> Router<D> {
         Some((*hit.value, params.collect::<Result<_, _>>().map(Params)))
     }
 
-    /// The methods by which a route has this path, joined as `Allow` wants them.
+    /// The methods of the routes with this path, joined for the `Allow` header.
     pub(crate) fn methods(&self, path: &str) -> Option<String> {
         let methods: Vec<&str> = self
             .by_method

@@ -1,4 +1,4 @@
-//! A site: several mounts, and which of them answers a request.
+//! A site: several mounts, and the choice of the mount that answers a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use crate::route::Found;
 /// Everything that one process answers.
 pub struct Site {
     first: Arc<dyn AnyMount>,
-    /// Every prefix with its mount, the longest first; of equally long ones that of the earlier mount.
+    /// Every prefix with its mount. The longest is first; of equally long ones, that of the earlier mount.
     claims: Vec<(&'static str, Arc<dyn AnyMount>)>,
-    /// Every area with the mount that refuses what is in it, in the same order.
+    /// Every area with the mount that refuses paths in it, in the same order.
     areas: Vec<(&'static str, Arc<dyn AnyMount>)>,
-    /// The mount that has the empty area: it answers what is nobody else's.
+    /// The mount with the empty area: it answers every path that no other mount has.
     rest: Option<Arc<dyn AnyMount>>,
     cors: Cors,
     observers: Observers,
@@ -32,7 +32,7 @@ pub struct Site {
     served: AtomicU64,
 }
 
-/// Who answers what browsers ask before they send a request.
+/// The dialect and operation of preflight requests, for the observers.
 const PREFLIGHT: (&str, Operation) = (
     "cors",
     Operation {
@@ -44,8 +44,8 @@ const PREFLIGHT: (&str, Operation) = (
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Site {
-    /// A site whose first mount also refuses what is in no mount's area.
-    /// `instance`: random, so that request ids differ between processes.
+    /// A site whose first mount also refuses paths in no mount's area.
+    /// `instance` is random, so that request ids differ between processes.
     pub fn new<D: Dialect>(instance: u64, first: Mount<D>) -> Self {
         let first: Arc<dyn AnyMount> = Arc::new(first);
         Self {
@@ -70,13 +70,13 @@ impl Site {
                 self.areas.push((area, Arc::clone(mount)));
             }
         }
-        // The mount that answers the rest is asked last: its routes match nearly any path.
+        // The mount that answers the rest is tried last: its routes match nearly any path.
         if !mount.areas().contains(&"") {
             for prefix in mount.prefixes() {
                 self.claims.push((prefix, Arc::clone(mount)));
             }
         }
-        // Stable: equally long ones stay in order.
+        // A stable sort keeps the order of equally long ones.
         self.claims
             .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         self.areas
@@ -84,36 +84,36 @@ impl Site {
         self
     }
 
-    /// With another mount.
+    /// Adds a mount.
     #[must_use]
     pub fn with<D: Dialect>(self, mount: Mount<D>) -> Self {
         let mount: Arc<dyn AnyMount> = Arc::new(mount);
         self.claimed_by(&mount)
     }
 
-    /// Which other origins' pages may read answers.
+    /// Sets the origins whose pages may read answers.
     #[must_use]
     pub fn with_cors(mut self, cors: Cors) -> Self {
         self.cors = cors;
         self
     }
 
-    /// With this memory for bodies, which the sites of one process share.
+    /// Sets the body memory, which the sites of one process share.
     #[must_use]
     pub fn with_body_memory(mut self, memory: &Arc<BodyMemory>) -> Self {
         self.memory = Arc::clone(memory);
         self
     }
 
-    /// Has somebody be told of every request, after those who are told already. `stopwatch` is what durations are taken by.
+    /// Adds an observer after those already added. `stopwatch` measures the durations of requests.
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn Observer>, stopwatch: Stopwatch) -> Self {
         self.observers.add(observer, stopwatch);
         self
     }
 
-    /// The answer to a head that the runtime could not read, in the words of the first mount. No observer is told: nothing
-    /// was asked for.
+    /// The first mount's answer to a head that the runtime could not parse. No observer is told, because there is no
+    /// request.
     pub fn refuse_unreadable(&self, unreadable: Unreadable) -> Response<Bytes> {
         let request_id = self.next_id();
         let mut response = self.first.refuse_unreadable(unreadable, &request_id);
@@ -184,9 +184,9 @@ impl Site {
         mount.respond(parts, body, peer, matched, start).await
     }
 
-    /// Who answers: the mount that has a route of this path by this method, the one with the longest prefix where there are
-    /// several, and of those the first. Where there is none, the mount refuses in whose area the path is; else the one that
-    /// answers the rest, or the first.
+    /// The mount that answers: the one with a route for this path and method; of several, the one with the longest prefix,
+    /// then the first. Without a route, the mount in whose area the path is refuses; otherwise the mount that answers the
+    /// rest, or the first.
     fn find(&self, method: &Method, headers: &HeaderMap, path: &str) -> (&dyn AnyMount, Matched) {
         for (prefix, mount) in &self.claims {
             if let Some(rest) = below(path, prefix)
@@ -213,10 +213,10 @@ impl Site {
         }
     }
 
-    /// The refusal of the mount in whose area the path is: the longest area, and of several mounts with it one that has the
-    /// path by another method, else the first.
+    /// The refusal of the mount in whose area the path is: the longest area; of several mounts with it, one that has the
+    /// path with another method, otherwise the first.
     fn in_area(&self, path: &str) -> Option<(&dyn AnyMount, Matched)> {
-        // One segment may name whatever the rest is about, such as a bucket.
+        // A single segment may name a resource of the mount that answers the rest, such as a bucket.
         let is_short = !path.get(1..)?.trim_end_matches('/').contains('/');
         if is_short && self.rest.is_some() {
             return None;
@@ -240,13 +240,13 @@ const NOTHING: Matched = Matched {
     found: Found::Nothing,
 };
 
-/// The rest of a path that is a prefix or below it.
+/// The rest of a path that equals the prefix or is below it.
 fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     path.strip_prefix(prefix)
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What a mount says to a path by whose method it has no route.
+/// A mount's refusal of a path for which it has no route with the request's method.
 fn refusal(mount: &dyn AnyMount, path: &str) -> Matched {
     let of = |prefix: &&'static str| Some((*prefix, below(path, prefix)?));
     let known = (mount.prefixes().iter().filter_map(of))

@@ -1,4 +1,4 @@
-//! Answers that go on.
+//! Streamed answers and trailers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,28 +9,28 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
 
-/// In a response's extensions: lines that follow its body, for as long as there is something. A runtime that can send it takes it
-/// from there; a dialect that does not know whether one can must not promise it.
+/// In a response's extensions: a stream of lines that follows the body. A runtime that can send a stream takes it from
+/// here. A dialect that does not know whether the runtime can must not promise the lines.
 #[derive(Clone)]
 pub struct Tail(Arc<Mutex<Option<BoxStream<'static, Bytes>>>>);
 
 impl Tail {
-    /// What is to follow.
+    /// Wraps the stream.
     pub fn new(stream: BoxStream<'static, Bytes>) -> Self {
         Self(Arc::new(Mutex::new(Some(stream))))
     }
 
-    /// What is to follow, for the first who asks.
+    /// The stream. Every call after the first returns `None`.
     pub fn take(&self) -> Option<BoxStream<'static, Bytes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// How long a stream of lines may be silent before an empty line is sent. Proxies close connections on which nothing
-/// moves, nginx after 60 seconds.
+/// How long a stream of lines may be silent before an empty line is sent. Proxies close idle connections, nginx after
+/// 60 seconds.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// The same lines, with an empty one whenever none has come for `interval`. Readers of lines and of JSON ignore it.
+/// The same lines, with an empty line whenever none arrives for `interval`. Readers of lines and of JSON ignore it.
 pub fn kept_alive(
     lines: BoxStream<'static, Bytes>,
     interval: Duration,

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-/// In a response's extensions: the request took longer than its route allows, and nobody answers it. A runtime that owns the
-/// connection drops the connection, or over HTTP/2 the stream, and sends nothing. A runtime that cannot do so sends the
-/// response, which is a 504 without a body.
+/// In a response's extensions: the request took longer than its route allows and gets no answer. A runtime that owns the
+/// connection drops it, or over HTTP/2 the stream, and sends nothing. Any other runtime sends the response, which is a
+/// 504 without a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request took longer than its route allows")]
 pub struct TimedOut;

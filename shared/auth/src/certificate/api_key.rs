@@ -5,12 +5,12 @@ use zeroize::Zeroizing;
 
 use super::Identity;
 
-/// What stands before the key's text.
+/// The prefix of the key's text.
 const PREFIX: &str = "kes:v1:";
-/// The first byte, which says that an Ed25519 seed follows.
+/// The first byte, which marks an Ed25519 seed.
 const ED25519: u8 = 0;
 const SEED_LENGTH: usize = 32;
-/// What stands before an Ed25519 seed in PKCS #8, and before a public key in SubjectPublicKeyInfo.
+/// The DER before an Ed25519 seed in PKCS #8, and before a public key in SubjectPublicKeyInfo.
 const PKCS8: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
@@ -18,14 +18,14 @@ const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// An API key of KES: an Ed25519 key, from which a client makes the certificate that it shows. The key itself is never sent.
+/// A KES API key: an Ed25519 key from which a client makes its certificate. The key itself is never sent.
 ///
 /// ```text
 /// "kes:v1:" base64(0x00 || seed(32))
 /// ```
 pub struct ApiKey(Zeroizing<[u8; SEED_LENGTH]>);
 
-/// A text is no API key. Which text is not said.
+/// The text is not an API key. The error does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is no API key; one is `kes:v1:` and 44 characters of base64")]
 pub struct NotAnApiKey;
@@ -36,7 +36,7 @@ impl ApiKey {
         Self(seed)
     }
 
-    /// Reads an API key, with its prefix or, as KES's own parser does, without.
+    /// Parses an API key with or without its prefix, as KES's own parser does.
     ///
     /// # Errors
     /// [`NotAnApiKey`].
@@ -57,14 +57,14 @@ impl ApiKey {
         for (to, from) in bytes.iter_mut().skip(1).zip(self.0.iter()) {
             *to = *from;
         }
-        // As long as it will be at once: growing would leave copies behind.
+        // Allocate the full length at once: growing would leave copies in memory.
         let mut text = Zeroizing::new(String::with_capacity(64));
         text.push_str(PREFIX);
         STANDARD.encode_string(bytes.as_slice(), &mut text);
         text
     }
 
-    /// The private key in PKCS #8, of which to make a certificate: a secret.
+    /// The private key in PKCS #8, for making a certificate: a secret.
     pub fn expose_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         let mut der = Zeroizing::new(Vec::with_capacity(PKCS8.len() + SEED_LENGTH));
         der.extend_from_slice(&PKCS8);
@@ -72,10 +72,10 @@ impl ApiKey {
         der
     }
 
-    /// Whose key this is.
+    /// The identity of the key.
     ///
     /// # Errors
-    /// [`NotAnApiKey`], which no seed brings about.
+    /// [`NotAnApiKey`], which no seed causes.
     pub fn identity(&self) -> Result<Identity, NotAnApiKey> {
         let pair = Ed25519KeyPair::from_seed_unchecked(self.0.as_slice());
         let pair = pair.map_err(|_| NotAnApiKey)?;

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Addresses that begin alike: `10.0.0.0/8`, or one address.
+/// A network such as `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
@@ -9,7 +9,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the address is one of these. An IPv4-mapped IPv6 address is its IPv4 address.
+    /// Whether the address is in the network. An IPv4-mapped IPv6 address is its IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
@@ -39,7 +39,7 @@ impl FromStr for Network {
             None => all,
             Some(bits) => bits.parse().map_err(|_| ())?,
         };
-        // `::ffff:10.0.0.0/104` is `10.0.0.0/8`. A shorter prefix reaches beyond the mapped addresses and stays what it is.
+        // `::ffff:10.0.0.0/104` is `10.0.0.0/8`. A shorter prefix contains more than mapped addresses, so it stays IPv6.
         let (first, bits, all) = match first.to_canonical() {
             IpAddr::V4(mapped) if first.is_ipv6() && (96..=128).contains(&bits) => {
                 (IpAddr::V4(mapped), bits - 96, 32)
@@ -47,7 +47,7 @@ impl FromStr for Network {
             _ => (first, bits, all),
         };
         let network = Self { first, bits };
-        // With bits beyond the prefix it is not clear what is meant.
+        // Bits set beyond the prefix make the network ambiguous.
         let is_first = |host: u128| host.checked_shl(128 - (all - bits)).unwrap_or(0) == 0;
         let host = match first {
             IpAddr::V4(first) => u128::from(first.to_bits()),

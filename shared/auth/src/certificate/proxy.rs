@@ -1,4 +1,4 @@
-//! A proxy or load balancer that ends the client's TLS and tells in a header which certificate it was shown.
+//! A proxy or load balancer that terminates the client's TLS and passes the client's certificate in a header.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,14 +10,14 @@ use percent_encoding::percent_decode_str;
 
 use super::{Identity, Network, Unidentified};
 
-/// The header in which a front hands a certificate over, as percent-encoded PEM.
+/// The header in which a proxy passes a certificate, as percent-encoded PEM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyCertificateHeader {
-    /// nginx, as it is configured for KES: `$ssl_client_escaped_cert`.
+    /// nginx, as configured for KES: `$ssl_client_escaped_cert`.
     TlsClientCert,
-    /// A load balancer of AWS that passes certificates through unverified: the whole chain.
+    /// An AWS load balancer that passes certificates through unverified: the whole chain.
     AmznMtlsClientcert,
-    /// A load balancer of AWS that verifies certificates: the client's own.
+    /// An AWS load balancer that verifies certificates: the client's own.
     AmznMtlsClientcertLeaf,
 }
 
@@ -46,34 +46,34 @@ impl ProxyCertificateHeader {
     }
 }
 
-/// From whom a front's header is believed.
+/// The peers whose certificate header is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustedProxies {
-    /// From everybody. Only where nobody reaches this process but through the front, as a function does that answers
-    /// a load balancer's events.
+    /// Every peer. Safe only if all requests come through the proxy, as for a function that answers a load balancer's
+    /// events.
     Everybody,
-    /// From connections that come from these networks, or that show a certificate of these identities.
+    /// Connections from these networks, or with a client certificate of one of these identities.
     These(Vec<Network>, Vec<Identity>),
 }
 
-/// The front that is believed about its clients' certificates.
+/// A proxy that is trusted about its clients' certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxy {
-    /// The header in which it hands them over.
+    /// The header with the certificates.
     pub header: ProxyCertificateHeader,
-    /// Who it is.
+    /// The proxy's networks or identities.
     pub proxies: TrustedProxies,
 }
 
-/// The setting of a front is not usable.
+/// The trusted proxy's configuration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustedProxyError {
-    /// No front hands certificates over in this header.
+    /// No known proxy passes certificates in this header.
     #[error(
         "`{0}` is not known to carry a certificate; there are X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert and X-Amzn-Mtls-Clientcert-Leaf"
     )]
     Header(String),
-    /// An entry of the list is neither address nor identity.
+    /// An entry of the list is neither an address nor a network nor an identity.
     #[error(
         "`{0}` is neither an address, nor a network such as 10.0.0.0/8 with no bits set behind its prefix, nor an identity"
     )]
@@ -103,8 +103,8 @@ impl fmt::Display for ProxyCertificateHeader {
 impl FromStr for TrustedProxies {
     type Err = TrustedProxyError;
 
-    /// Addresses, networks and identities with commas between them. [`TrustedProxies::Everybody`] has no text: it follows
-    /// from how a process is reached.
+    /// Parses comma-separated addresses, networks and identities. [`TrustedProxies::Everybody`] has no text: it follows
+    /// from how requests reach the process.
     fn from_str(text: &str) -> Result<Self, TrustedProxyError> {
         let (mut networks, mut identities) = (Vec::new(), Vec::new());
         let entries = text.split(',').map(str::trim);
@@ -125,10 +125,10 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxy {
-    /// Who has sent the request, where perhaps a front is configured.
+    /// The identity of the client that sent the request. A proxy may be configured.
     ///
-    /// What comes through the front is judged by its header alone, and what does not by the certificate of the
-    /// connection or event alone.
+    /// For a request through the proxy only the header counts. For any other request only the certificate of the connection
+    /// or event counts.
     ///
     /// # Errors
     /// [`Unidentified`].
@@ -139,7 +139,7 @@ impl TrustedProxy {
         }
     }
 
-    /// Whether the request came through the front.
+    /// Whether the request came through the proxy.
     fn has_sent(&self, request: &Request) -> bool {
         match &self.proxies {
             TrustedProxies::Everybody => true,
@@ -157,22 +157,22 @@ impl TrustedProxy {
         let mut values = request.headers.get_all(self.header.name()).iter();
         let value = values.next().ok_or(Unidentified::Missing)?;
         if values.next().is_some() {
-            // A front that adds to what a client sent would have one of the client's choice stand first.
+            // A proxy that appends to the client's headers would leave a certificate of the client's choice first.
             return Err(Unidentified::Several);
         }
         let text = value.to_str().map_err(|_| Unidentified::Malformed)?;
         if text.is_empty() {
-            // What nginx sends for a client without a certificate.
+            // nginx sends an empty value for a client without a certificate.
             return Err(Unidentified::Missing);
         }
         Identity::of_pem(&decoded(text)?)
     }
 }
 
-/// PEM that a front has percent-encoded.
+/// Decodes PEM that a proxy percent-encoded.
 ///
-/// A `+` is itself, as load balancers of AWS leave it, and base64 is full of it; unless the text begins as only form
-/// encoding has it, where a `+` is a space.
+/// A `+` stays a `+`: base64 contains it, and AWS load balancers leave it as it is. In form encoding it is a space; only
+/// form-encoded text begins with `-----BEGIN+CERTIFICATE`.
 fn decoded(text: &str) -> Result<String, Unidentified> {
     let text: Cow<'_, str> = if text.starts_with("-----BEGIN+CERTIFICATE") {
         text.replace('+', " ").into()

@@ -1,4 +1,4 @@
-//! Which keys may be somebody's.
+//! The public keys that are accepted for identities.
 
 use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode, Header, Reader, SliceReader, Tag};

@@ -13,12 +13,12 @@ use super::{
     TrustedProxyError, Unidentified, fingerprint,
 };
 
-// Made by OpenSSL, which also said what the keys' hashes are.
+// Made by OpenSSL, as are the keys' hashes.
 const P256: &str = include_str!("tests/p256.pem");
 const P256_IDENTITY: &str = "54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb";
 const ED25519: &str = include_str!("tests/ed25519.pem");
 const ED25519_IDENTITY: &str = "23ecc13e532dfccc41302888a5a1721319c560db0516ac53c28bd1f9099e016e";
-/// `basicConstraints = CA:TRUE`, as `openssl req -x509` has it unless it is told otherwise.
+/// `basicConstraints = CA:TRUE`, the default of `openssl req -x509`.
 const AUTHORITY: &str = include_str!("tests/ca.pem");
 
 #[test]
@@ -61,7 +61,7 @@ fn certificate_without_a_proven_key_gives_no_identity() {
         (&[P256, ED25519], Unidentified::Several),
         (&[P256, P256], Unidentified::Several),
         (&[P256, AUTHORITY, ED25519], Unidentified::Several),
-        // Whoever has an authority's key could else be anybody whose certificate is known.
+        // Otherwise the holder of an authority's key could take the identity of anyone whose certificate is known.
         (&[AUTHORITY, P256], Unidentified::Missing),
         (&[AUTHORITY, P256, ED25519], Unidentified::Missing),
     ] {
@@ -81,7 +81,7 @@ fn malformed_certificate_gives_no_identity() {
     for length in 0..der.len() {
         assert_eq!(of(&der[..length]), Err(Unidentified::Malformed));
     }
-    // A bit that was flipped is in the key, and then it is another one's, or changes nothing, or is refused.
+    // A flipped bit is in the key and gives another identity, or changes nothing, or is refused.
     let openssl = P256_IDENTITY.parse();
     let mut same = 0;
     for bit in 0..der.len() * 8 {
@@ -146,7 +146,7 @@ fn api_keys_are_identities() {
         let bare = ApiKey::parse(&text[7..]).unwrap();
         assert_eq!(*bare.expose(), text);
 
-        // The certificate that a client makes of it is the same identity.
+        // The certificate that a client makes from it has the same identity.
         let pkcs8 = key.expose_pkcs8();
         let pkcs8 = rustls_pki_types::PrivatePkcs8KeyDer::from(pkcs8.as_slice());
         let pair = rcgen::KeyPair::try_from(&pkcs8).unwrap();
@@ -200,13 +200,13 @@ fn proxy(header: ProxyCertificateHeader, proxies: &str) -> TrustedProxy {
     }
 }
 
-/// As nginx has it in `$ssl_client_escaped_cert`: everything but unreserved characters is encoded.
+/// The form of nginx's `$ssl_client_escaped_cert`: everything but unreserved characters is encoded.
 const NGINX: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// As load balancers of AWS have it.
+/// The form of AWS load balancers.
 const AMAZON: &AsciiSet = &NGINX.remove(b'+').remove(b'=').remove(b'/');
 
 #[test]
@@ -217,7 +217,7 @@ fn encoding_of_every_trusted_proxy_is_read() {
     );
     let nginx = utf8_percent_encode(P256, NGINX).to_string();
     let amazon = utf8_percent_encode(P256, AMAZON).to_string();
-    // As Go's url.QueryEscape and Python's quote_plus have it.
+    // The form of Go's url.QueryEscape and Python's quote_plus.
     let form = nginx.replace("%20", "+");
     assert!(nginx.contains("%2B") && !nginx.contains('+'));
     assert!(amazon.contains('+') && !amazon.contains("%2B"));
@@ -231,7 +231,7 @@ fn encoding_of_every_trusted_proxy_is_read() {
             assert_eq!(found.unwrap().to_string(), P256_IDENTITY, "{text}");
         }
     }
-    // Decoded as a form, a load balancer's `+` would be lost, and with it the certificate.
+    // Form decoding would lose a load balancer's `+`, and with it the certificate.
     let lost = amazon.replace('+', "%20");
     let request = request(
         "10.1.2.3",
@@ -268,7 +268,7 @@ fn header_of_an_untrusted_peer_is_ignored() {
     let configured = proxy(header, "10.0.0.0/8");
     assert_eq!(TrustedProxy::identify(Some(&configured), &forged), missing);
 
-    // With a certificate of its own, a client is who that says; the header changes nothing, however often it comes.
+    // A client's own certificate decides its identity; the header changes nothing, however often it occurs.
     let der = CertificateDer::from_pem_slice(ED25519.as_bytes()).unwrap();
     let der: Arc<[Bytes]> = Arc::new([Bytes::copy_from_slice(&der)]);
     for headers in [
@@ -289,7 +289,7 @@ fn header_of_an_untrusted_peer_is_ignored() {
         }
     }
 
-    // Another header than the one that is configured is nobody's word, from the front neither.
+    // Any header but the configured one is ignored, also from the proxy.
     let other = request(
         "10.1.2.3",
         &[(ProxyCertificateHeader::AmznMtlsClientcert, &text)],

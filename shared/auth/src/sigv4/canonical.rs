@@ -9,7 +9,7 @@ use super::SignatureError;
 const MAX_PATH: usize = 8 * 1024;
 const MAX_QUERY: usize = 16 * 1024;
 
-/// The paths a client may have signed for the path that arrived, likeliest first.
+/// The paths that a client may have signed for the received path, the likeliest first.
 ///
 /// S3 signs the path encoded once; every other service encodes the encoded path again and removes dot
 /// segments and doubled slashes first. Not every client does what its service does:
@@ -18,15 +18,15 @@ const MAX_QUERY: usize = 16 * 1024;
 /// - curl 7.88, which Debian 12 has, signs every service's path byte for byte;
 /// - awscurl encodes again for every service and removes nothing.
 ///
-/// Why trying these is safe: each form says which segments arrived. Byte for byte and the second
-/// encoding without removal are one-to-one images of the path, stricter than the form before them.
-/// Byte for byte and encoded twice could be taken for each other only if a client signs a path that
-/// holds an encoded percent sign, `%25`, and no name that is served here contains a percent sign.
+/// Trying these is safe: each form determines the received segments. The byte-for-byte form and the
+/// second encoding without removal are one-to-one images of the path, stricter than the first form.
+/// The byte-for-byte form and the double encoding could be confused only if a client signs a path with
+/// an encoded percent sign, `%25`, and no name that Keyway serves contains a percent sign.
 ///
 /// Not tried, because one signature would then stand for two paths: `%2F` signed as `/` and `+` as a
 /// space (aws4fetch, aws4 and requests-aws4auth, for S3).
 ///
-/// Nearly every path is plain, and then all forms are one.
+/// Nearly every path is plain: all its forms are equal.
 pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<Cow<'_, str>>, SignatureError> {
     if raw.len() > MAX_PATH {
         return Err(SignatureError::TargetTooLong {
@@ -59,7 +59,7 @@ pub(super) fn paths(raw: &str, is_s3: bool) -> Result<Vec<Cow<'_, str>>, Signatu
     Ok(distinct)
 }
 
-/// Whether every form of the path is the path itself: nothing to encode, no empty segments, none that begins with a dot.
+/// Whether every form of the path is the path itself: no byte to encode, no empty segment, none that begins with a dot.
 fn is_plain(raw: &str) -> bool {
     let mut before = 0;
     raw.bytes().all(|byte| {
@@ -71,7 +71,7 @@ fn is_plain(raw: &str) -> bool {
     })
 }
 
-/// Decoded and encoded anew, so that `%7e` and `~` are one, and a slash and `%2F` are not.
+/// Decodes and encodes the path again, so that `%7e` and `~` are equal, and a slash and `%2F` are not.
 fn encoded_once(path: &str) -> String {
     let mut out = String::with_capacity(path.len() + path.len() / 4);
     for (at, segment) in path.split('/').enumerate() {
@@ -95,7 +95,7 @@ fn encoded_again(path: &str) -> String {
     out
 }
 
-/// RFC 3986, 5.2.4, and doubled slashes made one, as AWS's signers do.
+/// Removes dot segments by RFC 3986, 5.2.4, and merges doubled slashes, as AWS's signers do.
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut ends_in_folder = true;
@@ -123,10 +123,10 @@ fn without_dots(path: &str) -> String {
     out
 }
 
-/// The query, decoded once and encoded anew in the one way that signatures know, not sorted yet.
+/// The query, decoded once and encoded again in the canonical way, not yet sorted.
 ///
-/// A bare `+` is a space, as in forms: S3 takes it so, and so do the SDKs, aws4fetch, and whoever
-/// decodes the query after us. A literal plus has to come as `%2B`.
+/// A bare `+` is a space, as in forms: S3, the SDKs, aws4fetch and the code that decodes the query
+/// later read it so. A literal plus must be sent as `%2B`.
 pub(super) struct Query(String);
 
 impl Query {
@@ -154,12 +154,12 @@ impl Query {
         Ok(Self(out))
     }
 
-    /// Every name and value, encoded, in the order they came.
+    /// Every name and value, encoded, in the order of the request.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.split('&').filter_map(|pair| pair.split_once('='))
     }
 
-    /// Sorted by name, then value, as it is signed: everything but the signature itself.
+    /// The signed form: sorted by name, then value, without the signature itself.
     pub(super) fn signed(&self) -> String {
         let mut pairs: Vec<_> = self
             .pairs()
@@ -179,20 +179,20 @@ impl Query {
     }
 }
 
-/// The queries that a client may have signed in the Authorization header for the query that arrived, likeliest first.
+/// The queries that a client may have signed in the Authorization header for the received query, the likeliest first.
 ///
 /// S3 and the SDKs decode the query, encode it in one way and sort it ([`Query::signed`]). Not every client does:
 ///
-/// - botocore sorts the pairs as they stand: `*:/@()` stay as they are, and the empty pairs of `?limit=5&` are kept and
+/// - botocore sorts the raw pairs: `*:/@()` stay as they are, and the empty pairs of `?limit=5&` are kept and
 ///   signed as `=`;
 /// - curl 7.88 signs the query byte for byte: unsorted, and `?encryption` without the `=` that belongs there.
 ///
-/// Why trying these is safe: each form says which pairs arrived, and one signed text never stands for two sets of pairs.
-/// A pair holds no `&` and its name no `=`, so the text of botocore's form splits into the very pairs that arrived, with
-/// nothing decoded on the way; only their order and the `=` of an empty value are lost, and nobody reads either: a name that
-/// is given twice is refused where it counts. Empty pieces and empty names are parameters of no route. Text that is signed in one form and read in another still names the same
-/// pairs, because the first form's text is its own image in the two others: it holds no bare `+`, and every percent sign
-/// in it begins an encoded byte.
+/// Trying these is safe: each form determines the received pairs, and one signed text never stands for two sets of pairs.
+/// A pair contains no `&` and its name no `=`, so the text of botocore's form splits into exactly the received pairs,
+/// undecoded. Only their order and the `=` of an empty value are lost, and nothing reads either: a repeated name is
+/// refused where it matters. No route has empty pieces or empty names as parameters. A text that is signed in one form and
+/// read in another names the same pairs, because the first form's text is its own image in the other two: it contains no
+/// bare `+`, and every percent sign in it begins an encoded byte.
 pub(super) fn queries(query: &Query, raw: &str) -> Vec<String> {
     if raw.is_empty() {
         return vec![String::new()];
@@ -206,7 +206,7 @@ pub(super) fn queries(query: &Query, raw: &str) -> Vec<String> {
     distinct
 }
 
-/// Botocore's form: the raw pairs, each with an `=`, sorted by name and then by value.
+/// botocore's form: the raw pairs, each with an `=`, sorted by name and then by value.
 fn sorted_as_it_stands(raw: &str) -> String {
     if raw.is_empty() {
         return String::new();
@@ -228,11 +228,11 @@ fn sorted_as_it_stands(raw: &str) -> String {
     out
 }
 
-/// The same host with the other spelling of its default port: clients sign `h` and send `h:443`, or the other way round,
-/// and proxies add the port or remove it. Over the same scheme the two are one authority, so no signature stands for two.
+/// The same host with or without its default port: clients sign `h` and send `h:443`, or the reverse, and proxies add or
+/// remove the port. With the same scheme both are one authority, so no signature stands for two.
 pub(super) fn other_host(host: &str, over_tls: bool) -> Option<String> {
     let port = if over_tls { ":443" } else { ":80" };
-    // The colons within the brackets of an IPv6 address begin no port.
+    // Colons inside the brackets of an IPv6 address do not begin a port.
     let has_port = |host: &str| host.rsplit(']').next().is_some_and(|end| end.contains(':'));
     match host.strip_suffix(port) {
         Some("") => None,
@@ -244,7 +244,7 @@ pub(super) fn other_host(host: &str, over_tls: bool) -> Option<String> {
 }
 
 fn recode(out: &mut String, component: &str) {
-    // The plus first: what decodes to a plus is one.
+    // Replace the plus before decoding: a `%2B` decodes to a literal plus.
     for (at, part) in component.split('+').enumerate() {
         if at > 0 {
             out.push_str("%20");
@@ -253,8 +253,8 @@ fn recode(out: &mut String, component: &str) {
     }
 }
 
-/// `name:value\n` for every signed header, which must all be there, in the list's order; `host` in place of the Host
-/// header's value, if there is one.
+/// Appends `name:value\n` for every signed header, in the list's order. The request must have all of them. `host`, if
+/// given, replaces the Host header's value.
 pub(super) fn push_headers(
     out: &mut Vec<u8>,
     headers: &HeaderMap,
@@ -277,8 +277,8 @@ pub(super) fn push_headers(
     }
 }
 
-/// The values of a header, whose name is in lower case. A request has few headers: to compare all of their names takes less
-/// than to hash this one.
+/// The values of a header, whose name is in lower case. A request has few headers: comparing all of their names is
+/// faster than hashing this one.
 pub(super) fn values<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -289,7 +289,7 @@ pub(super) fn values<'h>(
         .filter_map(move |(known, value)| is_named(known).then_some(value))
 }
 
-/// The value without the spaces around it, and runs of spaces as one.
+/// Appends the value without the spaces around it, and with runs of spaces as one.
 fn push_value(out: &mut Vec<u8>, value: &HeaderValue) {
     if !value.as_bytes().contains(&b' ') {
         return out.extend_from_slice(value.as_bytes());
@@ -321,9 +321,9 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Every percent sign must begin an encoded byte: repairing one that does not would be a guess, and a
-/// different one in every client. Control characters no HTTP parser lets through; a newline in a path
-/// that is signed byte for byte would be taken for the canonical request's own.
+/// Every percent sign must begin an encoded byte: a repair would be a guess, and every client guesses
+/// differently. No HTTP parser accepts control characters; a newline in a path that is signed byte for
+/// byte would look like one of the canonical request.
 fn check_characters(text: &str, what: &'static str) -> Result<(), SignatureError> {
     let is_encoded = |rest: &str| match rest.as_bytes() {
         [a, b, ..] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),

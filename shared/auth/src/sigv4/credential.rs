@@ -14,7 +14,7 @@ pub(super) struct Credential<'r> {
 }
 
 impl<'r> Credential<'r> {
-    /// Read from the right, for an access key id may hold slashes and the scope's parts may not.
+    /// Parses from the right, because an access key id may contain slashes and the scope's parts may not.
     pub(super) fn parse(text: Cow<'r, str>, rules: &Rules) -> Result<Self, SignatureError> {
         const MALFORMED: SignatureError = SignatureError::Malformed {
             what: "Credential",
@@ -96,7 +96,7 @@ impl<'r> Credential<'r> {
         self.is_s3
     }
 
-    /// What a signing key is good for, access key id included.
+    /// The whole credential, which a signing key belongs to, with the access key id.
     pub(super) fn text(&self) -> &str {
         &self.text
     }

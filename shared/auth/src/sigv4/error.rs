@@ -1,21 +1,21 @@
 use http::HeaderName;
 
-/// Why a request's signature was not accepted. The texts are for the client that signed: they say what
-/// to change and never hold a secret, an expected signature or a canonical string.
+/// Why a request's signature is not accepted. The texts are for the client that signed: they say what
+/// to change, and never contain a secret, an expected signature or a canonical string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// Neither form of signature is there.
+    /// The request has no signature.
     #[error(
         "the request is not signed: an AWS4-HMAC-SHA256 Authorization header or a presigned query is needed"
     )]
     Missing,
-    /// The gateway that verifies callers here has verified none.
+    /// The gateway that verifies callers has not verified one.
     #[error(
         "the gateway in front has not verified an IAM caller: sign the request for execute-api"
     )]
     NoVerifiedCaller,
-    /// Header and query both carry one; which of them counts must not be a guess.
+    /// Header and query both carry one; choosing one would be a guess.
     #[error(
         "the request is signed twice, in the Authorization header and in the query; send one of them"
     )]
@@ -33,7 +33,7 @@ pub enum SignatureError {
         "the access key is permanent and has no session token: send none, for example by unsetting AWS_SESSION_TOKEN"
     )]
     SessionTokenNotNeeded,
-    /// Something that must be there once is there more often.
+    /// A part that must occur once occurs more often.
     #[error("{0} is given more than once")]
     Repeated(&'static str),
     /// A part of the signature is absent.
@@ -47,7 +47,7 @@ pub enum SignatureError {
         /// What it should look like.
         expected: &'static str,
     },
-    /// A part of the signature is larger than any honest client needs.
+    /// A part of the signature is larger than any client needs.
     #[error("{what} is too long: at most {limit} {unit} are accepted")]
     TooLong {
         /// The part.
@@ -57,10 +57,10 @@ pub enum SignatureError {
         /// What the limit counts.
         unit: &'static str,
     },
-    /// The credential scope names a service that is not served here.
+    /// The credential scope names a service that is not accepted.
     #[error("the credential scope names another service: expected one of {}", .accepted.join(", "))]
     Service {
-        /// The services that are.
+        /// The accepted services.
         accepted: &'static [&'static str],
     },
     /// The credential scope names another region than the configured one.
@@ -72,28 +72,28 @@ pub enum SignatureError {
     /// The scope's date and the request's date differ.
     #[error("the credential scope's date is not the date of the request")]
     ScopeDate,
-    /// The request's date is too far from ours.
+    /// The request's date differs too much from the server's clock.
     #[error("the request's date differs too much from the server's clock")]
     Skewed,
-    /// A presigned request whose time has not come.
+    /// The presigned request is not valid yet.
     #[error("the presigned request is not valid yet")]
     NotYetValid,
-    /// A presigned request whose time is over.
+    /// The presigned request has expired.
     #[error("the presigned request has expired")]
     Expired,
-    /// A header that has to be signed is not.
+    /// A header that must be signed is not.
     #[error("the header {0} must be signed")]
     Unsigned(HeaderName),
-    /// A header is said to be signed and is not there.
+    /// The request does not have a header that it declares as signed.
     #[error("the signed header {0} is not in the request")]
     SignedHeaderAbsent(String),
-    /// The signature is not the one this request and secret give.
+    /// The signature does not match this request and secret.
     #[error(
         "the signature does not match: check the secret access key and how the request is signed"
     )]
     SignatureMismatch,
-    /// There is no such access key, or no longer. The text is that of a signature that does not match: whether a key
-    /// exists is told only where a protocol has a word of its own for it.
+    /// The access key does not exist, or no longer. The text is that of a mismatch: only a protocol with an error code of
+    /// its own for this case shows whether a key exists.
     #[error(
         "the signature does not match: check the secret access key and how the request is signed"
     )]
@@ -106,42 +106,42 @@ pub enum SignatureError {
         "aws-chunked bodies are not supported: send the body whole with its SHA-256 in x-amz-content-sha256"
     )]
     Chunked,
-    /// A body that no signature covers, on a connection that others can change.
+    /// The signature does not cover the body, and the connection is not protected from tampering.
     #[error("UNSIGNED-PAYLOAD is accepted over TLS or loopback only: sign the body")]
     UnsignedPayload,
-    /// `x-amz-content-sha256` says something else.
+    /// `x-amz-content-sha256` has another value.
     #[error("x-amz-content-sha256 must be the body's SHA-256 in hex or UNSIGNED-PAYLOAD")]
     PayloadDeclaration,
-    /// Path or query are not a URL's.
+    /// The path or the query is not percent-encoded correctly.
     #[error("the {0} is malformed: a percent sign must be followed by two hex digits")]
     PercentEncoding(&'static str),
-    /// Path or query hold what no URL can.
+    /// The path or the query contains a control character.
     #[error("the {0} is malformed: control characters must be percent-encoded")]
     ControlCharacter(&'static str),
-    /// The path is no absolute path.
+    /// The path is not absolute.
     #[error("the path must begin with a slash")]
     Path,
-    /// Path or query are larger than any honest request's.
+    /// The path or the query is longer than any client needs.
     #[error("the {what} is too long: at most {limit} bytes are accepted")]
     TargetTooLong {
-        /// Which of the two.
+        /// `path` or `query`.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
 }
 
-/// What a refusal means for the answer's status.
+/// The status that a signature error leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusClass {
     /// 401: the credentials are absent, malformed, out of date or wrong.
     Unauthenticated,
-    /// 400: the request would be wrong whoever had signed it.
+    /// 400: the request is wrong, whatever its credentials are.
     BadRequest,
 }
 
 impl SignatureError {
-    /// Which answer this refusal asks for.
+    /// The error's status class.
     pub fn status_class(&self) -> StatusClass {
         match self {
             Self::Chunked

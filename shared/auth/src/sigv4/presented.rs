@@ -26,22 +26,22 @@ const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// The same as names, which need not be parsed when a header is looked for.
+/// The same as parsed names, so that looking up a header does not parse one.
 static CONTENT_SHA256: HeaderName = HeaderName::from_static(X_AMZ_CONTENT_SHA256);
 static AMZ_DATE: HeaderName = HeaderName::from_static(X_AMZ_DATE);
 static SECURITY_TOKEN: HeaderName = HeaderName::from_static(X_AMZ_SECURITY_TOKEN);
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static(X_FORWARDED_PROTO);
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// CloudFront adds it between the signer and us, and nothing here reads it.
+/// CloudFront adds this header after the client signs. Nothing here reads it.
 const ADDED_ON_THE_WAY: &str = "x-amz-cf-id";
 
-/// What a request presents, header or presigned (query) form; nothing of it is proven yet.
+/// The signature that a request presents, in a header or a presigned query. Nothing in it is verified yet.
 pub struct Presented<'r> {
     request: &'r Request,
     credential: Credential<'r>,
     session_token: Option<Cow<'r, str>>,
-    /// Names in lower case, ascending, separated by semicolons; every one is in the request.
+    /// Names in lower case, ascending, separated by semicolons. The request has every one.
     signed_headers: Cow<'r, str>,
     signature: [u8; 32],
     stamp: Stamp,
@@ -49,31 +49,31 @@ pub struct Presented<'r> {
     max_skew: SignedDuration,
     paths: Vec<Cow<'r, str>>,
     queries: Vec<String>,
-    /// The host with the other spelling of its default port.
+    /// The host with its default port added or removed.
     other_host: Option<String>,
     payload: Payload<'r>,
 }
 
-/// What the canonical request's last line is.
+/// The last line of the canonical request.
 enum Payload<'r> {
-    /// The request says it; the text is what was signed, in the client's own letter case.
+    /// The request declares the hash. The text is what was signed, in the client's own letter case.
     Declared {
         text: Cow<'r, str>,
         digest: [u8; 32],
     },
-    /// The body is not covered by the signature.
+    /// The signature does not cover the body.
     Unsigned,
-    /// The request is silent, so both sides take the hash of the body.
+    /// The request declares nothing, so both sides use the body's hash.
     Computed,
 }
 
-/// The parts of a signature as one of the two forms carries them.
+/// The parts of a signature in the header or query form.
 struct Parts<'r> {
     credential: Cow<'r, str>,
     signed_headers: Cow<'r, str>,
     signature: Cow<'r, str>,
     stamp: Stamp,
-    /// Presigned requests live as long as they say; all others as long as clocks may differ.
+    /// How long a presigned request is valid, as it declares. Any other is valid within the clock skew.
     expires: Option<SignedDuration>,
     session_token: Option<Cow<'r, str>>,
     /// The presigned form may declare the payload in the query.
@@ -81,7 +81,7 @@ struct Parts<'r> {
 }
 
 impl<'r> Presented<'r> {
-    /// Reads what the request presents. The head is bounded and gone through once; the body is not touched.
+    /// Parses the signature of the request. The head is bounded and read once; the body is not read.
     pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, SignatureError> {
         let query = Query::parse(&request.raw_query)?;
         let authorization = single(&request.headers, &AUTHORIZATION, "the Authorization header")?;
@@ -102,7 +102,7 @@ impl<'r> Presented<'r> {
         if credential.day() != parts.stamp.day() {
             return Err(SignatureError::ScopeDate);
         }
-        // Lower case only: what is not the signature byte by byte is not the signature.
+        // Lower case only: a signature must match byte by byte.
         let signature = Some(parts.signature)
             .filter(|text| !text.bytes().any(|byte| byte.is_ascii_uppercase()))
             .and_then(|text| canonical::read_hex(&text))
@@ -149,21 +149,21 @@ impl<'r> Presented<'r> {
         })
     }
 
-    /// Whose secret the request claims to be signed with.
+    /// The access key that the request claims to be signed with.
     pub fn access_key_id(&self) -> &str {
         self.credential.access_key_id()
     }
 
-    /// The session token that came along. It is covered by the signature, but what it says is for the
-    /// caller to check.
+    /// The session token of the request. The signature covers it, but this code's
+    /// caller must check it.
     pub fn session_token(&self) -> Option<&str> {
         self.session_token.as_deref()
     }
 
-    /// Proves that a holder of `secret` signed this request, its body included, and that the signature is valid at `now`.
+    /// Verifies that `secret` signed this request, with its body, and that the signature is valid at `now`.
     ///
     /// # Errors
-    /// [`SignatureError`] when that is not so.
+    /// [`SignatureError`] otherwise.
     pub fn verify(
         &self,
         secret: &[u8],
@@ -174,10 +174,10 @@ impl<'r> Presented<'r> {
             .verify(&self.request.body, signing_keys)
     }
 
-    /// Proves as much as the head alone can prove; the body is not looked at. What comes back is what the body must prove.
+    /// Verifies what the head alone can prove; the body is not read. Returns what the body must prove.
     ///
     /// # Errors
-    /// [`SignatureError`] when the head already shows that nobody with `secret` signed it, or that it is not valid at `now`.
+    /// [`SignatureError`] if the head already shows that `secret` did not sign it, or that it is not valid at `now`.
     pub fn verify_head(
         &self,
         secret: &[u8],
@@ -185,7 +185,7 @@ impl<'r> Presented<'r> {
         signing_keys: &SigningKeys,
     ) -> Result<Remainder, SignatureError> {
         self.check_time(now)?;
-        // An account without a secret is one that nobody can sign for, rather than everybody.
+        // No one can sign for an account without a secret. Otherwise everyone could.
         if secret.is_empty() {
             return Err(SignatureError::SignatureMismatch);
         }
@@ -241,7 +241,7 @@ impl<'r> Presented<'r> {
         }
     }
 
-    /// The forms are kept as hashes, because texts of that many would be much for a request that waits for its body.
+    /// Keeps the forms as hashes, because their texts would take much memory while a request waits for its body.
     fn unfinished(&self, key: Arc<hmac::Key>, new: Option<Fingerprint>) -> Unfinished {
         let hashed = |form: Vec<u8>| {
             let mut context = digest::Context::new(&digest::SHA256);
@@ -257,8 +257,8 @@ impl<'r> Presented<'r> {
         }
     }
 
-    /// The canonical requests that may have been signed, likeliest first, each up to the payload's hash. At most three
-    /// paths, three queries and two hosts.
+    /// The canonical requests that the client may have signed, the likeliest first, each up to the payload's hash: at most
+    /// three paths, three queries and two hosts.
     fn forms(&self) -> impl Iterator<Item = Vec<u8>> {
         let hosts = std::iter::once(None).chain(self.other_host.as_deref().map(Some));
         hosts.flat_map(move |host| {
@@ -278,7 +278,7 @@ impl<'r> Presented<'r> {
         out
     }
 
-    /// The string to sign, but for the canonical request's hash.
+    /// The string to sign, without the canonical request's hash.
     fn to_sign(&self) -> Vec<u8> {
         let mut to_sign = Vec::with_capacity(192);
         push_lines(
@@ -292,19 +292,19 @@ impl<'r> Presented<'r> {
 /// What a request's body must prove once its head is verified.
 #[derive(Debug)]
 pub enum Remainder {
-    /// Nothing: the signature is proven, and does not cover the body.
+    /// Nothing: the signature is verified and does not cover the body.
     Nothing,
-    /// The signature is proven, and covers a body with this SHA-256.
+    /// The signature is verified and covers a body with this SHA-256.
     Payload([u8; 32]),
-    /// The signature, which is over the body's hash.
+    /// The signature, which covers the body's hash.
     Signature(Unfinished),
 }
 
 impl Remainder {
-    /// Proves the rest.
+    /// Verifies the rest.
     ///
     /// # Errors
-    /// [`SignatureError`] when the body is not the one that was signed.
+    /// [`SignatureError`] if the body is not the one that was signed.
     pub fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), SignatureError> {
         match self {
             Self::Nothing => Ok(()),
@@ -315,14 +315,14 @@ impl Remainder {
     }
 }
 
-/// A signature that can be verified as soon as the body is there. It has all that it needs of the head.
+/// A signature that is verified once the body is read. It contains all that it needs of the head.
 pub struct Unfinished {
-    /// The hashes of the canonical requests that may have been signed, up to the body's hash.
+    /// The hashes of the canonical requests that the client may have signed, up to the body's hash.
     forms: Vec<digest::Context>,
     to_sign: Vec<u8>,
     signature: [u8; 32],
     key: Arc<hmac::Key>,
-    /// With what the key is kept, unless it is.
+    /// The cache entry for the key, unless the key is cached.
     new: Option<(Box<str>, Fingerprint)>,
 }
 
@@ -351,12 +351,12 @@ impl fmt::Debug for Unfinished {
     }
 }
 
-/// `to_sign` is the string to sign but for the canonical request's hash.
+/// `to_sign` is the string to sign without the canonical request's hash.
 fn is_signature(key: &hmac::Key, to_sign: &[u8], hash: &[u8], signature: &[u8]) -> bool {
     let mut whole = Vec::with_capacity(to_sign.len() + 2 * hash.len());
     whole.extend_from_slice(to_sign);
     canonical::push_hex(&mut whole, hash);
-    // Constant in time, as aws-lc promises of `verify`.
+    // aws-lc's `verify` takes constant time.
     hmac::verify(key, &whole, signature).is_ok()
 }
 
@@ -428,8 +428,8 @@ impl<'r> Parts<'r> {
     }
 
     fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, SignatureError> {
-        // In this form the token belongs to the query, where it is signed; a second place for it would
-        // be an unsigned one.
+        // In this form the token belongs to the query, where it is signed. In a header
+        // it would be unsigned.
         if headers.contains_key(&SECURITY_TOKEN) {
             return Err(SignatureError::BothForms);
         }
@@ -456,7 +456,7 @@ impl<'r> Parts<'r> {
                 "X-Amz-Content-Sha256" => (&mut content_sha256, "X-Amz-Content-Sha256"),
                 _ => continue,
             };
-            // All of these are plain ASCII in an honest request; anything else fails its own check.
+            // All of these are ASCII in a valid request; other values fail their own checks.
             let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
             if slot.replace(value).is_some() {
                 return Err(SignatureError::Repeated(name));
@@ -474,7 +474,7 @@ impl<'r> Parts<'r> {
                 expected: "a token without spaces; a plus is written %2B",
             });
         }
-        // aws4fetch and aws4 leave it out for services other than S3.
+        // aws4fetch and aws4 omit it for services other than S3.
         let expires = expires
             .map(|text| {
                 let seconds = text
@@ -557,14 +557,14 @@ impl<'r> Payload<'r> {
     }
 }
 
-/// Whether the query is presigned by Signature Version 2.
+/// Whether the query is presigned with Signature Version 2.
 fn is_version_2(query: &Query) -> bool {
     let has = |wanted: &str| query.pairs().any(|(name, _)| name == wanted);
     has("AWSAccessKeyId") && has("Signature")
 }
 
-/// Returns whether the client speaks TLS, to this process or to a proxy. A proxy's header is believed from loopback alone,
-/// because anybody else could write it. Only the default port depends on the answer.
+/// Returns whether the client uses TLS, to this process or to a proxy. A proxy's header is trusted only from loopback,
+/// because any other peer could forge it. Only the default port depends on the answer.
 fn is_over_tls(request: &Request) -> bool {
     let by_proxy = || {
         let scheme = single(&request.headers, &FORWARDED_PROTO, X_FORWARDED_PROTO);
@@ -573,13 +573,13 @@ fn is_over_tls(request: &Request) -> bool {
     request.peer.encrypted || (request.peer.address.is_loopback() && by_proxy())
 }
 
-/// The one value of a header that may be there once, without the spaces around it.
+/// The value of a header that may occur only once, without the spaces around it.
 fn single<'r>(
     headers: &'r HeaderMap,
     name: &HeaderName,
     what: &'static str,
 ) -> Result<Option<&'r str>, SignatureError> {
-    // A request has few headers: to compare all of their names takes less than to hash this one.
+    // A request has few headers: comparing all of their names is faster than hashing this one.
     let mut values = headers
         .iter()
         .filter_map(|(known, value)| (known == name).then_some(value));
@@ -615,7 +615,7 @@ fn check_signed_headers(
                 unit: "names",
             });
         }
-        // Ascending, so none twice.
+        // Ascending order excludes duplicates.
         if name.is_empty()
             || names.last().is_some_and(|before| *before >= name)
             || !name
@@ -642,9 +642,9 @@ fn check_signed_headers(
         return Err(SignatureError::Unsigned(HOST));
     }
     single(headers, &HOST, "the Host header")?;
-    // A header that steers AWS's services must not be added by someone else. A presigned URL is made
-    // before its sender's headers are known, and none that counts here is read from a header then,
-    // save for the payload's hash, which stands in the canonical request by itself.
+    // Someone else must not add a header that controls AWS's services. A presigned URL is made before
+    // its sender's headers are known; Keyway then reads none of these headers but the payload's hash,
+    // which the canonical request contains anyway.
     let unsigned = headers.keys().find(|name| {
         name.as_str().starts_with("x-amz-")
             && name.as_str() != ADDED_ON_THE_WAY

@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 /// Derived signing keys, so that a caller's next request costs one HMAC instead of five.
 ///
-/// At most `capacity` entries, the least recently used dropped first. An entry is found by the whole
-/// credential (access key id, date, region, service) and serves only the secret it was derived from:
-/// once a secret changes, its old entry is dead. A key is kept only after a signature was proven with
-/// it, so an unauthenticated caller who knows an access key id cannot fill the cache with regions of his invention.
+/// A cache of at most `capacity` entries, which drops the least recently used. An entry is found by the
+/// whole credential (access key id, date, region, service) and is valid only for the secret that it was
+/// derived from: when a secret changes, its old entry is useless. A key is cached only after it verified
+/// a signature, so an unauthenticated caller who knows an access key id cannot fill the cache with invented regions.
 pub struct SigningKeys {
     entries: Mutex<LruCache<Box<str>, Entry>>,
 }
@@ -58,7 +58,7 @@ impl SigningKeys {
         self.lock().put(credential.into(), Entry { secret, key });
     }
 
-    /// Nothing that can panic runs under the lock; if it did, the map would still be whole.
+    /// Nothing that can panic runs under the lock; if it did, the map would still be valid.
     fn lock(&self) -> MutexGuard<'_, LruCache<Box<str>, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,8 +78,8 @@ impl fmt::Debug for SigningKeys {
 }
 
 /// `HMAC(HMAC(HMAC(HMAC("AWS4" + secret, date), region), service), "aws4_request")`, where `scope` is
-/// `date/region/service/aws4_request`: its parts, in that order. `None` if the HMAC fails, for a step
-/// that wrote nothing would leave a key that everybody knows.
+/// `date/region/service/aws4_request`: its parts, in that order. `None` if the HMAC fails, because a
+/// step that wrote nothing would leave a key of zeros, which everyone knows.
 pub(super) fn derive(secret: &[u8], scope: &str) -> Option<hmac::Key> {
     let mut first = Zeroizing::new(Vec::with_capacity(4 + secret.len()));
     first.extend_from_slice(b"AWS4");

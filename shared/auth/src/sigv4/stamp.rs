@@ -2,7 +2,7 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use jiff::{Timestamp, fmt::rfc2822};
 
-/// When a request says it was signed: as text, which is signed, and as an instant.
+/// The time at which a request claims to be signed: the signed text, and the instant.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
     text: String,
@@ -49,7 +49,7 @@ impl Stamp {
         }
         let at = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         let c = Offset::UTC.to_datetime(at);
-        // What such a client signs is the basic form of the same instant; years beyond 9999 have none.
+        // Such a client signs the basic form of the same instant. Years beyond 9999 have no basic form.
         Self::basic(&format!(
             "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
             c.year(),

@@ -1,4 +1,4 @@
-//! Answers: JSON of AWS's shapes, which no cache may store.
+//! Answers: JSON in AWS's format, which no cache may store.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -20,10 +20,10 @@ use crate::names::Names;
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// As AWS sends it.
+/// The value that AWS sends.
 const CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, must-revalidate");
 
-/// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
+/// The initial buffer size, enough for most answers: a buffer that grows leaves copies of data keys in memory.
 const ANSWER_BYTES: usize = 2048;
 
 /// A 200 answer with this body.
@@ -46,7 +46,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Result<Response<Bytes>, ErrorResponse
         .map_err(|error| internal(Fault::new("encoding an answer", error)))
 }
 
-/// A 200 answer of an operation that has nothing to tell.
+/// A 200 answer without a body.
 pub(crate) fn empty() -> Response<Bytes> {
     json(Bytes::new())
 }
@@ -61,7 +61,7 @@ impl From<Timestamp> for Seconds {
     }
 }
 
-/// Bytes that are no secret, in base64.
+/// Bytes that are not secret, in base64.
 pub(crate) fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
@@ -71,7 +71,7 @@ pub(crate) fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(bytes.expose()))
 }
 
-/// What AWS calls a version of a key's material: 64 hex digits, which say nothing of the material.
+/// The id of a version of a key's material: 64 hex digits, which reveal nothing of the material.
 pub(crate) fn material_id(id: &KeyId, version: u32) -> String {
     let text = format!("keyway/v1/material-id\0{id}\0{version}");
     let hash = digest(&SHA256, text.as_bytes());
@@ -145,7 +145,7 @@ impl<'a> KeyMetadata<'a> {
     }
 }
 
-/// A page's end, where more follows.
+/// The end of a page: whether more follows, and the marker of the next page.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct More {

@@ -34,7 +34,7 @@ struct GenerateBody {
     dry_run: Option<bool>,
 }
 
-/// A request for a data key, as the domain takes it.
+/// The domain's parameters of a request for a data key.
 struct Generation {
     key_id: KeyId,
     context: EncryptionContext,

@@ -1,5 +1,5 @@
-//! The one table from errors to AWS KMS's codes and texts. Every refusal that is the client's fault is a 400: clients tell
-//! them apart by their codes.
+//! The table from errors to AWS KMS's codes and texts. Every client error is a 400: clients distinguish errors by their
+//! codes.
 
 use std::convert::Infallible;
 
@@ -37,7 +37,7 @@ pub(crate) fn validation(message: impl Into<String>) -> ErrorResponse {
     refused("ValidationException", message)
 }
 
-/// A value that breaks a rule of AWS's model.
+/// The error for a value that violates a constraint of AWS's model.
 fn constraint(member: &str, value: &str, rule: &str) -> ErrorResponse {
     validation(format!(
         "1 validation error detected: Value{value} at '{member}' failed to satisfy constraint: Member must {rule}"
@@ -68,7 +68,7 @@ pub(crate) fn not_of(member: &str, value: &str, words: &[&str]) -> ErrorResponse
     constraint(member, &quoted(value), &rule)
 }
 
-/// Checks how long a value is. What is secret is not repeated: it has no `shown`.
+/// Checks the length of a value. A secret value has no `shown`, so that the error does not repeat it.
 pub(crate) fn length(
     member: &str,
     shown: Option<&str>,
@@ -83,7 +83,7 @@ pub(crate) fn length(
     } else {
         return Ok(());
     };
-    // A value without an end would make an answer without one.
+    // Bound the answer's length: the client chooses the value's.
     let shown = shown.map(|value| value.chars().take(LONGEST_SHOWN).collect::<String>());
     let value = shown.map_or_else(String::new, quoted);
     Err(constraint(member, &value, &rule))
@@ -111,7 +111,7 @@ pub(crate) fn unknown_operation() -> ErrorResponse {
     refused("UnknownOperationException", "")
 }
 
-/// An algorithm that AWS knows, and that is for other keys.
+/// The error for an algorithm of AWS's that is for other kinds of keys.
 pub(crate) fn incompatible(algorithm: &str) -> ErrorResponse {
     let text = format!("Algorithm {algorithm} is incompatible with key spec SYMMETRIC_DEFAULT.");
     refused("InvalidKeyUsageException", text)
@@ -141,7 +141,7 @@ pub(crate) fn data_only(target: Target) -> ErrorResponse {
     refused("AccessDeniedException", text).with_class("forbidden")
 }
 
-/// Why an operation was not done: the domain's reason, which still lacks the names of the request, or a whole response.
+/// Why an operation failed: the domain's error, which still lacks the request's names, or a complete response.
 pub(crate) enum Failure {
     Kms(KmsError),
     Response(ErrorResponse),
@@ -160,7 +160,7 @@ impl From<ErrorResponse> for Failure {
 }
 
 impl Failure {
-    /// The error response to a caller who asked for this.
+    /// The error response to the caller of this operation.
     pub(crate) fn response(
         self,
         target: Target,
@@ -187,7 +187,7 @@ impl Failure {
     }
 }
 
-/// The table. `arn` is what a key is called.
+/// The table. `arn` returns a key's name.
 fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
     match error {
         KmsError::Invalid {
@@ -251,7 +251,7 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
     }
 }
 
-/// What is wrong with the service itself.
+/// Errors of the service itself.
 fn of_service(error: KmsError) -> ErrorResponse {
     match error {
         KmsError::NotConfigured => ErrorResponse::unavailable(
@@ -268,7 +268,7 @@ fn of_service(error: KmsError) -> ErrorResponse {
                 .caused_by(fault)
         }
         KmsError::Backend(fault) => internal(fault),
-        // No operation of AWS KMS meets these.
+        // No operation of AWS KMS returns these.
         other => internal(Fault::new("an operation of AWS KMS", other.class())),
     }
 }
@@ -358,7 +358,7 @@ impl SignedErrors for Api {
             #[serde(skip_serializing_if = "str::is_empty")]
             message: &'a str,
         }
-        // Two strings are always JSON.
+        // Two strings always serialize.
         let body = to_json(&Refusal {
             code: response.content.code,
             message: &response.content.message,

@@ -33,7 +33,7 @@ const KEY_SPECS: [&str; 12] = [
 const KEY_USAGES: [&str; 3] = [KEY_USAGE, "SIGN_VERIFY", "GENERATE_VERIFY_MAC"];
 const ORIGINS: [&str; 4] = [OWN_ORIGIN, "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"];
 
-/// The body of an operation that takes a key and nothing else.
+/// The body of an operation on a key without other parameters.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct KeyBody {
@@ -85,7 +85,7 @@ pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
     Ok(ok(&Described { key_metadata })?)
 }
 
-/// Checks that a key of this kind can be made.
+/// Checks that a key of this kind is supported.
 fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
     absent("CustomKeyStoreId", body.custom_key_store_id.as_ref())?;
     absent("XksKeyId", body.xks_key_id.as_ref())?;
@@ -242,7 +242,7 @@ pub(crate) async fn rotate(asked: &Asked<'_>) -> Outcome {
     Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
 }
 
-/// No key is rotated by itself.
+/// No key is rotated automatically.
 pub(crate) async fn rotation_status(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
     asked.served.keys.describe(asked.caller, &id).await?;

@@ -1,8 +1,8 @@
-//! AWS KMS's API, which AWS's SDKs speak: one `POST` for every operation, which the header `X-Amz-Target` names, with JSON
-//! in the body and in the answer.
+//! AWS KMS's API, which AWS's SDKs use: every operation is a `POST` with JSON in the body and in the answer. The header
+//! `X-Amz-Target` names the operation.
 //!
-//! The header says what an operation is, not the path. So the handler first finds out what is wanted, then whether the
-//! caller may ever do that, and only then looks at the body.
+//! The path does not name the operation. So the handler first determines the operation, then checks that a policy can
+//! permit it to the caller, and only then decodes the body.
 
 mod answers;
 mod datakey;
@@ -27,22 +27,22 @@ use keyway_http::{Mount, Operation, Route, RouteError};
 
 pub use error_response::ErrorResponse;
 
-/// Where the API is: at the root, and below a path of its own for fronts that route by path.
+/// The API's prefixes: the root, and a path of its own for proxies that route by path.
 pub const PREFIXES: [&str; 3] = ["", "/aws", DATA_PREFIX];
 
-/// Below this prefix, only the operations are served that no key changes by.
+/// Below this prefix, only operations that change no key are served.
 const DATA_PREFIX: &str = "/aws/data";
 
-/// The longest body, in bytes. A key policy of 32 KiB with every character escaped fits.
+/// The body limit in bytes. A key policy of 32 KiB with every character escaped fits.
 const BODY_LIMIT: usize = 256 << 10;
 
-/// Names the operation. AWS's clients sign it, and a request without it is not for this API.
+/// The header that names the operation. AWS's clients sign it. A request without it is not for this API.
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
 /// The dialect of AWS KMS.
 pub type Aws = Signed<Api>;
 
-/// What AWS KMS's API has of its own.
+/// AWS KMS's API.
 #[derive(Debug)]
 pub struct Api;
 
@@ -50,7 +50,7 @@ impl SignedApi for Api {
     const NAME: &'static str = "aws";
 
     type Caller = Caller;
-    /// The handler asks for permissions itself.
+    /// The handler checks permissions itself.
     type Action = ();
 
     fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
@@ -62,7 +62,7 @@ impl SignedApi for Api {
     }
 }
 
-/// The operations on these keys, mounted.
+/// Mounts the operations on these keys.
 ///
 /// # Errors
 /// None: the routes differ.

@@ -1,5 +1,5 @@
-//! Members of a request's body: JSON whose unknown members are ignored and whose wrong types are refused, base64, and the
-//! limits that AWS's model sets.
+//! Members of a request's body: JSON with unknown members ignored and wrong types refused, base64, and the limits of
+//! AWS's model.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,12 +13,12 @@ use crate::error_response::{
     at_least, at_most, incompatible, length, not_of, null, serialization, unsupported, validation,
 };
 
-/// Decodes a body that must be a JSON object; an empty one is `{}`. Nothing of the body is repeated in the error.
+/// Decodes a body that must be a JSON object; an empty one is `{}`. The error repeats nothing of the body.
 pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     let body = without_bom(body);
     let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let body = if start.is_none() { b"{}" } else { body };
-    // Derived structs would also take an array, member by member.
+    // Derived structs would also accept an array, member by member.
     if start.is_some_and(|byte| *byte != b'{') {
         return Err(serialization("the body must be a JSON object"));
     }
@@ -32,7 +32,7 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorRespons
     })
 }
 
-/// Pairs of strings from a JSON object, repeated names kept, so that they can be refused: a map would keep the last.
+/// Pairs of strings from a JSON object. Keeps repeated names, so that they can be refused: a map would keep the last.
 #[derive(Default)]
 pub(crate) struct Pairs(Vec<(String, String)>);
 
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// The encryption context that a member has.
+/// The encryption context in a member.
 pub(crate) fn context(
     member: &'static str,
     pairs: Option<Pairs>,
@@ -67,7 +67,7 @@ pub(crate) fn context(
         .map_err(|error| validation(format!("{member}: {error}")))
 }
 
-/// The bytes of a member in base64, 1 to `longest`.
+/// The bytes of a base64 member, 1 to `longest` of them.
 pub(crate) fn blob(
     member: &'static str,
     text: Option<&str>,
@@ -82,7 +82,7 @@ pub(crate) fn blob(
     Ok(bytes)
 }
 
-/// A number of a member, within these limits.
+/// The number in a member, within these limits.
 pub(crate) fn number(
     member: &'static str,
     value: i64,
@@ -98,7 +98,7 @@ pub(crate) fn number(
     }
 }
 
-/// How many items a page may have.
+/// The page size.
 pub(crate) fn limit(value: Option<i64>, most: i64, default: usize) -> Result<usize, ErrorResponse> {
     match value {
         None => Ok(default),
@@ -109,7 +109,7 @@ pub(crate) fn limit(value: Option<i64>, most: i64, default: usize) -> Result<usi
     }
 }
 
-/// Where a page begins.
+/// The marker at which a page begins.
 pub(crate) fn marker(text: Option<String>) -> Result<Option<String>, ErrorResponse> {
     if let Some(text) = &text {
         length("marker", Some(text), text.chars().count(), 1, 1024)?;
@@ -117,7 +117,7 @@ pub(crate) fn marker(text: Option<String>) -> Result<Option<String>, ErrorRespon
     Ok(text)
 }
 
-/// A word of a member, which must be one of these.
+/// The word in a member, which must be one of these.
 pub(crate) fn one_of(
     member: &'static str,
     text: &str,
@@ -136,7 +136,7 @@ const ALGORITHMS: [&str; 4] = [
     ALGORITHM,
 ];
 
-/// Checks the algorithm that a member asks for.
+/// Checks the algorithm in a member.
 pub(crate) fn algorithm(member: &'static str, text: Option<&str>) -> Result<(), ErrorResponse> {
     match text {
         None | Some(ALGORITHM) => Ok(()),
@@ -144,13 +144,13 @@ pub(crate) fn algorithm(member: &'static str, text: Option<&str>) -> Result<(), 
     }
 }
 
-/// Checks grant tokens, which are not obeyed: there are no grants.
+/// Checks the number of grant tokens, which have no effect: there are no grants.
 pub(crate) fn grant_tokens(tokens: Option<&[String]>) -> Result<(), ErrorResponse> {
     let count = tokens.map_or(0, <[String]>::len);
     length("grantTokens", None, count, 0, 10)
 }
 
-/// Refuses what a member asks for that nothing here does.
+/// Refuses a member that is not supported.
 pub(crate) fn absent<T>(member: &'static str, value: Option<&T>) -> Result<(), ErrorResponse> {
     match value {
         None => Ok(()),

@@ -11,11 +11,11 @@ use crate::error_response::{invalid_arn, length, not_found, null};
 /// The longest id or ARN, in characters.
 const LONGEST: usize = 2048;
 
-/// Names as this request has them.
+/// Formats and parses names for one request.
 pub(crate) struct Names<'a> {
     region: String,
     account: &'a AccountId,
-    /// The key that the request names, for refusals.
+    /// The key that the request names, for errors.
     asked: OnceLock<KeyId>,
 }
 
@@ -60,13 +60,13 @@ impl<'a> Names<'a> {
                 format!("arn:aws:sts::{account}:assumed-role/{parent}/{name}")
             }
             (None, Grant::Owner) => self.root(),
-            // Callers whom a gateway names have an ARN for a name.
+            // The name of a caller from a gateway is an ARN.
             (None, _) if principal.starts_with("arn:") => principal.to_owned(),
             (None, _) => format!("arn:aws:iam::{account}:user/{principal}"),
         }
     }
 
-    /// The key that a member names, by its id or its ARN.
+    /// The key that a member names by id or ARN.
     pub(crate) fn key(
         &self,
         member: &'static str,
@@ -89,7 +89,7 @@ impl<'a> Names<'a> {
         Ok(id)
     }
 
-    /// As [`Names::key`], where the request need not name one.
+    /// As [`Names::key`], but the member is optional.
     pub(crate) fn some_key(
         &self,
         member: &'static str,
@@ -101,7 +101,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// What an ARN names: an id, or an alias with its prefix.
+    /// The id in an ARN, or the alias with its prefix.
     fn of_arn<'t>(&self, text: &str, rest: &'t str) -> Result<&'t str, ErrorResponse> {
         let mut parts = rest.splitn(5, ':');
         let (Some(partition), Some("kms"), Some(region), Some(account), Some(resource)) = (

@@ -1,4 +1,4 @@
-//! From a request to its operation: which one, whether it is signed for this service, whether the caller may ever do it.
+//! Dispatches a request to its operation, and checks its scope and that a policy can permit the operation to the caller.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::names::Names;
 use crate::target::{Named, Target, of_headers};
 use crate::{Aws, DATA_PREFIX, datakey, keys, policy, scope, tags};
 
-/// What the operations work on.
+/// The domain services that the operations use.
 pub(crate) struct Served {
     pub(crate) keys: Arc<Keys>,
     pub(crate) data_keys: Arc<DataKeys>,
@@ -29,7 +29,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What an operation comes to.
+/// The result of an operation.
 pub(crate) type Outcome = Result<Response<Bytes>, Failure>;
 
 pub(crate) async fn run(served: Arc<Served>, call: Call<Aws>) -> HandlerResult<Aws> {

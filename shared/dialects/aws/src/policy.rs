@@ -1,5 +1,5 @@
-//! The policy of a key. Who may do what is a matter of access keys here, so each key has AWS's default policy and takes no
-//! other: a policy that is stored and not evaluated would lie about who may decrypt.
+//! The policy of a key. Policies of access keys decide permissions here, so each key has AWS's default policy and accepts
+//! no other: storing a policy without evaluating it would mislead about who may decrypt.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::members::{decode, limit, marker};
 use crate::names::Names;
 use crate::operations::{Asked, Outcome};
 
-/// The one name that a key's policy can have.
+/// The only name of a key's policy.
 const NAME: &str = "default";
 
 /// The longest policy, in bytes.
@@ -38,7 +38,7 @@ fn text(names: &Names<'_>) -> String {
     )
 }
 
-/// Accepts a policy that means what the default one means.
+/// Accepts only a policy that is equivalent to the default one.
 pub(crate) fn accept(policy: &str, names: &Names<'_>) -> Result<(), ErrorResponse> {
     if policy.len() > LONGEST {
         return Err(malformed_policy("the policy is longer than 32 KiB"));
@@ -54,7 +54,7 @@ pub(crate) fn accept(policy: &str, names: &Names<'_>) -> Result<(), ErrorRespons
     ))
 }
 
-/// A policy without its names, and with lists of one for what may be a list.
+/// Normalizes a policy: removes its ids, and turns single values into lists where AWS allows either.
 fn meaning(mut policy: Value) -> Value {
     fn listed(value: &mut Value) {
         if !value.is_array() && !value.is_null() {

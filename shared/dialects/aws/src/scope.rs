@@ -1,5 +1,5 @@
-//! What a request's `Authorization` header says beside the signature, which is proven already: region, service, and that
-//! the operation's name is signed.
+//! Checks of the verified `Authorization` header besides the signature: region and service of its scope, and that it
+//! signs the operation's name.
 
 use http::header::AUTHORIZATION;
 use keyway_http::Request;
@@ -7,14 +7,14 @@ use keyway_http::Request;
 use crate::error_response::{incomplete, wrong_service};
 use crate::{ErrorResponse, TARGET};
 
-/// What ARNs have for a region where the request's scope has none.
+/// The region of ARNs if the request's scope has none.
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// The region that the request is signed for.
 ///
 /// # Errors
-/// When the request is signed for another service, or does not sign the name of its operation: a listener could
-/// otherwise turn the request into another one.
+/// If the request is signed for another service, or does not sign the name of its operation: otherwise an eavesdropper
+/// could turn the request into another one.
 pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
     let header = request.headers.get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
@@ -31,7 +31,7 @@ pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
     }
     let mut scope = part("Credential").unwrap_or_default().rsplit('/').skip(1);
     let (service, region) = (scope.next(), scope.next());
-    // A gateway that verifies callers is what their requests are signed for.
+    // Requests through a gateway that verifies callers are signed for the gateway.
     let expected = match request.peer.iam_caller {
         Some(_) => "execute-api",
         None => "kms",

@@ -20,7 +20,7 @@ pub(crate) struct Tag {
     tag_value: Option<String>,
 }
 
-/// The tags of a request, by AWS's rules.
+/// Parses the tags of a request by AWS's rules.
 pub(crate) fn parse(tags: Vec<Tag>) -> Result<Tags, Failure> {
     if tags.len() > MOST {
         return Err(refused("Too many tags").into());
@@ -98,7 +98,7 @@ struct TagList<'a> {
     more: More,
 }
 
-/// Tags are in the order of their keys, and the marker of a page is the key of its last tag.
+/// Lists tags in the order of their keys. The marker of a page is the key of its last tag.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;

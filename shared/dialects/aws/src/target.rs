@@ -1,4 +1,4 @@
-//! The operations by name: what each needs permission for, and how the audit log names it.
+//! The operations by name, with the permission that each needs and its name in the audit log.
 
 use http::HeaderMap;
 use keyway_domain::policy::{Action, Consequence};
@@ -6,10 +6,10 @@ use keyway_http::{Class, Operation};
 
 use crate::TARGET;
 
-/// What is before an operation's name in `X-Amz-Target`.
+/// The prefix of an operation's name in `X-Amz-Target`.
 const SERVICE: &str = "TrentService.";
 
-/// An operation that is served.
+/// A supported operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     CancelKeyDeletion,
@@ -35,13 +35,13 @@ pub(crate) enum Target {
     UpdateKeyDescription,
 }
 
-/// What `X-Amz-Target` names.
+/// The operation that `X-Amz-Target` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
     Served(Target),
-    /// An operation of AWS KMS that is not served here.
+    /// An operation of AWS KMS that is not supported.
     Unsupported,
-    /// No operation of AWS KMS.
+    /// Not an operation of AWS KMS.
     Unknown,
 }
 
@@ -109,7 +109,7 @@ impl Target {
         Self::UpdateKeyDescription,
     ];
 
-    /// The operation as the audit log and AWS's policies name it.
+    /// The operation's name in the audit log and in AWS's policies.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CancelKeyDeletion => "kms:CancelKeyDeletion",
@@ -136,13 +136,13 @@ impl Target {
         }
     }
 
-    /// What it needs permission for.
+    /// The action that it needs permission for.
     pub(crate) const fn action(self) -> Action {
         match self {
             Self::CancelKeyDeletion | Self::ScheduleKeyDeletion => Action::DeleteKey,
             Self::CreateKey => Action::CreateKey,
             Self::Decrypt => Action::Decrypt,
-            // What they tell is what a description tells.
+            // They reveal no more than a description does.
             Self::DescribeKey
             | Self::GetKeyPolicy
             | Self::GetKeyRotationStatus
@@ -181,7 +181,7 @@ impl Target {
     }
 }
 
-/// What this text of `X-Amz-Target` names.
+/// The operation that this value of `X-Amz-Target` names.
 pub(crate) fn named(text: &[u8]) -> Named {
     let text = std::str::from_utf8(text).unwrap_or_default();
     let Some(name) = text.strip_prefix(SERVICE) else {
@@ -195,7 +195,7 @@ pub(crate) fn named(text: &[u8]) -> Named {
     }
 }
 
-/// What these headers name; nothing when they name several.
+/// The operation that these headers name; [`Named::Unknown`] if they name several.
 pub(crate) fn of_headers(headers: &HeaderMap) -> Named {
     let mut values = headers.get_all(TARGET).iter();
     match (values.next(), values.next()) {
@@ -204,7 +204,7 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Named {
     }
 }
 
-/// What a request with these headers is for.
+/// The operation of a request with these headers, for the audit log.
 pub(crate) fn audited(headers: &HeaderMap) -> Operation {
     match of_headers(headers) {
         Named::Served(target) => target.audited(),

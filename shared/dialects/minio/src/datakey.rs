@@ -1,4 +1,4 @@
-//! Whether a key works: decode, operate, encode.
+//! The test of a key: decode, operate, encode.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::wire;
 use crate::{ErrorResponse, Minio, route};
 
-/// The path of the route that tries a key out.
+/// The path of the route that tests a key.
 pub(crate) const STATUS: &str = "/key/status";
 
 pub(crate) fn entries() -> Vec<RouteEntry<Minio, DataKeys>> {

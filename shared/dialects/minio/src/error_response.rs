@@ -1,4 +1,4 @@
-//! The one table from errors to statuses, codes and texts.
+//! The table from errors to statuses, codes and texts.
 
 use std::convert::Infallible;
 
@@ -44,7 +44,7 @@ impl ErrorTable for Api {
 
     fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
-            // This API spells its parameters with hyphens.
+            // This API's parameters have hyphens.
             KmsError::Invalid { field, reason } => {
                 invalid(format!("{}: {reason}", field.replace('_', "-")))
             }

@@ -23,7 +23,7 @@ pub(crate) fn entries() -> Vec<RouteEntry<Minio, Keys>> {
     ]
 }
 
-/// The answer is the status alone.
+/// The answer is a status without a body.
 async fn create(keys: Arc<Keys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let id = wire::key_id(&call.query)?.ok_or_else(|| invalid("key-id: is required"))?;
     let new = NewKey {
@@ -54,7 +54,7 @@ impl<'a> From<&'a MasterKey> for KeyOut<'a> {
     }
 }
 
-/// All keys that the caller may list, at once: this API knows no pages.
+/// Lists all keys that the caller may list. This API has no pages.
 async fn list(keys: Arc<Keys>, call: Call<Minio>) -> HandlerResult<Minio> {
     let pattern = wire::value(&call.query, "pattern")?.map(str::to_owned);
     let found = keys.list_all(&call.caller, pattern).await?;

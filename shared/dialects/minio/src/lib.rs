@@ -1,7 +1,7 @@
-//! MinIO's KMS API, as `mc admin kms` and madmin call it: its paths, shapes and refusals.
+//! MinIO's KMS API, as `mc admin kms` and madmin call it: its paths, formats and errors.
 //!
-//! A MinIO server answers it on behalf of the KMS behind it. Here there is nothing in between: what it tells of the KMS
-//! is told of this very service.
+//! A MinIO server answers for the KMS behind it. Keyway has nothing behind it: the answers about the KMS are about Keyway
+//! itself.
 
 mod datakey;
 mod error_response;
@@ -30,13 +30,13 @@ pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 
-/// Where this API lives.
+/// This API's prefix.
 pub const PREFIXES: [&str; 1] = ["/minio/kms/v1"];
 
 /// The dialect of this API.
 pub type Minio = Signed<Api>;
 
-/// What this API has of its own.
+/// MinIO's KMS API.
 #[derive(Debug)]
 pub struct Api;
 
@@ -53,9 +53,9 @@ impl SignedApi for Api {
     fn operation(route: &Route<Minio>, _: &request::Parts) -> Operation {
         let operation = operation(route.action);
         let class = match route.path {
-            // It makes a data key and opens it again.
+            // It makes a data key and decrypts it.
             datakey::STATUS => Class::DataKey,
-            // What asks for the service's state needs the permission to change it.
+            // Reading the service's state needs the permission to change it.
             _ if route.method == Method::GET => Class::Read,
             _ => operation.class,
         };
@@ -63,7 +63,7 @@ impl SignedApi for Api {
     }
 }
 
-/// These routes, mounted.
+/// Mounts these routes.
 ///
 /// # Errors
 /// [`RouteError`] when two routes cannot be told apart.
@@ -80,7 +80,7 @@ pub fn key_routes(keys: &Arc<Keys>) -> Vec<Route<Minio>> {
     routes_on(keys::entries(), keys)
 }
 
-/// The route that tries a key out. It only reads.
+/// The route that tests a key. It changes nothing.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>) -> Vec<Route<Minio>> {
     routes_on(datakey::entries(), data_keys)
 }
@@ -99,7 +99,7 @@ pub fn service_routes(
     routes_on(service::entries(), &on)
 }
 
-/// Every route of this API, whichever process has it.
+/// Every route of this API, in whatever process.
 pub fn inventory() -> Vec<Listed> {
     [
         listed(Group::Service, &service::entries()),

@@ -1,4 +1,4 @@
-//! This dialect in words, for the OpenAPI document.
+//! The OpenAPI description of this dialect.
 
 use http::Method;
 use keyway_domain::policy::Action;
@@ -11,7 +11,7 @@ use crate::error_response::ErrorBody;
 use crate::keys::KeyOut;
 use crate::service::{Api, MetricsAnswer, StatusAnswer, VersionAnswer};
 
-/// What there is to say of this dialect's routes.
+/// The description of this dialect's routes.
 pub fn description() -> Description<Minio> {
     Description::new("minio", "MinIO's KMS API, which `mc admin kms` calls.")
         .permission(|action: Action| Some(action.as_str()))
@@ -136,7 +136,7 @@ fn answer(text: &str, schema: Schema) -> Answer {
     )
 }
 
-/// What every route can refuse, and these besides.
+/// Adds the refusals of every route, and these.
 fn refusing(operation: Operation, besides: &[u16]) -> Operation {
     const ALWAYS: [u16; 8] = [400, 403, 413, 415, 429, 500, 501, 503];
     ALWAYS

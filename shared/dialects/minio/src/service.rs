@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::wire;
 use crate::{Minio, PREFIXES, inventory, route};
 
-/// What these routes run on.
+/// The domain services and metrics that these routes use.
 pub(crate) struct OnService {
     pub(crate) control: Arc<ServiceControl>,
     pub(crate) machine: Arc<dyn Machine>,
@@ -112,7 +112,7 @@ async fn status(on: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     })
 }
 
-/// The address that was asked, which is online while keys can be used there; and the Vault's, if there is one.
+/// The request's own address, which is online while keys can be used there, and the Vault's, if there is one.
 fn endpoints(request: &Request, configured: &Configured) -> BTreeMap<String, &'static str> {
     let config = &configured.config;
     let state = |online| if online { "online" } else { "offline" };
@@ -218,7 +218,7 @@ pub(crate) struct Api {
     timeout: u64,
 }
 
-/// A MinIO server lists the routes of the KES server behind it. What is behind this API is this service.
+/// Lists Keyway's own routes. A MinIO server lists those of the KES server behind it, but Keyway has none.
 async fn apis(_: Arc<OnService>, call: Call<Minio>) -> HandlerResult<Minio> {
     call.caller.may_on_service(Action::ServiceControl)?;
     let [prefix] = PREFIXES;

@@ -1,4 +1,4 @@
-//! What every shape of this dialect is made of.
+//! Encoding and decoding that all operations of this dialect share.
 
 use keyway_domain::keys::KeyId;
 use keyway_domain::{Fault, KmsError};
@@ -9,7 +9,7 @@ use crate::ErrorResponse;
 use crate::Minio;
 use crate::error_response::invalid;
 
-/// A value of the query; an empty one is none.
+/// A value of the query. An empty value counts as absent.
 pub(crate) fn value<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, ErrorResponse> {
     let value = query
         .one(name)

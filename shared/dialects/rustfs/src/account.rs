@@ -1,4 +1,4 @@
-//! Who has signed in, and what they may do, as RustFS's console asks after each sign-in: decode, operate, encode.
+//! The caller's account and permissions, which RustFS's console requests at each sign-in: decode, operate, encode.
 
 #[cfg(feature = "openapi")]
 pub(crate) mod openapi;
@@ -114,11 +114,11 @@ async fn account_info(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> Han
 
 /// The permission that opens the console's page of the KMS.
 const KMS_PAGE: &str = "console:SSESettings";
-/// RustFS names this after S3's operation.
+/// RustFS's name for the permission, which is that of S3's operation.
 const PUT_BUCKET_ENCRYPTION: &str = "s3:PutBucketEncryption";
 
-/// A policy of the actions that the caller may be permitted. It only tells the console what to show: each request is judged
-/// by itself.
+/// A policy with the actions that the caller may be permitted. It only tells the console what to show: every request is
+/// authorized separately.
 fn policy(caller: &Caller) -> String {
     let actions: Vec<&str> = if is_owner(caller) {
         vec!["admin:*", "kms:*", "s3:*"]

@@ -44,7 +44,7 @@ async fn events(log: Arc<AuditReading>, call: Call<RustFs>) -> HandlerResult<Rus
     let page = log.page(&call.caller, &wanted).await?;
     wire::ok(&EventsAnswer {
         success: true,
-        // Lines that cannot be read were not given.
+        // Skip lines that cannot be parsed.
         events: page
             .events
             .iter()

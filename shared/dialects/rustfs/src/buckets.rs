@@ -121,7 +121,7 @@ async fn get(buckets: Arc<BucketOperations>, call: Call<RustFs>) -> HandlerResul
     wire::ok(&GetAnswer::from(&encryption))
 }
 
-/// S3's configuration, with or without its outermost name, or the short form.
+/// S3's configuration, with or without its outermost element, or the short form.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PutBody {

@@ -1,4 +1,4 @@
-//! The one table from errors to statuses, codes and texts.
+//! The table from errors to statuses, codes and texts.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -27,7 +27,7 @@ pub(crate) fn invalid_field(field: &str, reason: impl Display) -> ErrorResponse 
     invalid(format!("field `{field}`: {reason}"))
 }
 
-/// 400 for a parameter of the query that cannot be read.
+/// 400 for a query parameter that cannot be decoded.
 pub(crate) fn invalid_query(name: &str, error: QueryError) -> ErrorResponse {
     invalid(format!("query parameter `{name}` {error}"))
 }

@@ -1,7 +1,7 @@
-//! The routes and words of the API's first generation: `/kms/key/...`, camelCase, codes of its own.
+//! The API's first generation: its routes `/kms/key/...`, its camelCase fields, and its error codes.
 //!
-//! Below MinIO's prefix its older clients (`mc` before madmin v3, minio-py's `MinioAdmin`) ask at two of these paths, and
-//! name the key by `key-id`. They get MinIO's shapes; who names it as the first generation's document does gets that document's.
+//! MinIO's older clients (`mc` before madmin v3, minio-py's `MinioAdmin`) use two of these paths below MinIO's prefix and
+//! name the key by `key-id`. They get MinIO's format. Clients that name the key as the document does get the document's.
 
 #[cfg(feature = "openapi")]
 pub(crate) mod openapi;
@@ -20,13 +20,13 @@ use crate::keys::{new_key, query_value};
 use crate::wire::KEY_ID_QUERY;
 use crate::{ErrorResponse, PREFIXES, RustFs, route, wire};
 
-/// What these routes run on.
+/// The domain services that these routes use.
 pub(crate) struct OnKeys {
     pub(crate) keys: Arc<Keys>,
     pub(crate) data_keys: Arc<DataKeys>,
 }
 
-/// The path at which MinIO's clients have a key tried out.
+/// The path at which MinIO's clients test a key.
 pub(crate) const STATUS: &str = "/kms/key/status";
 
 pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnKeys>> {
@@ -35,7 +35,7 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnKeys>> {
         route(Method::GET, "/kms/key/list", Action::ListKeys, list),
         route(Method::GET, STATUS, Action::DescribeKey, status),
     ];
-    // The document says POST, and its implementation took PUT.
+    // The document specifies POST, and its implementation accepted PUT.
     for method in [Method::POST, Method::PUT] {
         routes.push(route(
             method.clone(),
@@ -50,17 +50,17 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnKeys>> {
             disable,
         ));
     }
-    // All is in the query.
+    // All parameters are in the query.
     routes.into_iter().map(RouteEntry::without_body).collect()
 }
 
-/// Whether the path is one of these routes, or would be if there were such a route.
+/// Whether the path is below `/kms/key/`, with or without a route.
 pub(crate) fn owns(line: &RequestLine<'_>) -> bool {
     let below = line.path.strip_prefix(line.prefix.unwrap_or_default());
     below.is_some_and(|path| path.starts_with("/kms/key/"))
 }
 
-/// This generation's name for an error.
+/// This generation's code for an error.
 pub(crate) fn code(code: &'static str) -> &'static str {
     match code {
         "KeyNotFound" => "KMSKeyNotFound",
@@ -72,7 +72,7 @@ pub(crate) fn code(code: &'static str) -> &'static str {
     }
 }
 
-/// This generation's own text for an error, where it has one.
+/// This generation's own text for an error, if it has one.
 pub(crate) fn text(code: &str) -> Option<&'static str> {
     (code == "KMSKeyNotFound").then_some("The specified KMS key does not exist")
 }
@@ -107,10 +107,10 @@ impl<'a> KeyOut<'a> {
     }
 }
 
-/// MinIO's own name for the parameter that names a key.
+/// MinIO's parameter for the key.
 const KEY_ID: &str = "key-id";
 
-/// Whether a query names a key as the first generation's document does, or as RustFS does, rather than as MinIO does.
+/// Whether a query names a key by a parameter of the first generation's document or of RustFS, not by MinIO's.
 pub(crate) fn names_key(query: &Query) -> bool {
     let is_name = |name: &str| name != KEY_ID && KEY_ID_QUERY.contains(&name);
     query.names().any(is_name)
@@ -121,7 +121,7 @@ fn is_below_minio(call: &Call<RustFs>) -> bool {
     call.prefix == minio
 }
 
-/// Whether MinIO's shape is wanted by whoever names the key so.
+/// Whether the request names the key as MinIO's clients do and so gets MinIO's format.
 fn wants_minio(call: &Call<RustFs>) -> bool {
     is_below_minio(call) && !names_key(&call.query) && call.query.names().any(|name| name == KEY_ID)
 }
@@ -150,7 +150,7 @@ struct ListAnswer<'a> {
     keys: Vec<KeyOut<'a>>,
 }
 
-/// All keys at once: this generation knows no pages.
+/// Lists all keys. This generation has no pages.
 async fn list(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let pattern = query_value(&call.query, "pattern")?.filter(|pattern| !pattern.is_empty());
     let pattern = pattern.map(str::to_owned);
@@ -172,7 +172,7 @@ struct TriedKey<'a> {
     decryption_error: Option<String>,
 }
 
-/// Tries the key out, or the default key.
+/// Tests the key, or the default key.
 async fn tried(data_keys: &DataKeys, call: &Call<RustFs>) -> HandlerResult<RustFs> {
     let key_id = wire::query_key(&call.query)?;
     let Trial { key_id, failure } = data_keys.try_out(&call.caller, key_id).await?;

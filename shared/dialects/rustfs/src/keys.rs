@@ -108,7 +108,7 @@ enum KeyUsage {
     EncryptDecrypt,
 }
 
-/// The key that a request asks for, by its body, its query or both.
+/// The new key that a request names in its body, its query or both.
 pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, ErrorResponse> {
     let CreateBody {
         key_id,
@@ -190,7 +190,7 @@ struct DeleteBody {
 async fn delete(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: DeleteBody = wire::json_or_empty(&call.request.body)?;
     let id = wire::required_key(body.key_id.as_deref(), &call.query)?;
-    // The body goes before the query, which must be right all the same.
+    // The body takes precedence over the query, which must be valid all the same.
     let window_in_query = query_value(&call.query, "pending_window_in_days")?
         .map(|text| {
             text.parse().map_err(|_| {
@@ -249,7 +249,7 @@ struct KeyBody {
     key_id: Option<String>,
 }
 
-/// The key of a body `{"key_id"}`, of the query, or of both where they agree.
+/// The key that a body `{"key_id"}` or the query names. Both may name it if they agree.
 fn key_of(call: &Call<RustFs>) -> Result<KeyId, ErrorResponse> {
     let body: KeyBody = wire::json_or_empty(&call.request.body)?;
     wire::required_key(body.key_id.as_deref(), &call.query)
@@ -392,7 +392,7 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, ErrorResponse> {
             "must be a whole number from 1 to 1000",
         ));
     }
-    // Larger ones are served as 1000; those too large for a number as well.
+    // Larger limits mean 1000, also those that overflow a number.
     Ok(text.parse().unwrap_or(1000).min(1000))
 }
 
@@ -408,7 +408,7 @@ fn status(text: &str) -> Result<KeyStatus, ErrorResponse> {
     }
 }
 
-/// Clients write the same word as `PENDING_DELETION`, `pending-deletion` and `PendingDeletion`.
+/// Normalizes a word: clients write `PENDING_DELETION`, `pending-deletion` and `PendingDeletion`.
 fn plain(text: &str) -> String {
     text.chars()
         .filter(|c| !matches!(c, '_' | '-'))
@@ -416,7 +416,7 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// What every key is for.
+/// The usage of every key.
 const USAGE: &str = "ENCRYPT_DECRYPT";
 
 /// A key as every answer but a list shows it.
@@ -458,7 +458,7 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
             enabled: key.state == KeyState::Enabled,
             key_usage: USAGE,
             creation_date: wire::date(key.created_at),
-            // Keys are rotated when asked, never by a schedule.
+            // Keys are rotated only on request, never by a schedule.
             rotation_enabled: false,
             deletion_date: key.deletion_date().map(wire::date),
             key_state: match key.state {

@@ -1,8 +1,8 @@
-//! RustFS's KMS admin API: its paths, shapes and refusals.
+//! RustFS's KMS admin API: its paths, formats and errors.
 //!
-//! Three documents describe this API, and none of them alike. What is accepted is the union of their spellings
-//! and of what RustFS's console, `rc` and the Terraform provider send; what is answered is one superset of fields
-//! that all of them can read.
+//! Three documents describe this API, and they differ. Keyway accepts the union of their spellings and of what
+//! RustFS's console, `rc` and the Terraform provider send. It answers with one superset of fields that all of
+//! them can read.
 
 mod account;
 mod audit;
@@ -38,19 +38,19 @@ pub use error_response::ErrorResponse;
 pub use openapi::{bucket_description, description};
 pub use spelling::{Spelling, SpellingError};
 
-/// Where this API lives. The second is an alias of the first.
+/// This API's prefixes. The second is an alias of the first.
 pub const PREFIXES: [&str; 2] = ["/rustfs/admin/v3", "/minio/admin/v3"];
 
-/// Where the routes of buckets live: they have paths of their own as well.
+/// The prefixes of the bucket routes, which also have paths of their own at the root.
 pub const BUCKET_PREFIXES: [&str; 3] = ["", PREFIXES[0], PREFIXES[1]];
 
-/// The longest body of a route that takes one, in bytes.
+/// The body limit in bytes of a route with a body.
 const BODY_LIMIT: usize = 1 << 20;
 
 /// The dialect of this API.
 pub type RustFs = Signed<Api>;
 
-/// What this API has of its own.
+/// RustFS's KMS admin API.
 #[derive(Debug)]
 pub struct Api;
 
@@ -58,7 +58,7 @@ impl SignedApi for Api {
     const NAME: &'static str = "rustfs";
 
     type Caller = Caller;
-    /// None: whoever is known may ask who he is.
+    /// `None`: every authenticated caller may request their own identity.
     type Action = Option<Action>;
 
     fn authorize(caller: &Caller, action: Option<Action>) -> Result<(), ErrorResponse> {
@@ -77,13 +77,13 @@ impl SignedApi for Api {
         let names_key =
             || Query::parse(raw_query).is_ok_and(|query| first_generation::names_key(&query));
         if route.path == first_generation::STATUS && !names_key() {
-            // For MinIO's clients it makes a data key and opens it again.
+            // For MinIO's clients it makes a data key and decrypts it.
             return Operation {
                 class: Class::DataKey,
                 ..operation
             };
         }
-        // What asks for the service's state needs the permission to change it, and clients of old ask by POST.
+        // Reading the service's state needs the permission to change it, and older clients read it by POST.
         if route.method == Method::GET || route.path == service::STATUS {
             return Operation {
                 class: Class::Read,
@@ -94,8 +94,8 @@ impl SignedApi for Api {
     }
 }
 
-/// These routes, mounted. What has no route below RustFS's or MinIO's first segment is refused here as well, unless it is
-/// in a longer area of another dialect.
+/// Mounts these routes. Also refuses every path without a route below RustFS's or MinIO's first segment, unless it is in
+/// a longer area of another dialect.
 ///
 /// # Errors
 /// [`RouteError`] when two routes cannot be told apart.
@@ -107,7 +107,7 @@ pub fn mount(
     Ok(owning(Mount::new(dialect, PREFIXES.to_vec(), routes)?))
 }
 
-/// The routes of buckets, mounted.
+/// Mounts the routes of buckets.
 ///
 /// # Errors
 /// None: their paths and methods differ.
@@ -120,12 +120,12 @@ pub fn bucket_mount(
     Ok(owning(mount).owning("/api"))
 }
 
-/// With everything below RustFS's and MinIO's first segments.
+/// Adds the areas of RustFS's and MinIO's first segments.
 fn owning(mount: Mount<RustFs>) -> Mount<RustFs> {
     mount.owning("/rustfs").owning("/minio")
 }
 
-/// The routes of master keys, one of which has a key tried out for MinIO's clients.
+/// The routes of master keys. One of them tests a key for MinIO's clients.
 pub fn key_routes(keys: &Arc<Keys>, data_keys: &Arc<DataKeys>) -> Vec<Route<RustFs>> {
     let of_first = Arc::new(first_generation::OnKeys {
         keys: Arc::clone(keys),
@@ -150,7 +150,7 @@ pub fn service_routes(control: &Arc<ServiceControl>, spelling: Spelling) -> Vec<
     routes_on(service::entries(), &on)
 }
 
-/// The routes by which RustFS's console learns who has signed in.
+/// The routes by which RustFS's console learns who signed in.
 pub fn account_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     routes_on(account::entries(), buckets)
 }
@@ -165,7 +165,7 @@ fn bucket_routes(buckets: &Arc<BucketOperations>) -> Vec<Route<RustFs>> {
     routes_on(buckets::entries(), buckets)
 }
 
-/// Every route below [`PREFIXES`] that [`mount`] can take, and those of buckets, which are below [`BUCKET_PREFIXES`].
+/// Every route that [`mount`] can have below [`PREFIXES`], and the bucket routes below [`BUCKET_PREFIXES`].
 pub fn inventory() -> Vec<Listed> {
     [
         listed(Group::Keys, &keys::entries()),

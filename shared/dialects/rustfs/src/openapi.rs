@@ -1,4 +1,4 @@
-//! This dialect in words, for the OpenAPI document.
+//! The OpenAPI description of this dialect.
 
 use keyway_domain::policy::Action;
 use keyway_openapi::{Answer, Description, Operation, Parameter, Schema};
@@ -11,7 +11,7 @@ use crate::{
     service,
 };
 
-/// What there is to say of this dialect's routes.
+/// The description of this dialect's routes.
 pub fn description() -> Description<RustFs> {
     let [_, minio] = PREFIXES;
     common(Description::new("keys", "Master keys."))
@@ -55,7 +55,7 @@ pub fn description() -> Description<RustFs> {
         .word("config_id", json!({"format": "uuid"}))
 }
 
-/// What there is to say of the routes of buckets, which are mounted by themselves.
+/// The description of the bucket routes, which have their own mount.
 pub fn bucket_description() -> Description<RustFs> {
     let [_, rustfs, minio] = BUCKET_PREFIXES;
     common(Description::new(
@@ -67,7 +67,7 @@ pub fn bucket_description() -> Description<RustFs> {
     .operations(buckets::openapi::operations())
 }
 
-/// What is true of every mount.
+/// Adds what every mount has in common.
 fn common(description: Description<RustFs>) -> Description<RustFs> {
     description
         .permission(|action| action.map(Action::as_str))
@@ -93,7 +93,7 @@ pub(crate) const ACCOUNT: &str = "account";
 pub(crate) const BUCKETS: &str = "buckets";
 pub(crate) const FIRST_GENERATION: &str = "first generation";
 
-/// A key that examples are of.
+/// The key id in examples.
 pub(crate) const EXAMPLE: &str = "app-key";
 
 fn key_id() -> Value {
@@ -127,7 +127,7 @@ fn date() -> Value {
     })
 }
 
-/// The key in the query, by each of the names that clients use.
+/// The query parameters that name a key, in every spelling that clients use.
 pub(crate) fn key_in_query() -> impl Iterator<Item = Parameter> {
     KEY_ID_QUERY.into_iter().enumerate().map(|(index, name)| {
         let schema = json!({"type": "string", "pattern": "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$"});
@@ -140,7 +140,7 @@ pub(crate) fn key_in_query() -> impl Iterator<Item = Parameter> {
     })
 }
 
-/// A parameter that is one of these.
+/// A query parameter with one of these values.
 pub(crate) fn one_of(name: &'static str, text: &str, words: &[&str]) -> Parameter {
     Parameter::query(name, text, json!({"type": "string", "enum": words}))
 }
@@ -154,12 +154,12 @@ pub(crate) fn ok(text: &str, schema: Schema) -> Answer {
     )
 }
 
-/// What every route can refuse, and these besides.
+/// Adds the refusals of every route, and these.
 pub(crate) trait Refusals {
-    /// In the words of this generation.
+    /// With this generation's codes.
     fn refuses(self, besides: &[u16]) -> Self;
 
-    /// In the words of the first generation.
+    /// With the first generation's codes.
     fn refuses_as_first(self, besides: &[u16]) -> Self;
 }
 
@@ -214,8 +214,8 @@ fn refusal(status: u16, first: bool) -> Answer {
     }
 }
 
-/// Of a refusal with this status: its names in the document (the second of the first generation), its text, and the codes
-/// that it may carry.
+/// The refusal with this status: its names in the document (the second is the first generation's), its text, and the
+/// codes that it can have.
 fn words(status: u16) -> ([&'static str; 2], &'static str, &'static [&'static str]) {
     match status {
         400 => (

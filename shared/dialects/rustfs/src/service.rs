@@ -25,10 +25,10 @@ use crate::error_response::invalid_field;
 use crate::spelling::backend;
 use crate::{ErrorResponse, PREFIXES, RustFs, Spelling, route, wire};
 
-/// The path of the route that tells the service's state, by two methods.
+/// The path of the service's state, which has routes with two methods.
 pub(crate) const STATUS: &str = "/kms/status";
 
-/// What these routes run on. How answers are spelt depends on who asks.
+/// The domain service that these routes use, and the spelling of their answers.
 pub(crate) struct OnService {
     pub(crate) control: Arc<ServiceControl>,
     pub(crate) spelling: Spelling,
@@ -47,7 +47,7 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnService>> {
         route(Method::POST, "/kms/start", service, start),
         route(Method::POST, "/kms/stop", service, stop).without_body(),
         route(Method::GET, STATUS, service, status),
-        // As `mc admin kms` of old asks.
+        // Older versions of `mc admin kms` use POST.
         route(Method::POST, STATUS, service, status).without_body(),
         route(Method::GET, "/kms/service-status", service, service_status),
         route(Method::GET, "/kms/config", Action::Configure, config),
@@ -61,7 +61,7 @@ pub(crate) fn entries() -> Vec<RouteEntry<RustFs, OnService>> {
     ]
 }
 
-/// A field that can be absent, `null`, or there.
+/// Deserializes a field that can be absent, `null`, or set.
 fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Change<T>, D::Error> {
@@ -71,7 +71,7 @@ fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     })
 }
 
-/// What all three documents and RustFS's console send.
+/// The fields of all three documents and of RustFS's console.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigBody {
@@ -97,12 +97,12 @@ struct ConfigBody {
     namespace: Change<String>,
     #[serde(default, deserialize_with = "change")]
     mount_path: Change<String>,
-    /// RustFS's backend over the transit engine has another word for the same mount.
+    /// RustFS's transit backend has another name for the same mount.
     #[serde(default, alias = "metadata_kv_mount", deserialize_with = "change")]
     kv_mount: Change<String>,
     #[serde(default, deserialize_with = "change")]
     key_path_prefix: Change<String>,
-    /// The console sends these. Files are the owner's alone and TLS is verified, whatever they say.
+    /// The console sends these three. Files are always private to their owner, and TLS is always verified.
     file_permissions: Option<u32>,
     skip_tls_verify: Option<bool>,
     tls: Option<IgnoredAny>,
@@ -130,7 +130,7 @@ enum Backend {
         alias = "VaultTransit"
     )]
     Vault,
-    /// Known, to say what to do instead.
+    /// Accepted only so that the error can say what to do instead.
     #[serde(rename = "vault-kv2", alias = "vault_kv2", alias = "VaultKV2")]
     VaultKv2,
     #[serde(
@@ -178,7 +178,7 @@ struct AuthMethod {
     app_role: Option<AppRoleObject>,
     #[serde(rename = "TokenFile", alias = "token_file")]
     token_file: Option<TokenFileObject>,
-    /// Known, to say what to do instead.
+    /// Accepted only so that the error can say what to do instead.
     #[serde(rename = "Kubernetes", alias = "kubernetes")]
     kubernetes: Option<IgnoredAny>,
 }
@@ -206,7 +206,7 @@ struct TokenFileObject {
     poll_interval_secs: Option<u64>,
 }
 
-/// A token file is read again after this time at the latest.
+/// The longest time, in seconds, until a token file is read again.
 const TOKEN_FILE_SECONDS: u64 = 60;
 
 impl AuthMethod {
@@ -294,7 +294,7 @@ fn given_token(field: &'static str, text: &str) -> Result<Option<SecretBytes>, E
     credential(field, text, is_token, rule)
 }
 
-/// A token or secret id; a blank one is none.
+/// A token or secret id. A blank one counts as absent.
 fn credential(
     field: &'static str,
     text: &str,
@@ -310,7 +310,7 @@ fn credential(
     }
 }
 
-/// Parses what a field becomes.
+/// Parses the value of a change.
 fn parsed<T, U>(
     change: Change<T>,
     parse: impl FnOnce(T) -> Result<U, ErrorResponse>,
@@ -322,7 +322,7 @@ fn parsed<T, U>(
     })
 }
 
-/// As [`parsed`], an empty text taken for `null`.
+/// As [`parsed`], with an empty text read as `null`.
 fn parsed_or_empty<U>(
     change: Change<String>,
     parse: impl FnOnce(&str) -> Result<U, ErrorResponse>,
@@ -463,7 +463,7 @@ struct FirstAnswer {
 const CONFIGURED: &str = "KMS configured successfully";
 
 async fn configure(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
-    /// Tells the generations apart, and nothing else.
+    /// The field that distinguishes the generations.
     #[derive(Deserialize)]
     struct Generation {
         kms_type: Option<IgnoredAny>,
@@ -473,7 +473,7 @@ async fn configure(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<Rust
         serde_json::from_slice(body).is_ok_and(|Generation { kms_type }| kms_type.is_some());
     if first {
         let changes = wire::json::<FirstBody>(body)?.changes()?;
-        // That generation has no route that starts the service.
+        // The first generation has no route that starts the service.
         on.control.configure(&call.caller, &changes, true).await?;
         return wire::ok(&FirstAnswer {
             status: "success",
@@ -534,7 +534,7 @@ async fn stop(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
 async fn clear_cache(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     on.control.clear_cache(&call.caller).await?;
     if on.spelling.is_v1_for(&call.caller) {
-        // RustFS 1.0's console takes an empty answer for one that failed in part.
+        // RustFS 1.0's console reads an empty answer as a partial failure.
         return wire::ok(&ClearedAnswer {
             success: true,
             status: "success",
@@ -675,7 +675,7 @@ struct Capabilities {
     rewrap: bool,
 }
 
-/// Every backend can do everything.
+/// Every backend has every capability.
 const ALL: Capabilities = Capabilities {
     encrypt: true,
     decrypt: true,
@@ -733,7 +733,7 @@ enum BackendSummary<'a> {
     },
 }
 
-/// Where the root keyring is in no folder, but in a secret store: a path that stands for that, and changes nothing.
+/// A placeholder path for a root keyring that is in a secret store, not in a folder. It has no effect.
 const NO_FOLDER: &str = "/secret-store";
 
 impl<'a> Summary<'a> {
@@ -742,14 +742,14 @@ impl<'a> Summary<'a> {
         let cache = config.cache;
         let mut key_directory = config.key_directory.as_deref();
         if is_v1 {
-            // The console of RustFS 1.0 saves nothing without an absolute path here.
+            // RustFS 1.0's console saves nothing without an absolute path here.
             let folder = configured.keyring_folder.as_deref();
             key_directory = key_directory.or(folder).or(Some(NO_FOLDER));
         }
         let local = BackendSummary::Local {
             key_directory,
             key_dir: key_directory,
-            // The root keyring: there always is one.
+            // The root keyring always exists.
             has_master_key: true,
             file_permissions: 0o600,
         };
@@ -807,7 +807,7 @@ impl<'a> FirstStatus<'a> {
     }
 }
 
-/// Under MinIO's prefix, the first generation's object.
+/// Below MinIO's prefix, answers with the first generation's object.
 async fn status(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let [_, minio] = PREFIXES;
     if call.prefix != minio {
@@ -834,7 +834,7 @@ async fn status(on: Arc<OnService>, call: Call<RustFs>) -> HandlerResult<RustFs>
     })
 }
 
-/// The address that was asked, which is online while keys can be used there.
+/// The request's own address, which is online while keys can be used there.
 fn endpoints(request: &Request, configured: Option<&Configured>) -> BTreeMap<String, &'static str> {
     let serves = configured.is_some_and(|configured| {
         configured.config.state == ServiceState::Running && configured.is_healthy()

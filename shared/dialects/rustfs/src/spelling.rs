@@ -1,24 +1,24 @@
-//! Two spellings of the same answers: the documents', and that of RustFS 1.0, which its console understands alone.
+//! Two spellings of the same answers: that of the documents, and that of RustFS 1.0, the only one its console understands.
 
 use std::str::FromStr;
 
 use keyway_domain::access::Caller;
 use keyway_domain::service::BackendType;
 
-/// Which spelling callers get. By default a session gets RustFS 1.0's, for its console begins one whenever somebody signs
-/// in, and everybody else the documents'.
+/// The spelling that callers get. By default a session gets RustFS 1.0's, because its console begins a session at each
+/// sign-in, and every other caller gets the documents'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Spelling {
-    /// As the caller is in a session or not.
+    /// RustFS 1.0's for sessions, the documents' for other callers.
     #[default]
     ByCaller,
-    /// The documents' for everybody.
+    /// The documents' for every caller.
     Documents,
-    /// RustFS 1.0's for everybody.
+    /// RustFS 1.0's for every caller.
     V1,
 }
 
-/// It is no spelling.
+/// The text is not a spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be `documents` or `1.0`")]
 pub struct SpellingError;
@@ -26,7 +26,7 @@ pub struct SpellingError;
 impl FromStr for Spelling {
     type Err = SpellingError;
 
-    /// Empty: by the caller.
+    /// An empty text is [`Self::ByCaller`].
     fn from_str(text: &str) -> Result<Self, SpellingError> {
         match text {
             "" => Ok(Self::ByCaller),
@@ -38,7 +38,7 @@ impl FromStr for Spelling {
 }
 
 impl Spelling {
-    /// Whether this caller gets RustFS 1.0's.
+    /// Whether this caller gets RustFS 1.0's spelling.
     pub(crate) fn is_v1_for(self, caller: &Caller) -> bool {
         match self {
             Self::ByCaller => caller.session().is_some(),
@@ -48,7 +48,7 @@ impl Spelling {
     }
 }
 
-/// A backend's name. RustFS 1.0 calls one `VaultTransit` that wraps keys by Vault's transit engine.
+/// A backend's name. RustFS 1.0 calls a backend that wraps keys with Vault's transit engine `VaultTransit`.
 pub(crate) const fn backend(backend: BackendType, is_v1: bool) -> &'static str {
     match (backend, is_v1) {
         (BackendType::Local, false) => "local",

@@ -1,4 +1,4 @@
-//! What every shape of this dialect is made of: strict JSON in, JSON out, strict base64, dates, key ids of query and body.
+//! Encoding and decoding that all operations share: strict JSON, strict base64, dates, key ids of query and body.
 
 use std::borrow::Cow;
 
@@ -16,19 +16,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error_response::{invalid, invalid_field, invalid_query};
 use crate::{ErrorResponse, RustFs};
 
-/// Decodes a body that must be a JSON object, unknown and repeated fields refused.
+/// Decodes a body that must be a JSON object. Refuses unknown and repeated fields.
 ///
-/// What a client sent is never repeated in the error, but for the names of fields: values may be secret.
+/// The error repeats nothing that the client sent but the names of fields, because values may be secret.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     let body = without_bom(body);
-    // Derived structs would also take an array, field by field.
+    // Derived structs would also accept an array, field by field.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(invalid("invalid JSON: the body must be a JSON object"));
     }
     serde_json::from_slice(body).map_err(|_| explained::<T>(body))
 }
 
-/// Decodes once more, to learn where it goes wrong: keeping track of that is dear, and mostly for nothing.
+/// Decodes a second time to locate the error: tracking the path is slow, and most bodies do not need it.
 fn explained<T: DeserializeOwned>(body: &[u8]) -> ErrorResponse {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -43,7 +43,7 @@ fn explained<T: DeserializeOwned>(body: &[u8]) -> ErrorResponse {
     }
 }
 
-/// As [`json`], an empty body taken for `{}`.
+/// As [`json`], with an empty body read as `{}`.
 pub(crate) fn json_or_empty<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorResponse> {
     json(if without_bom(body).iter().all(u8::is_ascii_whitespace) {
         b"{}"
@@ -59,7 +59,7 @@ fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
             error.line(),
             error.column()
         );
-        // A number where a word must be is such an error too.
+        // A number in place of an enum's word is a syntax error too.
         return match path {
             "." | "?" => invalid(reason),
             path => invalid_field(&shortened(path), reason),
@@ -75,13 +75,13 @@ fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
     let reason = if names_a_field {
         shortened(text).into_owned()
     } else {
-        // "invalid type: string "...", expected a map": only what was expected may be told.
+        // "invalid type: string "...", expected a map": only the part after "expected" may be shown.
         match text.rsplit_once("expected ") {
             Some((_, expected)) => format!("expected {expected}"),
             None => "is not what it must be".to_owned(),
         }
     };
-    // What names a field itself needs the path only where the field is not at the top.
+    // A text that names the field needs the path only if the field is nested.
     let at_the_top = !path.contains(['.', '[']);
     match path {
         "." | "?" => invalid(reason),
@@ -90,7 +90,7 @@ fn describe(path: &str, error: &serde_json::Error) -> ErrorResponse {
     }
 }
 
-/// Names come from the client and may be a megabyte long.
+/// Shortens a name to 300 characters, because clients choose names and can send a megabyte.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 300;
     match text.char_indices().nth(LONGEST) {
@@ -99,7 +99,7 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Pairs of strings from a JSON object, repeated names kept, so that they can be refused: a map would keep the last.
+/// Pairs of strings from a JSON object. Keeps repeated names, so that they can be refused: a map would keep the last.
 #[derive(Default)]
 pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
 
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// The encryption context of a body, as `field`.
+/// The encryption context of a body. `field` is its name in errors.
 pub(crate) fn context(
     field: &'static str,
     pairs: Option<Pairs>,
@@ -134,7 +134,7 @@ pub(crate) fn context(
         .map_err(|error| invalid_field(field, error))
 }
 
-/// Strict standard base64: padded, canonical, nothing else between.
+/// Decodes strict standard base64: padded, canonical, without other characters.
 pub(crate) fn base64(field: &'static str, text: &str) -> Result<SecretBytes, ErrorResponse> {
     STANDARD
         .decode(text)
@@ -152,10 +152,10 @@ pub(crate) fn date(timestamp: Timestamp) -> String {
     format!("{timestamp:.6}")
 }
 
-/// Where a query names a key.
+/// The query parameters that name a key.
 pub(crate) const KEY_ID_QUERY: [&str; 5] = ["keyId", "key-id", "keyName", "key_id", "key"];
 
-/// The key that the query names, in any of the spellings that clients use; an empty value names none.
+/// The key that the query names, in any spelling that clients use. An empty value counts as absent.
 pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let mut found: Option<&str> = None;
     for name in KEY_ID_QUERY {
@@ -173,18 +173,18 @@ pub(crate) fn query_key(query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     Ok(found.map(|text| KeyId::parse("keyId", text)).transpose()?)
 }
 
-/// The one key that body and query name together.
+/// The key that the body and the query name. They must agree.
 pub(crate) fn named_key(body: Option<&str>, query: &Query) -> Result<Option<KeyId>, ErrorResponse> {
     let body = body.map(|text| KeyId::parse("key_id", text)).transpose()?;
     agreeing([body, query_key(query)?])
 }
 
-/// As [`named_key`], where there must be one.
+/// As [`named_key`], but a key is required.
 pub(crate) fn required_key(body: Option<&str>, query: &Query) -> Result<KeyId, ErrorResponse> {
     named_key(body, query)?.ok_or_else(|| invalid_field("key_id", "is required"))
 }
 
-/// The one id that all that name one agree on.
+/// The id that is named. Refuses names that differ.
 pub(crate) fn agreeing<const N: usize>(
     names: [Option<KeyId>; N],
 ) -> Result<Option<KeyId>, ErrorResponse> {
@@ -200,10 +200,10 @@ pub(crate) fn agreeing<const N: usize>(
     }
 }
 
-/// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
+/// The initial buffer size, enough for most answers: a buffer that grows leaves copies of data keys in memory.
 const ANSWER_BYTES: usize = 1024;
 
-/// A 200 answer that says nothing.
+/// A 200 answer without a body.
 pub(crate) fn empty() -> Response<Bytes> {
     uncached("text/plain", Bytes::new())
 }

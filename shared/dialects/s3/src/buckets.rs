@@ -16,15 +16,15 @@ use crate::error_response::{
 use crate::xml::{Document, Element};
 use crate::{ErrorResponse, S3, Served, checksum};
 
-/// The part of a bucket that says how it encrypts.
+/// The subresource of a bucket for its default encryption.
 pub(crate) const ENCRYPTION: &str = "encryption";
-/// The part of a bucket that says where it is.
+/// The subresource of a bucket for its location.
 pub(crate) const LOCATION: &str = "location";
 
-/// The region that has no name as a location.
+/// The region that a location constraint represents as empty.
 const HOME_REGION: &str = "us-east-1";
 
-/// First segments of other dialects' paths: a bucket of such a name could not always be reached.
+/// First segments of other dialects' paths: a bucket with such a name would not always be reachable.
 const TAKEN: [&str; 8] = [
     "api",
     "health",
@@ -36,8 +36,8 @@ const TAKEN: [&str; 8] = [
     "version",
 ];
 
-/// The part of a bucket that a request is about, such as `encryption`. What signs a request, and what tells the SDK's
-/// operation, says nothing of that.
+/// The subresource that a request names, such as `encryption`. Skips the parameters of the signature and the SDK's name
+/// of the operation.
 pub(crate) fn part(query: &Query) -> Option<&str> {
     query.names().find(|name| {
         let is_signature = name
@@ -108,7 +108,7 @@ pub(crate) async fn get(served: Arc<Served>, call: Call<S3>) -> HandlerResult<S3
     }
 }
 
-/// An empty constraint stands for the region that S3 began with.
+/// An empty constraint means us-east-1, S3's first region.
 async fn location(served: &Served, call: &Call<S3>) -> HandlerResult<S3> {
     served.buckets.locate(&call.caller, &bucket(call)?).await?;
     let mut document = Document::new("LocationConstraint");
@@ -191,8 +191,8 @@ pub(crate) async fn delete(served: Arc<Served>, call: Call<S3>) -> HandlerResult
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Whether a bucket can be what the request says of it. Where buckets are is settled by the deployment, so a location is
-/// read and not obeyed; a promise that would not be kept is refused.
+/// Checks that the requested bucket can be created. The deployment determines where buckets are, so a location is
+/// accepted without effect. Object lock is refused, because nothing here provides it.
 fn can_be_created(call: &Call<S3>) -> Result<(), ErrorResponse> {
     let locks = call
         .request
@@ -211,12 +211,12 @@ fn can_be_created(call: &Call<S3>) -> Result<(), ErrorResponse> {
     root.child("Tags").map_or(Ok(()), can_be_tags)
 }
 
-/// As many tags as a bucket of S3 can have.
+/// S3's limit of tags for a bucket.
 const MOST_TAGS: usize = 50;
-/// The longest key of a tag and the longest value, in characters.
+/// The maximum lengths of a tag's key and value, in characters.
 const LONGEST_TAG: (usize, usize) = (128, 256);
 
-/// Whether these are tags that S3 would take. They are not kept: nothing here gives them back.
+/// Checks that S3 would accept these tags. They are not stored: no operation here returns them.
 fn can_be_tags(tags: &Element) -> Result<(), ErrorResponse> {
     let mut seen = BTreeSet::new();
     for tag in tags.children_all("Tag")? {
@@ -240,7 +240,7 @@ fn can_be_tags(tags: &Element) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// What a rule of S3 may forbid besides; nobody here would obey it.
+/// The encryption types that a rule of S3 may also forbid, which nothing here enforces.
 const BLOCKED: &str = "BlockedEncryptionTypes";
 
 fn wanted(root: &Element) -> Result<WantedEncryption, ErrorResponse> {

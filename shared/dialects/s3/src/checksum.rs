@@ -1,5 +1,4 @@
-//! The checksums that S3's clients send along. They find what went wrong on the way, not who did it: that is what
-//! signatures are for.
+//! The checksums that S3's clients send. They detect errors in transit; signatures protect against tampering.
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -10,7 +9,7 @@ use keyway_http::Request;
 use crate::ErrorResponse;
 use crate::error_response::{bad_digest, invalid_digest};
 
-/// Whether the body is the one that its sender has summed up, by each sum that came with it.
+/// Verifies the body against each checksum in the headers.
 pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
     let body = &request.body;
     let declared = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
@@ -34,7 +33,7 @@ pub(crate) fn verify(request: &Request) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// Each header with what it is the sum of.
+/// Each header with its algorithm.
 const ALGORITHMS: [(&str, Algorithm); 5] = [
     ("x-amz-checksum-crc32", Algorithm::Crc32),
     ("x-amz-checksum-crc32c", Algorithm::Crc32c),
@@ -53,10 +52,10 @@ enum Algorithm {
 }
 
 impl Algorithm {
-    /// The sum as S3 writes it before base64: most significant byte first.
+    /// The checksum as S3 encodes it in base64: most significant byte first.
     fn sum(self, body: &[u8]) -> Vec<u8> {
         let crc32 = |algorithm| {
-            // Of the 64 bits that the library gives for every algorithm, the upper half is empty.
+            // The library returns 64 bits for every algorithm; for CRC-32 the upper half is zero.
             let [_, _, _, _, sum @ ..] = crc_fast::checksum(algorithm, body).to_be_bytes();
             sum.to_vec()
         };
@@ -83,7 +82,7 @@ mod tests {
 
     #[test]
     fn declared_checksum_is_compared_with_the_body() {
-        // Of "hello", by other tools.
+        // Checksums of "hello", made by other tools.
         for (header, right) in [
             ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
             ("x-amz-checksum-crc32", "NhCmhg=="),

@@ -1,4 +1,4 @@
-//! The one table from errors to S3's statuses, codes and texts.
+//! The table from errors to S3's statuses, codes and texts.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ pub(crate) fn invalid_argument(message: impl Into<String>) -> ErrorResponse {
     ErrorResponse::bad_request("InvalidArgument", message)
 }
 
-/// A name that could be a bucket's, but is kept for something else.
+/// The error for a valid bucket name that is reserved.
 pub(crate) fn reserved_name() -> ErrorResponse {
     ErrorResponse::bad_request("InvalidBucketName", "The specified bucket is not valid.")
 }
@@ -57,7 +57,7 @@ pub(crate) fn invalid_tag(reason: &str) -> ErrorResponse {
     ErrorResponse::bad_request("InvalidTag", format!("The tags are not valid: {reason}"))
 }
 
-/// A part of a setting that is not served.
+/// The error for a part of a configuration that is not supported.
 pub(crate) fn not_supported(part: &str) -> ErrorResponse {
     ErrorResponse::not_implemented(
         "NotImplemented",
@@ -72,7 +72,7 @@ pub(crate) fn not_implemented() -> ErrorResponse {
     )
 }
 
-/// 503, for clients to try again.
+/// A 503 that tells clients to retry.
 fn later(code: &'static str, message: &'static str) -> ErrorResponse {
     ErrorResponse::unavailable(code, message).retry_later()
 }
@@ -138,7 +138,7 @@ impl ErrorTable for Api {
                 "OperationAborted",
                 "A conflicting operation is in progress; try again",
             ),
-            // No operation of S3 meets these.
+            // No operation of S3 returns these.
             KmsError::AccessKeyNotFound(_)
             | KmsError::PolicyNotFound(_)
             | KmsError::IdentityNotFound(_)

@@ -1,9 +1,9 @@
-//! S3's own protocol, as far as the encryption of buckets needs it: `ListBuckets`, `HeadBucket`, `CreateBucket`,
-//! `DeleteBucket`, `GetBucketLocation`, `GetBucketEncryption`, `PutBucketEncryption` and `DeleteBucketEncryption`, with the
-//! bucket in the path. Everything else that S3 can do, with objects above all, is answered `NotImplemented`.
+//! The part of S3's protocol for the encryption of buckets: `ListBuckets`, `HeadBucket`, `CreateBucket`, `DeleteBucket`,
+//! `GetBucketLocation`, `GetBucketEncryption`, `PutBucketEncryption` and `DeleteBucketEncryption`, with the bucket in the
+//! path. Every other operation of S3, above all those on objects, gets `NotImplemented`.
 //!
-//! What an operation is stands in the query, not in the path alone; so each handler first finds out what is wanted, then
-//! whether the caller may do that to this bucket, and only then looks at the body.
+//! The query, not only the path, determines the operation. So each handler first determines the operation, then checks
+//! whether the caller may do it to this bucket, and only then decodes the body.
 
 mod buckets;
 mod checksum;
@@ -28,10 +28,10 @@ pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 
-/// Where S3 lives: at the root, in whatever is no other dialect's.
+/// S3's prefix: the root, for every path of no other dialect.
 pub const PREFIXES: [&str; 1] = [""];
 
-/// The longest body of a route that takes one, in bytes.
+/// The body limit in bytes of a route with a body.
 const BODY_LIMIT: usize = 1 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -39,7 +39,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 /// The dialect of S3.
 pub type S3 = Signed<Api>;
 
-/// What S3 has of its own.
+/// S3's API.
 #[derive(Debug)]
 pub struct Api;
 
@@ -47,14 +47,14 @@ impl SignedApi for Api {
     const NAME: &'static str = "s3";
 
     type Caller = Caller;
-    /// Handlers ask for permissions themselves.
+    /// Handlers check permissions themselves.
     type Action = ();
 
     fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
         Ok(())
     }
 
-    /// The query says what a handler does. A refused request is told as what it would have done.
+    /// The query determines the operation. A refused request is recorded with the operation that it asked for.
     fn operation(route: &Route<S3>, head: &request::Parts) -> Operation {
         let raw_query = head.uri.query().unwrap_or_default();
         let query = Query::parse(raw_query).ok();
@@ -73,14 +73,14 @@ impl SignedApi for Api {
     }
 }
 
-/// What the routes serve.
+/// The domain services that the routes use.
 pub(crate) struct Served {
     buckets: Arc<BucketOperations>,
-    /// Where each bucket is said to be: clients sign for that region.
+    /// The region that is reported for every bucket: clients sign for it.
     region: Option<String>,
 }
 
-/// S3's routes, mounted. Whatever is nobody else's is refused here: its clients may ask for any path.
+/// Mounts S3's routes. Also refuses every path that no other mount has, because S3's clients may request any path.
 ///
 /// # Errors
 /// None: their paths and methods differ.
@@ -97,7 +97,7 @@ pub fn mount(
     Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning(""))
 }
 
-/// S3's routes. Some clients end a bucket's path with a slash.
+/// S3's routes. Some clients append a slash to a bucket's path.
 fn entries() -> Vec<RouteEntry<S3, Served>> {
     let mut entries = vec![entry(Method::GET, "/", buckets::list)];
     for path in ["/{bucket}", "/{bucket}/"] {
@@ -116,7 +116,7 @@ pub fn inventory() -> Vec<Listed> {
     listed(Group::Buckets, &entries())
 }
 
-/// An entry whose handler is `run`, and whose answers carry the request's id as S3's do.
+/// An entry whose handler is `run`. Its answers contain the request's id, as S3's do.
 fn entry<F>(
     method: Method,
     path: &'static str,

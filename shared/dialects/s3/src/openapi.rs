@@ -1,4 +1,4 @@
-//! This dialect in words, for the OpenAPI document. What its XML is made of is said by S3's own documentation.
+//! The OpenAPI description of this dialect. S3's own documentation describes its XML.
 
 use http::Method;
 use keyway_openapi::{Answer, Description, Operation, Parameter, RequestBody, Schema};
@@ -8,7 +8,7 @@ use crate::S3;
 
 const XML: &str = "application/xml";
 
-/// What there is to say of this dialect's routes.
+/// The description of this dialect's routes.
 pub fn description() -> Description<S3> {
     let description = Description::new(
         "s3",
@@ -105,7 +105,7 @@ fn of_bucket(path: &'static str, plain: bool) -> [Operation; 4] {
     ]
 }
 
-/// Some SDKs name the operation, which changes nothing.
+/// The operation's name, which some SDKs send. It has no effect.
 fn x_id() -> Parameter {
     Parameter::query("x-id", "The operation's name.", json!({"type": "string"}))
 }
@@ -114,7 +114,7 @@ fn xml(text: &str) -> Answer {
     Answer::with(text, XML, Schema::of(json!({"type": "string"})))
 }
 
-/// What every route can refuse, in S3's XML; a HEAD's refusal is its status alone.
+/// Adds the refusals of every route, in S3's XML. The refusal of a HEAD is its status alone.
 fn refusing(operation: Operation, head: bool) -> Operation {
     const TEXT: &str = "It is refused; `Code` says why.";
     [400, 403, 404, 409, 413, 415, 500, 501, 503]

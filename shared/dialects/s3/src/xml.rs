@@ -1,4 +1,4 @@
-//! XML in and out: of S3's little of it, strictly what is needed.
+//! Reads and writes the subset of XML that S3's operations need, strictly.
 
 use bytes::Bytes;
 use http::Response;
@@ -10,20 +10,20 @@ use quick_xml::events::Event;
 use crate::ErrorResponse;
 use crate::error_response::malformed_xml;
 
-/// An element with its children or its text. Namespaces are not looked at: clients send S3's, others, or none.
+/// An element with its children or its text. Namespaces are ignored: clients send S3's, others, or none.
 pub(crate) struct Element {
     name: String,
     text: String,
     children: Vec<Element>,
 }
 
-/// No body of these operations has more of either.
+/// No valid body of these operations has more elements or depth.
 const MOST_ELEMENTS: usize = 256;
 const MOST_DEPTH: usize = 8;
 
 impl Element {
-    /// Parses a whole document. References are to characters and to the five entities that XML itself has; document types
-    /// are refused, and with them every other entity.
+    /// Parses a whole document. Accepts character references and XML's five predefined entities. Refuses document types,
+    /// and with them every other entity.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ErrorResponse> {
         let text = std::str::from_utf8(body).map_err(|_| malformed_xml())?;
         let mut reader = Reader::from_str(text);
@@ -109,7 +109,7 @@ impl Element {
         }
     }
 
-    /// Makes sure that every child is one of these, that none is there twice, and that there is no text between.
+    /// Checks that every child has one of these names, that no name repeats, and that there is no text between.
     pub(crate) fn children_among(&self, names: &[&str]) -> Result<(), ErrorResponse> {
         let is_once = |child: &Self| {
             let same = self
@@ -129,7 +129,7 @@ impl Element {
         }
     }
 
-    /// The children, which all have this name, and no text between.
+    /// The children. They must all have this name, without text between.
     pub(crate) fn children_all(&self, name: &str) -> Result<&[Self], ErrorResponse> {
         let fits = self.children.iter().all(|child| child.name == name);
         if fits && self.text.trim().is_empty() {
@@ -148,26 +148,26 @@ impl Element {
     }
 }
 
-/// XML 1.0 has no control characters but these, not even by reference.
+/// Whether XML 1.0 allows the character. It allows no other control characters, not even by reference.
 fn is_of_xml(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// A document that is being written.
+/// A writer of one document.
 pub(crate) struct Document {
     text: String,
     root: &'static str,
 }
 
 impl Document {
-    /// With S3's namespace.
+    /// A document with S3's namespace.
     pub(crate) fn new(root: &'static str) -> Self {
         Self::opened(root, &format!("<{root} xmlns=\"{NAMESPACE}\">"))
     }
 
-    /// Errors have no namespace.
+    /// A document without a namespace, as errors are.
     pub(crate) fn plain(root: &'static str) -> Self {
         Self::opened(root, &format!("<{root}>"))
     }
@@ -188,9 +188,9 @@ impl Document {
         self.within(name, |element| element.content(text));
     }
 
-    /// Text of the element that is open.
+    /// Writes text into the open element.
     pub(crate) fn content(&mut self, text: &str) {
-        // What XML has no way to say, not even as a reference, is left out.
+        // Remove control characters: XML cannot represent them, not even by reference.
         let sayable = text.replace(|c: char| c.is_control(), "");
         self.text.push_str(&escape(&sayable));
     }

@@ -1,4 +1,4 @@
-//! The shapes of STS's answers in XML.
+//! STS's answers in XML.
 
 use bytes::Bytes;
 use http::Response;
@@ -38,7 +38,7 @@ pub(crate) struct AssumedRoleUser {
     pub(crate) id: String,
 }
 
-/// The new access key, shown this once.
+/// The new access key, which no other answer contains.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Credentials<'a> {
@@ -116,7 +116,7 @@ pub(crate) struct Error<'a> {
 
 /// A document as an answer.
 pub(crate) fn xml<T: Serialize>(document: &T) -> Response<Bytes> {
-    // It fails for maps alone, whose keys may be no names.
+    // Only maps can fail to serialize, because their keys may not be XML names.
     let text = quick_xml::se::to_string(document).unwrap_or_default();
     uncached("text/xml", text)
 }

@@ -1,4 +1,4 @@
-//! The one table from errors to STS's statuses, codes and texts.
+//! The table from errors to STS's statuses, codes and texts.
 
 use std::convert::Infallible;
 
@@ -21,7 +21,7 @@ pub(crate) fn internal(fault: Fault) -> ErrorResponse {
     ErrorResponse::internal("InternalFailure", INTERNAL).caused_by(fault)
 }
 
-/// A parameter that cannot be used. Its name comes from the client, and XML has no control characters.
+/// The error for an invalid parameter. The client chooses the name, and XML has no control characters.
 pub(crate) fn invalid(parameter: &str, reason: &str) -> ErrorResponse {
     let fit = parameter
         .chars()
@@ -71,7 +71,7 @@ impl ErrorTable for Api {
                     .caused_by(fault)
             }
             KmsError::Backend(fault) => internal(fault),
-            // No operation of STS meets these.
+            // No operation of STS returns these.
             other => internal(Fault::new("an operation of STS", other.class())),
         }
     }

@@ -1,4 +1,4 @@
-//! The parameters of a request: a form, each of them once.
+//! The form parameters of a request, each at most once.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::error_response::invalid;
 pub(crate) struct Form(BTreeMap<String, String>);
 
 impl Form {
-    /// Reads a body. A parameter that is given twice is refused.
+    /// Parses a body. Refuses a repeated parameter.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ErrorResponse> {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(body) {
@@ -21,12 +21,12 @@ impl Form {
         Ok(Self(parameters))
     }
 
-    /// Takes a parameter. One that is empty is as good as none.
+    /// Takes a parameter. An empty value counts as absent.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
     }
 
-    /// Makes sure that every parameter was taken: one that is not obeyed must not seem to be.
+    /// Checks that every parameter was taken: a parameter without effect must be refused, not ignored.
     pub(crate) fn finish(self) -> Result<(), ErrorResponse> {
         match self.0.keys().next() {
             None => Ok(()),

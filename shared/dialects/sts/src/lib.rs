@@ -1,7 +1,7 @@
-//! AWS's Security Token Service, as far as temporary credentials need it: `AssumeRole` and `GetCallerIdentity`, in the
-//! query protocol by `POST /`. There are no roles here: a session may do at most what the access key may that began it.
+//! The part of AWS's Security Token Service for temporary credentials: `AssumeRole` and `GetCallerIdentity`, in the query
+//! protocol by `POST /`. There are no roles: a session has at most the permissions of the access key that created it.
 //!
-//! The body says which operation a request asks for. The handler notes it for the audit log and the metrics.
+//! The body names the operation. The handler records it for the audit log and the metrics.
 
 mod answers;
 mod error_response;
@@ -25,10 +25,10 @@ pub use error_response::ErrorResponse;
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 
-/// The longest body, in bytes: a policy of the greatest length, with every byte of it percent-encoded.
+/// The body limit in bytes: a policy of maximum length with every byte percent-encoded fits.
 const BODY_LIMIT: usize = 64 << 10;
 
-/// The operation of a request whose body was not read. It may have been to begin a session.
+/// The operation of a request whose body was not read. It may have been meant to create a session.
 const UNREAD: Operation = Operation {
     name: "sts",
     class: Class::Mutation,
@@ -37,11 +37,11 @@ const UNREAD: Operation = Operation {
 /// The dialect of STS.
 pub type Sts = Signed<Api>;
 
-/// What STS has of its own.
+/// STS's API.
 #[derive(Debug)]
 pub struct Api;
 
-/// Who calls, and what was found to be asked for.
+/// The caller, and the operation once the body is decoded.
 #[derive(Clone)]
 pub struct Asking {
     caller: Caller,
@@ -67,7 +67,7 @@ impl SignedApi for Api {
     const NAME: &'static str = "sts";
 
     type Caller = Asking;
-    /// Whoever has an access key may ask for less than that one has.
+    /// Every access key may create a session with fewer permissions.
     type Action = ();
 
     fn authorize(_: &Caller, (): ()) -> Result<(), ErrorResponse> {
@@ -100,7 +100,7 @@ impl Trace for Traced {
     }
 }
 
-/// The one route of STS, mounted. Without `sessions`, callers are those whom a gateway names, and none can begin a session.
+/// Mounts the only route of STS. Without `sessions`, a gateway names the callers, and none can create a session.
 ///
 /// # Errors
 /// None: there is one route.

@@ -1,4 +1,4 @@
-//! This dialect in words, for the OpenAPI document. What its XML is made of is said by AWS's own documentation.
+//! The OpenAPI description of this dialect. AWS's own documentation describes its XML.
 
 use http::Method;
 use keyway_openapi::{Answer, Description, Operation, RequestBody, Schema};
@@ -9,7 +9,7 @@ use crate::Sts;
 const XML: &str = "text/xml";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What there is to say of this dialect's route.
+/// The description of this dialect's route.
 pub fn description() -> Description<Sts> {
     let form = Schema::of(json!({"type": "string"}));
     let operation = Operation::new(

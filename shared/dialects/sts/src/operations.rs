@@ -1,4 +1,4 @@
-//! What STS does here: decode, operate, encode.
+//! The operations of STS: decode, operate, encode.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::error_response::{invalid, invalid_action, missing_action, of_gateway}
 use crate::form::Form;
 use crate::{Asking, ErrorResponse, Sts};
 
-/// The one version of this protocol.
+/// The only version of this protocol.
 const VERSION: &str = "2011-06-15";
-/// AWS takes no longer one.
+/// AWS's limit, in bytes.
 const LONGEST_ARN: usize = 2048;
-/// What a session is called that was given no name. MinIO's clients give none.
+/// The name of a session for which the client gives none, as MinIO's clients do.
 const NAMELESS: &str = "session";
 
 const ASSUME_ROLE: Operation = Operation {
@@ -85,7 +85,7 @@ async fn assume_role(
 }
 
 fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
-    // Read and not obeyed: there are no roles here, and nobody else's account.
+    // Accepted without effect: there are no roles and no other accounts.
     for unused in ["RoleArn", "ExternalId"] {
         if form
             .take(unused)
@@ -130,7 +130,7 @@ impl Served {
                 (self.session_arn(parent, name), format!("{parent}:{name}"))
             }
             (None, Grant::Owner) => (format!("arn:aws:iam::{account}:root"), account.to_string()),
-            // Whom a gateway names has an ARN for a name.
+            // The name of a caller from a gateway is an ARN.
             (None, _) if principal.starts_with("arn:") => {
                 (principal.to_owned(), principal.to_owned())
             }

@@ -1,4 +1,4 @@
-//! Who calls, in words.
+//! The OpenAPI description of the caller's account.
 
 use http::Method;
 use keyway_openapi::{Operation, Schema};

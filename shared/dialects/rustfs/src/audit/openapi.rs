@@ -1,4 +1,4 @@
-//! The audit log in words.
+//! The OpenAPI description of the audit log.
 
 use http::Method;
 use keyway_openapi::{Operation, Parameter, Schema};
@@ -8,7 +8,7 @@ use crate::openapi::{Refusals as _, SERVICE, ok};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let text = || json!({"type": "string"});
-    // Other spellings of ISO 8601 than RFC 3339's are taken too, so it has not that format.
+    // No `date-time` format, because other spellings of ISO 8601 than RFC 3339's are accepted too.
     let time = || json!({"type": "string"});
     vec![
         Operation::new(Method::GET, "/kms/audit", "audit", "Read the audit log")

@@ -1,4 +1,4 @@
-//! Buckets in words.
+//! The OpenAPI description of buckets.
 
 use http::Method;
 use keyway_openapi::{Operation, Parameter, RequestBody, Schema};
@@ -83,7 +83,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// In words, because it is one of three forms.
+/// The body, written by hand because it has three forms.
 fn wanted() -> Schema {
     let by_default = json!({
         "type": "object",

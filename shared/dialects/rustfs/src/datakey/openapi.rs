@@ -1,4 +1,4 @@
-//! Data keys in words.
+//! The OpenAPI description of data keys.
 
 use http::Method;
 use keyway_openapi::{Operation, RequestBody, Schema};
@@ -49,7 +49,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// An item that is not what it must be is refused in its place of the answer, and not the request with it.
+/// The body of a rewrap. An invalid item is refused on its own; the other items are answered.
 fn rewrap_body() -> Schema {
     let any_text = || json!({"pattern": null});
     let any_pairs = || json!({"maxProperties": null, "propertyNames": null});

@@ -1,4 +1,4 @@
-//! The first generation in words.
+//! The OpenAPI description of the first generation.
 
 use http::Method;
 use keyway_openapi::{Operation, Parameter, Schema};
@@ -27,7 +27,7 @@ fn operation(
     Operation::new(method, path, id, summary).tag(FIRST_GENERATION)
 }
 
-/// What makes, lists and describes keys below RustFS's prefix.
+/// The operations that make, list and describe keys below RustFS's prefix.
 fn key_operations() -> Vec<Operation> {
     vec![
         operation(
@@ -73,7 +73,7 @@ fn key_operations() -> Vec<Operation> {
     ]
 }
 
-/// The two routes that answer otherwise below MinIO's prefix.
+/// The two operations that answer differently below MinIO's prefix.
 fn minio_operations() -> Vec<Operation> {
     let [_, minio] = PREFIXES;
     vec![
@@ -114,7 +114,7 @@ fn minio_operations() -> Vec<Operation> {
     ]
 }
 
-/// What enables and disables a key, by either method.
+/// The operations that enable and disable a key, with both methods.
 fn state_operations() -> Vec<Operation> {
     [
         (

@@ -1,4 +1,4 @@
-//! Master keys in words.
+//! The OpenAPI description of master keys.
 
 use http::Method;
 use keyway_openapi::{Operation, Parameter, RequestBody, Schema};

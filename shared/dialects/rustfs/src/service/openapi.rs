@@ -1,4 +1,4 @@
-//! The service itself in words.
+//! The OpenAPI description of the service itself.
 
 use http::Method;
 use keyway_openapi::{Answer, Operation, RequestBody, Schema};
@@ -59,7 +59,7 @@ fn operation(
     Operation::new(method, path, id, summary).tag(SERVICE)
 }
 
-/// What configures, starts and stops the service.
+/// The operations that configure, start and stop the service.
 fn change_operations() -> Vec<Operation> {
     let configured = |name, status| {
         Schema::encoded::<ServiceAnswer<'_>>(name)
@@ -107,7 +107,7 @@ fn change_operations() -> Vec<Operation> {
     ]
 }
 
-/// Each spelling of the status, below the prefixes of both generations.
+/// The operations for the status in each spelling, below the prefixes of both generations.
 fn status_operations() -> Vec<Operation> {
     let [_, minio] = PREFIXES;
     let status = |method: Method, path, id, summary| {
@@ -175,7 +175,7 @@ fn status_answer() -> Schema {
         .fact("state_ttl_seconds", json!({"description": "For how long a process may act on a state that another has changed."}))
 }
 
-/// A path in Vault, with slashes at its ends or without.
+/// The schema of a path in Vault, with or without slashes at its ends.
 fn path(text: &str) -> Value {
     json!({"description": text, "pattern": "^/*[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/*$"})
 }
