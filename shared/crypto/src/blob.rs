@@ -299,13 +299,13 @@ const TAG_BYTES: usize = 16;
 const MESSAGE_KEY_BYTES: usize = KEY_BYTES + NONCE_BYTES + COMMITMENT_BYTES;
 const MESSAGE_KEY_BITS: u32 = 608;
 const _: () = assert!(MESSAGE_KEY_BYTES * 8 == MESSAGE_KEY_BITS as usize);
-/// What the derivation makes at a time.
+/// How many bytes the derivation makes at a time.
 const MAC_BYTES: usize = 32;
 const DERIVED_BYTES: usize = MESSAGE_KEY_BYTES.next_multiple_of(MAC_BYTES);
 
 /// K || IV || C of one message; what is derived beyond these is not used.
 ///
-/// Made blank and filled where it stands, because a move could leave a copy that nothing wipes.
+/// Filled in place, because a move could leave a copy that nothing wipes.
 struct MessageKey(Zeroizing<[u8; DERIVED_BYTES]>);
 
 impl MessageKey {
