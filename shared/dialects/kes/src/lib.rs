@@ -109,7 +109,7 @@ impl Kes {
     const WORD: &'static str = "kes";
 
     /// The dialect with an operator's settings. Callers authenticate by certificate, their own or one that `proxy`
-    /// vouches for. `open` lists the paths that need no permission; `generation` is the release of KES whose answers are given.
+    /// vouches for. `open` lists the paths that need no permission; `generation` is the release of KES to answer as.
     ///
     /// # Errors
     /// [`Unusable`] naming the setting.
