@@ -1,4 +1,4 @@
-//! The error log of every process, in the table, for those who follow it on another process.
+//! The error log of every process, in the table, for followers on other processes.
 
 use std::future::Future;
 use std::pin::pin;

@@ -19,7 +19,7 @@ use crate::reading::part;
 use crate::table::id_time;
 use crate::writer::{AuditWriter, FOLLOWED};
 
-/// How often the table is asked for other processes' lines while somebody follows.
+/// How often the table is asked for other processes' lines while there are followers.
 const POLL_EVERY: Duration = Duration::from_millis(400);
 /// A record may be written this long after its first line, and other processes' clocks may be this far ahead.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(10);

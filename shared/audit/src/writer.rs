@@ -26,7 +26,7 @@ use crate::output::{AuditOutput, Out};
 use crate::packed::packed;
 use crate::table::{self, AuditTable};
 
-/// What happens to requests when the log cannot be written.
+/// How requests are answered when the log cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
     /// Mutations and data keys are refused.
@@ -35,7 +35,7 @@ pub enum Strictness {
     BestEffort,
 }
 
-/// What events record of encryption contexts.
+/// The parts of encryption contexts that events record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contexts {
     /// Their names.
@@ -56,9 +56,9 @@ pub enum Flushing {
 /// How an [`AuditWriter`] writes the log.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditWriterSettings {
-    /// What happens to requests when the log cannot be written.
+    /// How requests are answered when the log cannot be written.
     pub strictness: Strictness,
-    /// What events record of encryption contexts.
+    /// The parts of encryption contexts that events record.
     pub contexts: Contexts,
     /// For how many days the table keeps events; 0 keeps them for ever.
     pub retention_days: u32,
@@ -111,7 +111,7 @@ pub struct AuditWriter {
     events: AtomicU64,
 }
 
-/// What the writer reports for metrics.
+/// The writer's figures for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditWriterMetrics {
     /// Events so far.
@@ -128,7 +128,7 @@ struct Batch {
     event: u64,
 }
 
-/// What an event records of an encryption context.
+/// The parts of an encryption context that an event records.
 #[derive(Default)]
 struct ToldContext<'a> {
     names: Option<Vec<Cow<'a, str>>>,
@@ -285,7 +285,7 @@ impl AuditWriter {
         }
     }
 
-    /// What an event records of an encryption context.
+    /// The parts of an encryption context that an event records.
     fn context<'a>(&self, context: Option<&'a Context>) -> ToldContext<'a> {
         match context {
             Some(Context::Pairs(pairs)) => ToldContext {

@@ -43,8 +43,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The first two bytes of the blob. No foreign format starts so: not `{`, MessagePack's `95`,
-    /// `vault:`, nor Tink's `00` and `01`.
+    /// The first two bytes of the blob. No foreign format starts with them: not `{`, MessagePack's
+    /// `95`, `vault:`, nor Tink's `00` and `01`.
     const fn magic(self) -> [u8; 2] {
         match self {
             Self::Seal => [0xc7, 0x4b],

@@ -206,7 +206,7 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.ours.gather())
     }
 
-    /// What was served in all dialects, for an API that reports it as numbers.
+    /// The requests that were served in all dialects, for an API that reports them as numbers.
     pub fn served(&self) -> Served {
         self.look();
         let answers = |outcome| self.requests.outcomes.with_label_values(&[outcome]).get();

@@ -23,20 +23,20 @@ use crate::generation::Generation;
 use crate::server::Api;
 use crate::{BODY_LIMIT, Kes, Needs, Permission, access, datakey, hmac, import, keys, log, server};
 
-/// What the routes of master keys need.
+/// The dependencies of the routes of master keys.
 pub(crate) struct OnKeys {
     pub(crate) keys: Arc<Keys>,
     pub(crate) deletion: Deletion,
     pub(crate) generation: Generation,
 }
 
-/// What the routes of data keys need.
+/// The dependencies of the routes of data keys.
 pub(crate) struct OnDataKeys {
     pub(crate) data_keys: Arc<DataKeys>,
     pub(crate) sealing: CiphertextFormat,
 }
 
-/// What the routes of the server itself need.
+/// The dependencies of the routes of the server itself.
 pub(crate) struct OnServer {
     pub(crate) service: Arc<Service>,
     pub(crate) machine: Arc<dyn Machine>,
@@ -48,14 +48,14 @@ pub(crate) struct OnServer {
 /// Returns the metrics in Prometheus's text format, by KES's names.
 pub type MetricsSource = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 
-/// What the routes of policies and identities need.
+/// The dependencies of the routes of policies and identities.
 pub(crate) struct OnAccess {
     pub(crate) identities: Arc<Identities>,
     pub(crate) control: Arc<IdentityControl>,
     pub(crate) generation: Generation,
 }
 
-/// What the routes of logs need.
+/// The dependencies of the routes of logs.
 pub(crate) struct OnLog {
     /// `None` where an answer cannot be a stream.
     pub(crate) following: Option<Arc<dyn LogFollowing>>,

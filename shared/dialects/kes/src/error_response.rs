@@ -19,7 +19,7 @@ use crate::generation::{Generation, Kind, Text};
 /// An error response of KES's API.
 pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
 
-/// What is specific to KES's error responses.
+/// The part of the error table that is specific to KES.
 #[derive(Debug)]
 pub struct Api;
 

@@ -153,7 +153,7 @@ pub fn mount(dialect: Kes, routes: Vec<Route<Kes>>) -> Result<Mount<Kes>, RouteE
     Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning("/v1"))
 }
 
-/// What a route requires of its caller.
+/// The permission and the timeout of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
     permission: Permission,

@@ -46,7 +46,7 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 const LONGEST_KEPT: usize = 4 << 10;
 
 impl Proven {
-    /// With a proxy, the certificates that it vouches for count.
+    /// Accepts the connections' own certificates, and those that `proxy` vouches for.
     pub fn new(proxy: Option<TrustedProxy>) -> Self {
         Self {
             proxy,

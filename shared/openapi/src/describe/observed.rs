@@ -21,7 +21,7 @@ pub(super) const SPELLINGS: &str = "x-spellings";
 /// The schema of what `T` decodes. A property's other names are in its `x-spellings`.
 ///
 /// # Errors
-/// What could not be found out.
+/// The reason why the decoder cannot be observed.
 pub(super) fn observed<T: DeserializeOwned>() -> Result<Value, String> {
     Observer::<T>::new().schema(&mut Vec::new())
 }
@@ -33,7 +33,7 @@ enum Step {
     Entry,
 }
 
-/// What the decoder asks for at the end of the path.
+/// The type that the decoder asks for at the end of the path.
 #[derive(Clone, Copy)]
 enum Seen {
     Text,
