@@ -1,6 +1,6 @@
 //! The audit log: one event for each request, chained, on standard output before the answer is sent, and in the table.
 //!
-//! **Invariant:** an event holds no body, query, header or key, and of an encryption context the names (values if set).
+//! **Invariant:** an event holds no body, query, header or key; of an encryption context, names (values only if configured).
 //!
 //! **Chains:** a process writes two. The first has every event of the table, without a gap. The second is on standard
 //! output alone: the requests of unauthenticated callers that the table only counts. So a flood of them costs no

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use keyway_domain::ports::Record;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
-/// The first bytes of an LZ4 frame. No line begins so.
+/// The first bytes of an LZ4 frame. No line begins with them.
 /// Source: LZ4 Frame Format Description 1.6.4, "Magic Number".
 const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
 /// The most bytes that a record may unpack to. The writer makes no larger ones.

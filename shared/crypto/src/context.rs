@@ -47,8 +47,8 @@ impl EncryptionContext {
 
     /// A string map, in any order; no pairs at all is [`EncryptionContext::none`].
     ///
-    /// The caller's parser must keep duplicates: one that keeps the last of two equal keys would hide
-    /// them.
+    /// The caller's parser must keep duplicates: one that keeps the last of two equal keys would
+    /// hide them.
     ///
     /// # Errors
     /// A [`ContextError`] if a key occurs twice or a limit is exceeded: [`MAX_CONTEXT_PAIRS`],

@@ -192,8 +192,8 @@ impl From<Algorithm> for Derivation {
 }
 
 /// The bytes of a context as KES and MinIO use them: opaque bytes unchanged, and a map as MinIO
-/// writes it, as JSON without spaces in byte order of the keys, with `<`, `>`, `&`, U+2028 and U+2029
-/// escaped as Go does. No context is no bytes.
+/// writes it, as JSON without spaces in byte order of the keys, with `<`, `>`, `&`, U+2028 and
+/// U+2029 escaped as Go does. No context is no bytes.
 #[must_use]
 pub fn context_bytes(context: &EncryptionContext) -> Cow<'_, [u8]> {
     if let Some(bytes) = context.opaque_bytes() {

@@ -276,7 +276,7 @@ impl Generation {
         }
     }
 
-    /// Whether paths that KES has and this server has not are answered other than unknown ones.
+    /// Whether paths that only KES has are answered differently from unknown paths.
     pub(crate) const fn tells_unsupported(self) -> bool {
         matches!(self, Self::Latest)
     }
