@@ -255,7 +255,7 @@ fn message_key(
     Ok(LessSafeKey::new(unbound))
 }
 
-/// P of the formats above: two of four encrypted blocks, XORed with the other two.
+/// P of the formats above: two of four encrypted blocks, xored with the other two.
 fn legacy_key(key: &Key256, iv: &[u8; IV_BYTES]) -> Result<Key256, Unspecified> {
     let cipher = EncryptingKey::ecb(UnboundCipherKey::new(&AES_256, key.expose())?)?;
     let head = iv.first_chunk::<12>().ok_or(Unspecified)?;
