@@ -1,4 +1,4 @@
-//! What is done without a request is an event too.
+//! Events of work that no request asked for.
 
 use std::borrow::Cow;
 

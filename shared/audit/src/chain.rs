@@ -1,14 +1,14 @@
-//! Events as lines, each sealed to the one before.
+//! Events as lines. Each has the hash of the one before.
 
 use keyway_crypto::sha256;
 use keyway_domain::audit::{Event, FORMAT};
 
 use crate::hex;
 
-/// What the first event of a writer names as the one before.
+/// The `prev` of a writer's first event.
 pub const FIRST_PREV: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The events of one writer.
+/// The chain of one writer.
 pub(crate) struct Chain {
     writer: String,
     next: u64,
@@ -24,11 +24,11 @@ impl Chain {
         }
     }
 
-    /// Adds the event whose line has this end, and its line to `lines`. Gives its number.
+    /// Chains an event whose line ends in `end`, and appends the line to `lines`. Returns its number.
     pub(crate) fn add(&mut self, time: &str, end: &str, lines: &mut String) -> u64 {
         let seq = self.next;
         let begin = lines.len();
-        // As `Event` is encoded: none of these has anything to escape.
+        // The same bytes as the encoded `Event`: none of these values needs escaping.
         for part in [
             "{\"audit\":",
             itoa::Buffer::new().format(FORMAT),
@@ -49,7 +49,7 @@ impl Chain {
             .get(begin..)
             .unwrap_or_default()
             .as_bytes()]));
-        // An object ends in a brace, which makes room for the hash.
+        // Removes the object's last brace, so that the hash can be added.
         lines.pop();
         lines.push_str(",\"hash\":\"");
         lines.push_str(&hash);
@@ -60,7 +60,7 @@ impl Chain {
     }
 }
 
-/// The hash that an event must have.
+/// Computes an event's hash.
 pub(crate) fn hash_of(event: &Event<'_>) -> Result<String, serde_json::Error> {
     let bare = Event {
         hash: None,

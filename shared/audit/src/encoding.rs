@@ -1,18 +1,18 @@
-//! Events as JSON, as `serde_json` writes them, into one text: every request waits for its own.
+//! Encodes events as `serde_json` would, into one text. Every request waits for its own event.
 
 use itoa::Integer;
 use keyway_domain::audit::Event;
 use serde::Serialize;
 
-/// Room for most events from the start.
+/// Enough for most events without another allocation.
 const EVENT_BYTES: usize = 768;
 
-/// The end of an event's line: all fields that do not depend on its place in a chain, with the comma before each, and the brace.
+/// The end of an event's line: all fields that do not depend on its place in a chain, each after a comma, and the brace.
 ///
 /// # Errors
-/// An event is strings and numbers, which can always be encoded.
+/// None is expected: an event is strings and numbers, which can always be encoded.
 pub(crate) fn unplaced(event: &Event<'_>) -> Result<String, serde_json::Error> {
-    // Named one by one, so that a new field is not left out here.
+    // Every field is named, so that a new one cannot be forgotten here.
     let Event {
         audit: _,
         time: _,
@@ -80,7 +80,7 @@ pub(crate) fn unplaced(event: &Event<'_>) -> Result<String, serde_json::Error> {
     Ok(end.0)
 }
 
-/// What is written of an event. Each field has what stands before its value.
+/// An event's encoded fields. `before` is the text between the last value and this one.
 struct End(String);
 
 impl End {
@@ -118,9 +118,9 @@ impl End {
     }
 }
 
-/// Whether JSON has some of the text escaped. Nearly none is.
+/// Whether JSON escapes any of the text. It rarely does.
 fn is_escaped(text: &str) -> bool {
-    // Without a branch for each byte, so that many are looked at together.
+    // No branch for each byte, so that the compiler can vectorise the loop.
     (text.bytes()).fold(false, |is_escaped, byte| {
         is_escaped | (byte < b' ') | (byte == b'"') | (byte == b'\\')
     })

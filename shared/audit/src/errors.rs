@@ -1,4 +1,4 @@
-//! The error log of every process, in the table for those who follow it elsewhere.
+//! The error log of every process, in the table, for followers on other processes.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,23 +14,22 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use crate::packed::packed;
 use crate::table::{self, AuditTable};
 
-/// Lines wait for the table this long, and a process writes no more often. Whoever follows elsewhere looks as often, and
-/// has a line within a second.
+/// How long lines wait before they are written, and the shortest time between two writes. Followers on other processes
+/// poll as often, so they get a line within a second.
 const BATCH_AGE: Duration = Duration::from_millis(400);
-/// A record holds no more lines than this. What comes faster waits where it was told, and is left out when that is full.
+/// The most lines in a record. Further ones wait in the channel, which drops the oldest when it is full.
 const BATCH_LINES: usize = 64;
-/// Of a line no more bytes are kept.
+/// The most bytes that are kept of a line.
 const LONGEST_LINE: usize = 1000;
-/// What has failed is tried again after this long at first, and after twice as long each time, until it is:
+/// The pause after the first failure. It doubles with each further one, up to:
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// It is there for those who follow, and for a look at what was before; not for keeping.
+/// Long enough for followers and for a look at recent errors. It is no archive.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// What is said when it cannot be written. That is never written: else each failure would be the reason for another.
+/// Logged when a write fails. This line itself is never written, or each failure would cause another.
 const FAILED: &str = "the error log cannot be written to the table";
 
-/// Writes what a process tells of its errors and warnings to the table: no more than a record at a time, however many
-/// there are.
+/// Writes a process's errors and warnings to the table: one record at a time, however many there are.
 pub struct ErrorLog {
     writer: String,
     table: AuditTable,
@@ -42,14 +41,14 @@ pub struct ErrorLog {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<String>,
-    /// How many came that are not among them.
+    /// How many lines were dropped from the channel.
     lost: u64,
-    /// How many were written before.
+    /// How many lines were written before.
     written: u64,
 }
 
 impl ErrorLog {
-    /// The error log of the process whose audit log is written under this name.
+    /// The error log of the process whose audit writer has this name.
     pub fn new(
         writer: &str,
         table: AuditTable,
@@ -64,7 +63,7 @@ impl ErrorLog {
         }
     }
 
-    /// Has these lines be in the table soon, until it is stopped; what waits then is written before this ends.
+    /// Writes these lines to the table until `stop` completes, and then the ones that still wait.
     pub async fn keep_writing(&self, mut lines: Receiver<Arc<str>>, stop: impl Future) {
         let mut stop = pin!(stop);
         let mut waiting = Waiting::default();
@@ -123,8 +122,8 @@ impl ErrorLog {
             what: "draw a revision",
             source: error.into(),
         })?;
-        // Of the time at which it is written, which may be long after its lines came: whoever follows looks at what is
-        // new. Should the table have taken it before without saying so, it is there twice.
+        // The id has the time of writing, which may be long after the lines came, because followers look for new records. If
+        // the table kept an earlier attempt that seemed to fail, the lines are there twice.
         let now = self.clock.now();
         let record = Record {
             kind: Kind::ErrorLog,
@@ -134,7 +133,7 @@ impl ErrorLog {
             expires_at: now.checked_add(KEPT_FOR).ok(),
         };
         match self.table.append(&record).await {
-            // It was taken in this very instant.
+            // The table already has this record from the same instant.
             Err(StoreError::Conflict) => Ok(()),
             outcome => outcome,
         }
@@ -156,7 +155,7 @@ impl Waiting {
             .push(line.get(..end).unwrap_or_default().to_owned());
     }
 
-    /// Takes what there is, as far as there is room.
+    /// Takes lines from the channel, as many as fit.
     fn take(&mut self, lines: &mut Receiver<Arc<str>>) {
         while self.lines.len() < BATCH_LINES {
             match lines.try_recv() {

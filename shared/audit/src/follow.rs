@@ -19,20 +19,20 @@ use crate::reading::part;
 use crate::table::id_time;
 use crate::writer::{AuditWriter, FOLLOWED};
 
-/// Other processes' lines are looked for this often, while somebody follows.
+/// How often the table is asked for other processes' lines while there are followers.
 const POLL_EVERY: Duration = Duration::from_millis(400);
-/// A record may come this long after its first line was written, and clocks of others may be that much ahead.
+/// A record may be written this long after its first line, and other processes' clocks may be this far ahead.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(10);
 const RECORDS: usize = 100;
-/// So many records are known to have been told of. That is an hour of a busy process: as long as a clock may go back
-/// without that what was told is told again.
+/// How many record ids are remembered: those of an hour in a busy process. If a clock goes back no further than that, no
+/// line is sent twice.
 const MOST_KNOWN: usize = 16_384;
 
-/// The error log of this process, to be followed.
+/// Subscribes to the error log of this process.
 pub type ErrorLines = Arc<dyn Fn() -> Receiver<Arc<str>> + Send + Sync>;
 
-/// Follows this process's logs, and the others' in the table. However many follow one, the table is asked once; and for
-/// none that nobody follows.
+/// Follows this process's logs and, through the table, those of other processes. One task reads the table for all
+/// followers of a log, and stops when there are none.
 pub struct Following {
     audit_writer: Arc<AuditWriter>,
     errors: ErrorLines,
@@ -40,10 +40,10 @@ pub struct Following {
     other_errors: Arc<Others>,
 }
 
-/// What other processes write of one log.
+/// One log of all other processes.
 struct Others {
     kind: Kind,
-    /// This process, whose lines come without the table.
+    /// The writer of this process. Its lines do not come from the table.
     own: String,
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
@@ -52,7 +52,7 @@ struct Others {
 }
 
 impl Following {
-    /// Of this audit writer, and those whose records the table has.
+    /// Follows this audit writer, and the other processes whose records are in the table.
     pub fn new(
         audit_writer: Arc<AuditWriter>,
         table: &Arc<dyn TableReader>,
@@ -117,7 +117,7 @@ fn followed(
 }
 
 impl Others {
-    /// What they write from now on.
+    /// Subscribes to what the other processes write from now on.
     fn follow(self: &Arc<Self>) -> Receiver<Arc<str>> {
         let lines = self.lines.subscribe();
         if !self.is_polling.swap(true, Ordering::Relaxed) {
@@ -126,9 +126,9 @@ impl Others {
         lines
     }
 
-    /// Tells of what others write, until nobody follows.
+    /// Sends the lines of other processes to followers, until none is left.
     async fn poll(self: Arc<Self>) {
-        // What is there already is the past.
+        // The records of the first look are older than the subscription: they are not sent.
         let mut known: Option<Known> = None;
         let mut clock = SteadyClock::begin(self.clock.as_ref());
         let mut has_failed = false;
@@ -155,7 +155,7 @@ impl Others {
             tokio::time::sleep(POLL_EVERY).await;
             if self.lines.receiver_count() == 0 {
                 self.is_polling.store(false, Ordering::Relaxed);
-                // Somebody may have come while that was found out.
+                // A new follower may have come before the flag was cleared.
                 if self.lines.receiver_count() == 0 || self.is_polling.swap(true, Ordering::Relaxed)
                 {
                     return;
@@ -164,7 +164,7 @@ impl Others {
         }
     }
 
-    /// The ids of the records that were written about these times, once those that are new have been told of.
+    /// Sends the lines of new records that were written near these times. Returns the ids of all of them.
     async fn look(
         &self,
         known: Option<&Known>,
@@ -174,7 +174,7 @@ impl Others {
         for time in times {
             let begin = time.saturating_sub(LOOK_BACK).unwrap_or(time);
             let end = time.saturating_add(LOOK_BACK).unwrap_or(time);
-            // Both may be in different hours.
+            // The span may touch two hours.
             let mut parts: Vec<String> = [begin, time, end].map(part).into();
             parts.dedup();
             for part in parts {
@@ -190,7 +190,7 @@ impl Others {
                             && !found.contains(&record.id);
                         if is_new && !is_own {
                             for line in text(record).lines() {
-                                // Nobody may be left to hear it.
+                                // The last follower may just have gone.
                                 self.lines.send(line.into()).ok();
                             }
                         }
@@ -207,7 +207,7 @@ impl Others {
     }
 }
 
-/// Records that were told of, or are the past: the newest of them.
+/// The newest records that were sent, or that are older than the first follower.
 #[derive(Default)]
 struct Known {
     ids: BTreeSet<String>,
@@ -233,7 +233,7 @@ impl Known {
     }
 }
 
-/// The time as it is now, and as it would be if the clock had never gone back: other processes may go by either.
+/// The clock's time, and the time it would show had it never gone back. Other processes may use either.
 struct SteadyClock {
     time: Timestamp,
     at: Duration,
@@ -260,7 +260,7 @@ impl SteadyClock {
     }
 }
 
-/// Where the part is read from.
+/// The id after which to read the part.
 fn after(begin: Timestamp, part: &str) -> Option<String> {
     Some(id_time(begin)).filter(|begin| begin.starts_with(part))
 }

@@ -1,10 +1,10 @@
-//! The audit log: one event for every request, chained, on standard output before the answer leaves, and in the table.
+//! The audit log: one event for each request, chained, on standard output before the answer is sent, and in the table.
 //!
-//! **Invariant:** an event holds no body, no query, no header and no key; of an encryption context it holds the names.
+//! **Invariant:** an event holds no body, query, header or key; of an encryption context, names (values only if configured).
 //!
-//! **Chains:** a process writes two. What is of the table is in the first one, without a gap. The requests of unauthenticated callers
-//! that are only counted there are in the second one, on standard output alone; so that a flood of them costs no write
-//! each, and the table's chain can be verified all the same.
+//! **Chains:** a process writes two. The first has every event of the table, without a gap. The second is on standard
+//! output alone: the requests of unauthenticated callers that the table only counts. So a flood of them costs no
+//! table writes, and the table's chain can still be verified.
 
 mod background;
 mod chain;

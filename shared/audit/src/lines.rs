@@ -1,4 +1,4 @@
-//! What a process says: first what has no place in a chain yet, then what waits for the table.
+//! The events of a process: first those without a place in a chain, then the lines that wait for the table.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,38 +7,38 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::chain::Chain;
 
-/// A record of the table holds no more events than this, and not many more bytes than that.
+/// The most events in a record of the table, and about the most bytes.
 const BATCH_EVENTS: usize = 400;
 const BATCH_BYTES: usize = 256 << 10;
-/// A record's events are no later than this after its first, and none is earlier, so that whoever looks for an event knows
-/// where.
+/// A record's events are at most this much later than its first, and none is earlier. So a reader knows which records may
+/// hold an event.
 pub(crate) const BATCH_SPAN: SignedDuration = SignedDuration::from_secs(60);
-/// So many events wait for a table that fails. Later ones are not in it, and it is said which.
+/// How many events wait when the table fails. Later ones are not written to it; an event says which are missing.
 const MOST_WAITING: usize = 16_384;
-/// Of unauthenticated callers, one event in so long a time is in the table.
+/// The table gets one event of unauthenticated callers in this time.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// And the number of the others comes this often.
+/// And how often it gets the number of the others.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 
-/// Events that have no place in a chain yet, in their order. Whoever writes the next lines out gives them one.
+/// Events that have no place in a chain yet, in order. The next write gives them one.
 #[derive(Default)]
 pub(crate) struct Queue {
     events: Vec<Unplaced>,
-    /// How many there were so far. They are numbered from 1.
+    /// How many events there were so far. They are numbered from 1.
     pub(crate) count: u64,
 }
 
-/// An event without its place.
+/// An event without a place in a chain.
 pub(crate) struct Unplaced {
     pub(crate) number: u64,
-    /// The end of its line.
+    /// The end of its line: all fields after `prev`.
     pub(crate) text: String,
-    /// What became of an unauthenticated caller's request.
+    /// For a request of an unauthenticated caller, its outcome.
     pub(crate) unauthenticated: Option<&'static str>,
 }
 
 impl Queue {
-    /// Gives the event's number.
+    /// Returns the event's number.
     pub(crate) fn add(&mut self, text: String, unauthenticated: Option<&'static str>) -> u64 {
         self.count += 1;
         self.events.push(Unplaced {
@@ -49,32 +49,31 @@ impl Queue {
         self.count
     }
 
-    /// Hands over all there are.
+    /// Takes all events.
     pub(crate) fn take(&mut self) -> Vec<Unplaced> {
         std::mem::take(&mut self.events)
     }
 }
 
-/// Where a line of the table's chain stands.
+/// The position of a line in the table's chain.
 pub(crate) struct ChainPosition {
     pub(crate) seq: u64,
-    /// When the table has this line, it has all events to this one.
+    /// Once the table has this line, it has all its events up to this number.
     pub(crate) event: u64,
     pub(crate) time: Timestamp,
 }
 
-/// Lines that wait for the table, one after another in one text: each would else have room of its own, which costs more
-/// than the copy.
+/// Lines that wait for the table, in one text: a `String` for each would cost more than the copy.
 #[derive(Default)]
 pub(crate) struct Waiting {
     text: String,
-    /// With the length of each line.
+    /// Each with the length of its line.
     positions: VecDeque<(ChainPosition, usize)>,
-    /// When the oldest of those that wait came.
+    /// Since when the oldest line waits.
     since: Duration,
 }
 
-/// What becomes a record.
+/// The content of the next record.
 pub(crate) struct Taken {
     pub(crate) first: ChainPosition,
     /// The number of the last event.
@@ -95,12 +94,12 @@ impl Waiting {
         self.len() >= MOST_WAITING
     }
 
-    /// Whether what waits fills a record.
+    /// Whether the waiting lines fill a record.
     pub(crate) fn is_much(&self) -> bool {
         self.len() >= BATCH_EVENTS || self.text.len() >= BATCH_BYTES
     }
 
-    /// How long the oldest has waited.
+    /// How long the oldest line has waited.
     pub(crate) fn age(&self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
     }
@@ -110,7 +109,7 @@ impl Waiting {
         self.positions.back().map(|(position, _)| position.event)
     }
 
-    /// Adds a line, with its end.
+    /// Adds a line; `line` includes its line end.
     pub(crate) fn push(&mut self, line: &str, position: ChainPosition, now: Duration) {
         if self.is_empty() {
             self.since = now;
@@ -119,14 +118,13 @@ impl Waiting {
         self.positions.push_back((position, line.len()));
     }
 
-    /// The oldest lines that fit a record.
+    /// Takes the oldest lines that fit in one record.
     pub(crate) fn take(&mut self, now: Duration) -> Option<Taken> {
         let (first, mut bytes) = self.positions.pop_front()?;
         let (mut next, mut event, mut count) = (first.seq + 1, first.event, 1);
         let span = SignedDuration::ZERO..=BATCH_SPAN;
         while count < BATCH_EVENTS
-            // Events that were lost in between begin a record of their own, and so do those that are earlier, because the
-            // clock went back.
+            // A gap from lost events begins a new record. So does an event that is earlier because the clock went back.
             && let Some((position, length)) = self.positions.pop_front_if(|(position, length)| {
                 position.seq == next
                     && bytes + *length <= BATCH_BYTES
@@ -138,7 +136,7 @@ impl Waiting {
         }
         let lines = self.text.get(..bytes).unwrap_or_default().to_owned();
         self.text.replace_range(..bytes, "");
-        // As much will come again, but for what waited while the table failed.
+        // A text of this size is needed again, but not the room for lines that waited while the table failed.
         self.text.shrink_to(2 * BATCH_BYTES);
         self.since = now;
         Some(Taken {
@@ -154,16 +152,16 @@ pub(crate) struct Lines {
     own: Chain,
     unauthenticated: Chain,
     pub(crate) waiting: Waiting,
-    /// The first and last of those that did not fit.
+    /// The first and last number of the events that did not fit.
     pub(crate) lost: Option<(u64, u64)>,
     sampled: Option<Duration>,
-    /// The requests of unauthenticated callers that are not in the table, by what became of them.
+    /// How many requests of unauthenticated callers are not in the table, by outcome.
     pub(crate) counted: BTreeMap<&'static str, u64>,
     pub(crate) counted_since: Duration,
 }
 
 impl Lines {
-    /// None yet, of this writer.
+    /// Empty chains of this writer.
     pub(crate) fn begin(writer: String, now: Duration) -> Self {
         Self {
             unauthenticated: Chain::begin(format!("{writer}-strangers")),
@@ -176,12 +174,12 @@ impl Lines {
         }
     }
 
-    /// Gives an event its place: its number. Its line goes to `lines`.
+    /// Adds the event to the table's chain, and its line to `lines`. Returns its number there.
     pub(crate) fn chain(&mut self, time: &str, event: &Unplaced, lines: &mut String) -> u64 {
         self.own.add(time, &event.text, lines)
     }
 
-    /// As [`Lines::chain`], in the chain of unauthenticated callers.
+    /// As [`Lines::chain`], for the chain of unauthenticated callers.
     pub(crate) fn chain_unauthenticated(
         &mut self,
         time: &str,
@@ -201,7 +199,7 @@ impl Lines {
         is_due
     }
 
-    /// How many requests of unauthenticated callers are not in the table, when it is time to say so.
+    /// The counts of requests of unauthenticated callers that are not in the table, when a summary is due.
     pub(crate) fn summary(&mut self, now: Duration) -> Option<BTreeMap<String, u64>> {
         let is_due = now.saturating_sub(self.counted_since) >= SUMMARY_EVERY
             || self.counted_since == Duration::ZERO;

@@ -1,15 +1,15 @@
-//! The lines' way out: those of requests that are answered at the same time leave in one write.
+//! Standard output. One write takes the lines of all requests that are answered at the same time.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Where lines go, and which have gone. They are numbered from 1.
+/// The output, and which lines were written. They are numbered from 1.
 pub(crate) struct AuditOutput {
     writer: Mutex<Writer>,
-    /// The last that was tried.
+    /// The last line that was tried.
     tried: AtomicU64,
-    /// The last that failed. Those before it may have failed too.
+    /// The last line that failed. Those before it may have failed too.
     failed: AtomicU64,
 }
 
@@ -18,19 +18,19 @@ struct Writer {
     buffer: String,
     /// Whether the last line may have been written in part.
     is_torn: bool,
-    /// The last line of those that are being written. Left behind by a panic.
+    /// The last line of the write that is running. After a panic it stays set; 0 when no write is running.
     writing: u64,
 }
 
-/// What became of a line.
+/// The result of writing a line.
 pub(crate) enum Out {
-    /// It is there.
+    /// An earlier write wrote it.
     Yes,
-    /// It was tried before, and may not be there.
+    /// An earlier write tried it and may have failed.
     No,
-    /// It was tried just now, with others perhaps.
+    /// This call tried it, perhaps with other lines.
     Tried(io::Result<()>),
-    /// Somebody else is writing.
+    /// Another request is writing.
     Busy,
 }
 
@@ -48,8 +48,8 @@ impl AuditOutput {
         }
     }
 
-    /// Writes all lines there are, unless this one was tried already. `take` gives what becomes lines, with the number of
-    /// the last, and `make` makes them. Unless `may_wait`, it is not waited for others who write.
+    /// Writes all queued lines, unless this one was tried already. `take` returns what to write and the number of its last
+    /// line; `make` turns it into lines. Without `may_wait` this returns [`Out::Busy`] while another request writes.
     pub(crate) fn write_up_to<T>(
         &self,
         line: u64,
@@ -63,7 +63,7 @@ impl AuditOutput {
         let Some(mut writer) = self.writer(may_wait) else {
             return Out::Busy;
         };
-        // What a panic left behind was tried, and is not there for sure.
+        // After a panic in the middle of a write, its lines count as tried and failed.
         self.failed.fetch_max(writer.writing, Ordering::Release);
         self.tried.fetch_max(writer.writing, Ordering::Release);
         if let Some(out) = self.was_tried(line) {
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics amid the first write.
+    /// Panics in the middle of the first write.
     #[derive(Clone, Default)]
     struct Panics(Arc<Mutex<Vec<u8>>>);
 

@@ -1,17 +1,17 @@
-//! Records of a log are compressed: their lines repeat one another, and a table's writes and storage are paid by their size.
+//! Compression of a log's records. Their lines are repetitive, and a table's writes and storage are charged by size.
 
 use std::io::{self, Read, Write};
 
 use keyway_domain::ports::Record;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
-/// What an LZ4 frame begins with, as no line does.
+/// The first bytes of an LZ4 frame. No line begins with them.
 /// Source: LZ4 Frame Format Description 1.6.4, "Magic Number".
 const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
-/// A record that says it holds more is none of ours.
+/// The most bytes that a record may unpack to. The writer makes no larger ones.
 const MOST: u64 = 4 << 20;
 
-/// The lines as a record's value: an LZ4 frame, or as they are where that is no shorter.
+/// A record's value: the lines as an LZ4 frame, or uncompressed if the frame is no shorter.
 pub(crate) fn packed(lines: Vec<u8>) -> Vec<u8> {
     match compressed(&lines) {
         Ok(frame) if frame.len() < lines.len() => frame,
@@ -25,7 +25,7 @@ fn compressed(lines: &[u8]) -> io::Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// What a frame that cannot be read comes to: no event, and yet a line that verifying does not pass over.
+/// Stands for a frame that cannot be read. It is no event, but verifying reports it.
 const BROKEN: &str = "{\"audit\":\"a record that cannot be read\"}\n";
 
 /// The lines of a record of a log.
@@ -34,7 +34,7 @@ pub fn text(record: &Record) -> String {
         let mut text = String::new();
         let mut frame = FrameDecoder::new(record.value.as_slice()).take(MOST);
         let read = frame.read_to_string(&mut text);
-        // One that was cut off may be read to there.
+        // A truncated frame may decode without an error, up to where it ends.
         let is_whole = read.is_ok() && text.ends_with('\n');
         return if is_whole { text } else { BROKEN.to_owned() };
     }
@@ -79,11 +79,11 @@ mod tests {
         let whole = packed(lines.clone().into_bytes());
         for end in 0..whole.len() {
             let cut = text(&record(whole.get(..end).unwrap().to_vec()));
-            // What is missing may be the mark of the end alone.
+            // Perhaps only the mark at the end is missing.
             let is_frame = end >= MAGIC.len();
             assert!(cut == lines || !is_frame || cut == BROKEN, "{end}: {cut}");
         }
-        // All of it is one byte again and again, of which a frame could hold any number.
+        // One byte repeated: a small frame can hold any number of them.
         let endless = packed(vec![b'a'; usize::try_from(MOST).unwrap() * 2]);
         assert!(text(&record(endless)).len() <= usize::try_from(MOST).unwrap());
     }

@@ -1,4 +1,4 @@
-//! Reading what the table has of the log, hour by hour.
+//! Reads the table's audit log, hour by hour.
 
 use std::sync::Arc;
 
@@ -13,37 +13,37 @@ use crate::lines::BATCH_SPAN;
 use crate::packed::text;
 use crate::table::id_time;
 
-/// So many hours are looked at for one page; more of them follow its marker.
+/// The most hours that one page looks at. Its marker leads to the next ones.
 const MOST_HOURS: usize = 400;
-/// Records that are read at once. They may be large.
+/// How many records are read at once. They may be large.
 const RECORDS: usize = 16;
-/// Clocks of other processes may be ahead of this one's, and this one's may have been an hour ahead before it was set.
+/// Other processes' clocks may be ahead of this one's, and this one may have been an hour ahead before it was set back.
 const AHEAD: SignedDuration = SignedDuration::from_hours(2);
-/// Whoever wants a log whole looks so far beyond both ends: a writer's events go on there when its clock was set, and all
-/// of them are needed to see that none is missing.
+/// How far reading a whole log goes beyond both ends of the span. After its clock is set, a writer's events continue
+/// outside of it, and verifying needs all of them to see that none is missing.
 const MARGIN: SignedDuration = SignedDuration::from_hours(25);
-/// How far back a log goes that is kept for ever, unless a query says so.
+/// How many days a query without a start goes back when the log is kept for ever.
 const FOR_EVER_DAYS: u32 = 366;
-/// How far back a page goes when nothing is said.
+/// How far a page goes back when the query has no start.
 const LATELY: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What the table has of the log.
+/// The audit log in the table.
 pub struct TableLog {
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
     retention_days: u32,
 }
 
-/// Where reading goes on: within an hour, after a record, or after some lines of it.
+/// A place to continue reading: in an hour, after a record, or after some of its lines.
 struct Position {
     hour: Timestamp,
     after: Option<String>,
-    /// How many lines of that record were given. All of them, when nothing is said.
+    /// How many lines of that record were returned; `None` for all.
     lines: Option<usize>,
 }
 
-/// The part of ids that begin within the hour.
+/// The part of the table with the ids of this hour.
 pub(crate) fn part(time: Timestamp) -> String {
     let bytes = Kind::Audit.part_bytes().unwrap_or_default();
     id_time(time).chars().take(bytes).collect()
@@ -69,7 +69,7 @@ impl Position {
 }
 
 impl TableLog {
-    /// `retention_days`: how far back it goes; 0 for as far as there can be anything.
+    /// `retention_days` is how far back the log goes; 0 keeps it for ever.
     pub fn new(table: Arc<dyn TableReader>, clock: Arc<dyn Clock>, retention_days: u32) -> Self {
         Self {
             table,
@@ -78,9 +78,9 @@ impl TableLog {
         }
     }
 
-    /// Gives every record of the kind that can hold events since then and before `until` to `each`, and those that were
-    /// written about a day before and after; in the order of their ids. Without both, a store that is one piece gives all
-    /// that it has, whatever their times.
+    /// Calls `each` with every record of this kind that can hold events from `since` to before `until`, and with those about
+    /// a day before and after, in the order of their ids. Without both, a store that is not divided in parts returns all of
+    /// its records, whatever their times.
     ///
     /// # Errors
     /// When the table fails.
@@ -109,7 +109,7 @@ impl TableLog {
         Ok(())
     }
 
-    /// Gives every event since then and before `until` to `each`, a line each. A line without a time is given too.
+    /// Calls `each` with every event from `since` to before `until`, one line each. Lines without a time are included.
     ///
     /// # Errors
     /// When the table fails.
@@ -127,7 +127,7 @@ impl TableLog {
         self.records(Kind::Audit, since, until, &mut each).await
     }
 
-    /// Gives every record whose id begins so. Whether there is any.
+    /// Calls `each` with every record whose id begins with `part`. Returns whether there is any.
     async fn part(
         &self,
         kind: Kind,
@@ -157,7 +157,7 @@ impl TableLog {
         };
         let back = SignedDuration::from_hours(24 * i64::from(days));
         let start = since.unwrap_or_else(|| earlier(self.clock.now(), back));
-        // A record is named after its first event, and its last may be a while after.
+        // A record's id has the time of its first event. Its last one may be this much later.
         earlier(start, BATCH_SPAN)
     }
 
@@ -188,7 +188,7 @@ impl AuditLog for TableLog {
         };
         let end = self.end(query.until);
         let mut page = EventPage::default();
-        // A record of which some lines were given already is read again, for the others.
+        // If the last page ended within a record, that record is read again for its other lines.
         if let Some(lines) = at.lines
             && let Some(id) = at.after.clone()
             && let Some(record) = self
@@ -229,13 +229,13 @@ impl AuditLog for TableLog {
     }
 }
 
-/// Takes the events of a record that are wanted, from a line on. Where the page is full it says where to go on.
+/// Adds the record's wanted events to the page, from line `from` on. Returns where to continue if the page is full.
 fn take(query: &EventQuery, record: &Record, from: usize, page: &mut EventPage) -> Option<String> {
     for (number, line) in text(record).lines().enumerate().skip(from) {
         if page.events.len() >= query.limit {
             return Some(format!("{}/{number}", record.id));
         }
-        // What cannot be read is for verifying to find.
+        // Verifying reports lines that cannot be read.
         let Ok(event) = serde_json::from_str::<Event<'_>>(line) else {
             continue;
         };
@@ -252,7 +252,7 @@ fn take(query: &EventQuery, record: &Record, from: usize, page: &mut EventPage) 
     None
 }
 
-/// Whether the event is of the span. The records at the ends of a span hold other events as well.
+/// Whether the event lies in the span: the first and last records hold others too.
 fn is_within(line: &str, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     let event = serde_json::from_str::<Event<'_>>(line);
     let time = event

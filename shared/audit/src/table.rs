@@ -1,4 +1,4 @@
-//! The part of the table that the log is in, and nothing else of it.
+//! The part of the table that holds the log.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use keyway_domain::ports::{Kind, Record, StoreError, TableReader, TableWriter};
 
-/// What appends to the log and reads it. It can write nothing else, whatever its code says.
+/// Appends to the log and reads it. It refuses records of other kinds.
 #[derive(Clone)]
 pub struct AuditTable(Arc<dyn TableWriter>);
 
 impl AuditTable {
-    /// The log of this table.
+    /// The log in this table.
     pub fn new(table: Arc<dyn TableWriter>) -> Self {
         Self(table)
     }
@@ -26,13 +26,13 @@ impl AuditTable {
         }
     }
 
-    /// The same, to be read.
+    /// A reader of the table.
     pub fn reading(&self) -> Arc<dyn TableReader> {
         Arc::clone(&self.0) as _
     }
 }
 
-/// The instant as ids and events write it: `20260102T030405.678901Z`.
+/// The time as ids and events write it: `20260102T030405.678901Z`.
 pub(crate) fn id_time(time: Timestamp) -> String {
     let zoned = time.to_zoned(TimeZone::UTC);
     format!(
@@ -47,7 +47,7 @@ pub(crate) fn id_time(time: Timestamp) -> String {
     )
 }
 
-/// The id of a record whose first event was written then.
+/// The id of a record whose first event has this time.
 pub(crate) fn id(time: Timestamp, writer: &str, first: u64) -> String {
     format!("{}.{writer}.{first:012}", id_time(time))
 }

@@ -1,7 +1,7 @@
-//! Whether a log is whole: that nothing was removed from it, altered or put elsewhere.
+//! Verifies that no event of a log was removed, altered or moved.
 //!
-//! What a chain cannot show by itself is that its end was cut off. So the last number and hash of each writer are told, to
-//! be kept elsewhere and expected the next time.
+//! A chain alone cannot show that its end was cut off. So verifying returns the last number and hash of each writer, to be
+//! kept elsewhere and expected the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,12 +12,12 @@ use keyway_domain::audit::Event;
 use crate::chain::{FIRST_PREV, hash_of};
 use crate::wrapped::Unwrapping;
 
-/// Something that is not as it was written.
+/// A difference from the log as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// A line that should be an event is none.
+    /// A line that should be an event cannot be read.
     Unreadable {
-        /// Which line, from 1.
+        /// The line's number, from 1.
         line: u64,
     },
     /// The event is not the one that was written.
@@ -27,7 +27,7 @@ pub enum Finding {
         /// Its number.
         seq: u64,
     },
-    /// Events are not there.
+    /// Events are missing.
     Missing {
         /// Their writer.
         writer: String,
@@ -36,21 +36,21 @@ pub enum Finding {
         /// The last.
         last: u64,
     },
-    /// The event stands after later ones.
+    /// The event comes after later ones.
     Reordered {
         /// Its writer.
         writer: String,
         /// Its number.
         seq: u64,
     },
-    /// There is another event of this number.
+    /// Two events have this number.
     Repeated {
         /// Its writer.
         writer: String,
         /// Its number.
         seq: u64,
     },
-    /// What is known from elsewhere is not there: the log was cut off.
+    /// An event that is known from elsewhere is missing: the log was cut off.
     CutOff {
         /// The writer.
         writer: String,
@@ -90,7 +90,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// An event of a writer that is known from elsewhere: `WRITER:NUMBER:HASH`.
+/// A writer's event, as it is known from elsewhere: `WRITER:NUMBER:HASH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownEvent {
     writer: String,
@@ -98,7 +98,7 @@ pub struct KnownEvent {
     hash: String,
 }
 
-/// A text is no [`KnownEvent`].
+/// The text is no [`KnownEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not WRITER:NUMBER:HASH, as `keyway audit verify` prints it")]
 pub struct NotAnEvent;
@@ -125,18 +125,18 @@ impl fmt::Display for KnownEvent {
     }
 }
 
-/// What was seen of a writer.
+/// One writer's events in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterReport {
-    /// Who it is.
+    /// The writer's name.
     pub writer: String,
     /// The number of the first event.
     pub first: u64,
     /// The number of the last event.
     pub last: u64,
-    /// How many there are.
+    /// How many events there are.
     pub count: u64,
-    /// How many it says itself that the table did not get; standard output has them.
+    /// How many events the table did not get, as the writer itself recorded. Standard output has them.
     pub lost: u64,
     /// The last event's hash.
     pub hash: String,
@@ -153,22 +153,22 @@ impl WriterReport {
     }
 }
 
-/// What came of verifying.
+/// The result of verifying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Every writer that was met.
+    /// Every writer in the log.
     pub writers: Vec<WriterReport>,
-    /// What is not as it was written; nothing when all is well.
+    /// The differences from the log as it was written; empty for a whole log.
     pub findings: Vec<Finding>,
 }
 
 impl Verified {
-    /// How many events there are.
+    /// How many events the log has.
     pub fn events(&self) -> u64 {
         self.writers.iter().map(|writer| writer.count).sum()
     }
 
-    /// Whether a writer's first events are missing, as where they have expired or were rotated away.
+    /// Whether a writer's first events are missing, for instance because they expired or were rotated away.
     pub fn lacks_beginning(&self) -> bool {
         let is_beginning = |finding: &Finding| matches!(finding, Finding::Missing { first: 0, .. });
         self.findings.iter().any(is_beginning)
@@ -177,7 +177,7 @@ impl Verified {
 
 /// Verifies a log, line by line.
 ///
-/// A writer's events are held together by their numbers and hashes, never by their times: a clock may go back.
+/// Numbers and hashes join a writer's events, never their times: a clock may go back.
 #[derive(Default)]
 pub struct Verifier {
     lines: u64,
@@ -192,23 +192,23 @@ pub struct Verifier {
 #[derive(Default)]
 struct Seen {
     count: u64,
-    /// Events that follow one another, by the number of the first. What is between two of them is missing.
+    /// Runs of consecutive events, by the number of the first. Events between two runs are missing.
     runs: BTreeMap<u64, Run>,
-    /// What the writer says itself that the table did not get.
+    /// The events that the table did not get, as the writer itself recorded.
     told_lost: BTreeSet<(u64, u64)>,
 }
 
-/// Events that follow one another.
+/// Consecutive events.
 struct Run {
     last: u64,
-    /// What the first names as the one before.
+    /// The first event's `prev`.
     prev: String,
-    /// The last one's hash.
+    /// The last event's hash.
     hash: String,
 }
 
 impl Verifier {
-    /// `begins_midway`: whether what comes may be the later part of a log, so that a writer's first events may lack.
+    /// `begins_midway`: the log may lack the first events of a writer.
     pub fn new(begins_midway: bool) -> Self {
         Self {
             begins_midway,
@@ -216,20 +216,20 @@ impl Verifier {
         }
     }
 
-    /// For a table, whose records are in the order of their times, which is not that of the writer where its clock went
-    /// back. Lines of a file stand as they were written.
+    /// For a table. Its records are in the order of their times, which is not the writer's order if its clock went back. The
+    /// lines of a file are in the order in which they were written.
     #[must_use]
     pub fn in_any_order(mut self) -> Self {
         self.is_in_any_order = true;
         self
     }
 
-    /// The event must be there, as it is known.
+    /// Expects the log to have this event.
     pub fn expect(&mut self, known: KnownEvent) {
         self.expected.push((known.writer, known.seq, known.hash));
     }
 
-    /// The next line of a log as it was written. One that is no event's, as those of the ordinary log are, is passed over.
+    /// Takes the next line of a log as it was written. Lines that are no events, such as the ordinary log's, are ignored.
     pub fn line(&mut self, line: &str) {
         self.lines += 1;
         if line.starts_with("{\"audit\":") {
@@ -237,8 +237,8 @@ impl Verifier {
         }
     }
 
-    /// The next line of a log as a log driver or a collector keeps it: after a prefix, inside of JSON, in parts, or with its
-    /// fields in another order. One that holds no event is passed over.
+    /// Takes the next line of a log as a log driver or a collector keeps it: after a prefix, inside JSON, in parts, or with
+    /// its fields in another order. Lines without an event are ignored.
     pub fn kept_line(&mut self, line: &str) {
         self.lines += 1;
         let mut unwrapping = std::mem::take(&mut self.unwrapping);
@@ -315,12 +315,12 @@ impl Verifier {
             && let Some(counts) = &event.counts
             && let (Some(&first), Some(&last)) = (counts.get("first_seq"), counts.get("last_seq"))
         {
-            // The chain says itself what is not in the table.
+            // The writer itself recorded which events the table did not get.
             seen.told_lost.insert((first, last));
         }
     }
 
-    /// What came of it.
+    /// Returns the result.
     pub fn finish(mut self) -> Verified {
         let mut unwrapping = std::mem::take(&mut self.unwrapping);
         unwrapping.finish(&mut |text| self.text(text));

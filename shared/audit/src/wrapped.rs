@@ -1,38 +1,38 @@
-//! Events inside of what log drivers and collectors make of lines: prefixes, JSON around them, and long lines cut in parts.
+//! Finds events in what log drivers and collectors make of lines: prefixes, JSON around them, and long lines in parts.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// What stands before an event is no longer, in bytes.
+/// The longest prefix before an event, in bytes.
 const LONGEST_PREFIX: usize = 512;
-/// Lines are put together again up to this length, in bytes.
+/// The longest line that is joined from parts, in bytes.
 const LONGEST_LINE: usize = 8 << 20;
-/// Wrappings inside of one another, such as Kubernetes' around a collector's.
+/// The most wrappings around a line, such as Kubernetes' around a collector's.
 const MOST_WRAPPINGS: usize = 4;
-/// What the events of this log begin with.
+/// The beginning of this log's events.
 const BEGIN: &str = "{\"audit\":";
 /// Fields in which collectors keep a line.
 const LINE_FIELDS: [&str; 6] = ["message", "@message", "textPayload", "line", "body", "msg"];
-/// Fields in which collectors keep what a line was parsed to.
+/// Fields in which collectors keep the parsed line.
 const OBJECT_FIELDS: [&str; 3] = ["jsonPayload", "log", "log_processed"];
 
 /// Finds events in a log, line by line.
 #[derive(Default)]
 pub(crate) struct Unwrapping {
-    /// The beginnings of lines that were cut, by the stream that they are of.
+    /// The beginnings of lines that were cut, by stream.
     parts: BTreeMap<String, String>,
-    /// An object that is written over several lines, as `jq` does.
+    /// An object over several lines, as `jq` prints it.
     spread: Option<String>,
 }
 
 impl Unwrapping {
-    /// Gives the events that end with this line to `each`: as JSON, or as what is left of it.
+    /// Calls `each` with the events that end with this line: as JSON, or the rest of one that was damaged.
     pub(crate) fn line(&mut self, line: &str, each: &mut dyn FnMut(&str)) {
         let line = line.trim_end_matches(['\r', '\n']);
         if let Some(mut spread) = self.spread.take() {
             let is_end = line == "}";
-            // Its lines are indented. Another line at the margin says that it was something else.
+            // The lines of an object are indented. Another line without indentation means that it was no event.
             if is_end || line.starts_with([' ', '\t']) && spread.len() <= LONGEST_LINE {
                 spread.push_str(line);
                 spread.push('\n');
@@ -51,7 +51,7 @@ impl Unwrapping {
         self.text(line.trim_start_matches('\u{feff}'), 0, each);
     }
 
-    /// Gives what is left of events that do not end.
+    /// Calls `each` with what is left of events that do not end.
     pub(crate) fn finish(&mut self, each: &mut dyn FnMut(&str)) {
         let parts = std::mem::take(&mut self.parts);
         let rest = parts.into_values().chain(self.spread.take());
@@ -78,7 +78,7 @@ impl Unwrapping {
             return;
         };
         let (prefix, rest) = text.split_at(begin);
-        // What the ordinary log says of a request is no prefix.
+        // A line of the ordinary log that mentions a request is no prefix.
         if prefix.len() > LONGEST_PREFIX || prefix.contains(['"', '=']) {
             return;
         }
@@ -108,7 +108,7 @@ impl Unwrapping {
             each(text);
             return;
         }
-        // Docker's json-file, and collectors that have its shape.
+        // Docker's json-file, and collectors of the same shape.
         if let Some(Value::String(log)) = object.get("log") {
             let stream = object.get("stream").and_then(Value::as_str);
             let stream = format!("log/{}", stream.unwrap_or_default());
@@ -117,7 +117,7 @@ impl Unwrapping {
             }
             return;
         }
-        // The journal's JSON: text that it takes for binary is an array of bytes.
+        // The journal's JSON. It writes text that it considers binary as an array of bytes.
         if let Some(message) = object.get("MESSAGE").and_then(of_journal) {
             let of = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
             let stream = format!("journal/{}/{}", of("_STREAM_ID"), of("_PID"));
@@ -146,8 +146,8 @@ impl Unwrapping {
         }
     }
 
-    /// The text with what was cut off before it; nothing while more is to come. Some collectors leave the end of a line
-    /// out: then it is whole when its JSON is.
+    /// The text joined with its earlier parts; `None` while more is to come. Some collectors leave out the end of a line.
+    /// Then the line is whole once its JSON is.
     fn joined(&mut self, stream: &str, text: &str, is_whole: bool) -> Option<String> {
         let before = self.parts.remove(stream);
         let whole = before.unwrap_or_default() + text;
@@ -161,7 +161,7 @@ impl Unwrapping {
         if is_whole || is_json(&whole) {
             return Some(whole);
         }
-        // What came before was no beginning of it.
+        // The earlier parts belong to another line.
         if text.starts_with('{') && is_json(text) {
             return Some(text.to_owned());
         }
@@ -217,7 +217,7 @@ fn is_event(object: &Map<String, Value>) -> bool {
         .all(|field| object.contains_key(*field))
 }
 
-/// Whether the text is what is left of an event.
+/// Whether the text is a part of an event.
 fn is_of_event(text: &str) -> bool {
     text.contains("\"audit\":") && text.contains("\"writer\":")
 }

@@ -1,4 +1,4 @@
-//! Writing the log.
+//! Writes the log.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,16 +26,16 @@ use crate::output::{AuditOutput, Out};
 use crate::packed::packed;
 use crate::table::{self, AuditTable};
 
-/// What becomes of requests when the log cannot be written.
+/// How requests are answered when the log cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
     /// Mutations and data keys are refused.
     Required,
-    /// They are done, and the failure goes to the error log.
+    /// They are allowed, and the failure goes to the error log.
     BestEffort,
 }
 
-/// What is told of encryption contexts.
+/// The parts of encryption contexts that events record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contexts {
     /// Their names.
@@ -44,40 +44,40 @@ pub enum Contexts {
     Values,
 }
 
-/// When what is not urgent goes to the table.
+/// When events that are not urgent go to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushing {
     /// Soon, by a task that runs [`AuditWriter::keep_flushing`].
     ByTask,
-    /// With a request that finds it old: the process may be frozen whenever it has answered, and no task runs then.
+    /// With the next request after they are due. A function may be frozen once it has answered, so no task would run.
     ByRequest,
 }
 
-/// How the log is written.
+/// How an [`AuditWriter`] writes the log.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditWriterSettings {
-    /// What becomes of requests when it cannot be.
+    /// How requests are answered when the log cannot be written.
     pub strictness: Strictness,
-    /// What is told of encryption contexts.
+    /// The parts of encryption contexts that events record.
     pub contexts: Contexts,
-    /// For how many days the table keeps events; for ever when 0.
+    /// For how many days the table keeps events; 0 keeps them for ever.
     pub retention_days: u32,
-    /// When what is not urgent goes to the table.
+    /// When events that are not urgent go to the table.
     pub flushing: Flushing,
 }
 
-/// Events wait for the table no longer than this.
+/// The longest time that events wait before they are written to the table.
 const BATCH_AGE: Duration = Duration::from_millis(250);
-/// What has failed is not tried again sooner.
+/// The pause after a failure before the next attempt.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// So often it is tried to write without waiting for others who do.
+/// How often a request tries to write without blocking on the lock.
 const TRIES: usize = 8;
-/// The items of one event have no more bytes than this, unless one alone has more: log drivers cut lines that are longer
-/// than 16 KiB.
+/// The most bytes that the items of one event have, unless a single item is larger. Log drivers cut lines longer than
+/// 16 KiB.
 const ITEMS_BYTES: usize = 12 << 10;
-/// Paths come from the client and may be long.
+/// The longest path in an event, in bytes: the client chooses the path.
 const LONGEST_PATH: usize = 300;
-/// So many events may be read late by one who follows; later ones push out the oldest.
+/// How many events a follower may lag behind. It loses older ones.
 pub(crate) const FOLLOWED: usize = 1024;
 
 /// Writes the log of one process.
@@ -88,47 +88,47 @@ pub struct AuditWriter {
     random: Arc<dyn Random>,
     settings: AuditWriterSettings,
     audit_output: AuditOutput,
-    /// Requests that have begun and are not answered.
+    /// Requests that have begun and are not answered yet.
     in_flight: AtomicUsize,
-    /// What has been said and is not on its way out.
+    /// Events that are not being written to the output yet.
     queue: Mutex<Queue>,
     lines: Mutex<Lines>,
-    /// The record that is being written. Whoever holds it writes for all who wait.
+    /// The record that is being written. The holder of the lock writes for all that wait for it.
     writing: tokio::sync::Mutex<Option<Batch>>,
-    /// The table has all events to this one that it is to have.
+    /// The table has every event up to this number that it is meant to have.
     durable: AtomicU64,
-    /// Whether the table has taken anything since the start.
+    /// Whether the table has accepted a record since the start.
     is_proven: AtomicBool,
     output_failed: AtomicBool,
     table_failed: AtomicBool,
-    /// When either has failed, or was tried again.
+    /// When the output or the table last failed, or was last tried again.
     tried: Mutex<Duration>,
     work: Notify,
     full: Notify,
     followers: broadcast::Sender<Arc<str>>,
-    /// Lines that those who follow were too slow for.
+    /// Lines that followers lost because they read too slowly.
     missed: AtomicU64,
     events: AtomicU64,
 }
 
-/// What the log tells of itself.
+/// The writer's figures for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditWriterMetrics {
     /// Events so far.
     pub events: u64,
     /// Events that wait for the table.
     pub waiting: u64,
-    /// Lines that those who follow were too slow for.
+    /// Lines that followers lost because they read too slowly.
     pub missed: u64,
 }
 
 struct Batch {
     record: Record,
-    /// When the table has it, it has all events to this one.
+    /// Once the table has the record, it has all its events up to this number.
     event: u64,
 }
 
-/// What is told of an encryption context.
+/// The parts of an encryption context that an event records.
 #[derive(Default)]
 struct ToldContext<'a> {
     names: Option<Vec<Cow<'a, str>>>,
@@ -136,7 +136,7 @@ struct ToldContext<'a> {
     bytes: Option<usize>,
 }
 
-/// An event that was said, by its number from 1. `None` when it could not be made a line.
+/// The number of an event in the queue, from 1. `None` when it could not be encoded.
 type Said = Option<u64>;
 
 impl AuditWriter {
@@ -179,23 +179,23 @@ impl AuditWriter {
         })
     }
 
-    /// What durations are taken by.
+    /// The clock that measures durations.
     pub fn stopwatch(&self) -> Stopwatch {
         let clock = Arc::clone(&self.clock);
         Arc::new(move || clock.monotonic())
     }
 
-    /// Every event from now on, as its line of JSON without the end. Who reads too slowly loses the oldest and hears how many.
+    /// Every event from now on, as its line of JSON without the line end. A slow reader loses the oldest and hears how many.
     pub fn follow(&self) -> broadcast::Receiver<Arc<str>> {
         self.followers.subscribe()
     }
 
-    /// Somebody who follows was too slow for so many lines.
+    /// Counts lines that a follower lost because it read too slowly.
     pub(crate) fn missed(&self, lines: u64) {
         self.missed.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// What the log tells of itself.
+    /// The writer's metrics.
     pub fn metrics(&self) -> AuditWriterMetrics {
         let waiting = self.lines().waiting.len();
         AuditWriterMetrics {
@@ -205,12 +205,12 @@ impl AuditWriter {
         }
     }
 
-    /// The name under which this process writes.
+    /// The name of this writer, in its events and in the ids of its records.
     pub fn writer(&self) -> &str {
         &self.writer
     }
 
-    /// Has what waits for the table be there soon, for as long as this runs.
+    /// Writes waiting events to the table for as long as this runs.
     pub async fn keep_flushing(&self) {
         loop {
             self.work.notified().await;
@@ -219,13 +219,13 @@ impl AuditWriter {
                     () = tokio::time::sleep(BATCH_AGE) => {}
                     () = self.full.notified() => {}
                 }
-                // What failed is said, and waits.
+                // `flush` logs a failure, and the events keep waiting.
                 self.flush(None).await.ok();
             }
         }
     }
 
-    /// Writes what waits for the table, at the end.
+    /// Writes the events that still wait for the table. To be called at the end.
     pub async fn finish(&self) {
         self.lines().counted_since = Duration::ZERO;
         self.flush(None).await.ok();
@@ -236,7 +236,7 @@ impl AuditWriter {
         !lines.waiting.is_empty() || !lines.counted.is_empty()
     }
 
-    /// Says the event of a request, or its events where it asked for so much that one would be too long. Gives the last.
+    /// Queues the event of a request, or several events when its items are too long for one. Returns the last.
     fn note(&self, told: &Answered<'_>) -> Said {
         let outcome = told.error.unwrap_or("answered");
         let unauthenticated = (!told.subject.is_known).then_some(outcome);
@@ -264,7 +264,7 @@ impl AuditWriter {
                 item_count: Some(number(items.len())),
                 ..self.event(told)
             };
-            // One that cannot be made a line is not told, and no later one makes up for that.
+            // If one event cannot be encoded, the request is not recorded, whatever happens to the others.
             said = Some(self.add(&event, unauthenticated)?);
             first = next;
         }
@@ -285,7 +285,7 @@ impl AuditWriter {
         }
     }
 
-    /// What is told of an encryption context.
+    /// The parts of an encryption context that an event records.
     fn context<'a>(&self, context: Option<&'a Context>) -> ToldContext<'a> {
         match context {
             Some(Context::Pairs(pairs)) => ToldContext {
@@ -309,7 +309,7 @@ impl AuditWriter {
         Some(self.queue().add(text, unauthenticated))
     }
 
-    /// Writes an event of what was done without a request, and has the table hold it.
+    /// Writes the event of an operation that no request asked for, to the output and to the table.
     pub(crate) async fn record_background(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
         let said = self.add(event, None);
         let is_output = self.write_out(said);
@@ -321,12 +321,12 @@ impl AuditWriter {
         }
     }
 
-    /// Writes an event that the log says of itself. Whether it is on the output.
+    /// Writes an event about the log itself. Returns whether the output has it.
     fn say(&self, operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> bool {
         self.write_out(self.add(&own_event(operation, counts), None))
     }
 
-    /// Gives events their places, and makes them lines.
+    /// Gives events their place in a chain and appends their lines to `out`.
     fn place(&self, events: Vec<Unplaced>, out: &mut String) {
         let (now, time) = (self.clock.monotonic(), self.clock.now());
         let at = Moment {
@@ -388,22 +388,22 @@ impl AuditWriter {
         }
     }
 
-    /// Counts the line, and tells those who follow.
+    /// Counts the line and sends it to followers.
     fn tell(&self, line: &str) {
         self.events.fetch_add(1, Ordering::Relaxed);
         if self.followers.receiver_count() > 0 {
-            // Nobody may be left to hear it.
+            // The last follower may just have gone.
             self.followers.send(line.trim_end().into()).ok();
         }
     }
 
-    /// Has this event be on the output, with all that are not yet. Whether it is there.
+    /// Writes all events that the output does not have yet. Returns whether it has this one.
     fn write_out(&self, said: Said) -> bool {
-        // Who waits finds nobody busy.
+        // It is never `None`, because this call waits for the lock.
         self.try_put_out(said, true).unwrap_or(false)
     }
 
-    /// As [`AuditWriter::write_out`]. Who waits for others who write does something else meanwhile.
+    /// As [`AuditWriter::write_out`], but yields to other tasks while another request writes.
     async fn put_out_together(&self, said: Said) -> bool {
         for _ in 0..TRIES {
             if let Some(is_output) = self.try_put_out(said, false) {
@@ -414,7 +414,7 @@ impl AuditWriter {
         self.write_out(said)
     }
 
-    /// As [`AuditWriter::write_out`]; `None` when somebody else is writing and this may not wait.
+    /// As [`AuditWriter::write_out`]; `None` if another request is writing and `may_wait` is false.
     fn try_put_out(&self, said: Said, may_wait: bool) -> Option<bool> {
         let Some(event) = said else {
             return Some(false);
@@ -440,17 +440,17 @@ impl AuditWriter {
         Some(written.is_ok())
     }
 
-    /// Has the table hold the event of this number and all before it; or everything that there is now.
+    /// Writes the event of this number and all before it to the table; without a number, all events so far.
     async fn flush(&self, up_to: Option<u64>) -> Result<(), Unrecorded> {
         let mut writing = self.writing.lock().await;
-        // What is about to be said goes with the rest.
+        // Queued events go with the rest.
         let count = self.queue().count;
         self.write_out(Some(count));
-        // What comes while this writes is for the next time: else there would be no end to it under load, and a record
-        // for each few events.
+        // Events that come during this write wait for the next one. Otherwise this loop would not end under load, and would
+        // write a record for every few events.
         let up_to = up_to.or_else(|| self.lines().waiting.last());
         if self.table_failed.load(Ordering::Relaxed) {
-            // Those who waited while it failed do not each wait for it to fail again.
+            // Requests that waited during a failure must not each wait for another one.
             let now = self.clock.monotonic();
             let mut tried = self.tried();
             if now.saturating_sub(*tried) < AGAIN_AFTER {
@@ -465,7 +465,7 @@ impl AuditWriter {
             if writing.is_none() {
                 *writing = self.take().map_err(|_| Unrecorded)?;
             }
-            // A request that was dropped here leaves the record to the next one, who writes the very same again.
+            // If a request is dropped here, the next one writes the same record again.
             let Some(batch) = writing.as_ref() else {
                 return Ok(());
             };
@@ -488,7 +488,7 @@ impl AuditWriter {
         }
     }
 
-    /// A record of the oldest events that wait.
+    /// Makes a record of the oldest events that wait.
     fn take(&self) -> Result<Option<Batch>, RandomError> {
         let mut revision = [0; 16];
         self.random.fill(&mut revision)?;
@@ -518,7 +518,7 @@ impl AuditWriter {
         time.checked_add(SignedDuration::from_hours(24 * days)).ok()
     }
 
-    /// Whether what failed works again, or what was never tried works.
+    /// Tries the output and the table again if they failed, and the table if it was never tried.
     async fn prove(&self) -> Result<(), Unrecorded> {
         if self.output_failed.load(Ordering::Relaxed) {
             {
@@ -574,7 +574,7 @@ impl AuditWriter {
         }
     }
 
-    /// Whether what waits for the table has waited long enough, or is much.
+    /// Whether waiting events are old enough, or numerous enough, to be written.
     fn is_due(&self) -> bool {
         let now = self.clock.monotonic();
         let lines = self.lines();
@@ -587,7 +587,7 @@ impl AuditWriter {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // A panic in between leaves at worst a number that was given twice, which verifying finds.
+        // A panic leaves at worst a number that is used twice, which verifying finds.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -596,15 +596,15 @@ impl AuditWriter {
     }
 }
 
-/// When events get their places.
+/// The time at which events are chained.
 struct Moment<'a> {
     now: Duration,
     time: Timestamp,
-    /// The same time.
+    /// `time` as text.
     text: &'a str,
 }
 
-/// Leaves no line behind of a request whose sender does not wait for the answer.
+/// Writes the event out when the request is dropped before its answer.
 struct PutOut<'a>(&'a AuditWriter, Said);
 
 impl Drop for PutOut<'_> {
@@ -622,7 +622,7 @@ fn own_event(operation: &'static str, counts: Option<BTreeMap<String, u64>>) -> 
     }
 }
 
-/// An address as text. `Display` of one with four numbers takes as long as half of an event does.
+/// An address as text. `Display` of an IPv4 address takes half as long as a whole event.
 fn address(address: IpAddr) -> String {
     const LONGEST: usize = "255.255.255.255".len();
     let IpAddr::V4(address) = address else {
@@ -649,7 +649,7 @@ fn shortened(text: &str) -> &str {
 #[async_trait]
 impl HealthCheck for AuditWriter {
     async fn degraded(&self) -> Vec<Degraded> {
-        // Where nothing is refused for it, the error log says that it fails.
+        // In this mode nothing is refused, so a failure shows in the error log alone.
         if self.settings.strictness == Strictness::BestEffort {
             return Vec::new();
         }
@@ -658,7 +658,7 @@ impl HealthCheck for AuditWriter {
             || has_failed(&self.table_failed)
             || !has_failed(&self.is_proven)
         {
-            // As before a mutation. Whether it failed is in the flags.
+            // As before a mutation. The flags below say whether it failed.
             self.prove().await.ok();
         }
         let output = has_failed(&self.output_failed).then_some(Degraded::AuditOutput);
@@ -667,7 +667,7 @@ impl HealthCheck for AuditWriter {
     }
 }
 
-/// A request that has begun, until it is answered or nobody waits for that.
+/// A request from its beginning until it is answered or abandoned.
 struct InFlight<'a>(&'a AtomicUsize);
 
 impl InFlight<'_> {
@@ -706,14 +706,14 @@ impl Observer for AuditWriter {
         async move {
             let _put_out = PutOut(self, said);
             if in_flight.are_others() {
-                // Who is about to be answered too says something meanwhile, and one write does for all.
+                // Other requests that are about to be answered queue their events meanwhile, so that one write serves all.
                 tokio::task::yield_now().await;
             }
             let is_output = self.put_out_together(said).await;
             let flushed = if is_urgent {
                 self.flush(said).await
             } else if self.settings.flushing == Flushing::ByRequest && self.is_due() {
-                // What fails here is of requests that were answered. The next one is asked for first.
+                // A failure here concerns requests that are answered already. The next request is refused instead.
                 self.flush(None).await.or(Ok(()))
             } else {
                 Ok(())

@@ -43,8 +43,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The first two bytes of the blob. No foreign format starts so: not `{`, MessagePack's `95`,
-    /// `vault:`, nor Tink's `00` and `01`.
+    /// The first two bytes of the blob. No foreign format starts with them: not `{`, MessagePack's
+    /// `95`, `vault:`, nor Tink's `00` and `01`.
     const fn magic(self) -> [u8; 2] {
         match self {
             Self::Seal => [0xc7, 0x4b],
@@ -299,13 +299,13 @@ const TAG_BYTES: usize = 16;
 const MESSAGE_KEY_BYTES: usize = KEY_BYTES + NONCE_BYTES + COMMITMENT_BYTES;
 const MESSAGE_KEY_BITS: u32 = 608;
 const _: () = assert!(MESSAGE_KEY_BYTES * 8 == MESSAGE_KEY_BITS as usize);
-/// What the derivation makes at a time.
+/// How many bytes the derivation makes at a time.
 const MAC_BYTES: usize = 32;
 const DERIVED_BYTES: usize = MESSAGE_KEY_BYTES.next_multiple_of(MAC_BYTES);
 
 /// K || IV || C of one message; what is derived beyond these is not used.
 ///
-/// Made blank and filled where it stands, because a move could leave a copy that nothing wipes.
+/// Filled in place, because a move could leave a copy that nothing wipes.
 struct MessageKey(Zeroizing<[u8; DERIVED_BYTES]>);
 
 impl MessageKey {

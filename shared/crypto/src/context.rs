@@ -10,7 +10,7 @@ pub const MAX_CONTEXT_KEY_BYTES: usize = 128;
 pub const MAX_CONTEXT_VALUE_BYTES: usize = 4096;
 /// Largest sum of all key and value lengths of a map context, in bytes.
 pub const MAX_CONTEXT_BYTES: usize = 8192;
-/// Longest opaque context, in bytes: what the one API that has them accepts as a whole body.
+/// Longest opaque context, in bytes: the longest body of the one API that has them.
 pub const MAX_OPAQUE_CONTEXT_BYTES: usize = 1_000_000;
 
 /// What a caller binds a ciphertext to; the same context must be given again to open it.
@@ -47,8 +47,8 @@ impl EncryptionContext {
 
     /// A string map, in any order; no pairs at all is [`EncryptionContext::none`].
     ///
-    /// The caller sees to it that duplicates get this far: a parser that keeps the last of two
-    /// equal keys would hide them.
+    /// The caller's parser must keep duplicates: one that keeps the last of two equal keys would
+    /// hide them.
     ///
     /// # Errors
     /// A [`ContextError`] if a key occurs twice or a limit is exceeded: [`MAX_CONTEXT_PAIRS`],
@@ -62,7 +62,7 @@ impl EncryptionContext {
     }
 
     /// As [`EncryptionContext::from_pairs`], with no limit but [`MAX_CONTEXT_BYTES`] for all pairs together: for an API
-    /// whose clients know of no others.
+    /// whose clients expect no other limits.
     ///
     /// # Errors
     /// A [`ContextError`] if a key occurs twice or the pairs are too long together.

@@ -1,4 +1,4 @@
-//! Ciphertexts of KES and of MinIO's built-in key, for keys that were brought from there.
+//! Ciphertexts of KES and of MinIO's built-in key, for keys that are imported from there.
 //!
 //! Source of the formats: the behaviour of KES's releases, observed; vectors in
 //! `vectors/kes-ciphertexts.json`. K is the key (32 bytes), iv 16 bytes, nonce 12 bytes, A the
@@ -42,16 +42,16 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::{EncryptionContext, InvalidCiphertext, Key256, SealError, SecretBytes, mac_sha256};
 use parse::{Derivation, Parsed};
 
-/// Longest ciphertext that is looked at, in bytes: what KES takes as a whole body.
+/// Longest ciphertext that is parsed, in bytes: the longest body that KES accepts.
 pub const MAX_CIPHERTEXT_BYTES: usize = 1_000_000;
-/// By how many bytes a raw ciphertext is longer than its plaintext.
+/// How many bytes longer a raw ciphertext is than its plaintext.
 pub const OVERHEAD_BYTES: usize = TAG_BYTES + IV_BYTES + NONCE_LEN;
 
 const IV_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 const BLOCK_BYTES: usize = 16;
 
-/// What a foreign key is used with, by the name that KES gives it today.
+/// The algorithm of an imported key, by the name that KES gives it today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
     /// AES-256-GCM under a key that HMAC-SHA256 derives for each message.
@@ -72,7 +72,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of any name that KES has ever given it in keys and in requests.
+    /// Parses any name that KES ever gave an algorithm, in keys and in requests.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -89,16 +89,16 @@ pub enum LegacyDerivation {
     /// They are refused, as by KES since v0.8.
     #[default]
     Refused,
-    /// They are opened. Their derivation is not a pseudo-random function: what was sealed by it is
-    /// better sealed anew than kept.
+    /// They are opened. Their derivation is not a pseudo-random function, so seal the data anew
+    /// instead of keeping them.
     Allowed,
 }
 
-/// Opens a ciphertext of any of KES's formats. `algorithm` is the key's, for the format that names
-/// none; `context` are the bytes that it was sealed with, which may be none.
+/// Opens a ciphertext in any of KES's formats. `algorithm` is the key's, for the format that names
+/// none; `context` is the bytes that it was sealed with, possibly none.
 ///
-/// What looks like JSON or MessagePack and is not is taken as raw: a raw ciphertext may begin with
-/// any byte.
+/// Bytes that look like JSON or MessagePack but do not parse are taken as raw: a raw ciphertext may
+/// begin with any byte.
 ///
 /// # Errors
 /// [`InvalidCiphertext`] for another key, another context, any changed byte, a ciphertext of no
@@ -191,9 +191,9 @@ impl From<Algorithm> for Derivation {
     }
 }
 
-/// The bytes that a context is outside of Keyway: opaque ones as they are, and a map as MinIO writes
-/// it, which is JSON without spaces in byte order of the keys, with `<`, `>`, `&`, U+2028 and U+2029
-/// escaped as Go does. None is no bytes.
+/// The bytes of a context as KES and MinIO use them: opaque bytes unchanged, and a map as MinIO
+/// writes it, as JSON without spaces in byte order of the keys, with `<`, `>`, `&`, U+2028 and
+/// U+2029 escaped as Go does. No context is no bytes.
 #[must_use]
 pub fn context_bytes(context: &EncryptionContext) -> Cow<'_, [u8]> {
     if let Some(bytes) = context.opaque_bytes() {
@@ -229,7 +229,7 @@ fn put_json(json: &mut String, text: &str) {
     json.push('"');
 }
 
-/// What one message is sealed with.
+/// The key of one message.
 fn message_key(
     derivation: Derivation,
     key: &Key256,
@@ -255,7 +255,7 @@ fn message_key(
     Ok(LessSafeKey::new(unbound))
 }
 
-/// P of the formats above: two of four encrypted blocks, xored with the two others.
+/// P of the formats above: two of four encrypted blocks, xored with the other two.
 fn legacy_key(key: &Key256, iv: &[u8; IV_BYTES]) -> Result<Key256, Unspecified> {
     let cipher = EncryptingKey::ecb(UnboundCipherKey::new(&AES_256, key.expose())?)?;
     let head = iv.first_chunk::<12>().ok_or(Unspecified)?;

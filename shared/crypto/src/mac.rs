@@ -31,7 +31,7 @@ pub fn verify_mac_sha256(key: &Key256, parts: &[&[u8]], tag: &[u8]) -> bool {
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     if let [whole] = parts {
-        // Nothing is allocated for it.
+        // One part needs no allocation.
         return first_32(digest::digest(&digest::SHA256, whole).as_ref());
     }
     let mut context = digest::Context::new(&digest::SHA256);

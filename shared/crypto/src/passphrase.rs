@@ -81,7 +81,7 @@ impl Default for PassphraseParams {
 ///
 /// # Errors
 /// [`PassphraseError::Empty`] for an empty passphrase, [`PassphraseError::OutOfMemory`] if the
-/// memory is not to be had, [`PassphraseError::Argon2`] if the hash refuses its input.
+/// memory cannot be allocated, [`PassphraseError::Argon2`] if the hash refuses its input.
 pub fn derive(
     passphrase: &[u8],
     salt: &[u8; 16],

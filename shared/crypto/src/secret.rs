@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
-    /// The secret bytes. Whoever copies them out is responsible for wiping the copy.
+    /// The secret bytes. A caller that copies them is responsible for wiping the copy.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -66,7 +66,7 @@ pub struct Key256 {
 }
 
 impl Key256 {
-    /// The key bytes. Whoever copies them out is responsible for wiping the copy.
+    /// The key bytes. A caller that copies them is responsible for wiping the copy.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.bytes

@@ -4,8 +4,8 @@ use crate::{Blob, EncryptionContext, Key256, Purpose, seal, sha256};
 
 /// Seals a fixed message, compares the blob with the known answer, opens it, and checks that a
 /// changed blob and a wrong context do not open.
-///
-/// Takes microseconds. It is for the start of a process: a miscompiled or miswired library is to
+/// Takes microseconds. At the start of a process it finds a miscompiled or miswired library before
+/// that writes ciphertexts that nothing else can open.
 /// be found before it writes ciphertexts that nothing else can open.
 ///
 /// # Errors

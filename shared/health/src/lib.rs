@@ -1,5 +1,5 @@
-//! Health probes. Anybody may ask whether a process lives and whether it can do its work, because load balancers,
-//! orchestrators, `rc` and `mc` send no signature. No answer says why the work cannot be done.
+//! Health probes. Any caller may ask whether a process is alive and whether it is ready, because load balancers,
+//! orchestrators, `rc` and `mc` do not sign these requests. No answer says why the process is not ready.
 
 #[cfg(feature = "openapi")]
 mod openapi;
@@ -17,12 +17,12 @@ use keyway_http::{
 #[cfg(feature = "openapi")]
 pub use openapi::description;
 
-/// Where it is asked: RustFS's clients at the first, MinIO's at the second.
+/// The prefixes of the probes. RustFS's clients use the first, MinIO's the second.
 pub const PREFIXES: [&str; 2] = ["/health", "/minio/health"];
 
-/// Below the prefixes, what says that the process answers at all. RustFS's `rc ping` asks at the prefix itself.
+/// Below the prefixes, the liveness probes. RustFS's `rc ping` uses the prefix itself.
 const LIVE: [&str; 2] = ["", "/live"];
-/// And what says that it can do its work. `mc ready` asks for the cluster's health, and there is one process here.
+/// And the readiness probes. `mc ready` asks for the cluster's health; the cluster is this one process.
 const READY: [&str; 3] = ["/ready", "/cluster", "/cluster/read"];
 
 /// The probes' own mount, to be put beside those of the dialects.
@@ -61,7 +61,7 @@ async fn ready(readiness: Arc<Readiness>, call: Call<Page>) -> Result<Response<B
     Ok(answer(&call, ready))
 }
 
-/// Two fields that `rc` shows.
+/// The answer has the two fields that `rc` shows.
 fn answer(call: &Call<Page>, well: bool) -> Response<Bytes> {
     let (status, body): (_, &'static [u8]) = if well {
         (StatusCode::OK, br#"{"status":"ok","service":"keyway"}"#)

@@ -1,4 +1,4 @@
-//! The probes in words, for the OpenAPI document.
+//! Describes the probes for the OpenAPI document.
 
 use http::Method;
 use keyway_http::Page;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::PREFIXES;
 
-/// What there is to say of the probes.
+/// The description of the probes.
 pub fn description() -> Description<Page> {
     let description = Description::new(
         "health",
@@ -38,7 +38,7 @@ pub fn description() -> Description<Page> {
     )
 }
 
-/// `asks`: whether it says that the process can do its work, and not only that it is there.
+/// `asks` marks a readiness probe; the others are liveness probes.
 fn operation(method: Method, path: &'static str, id: &'static str, asks: bool) -> Operation {
     let has_body = method == Method::GET;
     let answer = |text: &str, status: &str| {

@@ -1,4 +1,4 @@
-//! The log: one line an event on standard output.
+//! The log: one line for each event, on standard output.
 
 mod span_fields;
 
@@ -25,7 +25,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// So many errors may be read late by one who follows.
+/// How many errors a follower may lag behind.
 const FOLLOWED: usize = 256;
 
 static ERRORS: LazyLock<broadcast::Sender<Arc<str>>> =
@@ -38,12 +38,12 @@ pub fn error_count() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// The errors and warnings of this process from now on, each as one line of text. Who reads too slowly loses the oldest.
+/// The errors and warnings of this process from now on, each as one line of text. A slow reader loses the oldest.
 pub fn errors() -> broadcast::Receiver<Arc<str>> {
     ERRORS.subscribe()
 }
 
-/// Tells those who follow of errors and warnings.
+/// Sends errors and warnings to followers.
 struct Told;
 
 impl<S: Subscriber> Layer<S> for Told {
@@ -55,7 +55,7 @@ impl<S: Subscriber> Layer<S> for Told {
         if ERRORS.receiver_count() > 0 {
             let mut text = Text::default();
             event.record(&mut text);
-            // Nobody may be left to hear it.
+            // The last follower may just have gone.
             ERRORS
                 .send(format!("{}{}", text.message, text.fields).into())
                 .ok();
@@ -71,7 +71,7 @@ struct Text {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // A string takes what is written to it.
+        // Writing to a string cannot fail.
         if field.name() == "message" {
             write!(self.message, "{value:?}").ok();
         } else {
@@ -80,23 +80,23 @@ impl Visit for Text {
     }
 }
 
-/// What reads files of credentials and quotes them in its warnings. That there are no credentials is said where they are needed.
+/// Modules whose warnings quote credential files. Missing credentials are reported where they are needed.
 const QUOTING: [&str; 1] = ["aws_runtime::env_config"];
 
-/// A filter with a level that there is not, as its author wrote it.
+/// A filter with an unknown level, as it was written.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{0}` is no level: expected error, warn, info, debug, trace or off, or target=level pairs with commas between them"
 )]
 struct NoLevel(String);
 
-/// `Targets` takes a word that is no level for a target whose every event is wanted, which nobody means.
+/// `Targets` takes an unknown level for a target and enables all of its events, which is never intended.
 fn check_levels(filter: &str) -> Result<(), NoLevel> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     for part in filter.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
         let is_known = LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known));
-        // A blank is in no target's name: it stands where a comma was meant.
+        // No target has white space in its name: it stands in place of a comma.
         if !is_known || part.contains(char::is_whitespace) {
             return Err(NoLevel(part.chars().take(64).collect()));
         }
@@ -106,11 +106,11 @@ fn check_levels(filter: &str) -> Result<(), NoLevel> {
 
 /// Starts the log of this process. `filter` is a level, or `target=level` pairs joined by commas.
 ///
-/// What is finer than `info` comes from Keyway's own crates only: at those levels the libraries below them log requests
-/// and answers whole, with the secrets in them.
+/// Only Keyway's own crates log below `info`: at those levels, libraries log whole requests and answers with the secrets in
+/// them.
 ///
 /// # Errors
-/// When the filter names a level that there is not.
+/// When the filter has an unknown level.
 pub fn start_log(
     format: LogFormat,
     filter: &str,

@@ -1,4 +1,4 @@
-//! What the log has of spans. Every request has one, of which most are never read: no line is logged in them.
+//! Formats the fields of spans. Every request has a span, but most are never read, because no line is logged in them.
 
 use std::fmt::{self, Write};
 
@@ -8,8 +8,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 
-/// Writes a span's fields as a JSON object, one after the other. `tracing-subscriber` itself makes a tree of values of them
-/// first.
+/// Writes a span's fields one after the other as a JSON object. `tracing-subscriber` itself builds a tree of values first.
 pub(crate) struct SpanFields;
 
 impl<'w> FormatFields<'w> for SpanFields {
@@ -34,14 +33,14 @@ impl<'w> FormatFields<'w> for SpanFields {
     }
 }
 
-/// The fields of a span, so far. They go to the writer at once, which takes each part by a call through a pointer.
+/// A span's fields so far, in one text, because each write to the writer is a dynamic call.
 struct Object {
     text: String,
     separator: &'static str,
     written: fmt::Result,
 }
 
-/// Room for the fields of most requests' spans.
+/// Enough for the fields of most requests' spans.
 const FIELDS_BYTES: usize = 192;
 
 impl Object {
@@ -71,7 +70,7 @@ impl Object {
             return;
         }
         self.text.push_str(self.separator);
-        // A name is written in the source: it has nothing to escape.
+        // Field names are literals in the source and need no escaping.
         self.text.push('"');
         self.text.push_str(field.name());
         self.text.push_str("\":");
@@ -80,7 +79,7 @@ impl Object {
     }
 }
 
-/// Writes a string of JSON. Most have nothing to escape.
+/// Writes a JSON string. Most need no escaping.
 fn push(out: &mut String, text: &str) -> fmt::Result {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
@@ -147,7 +146,7 @@ mod tests {
         }
     }
 
-    /// The span of the line that is logged in it.
+    /// The span in a line that is logged within it.
     fn logged(act: impl FnOnce()) -> Value {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()

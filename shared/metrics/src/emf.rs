@@ -1,9 +1,9 @@
-//! CloudWatch's embedded metric format: lines of the log that CloudWatch makes metrics of.
+//! CloudWatch's embedded metric format: log lines from which CloudWatch makes metrics.
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 //!
-//! Every metric with other dimensions is one that is paid for, so there are few: each family is summed over its labels,
-//! what has not changed is left out, and only answers are told by what they were.
+//! CloudWatch charges for every combination of a metric and dimensions, so there are few. Each family is summed over its
+//! labels, metrics without a change are left out, and only answers have a dimension, their outcome.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,15 +17,15 @@ use serde_json::{Map, Value, json};
 
 use crate::{Metrics, cumulative};
 
-/// Lines are at least this far apart, in a process that answers all the time.
+/// The shortest time between two sets of lines.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// What a metric may have of values in one line.
+/// The most values of a metric in one line.
 const MOST_VALUES: usize = 100;
 
 /// Writes lines to the log.
 pub type Say = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Says now and then what has changed.
+/// Logs from time to time what has changed.
 pub struct Emf {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -36,12 +36,12 @@ pub struct Emf {
 #[derive(Default)]
 struct State {
     told_at: Option<Duration>,
-    /// What counters and the buckets of histograms were.
+    /// The last values of counters and of histograms' buckets.
     seen: BTreeMap<String, u64>,
 }
 
 impl State {
-    /// How much more it is than it was.
+    /// The increase since the last call.
     fn more(&mut self, name: String, now: u64) -> u64 {
         let before = self.seen.insert(name, now).unwrap_or_default();
         now.saturating_sub(before)
@@ -49,7 +49,7 @@ impl State {
 }
 
 impl Emf {
-    /// Of these metrics.
+    /// Logs these metrics through `say`.
     pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -65,7 +65,7 @@ impl Emf {
         }
     }
 
-    /// The lines to be said now, if it is time.
+    /// The lines to log now, if they are due.
     pub fn due(&self) -> Option<String> {
         let now = self.clock.monotonic();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ impl Emf {
     }
 }
 
-/// The one family that is told by its label.
+/// The one family that is reported by its label.
 pub(crate) const ANSWERS: &str = "keyway_answers_total";
 pub(crate) const OUTCOME: &str = "outcome";
 
@@ -104,7 +104,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A counter's figure, which is whole.
+/// The value of a counter, which is a whole number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -139,7 +139,7 @@ impl Line {
         }
     }
 
-    /// A family, summed over its labels.
+    /// Adds a family, summed over its labels.
     fn add(&mut self, family: &MetricFamily, state: &mut State) {
         let (name, metrics) = (family.name(), family.get_metric());
         let unit = if name.ends_with("_seconds") {
@@ -150,7 +150,7 @@ impl Line {
             "Count"
         };
         match family.get_field_type() {
-            // Told by its label below; and of no use to CloudWatch.
+            // The first is reported by its label instead. CloudWatch has no use for the second.
             MetricType::COUNTER if name == ANSWERS => {}
             MetricType::GAUGE if name == "keyway_build_info" => {}
             MetricType::COUNTER => {
@@ -168,7 +168,7 @@ impl Line {
                 self.put(name, unit, json!(now), now > 0.0);
             }
             MetricType::HISTOGRAM => {
-                // What is told of a bucket is its upper bound.
+                // A bucket is reported as its upper bound.
                 let (mut values, mut counts, mut below) = (Vec::new(), Vec::new(), 0);
                 for (bound, cumulative) in cumulative(metrics) {
                     let count = cumulative - below;
@@ -187,7 +187,7 @@ impl Line {
         }
     }
 
-    /// The line, or nothing when there is nothing to say.
+    /// The line; empty without metrics.
     fn text(self, time: u64, dimensions: &[(&str, &str)]) -> String {
         if self.metrics.is_empty() {
             return String::new();
@@ -212,7 +212,7 @@ impl Line {
     }
 }
 
-/// Every request is a moment at which it may be time: between requests a function does not run.
+/// Every request checks whether lines are due, because a function does not run between requests.
 impl Observer for Emf {
     fn may_proceed(&self, _: Class) -> Outcome<'_> {
         ready(Ok(())).left_future()

@@ -1,4 +1,4 @@
-//! The families of metrics, in groups by what they count. Each group registers its own.
+//! The families of metrics, grouped by subject. Each group registers its own.
 
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -7,12 +7,12 @@ use prometheus::{
 
 use crate::{added, emf};
 
-/// How long a request took, in seconds. Fine where data keys are made of a warm key: that takes some 50 microseconds.
+/// Buckets of a request's duration, in seconds. They are fine around 50 microseconds: a data key of a cached key takes that.
 pub(crate) const REQUEST_SECONDS: [f64; 20] = [
     0.000_025, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005,
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// How long a call of a store took, in seconds.
+/// Buckets of a store call's duration, in seconds.
 const STORE_SECONDS: [f64; 12] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0,
 ];
@@ -134,7 +134,7 @@ impl Backends {
     }
 }
 
-/// What the records of the table say.
+/// Figures of the table's records.
 pub(crate) struct Records {
     pub(crate) keys: IntGaugeVec,
     pub(crate) refused: IntCounter,
@@ -246,7 +246,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// `version` and `commit` say which build this is.
+    /// `version` and `commit` identify the build.
     pub(crate) fn new(registry: &Registry, version: &str, commit: &str) -> Result<Self> {
         let families = Families(registry);
         let build = families.gauges(

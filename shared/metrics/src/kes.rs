@@ -1,5 +1,5 @@
-//! KES's families, by its names. Its clients take more than one series of any but the three counters of requests for an
-//! error, so there is nothing of ours among them.
+//! The metrics of KES, by its names. Keyway's own are not among them: KES's clients refuse a family with more than one
+//! series, except the three counters of requests.
 
 use keyway_domain::machine::MachineFacts;
 use prometheus::{
@@ -33,7 +33,7 @@ impl OfKes {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| added(&registry, IntGauge::new(name, help));
         let counter = |name: &str, help: &str| added(&registry, IntCounter::new(name, help));
-        // There from the start, as KES's documents show them, and not with the first request.
+        // Present from the start, as KES's documents show them, and not only after the first request.
         let by_code = |name: &str, help: &str, first: &str| {
             let counters = added(
                 &registry,
@@ -120,7 +120,7 @@ impl OfKes {
     }
 
     pub(crate) fn machine(&self, facts: &MachineFacts) {
-        // KES's own clock steps by ten milliseconds.
+        // KES's own figure has steps of ten milliseconds.
         self.up_time
             .set((facts.up.as_secs_f64() * 100.0).round() / 100.0);
         for (gauge, figure) in [

@@ -1,7 +1,7 @@
-//! What is counted and timed, and how it is told: to Prometheus, to KES's clients, to CloudWatch.
+//! Counts and times what a process does, and reports it to Prometheus, to KES's clients and to CloudWatch.
 //!
-//! Labels are words of a few: dialects, operations, classes. None is a key, a caller or an address, so that the number of
-//! series is bounded whatever is asked.
+//! Labels have few values: dialects, operations, classes. None is a key, a caller or an address, so that the number of
+//! series is bounded whatever clients send.
 
 mod emf;
 mod families;
@@ -32,20 +32,20 @@ use families::{
 };
 use kes::OfKes;
 
-/// What an audit log tells of itself.
+/// The figures of an audit log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AuditMetrics {
     /// Events that were written.
     pub events: u64,
     /// Events that wait to be written to the table.
     pub pending: u64,
-    /// Events that a reader of a stream was too slow for.
+    /// Events that a reader of a stream lost because it read too slowly.
     pub dropped: u64,
 }
 
 type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
 
-/// Everything that this process counts and times.
+/// All metrics of this process.
 pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
@@ -60,7 +60,7 @@ pub struct Metrics {
     sources: Mutex<Vec<Source>>,
 }
 
-/// The registry takes every name once, and each has its own here.
+/// Registers a metric. This cannot fail, because every name is registered once.
 fn added<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,
@@ -71,10 +71,10 @@ fn added<C: Collector + Clone + 'static>(
 }
 
 impl Metrics {
-    /// With nothing counted yet.
+    /// Metrics at zero.
     ///
     /// # Errors
-    /// When two families have one name, which a test rules out.
+    /// When two families have the same name, which a test rules out.
     pub fn new(
         machine: Arc<dyn Machine>,
         version: &str,
@@ -96,14 +96,14 @@ impl Metrics {
         }))
     }
 
-    /// Has this be done whenever metrics are asked for: for what is kept elsewhere. It must not keep alive what counts with
-    /// these metrics itself, or neither of them ever ends.
+    /// Calls `source` whenever metrics are read, for figures that are kept elsewhere. It must not own anything that counts
+    /// with these metrics, or neither is ever dropped.
     pub fn look_at(&self, source: impl Fn(&Self) + Send + Sync + 'static) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.push(Box::new(source));
     }
 
-    /// Has the metrics of this reader's cache be told.
+    /// Reports the metrics of this reader's cache.
     pub fn of_cache(&self, reader: &Arc<KeyReader>) {
         let reader = Arc::downgrade(reader);
         self.look_at(move |metrics| {
@@ -120,7 +120,7 @@ impl Metrics {
         self.cache.entries.set(signed(stats.entries));
     }
 
-    /// Tells what an audit log tells of itself.
+    /// Reports an audit log's figures.
     pub fn audit(&self, metrics: AuditMetrics) {
         catch_up(&self.audit.events, metrics.events);
         catch_up(&self.audit.dropped, metrics.dropped);
@@ -128,12 +128,12 @@ impl Metrics {
         catch_up(&self.of_kes.audit_events, metrics.events);
     }
 
-    /// Tells how many lines the error log has had.
+    /// Reports how many lines the error log has had.
     pub fn error_events(&self, events: u64) {
         catch_up(&self.of_kes.error_events, events);
     }
 
-    /// Tells how many connections are open, and how often there were too many, by reason.
+    /// Reports how many connections are open, and how often there were too many, by reason.
     pub fn connections(&self, open: usize, crowded: impl IntoIterator<Item = (&'static str, u64)>) {
         self.connections
             .open
@@ -146,7 +146,7 @@ impl Metrics {
         }
     }
 
-    /// Tells how many TLS handshakes have failed, by reason.
+    /// Reports how many TLS handshakes have failed, by reason.
     pub fn handshakes(&self, failed: impl IntoIterator<Item = (&'static str, u64)>) {
         for (reason, count) in failed {
             catch_up(
@@ -159,7 +159,7 @@ impl Metrics {
         }
     }
 
-    /// Tells how many keys there are.
+    /// Reports how many keys there are.
     pub fn keys(&self, counts: KeyCounts) {
         for (state, count) in [
             ("enabled", counts.enabled),
@@ -173,12 +173,12 @@ impl Metrics {
         }
     }
 
-    /// Tells how many calls of AWS's services were made again.
+    /// Reports how many calls of AWS's services were retried.
     pub fn retries(&self, total: u64) {
         catch_up(&self.backends.retries, total);
     }
 
-    /// Tells how many records of the table were refused.
+    /// Reports how many records of the table were refused.
     pub fn refused_records(&self, total: u64) {
         catch_up(&self.records.refused, total);
     }
@@ -197,16 +197,16 @@ impl Metrics {
         self.of_kes.machine(&facts);
     }
 
-    /// Our own metrics, as Prometheus reads them.
+    /// Keyway's own metrics, in Prometheus's text format.
     ///
     /// # Errors
-    /// When a family has no series, which none is without.
+    /// When a family has no series, which none here is without.
     pub fn text(&self) -> prometheus::Result<String> {
         self.look();
         TextEncoder::new().encode_to_string(&self.ours.gather())
     }
 
-    /// What was served of all dialects, for an API that tells it as numbers.
+    /// The requests that were served in all dialects, for an API that reports them as numbers.
     pub fn served(&self) -> Served {
         self.look();
         let answers = |outcome| self.requests.outcomes.with_label_values(&[outcome]).get();
@@ -229,7 +229,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics that KES tells, by its names.
+    /// The metrics that KES reports, by its names.
     ///
     /// # Errors
     /// As [`Metrics::text`].
@@ -239,12 +239,12 @@ impl Metrics {
     }
 }
 
-/// How many observations of these histograms, which have the same buckets, are no larger than each upper bound.
+/// For each upper bound, how many observations of these histograms do not exceed it. All have the same buckets.
 fn cumulative<'m>(metrics: impl IntoIterator<Item = &'m Metric>) -> Vec<(f64, u64)> {
     let mut buckets: BTreeMap<u64, u64> = BTreeMap::new();
     for metric in metrics {
         for bucket in metric.get_histogram().get_bucket() {
-            // Positive numbers sort as their bits do.
+            // Positive numbers and their bits sort alike.
             let bound = bucket.upper_bound().to_bits();
             *buckets.entry(bound).or_default() += bucket.cumulative_count();
         }
@@ -255,7 +255,7 @@ fn cumulative<'m>(metrics: impl IntoIterator<Item = &'m Metric>) -> Vec<(f64, u6
         .collect()
 }
 
-/// A counter of what is counted elsewhere already.
+/// Raises a counter to a total that is counted elsewhere.
 fn catch_up(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }

@@ -10,18 +10,18 @@ use keyway_http::{Mount, Page, PageError, Peer, Route, RouteError};
 
 use crate::Metrics;
 
-/// Where our own metrics are.
+/// The path of Keyway's own metrics.
 pub const PATH: &str = "/metrics";
 
-/// What Prometheus calls its text format.
+/// The media type of Prometheus's text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Who may see metrics. They name no key and no caller, and say how much is going on.
+/// Who may read metrics. They name no key and no caller, but show how busy the service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// Whoever connects from this machine. A proxy on it makes everybody one of them.
+    /// Clients on this machine. Behind a proxy on it, every client is one of them.
     ToLoopback,
-    /// Everybody who can connect.
+    /// Every client that can connect.
     ToEverybody,
 }
 

@@ -1,14 +1,14 @@
-//! Every request is counted and timed.
+//! Counts and times every request.
 
 use futures_util::future::{FutureExt, ready};
 use keyway_http::{Answered, Observer, Outcome};
 
 use crate::Metrics;
 
-/// What KES's dialect is called.
+/// The name of KES's dialect.
 const KES: &str = "kes";
 
-/// What answers are counted as.
+/// The outcomes of answers.
 pub(crate) const SUCCESS: &str = "success";
 pub(crate) const REFUSED: &str = "refused";
 pub(crate) const FAILED: &str = "failed";

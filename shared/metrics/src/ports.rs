@@ -1,4 +1,4 @@
-//! Ports that count what is asked of the ones behind them.
+//! Ports that count the calls of the ports behind them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub struct TableCalls {
 }
 
 impl TableCalls {
-    /// With these metrics and this clock.
+    /// Reports to these metrics, and takes times from this clock.
     pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -80,7 +80,7 @@ pub struct CountedSecrets {
 }
 
 impl CountedSecrets {
-    /// Over this one.
+    /// Counts the calls of `inner`.
     pub fn new(inner: Arc<dyn SecretStore>, metrics: &Arc<Metrics>) -> Self {
         let metrics = Arc::clone(metrics);
         Self { metrics, inner }
@@ -126,14 +126,14 @@ fn count<T>(counters: &IntCounterVec, wrapper: &str, result: &Result<T, WrapErro
     counters.with_label_values(&[wrapper, result]).inc();
 }
 
-/// A wrapper that counts.
+/// A key wrapper whose calls are counted.
 pub struct CountedWrapper<W: ?Sized> {
     metrics: Arc<Metrics>,
     inner: Arc<W>,
 }
 
 impl<W: ?Sized> CountedWrapper<W> {
-    /// Over this one.
+    /// Counts the calls of `inner`.
     pub fn new(inner: Arc<W>, metrics: &Arc<Metrics>) -> Self {
         let metrics = Arc::clone(metrics);
         Self { metrics, inner }
@@ -190,14 +190,14 @@ impl Vault for CountedWrapper<dyn Vault> {
     }
 }
 
-/// Vaults that count what they wrap and unwrap.
+/// Vaults whose wrapping and unwrapping calls are counted.
 pub struct CountedVaults {
     metrics: Arc<Metrics>,
     inner: Arc<dyn Vaults>,
 }
 
 impl CountedVaults {
-    /// Over these.
+    /// Counts the calls of `inner`.
     pub fn new(inner: Arc<dyn Vaults>, metrics: &Arc<Metrics>) -> Self {
         let metrics = Arc::clone(metrics);
         Self { metrics, inner }

@@ -1,5 +1,5 @@
-//! The description of the routes in OpenAPI 3.1: the committed document, which binaries serve, and (with the feature
-//! `describe`, which only tests turn on) what makes it from the routes that are mounted.
+//! The OpenAPI 3.1 document of all routes: the committed document, which binaries serve, and what makes it from the mounted
+//! routes (feature `describe`, which only tests enable).
 
 #[cfg(feature = "describe")]
 mod describe;
@@ -11,8 +11,8 @@ pub use describe::{
 };
 pub use served::{inventory, mount};
 
-/// The document that `make openapi` wrote, its lines joined.
+/// The document that `make openapi` wrote, with its lines joined.
 pub const DOCUMENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
-/// Where it is served.
+/// The document's path.
 pub const PATH: &str = "/openapi.json";

@@ -1,4 +1,4 @@
-//! Serving the document: to anybody, for it holds nothing that the source does not.
+//! Serves the document to every caller: it holds nothing that the source does not.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The way to the collector.
+//! The connection to the collector.
 
 use std::error::Error;
 use std::fmt;
@@ -19,22 +19,22 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-/// How long one attempt may take.
+/// The timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// The longest answer that is read.
+/// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// How long a connection that nobody uses is kept.
+/// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
-/// A collector that comes and goes is told of no more often.
+/// The shortest time between two warnings, for a collector that comes and goes.
 const QUIET: Duration = Duration::from_secs(600);
 
 type Connection = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Sends batches to the collector, and says in the log when it goes away and when it is back.
+/// Sends batches to the collector, and logs when it goes away and when it is back.
 ///
-/// A client of its own, for those of OpenTelemetry's crates need a runtime where they are called, or bring a second one along
-/// with another TLS. They also log each batch that fails, which a collector that is gone for good would make a line of every
-/// five seconds; that is compiled out.
+/// OpenTelemetry's own clients do not fit: they need a runtime on the calling thread, or bring a second one and
+/// another TLS library. They also log each batch that fails, a line every five seconds while a collector is gone; that is
+/// compiled out.
 pub(crate) struct Collector {
     client: Connection,
     /// Batches come from a thread without a runtime.
@@ -42,7 +42,7 @@ pub(crate) struct Collector {
     said: Mutex<Said>,
 }
 
-/// What the log was told last.
+/// The last state that was logged.
 #[derive(Default)]
 struct Said {
     away: bool,
@@ -50,7 +50,7 @@ struct Said {
 }
 
 impl Collector {
-    /// Trusts whom the system trusts, or `SSL_CERT_FILE`.
+    /// Trusts the system's root certificates, or those of `SSL_CERT_FILE`.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -108,7 +108,7 @@ impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         let sending = async move { timeout(ATTEMPT, send(client, request)).await };
-        // A failure of the runtime is its end, and that of the process.
+        // This fails only when the runtime ends, and the process with it.
         let sent = self.runtime.spawn(sending).await?;
         let answer = sent.unwrap_or_else(|_| Err("it does not answer".into()));
         match &answer {
@@ -127,7 +127,7 @@ async fn send(client: Connection, request: Request<Bytes>) -> Result<Response<By
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
-/// An error and what it came of. `client error (Connect)` alone helps nobody.
+/// An error with its causes: `client error (Connect)` alone does not help.
 fn whole(error: &(dyn Error + 'static)) -> String {
     let first = error.to_string();
     std::iter::successors(error.source(), |&error| error.source())

@@ -1,8 +1,8 @@
-//! A span of every request, to a collector that speaks OTLP over HTTP.
+//! Sends a span of every request to a collector that speaks OTLP over HTTP.
 //!
-//! A span is made of what the observers are told when the answer is known, so the request itself carries nothing along. It has
-//! the request's id, dialect, operation, route, status and a word for a refusal: no body, no query, no path as sent, no caller
-//! and no key.
+//! A span is made from what observers get when the answer is known, so a request carries no span along. It has the
+//! request's id, dialect, operation, route, status and class of error: no body, no query, no path as sent, no caller and
+//! no key.
 
 mod collector;
 
@@ -23,23 +23,23 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 use collector::Collector;
 
-/// What a service is called that nobody gave a name.
+/// The service's name if none is set.
 const SERVICE: &str = "keyway";
-/// How long an end may wait for the collector.
+/// How long [`Traces::finish`] waits for the collector.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Why there is nowhere to send spans to.
+/// Why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// A variable says what cannot be done.
+    /// A variable has an invalid value.
     #[error(transparent)]
     Settings(#[from] ExporterBuildError),
-    /// TLS cannot be spoken.
+    /// TLS could not be set up.
     #[error("TLS to the collector: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// Has a span made of every request that it is told of.
+/// Makes a span of every request.
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
@@ -47,9 +47,9 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Spans wait in a queue of bounded length, from which a thread of its own sends them in batches; what does not fit
-    /// is dropped. Where to, with which headers, how many and how often is what the `OTEL_*` variables say, which
-    /// OpenTelemetry's own crates read. Must be called within a Tokio runtime, on which connections live.
+    /// Spans wait in a bounded queue, from which a thread sends them in batches; spans that do not fit are dropped. The
+    /// `OTEL_*` variables, which OpenTelemetry's own crates read, set the address, headers, batch size and interval. Must be
+    /// called within a Tokio runtime, which the connections use.
     ///
     /// # Errors
     /// [`TracesError`].
@@ -62,7 +62,7 @@ impl Traces {
             .with_http()
             .with_http_client(Collector::new()?)
             .build()?;
-        // Later ones win: `OTEL_RESOURCE_ATTRIBUTES` may name the service too, and `OTEL_SERVICE_NAME` outdoes it.
+        // Later values win: `OTEL_SERVICE_NAME` overrides a name in `OTEL_RESOURCE_ATTRIBUTES`.
         let mut resource = Resource::builder_empty()
             .with_service_name(SERVICE)
             .with_attribute(KeyValue::new("service.version", version))
@@ -86,10 +86,10 @@ impl Traces {
         }
     }
 
-    /// Sends what waits, for two seconds at most. Nothing is taken from here on.
+    /// Sends the waiting spans, for at most two seconds. Later spans are dropped.
     pub async fn finish(&self) {
         let provider = self.provider.clone();
-        // It waits for the thread that sends. What could not be sent has been said by the collector.
+        // This blocks until the sending thread ends. The collector has logged what could not be sent.
         tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH).ok())
             .await
             .ok();
@@ -114,7 +114,7 @@ impl Traces {
     }
 }
 
-/// Names that OpenTelemetry has for something are used for it; the others are those of the log.
+/// Attributes have OpenTelemetry's name where there is one, and the log's name otherwise.
 fn attributes(told: &Answered<'_>) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("request_id", told.request_id.to_owned()),
@@ -122,7 +122,7 @@ fn attributes(told: &Answered<'_>) -> Vec<KeyValue> {
         KeyValue::new("operation", told.operation.name),
         KeyValue::new("http.response.status_code", i64::from(told.status.as_u16())),
     ];
-    // Where there is no route, the method may be any word that a client makes up.
+    // Without a route, the method may be any word that a client invents.
     if let Some(route) = told.route {
         attributes.push(KeyValue::new("http.route", route));
         attributes.push(KeyValue::new(
@@ -139,7 +139,7 @@ fn attributes(told: &Answered<'_>) -> Vec<KeyValue> {
     attributes
 }
 
-/// The one header that says whose child a span is.
+/// The header with the parent of a span.
 struct Traceparent<'a>(&'a str);
 
 impl Extractor for Traceparent<'_> {

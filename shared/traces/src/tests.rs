@@ -139,7 +139,7 @@ fn trace_of_the_caller_is_continued() {
     assert_eq!(child.span_context.trace_id().to_string(), TRACE);
     assert_eq!(child.parent_span_id.to_string(), "00f067aa0ba902b7");
     assert!(texts(&child).contains(&"trace=Root=1-2".to_owned()));
-    // The caller keeps no span of this trace, so nobody would find this one's parent.
+    // The caller does not record this trace, so a span's parent would be missing.
     assert!(of(&format!("00-{TRACE}-00f067aa0ba902b7-00")).is_none());
     for broken in ["", "00-x-y-01", &format!("00-{TRACE}-0000000000000000-01")] {
         let alone = of(broken).unwrap();

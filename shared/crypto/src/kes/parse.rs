@@ -1,4 +1,4 @@
-//! The three shapes of KES's ciphertexts, as the module above has them; no cryptography.
+//! Parses the three formats that the module above lists; no cryptography.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Algorithm, IV_BYTES, TAG_BYTES};
 
-/// How the key of one message comes from the key.
+/// How the key of a message is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Derivation {
     Hmac,
@@ -17,7 +17,7 @@ pub(super) enum Derivation {
     Legacy,
 }
 
-/// What a ciphertext claims.
+/// The fields of a ciphertext, not verified yet.
 pub(super) struct Parsed<'a> {
     pub(super) derivation: Derivation,
     pub(super) iv: [u8; IV_BYTES],
@@ -87,7 +87,7 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// Other fields, such as `id`, are not looked at; a repeated one of these makes it no JSON of KES's.
+/// Other fields, such as `id`, are ignored. JSON that repeats one of these is not KES's.
 #[derive(Deserialize)]
 struct Json<'a> {
     #[serde(borrow)]
@@ -108,8 +108,8 @@ enum Shape {
     Bin,
 }
 
-/// The next string or binary of MessagePack (its specification, "str format family" and "bin format
-/// family"), and `rest` moved behind it.
+/// Takes the next string or binary of MessagePack (its specification, "str format family" and "bin
+/// format family") from `rest`.
 fn take<'a>(rest: &mut &'a [u8], shape: Shape) -> Option<&'a [u8]> {
     let (&kind, after) = rest.split_first()?;
     let width = match (shape, kind) {

@@ -19,7 +19,7 @@ use crate::generation::{IdentityShape, PolicyShape};
 use crate::names::{self, Listing, PAGE, Shape};
 use crate::wire::{self, Fields, Object};
 
-/// Patterns as an object whose values say nothing, or as an array; `null` is none.
+/// Patterns as an object whose values are ignored, or as an array; `null` for none.
 #[derive(Default)]
 struct Patterns(Vec<String>);
 
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-/// Whether no path of this API can match a pattern: it is malformed, or all that it matches begins otherwise.
+/// Whether a pattern matches no path of this API: it is malformed, or matches only paths that begin otherwise.
 pub fn matches_no_path(pattern: &str) -> bool {
     let parsed = PathPattern::parse(pattern);
     let start = parsed.literal_prefix();
@@ -70,7 +70,7 @@ pub fn matches_no_path(pattern: &str) -> bool {
         || !known.iter().any(may_begin)
 }
 
-/// `paths` is what the oldest clients call `allow`.
+/// The oldest clients call `allow` `paths`.
 #[derive(Default)]
 pub(crate) struct PolicyBody {
     paths: Patterns,
@@ -100,7 +100,7 @@ pub(crate) async fn write_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerR
     let rules = Rules::parse(allow, body.deny.0)?;
     let caller = call.caller.caller()?;
     on.control.write(caller, &name, &rules).await?;
-    // KES takes any text for a pattern, so this one is no error here either.
+    // KES accepts any text as a pattern, so this is no error here either.
     let idle = rules.deny().filter(|pattern| matches_no_path(pattern));
     let idle = idle.count();
     if idle > 0 {
@@ -160,7 +160,7 @@ pub(crate) async fn describe_policy(on: Arc<OnAccess>, call: Call<Kes>) -> Handl
     wire::ok(&PolicyLine::from(policy))
 }
 
-/// Patterns as an object whose values say nothing.
+/// Patterns as an object whose values mean nothing.
 struct Allowed<'a>(Vec<&'a str>);
 
 #[derive(Serialize)]
@@ -240,7 +240,7 @@ pub(crate) async fn read_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerRe
                 deny: deny.collect(),
             });
         }
-        // Without `deny` it would be told as a wider policy than it is, and become one when it is written again.
+        // Without `deny` the client would see a wider policy than it is, and widen it by writing it back.
         PolicyShape::Paths if deny.len() > 0 => {
             return Err(unsupported(
                 "the policy denies paths, which clients of this release cannot read",
@@ -283,7 +283,7 @@ pub(crate) async fn list_policies(on: Arc<OnAccess>, call: Call<Kes>) -> Handler
     }
 }
 
-/// What listings are of.
+/// An item of a listing.
 trait Listed: Sized + Send {
     fn name(&self) -> &str;
 
@@ -322,14 +322,14 @@ impl Listed for KnownIdentity {
     }
 }
 
-/// Some of what a listing asks for.
+/// Some of the items that a listing asks for.
 struct Found<T> {
     items: Vec<T>,
     more: bool,
 }
 
 impl<T: Listed> Found<T> {
-    /// As many as an answer of this shape has.
+    /// As many items as an answer of this shape may have.
     async fn of(
         listing: &Listing,
         shape: Shape,
@@ -369,7 +369,7 @@ impl<T: Listed> Found<T> {
             .collect()
     }
 
-    /// What asks for the rest; empty when this is all.
+    /// The pattern that lists the rest; empty if there is none.
     fn continue_at(&self, listing: &Listing) -> String {
         let last = self.items.last().filter(|_| self.more);
         last.map(|last| listing.continue_at(last.name()))
@@ -394,14 +394,14 @@ impl Fields for AssignBody {
     }
 }
 
-/// The policy in the path, the identity in the body.
+/// The policy is in the path, the identity in the body.
 pub(crate) async fn assign_policy(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let name = names::policy(call.params.get("name"))?;
     let Object(body) = wire::json::<Object<AssignBody>>(&call.request.body)?;
     assign(&on, &call, name.as_str(), &body.identity).await
 }
 
-/// Both in the path, the policy first.
+/// Both are in the path, the policy first.
 pub(crate) async fn assign_identity(on: Arc<OnAccess>, call: Call<Kes>) -> HandlerResult<Kes> {
     let text = call.params.get("name");
     let (policy, identity) = text.split_once('/').unwrap_or((text, ""));
@@ -610,7 +610,7 @@ pub(crate) async fn list_identities(on: Arc<OnAccess>, call: Call<Kes>) -> Handl
             identity: known.identity.to_string(),
             described: known.into(),
         })),
-        // The oldest clients know no admin here, only who has which policy.
+        // The oldest clients expect no admin here, only identities with their policies.
         Shape::Whole => wire::ok(
             &found
                 .items

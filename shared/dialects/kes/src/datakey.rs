@@ -16,7 +16,7 @@ use crate::error_response::{bad, invalid_body};
 use crate::wire::{Base64, Fields, Object};
 use crate::{BODY_LIMIT, ErrorResponse, Kes, names, wire};
 
-/// What all three requests are made of. A `version` is passed over: there is one current version of a key.
+/// The fields of all three requests. `version` is ignored: a key has one current version.
 #[derive(Default)]
 pub(crate) struct Body {
     plaintext: Base64,
@@ -39,7 +39,7 @@ impl Fields for Body {
     }
 }
 
-/// The context is opaque bytes; none, `null` and empty ones are the same.
+/// The context is opaque bytes. An absent one, `null` and an empty one are the same.
 fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::opaque(bytes.into_vec()).map_err(|_| invalid_body())
 }
@@ -88,7 +88,7 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
             call.caller.caller()?,
             &request,
             &body.plaintext.into_secret(),
-            // This API bounds the body and nothing else.
+            // KES limits the body alone, not the plaintext.
             BODY_LIMIT,
         )
         .await?;
@@ -145,7 +145,7 @@ async fn decrypt_one(
     Ok(opened.plaintext)
 }
 
-/// All of them or none.
+/// Decrypts all of them or none.
 pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let key = names::key(call.params.get("name"))?;
     let items: Option<Vec<Object<Body>>> = wire::json(&call.request.body)?;

@@ -1,4 +1,4 @@
-//! The routes as one table, which `/v1/api` tells of as well.
+//! The table of all routes. `/v1/api` lists them too.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::generation::Generation;
 use crate::server::Api;
 use crate::{BODY_LIMIT, Kes, Needs, Permission, access, datakey, hmac, import, keys, log, server};
 
-/// What the routes of master keys run on.
+/// The dependencies of the routes of master keys.
 pub(crate) struct OnKeys {
     pub(crate) keys: Arc<Keys>,
     pub(crate) deletion: Deletion,
     pub(crate) generation: Generation,
 }
 
-/// What the routes of data keys run on.
+/// The dependencies of the routes of data keys.
 pub(crate) struct OnDataKeys {
     pub(crate) data_keys: Arc<DataKeys>,
     pub(crate) sealing: CiphertextFormat,
 }
 
-/// What the routes of the server itself run on.
+/// The dependencies of the routes of the server itself.
 pub(crate) struct OnServer {
     pub(crate) service: Arc<Service>,
     pub(crate) machine: Arc<dyn Machine>,
@@ -45,40 +45,40 @@ pub(crate) struct OnServer {
     pub(crate) generation: Generation,
 }
 
-/// Tells metrics in Prometheus's text format, by KES's names.
+/// Returns the metrics in Prometheus's text format, by KES's names.
 pub type MetricsSource = Arc<dyn Fn() -> Result<String, Fault> + Send + Sync>;
 
-/// What the routes of policies and identities run on.
+/// The dependencies of the routes of policies and identities.
 pub(crate) struct OnAccess {
     pub(crate) identities: Arc<Identities>,
     pub(crate) control: Arc<IdentityControl>,
     pub(crate) generation: Generation,
 }
 
-/// What the routes of logs run on.
+/// The dependencies of the routes of logs.
 pub(crate) struct OnLog {
-    /// Where answers can go on.
+    /// `None` where an answer cannot be a stream.
     pub(crate) following: Option<Arc<dyn LogFollowing>>,
     pub(crate) reading: Arc<AuditReading>,
 }
 
-/// One route of KES's, by whatever methods and spellings it is reached.
+/// One of KES's routes, with all methods and spellings of its path.
 struct Endpoint<S> {
-    /// The first is the one that KES tells of.
+    /// `/v1/api` lists the first.
     methods: &'static [Method],
-    /// The first is the one that KES tells of.
+    /// `/v1/api` lists the first, except as [`Generation::path`] says.
     paths: &'static [&'static str],
     max_body: usize,
-    /// How long a call may take, in seconds. 0: as long as it needs.
+    /// The longest time that a call may take, in seconds; 0 for no limit.
     timeout: u64,
     permission: Permission,
-    /// What is said when the table fails.
+    /// The message when the table fails.
     failing: &'static str,
     handler: fn(Arc<S>) -> Handler<Kes>,
 }
 
-/// A path that ends in a name, in three spellings: a name that is missing is refused as a name, and a client that
-/// lists everything leaves out the slash as well.
+/// The three spellings of a path that ends in a name. A missing name gets the error for names, and a client that lists
+/// everything leaves out the slash too.
 macro_rules! named {
     ($path:literal) => {
         &[
@@ -102,12 +102,12 @@ macro_rules! handler {
 }
 
 const GET: &[Method] = &[Method::GET];
-/// Liveness probes ask so.
+/// Liveness probes use both.
 const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
-/// KES's documents say PUT, and all of its clients send POST.
+/// KES's documents say PUT, but all of its clients send POST.
 const PUT: &[Method] = &[Method::PUT, Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
-/// As an older document's example deletes a key.
+/// An example in an older document deletes a key by POST.
 const DELETE_POST: &[Method] = &[Method::DELETE, Method::POST];
 
 const READ_KEY: &str = "failed to read key";
@@ -133,13 +133,13 @@ impl<S> Endpoint<S> {
         }
     }
 
-    /// With a body.
+    /// The route takes a body.
     const fn with_body(mut self) -> Self {
         self.max_body = BODY_LIMIT;
         self
     }
 
-    /// With another timeout than 15 seconds.
+    /// Replaces the timeout of 15 seconds.
     const fn within(mut self, seconds: u64) -> Self {
         self.timeout = seconds;
         self
@@ -257,7 +257,7 @@ fn of_data_keys() -> Vec<Endpoint<OnDataKeys>> {
     ]
 }
 
-/// The routes of policies and identities: those of the latest generation first, then what only older ones have.
+/// The routes of policies and identities. Those of the latest generation come first, then those of older ones only.
 fn of_access() -> Vec<Endpoint<OnAccess>> {
     let read = Permission::Call(Action::ReadAccess);
     let manage = Permission::Call(Action::ManageAccess);
@@ -356,7 +356,7 @@ fn of_server() -> Vec<Endpoint<OnServer>> {
     ]
 }
 
-/// The routes of logs. Older generations have another word at the end, and an example of KES's documents a slash.
+/// The routes of logs. Older generations end them in `/trace`, and an example in KES's documents in a slash.
 fn of_log() -> Vec<Endpoint<OnLog>> {
     let log = |paths, handler| {
         let permission = Permission::Call(Action::ReadAudit);
@@ -374,7 +374,7 @@ fn of_log() -> Vec<Endpoint<OnLog>> {
     ]
 }
 
-/// Everything that `/v1/api` tells of, whichever process serves it: the APIs of the release, which are 22 of the latest.
+/// The APIs of a release as `/v1/api` lists them, whichever process serves them. The latest release has 22.
 pub(crate) fn apis(generation: Generation) -> Vec<Api> {
     let mut apis: Vec<Api> = of_server()
         .iter()
@@ -403,7 +403,7 @@ pub(crate) fn apis(generation: Generation) -> Vec<Api> {
     apis
 }
 
-/// Methods and paths of the endpoint that KES tells of by this path.
+/// The methods and paths of the endpoint whose first path is this one.
 #[cfg(feature = "openapi")]
 pub(crate) fn spellings(path: &str) -> (&'static [Method], &'static [&'static str]) {
     fn of<S>(
@@ -424,7 +424,7 @@ pub(crate) fn spellings(path: &str) -> (&'static [Method], &'static [&'static st
         .unwrap_or_default()
 }
 
-/// The routes of master keys. KES's own promise for a deleted key is [`Deletion::Immediate`].
+/// The routes of master keys. KES deletes a key at once, as [`Deletion::Immediate`] does.
 pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) -> Vec<Route<Kes>> {
     let on = OnKeys {
         keys: Arc::clone(keys),
@@ -434,7 +434,7 @@ pub fn key_routes(keys: &Arc<Keys>, deletion: Deletion, generation: Generation) 
     routes_on(entries(of_keys()), &Arc::new(on))
 }
 
-/// The routes of data keys, whose ciphertexts look so. They only read.
+/// The routes of data keys. `sealing` is the format of new ciphertexts. These routes write nothing.
 pub fn datakey_routes(data_keys: &Arc<DataKeys>, sealing: CiphertextFormat) -> Vec<Route<Kes>> {
     let data_keys = Arc::clone(data_keys);
     let on = Arc::new(OnDataKeys { data_keys, sealing });
@@ -456,7 +456,7 @@ pub fn access_routes(
     routes_on(entries(of_access()), &Arc::new(on))
 }
 
-/// The routes of the server itself. They only read.
+/// The routes of the server itself. They write nothing.
 pub fn service_routes(
     service: &Arc<Service>,
     machine: &Arc<dyn Machine>,
@@ -475,8 +475,8 @@ pub fn service_routes(
     routes_on(entries(of_server()), &Arc::new(on))
 }
 
-/// The routes of logs. Without `following`, which takes a runtime that can send what goes on, only what the table has can
-/// be read.
+/// The routes of logs. `following` needs a runtime that can stream answers. Without it, only the events in the table can be
+/// read.
 pub fn log_routes(
     reading: &Arc<AuditReading>,
     following: Option<&Arc<dyn LogFollowing>>,
@@ -485,7 +485,7 @@ pub fn log_routes(
     routes_on(entries(of_log()), &Arc::new(OnLog { following, reading }))
 }
 
-/// Every route, by every method and spelling, whichever process has it.
+/// Every route, with all methods and spellings, whichever process serves it.
 pub fn inventory() -> Vec<Listed> {
     [
         listed(Group::Keys, &entries(of_keys())),
@@ -525,7 +525,7 @@ fn entries<S: Send + Sync + 'static>(endpoints: Vec<Endpoint<S>>) -> Vec<RouteEn
     entries
 }
 
-/// The handler, whose failures of the table say what failed.
+/// Wraps a handler so that its answer says what failed when the table fails.
 fn telling(failing: &'static str, run: Handler<Kes>) -> Handler<Kes> {
     if failing.is_empty() {
         return run;

@@ -1,7 +1,7 @@
 //! The one table from errors to statuses and messages.
 //!
-//! KES's clients compare status and message, so none of them is ours to word where KES has one. There is no 201, 204,
-//! 413 or 422 here, and 409 for one thing alone: clients would not know what they mean.
+//! KES's clients compare status and message, so Keyway uses KES's own wherever it has one. It never answers 201, 204, 413 or
+//! 422, and 409 for one error alone: clients would not know what they mean.
 
 use std::convert::Infallible;
 
@@ -19,17 +19,17 @@ use crate::generation::{Generation, Kind, Text};
 /// An error response of KES's API.
 pub type ErrorResponse = keyway_auth::ErrorResponse<Api>;
 
-/// What KES's error responses have of their own.
+/// The part of the error table that is specific to KES.
 #[derive(Debug)]
 pub struct Api;
 
-/// What an error response says.
+/// The content of an error response.
 #[derive(Debug)]
 pub struct Message {
     text: Text,
-    /// Why, in a second field that KES does not have and its clients ignore.
+    /// The reason, in a second field that KES does not have and its clients ignore.
     reason: Option<&'static str>,
-    /// The answer is plain text instead of JSON: no route has the path.
+    /// The answer is plain text instead of JSON, because no route has the path.
     is_plain: bool,
 }
 
@@ -43,7 +43,7 @@ impl<T: Into<Text>> From<T> for Message {
     }
 }
 
-/// What KES has and this server does not have: clients continue without it when they are answered 501.
+/// Paths that KES has and this server has not. Clients that get 501 continue without them.
 const UNSUPPORTED: [&str; 6] = [
     "/v1/cluster/",
     "/v1/enclave/",
@@ -57,8 +57,8 @@ fn with(status: StatusCode, message: impl Into<Message>) -> ErrorResponse {
     ErrorResponse::with_content(status, message.into())
 }
 
-/// 403 with the exact text by which clients know it. A MinIO server tells its own clients of an internal error, and
-/// tries again, for every other text.
+/// 403 with the exact message that clients look for. On any other message a MinIO server retries, and answers its own
+/// clients with an internal error.
 fn not_permitted(reason: Option<&'static str>) -> ErrorResponse {
     let text = Text::NotPermitted;
     with(
@@ -71,7 +71,7 @@ fn not_permitted(reason: Option<&'static str>) -> ErrorResponse {
     )
 }
 
-/// The same for a key that nobody may use so, with the reason.
+/// The same for a key that no caller may use in this way, with the reason.
 fn not_for_anybody(reason: &'static str) -> ErrorResponse {
     not_permitted(Some(reason))
 }
@@ -81,12 +81,12 @@ pub(crate) fn bad(message: impl Into<Message>) -> ErrorResponse {
     with(StatusCode::BAD_REQUEST, message)
 }
 
-/// 400 for what is no name.
+/// 400 for an invalid name.
 pub(crate) fn name(kind: Kind, shown: String) -> ErrorResponse {
     bad(Text::Name(kind, shown))
 }
 
-/// 400 for what is no pattern of a listing.
+/// 400 for an invalid pattern of a listing.
 pub(crate) fn pattern(shown: String) -> ErrorResponse {
     bad(Text::Pattern(shown))
 }
@@ -117,12 +117,12 @@ pub(crate) fn not_encrypted() -> ErrorResponse {
     bad(Text::NotEncrypted)
 }
 
-/// 503 with this message. Clients try again after it, and after nothing else.
+/// 503 with this message. Clients retry after this status and no other.
 fn later(message: impl Into<Message>) -> ErrorResponse {
     with(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// The table cannot be reached: what a probe asks about.
+/// 504: the table cannot be reached. Probes get this answer.
 pub(crate) fn unreachable(error: KmsError) -> ErrorResponse {
     let response = with(StatusCode::GATEWAY_TIMEOUT, UNREACHABLE);
     match error {
@@ -131,7 +131,7 @@ pub(crate) fn unreachable(error: KmsError) -> ErrorResponse {
     }
 }
 
-/// The same refusal; if a backend failed, with what it failed at.
+/// Adds the operation that failed to the error of a backend. Other errors stay the same.
 pub(crate) fn failing_to(what: &'static str, mut response: ErrorResponse) -> ErrorResponse {
     if response.status == StatusCode::BAD_GATEWAY {
         response.content.text = Text::Backend(what);
@@ -139,7 +139,7 @@ pub(crate) fn failing_to(what: &'static str, mut response: ErrorResponse) -> Err
     response
 }
 
-/// The error response to a request that the pipeline refused.
+/// The error response to a request that the pipeline rejected.
 pub(crate) fn of_pipeline(
     rejection: &Rejection<Infallible>,
     line: &RequestLine<'_>,
@@ -186,7 +186,7 @@ fn no_route(line: &RequestLine<'_>, generation: Generation) -> ErrorResponse {
     )
 }
 
-/// The answer, in the shape of this generation.
+/// Encodes the error response for this generation.
 pub(crate) fn answer(
     mut error: ErrorResponse,
     line: &RequestLine<'_>,
@@ -230,7 +230,7 @@ pub(crate) fn answer(
 
 const UNREACHABLE: &str = "key store is not reachable";
 
-/// A JSON string as Go writes it.
+/// Encodes a JSON string as Go does.
 fn go_string(text: &str) -> String {
     serde_json::Value::from(text)
         .to_string()

@@ -1,7 +1,7 @@
-//! What the releases of KES say differently: the one table of shapes and texts by release.
+//! How the releases of KES differ: the one table of shapes and messages by release.
 //!
-//! No request tells which release its client is of, so the operator says it for all of them. What is accepted is the same
-//! for every release; only answers differ.
+//! A request does not tell which release its client is of, so the operator sets one for all clients. Every release accepts
+//! the same requests here; only answers differ.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use keyway_domain::Algorithm;
 
 use crate::names::Shape;
 
-/// Releases of KES that answer alike.
+/// Releases of KES that give the same answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Generation {
     /// v0.5 to v0.12.
@@ -27,7 +27,7 @@ pub enum Generation {
     Latest,
 }
 
-/// A text that names no [`Generation`].
+/// The text is no [`Generation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be latest, 0.22, 0.17, 0.13 or 0.7")]
 pub struct NoGeneration;
@@ -47,10 +47,10 @@ impl FromStr for Generation {
     }
 }
 
-/// A text of a refusal that releases word differently.
+/// The message of an error response, which may differ by release.
 #[derive(Debug)]
 pub(crate) enum Text {
-    /// The same in all of them.
+    /// The same in all releases.
     Same(Cow<'static, str>),
     NotPermitted,
     KeyExists,
@@ -62,13 +62,13 @@ pub(crate) enum Text {
     NoCertificate,
     SeveralCertificates,
     PolicyNotFound,
-    /// The name of a thing of this kind, cut where it is long.
+    /// An invalid name of this kind, truncated if it is long.
     Name(Kind, String),
-    /// A listing's pattern, cut where it is long.
+    /// An invalid pattern of a listing, truncated if it is long.
     Pattern(String),
-    /// The table failed at this.
+    /// The table failed in this operation.
     Backend(&'static str),
-    /// The method that came, and the one that the path takes.
+    /// The method of the request, and the one that the path takes.
     Method(String, &'static str),
 }
 
@@ -78,7 +78,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Text {
     }
 }
 
-/// What names are of.
+/// The kind of a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Key,
@@ -96,29 +96,29 @@ impl Kind {
     }
 }
 
-/// How a policy is read.
+/// The shape of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PolicyShape {
     /// `allow` and `deny` as objects, with name, time and author.
     Objects,
     /// `allow` and `deny` as arrays, with time and author.
     Arrays,
-    /// `allow` and `deny` as arrays and nothing else, which clients insist on.
+    /// `allow` and `deny` as arrays, and nothing else: clients refuse other fields.
     Rules,
-    /// `paths` and nothing else, which clients insist on; there is no `deny`.
+    /// `paths` and nothing else: clients refuse other fields. There is no `deny`.
     Paths,
 }
 
-/// How an identity of a listing is told.
+/// The shape of an identity in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdentityShape {
-    /// With whether it is the admin, its policy, time and author.
+    /// Whether it is the admin, its policy, time and author.
     Whole,
-    /// With its policy.
+    /// Its policy.
     Policy,
 }
 
-/// How the status is told.
+/// The shape of the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StatusShape {
     /// Time in seconds, and the key store's state.
@@ -130,12 +130,12 @@ pub(crate) enum StatusShape {
 }
 
 impl Generation {
-    /// Whether it is one of v0.17 and older.
+    /// Whether it is v0.17 or older.
     const fn is_first(self) -> bool {
         matches!(self, Self::V0_7 | Self::V0_13 | Self::V0_17)
     }
 
-    /// The shape of every listing of keys, if it has one alone.
+    /// The shape of all listings of keys; `None` if it depends on the request.
     pub(crate) const fn keys(self) -> Option<Shape> {
         match self {
             Self::Latest => None,
@@ -143,12 +143,12 @@ impl Generation {
         }
     }
 
-    /// The field of a line with a key's name.
+    /// The field with a key's name in a line of a listing.
     pub(crate) const fn key_field(self) -> &'static str {
         if self.is_first() { "Name" } else { "name" }
     }
 
-    /// The shape of every listing of policies, if it has one alone.
+    /// The shape of all listings of policies; `None` if it depends on the request.
     pub(crate) const fn policies(self) -> Option<Shape> {
         match self {
             Self::Latest => None,
@@ -157,7 +157,7 @@ impl Generation {
         }
     }
 
-    /// The shape of every listing of identities, if it has one alone.
+    /// The shape of all listings of identities; `None` if it depends on the request.
     pub(crate) const fn identities(self) -> Option<Shape> {
         match self {
             Self::Latest => None,
@@ -183,7 +183,7 @@ impl Generation {
         }
     }
 
-    /// Whether a description leaves out the name that was asked for, and an identity's own one has its policy as an object.
+    /// Whether a description lacks the requested name, and `self/describe` has the policy as an object.
     pub(crate) const fn is_nested(self) -> bool {
         matches!(self, Self::V0_22)
     }
@@ -196,17 +196,17 @@ impl Generation {
         }
     }
 
-    /// Whether the version comes with the commit.
+    /// Whether the version includes the commit.
     pub(crate) const fn tells_commit(self) -> bool {
         !self.is_first()
     }
 
-    /// Whether removing a policy or an identity that is not there is a success.
+    /// Whether removing a policy or an identity that does not exist succeeds.
     pub(crate) const fn removes_what_is_absent(self) -> bool {
         self.is_first()
     }
 
-    /// What the cipher of a key is called.
+    /// The name of a key's cipher.
     pub(crate) const fn cipher(self, algorithm: Algorithm) -> &'static str {
         match (self, algorithm) {
             (Self::V0_22, Algorithm::Aes256) => "AES256-GCM_SHA256",
@@ -215,7 +215,7 @@ impl Generation {
         }
     }
 
-    /// What a method is in `/v1/api` and in refusals: PUT came with the latest releases.
+    /// A method's name in `/v1/api` and in error responses. PUT came with the latest releases.
     pub(crate) fn method(self, method: &'static str) -> &'static str {
         match (self, method) {
             (Self::Latest, method) => method,
@@ -224,7 +224,7 @@ impl Generation {
         }
     }
 
-    /// Whether it has the API of this path, the first of an endpoint's.
+    /// Whether the release has the API with this path, the first of an endpoint.
     pub(crate) fn has(self, path: &str) -> bool {
         let (first, last) = match path {
             "/v1/key/encrypt/" | "/v1/key/list/" | "/v1/metrics" => (Self::V0_13, Self::Latest),
@@ -245,14 +245,14 @@ impl Generation {
         first <= self && self <= last
     }
 
-    /// Which of an endpoint's paths is its own. The logs' had another word at the end up to v0.17.
+    /// The path of an endpoint in this release. Up to v0.17 those of the logs end in another word.
     pub(crate) fn path(self, paths: &[&'static str]) -> Option<&'static str> {
         let own = paths.iter().find(|path| path.ends_with("/trace"));
         let own = own.filter(|_| self.is_first());
         own.or_else(|| paths.first()).copied()
     }
 
-    /// The type of a refusal's body, and whether browsers are told not to guess another.
+    /// The type of an error response's body, and whether `nosniff` is sent with it.
     pub(crate) const fn refusal_type(self) -> (&'static str, bool) {
         match self {
             Self::Latest => ("application/json", false),
@@ -260,7 +260,7 @@ impl Generation {
         }
     }
 
-    /// What stands before the brace that ends a refusal.
+    /// The text before the last brace of an error response.
     pub(crate) const fn refusal_end(self) -> &'static str {
         match self {
             Self::Latest => "\n",
@@ -268,7 +268,7 @@ impl Generation {
         }
     }
 
-    /// Status and text for a path that nobody serves.
+    /// Status and text for an unknown path.
     pub(crate) const fn no_route(self) -> (StatusCode, &'static str) {
         match self {
             Self::V0_22 => (StatusCode::NOT_IMPLEMENTED, "not implemented"),
@@ -276,12 +276,12 @@ impl Generation {
         }
     }
 
-    /// Whether what KES has elsewhere and this server has not is told from what nobody has.
+    /// Whether paths that only KES has are answered differently from unknown paths.
     pub(crate) const fn tells_unsupported(self) -> bool {
         matches!(self, Self::Latest)
     }
 
-    /// The words of a refusal, and its status where that is another than in the latest releases.
+    /// The message of an error response, and its status if that differs from the latest releases'.
     pub(crate) fn words(self, text: &Text) -> (Option<StatusCode>, Cow<'static, str>) {
         let is_first = self.is_first();
         let is_latest = self == Self::Latest;
@@ -349,7 +349,7 @@ impl Generation {
     }
 }
 
-/// The longest name and pattern of v0.22, in bytes.
+/// The longest name and pattern that v0.22 allows, in bytes.
 const LONGEST: usize = 80;
 
 fn invalid_argument(what: &str, text: &str) -> Cow<'static, str> {

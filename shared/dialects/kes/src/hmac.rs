@@ -41,7 +41,7 @@ impl Fields for Body {
     }
 }
 
-/// The message, which is base64 as every client sends it; none is an empty one.
+/// Decodes the message, which every client sends as base64. Without one it is empty.
 fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
     let Object(body) = wire::json::<Object<Body>>(body)?;
     Ok(body.message.into_vec())
@@ -53,7 +53,6 @@ pub(crate) struct Mac {
     hmac: String,
 }
 
-/// The answer.
 fn encode(mac: &[u8]) -> HandlerResult<Kes> {
     wire::ok(&Mac {
         hmac: wire::to_base64(mac),

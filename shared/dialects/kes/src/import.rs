@@ -13,7 +13,7 @@ use crate::generation::Text;
 use crate::wire::{self, Base64, Fields, Object};
 use crate::{ErrorResponse, Kes, names};
 
-/// The key's HMAC key is a new one, for no body can carry the one that it had.
+/// The key gets a new HMAC key, since no request can carry its old one.
 pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let id = names::key(call.params.get("name"))?;
     let (material, algorithm) = decode(&call.request.body)?;
@@ -29,7 +29,7 @@ pub(crate) async fn import(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Ke
     Ok(wire::empty())
 }
 
-/// The older documents' `bytes` (with `algorithm` behind it in between), and the latest `key` with its `cipher`.
+/// Older documents have `bytes`, later also `algorithm`; the latest have `key` and `cipher`.
 #[derive(Default)]
 pub(crate) struct Body {
     bytes: Option<Base64>,
@@ -53,13 +53,13 @@ impl Fields for Body {
     }
 }
 
-/// Decodes a body of any generation: the material and what it is used with.
+/// Decodes a body of any generation: the key's material and its algorithm.
 fn decode(body: &[u8]) -> Result<(Key256, Algorithm), ErrorResponse> {
     let Object(body) = wire::json::<Object<Body>>(body).map_err(|_| bad(Text::InvalidImport))?;
     let named = body.cipher.or(body.algorithm).unwrap_or_default();
     let algorithm = match Algorithm::parse(&named) {
         Some(algorithm) => algorithm,
-        // Where the material was called `bytes`, nobody had to say.
+        // Releases that call the material `bytes` do not require an algorithm.
         None if named.is_empty() && body.bytes.is_some() => Algorithm::Aes256,
         None => {
             let shown: String = named.chars().take(100).collect();

@@ -11,7 +11,7 @@ use crate::endpoint::OnKeys;
 use crate::names::{self, Listing, Shape};
 use crate::{Kes, wire};
 
-/// A body is not looked at.
+/// Does not read the body.
 pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
     let new = NewKey {
         id: Some(names::key(call.params.get("name"))?),
@@ -30,7 +30,7 @@ pub(crate) struct Described<'a> {
     created_by: &'a str,
 }
 
-/// The cipher of this key.
+/// The key's cipher.
 fn algorithm(key: &MasterKey) -> Algorithm {
     key.imported_algorithm().unwrap_or(Algorithm::Aes256)
 }
@@ -62,7 +62,7 @@ pub(crate) struct Page {
     continue_at: Option<String>,
 }
 
-/// A line of a listing, whose field releases spell differently.
+/// A line of a listing. Its field's name differs by release.
 struct Line {
     field: &'static str,
     name: String,

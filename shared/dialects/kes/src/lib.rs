@@ -1,10 +1,10 @@
-//! KES's server API: its paths, shapes and refusals.
+//! KES's server API: its paths, shapes and error responses.
 //!
-//! Three generations of KES's servers and clients speak this API, and no two of them alike. What is accepted is the
-//! union of what their clients send. Where no one answer is read by all of them, it is that of the [`Generation`] that is set. Its answers are told apart by status and
-//! message, which are therefore KES's to the letter.
+//! Three generations of KES's servers and clients speak this API, and all differ. Keyway accepts whatever any of their
+//! clients sends. Where one answer does not suit all of them, Keyway answers as the [`Generation`] that is set. Clients
+//! tell answers apart by status and message, so both are exactly KES's.
 //!
-//! There is no prefix: the paths are `/version` and what is below `/v1/`.
+//! There is no prefix: the paths are `/version` and those below `/v1/`.
 
 mod access;
 mod datakey;
@@ -48,7 +48,7 @@ pub use generation::{Generation, NoGeneration};
 pub use openapi::description;
 pub use sender::{IdentityOf, Proven, Sender};
 
-/// What stands before the paths.
+/// The prefixes of the paths.
 pub const PREFIXES: [&str; 1] = [""];
 
 /// The longest body of a route that takes one, in bytes. Other routes read none, as KES does.
@@ -58,7 +58,7 @@ const BODY_LIMIT: usize = 1_000_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenPaths(BTreeSet<&'static str>);
 
-/// An entry of the list is not a path that can be opened.
+/// An entry of the list is not a path that can be open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is none of /v1/ready, /v1/status, /v1/metrics, /v1/api")]
 pub struct CannotBeOpen(String);
@@ -66,7 +66,7 @@ pub struct CannotBeOpen(String);
 impl OpenPaths {
     const ALL: [&'static str; 4] = ["/v1/ready", "/v1/status", "/v1/metrics", "/v1/api"];
 
-    /// Parses paths with commas between them.
+    /// Parses a list of paths, separated by commas.
     ///
     /// # Errors
     /// [`CannotBeOpen`] with the entry.
@@ -85,7 +85,7 @@ impl OpenPaths {
     }
 }
 
-/// A setting of this API that cannot be used.
+/// A setting of this API is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// The list of open paths.
@@ -96,7 +96,7 @@ pub enum Unusable {
     Generation(#[source] NoGeneration),
 }
 
-/// The dialect: how this API tells callers apart, and how it says no.
+/// The dialect: how this API authenticates callers, and how it refuses requests.
 pub struct Kes {
     identity_of: Box<dyn IdentityOf>,
     identities: Arc<Identities>,
@@ -105,11 +105,11 @@ pub struct Kes {
 }
 
 impl Kes {
-    /// What this dialect is called in the audit log.
+    /// The dialect's name in the audit log.
     const WORD: &'static str = "kes";
 
-    /// As an operator sets it: callers prove who they are by certificates, also by those that `front` vouches for; `open`
-    /// lists the paths that need no permission; `generation` names the release of KES whose answers these are.
+    /// The dialect with an operator's settings. Callers authenticate by certificate, their own or one that `proxy`
+    /// vouches for. `open` lists the paths that need no permission; `generation` is the release of KES to answer as.
     ///
     /// # Errors
     /// [`Unusable`] naming the setting.
@@ -124,13 +124,12 @@ impl Kes {
         Ok(Self::new(Proven::new(proxy), identities, open, generation))
     }
 
-    /// The release of KES whose answers these are.
+    /// The release of KES whose answers are given.
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// `identity_of` says which identity a request proves.
-    /// Refusals are those of `generation`.
+    /// `identity_of` finds the identity that a request proves. Error responses are those of `generation`.
     pub fn new(
         identity_of: impl IdentityOf,
         identities: Arc<Identities>,
@@ -146,7 +145,7 @@ impl Kes {
     }
 }
 
-/// These routes, mounted. Other paths below `/v1` are refused here as well.
+/// Mounts these routes. Other paths below `/v1` are refused here too.
 ///
 /// # Errors
 /// [`RouteError`] when two routes cannot be told apart.
@@ -154,13 +153,13 @@ pub fn mount(dialect: Kes, routes: Vec<Route<Kes>>) -> Result<Mount<Kes>, RouteE
     Ok(Mount::new(dialect, PREFIXES.to_vec(), routes)?.owning("/v1"))
 }
 
-/// What a route needs of whoever calls it.
+/// The permission and the timeout of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
     permission: Permission,
-    /// The path lacks the slash at its end that policies have.
+    /// The path lacks the slash at its end that paths in policies have.
     lacks_slash: bool,
-    /// How long the call may take. `/v1/api` says so too.
+    /// The longest time that a call may take. `/v1/api` lists it.
     timeout: Option<Duration>,
 }
 
@@ -170,9 +169,9 @@ enum Permission {
     None,
     /// An identity.
     Identity,
-    /// To call the path.
+    /// Permission to call the path.
     Path,
-    /// To call the path, which does this.
+    /// Permission to call the path, which performs this action.
     Call(Action),
 }
 
@@ -185,15 +184,15 @@ impl Dialect for Kes {
         Self::WORD
     }
 
-    /// Never refuses: some routes are for everybody, so it is the route that says whether somebody must be known. No body
-    /// is needed to prove who has a certificate's key.
+    /// Never refuses, because some routes need no identity: `authorize` decides by route. The body is not needed, since the
+    /// TLS handshake proves that the client holds the certificate's key.
     async fn authenticate(
         &self,
         request: &Request,
     ) -> Result<Proof<Sender, ErrorResponse>, ErrorResponse> {
         let identity = match self.identity_of.identity(request) {
             Ok(identity) => identity,
-            // Without encryption there could be no certificate.
+            // A connection without TLS cannot have a certificate.
             Err(Unidentified::Missing) if !request.peer.encrypted => {
                 return Ok(Proof::Proven(Sender::Nobody(not_encrypted())));
             }

@@ -49,14 +49,14 @@ pub(crate) struct ErrorEvent<'a> {
     message: &'a str,
 }
 
-/// KES tells of no call that looks at the server or its logs.
+/// KES's audit log has no calls of these.
 const UNTOLD: [&str; 3] = ["/v1/log/", "/v1/metrics", "/v1/ready"];
 
-/// The event as a line of KES's; nothing for those that KES does not tell of.
+/// The event as a line of KES's log; `None` if KES does not log it.
 fn told(line: &str) -> Option<String> {
     let event: Event<'_> = serde_json::from_str(line).ok()?;
     let (path, code) = (event.path.as_deref()?, event.status?);
-    // KES tells of a call once.
+    // KES has one event for each call, but a call with many items has several here.
     if event.goes_on() {
         return None;
     }
@@ -83,7 +83,7 @@ fn encoded(event: &impl Serialize) -> Option<String> {
     Some(line)
 }
 
-/// The audit log as it goes on; with `since`, a page of what the table has of it.
+/// Follows the audit log; with `since`, answers a page of its events in the table.
 pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> HandlerResult<Kes> {
     let parameter = |name| {
         let value = call.query.one(name);
@@ -120,7 +120,7 @@ pub(crate) async fn audit(on: Arc<OnLog>, call: Call<Kes>) -> HandlerResult<Kes>
     Ok(answer)
 }
 
-/// The error log as it goes on.
+/// Follows the error log.
 pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> HandlerResult<Kes> {
     let following = on.following.as_ref().ok_or_else(not_implemented)?;
     let lines = following.errors().filter_map(async |heard| match heard {
@@ -132,10 +132,10 @@ pub(crate) async fn error(on: Arc<OnLog>, _: Call<Kes>) -> HandlerResult<Kes> {
     Ok(streamed(lines.map(Bytes::from).boxed()))
 }
 
-/// The first line is empty: proxies send the head on once something of the body has come.
+/// The first line is empty, because proxies send the head on only once they have a part of the body.
 fn streamed(lines: BoxStream<'static, Bytes>) -> Response<Bytes> {
     let mut answer = ndjson(Bytes::from_static(b"\n"));
-    // As nginx is told to pass on each line when it comes.
+    // Tells nginx to pass on each line when it comes.
     let unbuffered = HeaderValue::from_static("no");
     answer.headers_mut().insert("x-accel-buffering", unbuffered);
     answer.extensions_mut().insert(Tail::new(lines));

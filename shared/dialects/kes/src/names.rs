@@ -1,4 +1,4 @@
-//! Names and patterns in the last part of a path.
+//! Names and patterns at the end of a path.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -9,7 +9,7 @@ use keyway_domain::paths::{PathPattern, PatternKind};
 use crate::generation::Kind;
 use crate::{ErrorResponse, error_response};
 
-/// The longest name or pattern that a refusal repeats whole, in characters.
+/// The longest name or pattern that a message repeats in full, in characters.
 const LONGEST_ECHO: usize = 1024;
 
 fn unfit(kind: Kind, text: &str) -> ErrorResponse {
@@ -20,24 +20,24 @@ fn unfit(kind: Kind, text: &str) -> ErrorResponse {
     error_response::name(kind, shown)
 }
 
-/// The key of this name.
+/// Parses the name of a key.
 pub(crate) fn key(text: &str) -> Result<KeyId, ErrorResponse> {
     let key = is_kes_name(text).then(|| KeyId::parse("name", text).ok());
     key.flatten().ok_or_else(|| unfit(Kind::Key, text))
 }
 
-/// The policy of this name.
+/// Parses the name of a policy.
 pub(crate) fn policy(text: &str) -> Result<PolicyName, ErrorResponse> {
     PolicyName::parse(text).map_err(|_| unfit(Kind::Policy, text))
 }
 
-/// The identity of this name.
+/// Parses an identity.
 pub(crate) fn identity(text: &str) -> Result<Identity, ErrorResponse> {
     Identity::parse(text).map_err(|_| unfit(Kind::Identity, text))
 }
 
-/// What a listing asks for: `PREFIX` or `PATTERN`, and where to go on as `~LAST` behind it. The mark is no character
-/// of a name, and what is before it stays what policies speak of.
+/// A listing's parameter: `PREFIX` or `PATTERN`, then perhaps `~LAST`, the name after which to continue. No name has a
+/// `~`, and policies still match the part before it.
 pub(crate) struct Listing {
     text: String,
     pattern: PathPattern,
@@ -81,27 +81,27 @@ impl Listing {
         })
     }
 
-    /// What every name begins with that it asks for.
+    /// The beginning that all listed names have.
     pub(crate) fn prefix(&self) -> String {
         self.pattern.literal_prefix()
     }
 
-    /// Whether it asks for this name. Names that KES does not have are not listed.
+    /// Whether the listing includes this name. Names that KES does not allow are left out.
     pub(crate) fn wants(&self, name: &str) -> bool {
         is_kes_name(name) && self.pattern.matches(name)
     }
 
-    /// Where to go on.
+    /// The name after which to continue.
     pub(crate) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// What asks for what comes behind this name.
+    /// The parameter that lists what comes after this name.
     pub(crate) fn continue_at(&self, last: &str) -> String {
         format!("{}{GO_ON}{last}", self.text)
     }
 
-    /// What shape the answer has, where it is not `fixed`.
+    /// The shape of the answer: `fixed`, or what the request asks for.
     pub(crate) fn shape(&self, fixed: Option<Shape>, headers: &HeaderMap) -> Shape {
         if let Some(fixed) = fixed {
             return fixed;
@@ -125,22 +125,22 @@ impl Listing {
     }
 }
 
-/// The shapes in which listings are answered.
+/// The shapes of listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// One JSON object with some of them, and where to go on.
+    /// One JSON object with up to [`PAGE`] names, and where to continue.
     Page,
-    /// A line of JSON for each, all of them.
+    /// One line of JSON for each item, without a limit.
     Lines,
-    /// What the oldest clients read; all of them.
+    /// The shape for the oldest clients, without a limit.
     Whole,
 }
 
-/// How many a page has at most.
+/// The most items in a page.
 pub(crate) const PAGE: usize = 1000;
 
 impl Shape {
-    /// How many an answer of this shape has at most.
+    /// The most items in an answer of this shape.
     pub(crate) fn limit(self) -> usize {
         match self {
             Self::Page => PAGE,

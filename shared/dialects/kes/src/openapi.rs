@@ -1,4 +1,4 @@
-//! This dialect in words, for the OpenAPI document. Methods and paths are those of the endpoints.
+//! Describes this dialect for the OpenAPI document. Methods and paths come from the endpoints.
 
 use http::Method;
 use keyway_openapi::{Answer, Description, Operation, Parameter, RequestBody, Schema};
@@ -17,7 +17,7 @@ const KEYS: &str = "kes keys";
 const ACCESS: &str = "kes access";
 const LOGS: &str = "kes logs";
 
-/// What there is to say of this dialect's routes.
+/// The description of this dialect's routes.
 pub fn description() -> Description<Kes> {
     Description::new(
         "kes",
@@ -78,12 +78,12 @@ fn refusal() -> Schema {
     )
 }
 
-/// What is said of one of KES's APIs, whichever methods and spellings it has.
+/// The description of one of KES's APIs, with all of its methods and spellings.
 struct Said {
-    /// Its path as `/v1/api` lists it.
+    /// The path as `/v1/api` lists it.
     path: &'static str,
     id: &'static str,
-    /// The id by the other method of two.
+    /// The id for the second method, if there is one.
     other_id: &'static str,
     summary: &'static str,
     text: &'static str,
@@ -92,7 +92,7 @@ struct Said {
     segments: &'static [&'static str],
     body: Option<RequestBody>,
     answer: Answer,
-    /// Statuses of refusals beside those that every route has.
+    /// The statuses of error responses besides those that every route has.
     refusals: &'static [u16],
 }
 
@@ -146,7 +146,7 @@ impl Said {
         self
     }
 
-    /// An operation for each method. The path with the name is the operation's, and the others are its spellings.
+    /// One operation for each method. Its path is the one with the name; the others are listed as spellings.
     fn operations(self) -> Vec<Operation> {
         let (methods, paths) = spellings(self.path);
         let own = paths.iter().find(|path| path.contains('{'));
@@ -190,7 +190,7 @@ impl Said {
         let operation = statuses.fold(operation, |operation, &status| {
             operation.answer(status, refused(is_head))
         });
-        // Of the logs an answer does not end, and a probe has a 504 of its own.
+        // Answers of the logs do not end, and a probe has its own 504.
         if self.tag == LOGS || self.refusals.contains(&504) {
             return operation;
         }
@@ -223,7 +223,7 @@ fn name_in_path(name: &'static str) -> Parameter {
     Parameter::path(name, text, schema)
 }
 
-/// A pattern of a listing, with the operation for the path without one.
+/// A listing with a pattern. The path without a pattern is one of its spellings.
 fn listing(
     path: &'static str,
     ids: [&'static str; 2],
@@ -460,7 +460,7 @@ fn hmac() -> Said {
     .or_refused(&[404, 409])
 }
 
-/// Of a policy or an identity.
+/// An API of policies or identities.
 fn access(path: &'static str, ids: [&'static str; 2], summary: &'static str) -> Said {
     Said {
         tag: ACCESS,
@@ -642,7 +642,7 @@ mod tests {
     use super::*;
     use crate::wire::{Fields, json};
 
-    /// No field takes `true`, and what is no field is ignored.
+    /// No field accepts `true`, and unknown fields are ignored.
     fn takes_its_names<T: Fields>() {
         assert!(json::<Object<T>>(br#"{"other":true}"#).is_ok());
         for name in T::NAMES {

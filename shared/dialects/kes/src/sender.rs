@@ -1,4 +1,4 @@
-//! Who sent a request, as this API tells it: by the public key of a client's certificate.
+//! The sender of a request, identified by the public key of a client certificate.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use lru::LruCache;
 use crate::ErrorResponse;
 use crate::error_response::unidentified;
 
-/// Says which identity a request proves: that of the certificate whose key the other end of the connection was shown
-/// to hold, or of one that a trusted front vouches for.
+/// Finds the identity that a request proves: that of the certificate whose key the client proved to hold, or of one that a
+/// trusted proxy vouches for.
 pub trait IdentityOf: Send + Sync + 'static {
-    /// The identity.
+    /// The identity of the request's sender.
     ///
     /// # Errors
     /// [`Unidentified`].
@@ -31,22 +31,22 @@ where
     }
 }
 
-/// What certificates prove: the connection's own, or one that this front vouches for, if there is one.
+/// Identifies senders by the connection's certificate, or by the one that the proxy vouches for, if there is a proxy.
 ///
-/// Reading a certificate costs more than the rest of a request, and a connection shows the same one with each. So what
-/// was read last is kept, found again by all of the certificates' bytes.
+/// Parsing a certificate costs more than the rest of a request, and a connection has the same one for all requests. So the
+/// latest identities are cached, by all bytes of the certificates.
 pub struct Proven {
     proxy: Option<TrustedProxy>,
     read: Mutex<LruCache<ClientCertificate, Identity>>,
 }
 
-/// So many clients are told apart without reading their certificates again.
+/// How many identities are cached.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-/// Longer ones are read each time: a certificate is the client's to make, and what is kept must be bounded.
+/// Longer certificates are parsed each time: clients make them, and the cache must be bounded.
 const LONGEST_KEPT: usize = 4 << 10;
 
 impl Proven {
-    /// By the connections' own certificates, and by those that this front vouches for.
+    /// Accepts the connections' own certificates, and those that `proxy` vouches for.
     pub fn new(proxy: Option<TrustedProxy>) -> Self {
         Self {
             proxy,
@@ -60,7 +60,7 @@ impl Proven {
     }
 
     fn read(&self) -> MutexGuard<'_, LruCache<ClientCertificate, Identity>> {
-        // Nothing that can panic runs under the lock.
+        // No code that can panic runs under the lock.
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,7 +68,7 @@ impl Proven {
 impl IdentityOf for Proven {
     fn identity(&self, request: &Request) -> Result<Identity, Unidentified> {
         let own = request.peer.client_certificate.as_ref();
-        // Through a front many clients share a connection, and what it vouches for is in a header.
+        // Behind a proxy many clients share a connection, and the certificate is in a header.
         let Some(own) = own.filter(|own| self.proxy.is_none() && own.size() <= LONGEST_KEPT) else {
             return self.by(request);
         };
@@ -81,12 +81,12 @@ impl IdentityOf for Proven {
     }
 }
 
-/// Who sent a request. Whether it matters is the route's to say.
+/// The sender of a request. The route decides whether it needs to be known.
 #[derive(Debug)]
 pub enum Sender {
-    /// Somebody whose identity is proven; the caller is narrowed to the call that was allowed.
+    /// The identity is proven. The caller is restricted to the call that was authorized.
     Known(Identity, Caller),
-    /// Nobody, and what to say to it.
+    /// No identity is proven. The answer to routes that need one.
     Nobody(ErrorResponse),
 }
 

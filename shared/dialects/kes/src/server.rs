@@ -1,4 +1,4 @@
-//! What is told of the server itself.
+//! Status, version, metrics and routes of the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult
     Ok(without_body_for_head(&call, answer))
 }
 
-/// Asks the table itself: what is cached says nothing of now. A process that would refuse mutations and data keys is not
-/// ready for them.
+/// Reads the table itself, because a cache does not show whether the table works now. A process that would refuse mutations
+/// and data keys is not ready either.
 pub(crate) async fn ready(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {
     on.service.probe().await.map_err(unreachable)?;
     if let Some(reason) = on.service.degraded().await.first() {
@@ -157,7 +157,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Prometheus's text format, whatever is asked for: it is what KES answers to all but those who ask for protobuf.
+/// Prometheus's text format, whatever `Accept` says. KES answers so too, except to clients that ask for protobuf.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(on: Arc<OnServer>, _: Call<Kes>) -> HandlerResult<Kes> {

@@ -1,4 +1,4 @@
-//! What every shape of this dialect is made of: JSON as Go's decoder takes it, JSON as Go's encoder writes it.
+//! The parts of all shapes: JSON as Go's decoder accepts it and as Go's encoder writes it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::error_response::invalid_body;
 use crate::{ErrorResponse, Kes};
 
-/// A body is not what it must be. Nothing is told of where and why: KES does not, and values may be secret.
+/// The body is not valid. The answer says neither where nor why: KES's does not, and values may be secret.
 pub(crate) struct BadBody;
 
 impl From<BadBody> for ErrorResponse {
@@ -28,19 +28,19 @@ impl From<BadBody> for ErrorResponse {
     }
 }
 
-/// Decodes the first JSON value of a body as Go would: what follows it is not looked at.
+/// Decodes the first JSON value of a body as Go does: what follows it is ignored.
 pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBody> {
     T::deserialize(&mut serde_json::Deserializer::from_slice(without_bom(body)))
         .map_err(|_| BadBody)
 }
 
-/// A struct whose fields Go would find: whatever the case of their names, unknown ones passed over, the last of
-/// several taken, and all of them zero when there is nothing or `null`.
+/// A struct that decodes as in Go: field names match in any case, unknown fields are ignored, the last of repeated fields
+/// is taken, and without a value or with `null` all fields are zero.
 pub(crate) trait Fields: Default {
     /// The names of the fields, in lower case.
     const NAMES: &[&str];
 
-    /// Takes the value of the field of this name, in lower case. `false`: there is no such field.
+    /// Takes the value of the field with this name, in lower case. Returns `false` if there is no such field.
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
@@ -84,7 +84,7 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Bytes: standard base64 with padding and nothing between, or numbers as Go takes them; `null` is none.
+/// Bytes as standard base64 with padding and without spaces, or as an array of numbers as in Go; `null` for none.
 #[derive(Default)]
 pub(crate) struct Base64(Zeroizing<Vec<u8>>);
 
@@ -138,7 +138,7 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-/// A value that may be `null`, which is its zero.
+/// Decodes a value; `null` is its zero value.
 pub(crate) fn or_zero<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
     map: &mut A,
 ) -> Result<T, A::Error> {
@@ -155,12 +155,12 @@ pub(crate) fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
     Zeroizing::new(to_base64(bytes.expose()))
 }
 
-/// 200 and nothing else.
+/// 200 without a body.
 pub(crate) fn empty() -> Response<Bytes> {
     Response::new(Bytes::new())
 }
 
-/// Room for most answers from the start: a buffer that grows leaves copies of data keys behind.
+/// Enough for most answers: a buffer that grows leaves copies of data keys behind.
 const ANSWER_BYTES: usize = 1024;
 
 /// 200 with one line of JSON.
@@ -170,8 +170,8 @@ pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Kes> {
     Ok(with_type(json, "application/json"))
 }
 
-/// 200 with a line of JSON for each. What came of it follows the lines as fields: the SDKs of v0.13 to v0.17 take lines
-/// without them for an answer that broke off.
+/// 200 with a line of JSON for each item. The trailers have the outcome: without them, the SDKs of v0.13 to v0.17 assume
+/// that the answer broke off.
 pub(crate) fn lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     for item in items {

@@ -1,4 +1,4 @@
-//! Mounts and descriptions together: a route without a description is a fault, and so is a description without a route.
+//! Joins mounts and descriptions. A route without a description is a fault, and so is a description without a route.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Map, Serializer, Value, json};
 use super::operation::{Answer, Operation, Parameter};
 use super::schema::Schema;
 
-/// What a dialect says of its routes.
+/// A dialect's description of its routes.
 pub struct Description<D: Dialect> {
     tags: Vec<(&'static str, &'static str)>,
     operations: Vec<Operation>,
@@ -25,7 +25,7 @@ pub struct Description<D: Dialect> {
 }
 
 impl<D: Dialect> Description<D> {
-    /// With the tag of its operations.
+    /// A description with the default tag of its operations.
     pub fn new(tag: &'static str, text: &'static str) -> Self {
         Self {
             tags: vec![(tag, text)],
@@ -40,70 +40,70 @@ impl<D: Dialect> Description<D> {
         }
     }
 
-    /// With another tag, which operations name.
+    /// Adds a tag that operations can name.
     #[must_use]
     pub fn tag(mut self, tag: &'static str, text: &'static str) -> Self {
         self.tags.push((tag, text));
         self
     }
 
-    /// With an operation.
+    /// Adds an operation.
     #[must_use]
     pub fn operation(mut self, operation: Operation) -> Self {
         self.operations.push(operation);
         self
     }
 
-    /// With these operations.
+    /// Adds operations.
     #[must_use]
     pub fn operations(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.operations.extend(operations);
         self
     }
 
-    /// What a field's name means, wherever it stands in a body: keywords for those that do not say it themselves.
+    /// Describes a field by its name, wherever a body has it: adds these keywords unless the field has them itself.
     #[must_use]
     pub fn word(mut self, field: &'static str, keywords: Value) -> Self {
         self.words.push((field, keywords));
         self
     }
 
-    /// A schema that others refer to.
+    /// Adds a schema that others refer to.
     #[must_use]
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schemas.push(schema);
         self
     }
 
-    /// What the ids of operations below this prefix end in. Each prefix but one needs such a word.
+    /// Sets the suffix of operation ids below this prefix. All prefixes but one need a suffix.
     #[must_use]
     pub fn suffix(mut self, prefix: &'static str, suffix: &'static str) -> Self {
         self.suffixes.push((prefix, suffix));
         self
     }
 
-    /// How a route's action is named in policies; none, when no permission is needed.
+    /// Sets how policies name a route's action; `None` when it needs no permission.
     #[must_use]
     pub fn permission(mut self, name: fn(D::Action) -> Option<&'static str>) -> Self {
         self.permission = name;
         self
     }
 
-    /// The longest time that a route with this action takes, for `x-timeout-seconds`.
+    /// Sets the longest time that a route with this action may take, for `x-timeout-seconds`.
     #[must_use]
     pub fn timeout(mut self, timeout: fn(D::Action) -> Option<Duration>) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How callers prove who they are.
+    /// Sets how callers authenticate.
     #[must_use]
     pub fn security(mut self, name: &'static str, scheme: Value) -> Self {
         self.security = Some((name, scheme));
         self
     }
 
-    /// Nobody has to say who they are.
+    /// Callers need not authenticate.
     #[must_use]
     pub const fn anonymous(mut self) -> Self {
         self.anonymous = true;
@@ -114,14 +114,14 @@ impl<D: Dialect> Description<D> {
         self.tags.first().map_or("", |(tag, _)| tag)
     }
 
-    /// What the ids of operations below this prefix end in.
+    /// The suffix of operation ids below this prefix.
     fn suffix_below(&self, prefix: &str) -> &'static str {
         let mut suffixes = self.suffixes.iter();
         let found = suffixes.find(|(below, _)| *below == prefix);
         found.map_or("", |(_, suffix)| suffix)
     }
 
-    /// The operation of a route below this prefix; one for this prefix alone goes first.
+    /// The operation of a route below this prefix. One for this prefix alone takes precedence.
     fn of(&self, route: &Route<D>, prefix: &str) -> Option<(usize, &Operation)> {
         [Some(prefix), None].iter().find_map(|below| {
             let mut operations = self.operations.iter().enumerate();
@@ -134,7 +134,7 @@ impl<D: Dialect> Description<D> {
     }
 }
 
-/// The document in the making.
+/// The document while it is being made.
 #[derive(Default)]
 pub struct Document {
     paths: Map<String, Value>,
@@ -156,12 +156,12 @@ refused, and a field that has several names may be there under one of them. KES'
 its tag says how.";
 
 impl Document {
-    /// An empty one.
+    /// An empty document.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Describes what is mounted.
+    /// Adds the routes of a mount with their descriptions.
     pub fn mount<D: Dialect>(&mut self, mount: &Mount<D>, mut description: Description<D>) {
         self.tags_and_security(&description);
         let mut used = Vec::new();
@@ -216,7 +216,7 @@ impl Document {
         }
     }
 
-    /// Describes a route below a prefix by its operation.
+    /// Adds a route below a prefix with its operation.
     fn route<D: Dialect>(
         &mut self,
         route: &Route<D>,
@@ -264,10 +264,10 @@ impl Document {
         }
     }
 
-    /// The document as JSON.
+    /// Returns the document as JSON.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All faults of the document.
     pub fn finish(self, version: &str) -> Result<String, Vec<String>> {
         if !self.faults.is_empty() {
             return Err(self.faults);
@@ -292,7 +292,7 @@ impl Document {
                 "securitySchemes": self.security,
             },
         });
-        // Lines are for those who read a change of it; what is served has none.
+        // The committed document has line breaks, so that its diffs can be read. The served one has none.
         let mut text = Vec::new();
         let written = whole.serialize(&mut Serializer::with_formatter(
             &mut text,
@@ -357,7 +357,7 @@ impl Document {
         value
     }
 
-    /// A reference to the parameter, or itself where another has its name.
+    /// A reference to the parameter, or the parameter itself if another one has its name.
     fn parameter(&mut self, parameter: &Parameter) -> Value {
         let value = parameter.value();
         let known = self
@@ -416,7 +416,7 @@ impl Document {
         json!({"$ref": format!("#/components/responses/{name}")})
     }
 
-    /// A reference to the schema where it has a name, else itself.
+    /// A reference to the schema if it has a name, else the schema itself.
     fn content(
         &mut self,
         schema: Schema,
@@ -436,7 +436,7 @@ impl Document {
         json!({"$ref": format!("#/components/schemas/{name}")})
     }
 
-    /// The parameters of the path are those that the route has.
+    /// Checks that the operation describes exactly the parameters in the route's path.
     fn named_in_path(&mut self, place: &str, template: &str, operation: &Operation) {
         let of_route: BTreeSet<&str> = template
             .split('/')
@@ -473,7 +473,7 @@ mod tests {
         }
     }
 
-    /// The document of these paths, which have a timeout.
+    /// The document with these paths, which have a timeout.
     fn made(paths: &[&'static str], operation: Operation) -> Result<Value, Vec<String>> {
         let routes = paths.iter().map(|path| route(path)).collect();
         let mount = Mount::page("pages", &["/of"], |_| true, routes).unwrap();

@@ -1,5 +1,5 @@
-//! Making the document. Paths, methods, prefixes and limits are those of the mounts, request bodies are observed in their
-//! decoders, answers are the derived schemas of what is encoded; a dialect adds the words.
+//! Makes the document. Paths, methods, prefixes and limits come from the mounts, request bodies from their observed
+//! decoders, and answers from the derived schemas of what is encoded. A dialect adds the texts.
 
 mod document;
 mod observed;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use keyway_http::Page;
 
-/// What the document says of itself.
+/// The description of the document's own route.
 pub fn own_description() -> Description<Page> {
     let document = Schema::of(json!({
         "type": "object",

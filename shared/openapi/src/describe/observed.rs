@@ -1,8 +1,8 @@
-//! What a decoder accepts, asked of the decoder itself: a value that is decoded from questions instead of from JSON.
+//! Finds out what a decoder accepts by running it on a deserializer that records its calls instead of on JSON.
 //!
-//! `JsonSchema`'s derive knows neither the other spellings of a field nor what a `deserialize_with` makes of it, and a
-//! schema beside the struct would say what somebody meant it to accept. The decoder says it all by what it asks for and
-//! what it complains about: which names it knows, which of them are one field, which it cannot do without.
+//! The derived `JsonSchema` knows neither other spellings of a field nor what a `deserialize_with` makes of it, and a schema
+//! that is written by hand says only what it should accept. The decoder's calls and errors show everything: which names it
+//! knows, which of them are the same field, and which fields it requires.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,13 +15,13 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, json};
 
-/// In a schema: the other names of a property.
+/// The keyword for the other names of a property.
 pub(super) const SPELLINGS: &str = "x-spellings";
 
-/// The schema of what `T` is decoded from. A property's other names are in its `x-spellings`.
+/// The schema of what `T` decodes. A property's other names are in its `x-spellings`.
 ///
 /// # Errors
-/// What cannot be found out.
+/// The reason why the decoder cannot be observed.
 pub(super) fn observed<T: DeserializeOwned>() -> Result<Value, String> {
     Observer::<T>::new().schema(&mut Vec::new())
 }
@@ -33,7 +33,7 @@ enum Step {
     Entry,
 }
 
-/// What is found where the path ends.
+/// The type that the decoder asks for at the end of the path.
 #[derive(Clone, Copy)]
 enum Seen {
     Text,
@@ -56,7 +56,7 @@ impl<T: DeserializeOwned> Observer<T> {
 
     fn schema(&self, path: &mut Vec<Step>) -> Result<Value, String> {
         let notes = RefCell::new(Notes::default());
-        // It ends in an error whatever is found.
+        // Always an error, whatever it finds.
         drop(T::deserialize(Question {
             path,
             names: None,
@@ -148,8 +148,8 @@ impl<T: DeserializeOwned> Observer<T> {
         Ok(schema)
     }
 
-    /// The field's own name, which the decoder's complaint about a repeated field has. A decoder that takes repeated fields
-    /// has one name for each.
+    /// The field's own name, from the decoder's error about a repeated field. A decoder that accepts repeated fields has
+    /// one name for each.
     fn own_name(
         &self,
         path: &[Step],
@@ -168,7 +168,7 @@ impl<T: DeserializeOwned> Observer<T> {
             .ok_or_else(|| format!("`{name}` given twice: {complaint}"))
     }
 
-    /// What the struct at this path says of an object with these names; empty when it takes it.
+    /// The error of the struct at this path for an object with these names; empty if it accepts the object.
     fn complaint(&self, path: &[Step], names: &[&'static str]) -> Result<String, String> {
         let notes = RefCell::new(Notes::default());
         drop(T::deserialize(Question {
@@ -190,8 +190,8 @@ struct Notes {
     complaint: Option<String>,
 }
 
-/// Decoded from, it goes down the path, and notes what is asked for where it ends; or gives an object with the names
-/// there, and notes what is said to it.
+/// A deserializer that follows the path. At its end it records what the decoder asks for, or, if there are names, gives an
+/// object with them and records the error.
 #[derive(Clone, Copy)]
 struct Question<'q> {
     path: &'q [Step],
@@ -224,7 +224,7 @@ impl Question<'_> {
         Err(Stop(String::new()))
     }
 
-    /// One step down the path.
+    /// The same, one step down the path.
     fn down(self) -> Self {
         Self {
             path: self.path.get(1..).unwrap_or_default(),
@@ -365,7 +365,7 @@ impl<'de> MapAccess<'de> for Entry<'_> {
     }
 }
 
-/// Decoded from, it is whatever is asked for, as little of it as can be.
+/// A deserializer that returns the smallest value of whatever type is asked for.
 #[derive(Clone, Copy)]
 struct Filler;
 
@@ -571,7 +571,7 @@ mod tests {
         assert_eq!(observed::<Outer>().unwrap(), expected);
     }
 
-    /// A decoder that takes repeated and unknown fields, in place of an absent object too.
+    /// A decoder that accepts repeated and unknown fields, and an absent object too.
     #[derive(Default)]
     struct Lenient;
 

@@ -1,11 +1,11 @@
-//! What a dialect says of one of its routes.
+//! A dialect's description of one of its routes.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use super::schema::Schema;
 
-/// One route in words.
+/// The description of one route.
 #[derive(Debug, Clone)]
 pub struct Operation {
     pub(super) method: Method,
@@ -25,7 +25,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Of the route with this method and path; `id` is its name in clients that are generated.
+    /// Describes the route with this method and path. `id` is its name in generated clients.
     pub const fn new(
         method: Method,
         path: &'static str,
@@ -50,23 +50,23 @@ impl Operation {
         }
     }
 
-    /// As the route is below this prefix, where that differs.
+    /// Describes the route below this prefix alone, where it differs.
     #[must_use]
     pub const fn below(mut self, prefix: &'static str) -> Self {
         self.only_below = Some(prefix);
         self
     }
 
-    /// The routes with the same method and these paths do the same, or refuse the request because it lacks a parameter.
-    /// They are listed in `x-other-paths` and have no operation of their own.
+    /// Routes with the same method and these paths do the same, or refuse the request because it lacks a parameter. They are
+    /// listed in `x-other-paths` and have no operation of their own.
     #[must_use]
     pub fn other_paths(mut self, paths: impl IntoIterator<Item = &'static str>) -> Self {
         self.other_paths.extend(paths);
         self
     }
 
-    /// The route's last parameter, which takes the rest of the path, is described as these segments. By default it is one
-    /// segment of its own name.
+    /// Describes the route's last parameter, which takes the rest of the path, as these segments. By default it is one
+    /// segment with its own name.
     #[must_use]
     pub const fn segments(mut self, names: &'static [&'static str]) -> Self {
         self.segments = names;
@@ -80,7 +80,7 @@ impl Operation {
         self
     }
 
-    /// The route's path as OpenAPI writes it, which has no parameter for the rest of a path.
+    /// The route's path in OpenAPI's syntax, which has no parameter for the rest of a path.
     pub(super) fn template(&self) -> String {
         let Some((start, name)) = self.path.split_once("{*") else {
             return self.path.to_owned();
@@ -96,42 +96,42 @@ impl Operation {
         format!("{start}{}", segments.join("/"))
     }
 
-    /// More about it.
+    /// Sets the longer text.
     #[must_use]
     pub const fn text(mut self, text: &'static str) -> Self {
         self.text = text;
         self
     }
 
-    /// Under another tag than the dialect's first.
+    /// Replaces the dialect's default tag.
     #[must_use]
     pub const fn tag(mut self, tag: &'static str) -> Self {
         self.tag = Some(tag);
         self
     }
 
-    /// Kept for old clients.
+    /// Marks a route that is kept for old clients.
     #[must_use]
     pub const fn deprecated(mut self) -> Self {
         self.deprecated = true;
         self
     }
 
-    /// With these parameters.
+    /// Adds parameters.
     #[must_use]
     pub fn parameters(mut self, parameters: impl IntoIterator<Item = Parameter>) -> Self {
         self.parameters.extend(parameters);
         self
     }
 
-    /// With this body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: RequestBody) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// It can be answered so.
+    /// Adds an answer.
     #[must_use]
     pub fn answer(mut self, status: u16, answer: Answer) -> Self {
         self.answers.push((status, answer));
@@ -151,7 +151,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Of the query; it may be left out.
+    /// A parameter of the query; optional.
     pub fn query(name: &'static str, text: &str, schema: Value) -> Self {
         Self {
             name,
@@ -163,7 +163,7 @@ impl Parameter {
         }
     }
 
-    /// Of the path.
+    /// A parameter of the path.
     pub fn path(name: &'static str, text: &str, schema: Value) -> Self {
         Self {
             place: "path",
@@ -172,14 +172,14 @@ impl Parameter {
         }
     }
 
-    /// It must be there.
+    /// Makes the parameter required.
     #[must_use]
     pub const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// With an example.
+    /// Adds an example.
     #[must_use]
     pub fn example(mut self, example: Value) -> Self {
         self.example = Some(example);
@@ -211,7 +211,7 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// JSON that must be there.
+    /// A required JSON body.
     pub const fn json(schema: Schema) -> Self {
         Self {
             media_type: "application/json",
@@ -221,7 +221,7 @@ impl RequestBody {
         }
     }
 
-    /// JSON that may be left out.
+    /// An optional JSON body.
     pub fn json_or_none(schema: Schema) -> Self {
         Self {
             required: false,
@@ -229,14 +229,14 @@ impl RequestBody {
         }
     }
 
-    /// Of another type than JSON.
+    /// Replaces the media type JSON.
     #[must_use]
     pub const fn media_type(mut self, media_type: &'static str) -> Self {
         self.media_type = media_type;
         self
     }
 
-    /// With an example of this name.
+    /// Adds an example with this name.
     #[must_use]
     pub fn example(mut self, name: &'static str, value: Value) -> Self {
         self.examples.push((name, value));
@@ -255,7 +255,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Without a body.
+    /// An answer without a body.
     pub fn empty(text: &str) -> Self {
         Self {
             name: None,
@@ -266,12 +266,12 @@ impl Answer {
         }
     }
 
-    /// With JSON.
+    /// An answer in JSON.
     pub fn json(text: &str, schema: Schema) -> Self {
         Self::with(text, "application/json", schema)
     }
 
-    /// With a body of this type.
+    /// An answer with a body of this type.
     pub fn with(text: &str, media_type: &'static str, schema: Schema) -> Self {
         Self {
             contents: vec![(media_type, schema)],
@@ -279,14 +279,14 @@ impl Answer {
         }
     }
 
-    /// Or with a body of this type. The schema of `application/x-ndjson` is that of each line.
+    /// Adds another type of body. The schema of `application/x-ndjson` is that of each line.
     #[must_use]
     pub fn or(mut self, media_type: &'static str, schema: Schema) -> Self {
         self.contents.push((media_type, schema));
         self
     }
 
-    /// With a header that is always there.
+    /// Adds a header that is always present.
     #[must_use]
     pub fn header(mut self, name: &'static str, text: &str, schema: &Value) -> Self {
         let value = json!({"description": text, "required": true, "schema": schema});
@@ -294,14 +294,14 @@ impl Answer {
         self
     }
 
-    /// Or, for some requests, an empty text.
+    /// For some requests the body is empty text.
     #[must_use]
     pub const fn or_empty(mut self) -> Self {
         self.or_empty = true;
         self
     }
 
-    /// Shared by many routes, under this name.
+    /// Shares the answer among routes under this name.
     #[must_use]
     pub const fn shared(mut self, name: &'static str) -> Self {
         self.name = Some(name);

@@ -1,4 +1,4 @@
-//! Schemas of bodies, and what is said of their fields.
+//! Schemas of bodies, with facts about their fields.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -17,7 +17,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// What is encoded, by the derived schema: its fields, and no others.
+    /// The derived schema of an encoded type: its fields and no others.
     pub fn encoded<T: JsonSchema>(name: &'static str) -> Self {
         let settings = SchemaSettings::draft2020_12()
             .for_serialize()
@@ -34,7 +34,7 @@ impl Schema {
         }
     }
 
-    /// What is decoded, as the decoder itself says.
+    /// The observed schema of a decoded type.
     pub fn decoded<T: DeserializeOwned>(name: &'static str) -> Self {
         let (value, faults) = match observed::<T>() {
             Ok(value) => (value, Vec::new()),
@@ -48,7 +48,7 @@ impl Schema {
         }
     }
 
-    /// One of several.
+    /// A choice of schemas.
     pub fn any_of(name: &'static str, schemas: impl IntoIterator<Item = Self>) -> Self {
         let mut whole = Self {
             name: Some(name),
@@ -70,7 +70,7 @@ impl Schema {
         whole
     }
 
-    /// As it is written here.
+    /// A schema as written.
     pub fn of(value: Value) -> Self {
         Self {
             name: None,
@@ -80,7 +80,7 @@ impl Schema {
         }
     }
 
-    /// As written here, under a name that others can refer to.
+    /// A schema as written, with a name that others can refer to.
     pub fn named(name: &'static str, value: Value) -> Self {
         Self {
             name: Some(name),
@@ -88,15 +88,15 @@ impl Schema {
         }
     }
 
-    /// Keywords of a field, `null` to take one away; `path` has dots between names and `[]` for the items of a list, and
-    /// is empty for the whole.
+    /// Adds keywords to a field, or removes those that are `null`. `path` has dots between names and `[]` for the items of a
+    /// list; the empty path is the whole schema.
     #[must_use]
     pub fn fact(mut self, path: &'static str, keywords: Value) -> Self {
         self.facts.push((path, keywords));
         self
     }
 
-    /// Of these fields at least one must be there, by any of its names.
+    /// Requires at least one of these fields, by any of its names.
     #[must_use]
     pub fn needs_one_of(mut self, fields: &[&str]) -> Self {
         let mut choices = Vec::new();
@@ -116,7 +116,7 @@ impl Schema {
         self
     }
 
-    /// These fields must be there, and not `null`, whatever the type says: the handler insists.
+    /// Requires these fields, and not as `null`, although the type does not: the handler checks it.
     #[must_use]
     pub fn required(mut self, fields: &[&'static str]) -> Self {
         for field in fields {
@@ -134,7 +134,7 @@ impl Schema {
         self
     }
 
-    /// Without these fields, which the type can leave out and here always does.
+    /// Removes optional fields that are always left out here.
     #[must_use]
     pub fn without(mut self, fields: &[&'static str]) -> Self {
         for field in fields {
@@ -150,7 +150,7 @@ impl Schema {
         self
     }
 
-    /// With its facts put where they belong.
+    /// Applies the facts to their fields.
     fn said(mut self) -> Self {
         for (path, keywords) in std::mem::take(&mut self.facts) {
             match at(&mut self.value, path) {
@@ -161,7 +161,7 @@ impl Schema {
         self
     }
 
-    /// The finished schema, with the dialect's words for its fields; tells which of them it used.
+    /// Returns the finished schema, with the dialect's keywords for its fields; adds the used ones to `used`.
     pub(super) fn finish(
         self,
         words: &[(&'static str, Value)],
@@ -177,7 +177,7 @@ impl Schema {
     }
 }
 
-/// Allows `null` beside what the schema allows.
+/// Also allows `null`.
 pub(super) fn make_nullable(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else {
         return;
@@ -190,7 +190,7 @@ pub(super) fn make_nullable(schema: &mut Value) {
     }
 }
 
-/// Takes `null` out of what the schema allows.
+/// No longer allows `null`.
 fn make_certain(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else {
         return;
@@ -209,8 +209,8 @@ fn is_nullable(schema: &Map<String, Value>) -> bool {
     matches!(schema.get("type"), Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "null"))
 }
 
-/// Adds keywords in place of those that are there. A decoder knows its words better than the dialect does in general:
-/// `enum` stays unless it is replaced.
+/// Adds keywords and replaces existing ones. Without `replace` an `enum` stays, because the decoder's is more precise than
+/// the dialect's.
 fn merge(schema: &mut Value, keywords: &Value, replace: bool) {
     let (Some(schema), Some(keywords)) = (schema.as_object_mut(), keywords.as_object()) else {
         return;
@@ -232,7 +232,7 @@ fn merge(schema: &mut Value, keywords: &Value, replace: bool) {
     }
 }
 
-/// The field at a path; below `anyOf`, the first that has it.
+/// The field at a path; in an `anyOf`, the first schema that has it.
 fn at<'s>(schema: &'s mut Value, path: &str) -> Option<&'s mut Value> {
     if path.is_empty() {
         return Some(schema);
@@ -250,7 +250,7 @@ fn at<'s>(schema: &'s mut Value, path: &str) -> Option<&'s mut Value> {
     choices.iter_mut().find_map(|choice| at(choice, path))
 }
 
-/// Every schema inside of this one, itself included.
+/// Calls `see` with this schema and every schema within it.
 fn each(schema: &mut Value, see: &mut impl FnMut(&mut Map<String, Value>)) {
     let Some(object) = schema.as_object_mut() else {
         return;
@@ -275,7 +275,7 @@ fn each(schema: &mut Value, see: &mut impl FnMut(&mut Map<String, Value>)) {
     }
 }
 
-/// Objects have the fields that they are encoded with, and no others; what schemars says of Rust's own types goes.
+/// Allows no fields but the encoded ones, and removes what schemars adds for Rust's own types.
 fn close(schema: &mut Value) {
     each(schema, &mut |schema| {
         schema.remove("title");
@@ -292,7 +292,7 @@ fn close(schema: &mut Value) {
     });
 }
 
-/// Says of every field what its name means in the dialect.
+/// Adds the dialect's keywords to every field that has one of these names.
 fn tell(schema: &mut Value, words: &[(&'static str, Value)], used: &mut Vec<&'static str>) {
     each(schema, &mut |schema| {
         let Some(Value::Object(properties)) = schema.get_mut("properties") else {
@@ -313,7 +313,7 @@ fn spellings(property: &Value) -> Vec<String> {
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Makes properties of the other names of properties.
+/// Adds the other names of properties as properties.
 fn spell(schema: &mut Value) {
     each(schema, &mut |schema| {
         let mut choices = Vec::new();
