@@ -1,4 +1,4 @@
-//! What an operator sets of KES's server API.
+//! The operator's settings of KES's server API.
 
 use std::str::FromStr;
 
@@ -60,7 +60,7 @@ pub struct KesSettings {
     pub proxies: Named<TrustedProxies>,
 }
 
-/// What may be named or not. A template passes an empty text for what is not.
+/// An optional setting. A template passes an empty text for one that is not given.
 pub(crate) type Named<T> = Option<T>;
 
 fn or_none<T: FromStr>(text: &str) -> Result<Named<T>, T::Err> {
@@ -116,7 +116,7 @@ impl KesSettings {
         }
     }
 
-    /// The proxy that is believed about its clients' certificates, of those that are named or else of `otherwise`.
+    /// The proxies whose header about a client's certificate is believed: those of the settings, else `otherwise`.
     pub fn trusted_proxy(&self, otherwise: Option<TrustedProxies>) -> Option<TrustedProxy> {
         Some(TrustedProxy {
             header: self.proxy_header?,
