@@ -100,7 +100,7 @@ impl KesClient {
         Self::over(address, who.tls(server), Client::builder())
     }
 
-    /// As [`KesClient::new`], and speaks HTTP/1.1 alone.
+    /// Like [`KesClient::new`], with HTTP/1.1 only.
     pub fn http1(address: SocketAddr, server: CertificateDer<'static>, who: &KesIdentity) -> Self {
         Self::over(address, who.tls(server), Client::builder().http1_only())
     }

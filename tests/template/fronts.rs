@@ -427,7 +427,7 @@ fn functions_are_told_of_kes_where_it_is_served() {
     }
 }
 
-/// `scripts/lambda` tells `cargo lambda watch` by a file which function to call.
+/// `scripts/lambda` gives `cargo lambda watch` a file that says which function to call.
 #[test]
 fn the_local_gateway_calls_the_same_functions() {
     let file = std::fs::read_to_string(project().join("scripts/lambda.toml")).unwrap();

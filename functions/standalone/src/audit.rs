@@ -56,7 +56,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     midway: bool,
 
-    /// A log without any event is well too
+    /// Accept a log without any event
     #[arg(long)]
     allow_empty: bool,
 

@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,

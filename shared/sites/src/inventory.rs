@@ -31,7 +31,7 @@ impl Entry {
 }
 
 /// Every route, below each of its prefixes: dialect by dialect, then prefix by prefix, then in the dialect's own order.
-/// The page of metrics is in no group; the binary alone has it.
+/// The page of metrics is in no group; only the binary has it.
 pub fn inventory() -> Vec<Entry> {
     let (buckets, rustfs): (Vec<_>, Vec<_>) =
         (rustfs::inventory().into_iter()).partition(|route| route.group == Group::Buckets);

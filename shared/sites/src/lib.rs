@@ -216,7 +216,7 @@ impl<'a> Composition<'a> {
     /// Mounts the groups.
     ///
     /// # Errors
-    /// When two routes of one dialect cannot be told apart, which a test rules out.
+    /// When two routes of one dialect conflict, which a test rules out.
     pub fn mounts(self) -> anyhow::Result<Mounts> {
         let authenticator = &self.services.authenticator;
         let mut mounts = Mounts::default();

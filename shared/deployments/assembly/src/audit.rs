@@ -49,12 +49,12 @@ impl Default for AuditSettings {
 /// Whether requests are audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Auditing {
-    /// Mutations and data keys that cannot be are refused
+    /// Refuse mutations and data keys that cannot be audited
     #[default]
     Required,
-    /// All of them, as far as it can be written
+    /// Audit requests as far as the log can be written, and refuse none
     BestEffort,
-    /// None of them
+    /// Audit no requests
     Off,
 }
 

@@ -475,7 +475,7 @@ pub fn count_refused(keyring: &Arc<KeyringOnDemand>, metrics: &Metrics) {
     });
 }
 
-/// A random number that tells this process from others.
+/// A random number that distinguishes this process from others.
 ///
 /// # Errors
 /// When the generator fails.

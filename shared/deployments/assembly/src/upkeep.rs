@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Services;
 
-/// The time between sweeps. Deletion waits for days, so it matters little; a sweep reads every key.
+/// The time between sweeps. It matters little, since deletion waits for days; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How long to wait for a sweep at the end: a key that it destroys must also be in the audit log.
 const SWEEP_GRACE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ impl Sweeping {
         Self { stop, task }
     }
 
-    /// Ends the task after the current sweep, for which it waits at most [`SWEEP_GRACE`].
+    /// Ends the task after the current sweep, for which it waits at most ten seconds.
     pub async fn stop(self) {
         // The task is gone only if a sweep has panicked.
         self.stop.send(()).ok();

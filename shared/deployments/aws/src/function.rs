@@ -58,7 +58,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_AUTH", value_enum, default_value_t = Auth::Sigv4)]
     auth: Auth,
 
-    /// With --auth iam: the canned policy that says what a caller may do whom the gateway lets through
+    /// With --auth iam: the canned policy of the callers that the gateway lets through
     #[arg(
         long,
         env = "KEYWAY_IAM_POLICY",
@@ -89,7 +89,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
@@ -103,7 +103,7 @@ struct Arguments {
     )]
     listen: Address,
 
-    /// How metrics are told on Lambda; elsewhere they are at /metrics
+    /// How metrics are exported on Lambda; elsewhere they are at /metrics
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
     metrics: Metering,
 
@@ -114,7 +114,7 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metering {
-    /// As lines of the log, of which CloudWatch makes metrics
+    /// As lines of the log, from which CloudWatch makes metrics
     Emf,
     /// Not at all
     Off,
@@ -244,9 +244,8 @@ impl Function {
         Ok((server, ports))
     }
 
-    /// The operations on buckets for services that [`Function::reading`] or [`Function::writing`] gave. Buckets are
-    /// those of the object store that the settings name, else the table's. In the table, only records of buckets are
-    /// written.
+    /// The operations on buckets for services of [`Function::reading`] or [`Function::writing`]: buckets of the object
+    /// store that the settings name, else of the table. In the table, only the records of buckets are written.
     ///
     /// # Errors
     /// When the settings do not say where the table or the object store is.
@@ -261,8 +260,7 @@ impl Function {
         Ok(server.buckets(buckets))
     }
 
-    /// The identities and policies of KES's API, and what changes them. Only their records are read, written and
-    /// signed.
+    /// The identities and policies of KES's API, and what changes them. Only these are read, written and signed.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -380,7 +378,7 @@ impl Function {
         .remembering_in_table())
     }
 
-    /// A random number that tells this process from others, for its site.
+    /// A random number that distinguishes this process from others, for its site.
     ///
     /// # Errors
     /// When the generator fails.

@@ -157,7 +157,7 @@ pub fn account_secrets(
     Ok(SecretsManager::new(&config))
 }
 
-/// A function ends after 15 seconds, and must report before then what it waited for.
+/// A function's request ends after 15 seconds, and must report before then what it waited for.
 pub(crate) const VAULT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What happens if the table holds no deployment yet.
@@ -165,7 +165,7 @@ pub(crate) const VAULT_TIMEOUT: Duration = Duration::from_secs(8);
 pub enum FirstUse {
     /// It is made.
     Makes {
-        /// Whether an existing keyring is used for the empty table: the operator accepts that everything in it is lost.
+        /// Whether an existing root keyring may be used with an empty table, in which everything is lost.
         accept_empty_table: bool,
     },
     /// It is refused: a mistyped name must not make a new deployment.
