@@ -8,9 +8,9 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 HOST_ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
-# Of the functions that are deployed: arm64 or x86_64; else as template.yaml says.
+# The architecture of deployed functions: arm64 or x86_64; template.yaml's default if empty.
 ARCHITECTURE ?=
-# The binary with the feature that it is built without, and its tests. Of the whole workspace, so that the rest is not built anew.
+# The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
 .PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template bench bench-instructions torture lambda build-lambda deploy size tools clean
@@ -21,7 +21,7 @@ help: ## Show what can be made
 tools:
 	@scripts/require-tools
 
-# What is built to be run says which commit it is of.
+# These builds report their commit.
 run demo bench lambda build-lambda deploy: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 
 run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
@@ -32,7 +32,7 @@ demo: tools ## Walk through a key's life against a server of its own
 	$(CARGO) build --locked --release -p keyway
 	scripts/demo $(RELEASE)
 
-check: tools deny ## Format, lint, compile, look at dependencies and at what is generated: the fast checks
+check: tools deny ## Format, lint, compile, check dependencies and generated files: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
@@ -61,7 +61,7 @@ test: check ## Everything that CI runs
 	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=.aws-sam/build scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
 
-test-otlp: tools ## The binary that exports traces, and a collector that is sent them
+test-otlp: tools ## Test the binary that exports traces, with a collector
 	$(CARGO) test --locked --workspace --features $(OTLP) --test otlp
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
@@ -79,7 +79,7 @@ bench: tools ## Measure speed, memory and start against references, ratios in on
 bench-instructions: tools ## Count the instructions of each hot request, and compare them with the committed counts
 	scripts/bench-instructions
 
-torture: tools ## What takes longer: long fuzzing, more kills, more keys
+torture: tools ## Run the long tests: long fuzzing, more kills, more keys
 	scripts/fuzz 600
 	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-secrets-file --lib
 	KEYWAY_TORTURE=1 $(CARGO) test --locked -p keyway-tests -- --nocapture
@@ -92,7 +92,7 @@ lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over loc
 build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
 	scripts/build-lambda
 
-deploy: tools ## Have SAM build the functions and deploy them with their stack; see docs/deploy.md
+deploy: tools ## Build the functions with SAM and deploy them with their stack; see docs/deploy.md
 	scripts/sam-build $(ARCHITECTURE)
 	scripts/for-lambda sam deploy $(addprefix --parameter-overrides Architecture=,$(ARCHITECTURE))
 

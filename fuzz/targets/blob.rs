@@ -1,6 +1,6 @@
-//! Blobs from anywhere: nothing panics, what opens is what it says it is, and no change of a blob opens.
+//! Arbitrary blobs: nothing panics, a blob that opens has the claims that it shows, and no changed blob opens.
 //!
-//! The input is taken twice: as a blob, and as material for an honest one.
+//! The input is used twice: as a blob, and as material for a genuine one.
 #![no_main]
 
 use keyway_crypto::{Blob, EncryptionContext, Key256, MAX_KEY_ID_BYTES, Purpose, seal};
@@ -46,7 +46,7 @@ fn hostile(data: &[u8]) {
                 blob.open(&Key256::from([8; 32]), context).is_err(),
                 "opened under two keys"
             );
-            // Opened, so it was sealed: sealing again what it held, under what it claimed, gives its like.
+            // It opened, so it was sealed. Sealing its content again under its claims gives an equal blob.
             let again = seal(
                 purpose,
                 &key(),
@@ -73,7 +73,7 @@ fn hostile(data: &[u8]) {
     }
 }
 
-/// What a blob says of itself stands in its bytes, at the places that the format gives.
+/// A blob's claims are in its bytes, at the offsets that the format gives.
 fn claims(blob: &Blob<'_>, data: &[u8]) {
     assert_eq!(blob.key_version().to_be_bytes(), data[5..9]);
     assert_ne!(blob.key_version(), 0);

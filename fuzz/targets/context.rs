@@ -81,7 +81,7 @@ fn checked(pairs: &Pairs) -> Option<EncryptionContext> {
     Some(context)
 }
 
-/// The documented encoding, read by the book.
+/// Decodes the documented encoding.
 fn read_back(encoded: &[u8]) -> Pairs {
     if encoded == [0] {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! What comes from KES: ciphertexts and kept keys from anywhere. Nothing panics, nothing that was changed opens, and
-//! what is sealed opens.
+//! Arbitrary input from KES: ciphertexts and stored keys. Nothing panics, nothing that was changed opens, and what is
+//! sealed opens.
 #![no_main]
 
 use keyway_crypto::Key256;
@@ -28,7 +28,7 @@ fn ciphertext(data: &[u8]) {
     for algorithm in ALGORITHMS {
         let strict = open(&the_key(), algorithm, LegacyDerivation::Refused, data, b"");
         let lenient = open(&the_key(), algorithm, LegacyDerivation::Allowed, data, b"");
-        // What opens without the switch opens alike with it.
+        // A ciphertext that opens without the switch opens to the same with it.
         if let Ok(plaintext) = &strict {
             assert!(lenient.as_ref().is_ok_and(|other| other.ct_eq(plaintext.expose())));
         }
@@ -58,7 +58,7 @@ fn honest(data: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Names and values; what is accepted is within its bounds.
+/// Names and values; accepted ones are within the bounds.
 fn kept(data: &[u8]) {
     if let Ok(import) = key("name", data) {
         assert!(data.len() <= keyway_import::MAX_VALUE_BYTES);
@@ -70,7 +70,7 @@ fn kept(data: &[u8]) {
         assert!(data.starts_with(import.id.as_str().as_bytes()) || data[0].is_ascii_whitespace());
     }
     if let Ok(name) = str::from_utf8(data) {
-        // Whatever KES may call a key can be called so here.
+        // Every name that KES allows for a key is allowed here.
         let short = "AAAA";
         let unnamed = key(name, short.as_bytes()).err();
         assert_eq!(unnamed == Some(keyway_import::Unreadable::Name), !is_key_name(name));

@@ -1,8 +1,8 @@
-//! Requests from anywhere: nothing panics, nobody is let in by a signature that is not theirs, and no
-//! change of an accepted request is accepted.
+//! Arbitrary requests: nothing panics, no request is accepted by a wrong signature, and no change of an accepted
+//! request is accepted.
 //!
-//! The input is the request as text: `METHOD target`, header lines, an empty line, the body. Some
-//! lines are not headers but ask for help, because no fuzzer finds a signature by itself:
+//! The input is the request as text: `METHOD target`, header lines, an empty line, the body. Some lines are not headers
+//! but instructions, because no fuzzer finds a signature by itself:
 //!
 //! ```text
 //! #sign SERVICE NAMES      sign it in the Authorization header, over its bytes as they stand
@@ -40,7 +40,7 @@ struct Input<'a> {
     also: &'a str,
 }
 
-/// How the input wants to be signed.
+/// How the input asks to be signed.
 #[derive(Clone, Copy)]
 struct Wish<'a> {
     presigned: bool,
@@ -62,7 +62,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(wish) = helped
         && !wish.presigned
     {
-        // Signed as it stands: whatever is well-formed of it is accepted.
+        // The request was signed as it is, so the signature must match.
         assert_ne!(
             verdict,
             Err(SignatureError::SignatureMismatch),
@@ -141,7 +141,7 @@ fn refused(why: &str, request: &Request, secret: &str, at: Timestamp) {
     );
 }
 
-/// A signer of its own that normalises nothing. `None` where there is nothing that it could sign.
+/// A separate signer that normalises nothing. Returns `None` if it cannot sign the request.
 fn sign<'a>(request: &mut Request, wish: Wish<'a>) -> Option<Wish<'a>> {
     let unfit = |text: &str| {
         text.is_empty()
@@ -261,13 +261,13 @@ fn no_change_is_accepted(request: &Request, helped: Option<Wish<'_>>, also: &str
     changed("with a path below", &|request| {
         request.raw_path.push_str("/x")
     });
-    // Empty parameters mean nothing.
+    // Empty parameters are ignored.
     if also.bytes().any(|byte| byte != b'&') {
         changed("with another query", &|request| {
             request.raw_query.push_str(&format!("&{also}"))
         });
     }
-    // What is almost a parameter that counts must count as well.
+    // A parameter that resembles a known one must be signed as well.
     for pair in request.raw_query.split('&') {
         let name = pair.split('=').next().unwrap_or_default();
         for near in [format!("{name}x"), name.to_ascii_lowercase()] {

@@ -1,7 +1,7 @@
 """Starts one stand-in for AWS on loopback, runs a command beside it, stops everything, passes the exit code on.
 
 Usage: serve.py docker|host|moto CACHE JDK COMMAND... - scripts/with-aws has picked the backend and installed it into CACHE.
-Only what Python 3.9 brings along is used, so that it runs below whatever Python the backend has.
+It uses only the standard library of Python 3.9, so that it runs with any backend's Python.
 """
 
 import ctypes
@@ -60,13 +60,13 @@ def service(backend, cache, jdk, port, data):
             "docker", "run", "--rm", "--pull", "never", "--name", f"keyway-aws-{port}", *token,
             "--publish", f"127.0.0.1:{port}:4566", "--env", "DISABLE_EVENTS=1", IMAGE,
         ], {}  # fmt: skip
-    # Host mode: LocalStack below a root of its own. What it would download for DynamoDB lies there already.
+    # Host mode: LocalStack below a separate root, with the files that it would else download for DynamoDB.
     # DynamoDB Local listens on every interface and has no option against it. Started by LocalStack it is reached through
     # the gateway on 127.0.0.1, gets a random port, holds only this run's test data in memory, and ends with the run.
     lib = data / "var/lib/localstack/lib"
     link(lib / "java/21", jdk)
     link(lib / "dynamodb-local/2", f"{cache}/dynamodb-local")
-    # The index of services that LocalStack makes at its first request, for seconds, is kept from the run before (keep_index).
+    # LocalStack takes seconds to make its index of services at its first request; reuse the one of the run before (keep_index).
     for index in Path(cache, "localstack").glob(INDEX):
         link(data / "var/lib/localstack/cache" / index.name, index)
     return [f"{cache}/localstack/bin/python", "-m", "localstack.runtime.main"], {
@@ -78,9 +78,9 @@ def service(backend, cache, jdk, port, data):
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "DISABLE_EVENTS": "1",
         "DYNAMODB_IN_MEMORY": "1",
-        # Its default server, Twisted, reads only the port of GATEWAY_LISTEN and would listen on every interface.
+        # The default server, Twisted, reads only the port of GATEWAY_LISTEN and would listen on every interface.
         "GATEWAY_SERVER": "hypercorn",
-        # Whatever either of them unpacks goes below the folder that is removed at the end.
+        # Files that either of them unpacks go below the folder that is removed at the end.
         "TEMP": str(data),
         "XDG_CACHE_HOME": f"{cache}/localstack/cache",
         "JDK_JAVA_OPTIONS": f"-Djava.io.tmpdir={data} -XX:-UsePerfData",
@@ -126,7 +126,7 @@ def wait_until_up(process, port):
 
 
 def parents():
-    """The parent of every process that runs."""
+    """Returns the parent of every process that runs."""
     if not LINUX:
         table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
         rows = (line.split() for line in table.stdout.splitlines())
@@ -231,14 +231,14 @@ def main():
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        # The command first and whole, as a terminal's Ctrl-C would; only then what it may still be talking to.
+        # Stop the command and all its processes first, as Ctrl-C would; only then the service that it may still use.
         if running is not None and running.poll() is None:
             send([running.pid, *below(running.pid)], signal.SIGTERM)
             try:
                 running.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 send([running.pid, *below(running.pid)], signal.SIGKILL)
-        # Ours alone, so that LocalStack can stop its Java; whatever is left after that is ended one by one.
+        # Signal only our own process, so that LocalStack can stop its Java; then end each remaining process.
         stop([started.pid] if started is not None and started.poll() is None else [])
         if backend == "docker":
             subprocess.run(["docker", "rm", "--force", f"keyway-aws-{port}"], capture_output=True, timeout=60, check=False)

@@ -62,7 +62,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Asks again until there is an answer, for up to a minute.
+/// Repeats `ask` until it answers, for up to a minute.
 async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = now() + Duration::from_secs(60);
     loop {

@@ -81,7 +81,7 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResul
             0
         }
         "parsed" => {
-            // No key's id has a blank.
+            // A key id has no blank.
             KeyId::parse("key_id", &format!("{text} ")).unwrap();
             0
         }

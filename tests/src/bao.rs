@@ -235,7 +235,7 @@ impl Bao {
         self.post(&format!("sys/policies/acl/{name}"), policy).await;
     }
 
-    /// A token of this policy alone, not even the default one.
+    /// A token with only this policy, not even the default one.
     pub async fn token(&self, policy: &str, mut options: Value) -> String {
         options["policies"] = json!([policy]);
         options["no_default_policy"] = json!(true);
@@ -243,7 +243,7 @@ impl Bao {
         text(&made["auth"]["client_token"])
     }
 
-    /// A role with this policy alone: its id and a secret id.
+    /// A role with only this policy: its id and a secret id.
     pub async fn app_role(
         &self,
         mount: &str,

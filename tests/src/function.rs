@@ -79,7 +79,7 @@ impl Function {
         self.send(&http_api_event(&request)).await
     }
 
-    /// Has it answer an event.
+    /// Sends it an event and returns its answer.
     pub async fn send(&self, event: &Value) -> Answer {
         self.api.invoke(event).await.http().into()
     }

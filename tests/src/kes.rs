@@ -37,7 +37,7 @@ impl KesIdentity {
         }
     }
 
-    /// A new one, of an ECDSA key on P-256.
+    /// A new certificate of an ECDSA key on P-256.
     pub fn ecdsa() -> Self {
         let pair = KeyPair::generate().expect("a key");
         Self {
@@ -46,7 +46,7 @@ impl KesIdentity {
         }
     }
 
-    /// The identity that servers give it.
+    /// The identity by which servers know it.
     pub fn name(&self) -> String {
         let identity = keyway_auth::certificate::Identity::of_chain([self.certificate.as_ref()]);
         identity.expect("an identity").to_string()
@@ -100,7 +100,7 @@ impl KesClient {
         Self::over(address, who.tls(server), Client::builder())
     }
 
-    /// As [`KesClient::new`], and speaks HTTP/1.1 alone.
+    /// Like [`KesClient::new`], with HTTP/1.1 only.
     pub fn http1(address: SocketAddr, server: CertificateDer<'static>, who: &KesIdentity) -> Self {
         Self::over(address, who.tls(server), Client::builder().http1_only())
     }

@@ -1,4 +1,4 @@
-//! What the suites share: requests signed as AWS's own SDK signs them, a site over memory, a server that is a real process.
+//! Code of all suites: requests signed by AWS's own SDK, a site over memory, a server that is a real process.
 
 #![expect(
     clippy::unwrap_used,

@@ -38,7 +38,7 @@ use tokio::sync::broadcast;
 
 use crate::{Answer, Described, Signer, openapi};
 
-/// Every route over memory, with a clock that stands and a generator that is seeded.
+/// Every route over memory, with a fixed clock and a seeded generator.
 pub struct MemorySite {
     /// The clock, to be set.
     pub clock: Arc<FixedClock>,
@@ -59,7 +59,7 @@ pub struct MemorySite {
     of_errors: broadcast::Sender<Arc<str>>,
 }
 
-/// Standard output, as far as the audit log is concerned.
+/// The audit log's standard output.
 #[derive(Clone, Default)]
 struct Audited {
     text: Arc<Mutex<Vec<u8>>>,
@@ -84,7 +84,7 @@ impl Write for Audited {
 }
 
 const HOST: &str = "keyway.test";
-/// Who may do everything in KES's dialect.
+/// The identity that may do everything in KES's dialect.
 pub const KES_ADMIN: &str = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
 const LOOPBACK: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
 
@@ -111,7 +111,7 @@ impl MemorySite {
         Self::build(immediate_deletion, Cors::Off, kes).await
     }
 
-    /// A site whose service runs with a default key, and whose KES dialect deletes so and has these paths open.
+    /// A site whose service runs with a default key. Its KES dialect deletes keys this way and opens these paths.
     pub async fn with_kes(default_key_id: &str, deletion: Deletion, open: &str) -> Self {
         let kes = KesOptions {
             deletion,
@@ -130,8 +130,8 @@ impl MemorySite {
         Self::running_kes("default", kes).await
     }
 
-    /// A site whose service runs, and whose KES dialect tells its callers apart by real certificates, also by those that
-    /// this front vouches for.
+    /// A site whose service runs, and whose KES dialect identifies callers by real certificates, also by those that
+    /// this trusted proxy passes on.
     pub async fn with_certificates(proxy: Option<TrustedProxy>, admin: &str) -> Self {
         let proven = Proven::new(proxy);
         let kes = KesOptions {
@@ -199,7 +199,7 @@ impl MemorySite {
             Arc::clone(&server.service),
             ports.wrappers(),
             ports.clock.clone(),
-            // As the audit writer: what it does changes nothing of what the site makes.
+            // Like the audit writer, it has its own generator: it does not change the site's random bytes.
             Arc::new(SeededRandom::new(3)),
             Some(audit_writer.clone()),
         );
@@ -213,7 +213,7 @@ impl MemorySite {
             kes.generation,
         );
         let mut mounts = mounts(&server, &ports, &settings, &keys, dialect, &following);
-        // The same for every site, and not worth making again.
+        // The document is the same for every site, so it is made once.
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| openapi::made(&mounts));
         let mounted = openapi::mounted(&mounts);
@@ -242,7 +242,7 @@ impl MemorySite {
         }
     }
 
-    /// What is behind the routes of master keys.
+    /// The operations behind the routes of master keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -288,12 +288,12 @@ impl MemorySite {
         answer
     }
 
-    /// What answers KES's dialect.
+    /// The site that answers KES's dialect.
     pub fn kes_site(&self) -> Arc<Site> {
         Arc::clone(&self.kes)
     }
 
-    /// Calls KES's dialect as its admin, for an answer that goes on: its status and what follows.
+    /// Calls KES's dialect as its admin, for a streamed answer; returns its status and body.
     pub async fn kes_stream(&self, path: &str) -> (u16, Option<BoxStream<'static, Bytes>>) {
         let body = Full::new(Bytes::new());
         let body: keyway_http::Body = Box::pin(body.map_err(|never| match never {}));
@@ -310,39 +310,39 @@ impl MemorySite {
         )
     }
 
-    /// Has an error be in the error log.
+    /// Adds an error to the error log.
     pub fn log_error(&self, text: &str) {
-        // Nobody may follow.
+        // There may be no follower.
         self.of_errors.send(text.into()).ok();
     }
 
-    /// The table, to be written past everything.
+    /// The table, for writes that bypass the site.
     pub fn table(&self) -> Arc<SignedTable<MemoryTable>> {
         Arc::clone(&self.table)
     }
 
-    /// Has the janitor look at every key.
+    /// Runs the janitor over every key.
     pub async fn sweep(&self) -> Swept {
         let swept = self.janitor.sweep().await;
         swept.expect("memory does not fail")
     }
 
-    /// Has standard output take nothing more, or take it again.
+    /// Makes writes to standard output fail, or succeed again.
     pub fn fail_output(&self, fails: bool) {
         self.audited.fails.store(fails, Ordering::Relaxed);
     }
 
-    /// Has the table take nothing more, or take it again.
+    /// Makes writes to the table fail, or succeed again.
     pub fn fail_table(&self, fails: bool) {
         self.stored.fail_writes(fails);
     }
 
-    /// Has the table be away, or back.
+    /// Makes the table unavailable, or available again.
     pub fn set_table_away(&self, away: bool) {
         self.stored.set_away(away);
     }
 
-    /// Has the table never return from what it is asked, or return again.
+    /// Makes calls to the table hang, or return again.
     pub fn set_table_hanging(&self, hangs: bool) {
         self.stored.set_hanging(hangs);
     }
@@ -358,22 +358,22 @@ impl MemorySite {
             .collect()
     }
 
-    /// What answers.
+    /// The site of every dialect but KES's.
     pub fn site(&self) -> Arc<Site> {
         Arc::clone(&self.site)
     }
 
-    /// The OpenAPI document of what is mounted, or what it lacks.
+    /// The OpenAPI document of the mounts, or what it lacks.
     pub fn openapi(&self) -> Result<&str, &[String]> {
         self.openapi.as_deref().map_err(Vec::as_slice)
     }
 
-    /// The Vault that it reaches, whatever it is told.
+    /// The Vault that it reaches at every address.
     pub fn vault(&self) -> &MemoryVault {
         &self.vault
     }
 
-    /// Who may do everything.
+    /// The signer of the root access key.
     pub fn root(&self) -> &Signer {
         &self.root
     }
@@ -383,7 +383,7 @@ impl MemorySite {
         self.signer_for(policy, None).await
     }
 
-    /// A signer with an access key of this policy, which lives so long.
+    /// A signer with an access key of this policy, which expires after `life`.
     pub async fn signer_for(&self, policy: &str, life: Option<Duration>) -> Signer {
         let keys = AccessKeys::new(
             self.table.clone(),
@@ -421,13 +421,13 @@ impl MemorySite {
         self.call_as(&self.root, method, path, body).await
     }
 
-    /// Calls as somebody; `path` is below the prefix.
+    /// Calls as this signer; `path` is below the prefix.
     pub async fn call_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         self.call_at(signer, method, &format!("/rustfs/admin/v3{path}"), body)
             .await
     }
 
-    /// Calls as somebody; `path` is the whole.
+    /// Calls as this signer; `path` is the whole path.
     pub async fn call_at(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let time = SystemTime::from(self.clock.now());
         self.send(signer.request(method, HOST, path, body.as_bytes(), time))
@@ -457,7 +457,7 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         let answer = self.site.respond(request, peer).await.into();
-        // AWS's model describes AWS KMS's API: the document has one operation for `POST /`, and it is another one.
+        // AWS's model describes AWS KMS's API; the document's only operation for `POST /` is another one.
         if asked.headers().contains_key("x-amz-target") {
             return answer;
         }
@@ -467,12 +467,12 @@ impl MemorySite {
         answer
     }
 
-    /// Calls S3 as root; `path` is the whole of it.
+    /// Calls S3 as root; `path` is the whole path.
     pub async fn s3(&self, method: &str, path: &str, body: &str) -> Answer {
         self.s3_as(&self.root, method, path, body).await
     }
 
-    /// Calls S3 as somebody.
+    /// Calls S3 as this signer.
     pub async fn s3_as(&self, signer: &Signer, method: &str, path: &str, body: &str) -> Answer {
         let time = SystemTime::from(self.clock.now());
         let signer = signer.clone().for_service("s3");
@@ -608,7 +608,7 @@ impl Default for KesOptions {
     }
 }
 
-/// Stands in for what reads certificates: here a certificate is its identity.
+/// Replaces the reader of certificates: here a certificate is its identity.
 fn identity_of(request: &Request) -> Result<Identity, Unidentified> {
     let Some(ClientCertificate::Pem(text)) = &request.peer.client_certificate else {
         return Err(Unidentified::Missing);

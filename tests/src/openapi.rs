@@ -17,7 +17,7 @@ use crate::routes::matches;
 /// The document of these mounts.
 ///
 /// # Errors
-/// What is not described, or described and not there.
+/// The routes that are not described, or are described and not mounted.
 pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     let mut document = Document::new();
     if let Some(rustfs) = &mounts.rustfs {
@@ -47,8 +47,8 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// Dialect, method and whole path of every route that is mounted. AWS KMS's API is left out: a header says what is asked
-/// for there, and the inventory does not have it.
+/// Dialect, method and whole path of every route that is mounted. AWS KMS's API is left out: a header names its
+/// operations, and the inventory does not have them.
 pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
     fn of<D: Dialect>(
         dialect: &'static str,
@@ -92,7 +92,7 @@ enum Match<'d> {
 }
 
 impl Described {
-    /// The one that binaries serve.
+    /// The document that binaries serve.
     pub fn committed() -> &'static Self {
         static COMMITTED: OnceLock<Described> = OnceLock::new();
         COMMITTED.get_or_init(|| Self {
@@ -114,13 +114,13 @@ impl Described {
         with_both(said, request, answer)
     }
 
-    /// As [`Self::check`], of a listener for KES's API alone.
+    /// Like [`Self::check`], for a listener of KES's API alone.
     ///
     /// # Errors
-    /// What is not as described.
+    /// The difference from the description.
     pub fn check_kes(&self, request: &Request<Bytes>, answer: &Answer) -> Result<(), String> {
         let said = match self.find_kes(request.method(), request.uri().path()) {
-            // KES's releases answer unknown paths so.
+            // KES's releases answer unknown paths with these statuses.
             Match::Nothing if matches!(answer.status.as_u16(), 404 | 501) => Ok(()),
             Match::OtherMethods if answer.status == 405 => Ok(()),
             Match::Nothing => Err("no such path is described".to_owned()),
@@ -148,7 +148,7 @@ impl Described {
             {
                 Ok(())
             }
-            // A word of one mount goes before a parameter of another, whatever the method.
+            // A literal segment of one mount precedes a parameter of another, whatever the method.
             Match::Operation(pointer, _) if status == 405 && pointer.contains('{') => Ok(()),
             Match::Nothing => Err("no such path is described".to_owned()),
             Match::OtherMethods => Err("no such method is described".to_owned()),
@@ -180,7 +180,7 @@ impl Described {
             .filter(|(known, operations)| !is_of_kes(operations) && matches(known, path))
             .map(|(known, _)| known)
             .collect();
-        // A word goes before a parameter.
+        // A literal segment precedes a parameter.
         fits.sort_by_key(|known| known.contains('{'));
         let name = method.as_str().to_ascii_lowercase();
         for known in &fits {
@@ -277,7 +277,7 @@ impl Described {
         Ok(())
     }
 
-    /// A taken request must be described: otherwise the document says of a request that works that it would be refused.
+    /// An accepted request must be described, else the document rejects a request that works.
     fn taken(
         &self,
         operation_at: &str,
@@ -376,7 +376,7 @@ impl Described {
     }
 }
 
-/// What was said, with the request and its answer.
+/// The message, with the request and its answer.
 fn with_both(
     said: Result<(), String>,
     request: &Request<Bytes>,

@@ -1,4 +1,4 @@
-//! The inventory of routes as the suites look at it: by dialect, and by the function that serves a route.
+//! The inventory of routes for the suites: by dialect, and by the function that serves a route.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use keyway_sites::{Entry, inventory};
 
 use crate::MemorySite;
 
-/// The function of a deployment that serves the routes of this group. `all`: the one with every group alone.
+/// The function that serves the routes of this group. Only `all`, which has every group, serves the last three.
 pub fn function_of_group(group: Group) -> &'static str {
     match group {
         Group::Keys => "keys",
@@ -26,7 +26,7 @@ pub fn function_of(path: &str) -> &'static str {
             && entry.group != Group::Sessions
             && matches(&entry.whole_path(), path)
     });
-    // A word goes before a parameter.
+    // A literal segment precedes a parameter.
     let found = found.min_by_key(|entry| entry.path.contains('{'));
     match found.map(|entry| function_of_group(entry.group)) {
         Some("datakey") => "keyway-fn-datakey",
@@ -36,7 +36,7 @@ pub fn function_of(path: &str) -> &'static str {
     }
 }
 
-/// Whether a route's path has this path.
+/// Whether a route's path matches this path.
 pub(crate) fn matches(route: &str, path: &str) -> bool {
     let (route, path): (Vec<_>, Vec<_>) = (route.split('/').collect(), path.split('/').collect());
     route.len() == path.len()

@@ -181,7 +181,7 @@ impl RuntimeApi {
         }
     }
 
-    /// Has the function answer an event.
+    /// Sends the function an event and returns its answer.
     ///
     /// # Panics
     /// When it does not answer within a minute.

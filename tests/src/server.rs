@@ -53,7 +53,7 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A program of the tests' own, built as they are.
+/// A program of the tests' own, built like the tests.
 fn example(name: &str) -> PathBuf {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let built = std::process::Command::new(cargo)

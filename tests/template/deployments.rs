@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use keyway_tests::{KES_ADMIN, aws_tool, project};
 use serde_json::{Map, Value, json};
 
-/// What one set of parameters makes.
+/// The deployment that one set of parameters makes.
 pub(crate) struct Deployment {
     parameters: BTreeMap<String, String>,
     broken_rules: Vec<String>,
@@ -36,7 +36,7 @@ impl Deployment {
         self.given("Auth") == "iam"
     }
 
-    /// What is wrong with the parameters.
+    /// The rules that the parameters break.
     pub(crate) fn broken_rules(&self) -> &[String] {
         &self.broken_rules
     }
@@ -91,7 +91,7 @@ pub(crate) fn arn_of(value: &Value) -> Option<&str> {
     (attribute == "Arn").then(|| name.as_str())?
 }
 
-/// A tool of `scripts/aws-tools`, in the project and with an environment of nobody's.
+/// A tool of `scripts/aws-tools`, run in the project without the user's environment.
 pub(crate) fn tool(name: &str) -> Option<Command> {
     let program = aws_tool(name)?;
     let mut command = Command::new(&program);
@@ -113,8 +113,8 @@ const LOAD_BALANCER: &str =
 const TRUST_STORE: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/clients/0123456789abcdef";
 
-/// Every front with every way to tell callers and every domain that it can have, each with as few parameters and with
-/// as many as possible.
+/// Every front with every way to authenticate callers and every domain that it can have, each with the fewest and with
+/// the most parameters possible.
 fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     let none: &[(&str, &str)] = &[];
     let domain = &[
@@ -158,7 +158,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     ] {
         for auth in ["sigv4", "iam"] {
             if (front, auth) == ("alb", "iam") {
-                // It verifies no IAM callers.
+                // The load balancer verifies no IAM callers.
                 continue;
             }
             for domain in domains {
@@ -176,7 +176,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     sets
 }
 
-/// What these sets of parameters make.
+/// The deployments that these sets of parameters make.
 pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
     let mut transform = tool("../venv/bin/python")?
         .args(["-I", "tests/template/transform.py", "template.yaml"])

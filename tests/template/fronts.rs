@@ -1,4 +1,4 @@
-//! What stands before the functions.
+//! The fronts of the functions: APIs, function URL and load balancer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
     called(operations(deployment))
 }
 
-/// As [`routes`], of KES's API.
+/// Like [`routes`], for KES's API.
 fn kes_routes(deployment: &Deployment) -> BTreeMap<String, String> {
     called(operations_of(deployment, "KesApi"))
 }
@@ -32,7 +32,7 @@ fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
     routes
 }
 
-/// What anybody may ask: whether the service lives, and whether it can do its work.
+/// The routes without authentication: whether the service lives, and whether it can do its work.
 pub(crate) const PROBES: [(&str, &str); 11] = [
     ("GET", "/health"),
     ("HEAD", "/health"),
@@ -49,7 +49,7 @@ pub(crate) const PROBES: [(&str, &str); 11] = [
 
 /// How an API's document names a route of every method.
 const ANY: &str = "X-AMAZON-APIGATEWAY-ANY-METHOD";
-/// What S3 does with objects. Not by OPTIONS: an API answers browsers itself where it has no route.
+/// The routes of S3's objects. OPTIONS is not one: an API answers browsers itself if it has no such route.
 pub(crate) const OBJECTS: [&str; 5] = [
     "DELETE /{bucket}/{proxy+}",
     "GET /{bucket}/{proxy+}",
@@ -141,7 +141,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         }
     }
     for (method, path) in site.s3_routes() {
-        // Two routes that only a slash at the end tells apart are more than an API may take.
+        // An API cannot have two routes that differ only by a slash at the end.
         if path == "/" || !path.ends_with('/') {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
@@ -149,7 +149,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
     for (method, path) in PROBES {
         mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
     }
-    // What S3 does besides is refused by the function of buckets, in S3's words.
+    // The function of buckets refuses S3's other operations, in S3's format.
     for route in OBJECTS.into_iter().chain(["POST /{bucket}"]) {
         mounted.insert(route.to_owned(), "BucketsFunction".to_owned());
     }
@@ -161,13 +161,13 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             .into_keys()
             .collect();
         assert_eq!(apis, ["Api"]);
-        // Another route that takes more than a segment would call a function for what it does not mount.
+        // Another greedy route would call a function for paths that it does not mount.
         let greedy: Vec<_> = routes
             .keys()
             .filter(|route| route.contains(['+', '$', '*']))
             .collect();
         assert_eq!(greedy, OBJECTS);
-        // Each function by one permission for the whole API.
+        // The API calls each function by one permission.
         let allowed = called_by(deployment, "Api");
         let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
         assert_eq!(allowed, Vec::from_iter(called));
@@ -196,7 +196,7 @@ fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
     called
 }
 
-/// A function's policy has 20 KB. A permission for each route would need most of them, and more with a long stack's name.
+/// A policy may have 20 KB. A permission for each route would use most of it, and more with a long stack name.
 #[test]
 fn no_gateway_has_a_permission_for_a_single_route() {
     for deployment in http_apis() {
@@ -230,11 +230,11 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
         let routes = kes_routes(deployment);
         assert!(routes.keys().all(|route| {
             let (method, path) = route.split_once(' ').unwrap();
-            // Whatever the method is, what is wrong with it is the function's to say.
+            // The function gets every method, and refuses wrong ones itself.
             method == ANY && (path == "/version" || path.starts_with("/v1/"))
         }));
         for (function, _, path) in site.kes_routes() {
-            // API Gateway takes a slash at the end for none.
+            // API Gateway ignores a slash at the end.
             let path = path.replace("{*name}", "some/name");
             let called = called_for(&routes, path.trim_end_matches('/'));
             let package = deployment
@@ -244,7 +244,7 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
                 .map(|(package, _)| package);
             assert_eq!(package, Some(&*format!("keyway-fn-{function}")), "{path}");
         }
-        // Each of them by one statement of its policy, and by nothing else.
+        // The API calls each of them by one statement of its policy, and by nothing else.
         let allowed = called_by(deployment, "KesApi");
         let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
         assert_eq!(allowed, Vec::from_iter(called));
@@ -260,7 +260,7 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
     }
 }
 
-/// Clients compare status and message. What a gateway says by itself they would take for something else.
+/// Clients compare status and message, and would misunderstand a gateway's own answers.
 #[test]
 fn kes_s_api_speaks_as_kes_does() {
     for deployment in kes_apis() {
@@ -329,8 +329,8 @@ fn kes_s_api_is_reached_with_certificates_alone() {
     }
 }
 
-/// The header is believed of everybody who may call the function, so that may be nobody but the load balancer, which
-/// must demand certificates.
+/// The function believes the header of every caller. So only the load balancer may call it, and must demand
+/// certificates.
 #[test]
 fn a_load_balancer_demands_certificates_and_is_alone() {
     for deployment in deployments()
@@ -378,7 +378,7 @@ fn a_load_balancer_demands_certificates_and_is_alone() {
         );
         assert!(deployment.of_type("AWS::Lambda::Url").is_empty());
     }
-    // Nobody else's header is believed.
+    // No other deployment believes the header.
     for deployment in deployments()
         .iter()
         .filter(|deployment| !deployment.is_alb())
@@ -427,7 +427,7 @@ fn functions_are_told_of_kes_where_it_is_served() {
     }
 }
 
-/// `scripts/lambda` tells `cargo lambda watch` by a file which function to call.
+/// `scripts/lambda` gives `cargo lambda watch` a file that says which function to call.
 #[test]
 fn the_local_gateway_calls_the_same_functions() {
     let file = std::fs::read_to_string(project().join("scripts/lambda.toml")).unwrap();
@@ -436,7 +436,7 @@ fn the_local_gateway_calls_the_same_functions() {
         .filter(|line| line.starts_with('"'))
         .map(|line| {
             let (path, package) = line.split_once(" = ").unwrap();
-            // Its router tells a slash at the end apart.
+            // Its router distinguishes a slash at the end.
             let path = path.trim_matches('"').replace("{*object}", "{proxy+}");
             let path = path
                 .strip_suffix('/')
@@ -466,7 +466,7 @@ fn events_have_the_shape_that_functions_expect() {
             let version = &operation["x-amazon-apigateway-integration"]["payloadFormatVersion"];
             assert_eq!(version, "2.0", "{route}");
         }
-        // Paths of a named stage would have its name in them.
+        // The paths of a named stage would contain its name.
         assert_eq!(stage(deployment)["StageName"], "$default");
         for package in [
             "keyway-fn-keys",
@@ -476,7 +476,7 @@ fn events_have_the_shape_that_functions_expect() {
         ] {
             let (_, function) = deployment.functions()[package];
             let variables = Deployment::variables(function);
-            // What KES's API calls is called by both.
+            // Both APIs call the functions that KES's API calls.
             let source = match package {
                 "keyway-fn-bucket-encryption" => "http-api",
                 _ if deployment.has_kes_api() => "api-gateway",
@@ -531,7 +531,7 @@ fn strangers_are_throttled() {
             limits.push(limit);
         }
         for limit in limits {
-            // A limit of zero would be none to API Gateway's own mind, and ten thousand is the account's.
+            // API Gateway takes a limit of zero as no limit; ten thousand is the account's limit.
             assert!(
                 (1..1000).contains(&number(&limit["ThrottlingRateLimit"])),
                 "{limit}"
@@ -552,7 +552,7 @@ fn strangers_are_throttled() {
     for deployment in deployments() {
         for (package, (_, function)) in deployment.functions() {
             if package == "keyway-fn-janitor" {
-                // Nobody but its schedule calls it.
+                // Only its schedule calls it.
                 continue;
             }
             let most = number(&function["ReservedConcurrentExecutions"]);
@@ -600,7 +600,7 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             .filter(|permission| permission["Principal"] == "*")
             .map(|permission| {
                 assert_eq!(reference(&permission["FunctionName"]), Some("AllFunction"));
-                // Either holds of calls through the URL alone.
+                // Either condition limits the permission to calls through the URL.
                 assert!(
                     permission["FunctionUrlAuthType"] == "NONE"
                         || permission["InvokedViaFunctionUrl"] == true

@@ -68,7 +68,7 @@ fn functions_know_their_variables() {
     }
 }
 
-/// How a route answers whom nobody has verified.
+/// How a route answers an unauthenticated caller.
 fn unverified(route: &str) -> StatusCode {
     if route.contains(minio::PREFIXES[0]) {
         StatusCode::FORBIDDEN
@@ -77,7 +77,7 @@ fn unverified(route: &str) -> StatusCode {
     }
 }
 
-/// A function as the template sets it up. What is deployed beside it is not there.
+/// A function as the template sets it up, without the other resources of the deployment.
 struct Function {
     api: RuntimeApi,
     _killed_when_dropped: Child,
@@ -100,7 +100,7 @@ impl Function {
             .env_clear()
             .envs(variables)
             .envs(api.environment())
-            // As Lambda itself sets them; what answers there says that it knows nothing, and at once.
+            // Lambda sets these variables. The endpoint answers at once that it knows nothing.
             .env("AWS_ENDPOINT_URL", format!("http://{}", api.address()))
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", "role")
@@ -118,12 +118,12 @@ impl Function {
         }
     }
 
-    /// How it answers somebody without a certificate, as `source` sends it.
+    /// Its answer to a caller without a certificate, in an event of `source`.
     async fn kes_status(&self, source: &str, route: &str) -> StatusCode {
         self.answer(source, route).await.status()
     }
 
-    /// How it answers a request without a body, as `source` sends it.
+    /// Its answer to a request without a body, in an event of `source`.
     async fn answer(&self, source: &str, route: &str) -> Response<Bytes> {
         let (method, path) = route.split_once(' ').unwrap();
         let event = match source {
@@ -150,14 +150,14 @@ impl Function {
         self.api.invoke(&event).await.http()
     }
 
-    /// How it answers somebody without a signature.
+    /// Its answer to an unsigned request.
     async fn status(&self, route: &str) -> StatusCode {
         self.answer("http-api", route).await.status()
     }
 }
 
-/// Of each dialect: a path below it that nothing has, a method that one of its paths has not, and what it does not implement,
-/// with the statuses and a word of its own shape.
+/// For each dialect: an unknown path, a path with a wrong method, and an operation that is not implemented, each with
+/// the status and a part of the error's text.
 const REFUSED: [(&str, &str, u16, &str); 9] = [
     (
         "rustfs",
@@ -189,7 +189,7 @@ const REFUSED: [(&str, &str, u16, &str); 9] = [
 async fn each_dialect_of_a_function_refuses_what_is_its_own_in_its_own_shape() {
     let mut seen = BTreeSet::new();
     for deployment in deployments() {
-        // Older releases of KES knew of nothing that is not implemented.
+        // Older releases of KES do not know unimplemented routes.
         let is_latest = matches!(deployment.given("KesGeneration"), "" | "latest");
         for (package, (_, properties)) in deployment.functions() {
             let (dialects, source): (&[&str], _) = match package {
@@ -228,7 +228,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
         for (package, (name, properties)) in deployment.functions() {
             let function = Function::start(package, properties).await;
             if package == "keyway-fn-janitor" {
-                // It does its work, or fails the invocation: there is no table.
+                // There is no table, so it fails the invocation.
                 function.api.invoke(&Value::Null).await.result.unwrap_err();
             } else {
                 functions.push((name, function));
@@ -246,7 +246,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 let status = all.kes_status("alb", route).await;
                 let open = deployment.given("KesOpen").contains("/v1/status");
                 let expected = if route == "GET /v1/status" && open {
-                    // It says that there is no table.
+                    // The answer says that there is no table.
                     StatusCode::OK
                 } else {
                     StatusCode::BAD_REQUEST
@@ -260,7 +260,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 for (name, function) in &functions {
                     let status = function.kes_status("rest-api", route).await;
                     let expected = match *name {
-                        // It answers no such events, and has nothing that it could.
+                        // It accepts no such events, and mounts no route of KES's API.
                         "BucketsFunction" => StatusCode::BAD_REQUEST,
                         name if name != called => StatusCode::NOT_FOUND,
                         _ if route == "GET /v1/status"
@@ -273,7 +273,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                     assert_eq!(status, expected, "{route} at {name}");
                 }
             }
-            // Of the HTTP API it has no route.
+            // It has no route of the HTTP API.
             functions.retain(|(name, _)| *name != "AccessFunction");
         }
         if !deployment.is_http_api() {
@@ -292,7 +292,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
         }
         for (route, called) in routes(deployment) {
             if route == "POST /{bucket}" || OBJECTS.contains(&route.as_str()) {
-                // What S3 does besides.
+                // S3's other operations.
                 let buckets = functions.iter().find(|(name, _)| *name == called);
                 let (_, buckets) = buckets.unwrap();
                 for object in ["2026/q4.tar", "2026/"] {
@@ -300,7 +300,7 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                     let status = buckets.status(&route).await;
                     assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{route}");
                 }
-                // Paths of the other APIs that are no route are nobody's buckets.
+                // Unknown paths of the other APIs are not buckets.
                 for route in [
                     "GET /rustfs/admin/v3/kms/nothing",
                     "PUT /minio/kms/v1/status",
@@ -314,11 +314,11 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 continue;
             }
             for (name, function) in &functions {
-                // A caller without a right to the route finds out first that there is nobody to be verified.
+                // An unsigned caller is refused before anything else.
                 let (_, path) = route.split_once(' ').unwrap();
                 let is_of_s3 = path == "/" || path == "/{bucket}";
                 let is_probe = PROBES.iter().any(|(_, probe)| *probe == path);
-                // To it they are the paths of buckets and objects, and are not sent.
+                // For this function they are paths of buckets and objects; the API does not send them.
                 if is_probe && *name == "BucketsFunction" {
                     continue;
                 }

@@ -1,8 +1,8 @@
-//! What AWS's own linters say.
+//! AWS's own linters accept the template.
 
 use crate::deployments::tool;
 
-/// Runs a linter where nothing of this machine's user is found, nor anything asked of the network.
+/// Runs a linter without the user's files and without the network.
 fn passes(program: &str, arguments: &[&str]) {
     let Some(mut linter) = tool(program) else {
         return;

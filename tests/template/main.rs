@@ -1,6 +1,6 @@
-//! `template.yaml` makes what the functions are made for: their routes, their ports' permissions, their settings.
+//! `template.yaml` deploys what the functions need: their routes, their ports' permissions, their settings.
 //!
-//! Each test holds of every deployment that the parameters can ask for, as AWS's own transformation would make it.
+//! Each test checks every deployment that the parameters can ask for, as AWS's own transformation would make it.
 //! `scripts/aws-tools` installs what is needed.
 
 #![expect(

@@ -1,4 +1,4 @@
-//! Least privilege. These rules hold the deployed roles without the table of grants that the template is made from.
+//! Least privilege. These rules check the deployed roles, without the table of grants that the template is made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::deployments::{Deployment, arn_of, deployments, reference};
 
-/// What may be done to records of a kind, a secret or a log.
+/// The actions that are allowed on records of a kind, a secret or a log.
 type Grants = BTreeMap<String, BTreeSet<String>>;
 
 /// What the role of this function allows.
@@ -86,7 +86,7 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         return format!("secret {secret}");
     }
     if resource == "*" {
-        // Which buckets there will be nobody knows; what may be done to them is compared.
+        // The buckets are not known in advance; only the actions on them are compared.
         return "s3".to_owned();
     }
     let log = arn_of(resource).unwrap_or_else(|| panic!("{statement}"));
@@ -133,7 +133,7 @@ fn each_function_has_a_role_of_its_own_and_nobody_else_has_one() {
     }
 }
 
-/// The packages whose role has this action on this, in every deployment that has them.
+/// The packages whose role allows this action on `what`, in every deployment that has them.
 fn who_may(action: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for deployment in deployments().iter().filter(|deployment| fits(deployment)) {
@@ -150,7 +150,7 @@ fn who_may(action: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> BTre
     found
 }
 
-/// Checks who may do this, where there are any deployments.
+/// Checks which packages may do this, if there are any deployments.
 fn only(action: &str, what: &str, expected: &[&str]) {
     if deployments().is_empty() {
         return;
@@ -229,7 +229,7 @@ fn policies_and_identities_are_written_by_the_access_function() {
             only(action, kind, &["access", "all"]);
         }
         only(GET, kind, &["access", "all", "keys", "datakey", "service"]);
-        // Without KES's API nobody behind the HTTP API reads them.
+        // Without KES's API, no function behind the HTTP API reads them.
         let without = |it: &Deployment| it.is_http_api() && !it.has_kes_api();
         assert!(who_may(GET, kind, without).is_empty());
     }

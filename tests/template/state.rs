@@ -1,4 +1,4 @@
-//! What must outlive the stack, and what watches over it.
+//! The resources that outlive the stack, and the alarms.
 
 use std::collections::BTreeSet;
 
@@ -122,7 +122,7 @@ fn alarms_watch_every_function_and_the_front() {
             );
         }
         let mut expected = BTreeSet::new();
-        // Whatever the seldom called ones fail at, the API answers 5xx.
+        // When the seldom called functions fail, the API answers 5xx.
         let mut functions = deployment.functions();
         functions.remove("keyway-fn-bucket-encryption");
         functions.remove("keyway-fn-access");
@@ -138,14 +138,14 @@ fn alarms_watch_every_function_and_the_front() {
         } else if deployment.is_http_api() {
             (&["Api 5xx Sum"][..], 13)
         } else if deployment.is_alb() {
-            // Whose load balancer it is, is who watches it.
+            // The load balancer's owner watches it.
             (&[][..], 6)
         } else {
             (&["AllFunction Url5xxCount Sum"][..], 7)
         };
         expected.extend(fronts.iter().map(|&front| front.to_owned()));
         assert_eq!(watched, expected);
-        // Ten are free in an account; docs/cost.md reckons with these.
+        // Ten are free in an account; docs/cost.md counts with these.
         assert_eq!(alarms.len(), most);
     }
 }

@@ -3,8 +3,8 @@
     transform.py TEMPLATE < SETS_OF_PARAMETERS
 
 Reads a JSON list of sets of parameters. Prints, for each: the rules that it breaks, and else the resources and outputs
-as AWS's own transformation of serverless templates makes them, with conditions and parameters put in. What only a
-deployment knows, such as an ARN, stays as it is written. Needs aws-sam-translator.
+as AWS's own transformation of serverless templates makes them, with conditions and parameters put in. Values
+that only a deployment knows, such as an ARN, stay as they are written. Needs aws-sam-translator.
 """
 
 import copy
@@ -21,7 +21,7 @@ NOTHING = object()
 
 
 class NoManagedPolicies:
-    """The template names none, and to look them up takes an account."""
+    """The template names none, and looking them up needs an account."""
 
     def load(self):
         return {}
@@ -59,7 +59,7 @@ class Values:
         raise ValueError(f"{function} is no condition")
 
     def put_in(self, node):
-        """The node with conditions decided and parameters in their places."""
+        """Returns the node with conditions decided and parameters put in."""
         if isinstance(node, list):
             return [value for value in map(self.put_in, node) if value is not NOTHING]
         if not isinstance(node, dict):
@@ -79,7 +79,7 @@ class Values:
         return {name: value for name, inner in node.items() if (value := self.put_in(inner)) is not NOTHING}
 
     def made(self, section):
-        """Of a section, what is made under these conditions."""
+        """Returns the entries of a section that these conditions make."""
         return {
             name: self.put_in({key: value for key, value in entry.items() if key != "Condition"})
             for name, entry in section.items()
@@ -105,7 +105,7 @@ def deployment(template, given):
     template = copy.deepcopy(template)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            # Where `sam deploy` would have put the package.
+            # `sam deploy` would have put the package here.
             resource["Properties"]["CodeUri"] = "s3://packages/function"
     made = transform(template, dict(given), NoManagedPolicies())
     values.conditions = made["Conditions"]
@@ -113,7 +113,7 @@ def deployment(template, given):
 
 
 def main():
-    # It would tell of metrics that it has not sent.
+    # It would log the metrics that it cannot send.
     logging.getLogger("samtranslator").setLevel(logging.ERROR)
     template = yaml_parse(pathlib.Path(sys.argv[1]).read_text())
     json.dump([deployment(template, given) for given in json.load(sys.stdin)], sys.stdout)

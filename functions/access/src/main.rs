@@ -1,5 +1,5 @@
-//! Policies and identities of KES's API as a function. Of the table it writes those and the audit log, and signs them by
-//! the root keyring. It can read no other record that the keyring opens.
+//! Policies and identities of KES's API as a function. It writes only these and the audit log to the table, and signs
+//! them by the root keyring. It can read no other record that the keyring opens.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The routes of buckets' encryption as a function, in JSON and in S3's own protocol. Of the table it writes the records
-//! of buckets and the audit log.
+//! The routes of buckets' encryption as a function, in JSON and in S3's own protocol. It writes only the records of
+//! buckets and the audit log to the table.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The data-key routes as a function, and the one that tries a key out. Of the table it writes the audit log alone.
+//! The routes of data keys, and the one that tries a key out, as a function. It writes only the audit log to the table.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Destroys keys whose deletion date has passed, each time that its schedule says so.
+//! Destroys keys whose deletion date has passed, on a schedule.
 
 use std::process::ExitCode;
 use std::sync::Arc;

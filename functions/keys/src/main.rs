@@ -1,4 +1,4 @@
-//! The master-key routes as a function. It is the one that makes the deployment on its very first start.
+//! The master-key routes as a function. It makes the deployment on its first start.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The routes of the service itself as a function: configure, start, stop, status, and the audit log; KES's only read.
+//! The routes of the service itself as a function: configure, start, stop, status and the audit log. KES's only read.
 
 use std::process::ExitCode;
 

@@ -127,7 +127,7 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     };
     print(&match arguments.output {
         Output::Text => lines(""),
-        // One that is left of a temporary key would be sent along with this one.
+        // A token that is left from a temporary key would be sent along with this key.
         Output::Env if token.is_none() => lines("export ") + "\nunset AWS_SESSION_TOKEN",
         Output::Env => lines("export "),
         Output::Json => serde_json::to_string(&Created {
@@ -144,13 +144,13 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
 struct Listed<'a> {
     access_key_id: &'a str,
     owner: bool,
-    /// The access key that began the session that it is of.
+    /// The access key that began the session, for a session's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_of: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_name: Option<&'a str>,
     policy: Option<&'a Policy>,
-    /// Why the policy is not obeyed, and allows nothing.
+    /// Why the policy is invalid, and allows nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     invalid: Option<&'a str>,
     created_at: String,
@@ -237,14 +237,14 @@ pub(crate) fn policy_file(path: &str) -> anyhow::Result<String> {
         format!("`{path}` is neither a canned policy nor a file that can be read")
     })?;
     let mut document = String::new();
-    // One byte more than is allowed shows that it is too long, however long it is.
+    // One byte more than the limit shows that the file is too long.
     file.take(MAX_POLICY_BYTES as u64 + 1)
         .read_to_string(&mut document)
         .with_context(|| path.to_owned())?;
     Ok(document)
 }
 
-/// Access keys are made of ASCII only.
+/// The secret as text: access keys are ASCII.
 pub(crate) fn text(secret: &SecretBytes) -> &str {
     std::str::from_utf8(secret.expose()).unwrap_or_default()
 }

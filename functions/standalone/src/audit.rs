@@ -56,7 +56,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     midway: bool,
 
-    /// A log without any event is well too
+    /// Accept a log without any event
     #[arg(long)]
     allow_empty: bool,
 
@@ -84,10 +84,10 @@ async fn table_log(location: &DeploymentLocation) -> anyhow::Result<TableLog> {
     Ok(TableLog::new(ports.table, ports.clock, 0))
 }
 
-/// What verifying found, and where.
+/// The result of a verification.
 struct Report {
     verified: Verified,
-    /// The findings of the log, and that there is no event where there should be some.
+    /// The findings in the log, and a finding if it should have events but has none.
     findings: Vec<String>,
     /// Whether the log may begin in the middle.
     midway: bool,
@@ -195,7 +195,7 @@ impl Report {
     }
 }
 
-/// Reads a log line by line. What is no UTF-8 is of other lines, or was altered.
+/// Reads a log line by line. A line that is not UTF-8 is no event, or was altered.
 fn read_kept(mut log: impl BufRead, verifier: &mut Verifier) -> io::Result<()> {
     let mut line = Vec::new();
     while log.read_until(b'\n', &mut line)? > 0 {

@@ -154,7 +154,7 @@ fn new(arguments: &New) -> anyhow::Result<()> {
     }
 }
 
-/// Longer than any chain that somebody would show.
+/// The longest input in bytes, longer than any certificate chain.
 const LONGEST_INPUT: u64 = 1 << 20;
 
 fn of(arguments: &Of) -> anyhow::Result<()> {
@@ -162,7 +162,7 @@ fn of(arguments: &Of) -> anyhow::Result<()> {
         None => secret("KEYWAY_API_KEY")?
             .context("say which certificate, or - for standard input, or set KEYWAY_API_KEY")?,
         Some(path) if path.as_os_str() == "-" => read(std::io::stdin().lock(), "standard input")?,
-        // It is in the machine's list of processes by now, and should not be in a log too.
+        // The key is already in the machine's list of processes; keep it out of the log.
         Some(path) if path.as_os_str().as_encoded_bytes().starts_with(b"kes:") => bail!(
             "an API key is no argument: every user of the machine can see those; give it on standard input (-) or in KEYWAY_API_KEY, and replace this one"
         ),

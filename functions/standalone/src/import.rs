@@ -67,7 +67,7 @@ struct How {
     #[command(flatten)]
     location: DeploymentLocation,
 
-    /// Only tell what would be done
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
 

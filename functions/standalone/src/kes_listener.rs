@@ -50,22 +50,22 @@ pub(crate) struct KesListener {
     kes_client_ca: Option<PathBuf>,
 }
 
-/// A certificate that was made here, for the log to tell of.
+/// A certificate that Keyway made, for the log.
 pub(crate) struct Made {
-    /// Where it is kept; nowhere, where it lasts as long as the process.
+    /// Its file; none if it lasts only as long as the process.
     pub(crate) path: Option<PathBuf>,
-    /// By which clients can know it.
+    /// The fingerprint by which clients can recognize it.
     pub(crate) sha256: String,
 }
 
 impl KesListener {
-    /// Whether there is to be a listener.
+    /// Whether the settings ask for this listener.
     pub(crate) const fn is_asked_for(&self) -> bool {
         self.kes_listen.is_some()
     }
 
-    /// The listener, if there is to be one. `folder` is where a certificate is kept that is made here; without one it
-    /// lasts as long as the process.
+    /// Opens the listener, if the settings ask for it. A certificate that Keyway makes is kept in `folder`; without one
+    /// it lasts as long as the process.
     pub(crate) async fn open(
         &self,
         folder: Option<&Path>,
@@ -97,7 +97,7 @@ impl KesListener {
     }
 }
 
-/// With the certificate that was made here, or a new one.
+/// TLS with the certificate that an earlier start made, or a new one.
 fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, Made)> {
     let Some(folder) = folder else {
         let made = CertifiedKey::for_loopback()?;
@@ -117,7 +117,7 @@ fn self_signed(folder: Option<&Path>, clients: Clients) -> anyhow::Result<(Tls, 
     Ok((tls, made))
 }
 
-/// Whether the settings of KES's API go together.
+/// Checks that the settings of KES's API go together.
 pub(crate) fn check(settings: &KesSettings) -> anyhow::Result<()> {
     if settings.proxy_header.is_some() != settings.proxies.is_some() {
         bail!("--kes-proxy-header and --kes-proxies belong together");

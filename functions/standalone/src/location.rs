@@ -28,9 +28,8 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// Opens the deployment; one in a folder is made on the first start. With it comes the root access key, if a
-    /// secret of the deployment holds it.
-    /// What is asked of it is counted.
+    /// Opens the deployment, and makes it on the first start. Also returns the root access key, if a secret of the
+    /// deployment holds it. Calls are counted.
     pub(crate) async fn open(
         &self,
         metrics: &Arc<Metrics>,
@@ -53,7 +52,7 @@ impl Deployment {
         Ok((ports, root))
     }
 
-    /// Opens the deployment, which must be there: the operator's commands make none.
+    /// Opens the deployment, which must exist: the operator's commands do not make one.
     pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
         if self.aws.name().is_some() {
             return Ok(
@@ -79,7 +78,7 @@ pub(crate) struct DeploymentLocation {
 }
 
 impl DeploymentLocation {
-    /// Opens the deployment, which must be there.
+    /// Opens the deployment, which must exist.
     pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing(self.region.as_deref()).await
     }
@@ -91,8 +90,8 @@ impl DeploymentLocation {
     }
 }
 
-/// The buckets of the object store, if there is one, else those of the table. The object store is asked as AWS's own
-/// tools would ask it from here, unless the settings name an access key for it.
+/// The buckets of the object store if there is one, else those of the table. Unless the settings name an access key for
+/// the object store, the credentials are those that AWS's own tools would use here.
 pub(crate) async fn buckets(
     store: &ObjectStore,
     ports: &Writing,

@@ -42,7 +42,7 @@ pub(crate) async fn restore(job: Job) -> anyhow::Result<()> {
     finish(&job, &bar, "restored", outcome)
 }
 
-/// Shown on a terminal only.
+/// It is shown only on a terminal.
 pub(crate) fn bar() -> anyhow::Result<ProgressBar> {
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} keys, {elapsed} gone, {eta} left")?;

@@ -51,12 +51,12 @@ struct Checked {
 struct Told {
     action: &'static str,
     allowed: bool,
-    /// The statement that decided, from 1; null when none is about it.
+    /// The number of the statement that decided, from 1; null when no statement applies.
     statement: Option<usize>,
     sid: Option<String>,
 }
 
-/// Tells whether the policy is valid, and allows what was asked about, if something was.
+/// Returns whether the policy is valid, and allows the action if one was given.
 pub(crate) fn run(command: PolicyCommand) -> anyhow::Result<bool> {
     let PolicyCommand::Check(check) = command;
     let asked = match &check.action {

@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
@@ -143,14 +143,14 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         Arc::new(move || clock.monotonic())
     };
     let spans = Spans::start(&ports.clock)?;
-    // Audit first: what it refuses is counted, and traced, as it was answered.
+    // The audit log is the first observer, so that metrics and traces see its refusals.
     let watched = |site: Site| {
         let site = audit.observer(site);
         let site = site.observed_by(Arc::clone(&metrics) as _, Arc::clone(&stopwatch));
         spans.observer(site, &stopwatch)
     };
     measure(&metrics, &server, &audit);
-    // One memory for the bodies of both listeners.
+    // Both listeners share one bound of memory for bodies.
     let body_memory = Arc::new(BodyMemory::default());
     let site = site.with_body_memory(&body_memory);
     let site = Arc::new(watched(site.with_cors(serve.settings.cors_origins.clone())));
@@ -187,7 +187,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is served: the site of the first listener, and KES's API for a listener of its own.
+/// The site of the main listener, and KES's API for a listener of its own.
 struct Sites {
     site: Site,
     kes: Option<Mount<Kes>>,
@@ -235,14 +235,14 @@ fn start_logging(serve: &Serve) -> anyhow::Result<()> {
     start_log(serve.log_format, &serve.log)
         .map_err(anyhow::Error::from_boxed)
         .context("--log (KEYWAY_LOG)")?;
-    // Before anything secret is read.
+    // This comes before any secret is read.
     if let Err(error) = conceal_memory() {
         tracing::warn!(%error, "memory may end up in a core file: turn core files off");
     }
     Ok(())
 }
 
-/// The deployment, opened, with its service configured and started where that is asked for.
+/// The open deployment. Its service is configured and started if the settings ask for that.
 struct Ready {
     ports: Writing,
     server: Services,
@@ -313,7 +313,7 @@ impl Ready {
     }
 }
 
-/// Has the metrics count what they do not see themselves.
+/// Adds to the metrics the counters that are kept elsewhere.
 fn measure(metrics: &Arc<Metrics>, server: &Services, audit: &Audit) {
     server.measured_by(metrics);
     audit.measured_by(metrics);
@@ -344,7 +344,7 @@ async fn main_listener(serve: &Serve) -> anyhow::Result<(Listener, bool)> {
     Ok((listener, encrypted))
 }
 
-/// Where the process is reached.
+/// The addresses that the process serves.
 struct Addresses {
     main: SocketAddr,
     encrypted: bool,
@@ -352,7 +352,7 @@ struct Addresses {
     kes_certificate: Option<Made>,
 }
 
-/// Tells the log that the process serves.
+/// Logs that the process serves.
 fn announce(serve: &Serve, status: &str, addresses: &Addresses) {
     let certificate = addresses.kes_certificate.as_ref();
     tracing::info!(

@@ -12,7 +12,7 @@ use crate::{explain, print, tell};
 
 #[derive(Subcommand)]
 pub(crate) enum TableCommand {
-    /// Find records of the table that nobody with the root keyring wrote as they are
+    /// Find records of the table that are unsigned, or were written or changed without the root keyring
     Verify(Box<Verify>),
     /// Sign the records that an older release wrote, and refuse unsigned ones from then on; may be stopped and run again
     Sign(Box<Sign>),

@@ -1,4 +1,4 @@
-//! Where spans of requests go: to the collector that OpenTelemetry's own variables name, in a build with the feature `otlp`.
+//! Sends spans of requests to the collector that OpenTelemetry's variables name, with the feature `otlp`.
 
 use keyway_deployment_assembly::environment;
 
@@ -30,11 +30,11 @@ mod with {
     use keyway_http::{Site, Stopwatch};
     use keyway_traces::Traces;
 
-    /// Who has spans made, if anybody wants them.
+    /// Makes spans, if a collector is configured.
     pub(crate) struct Spans(Option<Arc<Traces>>);
 
     impl Spans {
-        /// As the variables say.
+        /// Starts as the variables say.
         pub(crate) fn start(clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
             if !super::wanted()? {
                 return Ok(Self(None));
@@ -46,7 +46,7 @@ mod with {
             Ok(Self(Some(Arc::new(traces))))
         }
 
-        /// Has them made of this site's requests.
+        /// Makes a span for each request of this site.
         pub(crate) fn observer(&self, site: Site, stopwatch: &Stopwatch) -> Site {
             match &self.0 {
                 Some(traces) => site.observed_by(Arc::clone(traces) as _, Arc::clone(stopwatch)),
@@ -54,7 +54,7 @@ mod with {
             }
         }
 
-        /// Sends the last ones.
+        /// Sends the last spans.
         pub(crate) async fn finish(&self) {
             if let Some(traces) = &self.0 {
                 traces.finish().await;
@@ -70,11 +70,11 @@ mod without {
     use keyway_domain::ports::Clock;
     use keyway_http::{Site, Stopwatch};
 
-    /// Nobody has spans made.
+    /// Makes no spans.
     pub(crate) struct Spans;
 
     impl Spans {
-        /// Says so, if somebody wants them.
+        /// Warns if a collector is configured.
         pub(crate) fn start(_: &Arc<dyn Clock>) -> anyhow::Result<Self> {
             if super::wanted()? {
                 tracing::warn!(
@@ -84,12 +84,12 @@ mod without {
             Ok(Self)
         }
 
-        /// The site as it is.
+        /// Returns the site unchanged.
         pub(crate) fn observer(&self, site: Site, _: &Stopwatch) -> Site {
             site
         }
 
-        /// There are none.
+        /// There are no spans to send.
         pub(crate) async fn finish(&self) {}
     }
 }

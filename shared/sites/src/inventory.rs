@@ -1,4 +1,4 @@
-//! Every route of every dialect, whichever process serves it. It takes no deployment to list them.
+//! Every route of every dialect, whichever process serves it. Listing them needs no deployment.
 
 use http::Method;
 use keyway_dialect_kes as kes;
@@ -11,9 +11,9 @@ use keyway_http::{Group, Listed};
 /// One route below one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name of the dialect, as the audit log has it.
+    /// The name of the dialect, as in the audit log.
     pub dialect: &'static str,
-    /// What the route is about.
+    /// The subject of the route.
     pub group: Group,
     /// The method.
     pub method: Method,
@@ -31,7 +31,7 @@ impl Entry {
 }
 
 /// Every route, below each of its prefixes: dialect by dialect, then prefix by prefix, then in the dialect's own order.
-/// The page of metrics is in no group; the binary alone has it.
+/// The page of metrics is in no group; only the binary has it.
 pub fn inventory() -> Vec<Entry> {
     let (buckets, rustfs): (Vec<_>, Vec<_>) =
         (rustfs::inventory().into_iter()).partition(|route| route.group == Group::Buckets);

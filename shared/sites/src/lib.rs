@@ -40,7 +40,7 @@ pub struct Composition<'a> {
 }
 
 impl<'a> Composition<'a> {
-    /// No group yet, and no routes of KES's API.
+    /// Starts with no group, and without KES's API.
     pub fn of(services: &'a Services, process: &'a Process<'a>) -> Self {
         Self {
             services,
@@ -56,7 +56,7 @@ impl<'a> Composition<'a> {
         }
     }
 
-    /// With the routes of KES's API in every group that is added from now on, as the settings say.
+    /// Adds the routes of KES's API to every group that is added from now on, as the settings say.
     ///
     /// # Errors
     /// When a setting of KES's API cannot be used; the text names it.
@@ -65,14 +65,14 @@ impl<'a> Composition<'a> {
         Ok(self.with_kes_as(kes))
     }
 
-    /// As [`Composition::with_kes`], with this dialect.
+    /// Like [`Composition::with_kes`], with this dialect.
     #[must_use]
     pub fn with_kes_as(mut self, kes: Kes) -> Self {
         self.kes = Some(kes);
         self
     }
 
-    /// With master keys.
+    /// Adds master keys.
     #[must_use]
     pub fn keys(mut self, keys: &Arc<Keys>) -> Self {
         let routes = rustfs::key_routes(keys, &self.services.data_keys);
@@ -86,7 +86,7 @@ impl<'a> Composition<'a> {
         self
     }
 
-    /// With data keys. They only read.
+    /// Adds data keys. Their routes only read.
     #[must_use]
     pub fn data_keys(mut self) -> Self {
         let data_keys = &self.services.data_keys;
@@ -99,10 +99,10 @@ impl<'a> Composition<'a> {
         self
     }
 
-    /// With the service itself. KES's routes of it only read.
+    /// Adds the service itself. KES's routes of it only read.
     ///
     /// # Errors
-    /// When the spelling of RustFS's API is none.
+    /// When the settings name an unknown spelling of RustFS's API.
     pub fn service(mut self, control: &Arc<ServiceControl>) -> anyhow::Result<Self> {
         let Process {
             settings,
@@ -127,7 +127,7 @@ impl<'a> Composition<'a> {
         Ok(self)
     }
 
-    /// With the logs. Without `following` only what the table has can be read.
+    /// Adds the logs. Without `following`, only the table's part of them can be read.
     #[must_use]
     pub fn log(
         mut self,
@@ -141,7 +141,7 @@ impl<'a> Composition<'a> {
         self
     }
 
-    /// With policies and identities, which KES's API alone has.
+    /// Adds policies and identities, which only KES's API has.
     #[must_use]
     pub fn access(mut self, control: &Arc<IdentityControl>) -> Self {
         if let Some(kes) = &self.kes {
@@ -151,42 +151,42 @@ impl<'a> Composition<'a> {
         self
     }
 
-    /// With buckets, in JSON and in S3's own protocol.
+    /// Adds buckets, in JSON and in S3's own protocol.
     #[must_use]
     pub fn buckets(mut self, buckets: &Arc<BucketOperations>) -> Self {
         self.buckets = Some(Arc::clone(buckets));
         self
     }
 
-    /// With the caller's own account.
+    /// Adds the caller's own account.
     #[must_use]
     pub fn account(mut self, buckets: &Arc<BucketOperations>) -> Self {
         self.of_rustfs.extend(rustfs::account_routes(buckets));
         self
     }
 
-    /// With temporary credentials. Without `sessions`, callers can only ask who they are.
+    /// Adds temporary credentials. Without `sessions`, callers can only ask who they are.
     #[must_use]
     pub fn sessions(mut self, sessions: Option<Arc<Sessions>>) -> Self {
         self.sts = Some(sessions);
         self
     }
 
-    /// With master keys and data keys in AWS KMS's API, whose one route has both.
+    /// Adds AWS KMS's API, whose one route serves master keys and data keys.
     #[must_use]
     pub fn aws(mut self, keys: &Arc<Keys>) -> Self {
         self.aws = Some(Arc::clone(keys));
         self
     }
 
-    /// With the pages: health probes and the OpenAPI document.
+    /// Adds the pages: health probes and the OpenAPI document.
     #[must_use]
     pub fn pages(mut self) -> Self {
         self.pages = true;
         self
     }
 
-    /// With every group.
+    /// Adds every group.
     ///
     /// # Errors
     /// As [`Composition::service`].
@@ -213,10 +213,10 @@ impl<'a> Composition<'a> {
         Ok(composition)
     }
 
-    /// The groups, mounted.
+    /// Mounts the groups.
     ///
     /// # Errors
-    /// When two routes of one dialect cannot be told apart, which a test rules out.
+    /// When two routes of one dialect conflict, which a test rules out.
     pub fn mounts(self) -> anyhow::Result<Mounts> {
         let authenticator = &self.services.authenticator;
         let mut mounts = Mounts::default();
@@ -249,20 +249,20 @@ impl<'a> Composition<'a> {
     }
 }
 
-/// What a process mounts, by dialect.
+/// The mounts of a process, by dialect.
 #[derive(Default)]
 pub struct Mounts {
     /// RustFS's API, without buckets.
     pub rustfs: Option<Mount<RustFs>>,
     /// MinIO's API.
     pub minio: Option<Mount<Minio>>,
-    /// KES's API. A process that serves it on a listener of its own takes it out.
+    /// KES's API. A process that serves it on a separate listener takes it from here.
     pub kes: Option<Mount<Kes>>,
     /// Buckets in RustFS's API.
     pub buckets: Option<Mount<RustFs>>,
     /// Buckets in S3's own protocol.
     pub s3: Option<Mount<S3>>,
-    /// AWS KMS's API. Its path at the root is that of temporary credentials, which have no header `X-Amz-Target`.
+    /// AWS KMS's API. It shares the root path with temporary credentials, whose requests have no header `X-Amz-Target`.
     pub aws: Option<Mount<Aws>>,
     /// Temporary credentials.
     pub sts: Option<Mount<Sts>>,
@@ -273,11 +273,11 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// The site of them all. The first one refuses what is in no mount's area. `instance`: random, so that request ids
-    /// differ between processes.
+    /// The site of all mounts. The first mount refuses requests outside every mount's area. `instance` is random, so
+    /// that request ids differ between processes.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no mount.
     pub fn site(self, instance: u64) -> anyhow::Result<Site> {
         let site = with(None, instance, self.rustfs);
         let site = with(site, instance, self.minio);
@@ -302,7 +302,7 @@ fn with<D: Dialect>(site: Option<Site>, instance: u64, mount: Option<Mount<D>>) 
     }
 }
 
-/// The site of policies and identities alone, of a process that verifies no signatures and has no other group.
+/// The site of a process that serves only policies and identities, and verifies no signatures.
 ///
 /// # Errors
 /// As [`Composition::with_kes`].

@@ -59,7 +59,7 @@ impl Side {
         })
     }
 
-    /// Signs the requests anew, for a signature is good for minutes only.
+    /// Signs the requests again: a signature is valid only for minutes.
     fn prepare(&self, operation: &str) -> Fallible<()> {
         let bodies: Vec<Value> = match operation {
             "decrypt" => self.decrypt.clone(),

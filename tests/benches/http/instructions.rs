@@ -32,9 +32,9 @@ const ROUNDS: usize = 5;
 const TABLE_WRITE: Duration = Duration::from_millis(400);
 /// Different requests of one operation.
 const DIFFERENT: usize = 16;
-/// A count may differ so much from the committed one.
+/// The largest relative difference between a count and the committed one.
 const TOLERANCE: f64 = 0.05;
-/// Crates of the table; the others are one row.
+/// How many crates have a row in the table; the others share one.
 const ROWS: usize = 24;
 const COMMITTED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -107,7 +107,7 @@ fn total(counts: &Counts) -> f64 {
     counts.values().sum()
 }
 
-/// The server under callgrind, and what its clients run on.
+/// The server under callgrind, and the runtime of its clients.
 struct Counted {
     runtime: Runtime,
     local: LocalSet,
@@ -123,7 +123,7 @@ impl Counted {
         command.arg("--tool=callgrind");
         let mut out = std::ffi::OsString::from("--callgrind-out-file=");
         out.push(folder.path().join("counts"));
-        // One thread: who of several takes up a request is chance.
+        // One thread: with several, chance decides which one takes a request.
         command
             .arg(out)
             .arg(binary)
@@ -265,7 +265,7 @@ impl Counted {
         let mut connection = self.connect(operation.over)?;
         let mut round = || -> Fallible<Counts> {
             std::thread::sleep(TABLE_WRITE);
-            // What came before counts for nobody.
+            // Discards the instructions before this round.
             self.dump(by_function)?;
             for request in operation.requests.iter().cycle().take(SOME) {
                 self.send(&mut connection, request)?;
@@ -395,7 +395,7 @@ fn named(names: &mut BTreeMap<String, String>, text: &str) -> String {
     }
 }
 
-/// Without what differs from build to build: `crate[hash]`, `::hHASH`, and `'N` of recursion.
+/// The name without the parts that differ between builds: `crate[hash]`, `::hHASH`, and `'N` of recursion.
 fn plain(function: &str) -> String {
     let mut plain = String::with_capacity(function.len());
     let mut rest = function;
@@ -420,7 +420,7 @@ fn plain(function: &str) -> String {
     plain
 }
 
-/// The crate that a function is of, by its name; of a name without a path, what it is of.
+/// The crate of a function, from its name; for a name without a path, its object.
 fn crate_of(function: &str, object: &str) -> String {
     let library = Path::new(object).file_name().and_then(OsStr::to_str);
     let library = library.unwrap_or_default();
@@ -499,7 +499,7 @@ fn print_functions(counted: &[(&str, Counts)]) {
     }
 }
 
-/// Holds the counts against the committed ones.
+/// Compares the counts with the committed ones.
 fn compare(counted: &[(&str, Counts)]) -> Fallible<()> {
     let committed: BTreeMap<String, f64> = serde_json::from_slice(&std::fs::read(COMMITTED)?)?;
     let mut are_off = false;

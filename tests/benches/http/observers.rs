@@ -39,7 +39,7 @@ impl Side {
         Ok(side)
     }
 
-    /// Signs the requests anew, for a signature is good for minutes only.
+    /// Signs the requests again: a signature is valid only for minutes.
     fn sign(&self) -> Fallible<()> {
         let requests = (0..REQUESTS)
             .map(|n| {

@@ -22,7 +22,7 @@ pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
 pub(crate) enum Log {
     /// To a pipe, which this process reads line by line.
     Pipe,
-    /// To a file, as of `keyway serve >> FILE`.
+    /// To a file, as with `keyway serve >> FILE`.
     File,
 }
 

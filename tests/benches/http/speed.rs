@@ -71,7 +71,7 @@ fn compare(
     connections: usize,
     turn: Duration,
 ) -> Fallible<()> {
-    // Signed anew for every comparison, so that no signature is older than a few minutes.
+    // Signed again for every comparison, so that no signature is older than a few minutes.
     let path = format!("/{operation}");
     let sign = |body: &Value| signed(&keyway.address, "POST", &path, &body.to_string());
     let requests: Vec<Vec<u8>> = bodies.iter().map(sign).collect::<Fallible<_>>()?;

@@ -96,8 +96,8 @@ async fn compare(deployment: &Deployment, name: &str, starts: usize) -> Fallible
     Ok(compared)
 }
 
-/// Starts both functions and has them answer. The second one starts on a machine that the first has warmed, so they take
-/// turns in that too.
+/// Starts both functions and calls them. The first one warms the machine for the second, so they take turns in starting
+/// first.
 async fn turn(
     compared: &mut Compared,
     deployment: &Deployment,

@@ -70,7 +70,7 @@ impl Function {
         })
     }
 
-    /// Has it answer this request as the event of an HTTP API. The answer must be 200.
+    /// Sends it this request as the event of an HTTP API. The answer must be 200.
     pub(crate) async fn invoke(&self, request: &Request<Bytes>) -> Fallible<Invocation> {
         let invocation = self.api.invoke(&http_api_event(request)).await;
         let answer = invocation.http();

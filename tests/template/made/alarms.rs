@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What an alarm watches.
+/// The metric that an alarm watches.
 struct Alarm<'a> {
     name: String,
     condition: &'a str,
@@ -15,8 +15,8 @@ struct Alarm<'a> {
     threshold: &'a str,
 }
 
-/// The functions with alarms of their own: resource, name, condition, after how many periods slowness is told, and what
-/// slow is.
+/// The functions with alarms of their own: resource, name, condition, the number of slow periods that raise the alarm,
+/// and the limit of slowness.
 const FUNCTIONS: [(&str, &str, &str, u8, &str); 5] = [
     ("Keys", "keys", "HttpApiAlarms", 3, "!Ref SlowMilliseconds"),
     (

@@ -18,7 +18,7 @@ pub(super) struct Route {
     pub(super) is_probe: bool,
 }
 
-/// The name of a function's resources, without what they are.
+/// The common start of the names of a function's resources.
 pub(super) fn resource(function: &str) -> &'static str {
     match function {
         "keys" => "Keys",
@@ -38,7 +38,7 @@ pub(super) fn of_http_api() -> Vec<Route> {
         let probe = (entry.method.as_str(), path.as_str());
         let is_left_out = entry.dialect == "kes"
             || function == "all"
-            // Two routes that only a slash at the end tells apart are more than an API may take.
+            // An API cannot have two routes that differ only by a slash at the end.
             || entry.dialect == "s3" && path != "/" && path.ends_with('/')
             || entry.group == Group::Health && !PROBES.contains(&probe);
         if !is_left_out {
@@ -50,7 +50,7 @@ pub(super) fn of_http_api() -> Vec<Route> {
             });
         }
     }
-    // The function of buckets refuses the rest of S3 in S3's words.
+    // The function of buckets refuses S3's other operations, in S3's format.
     for route in OBJECTS.into_iter().chain(["POST /{bucket}"]) {
         let (method, path) = route.split_once(' ').unwrap();
         routes.push(Route {
@@ -63,8 +63,8 @@ pub(super) fn of_http_api() -> Vec<Route> {
     routes
 }
 
-/// Every path of KES's API, which has few and greedy routes: of an area (`/v1/key`), one function has the greedy route,
-/// and the paths of the others have routes of their own.
+/// Every path of KES's API, which has few, greedy routes: in an area (`/v1/key`), one function has the greedy route,
+/// and the others have routes for single paths.
 fn of_kes_api() -> Vec<(String, &'static str)> {
     let mut areas: BTreeMap<String, &'static str> = BTreeMap::new();
     let mut paths: Vec<(String, &'static str)> = Vec::new();
@@ -165,7 +165,7 @@ fn paths(routes: &[Route]) -> String {
     text
 }
 
-/// The paths of KES's API. Whatever the method is, the function says what is wrong with it.
+/// The paths of KES's API. The function gets every method, and refuses wrong ones itself.
 fn kes_paths(paths: &[(String, &'static str)]) -> String {
     let mut text = String::new();
     for (path, function) in paths {
@@ -179,8 +179,7 @@ fn kes_paths(paths: &[(String, &'static str)]) -> String {
     text
 }
 
-/// One permission for each function that an API calls, whatever the route: a function's policy has 20 KB, which is no room
-/// for each route.
+/// One permission for each function that an API calls, not for each route: a function's policy may have only 20 KB.
 fn permissions<'f>(api: &str, condition: &str, functions: impl Iterator<Item = &'f str>) -> String {
     let functions: BTreeSet<&str> = functions.map(resource).collect();
     let mut text = String::new();

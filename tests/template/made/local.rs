@@ -1,4 +1,4 @@
-//! The routes of the HTTP API for those who play it: the local gateway, and the script that makes events.
+//! The routes of the HTTP API for its stand-ins: the local gateway, and the script that makes events.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) fn gateway() -> String {
     let mut text = HEADER.to_owned();
     let mut written = BTreeSet::new();
     for route in of_http_api() {
-        // Its router tells a slash at the end apart, and names what is greedy otherwise.
+        // Its router distinguishes a slash at the end, and spells greedy parameters differently.
         let path = route.path.replace("{proxy+}", "{*object}");
         let mut paths = vec![path.clone()];
         if path == "/{bucket}" {

@@ -1,5 +1,5 @@
-//! What is generated of the deployment: the repeating parts of `template.yaml`, the routes of the local gateway, and the
-//! list of routes that `events/make_events.py` makes events for. `make template` writes them.
+//! The generated parts of the deployment: the repeating parts of `template.yaml`, the routes of the local gateway, and
+//! the list of routes that `events/make_events.py` makes events for. `make template` writes them.
 
 mod alarms;
 mod api;
@@ -14,7 +14,7 @@ use keyway_tests::project;
 const BEGIN: &str = "# generated: ";
 const END: &str = "# end of generated";
 
-/// The template with what stands between the marks written anew.
+/// The template with new text between the marks.
 fn completed(template: &str) -> String {
     let mut blocks: BTreeMap<String, String> = BTreeMap::new();
     let mut add = |name: String, text: String| {

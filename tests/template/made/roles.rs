@@ -1,6 +1,6 @@
-//! What each function may do, and its log: the table of grants, and the role and log group that it makes of each row.
+//! The permissions and the log of each function: the table of grants, and the role and log group that each row makes.
 //!
-//! `policies.rs` holds the deployed roles to rules of its own, without this table.
+//! `policies.rs` checks the deployed roles by rules of its own, without this table.
 
 use std::fmt::Write as _;
 
@@ -15,20 +15,20 @@ enum What {
     BucketsOfAws,
 }
 
-/// What may be done.
+/// The allowed actions.
 type Actions = &'static [&'static str];
 
 struct Grant {
     what: What,
     actions: Actions,
-    /// Under which condition of the template; always without one.
+    /// The condition of the template for this grant; none if it always applies.
     condition: Option<&'static str>,
 }
 
 struct Role {
     /// The name of its resources.
     resource: &'static str,
-    /// What the function is called.
+    /// The function's name.
     name: &'static str,
     /// The condition of the function.
     condition: Option<&'static str>,
@@ -108,7 +108,7 @@ fn may_where(condition: &'static str, what: What, actions: Actions) -> Grant {
     }
 }
 
-/// What serving KES's API takes besides, where it is served.
+/// The additional grants for serving KES's API, where it is served.
 fn reads_access() -> [Grant; 2] {
     [
         may_where("KesApiFront", POLICIES, READ),

@@ -1,4 +1,4 @@
-//! What an operator sets of the audit log, and the log of a process.
+//! The operator's settings of the audit log, and the audit log of a process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,12 +49,12 @@ impl Default for AuditSettings {
 /// Whether requests are audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Auditing {
-    /// Mutations and data keys that cannot be are refused
+    /// Refuse mutations and data keys that cannot be audited
     #[default]
     Required,
-    /// All of them, as far as it can be written
+    /// Audit requests as far as the log can be written, and refuse none
     BestEffort,
-    /// None of them
+    /// Audit no requests
     Off,
 }
 
@@ -78,12 +78,12 @@ struct Logs {
     error_log: Mutex<Option<Task>>,
 }
 
-/// What writes the error log, and what has it stop.
+/// The channel that stops the task of the error log, and the task.
 struct Task(oneshot::Sender<()>, JoinHandle<()>);
 
 impl Audit {
-    /// The log that the settings want, on standard output and in the table. Where tasks run, the table has the process's
-    /// errors too.
+    /// Opens the log that the settings ask for, on standard output and in the table. With [`Flushing::ByTask`], it also
+    /// writes the process's errors to the table.
     ///
     /// # Errors
     /// When the generator fails.
@@ -139,7 +139,7 @@ impl Audit {
         }))))
     }
 
-    /// The site, all of whose requests are in the log.
+    /// Records all requests of the site in the log.
     #[must_use]
     pub fn observer(&self, site: Site) -> Site {
         match self.0.as_deref() {
@@ -150,7 +150,7 @@ impl Audit {
         }
     }
 
-    /// What follows both logs, here and in the table.
+    /// Follows both logs, of this process and in the table.
     pub fn following(
         &self,
         table: &Arc<dyn TableReader>,
@@ -162,20 +162,20 @@ impl Audit {
         Some(Arc::new(following))
     }
 
-    /// Has whoever asks how the service does hear when the log cannot be written.
+    /// Makes the service's health check report when the log cannot be written.
     pub fn checked_by(&self, service: &Service) {
         if let Some(logs) = &self.0 {
             service.check_also(Arc::clone(&logs.audit_writer) as _);
         }
     }
 
-    /// What is told of what is done without a request.
+    /// The audit port for work without a request.
     pub fn background(&self) -> Option<Arc<dyn BackgroundAudit>> {
         let logs = self.0.as_ref()?;
         Some(Arc::clone(&logs.audit_writer) as _)
     }
 
-    /// Has metrics of the log be told.
+    /// Adds the metrics of the log.
     pub fn measured_by(&self, metrics: &Metrics) {
         if let Some(logs) = &self.0 {
             let audit_writer = Arc::downgrade(&logs.audit_writer);
@@ -193,7 +193,7 @@ impl Audit {
         }
     }
 
-    /// Has the table have all of both, at the end.
+    /// Writes the rest of both logs to the table, at the end of the process.
     pub async fn finish(&self) {
         let Some(logs) = &self.0 else { return };
         logs.audit_writer.finish().await;
@@ -201,7 +201,7 @@ impl Audit {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(Task(stop, task)) = task {
-            // One that has panicked has said so, and has ended.
+            // A task that panicked has logged that, and has ended.
             stop.send(()).ok();
             task.await.ok();
         }
@@ -209,7 +209,7 @@ impl Audit {
 }
 
 impl Writing {
-    /// The audit log of a process that lives long, and has these errors. A task writes what can wait.
+    /// The audit log of a long-lived process with these errors. A task writes the events that can wait.
     ///
     /// # Errors
     /// When the generator fails.
@@ -220,7 +220,7 @@ impl Writing {
 }
 
 impl Reading {
-    /// What the table has of the audit log.
+    /// The table's part of the audit log.
     pub fn audit_log(&self, settings: &AuditSettings) -> TableLog {
         TableLog::new(
             Arc::clone(&self.table),
@@ -229,7 +229,7 @@ impl Reading {
         )
     }
 
-    /// What the table has of the audit log, for those who may read it.
+    /// The table's part of the audit log, for callers who may read it.
     pub fn audit_reading(&self, settings: &AuditSettings) -> Arc<AuditReading> {
         Arc::new(AuditReading::new(Arc::new(self.audit_log(settings))))
     }

@@ -1,4 +1,4 @@
-//! What an operator sets of KES's server API.
+//! The operator's settings of KES's server API.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use keyway_domain::keys::{Deletion, DeletionWindow};
 /// How KES's server API is served.
 #[derive(Debug, Clone, Default, Args)]
 pub struct KesSettings {
-    /// Who may do everything in KES's API: the SHA-256 of the public key of a certificate, as `keyway identity of` tells it
+    /// The identity that may do everything in KES's API: a public key's SHA-256, as `keyway identity of` prints it
     #[arg(id = "kes_admin", long = "kes-admin-identity", env = "KEYWAY_KES_ADMIN", value_name = "HEX",
           default_value = "", hide_default_value = true, value_parser = admin)]
     pub admin: Named<Identity>,
@@ -48,7 +48,7 @@ pub struct KesSettings {
     )]
     pub generation: String,
 
-    /// The header in which a proxy tells of its clients' certificates: X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert or
+    /// The header in which a proxy passes on its clients' certificates: X-Tls-Client-Cert, X-Amzn-Mtls-Clientcert or
     /// X-Amzn-Mtls-Clientcert-Leaf
     #[arg(id = "kes_front_header", long = "kes-proxy-header", env = "KEYWAY_KES_PROXY_HEADER", value_name = "NAME",
           default_value = "", hide_default_value = true, value_parser = or_none::<ProxyCertificateHeader>)]
@@ -60,7 +60,7 @@ pub struct KesSettings {
     pub proxies: Named<TrustedProxies>,
 }
 
-/// What may be named or not. A template passes an empty text for what is not.
+/// An optional setting. A template passes an empty text for one that is not given.
 pub(crate) type Named<T> = Option<T>;
 
 fn or_none<T: FromStr>(text: &str) -> Result<Named<T>, T::Err> {
@@ -85,7 +85,7 @@ pub enum OnDelete {
     /// It is destroyed at once, as KES promises
     #[default]
     Destroy,
-    /// It serves no more, and is destroyed a week later unless that is cancelled
+    /// It can no longer be used, and is destroyed a week later unless that is cancelled
     Schedule,
 }
 
@@ -95,7 +95,7 @@ pub enum Ciphertext {
     /// Keyway's own format
     #[default]
     Keyway,
-    /// KES's, so that KES can open them again, under keys that were brought from there and never rotated since
+    /// KES's format, which KES can open again, for keys that were imported from KES and never rotated since
     Kes,
 }
 
@@ -116,7 +116,7 @@ impl KesSettings {
         }
     }
 
-    /// The proxy that is believed about its clients' certificates, of those that are named or else of `otherwise`.
+    /// The proxies whose header about a client's certificate is believed: those of the settings, else `otherwise`.
     pub fn trusted_proxy(&self, otherwise: Option<TrustedProxies>) -> Option<TrustedProxy> {
         Some(TrustedProxy {
             header: self.proxy_header?,

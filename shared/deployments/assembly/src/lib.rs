@@ -1,7 +1,7 @@
-//! What is built from a deployment's ports, whichever deployment they are of.
+//! Builds services and operations from a deployment's ports, on AWS or on one machine.
 //!
-//! Ports come in two widths, as privileges do: what only reads the table is built from a [`Reading`], and cannot
-//! write it whatever its code says.
+//! Code that only reads the table is built from [`Reading`], whose ports cannot write it; code that writes is built
+//! from [`Writing`].
 
 mod audit;
 mod kes;
@@ -62,11 +62,11 @@ pub struct Ports<T: ?Sized> {
     pub stored: Arc<T>,
     /// The root keyring.
     pub keyring: Arc<KeyringOnDemand>,
-    /// What wraps secrets: the root keyring.
+    /// Wraps secrets under the root keyring.
     pub wrapper: Arc<dyn KeyWrapper>,
-    /// What reaches Vaults.
+    /// Connects to Vaults.
     pub vaults: Arc<dyn Vaults>,
-    /// Where the root keyring's file is, on a deployment that has one.
+    /// The folder of the root keyring's file, on a deployment that has one.
     pub folder: Option<Arc<dyn KeyringFolder>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -79,7 +79,7 @@ pub type Reading = Ports<dyn TableReader>;
 /// The ports of a process that writes the table.
 pub type Writing = Ports<dyn TableWriter>;
 
-/// Who proves a caller's identity.
+/// How a caller's identity is proved.
 pub enum Proof {
     /// The caller's own signature, made with an access key.
     Signature(RootAccessKey),
@@ -87,29 +87,29 @@ pub enum Proof {
     Gateway(Policy),
 }
 
-/// What a process is and how it was set, for whatever composes its site.
+/// A process and its settings, from which its site is composed.
 pub struct Process<'a> {
     /// How requests are served.
     pub settings: &'a Settings,
-    /// What the process runs on.
+    /// The machine that the process runs on.
     pub machine: &'a Arc<dyn Machine>,
     /// Time.
     pub clock: &'a Arc<dyn Clock>,
-    /// What counts and times in the process.
+    /// The metrics of the process.
     pub metrics: &'a Arc<Metrics>,
-    /// The proxy that KES's API believes about its clients' certificates.
+    /// The proxy whose header about a client's certificate KES's API believes.
     pub kes_proxy: Option<TrustedProxy>,
 }
 
-/// What serves requests and only reads.
+/// The operations that serve requests and only read the table.
 pub struct Services {
-    /// Tells callers apart.
+    /// Authenticates callers.
     pub authenticator: Arc<Authenticator>,
     /// The operations on data keys.
     pub data_keys: Arc<DataKeys>,
     /// The service's state.
     pub service: Arc<Service>,
-    /// Tells the identities of KES's API apart and knows their policies.
+    /// The identities of KES's API and their policies.
     pub identities: Arc<Identities>,
     wrappers: Arc<Wrappers>,
     reader: Arc<KeyReader>,
@@ -118,12 +118,12 @@ pub struct Services {
 }
 
 impl Services {
-    /// Has the cache of keys be told of.
+    /// Adds the metrics of the cache of keys.
     pub fn measured_by(&self, metrics: &Metrics) {
         metrics.of_cache(&self.reader);
     }
 
-    /// Whether this process can do its work.
+    /// Says whether this process can do its work.
     pub fn readiness(&self) -> Arc<Readiness> {
         Arc::new(Readiness::new(
             Arc::clone(&self.service),
@@ -142,7 +142,7 @@ impl Services {
 }
 
 impl Reading {
-    /// What serves requests and only reads.
+    /// The operations that serve requests and only read the table.
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
         let state_ttl = settings.state_ttl();
@@ -201,7 +201,7 @@ impl Reading {
 }
 
 impl Reading {
-    /// The same ports, with what is asked of them counted.
+    /// The same ports, with their calls counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
         self.table = Arc::new(CountedTable::new(
@@ -228,8 +228,8 @@ impl<T: ?Sized> Ports<T> {
 }
 
 impl Services {
-    /// What must be done now and then in a process that lives long: what is cached is let go when its time has come or
-    /// the service is stopped, the login to Vault is renewed, and a root keyring's file that is gone is written again.
+    /// The periodic work of a long-lived process. It drops cached keys that have expired, or all of them when the
+    /// service is stopped; renews the login to Vault; and writes a missing root keyring file again.
     ///
     /// # Errors
     /// When the table or Vault fails, or the root keyring's file cannot be used.
@@ -263,7 +263,7 @@ impl Services {
 }
 
 impl Writing {
-    /// The same ports, with what is asked of them counted.
+    /// The same ports, with their calls counted.
     #[must_use]
     pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
         self.table = Arc::new(CountedTable::new(
@@ -274,7 +274,7 @@ impl Writing {
         self
     }
 
-    /// The same ports, and what knows whether the table's last write failed.
+    /// The same ports, and a health check that fails when the table's last write failed.
     #[must_use]
     pub fn watched(mut self) -> (Self, Arc<dyn HealthCheck>) {
         let watched = Arc::new(WatchedTable::new(self.table, WriteFailure::default()));
@@ -367,7 +367,7 @@ impl Writing {
         )
     }
 
-    /// The operations on master keys, of an operator's command: it serves nobody, and caches nothing.
+    /// The operations on master keys for an operator's command. They serve no requests and cache nothing.
     pub fn operated_keys(&self) -> Keys {
         let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
         let (wrappers, clock) = (self.wrappers(), Arc::clone(&self.clock));
@@ -414,7 +414,7 @@ impl Writing {
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
-    /// What destroys keys whose deletion date has passed, and has each be in the audit log.
+    /// Destroys keys whose deletion date has passed, and records each one in the audit log.
     pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
@@ -426,7 +426,7 @@ impl Writing {
         )
     }
 
-    /// Configures and starts the service where nothing is configured yet.
+    /// Configures and starts the service if nothing is configured yet.
     ///
     /// # Errors
     /// When the table fails.
@@ -441,9 +441,9 @@ impl Writing {
     }
 }
 
-/// What reaches Vaults from here. No operation on one takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE`
-/// names a file of certificate authorities in PEM that are trusted besides the system's. Tokens are taken from files in
-/// `token_folders` alone.
+/// Connects to Vaults. No operation takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE` names a PEM file
+/// of certificate authorities that are trusted besides the system's. Tokens are read only from files in
+/// `token_folders`.
 ///
 /// # Errors
 /// When that file cannot be read or holds no certificate.
@@ -465,7 +465,7 @@ pub fn vaults(
     }
 }
 
-/// Has the records that this keyring did not verify be counted.
+/// Adds to the metrics how many records this keyring refused.
 pub fn count_refused(keyring: &Arc<KeyringOnDemand>, metrics: &Metrics) {
     let keyring = Arc::downgrade(keyring);
     metrics.look_at(move |metrics| {
@@ -475,7 +475,7 @@ pub fn count_refused(keyring: &Arc<KeyringOnDemand>, metrics: &Metrics) {
     });
 }
 
-/// A random number that tells this process from others.
+/// A random number that distinguishes this process from others.
 ///
 /// # Errors
 /// When the generator fails.
@@ -485,22 +485,22 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// What counts and times in this process.
+/// The metrics of this process.
 ///
 /// # Errors
-/// None, which a test of that crate rules out.
+/// None: a test of `keyway-metrics` rules them out.
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
     let machine = Arc::clone(machine);
     Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
 }
 
-/// The metrics that MinIO's API tells.
+/// The metrics that MinIO's API serves.
 pub fn minio_metrics(metrics: &Arc<Metrics>) -> keyway_http::MetricsSource {
     let metrics = Arc::clone(metrics);
     Arc::new(move || metrics.served())
 }
 
-/// The metrics that KES's API tells.
+/// The metrics that KES's API serves.
 pub fn kes_metrics(metrics: &Arc<Metrics>) -> Arc<dyn Fn() -> Result<String, Fault> + Send + Sync> {
     let metrics = Arc::clone(metrics);
     Arc::new(move || {

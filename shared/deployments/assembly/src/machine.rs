@@ -1,4 +1,4 @@
-//! The machine beneath, behind the domain's port: what the kernel tells of it.
+//! The domain's port for the machine, which reads what the kernel reports.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use keyway_domain::machine::{Machine, MachineFacts};
 pub struct SystemMachine(Instant);
 
 impl SystemMachine {
-    /// The process counts as running from here.
+    /// The process's uptime counts from this call.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the Machine port's implementation"
@@ -45,12 +45,12 @@ impl Machine for SystemMachine {
     }
 }
 
-/// What Linux tells in a file of text; nothing elsewhere.
+/// A text file of Linux's `/proc`; none on other systems.
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
-/// How many areas of `/proc/self/maps` are writable and of no file.
+/// How many writable areas `/proc/self/maps` lists that belong to no file.
 fn own_areas(maps: &str) -> Option<u64> {
     let own = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -60,7 +60,7 @@ fn own_areas(maps: &str) -> Option<u64> {
     u64::try_from(maps.lines().filter(own).count()).ok()
 }
 
-/// How many threads `/proc/self/status` tells of.
+/// How many threads `/proc/self/status` reports.
 fn threads(status: &str) -> Option<u64> {
     let line = status
         .lines()

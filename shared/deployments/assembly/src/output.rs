@@ -1,4 +1,4 @@
-//! Standard output, for a log that must not wait for whoever reads it.
+//! Standard output for a log, which must not wait for its reader.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Stdout, Write};
@@ -8,30 +8,30 @@ use std::os::unix::fs::FileTypeExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
-/// A reader may be this slow before it counts as one who does not read, in seconds.
+/// How long a reader may take before lines are left out, in seconds.
 const TIMEOUT: i64 = 2;
-/// A pipe that can be written at all takes so many bytes at once.
+/// A pipe with any room takes this many bytes at once.
 const PIECE: usize = 4096;
 
-/// Standard output. When nobody reads it, nothing waits for that: what does not fit is left out, and said as soon as it can
-/// be. Whoever needs every line reads them, and the table has the events all the same.
+/// Standard output that never waits for its reader. Lines that do not fit are left out, and a warning says so when
+/// output can be written again. An operator who needs every line must read them; the table has the events anyway.
 pub(crate) struct Output {
     out: Stdout,
     way: Way,
-    /// How many lines were left out since somebody read.
+    /// How many lines were left out since output could last be written.
     left_out: usize,
-    /// Whether a line has begun that was not ended.
+    /// Whether the last line that was written is incomplete.
     is_amid: bool,
 }
 
-/// How it is written without waiting for whoever reads.
+/// How output is written without waiting for its reader.
 enum Way {
-    /// To a file, for which nobody has to read.
+    /// To a file, which needs no reader.
     File,
-    /// To a pipe, opened anew: so it takes what it has room for and says when it has none, while those who write to it
-    /// elsewhere, and share what this process was given, wait as before.
+    /// To a pipe, opened again as non-blocking: it takes what it has room for and says when it is full. Other processes
+    /// that share the original descriptor still block.
     Pipe(File),
-    /// To anything else, having asked each time whether it has room.
+    /// To anything else, after polling each time for room.
     Asked,
 }
 
@@ -56,7 +56,7 @@ impl Output {
     pub(crate) fn new() -> Self {
         let out = io::stdout();
         Self {
-            // A system may have no such path, or not permit it.
+            // A system may lack this path, or forbid it.
             way: Way::of(&out).unwrap_or(Way::Asked),
             out,
             left_out: 0,
@@ -64,7 +64,7 @@ impl Output {
         }
     }
 
-    /// Whether something can be written at once, or after a while unless nobody has read for long.
+    /// Whether output can be written, at once or within [`TIMEOUT`]. It does not wait again while lines are left out.
     fn is_ready(&self) -> io::Result<bool> {
         let timeout = Timespec {
             tv_sec: if self.left_out > 0 { 0 } else { TIMEOUT },
@@ -74,9 +74,9 @@ impl Output {
         Ok(poll(&mut out, Some(&timeout))? > 0)
     }
 
-    /// Writes what there is room for; nothing when nobody reads.
+    /// Writes what there is room for; returns `None` when nobody reads.
     fn write_what_fits(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        // Nothing that this process says otherwise comes in between.
+        // The lock keeps this process's other output from coming in between.
         let mut out = self.out.lock();
         match &self.way {
             Way::File => {

@@ -1,4 +1,4 @@
-//! What this process may leave behind when it ends, and how many files it may have open.
+//! Keeps this process's memory secret, and sets how many files it may have open.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are open besides connections: the database and its journal, Vault, AWS, the collector, logs, certificates.
 const RESERVED: u64 = 128;
-/// More connections than these are not served at once by one listener.
+/// The most connections that one listener serves at once.
 const MOST_PLACES: usize = 4096;
-/// Fewer would be no service.
+/// The fewest connections that one listener serves at once, however few files may be open.
 const FEWEST_PLACES: usize = 16;
 
-/// Has neither a core file nor a process of the same user hold what is in memory: keys are.
+/// Keeps memory, which holds keys, out of core files and from other processes of the same user.
 ///
 /// # Errors
-/// As the system says; one who has none of this is told.
+/// When the system refuses.
 pub fn conceal_memory() -> io::Result<()> {
     let none = Rlimit {
         current: Some(0),
@@ -29,14 +29,14 @@ pub fn conceal_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files as far as this process may: how many it may have open then.
+/// Raises the limit of open files as far as this process may, and returns the new limit.
 pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // Some systems have no limit and still refuse to have it be one.
+    // Some systems have no maximum, and still refuse "no maximum" as the limit.
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
@@ -44,12 +44,12 @@ pub fn raise_open_files() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// How many connections each of so many listeners may serve at once, of a process that may have so many files open. What
-/// one listener has is no other's.
+/// How many connections each listener may serve at once, in a process that may have `open_files` files open. Listeners
+/// do not share their places.
 pub fn places(open_files: u64, listeners: usize) -> usize {
     let free = open_files.saturating_sub(RESERVED.min(open_files / 2));
     let free = usize::try_from(free).unwrap_or(usize::MAX);
-    // One more is accepted while it waits for a place.
+    // A listener accepts one more connection, which waits for a place.
     let each = (free / listeners.max(1)).saturating_sub(1);
     each.clamp(FEWEST_PLACES, MOST_PLACES)
 }

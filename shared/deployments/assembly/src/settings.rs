@@ -1,5 +1,5 @@
-//! What an operator sets, whichever deployment it is. Secrets come from the environment or a file only: arguments are
-//! visible to every user of the machine.
+//! The operator's settings of every deployment. Secrets come only from the environment or a file: arguments are visible
+//! to every user of the machine.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ pub struct VaultFiles {
 }
 
 impl VaultFiles {
-    /// Where files with a token may be, as far as the operator says.
+    /// The folders below which the operator allows files with a token.
     pub fn token_folders(&self) -> TokenFolders {
         TokenFolders::below(self.vault_token_dir.iter().map(PathBuf::from))
     }
@@ -105,7 +105,7 @@ impl VaultFiles {
 /// The key that `--default-key-id` names.
 ///
 /// # Errors
-/// When it is no key id.
+/// When it is not a key id.
 pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
     match text
         .map(|id| KeyId::parse("default_key_id", id))
@@ -116,8 +116,8 @@ pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
     }
 }
 
-/// The arguments of this process, and what its variables say where an argument is not given. A variable that is set to
-/// nothing counts as not set: compose files and templates pass an empty text for what was left out.
+/// The arguments of this process, with variables in place of arguments that are not given. An empty variable counts as
+/// not set: compose files and templates pass an empty text for what was left out.
 pub fn arguments<A: Parser>() -> A {
     let mut matches = without_empty_variables(A::command()).get_matches();
     A::from_arg_matches_mut(&mut matches)
@@ -151,7 +151,7 @@ fn variable(name: &OsStr) -> Option<OsString> {
 /// The root access key that `KEYWAY_ROOT_ACCESS_KEY` and `KEYWAY_ROOT_SECRET_KEY` give; else the table's.
 ///
 /// # Errors
-/// When only one of them is set, or one is not fit to be used.
+/// When only one of them is set, or one is invalid.
 pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
     match (
         secret("KEYWAY_ROOT_ACCESS_KEY")?,
@@ -174,11 +174,11 @@ pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
     }
 }
 
-/// A variable that holds a secret, or names one, if it is set. What was to be injected and was not must not turn into a
-/// deployment without it.
+/// A variable that holds a secret, or names one, if it is set. An empty one is an error: a secret that failed to be
+/// injected must not lead to a deployment without it.
 ///
 /// # Errors
-/// When it is set to nothing, or is not UTF-8.
+/// When it is empty, or is not UTF-8.
 pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
     if variable(name.as_ref()).is_some_and(|value| value.is_empty()) {
         bail!("{name} is set and empty: give it a value, or unset it");

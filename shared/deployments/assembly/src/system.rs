@@ -10,7 +10,7 @@ use keyway_domain::ports::{Clock, Random, RandomError};
 pub struct SystemClock(Instant);
 
 impl SystemClock {
-    /// Its monotonic time counts from here.
+    /// Its monotonic time counts from this call.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the Clock port's implementation"

@@ -1,4 +1,4 @@
-//! What a process that lives for long does besides serving.
+//! The work of a long-lived process besides serving.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Services;
 
-/// Deletion waits for days, so how often it is looked for matters little; a sweep reads every key.
+/// The time between sweeps. It matters little, since deletion waits for days; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// How long a sweep is waited for at the end: a key that is destroyed is also to be in the audit log.
+/// How long to wait for a sweep at the end: a key that it destroys must also be in the audit log.
 const SWEEP_GRACE: Duration = Duration::from_secs(10);
-/// How often keys that nobody asks for, and logins that nobody uses, are looked after.
+/// The time between two rounds of upkeep, for keys and logins that no request uses.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A task that destroys the keys that are due, every ten minutes.
@@ -25,14 +25,14 @@ pub struct Sweeping {
 }
 
 impl Sweeping {
-    /// Starts it. `metrics` are told how many keys there are.
+    /// Starts the task. It reports the number of keys to `metrics`.
     pub fn start(janitor: Janitor, metrics: &Arc<Metrics>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(sweep(janitor, Arc::clone(metrics), stopped));
         Self { stop, task }
     }
 
-    /// Ends it after the sweep that runs, for which it waits a bounded time.
+    /// Ends the task after the current sweep, for which it waits at most ten seconds.
     pub async fn stop(self) {
         // The task is gone only if a sweep has panicked.
         self.stop.send(()).ok();
@@ -62,7 +62,7 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
     }
 }
 
-/// Looks after keys and logins until it is dropped. A failure is logged once, until it succeeds again.
+/// Runs [`Services::upkeep`] periodically until it is dropped. A failure is logged once, until it succeeds again.
 pub async fn keep_up(server: Services) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

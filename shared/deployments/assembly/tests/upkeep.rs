@@ -1,4 +1,4 @@
-//! What a process that lives long lets go of by itself.
+//! A long-lived process drops cached keys and renews logins without any request.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
@@ -112,7 +112,7 @@ async fn idle_process_drops_its_expired_keys() {
     let keys = deployment.ports.keys(&one, &deployment.settings);
     keys.create(&root(), new).await.unwrap();
 
-    // For its time has come.
+    // The key's time in the cache has passed.
     use_a_key(&other).await;
     deployment.clock.advance(Duration::from_secs(599));
     other.upkeep().await.unwrap();
@@ -121,7 +121,7 @@ async fn idle_process_drops_its_expired_keys() {
     other.upkeep().await.unwrap();
     assert_eq!(deployment.held(&other).await, 0);
 
-    // For another process has cleared every cache.
+    // Another process has cleared every cache.
     use_a_key(&other).await;
     let control = deployment.ports.control(&one);
     control.clear_cache(&root()).await.unwrap();
@@ -129,7 +129,7 @@ async fn idle_process_drops_its_expired_keys() {
     other.upkeep().await.unwrap();
     assert_eq!(deployment.held(&other).await, 0);
 
-    // For another process has stopped the service.
+    // Another process has stopped the service.
     use_a_key(&other).await;
     assert_eq!(deployment.held(&other).await, 1);
     control.stop(&root()).await.unwrap();

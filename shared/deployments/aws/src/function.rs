@@ -1,4 +1,4 @@
-//! One function, from its environment to its last request.
+//! One Lambda function: its settings, its ports and its server.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_AUTH", value_enum, default_value_t = Auth::Sigv4)]
     auth: Auth,
 
-    /// With --auth iam: the canned policy that says what a caller may do whom the gateway lets through
+    /// With --auth iam: the canned policy of the callers that the gateway lets through
     #[arg(
         long,
         env = "KEYWAY_IAM_POLICY",
@@ -89,7 +89,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Begin anew where there is a root keyring and the table is empty: everything that was in it is lost
+    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
@@ -103,7 +103,7 @@ struct Arguments {
     )]
     listen: Address,
 
-    /// How metrics are told on Lambda; elsewhere they are at /metrics
+    /// How metrics are exported on Lambda; elsewhere they are at /metrics
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
     metrics: Metering,
 
@@ -114,13 +114,13 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metering {
-    /// As lines of the log, of which CloudWatch makes metrics
+    /// As lines of the log, from which CloudWatch makes metrics
     Emf,
     /// Not at all
     Off,
 }
 
-/// A line for CloudWatch. Where nobody listens there is nobody to tell.
+/// Writes lines for CloudWatch to standard output. A failed write is ignored: then nobody reads the output.
 fn say(lines: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
@@ -151,7 +151,7 @@ impl Function {
     /// Reads the environment and starts the log.
     ///
     /// # Errors
-    /// When a setting is missing or not fit to be used; the text names it.
+    /// When a setting is missing or invalid; the text names it.
     pub fn start() -> anyhow::Result<Self> {
         let arguments: Arguments = arguments();
         start_log(LogFormat::Json, &arguments.log)
@@ -171,11 +171,11 @@ impl Function {
         })
     }
 
-    /// What serves requests and only reads the table, warmed.
+    /// The services of a function that only reads the table, warmed.
     ///
     /// # Errors
-    /// When the settings contradict each other. A backend that cannot be reached goes to the log, and its absence
-    /// is answered to every request for as long as it lasts.
+    /// When the settings contradict each other. An unreachable backend is no error here: it is logged, and requests
+    /// fail until it can be reached.
     pub async fn reading(&self) -> anyhow::Result<Services> {
         let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
         let keyring = Arc::new(KeyringOnDemand::opening(
@@ -209,8 +209,8 @@ impl Function {
         Ok(server)
     }
 
-    /// What serves requests and writes the table, warmed. The first one ever makes the deployment, and starts its
-    /// service where the settings say so.
+    /// The services and ports of a function that writes the table, warmed. The first start of all makes the deployment,
+    /// and starts its service if the settings say so.
     ///
     /// # Errors
     /// As [`Function::reading`].
@@ -244,8 +244,8 @@ impl Function {
         Ok((server, ports))
     }
 
-    /// The operations on buckets, of what [`Function::reading`] or [`Function::writing`] gave: those of the object store
-    /// that the settings name, else those of the table. Of the table, only the records of buckets are written.
+    /// The operations on buckets for services of [`Function::reading`] or [`Function::writing`]: buckets of the object
+    /// store that the settings name, else of the table. In the table, only the records of buckets are written.
     ///
     /// # Errors
     /// When the settings do not say where the table or the object store is.
@@ -260,7 +260,7 @@ impl Function {
         Ok(server.buckets(buckets))
     }
 
-    /// Policies and identities of KES's API, and what changes them. It reads and writes these alone, and signs them.
+    /// The identities and policies of KES's API, and what changes them. Only these are read, written and signed.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -278,8 +278,8 @@ impl Function {
         Ok((identities, Arc::new(control)))
     }
 
-    /// The table, whose records are signed and verified, with what is asked of it counted. The keyring is the one that the
-    /// function has opened already, else one that is opened when it is first needed.
+    /// The table, with its records signed and verified and its calls counted. It uses the keyring that the function has
+    /// opened already, else one that is opened when it is first needed.
     fn signed_table(&self) -> anyhow::Result<Arc<SignedTable<CountedTable<DynamoTable>>>> {
         let keyring = match self.keyring.get() {
             Some(keyring) => keyring,
@@ -296,7 +296,7 @@ impl Function {
         Ok(Arc::new(signed))
     }
 
-    /// The table, with what is asked of it counted.
+    /// The table, with its calls counted.
     fn table(&self) -> anyhow::Result<Arc<CountedTable<DynamoTable>>> {
         let table = Arc::new(self.arguments.place.table(&self.aws, &self.clock)?);
         let counted = CountedTable::new(table, TableCalls::new(&self.metrics, &self.clock));
@@ -308,10 +308,10 @@ impl Function {
         &self.arguments.settings
     }
 
-    /// What this process is and how it was set.
+    /// This process and its settings.
     ///
     /// # Errors
-    /// When a header is to be believed about certificates, and nobody who sends it is known.
+    /// When the settings name a header about certificates, but no proxy that is trusted to send it.
     pub fn process(&self) -> anyhow::Result<Process<'_>> {
         Ok(Process {
             settings: &self.arguments.settings,
@@ -322,8 +322,8 @@ impl Function {
         })
     }
 
-    /// What vouches in a header for its clients' certificates, to KES's API: the proxies that the settings name; else,
-    /// where nothing but a load balancer sends events, that load balancer. Gateways hand certificates over in the event.
+    /// The proxy whose header about a client's certificate KES's API believes: one that the settings name, or the load
+    /// balancer if only a load balancer sends events. Gateways pass certificates in the event instead.
     fn kes_proxy(&self) -> anyhow::Result<Option<TrustedProxy>> {
         let behind_alb = on_lambda()? && self.arguments.event_source == Some(EventSource::Alb);
         let kes = &self.arguments.settings.kes;
@@ -336,8 +336,8 @@ impl Function {
         Ok(proxy)
     }
 
-    /// What destroys keys whose deletion date has passed, and has each be in the audit log at once. It needs the root
-    /// keyring to tell a true record from a forged one, and for the login to a Vault that keeps copies of keys.
+    /// Destroys keys whose deletion date has passed, and records each one in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, and to log in to a Vault that keeps copies of keys.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -378,7 +378,7 @@ impl Function {
         .remembering_in_table())
     }
 
-    /// A random number that tells this process from others, for its site.
+    /// A random number that distinguishes this process from others, for its site.
     ///
     /// # Errors
     /// When the generator fails.
@@ -386,7 +386,7 @@ impl Function {
         instance(self.random.as_ref())
     }
 
-    /// What follows the logs, where answers can go on: not on Lambda, unless responses are streamed.
+    /// Follows the logs where answers can go on: not on Lambda, unless responses are streamed.
     ///
     /// # Errors
     /// When the settings do not say where the table is.
@@ -398,7 +398,7 @@ impl Function {
         Ok(self.audit()?.following(&table, &self.clock))
     }
 
-    /// The function's audit log. Of the table, only its records are written.
+    /// The function's audit log. In the table, only audit events are written.
     fn audit(&self) -> anyhow::Result<&Audit> {
         if let Some(audit) = self.audit.get() {
             return Ok(audit);
@@ -422,7 +422,7 @@ impl Function {
     /// # Errors
     /// When the settings do not say where the table is or what sends events, or the listener cannot be bound.
     pub async fn serve(self, site: Site) -> anyhow::Result<()> {
-        // Audit first: what it refuses is counted as it was answered.
+        // The audit log is the first observer, so that metrics count the answers that it refuses.
         let site = self.audit()?.observer(site);
         let site = site.with_cors(self.arguments.settings.cors_origins.clone());
         let stopwatch: Stopwatch = {
@@ -438,7 +438,7 @@ impl Function {
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
         } else if self.arguments.metrics == Metering::Emf {
-            // After what it tells of.
+            // It comes after the metrics that it writes.
             let emf = Emf::new(&self.metrics, &self.clock, Box::new(say));
             site = site.observed_by(Arc::new(emf), stopwatch);
         }
@@ -471,7 +471,7 @@ impl Function {
     /// Runs the job for every event, or once where there is no Lambda. A failure fails the invocation.
     ///
     /// # Errors
-    /// What the job says, where there is no Lambda.
+    /// The job's error, where there is no Lambda.
     pub async fn serve_schedule<F, Fut>(self, job: F) -> anyhow::Result<()>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -510,7 +510,7 @@ impl Function {
     }
 }
 
-/// How a function's process ends. What ended it is told in one line, for `main`'s own report of an error has several.
+/// The exit code of a function. An error is printed in one line; Rust's own report of an error of `main` has several.
 #[expect(clippy::print_stderr, reason = "the log may not be set up yet")]
 pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
@@ -522,7 +522,7 @@ pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Opens connections and reads what the first request would wait for, all at the same time. A failure goes to the log once,
+/// Opens connections and reads what the first request would wait for, all at the same time. A failure is logged once,
 /// and requests are refused while it lasts.
 async fn warm(keyring: &KeyringOnDemand, server: &Services) {
     // The authenticator logs its own failure.
@@ -533,7 +533,7 @@ async fn warm(keyring: &KeyringOnDemand, server: &Services) {
     )
     .await;
     if let Err(error) = opened {
-        // The configuration cannot be verified without it: its failure is the same one.
+        // The configuration cannot be verified without the keyring, so this is the same failure.
         tracing::error!(
             error = one_line(&error),
             "no key can be used until the root keyring can"

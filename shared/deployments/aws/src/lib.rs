@@ -1,7 +1,7 @@
 //! A deployment on AWS: the table in DynamoDB, the root keyring in Secrets Manager.
 //!
-//! [`Function`] is what every function's `main` is made of: it reads the environment, opens just the ports that the
-//! function may have, and serves from Lambda's Runtime API or, where there is none, from a local HTTP listener.
+//! Every function's `main` uses [`Function`]: it reads the environment, opens only the ports that the function may
+//! have, and serves from Lambda's Runtime API or, where there is none, from a local HTTP listener.
 
 mod function;
 mod location;

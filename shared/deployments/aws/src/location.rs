@@ -37,7 +37,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// The table's name. A variable that is set to nothing counts as not set, here and below.
+    /// The table's name. An empty variable counts as not set, here and below.
     pub fn name(&self) -> Option<&str> {
         self.table.as_deref().filter(|name| !name.is_empty())
     }
@@ -85,7 +85,7 @@ impl Location {
     }
 }
 
-/// The configuration with the endpoint that this variable names, if it does.
+/// The configuration, with the endpoint that this variable names if it is set.
 fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<SdkConfig> {
     Ok(match environment(variable)? {
         Some(endpoint) => keyway_aws::at_endpoint(config, Some(endpoint.as_str().to_owned())),
@@ -93,8 +93,8 @@ fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<Sdk
     })
 }
 
-/// AWS as the variables of a function name it. Lambda hands a function its role's credentials in the environment,
-/// for as long as the instance lives; to look for them anywhere else would only cost time and weight.
+/// The AWS configuration from a function's variables. Lambda puts the role's credentials into the environment for the
+/// instance's whole life; looking anywhere else would only cost time and code size.
 pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
     let needed =
         |name: &'static str| environment(name)?.with_context(|| format!("{name} is not set"));
@@ -115,13 +115,13 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
 }
 
 /// The ports of a process that writes the deployment's table, reached in this region with these credentials; and the
-/// root access key, if `place` says that a secret holds it. With `metrics`, what is asked of all of them is counted.
+/// root access key, if `location` says that a secret holds it. With `metrics`, all calls are counted.
 ///
-/// A process that may make the deployment looks at once whether the root keyring and the table belong together.
+/// A process that may make the deployment checks at once that the root keyring and the table belong together.
 ///
 /// # Errors
-/// When `place` does not say where the deployment is. Where the process may make the deployment, also when there is a root
-/// keyring and the table is empty or another deployment's, and when the table or the secret store cannot be used.
+/// When `location` does not say where the deployment is. If the process may make the deployment, also when there is a
+/// root keyring and the table is empty or another deployment's, and when the table or the secret store cannot be used.
 pub async fn writing(
     location: &Location,
     vault: &VaultFiles,
@@ -146,7 +146,7 @@ pub async fn writing(
 /// All secrets of the account in this region, whether or not they are a deployment's.
 ///
 /// # Errors
-/// When a variable that names an endpoint is not text.
+/// When a variable that names an endpoint is not UTF-8.
 pub fn account_secrets(
     region: &str,
     credentials: SharedCredentialsProvider,
@@ -157,18 +157,18 @@ pub fn account_secrets(
     Ok(SecretsManager::new(&config))
 }
 
-/// A function ends after 15 seconds, and must have said before what it waited for.
+/// A function's request ends after 15 seconds, and must report before then what it waited for.
 pub(crate) const VAULT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What happens where the table holds no deployment yet.
+/// What happens if the table holds no deployment yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstUse {
     /// It is made.
     Makes {
-        /// A keyring that is there is taken for an empty table's: the operator knows that everything in it is lost.
+        /// Whether an existing root keyring may be used with an empty table, in which everything is lost.
         accept_empty_table: bool,
     },
-    /// It is refused: an operator who mistypes a name must not make a new one.
+    /// It is refused: a mistyped name must not make a new deployment.
     IsRefused,
 }
 
@@ -220,13 +220,13 @@ pub(crate) fn open(
 /// Refuses a root keyring and a table that do not belong together, and stores that cannot be used.
 async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
     match keyring.must_be_own().await {
-        // Its text names the table or the secret itself.
+        // The error's text names the table or the secret itself.
         Err(OpenError::Store(error)) => Err(error.into()),
         judged => judged.context("the root keyring"),
     }
 }
 
-/// The store of secrets, counting where there is something to count with.
+/// The store of secrets, with its calls counted if there are metrics.
 pub(crate) fn counted(
     secrets: Arc<dyn SecretStore>,
     metrics: Option<&Arc<Metrics>>,

@@ -1,4 +1,4 @@
-//! Where buckets are, when they are not the table's own.
+//! The object store whose buckets are served instead of the table's own.
 
 use std::sync::Arc;
 
@@ -24,11 +24,11 @@ pub struct ObjectStore {
     pub s3_region: Option<String>,
 }
 
-/// The object store, reached.
+/// A client of the object store.
 pub struct OpenStore(S3Buckets);
 
 impl OpenStore {
-    /// Its buckets, the keys that they use noted in the table.
+    /// Its buckets, with the keys that they use recorded in the table.
     pub fn tracked(self, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> Arc<dyn Buckets> {
         Arc::new(TrackedBuckets::new(self.0, table, random))
     }
@@ -36,20 +36,20 @@ impl OpenStore {
 
 impl ObjectStore {
     fn endpoint(&self) -> Option<&str> {
-        // A template passes an empty text where a parameter was left out.
+        // A template passes an empty text for a parameter that was left out.
         let endpoint = self.s3_endpoint.as_deref();
         endpoint.filter(|endpoint| !endpoint.is_empty())
     }
 
-    /// Whether AWS has to be asked who this process is: the settings name an object store, and no access key for it.
+    /// Whether AWS credentials are needed: the settings name an object store, and no access key for it.
     ///
     /// # Errors
-    /// When half an access key is set.
+    /// When only half of an access key is set.
     pub fn needs_credentials(&self) -> anyhow::Result<bool> {
         Ok(self.endpoint().is_some() && own_credentials()?.is_none())
     }
 
-    /// The object store that the settings name, if they name one. `aws` is who this process is on AWS.
+    /// The object store that the settings name, if they name one. `aws` holds the process's own region and credentials.
     ///
     /// # Errors
     /// When the settings do not say how to reach it.
@@ -58,7 +58,7 @@ impl ObjectStore {
             return Ok(None);
         };
         let url = match endpoint {
-            // What redirects AWS's own tools redirects this as well.
+            // The variables that redirect AWS's own tools apply here as well.
             "aws" => match environment("AWS_ENDPOINT_URL_S3")? {
                 Some(url) => Some(url),
                 None => environment("AWS_ENDPOINT_URL")?,

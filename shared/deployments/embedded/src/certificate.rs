@@ -1,4 +1,4 @@
-//! The certificate that a listener on loopback has when the operator gives none.
+//! The certificate of a listener on loopback for which the operator gives none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::lock_file;
 const CERTIFICATE: &str = "kes-listener.crt";
 const KEY: &str = "kes-listener.key";
 
-/// The files of the certificate and of its key in the data folder, made if there is none. Servers that start at once over one
-/// folder make one certificate.
+/// The files of the certificate and its key in the data folder, made if they are missing. Servers that start at the
+/// same time over one folder make one certificate.
 ///
 /// # Errors
 /// When a file cannot be written, locked or made.
@@ -21,7 +21,7 @@ pub fn loopback_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)>
     let lock = lock_file(&key.with_extension("lock"))?;
     lock.lock()?;
     if !certificate.exists() {
-        // A key without a certificate is of a start that was broken off, and no client knows it.
+        // A key without a certificate is left from an interrupted start, and no client knows it.
         if key.exists() {
             fs::remove_file(&key).with_context(|| key.display().to_string())?;
         }

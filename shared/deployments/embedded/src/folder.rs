@@ -1,4 +1,4 @@
-//! Where the root keyring's file is.
+//! The folder of the root keyring's file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// `own` is where the root keyring is where the configuration names no folder.
+    /// `own` is the root keyring's folder if the configuration names none.
     pub(crate) fn new(
         own: PathBuf,
         clock: Arc<dyn Clock>,
@@ -77,7 +77,7 @@ impl KeyringFolder for DataFolder {
     }
 
     async fn lock(&self, folder: Option<&str>) -> Result<Box<dyn LockedKeyring>, KmsError> {
-        // Another folder that is gone may be a disk that is not there: a keyring does not belong below its place.
+        // A configured folder that is missing may be on a disk that is not mounted: do not make it.
         let make = folder.is_none();
         let folder = self.place(folder);
         let locked = blocking(move || KeptSecret::lock(&folder, make)).await?;
@@ -134,7 +134,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Fault::new("looking after the root keyring", error).into())
 }
 
-/// Whoever names a folder is told what is wrong with it: nothing of a file's content is in these texts.
+/// Tells callers what is wrong with the folder that they named. These texts hold nothing of a file's content.
 fn refused(error: StoreError) -> KmsError {
     let invalid = |reason: String| KmsError::Invalid {
         field: "key_directory",

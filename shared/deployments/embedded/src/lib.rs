@@ -31,14 +31,14 @@ pub use settings::{NewPassphrase, Operator};
 const TABLE_FILE: &str = "keyway.db";
 /// The file that holds the root keyring.
 const KEYRING_FILE: &str = "root-keyring.secret";
-/// A request waits for a Vault as long as the service's configuration says, and it may say this much.
+/// The longest timeout for a request to Vault that the service's configuration may set.
 const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// How many moves of the root keyring a start gives way to.
+/// How many times a start tries again because the root keyring has moved meanwhile.
 const MOVES_MET: u32 = 8;
 /// The folder that holds the root keyring.
 const SECRETS_FOLDER: &str = "secrets";
 
-/// Makes sure that the data folder holds a deployment: a mistyped one must not become a new deployment.
+/// Checks that the data folder holds a deployment: a mistyped path must not become a new deployment.
 ///
 /// # Errors
 /// When it does not.
@@ -56,21 +56,21 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
 /// Opens the deployment in the data folder, and makes it on the first start.
 ///
 /// # Errors
-/// When the folder, the table or the root keyring is not fit to be used; the text says what to do.
+/// When the folder, the table or the root keyring cannot be used; the text says what to do.
 pub async fn open(operator: &Operator, files: &VaultFiles) -> anyhow::Result<Writing> {
     open_with(operator, files, EmptyTable::IsRefused, |secrets| secrets).await
 }
 
-/// What happens where there is a root keyring, and the table holds no deployment.
+/// What a start does if there is a root keyring but the table holds no deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmptyTable {
-    /// The start is refused: the table was lost, and old names would be given new keys.
+    /// The start fails: the table was lost, and old names would get new keys.
     IsRefused,
-    /// The operator knows that everything in it is lost.
+    /// The start goes on: the operator accepts that everything in the table is lost.
     IsAccepted,
 }
 
-/// As [`open`], with the store of secrets as `around` makes it of the one that there is.
+/// Like [`open`], with the store of secrets wrapped by `around`.
 ///
 /// # Errors
 /// As [`open`].
@@ -83,7 +83,7 @@ pub async fn open_with(
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    // The table first: it makes the data folder, or refuses one that others may enter.
+    // Open the table first: this makes the data folder, or refuses one that other users may enter.
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
         .context("the table")?;
     let mut attempts = 0;
@@ -101,7 +101,7 @@ pub async fn open_with(
                 .context("the root keyring")?;
         }
         match RootKeyring::establish(&table, keeper, clock.as_ref(), random).await {
-            // It moved between the look at the configuration and the look into the folder.
+            // The keyring moved after the configuration was read and before the folder was.
             Err(OpenError::KeyringMissing)
                 if attempts < MOVES_MET && configured_folder(&table).await? != named =>
             {
@@ -115,11 +115,11 @@ pub async fn open_with(
         Arc::clone(&clock),
         Arc::clone(&random),
     )?;
-    // From here on the file can be written again if somebody removes it.
+    // From here on the file can be written again if it is removed.
     if let Err(error) = keep_keyring(&folder, &table).await {
         bail!("the root keyring: {}", error.for_operator());
     }
-    // The keyring's folder is known by its file: the configuration may name another one at any time.
+    // The keyring's folder is recognized by its file: the configuration may name another folder at any time.
     let token_folders = files
         .token_folders()
         .never_below(operator.data_dir.clone())
@@ -145,7 +145,7 @@ pub async fn open_with(
     })
 }
 
-/// An empty table does not say that the root keyring is elsewhere; the file that a move left behind does.
+/// Refuses an empty table if the root keyring was moved away, which only the file that the move left shows.
 async fn must_not_have_moved(
     operator: &Operator,
     table: &SqliteTable,
@@ -169,8 +169,8 @@ async fn must_not_have_moved(
     )
 }
 
-/// Puts the root keyring under another passphrase, or under none. Servers that run keep what they hold;
-/// the next start needs the new one.
+/// Puts the root keyring under another passphrase, or under none. Running servers keep the keyring that they opened;
+/// the next start needs the new passphrase.
 ///
 /// # Errors
 /// When the keyring does not open with the current passphrase, or cannot be written.
@@ -188,11 +188,11 @@ pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyh
     Ok(())
 }
 
-/// Writes another copy of the root keyring's file into the folder `to`, as it is: under the same passphrase, if it has
-/// one, which is not asked for. Gives the copy's path.
+/// Copies the root keyring's file unchanged into the folder `to`, and returns the copy's path. The copy has the same
+/// passphrase, if any; it is not needed here.
 ///
 /// # Errors
-/// When there is no root keyring's file, or the folder is not fit for it or holds another one; the text says what to do.
+/// When there is no root keyring's file, or the folder cannot be used or holds another one; the text says what to do.
 pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<PathBuf> {
     let random = SystemRandom::default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

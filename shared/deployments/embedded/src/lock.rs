@@ -9,11 +9,11 @@ use keyway_ownership::check_owner;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Opens a file that is there to be locked, made with mode 0600 if there is none. It is never truncated, no link is
-/// followed, and one of another user is refused.
+/// Opens a lock file, made with mode 0600 if it is missing. It is never truncated; a link and a file of another user
+/// are refused.
 ///
 /// # Errors
-/// When it cannot be opened, or is not fit; the text says what to do.
+/// When it cannot be opened or used; the text says what to do.
 pub fn lock_file(path: &Path) -> anyhow::Result<File> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! What an operator sets. Secrets come from the environment or a file only: arguments are visible to every user.
+//! The operator's settings. Secrets come only from the environment or a file: arguments are visible to every user.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ impl NewPassphrase {
 fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<Passphrase>> {
     let from_environment = secret(variable)?;
     let Some(file) = file else {
-        // Its variable is set to nothing: a file was meant that would have protected the keyring.
+        // Fails if the file's variable is empty: a file was meant, which would have protected the keyring.
         secret(&format!("{variable}_FILE"))?;
         return Ok(from_environment.map(|text| Passphrase::read(&text)));
     };
