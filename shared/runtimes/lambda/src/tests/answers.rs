@@ -200,7 +200,7 @@ fn function_url_answer_is_streamed() {
     assert_eq!(answer["body"], json!(b"\"two\""));
     let answer = get(&streaming("function-url"), &function_url(), "/echo/bytes");
     assert_eq!(answer["body"], json!(b"\xff\x00\xfe"), "as they are");
-    // Nothing else takes a stream.
+    // Only function URLs accept a stream.
     for source in ["http-api", "rest-api", "alb"] {
         let ingress = streaming(source);
         let answer = get(&ingress, &event_of(ingress.source), "/echo/cookies");
