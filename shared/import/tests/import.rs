@@ -53,7 +53,7 @@ impl Deployment {
         }
     }
 
-    /// One whose service runs.
+    /// The same, with a running service.
     async fn running() -> Self {
         let deployment = Self::new().await;
         deployment

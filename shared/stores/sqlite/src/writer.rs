@@ -18,7 +18,7 @@ use crate::{failed, store_error};
 /// transaction together hold 150 MiB. Further callers wait until the queue has space, each with its own value.
 const QUEUE: usize = 256;
 
-/// Expired records are kept this long, so that a clock that is wrong for a while destroys nothing.
+/// Expired records are kept this long, so that a clock that is ahead for a while destroys nothing.
 const EXPIRED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 const WHAT: &str = "write a record";
