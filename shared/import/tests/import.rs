@@ -53,7 +53,7 @@ impl Deployment {
         }
     }
 
-    /// The same, with a running service.
+    /// One whose service runs.
     async fn running() -> Self {
         let deployment = Self::new().await;
         deployment

@@ -74,7 +74,7 @@ impl From<&Metadata> for Owned {
 /// Checks a folder, and returns the volume if its group may have access.
 ///
 /// Only the owner may have access to a folder, except on a volume with Kubernetes's fsGroup. Such a folder has the
-/// set-group-ID bit (mode 2770), belongs to root or to our user, and its group is one of this process.
+/// set-group-ID bit (mode 2770), belongs to root or to our user, and the operator gave it to a group of this process.
 ///
 /// # Errors
 /// [`Unfit`].

@@ -170,7 +170,7 @@ async fn serve_one(
         let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, or the client went away: others may be served again soon.
+                // The process has no file descriptor left, or the client went away. Try again after a pause.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;

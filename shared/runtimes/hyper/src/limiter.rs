@@ -104,7 +104,7 @@ pub(crate) struct Held {
     is_unread: AtomicBool,
 }
 
-/// No tick.
+/// Stands for no tick.
 const NEVER: u32 = u32::MAX;
 
 impl Held {
@@ -326,7 +326,7 @@ impl ConnectionLimiter {
                 }
             }
             self.note(Crowded::Full);
-            // Check again each tick: the connection may have ended before this waited.
+            // Check again each tick: a connection may end before this waits, or become one that can be dropped.
             tokio::time::timeout(TICK, freed).await.ok();
         }
     }

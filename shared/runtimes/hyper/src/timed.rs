@@ -13,8 +13,8 @@ use crate::body_timeout::Pace;
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Breaks a connection off whose first bytes do not show in time which version of HTTP it speaks, or whose client does
-/// not read what it is sent. hyper has no timer for either: its own timers start when it knows the version.
+/// Closes a connection whose first bytes do not show in time which version of HTTP it speaks, because hyper's own timers
+/// start only then. Also closes it if the client does not read what it is sent, for which hyper has no timer.
 pub(crate) struct Timed<S> {
     stream: S,
     seen: usize,

@@ -52,7 +52,7 @@ pub enum TlsError {
     Pair(&'static str),
 }
 
-/// Fixed texts, because a later version of rustls could repeat in its own what it read.
+/// Uses fixed texts, because the texts of a later rustls could repeat what it read.
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> Self {
         Self::Pair(match error {

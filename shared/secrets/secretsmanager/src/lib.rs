@@ -23,7 +23,7 @@ use keyway_aws::Service;
 use keyway_crypto::{SecretBytes, sha256};
 use keyway_domain::ports::{SecretStore, SecretVersion, StoreError};
 
-/// The most versions that an operator took back and that one write can skip.
+/// One write can skip this many versions that an operator took back.
 const STEPS: u32 = 16;
 
 /// Secrets in AWS Secrets Manager.

@@ -388,7 +388,7 @@ impl Auth {
     }
 }
 
-/// The last refusal's failure, until the pause after it is over.
+/// Fails with the last refusal until the pause after it is over.
 fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
     match &state.refused {
         Some(refused) if now.saturating_sub(refused.at) < refused.pause => {
@@ -398,7 +398,7 @@ fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
     }
 }
 
-/// Remembers a refused login or renewal, so that the next one waits. Passing failures and a sealed Vault cause no pause.
+/// Remembers a refused login or renewal, so that the next one waits. After failures that may pass, it does not wait.
 fn remember(
     state: &mut State,
     now: Duration,

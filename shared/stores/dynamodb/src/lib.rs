@@ -79,7 +79,7 @@ impl DynamoTable {
         }
     }
 
-    /// The result of a write whose condition failed: an earlier attempt may have succeeded. It was to replace `seen`.
+    /// The result of a write over `seen` whose condition failed. An earlier attempt of it may have succeeded.
     async fn after_conflict(
         &self,
         record: &Record,

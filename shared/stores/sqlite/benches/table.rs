@@ -1,7 +1,7 @@
 //! What a read, a page and a creation cost in a small table and in a large one: `cargo bench -p keyway-store-sqlite`.
 //!
-//! It only prints measurements, because they depend on the disk. On any disk the ratios should be near 1, and concurrent
-//! creations should cost far less than the same number of sequential ones.
+//! Prints measurements and judges nothing: they depend on the disk. What should hold anywhere is that the ratios stay near
+//! 1, and that creations at the same time cost far less than as many one after another.
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 #![expect(clippy::expect_used, reason = "a failed measurement has no result")]
@@ -30,7 +30,7 @@ struct Costs {
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --all-targets` runs this too, but needs no measurements.
+    // `cargo test --all-targets` runs this too, and has nothing to learn from it.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -73,7 +73,7 @@ async fn reads(records: u64) -> Costs {
     let mut get = Vec::new();
     let mut page = Vec::new();
     for _ in 0..SAMPLES {
-        // An id of the first half, so that a whole page follows in the small table too.
+        // From the first half, so that a whole page follows in the small table too.
         let id = pick(&ids, number(&random) % (records / 2));
         let begun = Instant::now();
         table

@@ -92,7 +92,7 @@ fn answer_with_bytes_is_base64() {
     }
 }
 
-/// Byte for byte as from a function that answers one API alone.
+/// The bytes are the same as from a function that answers only one API.
 #[test]
 fn answer_has_the_shape_of_the_gateways_api() {
     let both = ingress("api-gateway");

@@ -80,7 +80,7 @@ fn named(source: &str) -> &'static str {
 fn event_of_another_source_is_refused() {
     for (source, _) in events() {
         for (other, event) in events() {
-            // Some cannot be told apart: they share a payload format.
+            // Some sources share a payload format, so their events look the same.
             let shapes = |source| match source {
                 "http-api" | "function-url" => &["2.0"][..],
                 "rest-api" => &["1.0"],
