@@ -117,7 +117,7 @@ impl Address {
 }
 
 impl Resolved {
-    /// Whether only this machine can reach all of them.
+    /// Whether all addresses are loopback, so that only this machine can reach them.
     pub fn is_loopback(&self) -> bool {
         self.0.iter().all(|address| address.ip().is_loopback())
     }

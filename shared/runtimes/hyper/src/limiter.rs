@@ -17,7 +17,7 @@ use crate::Bounds;
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// How many ticks a connection stays open although its address has too many, because a client may open many at once.
 const YOUNG: u32 = 2;
-/// By how many times young connections may exceed the limit of an address.
+/// The factor by which young connections may exceed the limit of an address.
 const BURST: usize = 4;
 /// How many ticks a connection without a request may stay open after it was told to end.
 const ENDING: u32 = 10;

@@ -13,7 +13,7 @@ use http::StatusCode;
 use keyway_http::{Site, Unreadable};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Replaces hyper's answer to an unreadable head by the site's.
+/// Replaces hyper's answer to an unreadable head with the site's.
 pub(crate) struct Explained<S> {
     stream: S,
     site: Arc<Site>,

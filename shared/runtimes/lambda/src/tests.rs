@@ -60,7 +60,7 @@ fn read(ingress: &Ingress, event: &Value) -> Result<Read, Refusal> {
     })
 }
 
-/// The answer to an event, both as Lambda passes them.
+/// The answer to an event, both in the JSON that Lambda passes on.
 fn answer(site: &Site, ingress: &Ingress, event: &str) -> Value {
     match block_on(crate::respond(site, ingress, event)) {
         FunctionResponse::BufferedResponse(answer) => serde_json::to_value(answer).unwrap(),

@@ -12,7 +12,7 @@ use crate::folder::{Folder, Lock, kill_point};
 use crate::format::Content;
 use crate::{FileError, checked};
 
-/// A secret's file as this process last read it, still sealed: writing it again needs no passphrase.
+/// The bytes of a secret's file as this process last read them. Writing them again needs no passphrase.
 pub struct KeptSecret {
     name: String,
     seen: Mutex<Option<Zeroizing<Vec<u8>>>>,

@@ -1,4 +1,4 @@
-//! Moves a secret's file to another folder. It is copied while sealed, so that no passphrase is needed.
+//! Moves a secret's file to another folder. It copies the file's bytes, so that no passphrase is needed.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -130,8 +130,8 @@ impl SecretMove {
     }
 }
 
-/// Copies the secret's file durably into the folder `to`, which is made with mode 0700 if it is missing. A same copy
-/// that is there already counts as written. Returns the copy's path.
+/// Copies the secret's file durably into the folder `to`, which is made with mode 0700 if it is missing. If `to` holds
+/// the same file already, that counts as written. Returns the copy's path.
 ///
 /// This blocks.
 ///

@@ -14,7 +14,7 @@ use crate::FileError;
 use crate::format::{Body, Content, Settings, encode};
 use crate::passphrase::Passphrase;
 
-/// The key id inside a sealed value, only for readers. The context is what the value is bound to.
+/// The key id inside a sealed value, only for information. The context binds the value.
 const KEY_ID: &str = "passphrase";
 const KEY_VERSION: u32 = 1;
 
