@@ -398,7 +398,7 @@ fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
     }
 }
 
-/// Remembers a refused login or renewal, so that the next one waits. After failures that may pass, it does not wait.
+/// Remembers a refused login or renewal, so that the next one waits. It ignores failures that may pass, and a sealed Vault.
 fn remember(
     state: &mut State,
     now: Duration,
