@@ -1,5 +1,5 @@
-//! What the crates on AWS's SDK share: how its services are reached, how long they may take and how often they are
-//! tried, and what their failures mean to the domain's ports.
+//! Shared by the crates on AWS's SDK: the clients' configuration with timeouts and retries, and the conversion of errors
+//! to those of the domain's ports.
 
 mod retries;
 
@@ -26,22 +26,22 @@ use keyway_domain::ports::StoreError;
 
 pub use retries::{CountRetries, retries};
 
-/// How long a connection may take to be made.
+/// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one attempt may take. These services answer in milliseconds; what takes longer is better tried anew.
+/// How long one attempt may take. These services answer in milliseconds, so a slow attempt is better repeated.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an operation may take with all its attempts. A function's own timeout must be longer.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// How often an operation is tried.
+/// How often an operation is tried, with the first attempt.
 pub const ATTEMPTS: u32 = 5;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A retry costs 14.
+/// The retry quota of a client. One retry costs 14.
 const RETRY_QUOTA: usize = 2000;
 const RETRY_QUOTA_A_SECOND: f32 = 100.0;
 
-/// How AWS's services are reached: one HTTP client for all of them, TLS by rustls on AWS-LC, and explicit bounds.
+/// The configuration of AWS's clients: one HTTP client for all of them, TLS by rustls on AWS-LC, timeouts and retries.
 pub fn config(
     region: impl Into<String>,
     endpoint: Option<String>,
@@ -66,18 +66,18 @@ pub fn config(
                 .with_initial_backoff(FIRST_PAUSE)
                 .with_max_backoff(LONGEST_PAUSE),
         )
-        // Answers are small and bounded by the timeouts above.
+        // Answers are small, and the timeouts above cover them.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     at_endpoint(&config.build(), endpoint)
 }
 
-/// The configuration for a service at this endpoint, or at AWS's own when there is none.
+/// The configuration for a service at this endpoint, or at AWS's own if it is `None`.
 pub fn at_endpoint(config: &SdkConfig, endpoint: Option<String>) -> SdkConfig {
     let is_plain = endpoint
         .as_deref()
         .is_some_and(|endpoint| endpoint.starts_with("http://"));
     let mut config = config.to_builder();
-    // A client that can do TLS reads the system's root certificates when it is made.
+    // A client with TLS reads the system's root certificates when it is made, which plain HTTP does not need.
     config.set_http_client(Some(if is_plain {
         Builder::new().build_http()
     } else {
@@ -87,8 +87,8 @@ pub fn at_endpoint(config: &SdkConfig, endpoint: Option<String>) -> SdkConfig {
     config.build()
 }
 
-/// The quota of retries of one service's client. The SDK's own never fills up again, so that a process that lives
-/// long enough ends up without retries.
+/// The quota of retries of one service's client. The SDK's own quota does not refill with time, so that a process
+/// that runs for long ends up without retries.
 pub fn retry_partition(service: &'static str) -> RetryPartition {
     let quota = TokenBucket::builder()
         .capacity(RETRY_QUOTA)
@@ -97,7 +97,7 @@ pub fn retry_partition(service: &'static str) -> RetryPartition {
     RetryPartition::custom(service).token_bucket(quota).build()
 }
 
-/// HTTP over TLS by rustls on AWS-LC, the one cryptography library.
+/// HTTP over TLS by rustls on AWS-LC, Keyway's only cryptography library.
 pub fn http_client() -> SharedHttpClient {
     Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
@@ -119,7 +119,7 @@ const THROTTLED: [&str; 6] = [
 pub struct Service(String);
 
 impl Service {
-    /// This service, reached as `config` says.
+    /// Names this service with the endpoint and the region of `config`.
     pub fn new(what: &str, config: &SdkConfig) -> Self {
         let region = config.region().map_or("", Region::as_ref);
         Self(match config.endpoint_url() {
@@ -153,7 +153,7 @@ fn is_away<E>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
         SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => true,
         SdkError::ConstructionFailure(_) => false,
-        // What is not of the service comes from a proxy or another server in its place.
+        // A proxy or another server answered in the service's place.
         SdkError::ResponseError(_) => true,
         other => other
             .raw_response()
@@ -161,8 +161,8 @@ fn is_away<E>(error: &SdkError<E, HttpResponse>) -> bool {
     }
 }
 
-/// What came back, in one sentence, with what to do about it. The SDK's own `Debug` would show the answer's body, which
-/// can hold a secret, and its `Display` names every layer of the SDK before the cause.
+/// The error in one sentence, with what to do. The SDK's own `Debug` would show the answer's body, which can hold a
+/// secret, and its `Display` names every layer of the SDK before the cause.
 fn told<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,

@@ -1,4 +1,4 @@
-//! How often calls of AWS's services were made again, in this process.
+//! Counts the retries of calls to AWS's services in this process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,12 +11,12 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 static RETRIES: AtomicU64 = AtomicU64::new(0);
 
-/// How many attempts were not a call's first.
+/// The number of retries.
 pub fn retries() -> u64 {
     RETRIES.load(Ordering::Relaxed)
 }
 
-/// Counts them, for every client that has it.
+/// Counts the retries of every client that has this interceptor.
 #[derive(Debug)]
 pub struct CountRetries;
 

@@ -1,4 +1,4 @@
-//! The certificates that Keyway makes: of clients of KES's API, and of a listener on loopback. Each signs itself.
+//! Makes self-signed certificates for clients of KES's API and for a listener on loopback.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use rcgen::{
 };
 use zeroize::Zeroizing;
 
-/// What a client's key is.
+/// The type of a client's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientKey {
     /// ECDSA on P-256.
@@ -42,11 +42,11 @@ pub struct CertifiedKey {
 }
 
 impl CertifiedKey {
-    /// A client's certificate, and no authority's. It holds for as long as one can: the identity is its key's hash, and the
-    /// operator takes rights away by identity.
+    /// A client's certificate, which cannot sign others. It is valid for as long as possible: the identity is the hash of
+    /// its key, and the operator revokes permissions by identity.
     ///
     /// # Errors
-    /// [`NotMade`] when there are no random bytes.
+    /// [`NotMade`] when the system gives no random bytes.
     pub fn of_client(kind: ClientKey) -> Result<Self, NotMade> {
         let key = match kind {
             ClientKey::Ecdsa => KeyPair::generate(),
@@ -61,7 +61,7 @@ impl CertifiedKey {
     /// The certificate of a listener that clients reach as `localhost`, 127.0.0.1 or `::1`.
     ///
     /// # Errors
-    /// [`NotMade`] when there are no random bytes.
+    /// [`NotMade`] when the system gives no random bytes.
     pub fn for_loopback() -> Result<Self, NotMade> {
         let mut params = params("keyway", ExtendedKeyUsagePurpose::ServerAuth);
         let name = "localhost".try_into();
@@ -93,17 +93,17 @@ impl CertifiedKey {
         Zeroizing::new(self.key.serialize_der())
     }
 
-    /// Writes both in PEM, to files that are not there yet: a key that is, may be all that somebody has. The key has mode
-    /// 0600, and is written first: whoever finds the certificate finds both.
+    /// Writes both in PEM, and never over an existing file, because that may be the only copy of a key. The key's file has
+    /// mode 0600 and is written first, so that it exists whenever the certificate's does.
     ///
     /// # Errors
-    /// [`NotWritten`] with the file. Neither file is left then.
+    /// [`NotWritten`] with the file's path. Then neither file is left.
     pub fn write(&self, certificate: &Path, key: &Path) -> Result<(), NotWritten> {
         let secret = Zeroizing::new(self.key.serialize_pem());
         write_new(key, 0o600, secret.as_bytes())?;
         let public = self.certificate.pem();
         write_new(certificate, 0o644, public.as_bytes()).inspect_err(|_| {
-            // Alone, the key would only be in the way of another try.
+            // A key without its certificate would make the next try fail.
             drop(std::fs::remove_file(key));
         })
     }
@@ -127,7 +127,7 @@ fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), NotWritten> {
         .map_err(|error| NotWritten(path.to_owned(), error))?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     written.map_err(|error| {
-        // A part of a file would be in the way of another try.
+        // An incomplete file would make the next try fail.
         drop(std::fs::remove_file(path));
         NotWritten(path.to_owned(), error)
     })

@@ -1,6 +1,6 @@
-//! A KES server's configuration: what of it is taken over, what is not, and what the operator should look at.
+//! Reads a KES server's configuration: what Keyway takes over, what it does not, and what the operator should check.
 //!
-//! Nothing here repeats a value that may be a credential: neither an error nor a warning does.
+//! No error and no warning repeats a value that may be a credential.
 
 mod apply;
 mod fields;
@@ -24,20 +24,20 @@ use file::File;
 /// The longest configuration that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// What a configuration asks for.
+/// The settings of a configuration.
 #[derive(Debug, Default)]
 pub struct KesConfig {
-    /// Who may do everything.
+    /// The identity that may do everything.
     pub admin: Option<Identity>,
     /// The policies, in the order of their names.
     pub policies: Vec<ConfiguredPolicy>,
     /// Paths that need no certificate.
     pub open: Vec<String>,
-    /// The proxies that are believed about their clients' certificates.
+    /// The proxies whose header about a client's certificate is believed.
     pub proxy: Option<TrustedProxies>,
     /// Fields that are not taken over, and what to do instead.
     pub left_out: Vec<String>,
-    /// What the operator should look at.
+    /// What the operator should check.
     pub warnings: Vec<String>,
 }
 
@@ -46,13 +46,13 @@ pub struct KesConfig {
 pub struct ConfiguredPolicy {
     /// Its name.
     pub name: PolicyName,
-    /// What it allows and denies.
+    /// The patterns that it allows and denies.
     pub rules: Rules,
-    /// Whose policy it is.
+    /// The identities that have the policy.
     pub identities: Vec<Identity>,
 }
 
-/// The proxies that are believed about their clients' certificates.
+/// The proxies whose header about a client's certificate is believed.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrustedProxies {
     /// The header that holds the certificate.
@@ -64,7 +64,7 @@ pub struct TrustedProxies {
 /// Why a configuration cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// With the place, where it is known.
+    /// The text is not YAML, or a field has another type. The place follows where it is known.
     #[error(
         "is not YAML as KES's configuration has it: not YAML, or `root`, `admin`, `policy`, `api`, `tls` or `keys` is of another type than it should be{0}"
     )]
@@ -75,10 +75,10 @@ pub enum ConfigError {
     /// `root` and `admin.identity` contradict each other.
     #[error("`root` and `admin.identity` name two different identities")]
     TwoAdmins,
-    /// The admin or the name of a policy is not one.
+    /// The admin is not an identity, or a policy's name is not valid.
     #[error(transparent)]
     Invalid(#[from] InvalidId),
-    /// A policy's pattern or identity is not one.
+    /// A policy's pattern or identity is not valid.
     #[error("policy {policy}: {}", .reason.for_operator())]
     InvalidPolicy {
         /// The policy.
@@ -107,10 +107,10 @@ pub enum ConfigError {
 }
 
 impl KesConfig {
-    /// Reads a configuration. `variable` is asked for the value of each `${NAME}`.
+    /// Reads a configuration. `variable` gives the value of each `${NAME}`.
     ///
     /// # Errors
-    /// [`ConfigError`], also for what KES itself refuses.
+    /// [`ConfigError`], also for configurations that KES itself refuses.
     pub fn parse<E: Into<Box<dyn Error + Send + Sync>>>(
         text: &str,
         variable: impl Fn(&str) -> Result<Option<String>, E>,
@@ -139,14 +139,14 @@ impl KesConfig {
     }
 }
 
-/// The parser's own texts show the lines around what is wrong; a configuration holds credentials.
+/// Keeps only the place: the parser's own texts quote lines of the configuration, which holds credentials.
 fn not_yaml(error: &serde_saphyr::Error) -> ConfigError {
     let place = error.location();
     let place = place.map(|place| format!(" (line {}, column {})", place.line(), place.column()));
     ConfigError::NotYaml(place.unwrap_or_default())
 }
 
-/// How KES says that there is no admin.
+/// The values with which KES's configuration says that there is no admin.
 const DISABLED: [&str; 3] = ["disabled", "_", "none"];
 
 struct Reader<'v> {
@@ -159,7 +159,7 @@ impl Reader<'_> {
         self.config.warnings.push(warning.into());
     }
 
-    /// The text, or the value of the variable that it names. `what` is named where the variable is not set.
+    /// The text, or the value of the variable that it names. A warning for an unset variable names `what`.
     fn resolved(&mut self, text: &str, what: &str) -> Result<String, ConfigError> {
         let text = text.trim();
         let Some(name) = text
@@ -179,7 +179,7 @@ impl Reader<'_> {
         Ok(value.unwrap_or_default().trim().to_owned())
     }
 
-    /// Those of the texts that are not empty.
+    /// The resolved texts that are not empty.
     fn all_resolved(
         &mut self,
         texts: Option<Vec<String>>,
@@ -208,13 +208,13 @@ impl Reader<'_> {
             return Ok(());
         };
         let admin = self.resolved(&admin, "admin")?;
-        // Whatever is not the hash of a key, such as `disabled`, is how KES says that there is none.
+        // A value that is not the hash of a key, such as `disabled`, means in KES that there is no admin.
         if is_hash(&admin) {
             self.config.admin = Some(Identity::parse(&admin)?);
         } else if DISABLED.contains(&admin.as_str()) {
             self.warn(format!("admin: `{admin}` is no identity, so there is none"));
         } else if !admin.is_empty() {
-            // It may be an API key in the wrong place.
+            // Do not repeat it: it may be an API key in the wrong place.
             self.warn("admin: what stands there is no identity, so there is none");
         }
         Ok(())
@@ -289,7 +289,7 @@ impl Reader<'_> {
         let word = if is_denied { "deny" } else { "allow" };
         for (number, pattern) in (1..).zip(patterns) {
             if let Some(why) = patterns::warning(pattern, is_denied) {
-                // A text that is no path may be a credential in the wrong place.
+                // A text that is not a path may be a credential in the wrong place.
                 let shown = if pattern.starts_with("/v1/") {
                     format!("`{pattern}`")
                 } else {
@@ -368,7 +368,7 @@ fn is_variable(name: &str) -> bool {
         .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Whether it is the SHA-256 of a public key in hex.
+/// Whether the identity is the SHA-256 of a public key in hex.
 fn is_hash(identity: &str) -> bool {
     is_kes_name(identity)
         && identity.len() == 64
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(read.open, ["/v1/ready"]);
         let of_api = |line: &String| line.starts_with("api: ");
         assert_eq!(read.warnings.iter().filter(|line| of_api(line)).count(), 1);
-        // The first generation has its key store elsewhere.
+        // The first generation of KES has its key store in another field.
         let old = config("keys: {fs: {path: keys}, aws: {region: x}}");
         let left_out = old.unwrap().left_out;
         assert_eq!(left_out.len(), 2, "{left_out:?}");

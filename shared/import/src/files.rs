@@ -1,4 +1,4 @@
-//! Files that hold keys: bounded, and never through a symbolic link.
+//! Reads files that hold keys, with a limit on their length.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{MAX_STATIC_KEY_BYTES, MAX_VALUE_BYTES, Unreadable};
 
-/// The value of a file of KES's store: a plain file of at most a key's length. The error says why there is none.
+/// Reads a file of KES's store. It must be a plain file, not a link, and at most [`MAX_VALUE_BYTES`] long.
 pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let cannot = |error: io::Error| format!("it cannot be read: {error}");
     let seen = fs::symlink_metadata(path).map_err(cannot)?;
@@ -31,18 +31,18 @@ pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     bounded(file, MAX_VALUE_BYTES).map_err(cannot)
 }
 
-/// The value of a file that holds MinIO's static key, for [`static_key`](crate::static_key) to read. Of a file that is too
-/// long, enough is read to tell that it is.
+/// Reads a file with MinIO's static key, for [`static_key`](crate::static_key) to parse. If the file is too long, the
+/// result is one byte longer than [`MAX_STATIC_KEY_BYTES`].
 ///
 /// # Errors
-/// As the system says.
+/// The system's error.
 pub fn read_static_key_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     bounded(File::open(path)?, MAX_STATIC_KEY_BYTES)
 }
 
-/// As much as there is, and a byte more than `most` where there is more.
+/// The file's content, or its first `most + 1` bytes if it is longer than `most`.
 fn bounded(file: File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // In one piece from the beginning: a vector that grows leaves copies behind.
+    // Reserve enough at once: a buffer that grows leaves copies of the key behind.
     let mut value = Zeroizing::new(Vec::with_capacity(most + 2));
     file.take(most as u64 + 1).read_to_end(&mut value)?;
     Ok(value)

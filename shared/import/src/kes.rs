@@ -1,6 +1,6 @@
-//! Keys as KES keeps them in files and in secret stores.
+//! The formats of KES's keys in files and in secret stores.
 //!
-//! Source: the behaviour of KES's releases, observed; vectors in `vectors/kes-ciphertexts.json`.
+//! Source: the observed behaviour of KES's releases; vectors in `vectors/kes-ciphertexts.json`.
 //!
 //! ```text
 //! until the beginning of 2024, JSON; all but `bytes` since v0.19.2, `version` ("v1") since v0.22.3
@@ -13,7 +13,7 @@
 //!   4 string created by
 //! ```
 //!
-//! Only what came with the second form has an HMAC key. A key that names no algorithm is an AES256 one, as it is to KES.
+//! Only the second format has HMAC keys. A key without an algorithm is an AES256 key, as in KES.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,12 +26,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Unreadable, key_of};
 
-/// Longest value that is looked at, in bytes. The longest that KES writes has some 300.
+/// The longest value, in bytes. KES writes at most some 300.
 pub const MAX_VALUE_BYTES: usize = 4096;
 const MAX_CREATED_BY_CHARACTERS: usize = 256;
 
-/// Whether KES gives this name to keys: 1 to 80 of `[A-Za-z0-9_-]`, not beginning or ending with `-`. Earlier releases
-/// ended names with it too, so an end is not looked at.
+/// Whether this can be the name of a key in KES: 1 to 80 of `[A-Za-z0-9_-]`, and no `-` at the beginning. KES refuses it at
+/// the end too, but earlier releases allowed it there.
 #[must_use]
 pub fn is_key_name(name: &str) -> bool {
     (1..=80).contains(&name.len())
@@ -41,10 +41,10 @@ pub fn is_key_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// The key of this name whose kept value this is, of any release of KES. White space around the value is ignored.
+/// Parses the stored value of the key of this name, of any release of KES. White space around the value is ignored.
 ///
 /// # Errors
-/// [`Unreadable`] for what is not a key's value; one that has more to it than is known here is refused too.
+/// [`Unreadable`] when the value is not a key's, or has unknown parts.
 pub fn key(name: &str, value: &[u8]) -> Result<NewImport, Unreadable> {
     if value.len() > MAX_VALUE_BYTES {
         return Err(Unreadable::TooLong);
@@ -73,7 +73,7 @@ struct Json {
 
 fn of_json(id: KeyId, value: &[u8]) -> Result<NewImport, Unreadable> {
     let json: Json = serde_json::from_slice(value).map_err(|error| {
-        // Its text could repeat what it met.
+        // The error's text is not passed on, because it could repeat the value.
         if error.is_data() && error.to_string().starts_with("unknown field") {
             Unreadable::UnknownParts
         } else {
@@ -124,7 +124,7 @@ struct Secret {
     kind: u32,
 }
 
-/// The wipe of what a derive cannot keep in a type that wipes itself.
+/// Wipes the bytes, because the derived `Message` cannot use a type that wipes itself.
 impl Drop for Secret {
     fn drop(&mut self) {
         self.bytes.zeroize();
@@ -169,7 +169,7 @@ fn of_protobuf(id: KeyId, value: &[u8]) -> Result<NewImport, Unreadable> {
         created_at,
         created_by: created_by(message.created_by.clone())?,
     };
-    // KES's encoding is the one that there is. Whatever else was there is more than this knows of the key.
+    // KES has only this encoding. If the bytes differ, they hold something about the key that is not known here.
     if Zeroizing::new(message.encode_to_vec()) != bytes {
         return Err(Unreadable::UnknownParts);
     }
@@ -180,7 +180,7 @@ fn exactly(secret: &Secret) -> Result<Key256, Unreadable> {
     Key256::try_from(secret.bytes.as_slice()).map_err(|_| Unreadable::KeyLength)
 }
 
-/// The date, unless it is the first moment of year 1, which is what KES writes when it knows none.
+/// The date, unless it is the beginning of year 1, which KES writes for an unknown date.
 fn known(date: Timestamp) -> Option<Timestamp> {
     (date.as_second() != -62_135_596_800).then_some(date)
 }
@@ -341,7 +341,7 @@ mod tests {
             change(&mut changed);
             assert_eq!(refusal("k", &kept(&changed)), Some(why));
         }
-        // A field that is not known, one that is there twice, and one in another place.
+        // An unknown field, a repeated field, and a field in another place.
         let whole = message().encode_to_vec();
         for more in [&[0x28, 1][..], &[0x22, 1, b'x']] {
             let value = STANDARD.encode([&whole, more].concat());

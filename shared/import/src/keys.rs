@@ -1,6 +1,6 @@
-//! Importing keys: each is compared with the key of its name that is here, and none is overwritten.
+//! Imports keys. Each is compared with the existing key of its name, and none is overwritten.
 //!
-//! A report names what was read, never its content.
+//! A report names the keys and never repeats their values.
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,27 +27,27 @@ pub struct KeyImport<P> {
     report: KeyReport,
 }
 
-/// What became of the keys of an import, by name.
+/// The results of an import, by the keys' names.
 #[derive(Debug, Default, Serialize)]
 pub struct KeyReport {
-    /// Whether nothing was written, and `imported` is what would be.
+    /// Whether nothing was written, and `imported` lists what would be imported.
     pub dry_run: bool,
-    /// Keys that were not here.
+    /// Keys that did not exist before.
     pub imported: Vec<String>,
-    /// The same keys in the same order, with what each is.
+    /// The details of the imported keys, in the same order.
     #[serde(skip)]
     pub details: Vec<KeyDetails>,
-    /// Keys that are here already.
+    /// Keys that exist already, with the same value.
     pub already_there: Vec<String>,
-    /// Other keys that have a name which a key here has.
+    /// Keys whose name another key here has already.
     pub conflicts: Vec<NotImported>,
-    /// Things that should be keys and cannot be imported.
+    /// Files and secrets that should be keys and cannot be imported.
     pub refused: Vec<NotImported>,
-    /// Things that are no keys, and need not be.
+    /// Secrets that are not keys, as is to be expected in a store with other secrets.
     pub skipped: Vec<NotImported>,
 }
 
-/// What a key that is imported is.
+/// An imported key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyDetails {
     /// Its name.
@@ -58,37 +58,37 @@ pub struct KeyDetails {
     pub has_hmac_key: bool,
 }
 
-/// Something that was not imported, and why.
+/// A key, file or secret that was not imported, and why.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct NotImported {
     /// Its name.
     pub name: String,
-    /// Why it was not.
+    /// Why it was not imported.
     pub reason: String,
 }
 
-/// Why an import ended before its end. What was imported stays so.
+/// Why an import stopped early. Keys that were imported before stay.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The folder cannot be listed.
     #[error("the folder {folder} cannot be read")]
     Folder {
-        /// Where it is.
+        /// The folder's path.
         folder: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// No key can be imported now.
+    /// No key can be imported at this time.
     #[error("stopped; what was done stays done, run it again to go on: {}", .0.for_operator())]
     Stopped(KmsError),
 }
 
-/// One thing that was looked at.
+/// A file, secret or value that was read.
 enum Found {
     Key(NewImport),
-    /// No key, and nothing that should have been one.
+    /// It is not a key, and need not be one. The text says why.
     Other(String),
-    /// What should have been a key.
+    /// It should be a key and is not. The text says why.
     Unfit(String),
 }
 
@@ -107,8 +107,8 @@ impl<P: FnMut(Progress) + Send> KeyImport<P> {
         }
     }
 
-    /// Imports the keys that are files of this folder, which is KES's file system store, and whose names begin so. Whatever
-    /// is in that folder should be a key.
+    /// Imports the keys in this folder, which is KES's file system store, whose names begin with `prefix`. Every file in
+    /// that folder should be a key.
     ///
     /// # Errors
     /// [`ImportError`] when the folder cannot be listed, or no key can be imported now.
@@ -129,8 +129,8 @@ impl<P: FnMut(Progress) + Send> KeyImport<P> {
         Ok(())
     }
 
-    /// Imports the keys that are secrets of these names. A store may hold other secrets, of which those without a key's name
-    /// are not read.
+    /// Imports the keys in the secrets of these names. The store may hold other secrets; one whose name is not a key's is
+    /// not read.
     ///
     /// # Errors
     /// [`ImportError::Stopped`] when no key can be imported now.
@@ -164,7 +164,7 @@ impl<P: FnMut(Progress) + Send> KeyImport<P> {
         self.take(name, Found::Key(new)).await
     }
 
-    /// What became of the keys.
+    /// The results so far.
     pub fn into_report(self) -> KeyReport {
         self.report
     }
@@ -206,7 +206,7 @@ impl<P: FnMut(Progress) + Send> KeyImport<P> {
                 reason: "Vault holds a sealed copy of a key of this name; restore it first"
                     .to_owned(),
             }),
-            // What stands against every key ends the import.
+            // An error that would stop every key ends the import.
             Err(
                 error @ (KmsError::Unavailable(_) | KmsError::Throttled | KmsError::NotConfigured),
             ) => return Err(ImportError::Stopped(error)),
@@ -219,7 +219,7 @@ impl<P: FnMut(Progress) + Send> KeyImport<P> {
     }
 }
 
-/// The names of what is in the folder and begins so, in their order.
+/// The sorted names in the folder that begin with `prefix`.
 fn names(folder: &Path, prefix: &str) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -239,7 +239,7 @@ fn in_file(path: &Path, name: &str) -> Found {
     }
 }
 
-/// Most secrets are not keys. What is made as a key is and cannot be read is refused.
+/// Most secrets are not keys and are skipped. A secret in a key's format that cannot be imported is refused.
 fn in_secret(name: &str, value: &[u8]) -> Found {
     match key(name, value) {
         Ok(new) => Found::Key(new),

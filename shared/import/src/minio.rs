@@ -1,19 +1,19 @@
-//! The key that MinIO is given itself: `MINIO_KMS_SECRET_KEY`, a name and 32 bytes in base64 with a colon between them.
+//! MinIO's static key: `MINIO_KMS_SECRET_KEY`, a name and 32 bytes in base64 with a colon between them.
 //!
-//! It seals as KES does, with AES256, and makes MACs with the very key that it seals with.
+//! MinIO seals as KES does, with AES256, and makes MACs with the same key.
 
 use keyway_domain::Algorithm;
 use keyway_domain::keys::{HmacKey, KeyId, NewImport};
 
 use crate::{Unreadable, key_of};
 
-/// Longest value that is looked at, in bytes: a key, and the longest name that Keyway gives.
+/// The longest value, in bytes: the longest name of a key in Keyway, and a key.
 pub const MAX_STATIC_KEY_BYTES: usize = 256;
 
-/// The key that MinIO is given as this value. White space around it is ignored.
+/// Parses MinIO's static key. White space around the value is ignored.
 ///
 /// # Errors
-/// [`Unreadable`] when it is none.
+/// [`Unreadable`] when the value is not such a key.
 pub fn static_key(value: &[u8]) -> Result<NewImport, Unreadable> {
     if value.len() > MAX_STATIC_KEY_BYTES {
         return Err(Unreadable::TooLong);

@@ -1,22 +1,22 @@
-//! Whether the files and folders that hold the table and secrets are their owner's alone, or the group's of a volume with
-//! Kubernetes's fsGroup.
+//! Checks that only the owner has access to the files and folders of the table and of secrets, or also the group of a
+//! volume with Kubernetes's fsGroup.
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The mode of a file that is made.
+/// The mode of new files.
 pub const FILE_MODE: u32 = 0o600;
-/// The mode of a folder that is made.
+/// The mode of new folders.
 pub const FOLDER_MODE: u32 = 0o700;
-/// A folder's files get the group of the folder.
+/// The set-group-ID bit: a folder's new files get the group of the folder.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// Somebody else may use a file or folder. Texts are for the operator: they name it and what to run.
+/// Other users have access to a file or folder. The texts are for the operator: they name it and what to run.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Others than the owner may use it.
+    /// Other users than the owner have access to it.
     #[error(
         "{} has mode {mode:04o}: others than its owner may use it; run: chmod {wanted:03o} '{}'",
         path.display(), path.display()
@@ -44,20 +44,20 @@ pub enum Unfit {
     },
 }
 
-/// The group of a volume with fsGroup, which may use the volume's folders and files.
+/// The group of a volume with fsGroup, which has access to the volume's folders and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Volume {
     group: u32,
 }
 
-/// Whose a file or folder is, and who may use it.
+/// The owner, the group and the mode of a file or folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Owned {
-    /// Its owner's number.
+    /// The owner's user ID.
     pub owner: u32,
-    /// Its group's number.
+    /// The group's ID.
     pub group: u32,
-    /// Its mode, also with the bits that say what it is.
+    /// The mode. It may include the bits of the file's type.
     pub mode: u32,
 }
 
@@ -71,10 +71,10 @@ impl From<&Metadata> for Owned {
     }
 }
 
-/// Checks a folder; gives the volume whose group may use it.
+/// Checks a folder, and returns the volume if its group may have access.
 ///
-/// Its owner alone may use a folder, with one exception: a volume with Kubernetes's fsGroup, which is its group's (set-group-ID,
-/// mode 2770) and root's or ours. The operator gave it to that group, of which this process is.
+/// Only the owner may have access to a folder, except on a volume with Kubernetes's fsGroup. Such a folder has the
+/// set-group-ID bit (mode 2770), belongs to root or to our user, and the operator gave it to a group of this process.
 ///
 /// # Errors
 /// [`Unfit`].
@@ -92,8 +92,8 @@ pub fn check_folder(path: &Path, folder: impl Into<Owned>) -> Result<Option<Volu
     check(path, folder, FOLDER_MODE).map(|()| None)
 }
 
-/// Checks a file of a folder that [`check_folder`] has checked. On a volume, Kubernetes lets the volume's group use every
-/// file whenever it mounts it.
+/// Checks a file in a folder that [`check_folder`] has checked. Whenever Kubernetes mounts a volume, it gives the group
+/// access to all files, so that is allowed.
 ///
 /// # Errors
 /// [`Unfit`].
@@ -139,12 +139,12 @@ pub fn check_owner(path: &Path, owner: u32) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Makes a folder and those above it that are missing, each flushed into the one above.
+/// Makes a folder and its missing parents, and flushes each parent.
 ///
 /// # Errors
 /// When one of them cannot be made or flushed.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
-    // A link that leads nowhere exists too, and is refused later.
+    // A dangling link exists too, and is refused later.
     if fs::symlink_metadata(folder).is_ok() {
         return Ok(());
     }
@@ -163,7 +163,7 @@ fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether this process is of the group. Groups that cannot be asked for are none of ours.
+/// Whether this process is in the group. If the system does not list our groups, we have none but the effective one.
 fn is_our_group(group: u32) -> bool {
     let others = rustix::process::getgroups().unwrap_or_default();
     group == rustix::process::getegid().as_raw()

@@ -1,7 +1,7 @@
 //! The Buckets port over an S3 endpoint: AWS's own, or that of RustFS, MinIO, LocalStack and the like.
 //!
-//! What S3 refuses for reasons of its own, such as a permission that this service lacks there, is a failure here: the
-//! caller can do nothing about it, and the log says what it was.
+//! If S3 refuses a request because of its own settings, such as a missing permission of this service, that is a failure:
+//! the caller cannot fix it, and the log says why.
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -21,7 +21,7 @@ use keyway_domain::buckets::{
 };
 use keyway_domain::ports::StoreError;
 
-/// Where buckets have no location unless they are told one, and must not be told this one.
+/// The region whose buckets have no location. S3 refuses it as a location.
 const HOME_REGION: &str = "us-east-1";
 
 /// Buckets behind an S3 endpoint.
@@ -32,8 +32,8 @@ pub struct S3Buckets {
 }
 
 impl S3Buckets {
-    /// Reached as `config` says. An endpoint that is not AWS's is asked for buckets by path, for their names need not
-    /// be known to any name server there.
+    /// A client with `config`. Endpoints other than AWS's get the bucket's name in the path, because their DNS may
+    /// not have a name for each bucket.
     pub fn new(config: &SdkConfig) -> Self {
         let is_aws = config.endpoint_url().is_none();
         let region = config.region().map(ToString::to_string);
@@ -50,12 +50,12 @@ impl S3Buckets {
         }
     }
 
-    /// What a failure means, where it may be one of S3's own refusals.
+    /// The port's error for a failure of a request on a bucket.
     fn refused<E>(&self, what: &'static str, error: &SdkError<E, HttpResponse>) -> BucketError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        // What has no body says by its status alone to come back later.
+        // An answer without a body asks only by its status to try again later.
         if status(error).is_some_and(|status| matches!(status, 429 | 503)) {
             return StoreError::Throttled.into();
         }
@@ -97,7 +97,7 @@ impl Buckets for S3Buckets {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.refused(what, &error))?;
             for bucket in page.buckets.unwrap_or_default() {
-                // One with a name from before today's rules could not be asked for here, so it is not shown either.
+                // A bucket with a name from before today's rules is not shown, because no request here can name it.
                 let name = BucketName::parse(bucket.name.as_deref().unwrap_or_default());
                 let (Ok(name), Some(created)) = (name, bucket.creation_date) else {
                     continue;
@@ -112,7 +112,7 @@ impl Buckets for S3Buckets {
     }
 
     async fn create(&self, name: &BucketName) -> Result<(), BucketError> {
-        // In one region AWS answers a success to who makes a bucket again that is theirs.
+        // In one region, AWS reports success to an owner who makes an existing bucket again.
         if self.exists(name).await? {
             return Err(BucketError::Exists);
         }
@@ -144,7 +144,7 @@ impl Buckets for S3Buckets {
     async fn exists(&self, name: &BucketName) -> Result<bool, BucketError> {
         match self.client.head_bucket().bucket(name.as_str()).send().await {
             Ok(_) => Ok(true),
-            // An answer to HEAD has no body, so no code either.
+            // An answer to HEAD has no body and so no error code.
             Err(error) => match status(&error) {
                 Some(404) => Ok(false),
                 _ => Err(self.refused("look for a bucket", &error)),

@@ -1,4 +1,4 @@
-//! Writing the policies of a configuration, and which identity has which of them, into the table.
+//! Writes the policies of a configuration, and their identities, into the table.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::{ConfiguredPolicy, KesConfig, TrustedProxies};
 
-/// Writes a configuration's policies, or says what writing them would do. Everything else in the table stays as it is.
+/// Writes a configuration's policies, or says what writing them would do. It changes nothing else in the table.
 pub struct ConfigImport {
-    /// Reads what the table has.
+    /// Reads the table.
     pub identities: Arc<Identities>,
-    /// Writes it.
+    /// Writes the table.
     pub control: Arc<IdentityControl>,
-    /// Only say what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
 }
 
@@ -24,21 +24,21 @@ pub struct ConfigImport {
 pub struct ImportedConfig {
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// A setting of the server; the table does not keep it.
+    /// The admin, which is a setting of the server and not in the table.
     pub admin: Option<String>,
-    /// A setting of the server too: paths that need no certificate.
+    /// The paths that need no certificate, also a setting of the server.
     pub open: Vec<String>,
-    /// A setting of the server too.
+    /// The trusted proxies, also a setting of the server.
     pub proxy: Option<TrustedProxies>,
     /// Fields that are not taken over, and what to do instead.
     pub left_out: Vec<String>,
     /// The policies in the order of their names.
     pub policies: Vec<ImportedPolicy>,
-    /// What the operator should look at.
+    /// What the operator should check.
     pub warnings: Vec<String>,
 }
 
-/// A policy, and what became of it.
+/// The result for one policy.
 #[derive(Debug, Serialize)]
 pub struct ImportedPolicy {
     /// Its name.
@@ -49,11 +49,11 @@ pub struct ImportedPolicy {
     pub allow: usize,
     /// How many patterns it denies.
     pub deny: usize,
-    /// Whose policy it is.
+    /// The identities that have the policy.
     pub identities: Vec<ImportedIdentity>,
 }
 
-/// An identity that has a policy, and what became of it.
+/// The result for one identity that has a policy.
 #[derive(Debug, Serialize)]
 pub struct ImportedIdentity {
     /// The identity.
@@ -71,10 +71,10 @@ const fn word(written: Written) -> &'static str {
 }
 
 impl ConfigImport {
-    /// Imports the configuration. It may be run again: what is in the table already is unchanged.
+    /// Imports the configuration. It may run again, and then leaves equal policies unchanged.
     ///
     /// # Errors
-    /// [`KmsError`] of the first policy or identity that could not be written; those before it are.
+    /// [`KmsError`] of the first policy or identity that could not be written. Those before it stay written.
     pub async fn run(&self, config: &KesConfig) -> Result<ImportedConfig, KmsError> {
         let principal = config.admin.as_ref().map_or("keyway", Identity::as_str);
         let caller = Caller::new(principal, Arc::new(Grant::Owner));

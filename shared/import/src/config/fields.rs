@@ -1,4 +1,4 @@
-//! Every field of KES's configuration: what is taken over, and what to do about the rest.
+//! Lists every field of KES's configuration: whether Keyway takes it over, and what to do instead.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     TakenOver,
-    /// It is not used; the text says what to do instead.
+    /// The field is not used. The text says what to do instead.
     LeftOut(&'static str),
 }
 
@@ -21,7 +21,7 @@ const CACHE: Fate = LeftOut(
 const LOG: Fate = LeftOut("both logs are always written; KEYWAY_LOG sets the level");
 const CLIENT_CA: Fate = LeftOut("pass the authorities of clients with --kes-client-ca");
 
-/// The fields of all releases, with `*` for a name that is the operator's.
+/// The fields of all releases, with `*` for a name that the operator chose.
 const FIELDS: [(&str, Fate); 33] = [
     ("version", TakenOver),
     ("root", TakenOver),
@@ -73,10 +73,10 @@ const FIELDS: [(&str, Fate); 33] = [
     ),
 ];
 
-/// Up to v0.18 the key store stood in `keys`, where later releases list keys that are to be made.
+/// Up to v0.18 `keys` held the key store. Later releases list there the keys to make.
 const KEYS: &str = "keys";
 
-/// Lists the fields of a configuration that have a value and are not used, a line for each.
+/// One line for each field of a configuration that has a value and is not used.
 pub(super) fn left_out(file: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let Value::Object(fields) = file {
@@ -133,7 +133,7 @@ fn fate(path: &[String], value: &Value) -> Option<Fate> {
         .map(|(_, fate)| *fate)
 }
 
-/// Samples of configurations have every field, most of them empty.
+/// Whether the value is not empty. Sample configurations have every field, and most are empty.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -144,10 +144,10 @@ fn says_something(value: &Value) -> bool {
     }
 }
 
-/// The longest name that is repeated.
+/// The longest name that a line repeats, in bytes.
 const LONGEST: usize = 64;
 
-/// The path, but for names that look like none: a credential may stand in the wrong place.
+/// The path, with `?` for a part that does not look like a name, because it may be a credential in the wrong place.
 fn shown(path: &[String]) -> String {
     let shown = path.iter().map(|name| {
         let is_name = name.len() <= LONGEST

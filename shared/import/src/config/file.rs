@@ -1,5 +1,5 @@
-//! The fields of KES's configuration that are taken over, as any generation of KES spells them. [`super::fields`] names the
-//! others.
+//! The fields of KES's configuration that are taken over, with the names of all generations of KES. [`super::fields`]
+//! lists the others.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use serde::de::IgnoredAny;
 
 #[derive(Default, Deserialize)]
 pub(super) struct File {
-    /// Of the first generation.
+    /// The first generation's name of `admin.identity`.
     pub(super) root: Option<String>,
-    /// Of the later ones.
+    /// Only in later generations.
     pub(super) admin: Option<Admin>,
     pub(super) policy: Option<BTreeMap<String, Option<Policy>>>,
     pub(super) api: Option<BTreeMap<String, Option<Api>>>,
@@ -25,7 +25,7 @@ pub(super) struct Admin {
 
 #[derive(Default, Deserialize)]
 pub(super) struct Policy {
-    /// What the first generation calls `allow`.
+    /// The first generation's name of `allow`.
     pub(super) paths: Option<Vec<String>>,
     pub(super) allow: Option<Vec<String>>,
     pub(super) deny: Option<Vec<String>>,
@@ -37,7 +37,7 @@ pub(super) struct Api {
     pub(super) skip_auth: Option<bool>,
 }
 
-/// Keys that are to be made, or up to v0.18 the key store.
+/// The keys to make, or up to v0.18 the key store.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Keys {

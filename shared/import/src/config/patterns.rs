@@ -1,9 +1,9 @@
-//! Patterns of policies that do not mean what their author may expect.
+//! Warns of patterns in policies that do not mean what their author may expect.
 
 use keyway_dialect_kes::matches_no_path;
 use keyway_domain::paths::{PathPattern, PatternKind};
 
-/// Why the operator should look at this pattern of `allow` or, with `is_denied`, of `deny`.
+/// Why the operator should check this pattern of `allow` or, with `is_denied`, of `deny`.
 pub(super) fn warning(pattern: &str, is_denied: bool) -> Option<String> {
     let is_malformed = PathPattern::parse(pattern).kind() == PatternKind::Malformed;
     if is_denied && !is_malformed && matches_no_path(pattern) {
@@ -12,14 +12,14 @@ pub(super) fn warning(pattern: &str, is_denied: bool) -> Option<String> {
     changed_meaning(pattern, is_denied)
 }
 
-/// How a pattern does not mean the same to every generation of KES. Up to 2023-10-03 it was Go's `path.Match` for all,
-/// and since then it is a prefix if it ends in `*`, or else exact.
+/// How generations of KES differ about this pattern. Up to 2023-10-03 every pattern was one of Go's `path.Match`. Since
+/// then it is a prefix if it ends in `*`, else it is exact.
 fn changed_meaning(pattern: &str, is_denied: bool) -> Option<String> {
     let parsed = PathPattern::parse(pattern);
     match parsed.kind() {
         PatternKind::Exact => None,
         PatternKind::Prefix => {
-            // Below the kind and the verb of a path there is nothing but a name, which has no slash.
+            // After a path's kind and verb there is only a name, which has no slash.
             let segments = parsed.literal_prefix().matches('/').count();
             (segments < 4).then(|| {
                 format!(

@@ -56,7 +56,7 @@ impl FromStr for Address {
     }
 }
 
-/// Whether it can be a host's name. All digits and dots would be a mistyped IPv4 address.
+/// Whether the text can be a host's name. Digits and dots alone would be a mistyped IPv4 address.
 fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     text.bytes().all(fits) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
@@ -81,16 +81,16 @@ impl fmt::Display for Address {
     }
 }
 
-/// An [`Address`] whose name is resolved: what to bind, in order until one of them can be bound.
+/// The socket addresses of an [`Address`]. The first one that can be bound is used.
 #[derive(Debug, Clone)]
 pub struct Resolved(Vec<SocketAddr>);
 
 impl Address {
-    /// Resolves the address's name, if it is one. A name of several addresses is the first of IPv4, else its first. Every
-    /// address is IPv6's for both families, or IPv4's where the system has no IPv6.
+    /// Resolves the name, if the host is one: to its first IPv4 address, else to its first address. `:PORT` becomes the
+    /// unspecified address of IPv6, which serves both families, then that of IPv4 for systems without IPv6.
     ///
     /// # Errors
-    /// As the system's resolver says, or when it knows no address.
+    /// The resolver's error, or `NotFound` when the name has no address.
     pub async fn resolve(&self) -> io::Result<Resolved> {
         let with_port = |ip| SocketAddr::new(ip, self.port);
         Ok(Resolved(match &self.host {
@@ -117,7 +117,7 @@ impl Address {
 }
 
 impl Resolved {
-    /// Whether nobody but this machine can reach it.
+    /// Whether all addresses are loopback, so that only this machine can reach them.
     pub fn is_loopback(&self) -> bool {
         self.0.iter().all(|address| address.ip().is_loopback())
     }

@@ -1,4 +1,4 @@
-//! A body whose sender may not pause for too long, nor send too slowly.
+//! Breaks off bodies whose sender pauses for too long or sends too slowly.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -14,19 +14,19 @@ use tokio::time::{Instant, Sleep};
 
 use crate::limiter::Held;
 
-/// How long something may take that moves bytes.
+/// How long a transfer of bytes may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Without a byte.
+    /// The longest time without a byte.
     pub(crate) pause: Duration,
-    /// As a whole.
+    /// The longest time as a whole.
     pub(crate) whole: Duration,
-    /// So many bytes a second, on average, once `pause` is over.
+    /// The least average rate after `pause`, in bytes per second.
     pub(crate) rate: u64,
 }
 
 impl Pace {
-    /// Until when the next byte must have moved, of something that began to wait at `begun` and has moved `bytes` since.
+    /// When the next byte is due, if the transfer first waited at `begun` and has moved `bytes` since.
     pub(crate) fn deadline(&self, begun: Instant, now: Instant, bytes: u64) -> Instant {
         let earned = Duration::from_secs(bytes.checked_div(self.rate).unwrap_or_default());
         let at_rate = begun + self.whole.min(self.pause.saturating_add(earned));
@@ -36,24 +36,24 @@ impl Pace {
 
 /// Breaks off a body whose next part does not come in time.
 ///
-/// Most bodies arrive with their head. No timer is set for them: that would be dearer than reading them.
+/// Most bodies arrive with their head. They get no timer, which would cost more than reading them.
 pub(crate) struct BodyTimeout {
     body: Option<Incoming>,
     pace: Pace,
-    /// When it was first waited for, and how much has come since.
+    /// When this first waited for the body, and how many bytes have come since.
     begun: Option<(Instant, u64)>,
     timer: Option<Pin<Box<Sleep>>>,
     rest: Rest,
 }
 
-/// What becomes of a body that nobody reads to its end.
+/// What to do with a body that is not read to its end.
 pub(crate) enum Rest {
     /// HTTP/2 has a frame that tells the sender to stop.
     Reset,
-    /// HTTP/1.1 has nothing. Whoever sends before it listens would find a broken connection instead of the answer, so a
-    /// part is still read and thrown away.
+    /// HTTP/1.1 has no such frame. A client that sends its whole body before it reads would see a broken connection
+    /// instead of the answer, so a part of the body is read and thrown away.
     Drain(Arc<Held>),
-    /// The sender waits to be told to send, and reads the answer instead.
+    /// The client sent `Expect`: it waits before it sends the body, and reads the answer instead.
     Unasked(Arc<Held>),
 }
 
@@ -139,13 +139,13 @@ impl Drop for BodyTimeout {
     }
 }
 
-/// So much is read and thrown away of a body that nobody wants, in bytes.
+/// The most that is read and thrown away of an unwanted body, in bytes.
 const DRAINED: u64 = 2 << 20;
-/// The same on a connection on which somebody is known.
+/// The same on a connection with an authenticated request.
 const DRAINED_OF_PROVEN: u64 = 8 << 20;
-/// So long.
+/// The longest time that this takes.
 const DRAINING_TIME: Duration = Duration::from_secs(5);
-/// So many at once.
+/// How many bodies are drained at once, in the whole process.
 const DRAINING_AT_ONCE: usize = 256;
 
 async fn drain(mut body: Incoming, limit: u64, draining: Draining) {
@@ -158,7 +158,7 @@ async fn drain(mut body: Incoming, limit: u64, draining: Draining) {
             }
         }
     };
-    // What is not read in time is left, and hyper closes the connection.
+    // After the timeout the rest stays unread, and hyper closes the connection.
     tokio::time::timeout(DRAINING_TIME, read).await.ok();
     drop(draining);
 }

@@ -1,18 +1,18 @@
-//! How long a client may take, and how many may come.
+//! Limits on the time and the number of clients.
 
 use std::time::Duration;
 
 use keyway_http::KEEP_ALIVE;
 
-/// The bounds of a listener; every listener has its own count of connections.
+/// The limits of a listener. Every listener counts its own connections.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Connections served at once. Those on which nobody is proven yet have three quarters of the places; when there are
-    /// more, the oldest of them is closed.
+    /// Connections served at once. Those without an authenticated request may be three quarters of them; when there are
+    /// more, the oldest of these is closed.
     pub connections: usize,
-    /// Connections of one address (of one /64 with IPv6) on which nobody is proven.
+    /// Connections without an authenticated request from one address (from one /64 with IPv6).
     pub unproven_of_address: usize,
-    /// Requests at once on one connection of HTTP/2; HTTP/1.1 has one.
+    /// Concurrent requests on one HTTP/2 connection; HTTP/1.1 has one.
     pub streams: u32,
     /// The longest head of a request, in bytes.
     pub head_size: u32,
@@ -20,17 +20,17 @@ pub struct Bounds {
     pub handshake: Duration,
     /// How long a client may take to send a request's head, or to begin the next request of a connection.
     pub head: Duration,
-    /// How long a client may pause within a body, or while it is sent an answer.
+    /// How long a client may pause while it sends a body or reads an answer.
     pub pause: Duration,
     /// How long a body, or an answer, may take as a whole.
     pub whole: Duration,
-    /// How many bytes a second a body or an answer must make on average, after a first `pause`.
+    /// The least average rate of a body or an answer after a first `pause`, in bytes per second.
     pub rate: u64,
-    /// How long an answer that goes on may be silent before an empty line is sent.
+    /// How long a streamed answer may be silent before an empty line is sent.
     pub keep_alive: Duration,
     /// How long requests in flight may take to finish after shutdown has begun.
     pub grace: Duration,
-    /// How often a certificate's files are looked at.
+    /// How often a certificate's files are checked for changes.
     pub reload: Duration,
 }
 

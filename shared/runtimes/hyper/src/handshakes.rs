@@ -1,4 +1,4 @@
-//! TLS handshakes that fail: counted by reason, and told in the log once a minute for each address and reason.
+//! Counts failed TLS handshakes by reason, and logs them at most once a minute for each address and reason.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 pub enum HandshakeFailure {
     /// The client does not trust the certificate of this server.
     Untrusted,
-    /// The client's key is of a kind, or a length, that is not taken.
+    /// The type or the length of the client's key is not supported.
     KeyType,
     /// The client's certificate is not acceptable, or the client does not have its key.
     Certificate,
-    /// There is no version of TLS, cipher or application protocol that both speak.
+    /// Client and server have no common version of TLS, cipher or application protocol.
     Incompatible,
-    /// What came is no TLS.
+    /// The client does not speak TLS.
     NotTls,
     /// The client ended the handshake, by an alert or by closing the connection.
     Ended,
@@ -48,7 +48,7 @@ impl HandshakeFailure {
         Self::Other,
     ];
 
-    /// A word for it.
+    /// The reason's label in metrics and in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Untrusted => "untrusted",
@@ -93,7 +93,7 @@ impl HandshakeFailure {
         }
     }
 
-    /// What the log says, and what the operator can do.
+    /// The message in the log, with what the operator can do.
     const fn text(self) -> &'static str {
         match self {
             Self::Untrusted => {
@@ -147,30 +147,30 @@ impl HandshakeFailure {
     }
 }
 
-/// How long nothing more is told of an address and reason.
+/// The shortest time between two log lines for one address and reason.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// Of how many addresses and reasons it is remembered when they were told. When there are more, the others are only counted.
+/// How many pairs of address and reason are remembered. Further pairs are counted and not logged.
 const REMEMBERED: usize = 256;
 
-/// What was told of the failed handshakes of one listener.
+/// When failed handshakes of one listener were logged, by address and reason.
 #[derive(Default)]
 pub(crate) struct Handshakes(Mutex<HashMap<(IpAddr, HandshakeFailure), Told>>);
 
 struct Told {
     at: Instant,
-    /// How often it has happened since.
+    /// How many more failed since.
     since: u64,
 }
 
 impl Handshakes {
-    /// Counts a handshake that failed so, and tells of it. A connection that was closed before it sent a byte is no
-    /// handshake: load balancers look so whether somebody listens.
+    /// Counts and logs a failed handshake. Do not call this for a connection that closed before it sent a byte: health
+    /// checks of load balancers do that.
     pub(crate) fn failed(&self, address: IpAddr, error: &io::Error) {
         self.note(address, HandshakeFailure::of(error));
     }
 
-    /// The same for one that took too long.
+    /// Counts and logs a handshake that timed out.
     pub(crate) fn timed_out(&self, address: IpAddr) {
         self.note(address, HandshakeFailure::TimedOut);
     }
@@ -188,7 +188,7 @@ impl Handshakes {
         }
     }
 
-    /// Whether it is to be told now; then how often it has happened since it was told last.
+    /// How many failed since the last log line, if another line is due now.
     fn is_due(&self, address: IpAddr, reason: HandshakeFailure, now: Instant) -> Option<u64> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = told.get_mut(&(address, reason)) {

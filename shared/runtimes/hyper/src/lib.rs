@@ -1,4 +1,4 @@
-//! Sockets to requests and back, with bounds on time and numbers, and graceful shutdown.
+//! Serves sites on sockets, with limits on time and on numbers, and with graceful shutdown.
 
 mod address;
 mod body_timeout;
@@ -51,24 +51,24 @@ pub use tls::{Clients, Tls, TlsError};
 /// How long the last answers may take to reach the network once they are made.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// How much of the bodies on one connection of HTTP/2 may come before somebody reads it, in bytes.
-/// Every connection may have as much in memory, whoever it is.
+/// How much of the request bodies one HTTP/2 connection buffers until they are read, in bytes.
+/// Every connection may use that much memory, authenticated or not.
 const WINDOW: u32 = 64 << 10;
-/// How much of each answer HTTP/2 takes over before it can be sent, in bytes.
+/// How much of each answer HTTP/2 buffers until it can be sent, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// A socket that listens, and how it is spoken on.
+/// A listening socket, with or without TLS.
 pub struct Listener {
     socket: TcpListener,
-    /// With what it speaks TLS, and what has its files read again.
+    /// The TLS configuration, and the SIGHUP that makes it read its files again.
     tls: Option<(Tls, Signal)>,
 }
 
 impl Listener {
-    /// Where it listens.
+    /// The address it listens on.
     ///
     /// # Errors
-    /// As the system says.
+    /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -77,8 +77,8 @@ impl Listener {
 /// A listener on `address` for plain HTTP. That is for loopback only: its requests and answers carry data keys.
 ///
 /// # Errors
-/// [`io::ErrorKind::PermissionDenied`] for an address that others can reach, unless `insecure`; else as resolving and
-/// binding go.
+/// [`io::ErrorKind::PermissionDenied`] for an address that is not loopback, unless `insecure`; or the error of
+/// resolving or binding.
 pub async fn listen(address: impl Into<Address>, insecure: bool) -> io::Result<Listener> {
     let address = address.into();
     let resolved = address.resolve().await?;
@@ -99,7 +99,7 @@ pub async fn listen(address: impl Into<Address>, insecure: bool) -> io::Result<L
 /// A listener on `address` for TLS.
 ///
 /// # Errors
-/// As resolving and binding go, or when SIGHUP cannot be listened to.
+/// The error of resolving or binding, or of listening to SIGHUP.
 pub async fn listen_tls(address: impl Into<Address>, tls: Tls) -> io::Result<Listener> {
     Ok(Listener {
         socket: address.into().resolve().await?.bind().await?,
@@ -107,15 +107,15 @@ pub async fn listen_tls(address: impl Into<Address>, tls: Tls) -> io::Result<Lis
     })
 }
 
-/// Resolves when the process is asked to stop, by SIGTERM or SIGINT. From here on a SIGHUP no longer ends the process, with
-/// TLS or without: it asks for what can be read again.
+/// Resolves at SIGTERM or SIGINT. After this call SIGHUP no longer ends the process, with TLS or without: it only makes
+/// TLS listeners read their files again.
 ///
 /// # Errors
 /// When the signals cannot be listened to.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // What is installed stays so, whether or not anybody listens to it.
+    // tokio's handler stays installed after its stream is dropped.
     drop(signal(SignalKind::hangup())?);
     Ok(async move {
         tokio::select! {
@@ -170,7 +170,7 @@ async fn serve_one(
         let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, or the client went away: others may be served again soon.
+                // The process has no file descriptor left, or the client went away. Try again after a pause.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -190,7 +190,7 @@ async fn serve_one(
     }
     drop(socket);
     limiter.end_all();
-    // A connection on which half a request's head has come is no request: it is not waited for.
+    // Shutdown does not wait for a connection that has sent only part of a request's head.
     let requests = async {
         in_flight.closed().await;
         tokio::time::sleep(FLUSH).await;
@@ -202,23 +202,23 @@ async fn serve_one(
     }
 }
 
-/// What the connections of one listener share.
+/// State that the connections of one listener share.
 struct Server {
     site: Arc<Site>,
     http: auto::Builder<TokioExecutor>,
     bounds: Bounds,
     handshakes: Handshakes,
-    /// Of bodies and answers.
+    /// The timeouts of bodies and answers.
     pace: Pace,
 }
 
-/// An answer's body that goes on.
+/// The body of an answer that is sent in parts: a stream, or a body with trailers.
 type GoesOn = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
 /// An answer's body.
 struct Answer {
     body: Either<Full<Bytes>, GoesOn>,
-    /// The request, until this is dropped.
+    /// Counts the request as open until this is dropped.
     _open: Open,
 }
 
@@ -284,8 +284,8 @@ impl Server {
         let held = Arc::clone(place.held());
         let mut peer = Peer::new(address.ip(), tls.is_some());
         peer.connection = held.connection().clone();
-        // What each step of a connection takes is on the heap for as long as that step: one future would have room for
-        // all of them, and thousands of connections lie idle in the last.
+        // Each step is boxed, so that its memory is freed when it ends. A single future would reserve room for all
+        // steps, also in the thousands of connections that are idle in the last one.
         let Some(config) = tls else {
             return Box::pin(self.requests(stream, peer, held, in_flight)).await;
         };
@@ -322,7 +322,7 @@ impl Server {
             let peer = peer.clone();
             let counted = in_flight.subscribe();
             let held = Arc::clone(&held);
-            // On the heap, or every connection would have room for one all the time.
+            // Boxed, or every idle connection would reserve room for a request.
             Box::pin(async move {
                 let response = server.respond(request, peer, &held).await;
                 drop(counted);
@@ -334,7 +334,7 @@ impl Server {
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
-            // In this order, which needs no random number for each of a connection's polls.
+            // A fixed order saves a random number at each poll.
             biased;
             ended = connection.as_mut() => return ended,
             () = held.ends() => {}
@@ -351,7 +351,7 @@ impl Server {
     ) -> Result<Response<Answer>, TimedOut> {
         let mut open = held.begin_request();
         let (mut parts, body) = request.into_parts();
-        // HTTP/2 carries the host in the target; signatures are over the header.
+        // HTTP/2 carries the host in the target, but signatures cover the Host header.
         if !parts.headers.contains_key(HOST)
             && let Some(authority) = parts.uri.authority()
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -369,7 +369,7 @@ impl Server {
             .site
             .respond(Request::from_parts(parts, body), peer)
             .await;
-        // hyper sends nothing of a request that fails: it closes the connection, or resets the stream.
+        // On an error hyper sends no answer: it closes the connection, or resets the stream.
         if let Some(timed_out) = response.extensions_mut().remove::<TimedOut>() {
             return Err(timed_out);
         }
@@ -407,8 +407,8 @@ impl Server {
     }
 }
 
-/// Whether fields may follow the answer's body: HTTP/2 has a frame for them, and over HTTP/1.1 a client says that it reads
-/// them (RFC 9110, section 6.5.1).
+/// Whether trailers may follow the answer's body. HTTP/2 has a frame for them; over HTTP/1.1 the client must say that it
+/// reads them, with `TE: trailers` (RFC 9110, section 6.5.1).
 fn takes_trailers(request: &http::request::Parts) -> bool {
     let says_so = || {
         request.headers.get_all(TE).iter().any(|value| {
@@ -423,7 +423,7 @@ fn takes_trailers(request: &http::request::Parts) -> bool {
     }
 }
 
-/// Names the fields that follow the body, without which none may follow over HTTP/1.1.
+/// Names the trailers in the `Trailer` header, as HTTP/1.1 requires.
 fn announce(fields: &HeaderMap, headers: &mut HeaderMap) {
     let names: Vec<&str> = fields.keys().map(http::HeaderName::as_str).collect();
     if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
@@ -438,7 +438,7 @@ async fn accept(
     let (stream, address) = listener.accept().await?;
     limiter.available().await;
     let place = limiter.take(address.ip());
-    // An answer is one small write: waiting for more to send would only delay it.
+    // An answer is one small write, which Nagle's algorithm would only delay.
     stream.set_nodelay(true)?;
     Ok((stream, address, place))
 }

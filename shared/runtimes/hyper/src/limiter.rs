@@ -1,4 +1,5 @@
-//! The places of a listener: who has one, who must give it up, and which connections have been idle for too long.
+//! Limits the connections of a listener, and closes idle ones. When there are too many, it closes the oldest unproven one:
+//! unproven means without an authenticated request.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,15 +13,15 @@ use tokio::task::AbortHandle;
 
 use crate::Bounds;
 
-/// What time is told by here. Nothing that is bounded by it needs to be finer, and no clock is read for a request.
+/// The unit of time in this module. A tick is exact enough for its timeouts, and spares requests from reading a clock.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
-/// A connection of an address that has too many is left alone for so long, for a client may open many at once.
+/// How many ticks a connection stays open although its address has too many, because a client may open many at once.
 const YOUNG: u32 = 2;
-/// So many times the limit of an address may be there while they are young.
+/// The factor by which young connections may exceed the limit of an address.
 const BURST: usize = 4;
-/// A connection that was told to end may take so long.
+/// How many ticks a connection without a request may stay open after it was told to end.
 const ENDING: u32 = 10;
-/// A warning that repeats is given once in so many ticks.
+/// The least number of ticks between two warnings of one kind.
 const WARNING: u32 = 120;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -29,11 +30,11 @@ static DROPPED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 /// Why a connection was dropped, or had to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crowded {
-    /// An address had too many connections on which nobody is proven: its oldest was dropped.
+    /// An address had too many connections without an authenticated request: its oldest was dropped.
     Address,
-    /// There were too many connections on which nobody is proven: the oldest was dropped.
+    /// The listener had too many connections without an authenticated request: the oldest was dropped.
     Unproven,
-    /// Every place was taken by those who are proven: the next had to wait.
+    /// All connections had an authenticated request: the next connection had to wait.
     Full,
 }
 
@@ -41,7 +42,7 @@ impl Crowded {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Address, Self::Unproven, Self::Full];
 
-    /// A word for it.
+    /// The reason's label in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -70,7 +71,7 @@ pub fn open_connections() -> usize {
     OPEN.load(Ordering::Relaxed)
 }
 
-/// Where a connection is from: what one client can have many of counts as one.
+/// The address that a connection counts for. With IPv6 that is its /64, because one client can have all of its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Origin(IpAddr);
 
@@ -86,24 +87,24 @@ impl Origin {
     }
 }
 
-/// What a listener knows of one of its connections.
+/// The state of one connection.
 pub(crate) struct Held {
     connection: Connection,
     tick: Arc<AtomicU32>,
-    /// Requests that have come and whose answers have not been taken.
+    /// Requests whose answers are not sent yet.
     requests: AtomicUsize,
     idle_since: AtomicU32,
-    /// When it was told to end.
+    /// When the connection was told to end, or [`NEVER`].
     ending_since: AtomicU32,
     end: Notify,
-    /// The answers that are being sent, and since when.
+    /// The answers that are being sent, by number, and the tick when sending began.
     answers: Mutex<Vec<(u32, u32)>>,
     answered: AtomicU32,
     /// Whether a body of HTTP/1.1 was left unread.
     is_unread: AtomicBool,
 }
 
-/// No tick.
+/// Stands for no tick.
 const NEVER: u32 = u32::MAX;
 
 impl Held {
@@ -111,7 +112,7 @@ impl Held {
         &self.connection
     }
 
-    /// Resolves when the connection is to end, after what is under way.
+    /// Resolves when the connection must end after its current requests.
     pub(crate) async fn ends(&self) {
         self.end.notified().await;
     }
@@ -120,7 +121,7 @@ impl Held {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// Its requests begin now: what came before, such as a handshake, is no time that it was idle.
+    /// Starts the idle time, so that it does not include the handshake.
     pub(crate) fn opened(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
     }
@@ -154,14 +155,14 @@ impl Held {
     }
 }
 
-/// A request, until its answer was taken.
+/// Counts a request as open until its answer is sent.
 pub(crate) struct Open {
     held: Arc<Held>,
     answer: Option<u32>,
 }
 
 impl Open {
-    /// The answer is there, and the client has to take it in time.
+    /// Starts the time that the client has to read the answer.
     pub(crate) fn answer(&mut self) {
         let number = self.held.answered.fetch_add(1, Ordering::Relaxed);
         self.held.answers().push((number, self.held.now()));
@@ -188,16 +189,16 @@ struct Entry {
     task: Option<AbortHandle>,
 }
 
-/// What is decided of all connections together.
+/// The connections of one listener.
 #[derive(Default)]
 struct Taken {
     /// By number; a later connection has a higher one.
     all: HashMap<u64, Entry>,
-    /// Those on which nobody is proven, as far as was looked.
+    /// Connections that had no authenticated request when they were last checked.
     unproven: BTreeSet<u64>,
     by_origin: HashMap<Origin, BTreeSet<u64>>,
     next: u64,
-    /// When `unproven` was last gone through.
+    /// The tick when `unproven` was last checked.
     looked: u32,
 }
 
@@ -208,7 +209,7 @@ impl Taken {
             .is_none_or(|entry| entry.held.connection.is_proven())
     }
 
-    /// No longer counts this one as one on which nobody is proven.
+    /// Stops counting this connection as unproven.
     fn settle(&mut self, number: u64, origin: Origin) {
         self.unproven.remove(&number);
         if let Some(numbers) = self.by_origin.get_mut(&origin) {
@@ -249,8 +250,8 @@ impl Taken {
         self.by_origin.get(&origin).map_or(0, BTreeSet::len)
     }
 
-    /// Drops the oldest of an origin that has as many as it may have. One that has just come is only dropped when there
-    /// are very many.
+    /// Drops the oldest unproven connection of an origin that has reached `limit`, and returns whether it did. A young
+    /// connection is dropped only at [`BURST`] times the limit.
     fn make_way_for(&mut self, origin: Origin, limit: usize, now: u32) -> bool {
         let count = self.unproven_of(origin);
         let oldest = self
@@ -272,7 +273,7 @@ impl Taken {
     }
 }
 
-/// The places of one listener.
+/// Limits the connections of one listener.
 pub(crate) struct ConnectionLimiter {
     limit: usize,
     unproven: usize,
@@ -295,7 +296,7 @@ impl ConnectionLimiter {
             limit: bounds.connections,
             unproven: (bounds.connections - bounds.connections / 4).max(1),
             of_origin: bounds.unproven_of_address,
-            // Later than HTTP/1.1's own timer, which is exact.
+            // Two ticks later than hyper's own timer for HTTP/1.1, which is exact.
             idle: ticks(bounds.head).saturating_add(2),
             answer: ticks(bounds.whole),
             tick: Arc::default(),
@@ -310,7 +311,7 @@ impl ConnectionLimiter {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves when there is a place, or one that can be taken from somebody who is not proven.
+    /// Resolves when the listener is not full, or an unproven connection can be dropped.
     pub(crate) async fn available(&self) {
         loop {
             let freed = self.freed.notified();
@@ -325,12 +326,12 @@ impl ConnectionLimiter {
                 }
             }
             self.note(Crowded::Full);
-            // A connection may also become one that can be dropped, or end while nobody waits.
+            // Check again each tick: a connection may end before this waits, or become one that can be dropped.
             tokio::time::timeout(TICK, freed).await.ok();
         }
     }
 
-    /// A place for a connection from this address. Whoever has to makes way for it.
+    /// Admits a connection from this address, and drops an older one if there are too many.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> ConnectionSlot {
         let now = self.tick.load(Ordering::Relaxed);
         let origin = Origin::of(address);
@@ -395,14 +396,14 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Says by what the connection can be dropped.
+    /// Stores the task to abort when the connection is dropped.
     pub(crate) fn runs_as(&self, number: u64, task: AbortHandle) {
         if let Some(entry) = self.taken().all.get_mut(&number) {
             entry.task = Some(task);
         }
     }
 
-    /// Goes through all connections each tick, for as long as it is polled.
+    /// Checks all connections each tick, for as long as it is polled.
     pub(crate) async fn watch(&self) {
         loop {
             tokio::time::sleep(TICK).await;
@@ -419,7 +420,7 @@ impl ConnectionLimiter {
             let held = &entry.held;
             let since = |tick: &AtomicU32| now.wrapping_sub(tick.load(Ordering::Relaxed));
             if held.ending_since.load(Ordering::Relaxed) != NEVER {
-                // What it was asked for goes on; a client that does not hang up is hung up on.
+                // Its requests may finish; after that, a connection that the client keeps open is dropped.
                 let is_over = held.requests.load(Ordering::Relaxed) == 0
                     && since(&held.ending_since) > ENDING;
                 if is_over {
@@ -460,7 +461,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Tells every connection to end after what is under way.
+    /// Tells every connection to end after its current requests.
     pub(crate) fn end_all(&self) {
         let now = self.tick.load(Ordering::Relaxed);
         for entry in self.taken().all.values() {
@@ -479,7 +480,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Counts it, and warns of it once a minute.
+    /// Counts the event, and logs a warning at most once a minute for each kind.
     fn note(&self, crowded: Crowded) {
         crowded.counter().fetch_add(1, Ordering::Relaxed);
         let [address, unproven, full] = &self.warned;
@@ -509,7 +510,7 @@ impl ConnectionLimiter {
     }
 }
 
-/// A connection's place, until this is dropped.
+/// Counts a connection as open until this is dropped.
 pub(crate) struct ConnectionSlot {
     places: Arc<ConnectionLimiter>,
     number: u64,

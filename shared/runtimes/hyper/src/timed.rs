@@ -1,4 +1,4 @@
-//! A connection whose other end may not be waited for too long: for its first bytes, and to take what is sent.
+//! Timeouts of a connection: for the client's first bytes, and for reading what it is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -10,12 +10,11 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body_timeout::Pace;
 
-/// What begins a connection of HTTP/2.
+/// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Breaks a connection off that has not told its version of HTTP in time: to tell it, hyper waits for the first
-/// bytes, and no timer of its own runs before that. And one whose client does not read what it is sent: hyper has no timer
-/// for that at all.
+/// Closes a connection whose first bytes do not show in time which version of HTTP it speaks, because hyper's own timers
+/// start only then. Also closes it if the client does not read what it is sent, for which hyper has no timer.
 pub(crate) struct Timed<S> {
     stream: S,
     seen: usize,
@@ -27,7 +26,7 @@ pub(crate) struct Timed<S> {
 /// A client that has not read all that was written.
 struct Stalled {
     begun: Instant,
-    /// How much it has taken since.
+    /// How many bytes it has read since.
     bytes: u64,
     timer: Pin<Box<Sleep>>,
     is_set: bool,
@@ -44,7 +43,7 @@ impl<S> Timed<S> {
         }
     }
 
-    /// Whether these bytes settle which version it is.
+    /// Whether the version of HTTP is known with these bytes.
     fn settles(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
             if PREFACE.get(self.seen) != Some(byte) {
@@ -55,7 +54,7 @@ impl<S> Timed<S> {
         self.seen == PREFACE.len()
     }
 
-    /// What came of writing, unless it has been waited for too long.
+    /// The result of writing, or an error when the client has been too slow.
     fn in_time(
         &mut self,
         polled: Poll<io::Result<usize>>,
@@ -145,7 +144,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Called once all is written: when it is done, the client has taken what was sent, as far as the system can tell.
+    /// hyper calls this after it has written everything. Once it is flushed, the client no longer counts as slow.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Ready(flushed) => {

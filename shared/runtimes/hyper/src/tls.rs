@@ -1,4 +1,4 @@
-//! TLS: a listener's certificate and key, their files when these change, and the handshake.
+//! TLS: a listener's certificate and key, which it reads again when their files change, and the handshake.
 
 mod client;
 mod files;
@@ -23,16 +23,16 @@ use tokio_rustls::server::TlsStream;
 
 use files::{Files, Stamps};
 
-/// What a listener does about its clients' certificates.
+/// Which certificates a listener asks of its clients.
 ///
-/// Whatever certificate is shown, the client must prove that it has the key of it.
+/// A client that shows a certificate must always prove that it has the certificate's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clients {
     /// It asks for none.
     Anonymous,
-    /// It asks for one and takes any, also none: who that is, is decided by whoever is asked for something.
+    /// It asks for one, and accepts any and none. The dialects decide who the client is.
     Asked,
-    /// It asks for one, and what is shown must have been issued by an authority of this file. None may still be shown.
+    /// It asks for one that an authority in this file has issued. The client may also show none.
     IssuedBy(PathBuf),
 }
 
@@ -42,7 +42,7 @@ pub enum TlsError {
     /// A file cannot be read, or is not what it should be.
     #[error("{path}: {why}")]
     File {
-        /// Which.
+        /// The file.
         path: String,
         /// What is wrong.
         why: String,
@@ -52,7 +52,7 @@ pub enum TlsError {
     Pair(&'static str),
 }
 
-/// The library's own texts may grow to hold what was read; these cannot.
+/// Uses fixed texts, because the texts of a later rustls could repeat what it read.
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> Self {
         Self::Pair(match error {
@@ -66,17 +66,17 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
-/// With what a listener speaks TLS, 1.2 or 1.3.
+/// A listener's configuration of TLS 1.2 and 1.3.
 ///
-/// Sessions are not resumed, so that each connection's client proves anew that it has its key.
+/// Sessions are not resumed, so that the client proves on each connection that it has its key.
 pub struct Tls {
     config: watch::Sender<Arc<ServerConfig>>,
     source: Option<(Files, Stamps)>,
 }
 
 impl Tls {
-    /// With a certificate (its chain after it) and its key from PEM files. When the files change they are read again,
-    /// and a SIGHUP has that happen at once; what cannot be used then leaves everything as it was.
+    /// Reads a certificate (its chain after it) and its key from PEM files. They are read again when they change, and at
+    /// a SIGHUP. If the new ones cannot be used, the listener keeps those that it has.
     ///
     /// # Errors
     /// [`TlsError`] when it cannot be used now.
@@ -86,7 +86,7 @@ impl Tls {
             key: key.to_owned(),
             clients,
         };
-        // Looked at before they are read: a change in between is then seen later, rather than missed.
+        // Taken before the files are read, so that a change in between is noticed later.
         let stamps = files.stamps();
         let (config, _) = watch::channel(Arc::new(files.load()?));
         Ok(Self {
@@ -95,7 +95,7 @@ impl Tls {
         })
     }
 
-    /// With a certificate and its key (PKCS #8) in DER.
+    /// Takes a certificate and its key (PKCS #8) in DER.
     ///
     /// # Errors
     /// [`TlsError`] when they cannot be used.
@@ -113,12 +113,12 @@ impl Tls {
         })
     }
 
-    /// What the next connection is served with.
+    /// The configuration for the next connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.borrow())
     }
 
-    /// Keeps up with the files, for as long as it is polled.
+    /// Reads the files again when they change and at SIGHUP, for as long as it is polled.
     pub(crate) async fn keep_up(&self, interval: Duration, mut hangup: Signal) {
         let Some((files, stamps)) = &self.source else {
             return std::future::pending().await;
@@ -176,8 +176,8 @@ fn config(
     Ok(config)
 }
 
-/// Takes a connection through its handshake; `None` when it has been told that this is no plain HTTP, or was closed
-/// before it sent a byte.
+/// Does the handshake. Returns `None` for a client that spoke plain HTTP, which gets an error as its answer, and for one
+/// that closed the connection before it sent a byte.
 pub(crate) async fn handshake(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -189,17 +189,17 @@ pub(crate) async fn handshake(
     if first.iter().all(u8::is_ascii_uppercase) {
         stream.write_all(NOT_PLAIN).await?;
         stream.shutdown().await?;
-        // What is unread when a connection is closed takes the answer with it.
+        // Closing with unread bytes resets the connection, and the client loses the answer.
         tokio::io::copy(&mut stream.take(64 << 10), &mut tokio::io::sink()).await?;
         return Ok(None);
     }
     TlsAcceptor::from(config).accept(stream).await.map(Some)
 }
 
-/// As Go's servers answer, whose clients know what it means.
+/// The answer of Go's servers, which Go's clients recognize.
 const NOT_PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// The certificates that the client has shown and proven to be its own.
+/// The certificates that the client has shown, with proof that it has the key.
 pub(crate) fn shown(connection: &ServerConnection) -> Option<ClientCertificate> {
     let chain = connection.peer_certificates()?;
     let chain = chain.iter().map(|one| Bytes::copy_from_slice(one));

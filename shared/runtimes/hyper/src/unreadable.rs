@@ -1,7 +1,7 @@
-//! What hyper answers by itself, with a body.
+//! Adds the site's body to errors that hyper answers by itself.
 //!
-//! A head that hyper cannot read never becomes a request: hyper writes a status and no body, and nobody is asked. The
-//! one place where that answer can be told is where it is written.
+//! A head that hyper cannot read never becomes a request: hyper writes a status without a body, and calls no service.
+//! Only the bytes that it writes show that answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use http::StatusCode;
 use keyway_http::{Site, Unreadable};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Puts the site's answer in the place of one that hyper writes for a head that it cannot read.
+/// Replaces hyper's answer to an unreadable head with the site's.
 pub(crate) struct Explained<S> {
     stream: S,
     site: Arc<Site>,
-    /// Of the site's answer, what is not written yet.
+    /// The part of the site's answer that is not written yet.
     rest: Bytes,
 }
 
@@ -42,8 +42,8 @@ impl<S: AsyncWrite + Unpin> Explained<S> {
     }
 }
 
-/// The status of an answer that hyper makes by itself, which is a head alone, written at once. Every answer of a site has
-/// an `x-request-id`, and no part of a body that a site writes is a head.
+/// The status, if these bytes are an answer that hyper made by itself: a head without a body, in one write. An answer of
+/// a site always has an `x-request-id`, and no part of its body looks like a head.
 fn of_hyper(written: &[u8]) -> Option<StatusCode> {
     let text = std::str::from_utf8(written).ok()?;
     let (line, headers) = text.strip_suffix("\r\n\r\n")?.split_once("\r\n")?;
@@ -60,7 +60,7 @@ fn of_hyper(written: &[u8]) -> Option<StatusCode> {
     (is_bare && status.is_client_error()).then_some(status)
 }
 
-/// The site's answer, after which the connection is closed.
+/// The site's answer, with `connection: close`.
 fn explained(site: &Site, status: StatusCode) -> Bytes {
     let answer = site.refuse_unreadable(Unreadable { status });
     let status = answer.status();

@@ -25,7 +25,7 @@ pub(crate) fn read(event: Event) -> Result<Facts, Refusal> {
     let forwarded_for = last(&headers, "x-forwarded-for").map(last_entry);
     let peer = Peer::new(
         address(forwarded_for),
-        // A load balancer may also listen to plain HTTP, and only says so here.
+        // A load balancer may also listen to plain HTTP, and only this header says so.
         last(&headers, "x-forwarded-proto") == Some("https"),
     );
     Ok(Facts {
@@ -40,7 +40,7 @@ pub(crate) fn read(event: Event) -> Result<Facts, Refusal> {
     })
 }
 
-/// The last value: what stands before it, the client may have sent.
+/// The last value. The client may have sent those before it.
 fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let last = headers.get_all(name).iter().next_back();
     last.map(HeaderValue::to_str)?.ok()

@@ -43,7 +43,7 @@ enum Headers {
     },
 }
 
-/// The answer to an event that is not let in.
+/// The answer to a refused event.
 pub(crate) fn refuse(refusal: &Refusal) -> Response<Bytes> {
     let body = serde_json::json!({ "message": refusal.to_string() });
     let mut response = Response::new(Bytes::from(body.to_string()));
@@ -54,7 +54,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> Response<Bytes> {
     response
 }
 
-/// The body, and after it what goes on.
+/// The body, followed by the tail if there is one.
 fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
     let Some(stream) = tail.and_then(|tail| tail.take()) else {
         return Body::from(body);
@@ -64,7 +64,7 @@ fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
     tokio::spawn(async move {
         let mut next = Some(body);
         while let Some(data) = next {
-            // Nobody reads on.
+            // The reader is gone.
             if sender.send_data(data).await.is_err() {
                 return;
             }
@@ -74,7 +74,7 @@ fn goes_on(body: Bytes, tail: Option<Tail>) -> Body {
     sent
 }
 
-/// The response in the shape that the event's sender takes.
+/// The response in the shape that the event's sender expects.
 pub(crate) fn encode(
     ingress: &Ingress,
     shape: Shape,
@@ -116,7 +116,7 @@ pub(crate) fn encode(
     })
 }
 
-/// The head of a streamed answer. Lambda takes one text for each name here, and header values in ASCII.
+/// The head of a streamed answer. Lambda accepts one value for each name here, in ASCII.
 fn prelude(status_code: StatusCode, headers: &HeaderMap) -> MetadataPrelude {
     let headers_once = joined(headers, |name| *name != SET_COOKIE)
         .into_iter()
@@ -129,7 +129,7 @@ fn prelude(status_code: StatusCode, headers: &HeaderMap) -> MetadataPrelude {
     }
 }
 
-/// Each header once, repeated values as a list, which means the same for all but cookies.
+/// Each header once, with repeated values as a list. That means the same, except for cookies.
 fn joined(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> BTreeMap<String, String> {
     headers
         .keys()
@@ -141,7 +141,7 @@ fn joined(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> BTreeMap
         .collect()
 }
 
-/// As [`joined`]; of cookies only the last, as the load balancer has no way to take more in this mode.
+/// As [`joined`], but with the last cookie: the load balancer accepts only one in this mode.
 fn single(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut single = joined(headers, |name| *name != SET_COOKIE);
     if let Some(cookie) = texts(headers, &SET_COOKIE).last() {

@@ -1,4 +1,4 @@
-//! A site that answers with what it was asked, and one that breaks.
+//! A site that answers with the request's facts, or breaks on purpose.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use keyway_http::{
 use serde_json::{Value, json};
 
 /// `POST /echo/facts`, `GET /echo/cookies`, `GET /echo/bytes`, `GET /echo/panic`, and `GET /echo/slow`, which never ends and
-/// has a timeout of a millisecond; and where there is no route, one
-/// whose path ends in `/broken` panics outside of what a site catches.
+/// has a timeout of a millisecond. A path without a route that ends in `/broken` panics where the site does not catch it.
 struct Echo;
 
 impl Dialect for Echo {
@@ -80,7 +79,7 @@ fn answer(status: StatusCode, value: &Value) -> Response<Bytes> {
     response
 }
 
-/// What a request says, as JSON.
+/// The request's facts, as JSON.
 pub(crate) fn facts(request: &Request) -> Value {
     let headers: Vec<_> = request
         .headers

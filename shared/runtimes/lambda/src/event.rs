@@ -16,7 +16,7 @@ use serde::de::{MapAccess, Visitor};
 use crate::ingress::EventSource;
 use crate::{alb, http_api, rest_api};
 
-/// Why an event is not let in. None of it repeats a value that the event holds.
+/// Why an event is refused. No message repeats a value of the event.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("this function answers {}, and this is none", .0.events())]
@@ -35,8 +35,8 @@ pub(crate) enum Refusal {
     Body,
 }
 
-/// An event of any source. The reader of each source takes the members that its own events have, and refuses an event
-/// that lacks one of them.
+/// An event of any source. Each source's reader uses the members that its events have, and refuses an event that lacks
+/// one of them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Event {
@@ -59,23 +59,23 @@ pub(crate) struct Event {
     pub(crate) is_base64_encoded: Option<bool>,
 }
 
-/// What a gateway says of a request. No client can write it.
+/// What a gateway says about a request. Clients cannot write it.
 #[derive(Deserialize)]
 pub(crate) struct Context {
-    /// Of payload format 2.0 alone.
+    /// Only in payload format 2.0.
     pub(crate) http: Option<http_api::Http>,
     pub(crate) authentication: Option<http_api::Authentication>,
     pub(crate) authorizer: Option<http_api::Authorizer>,
     /// The path with the stage, of REST APIs.
     pub(crate) path: Option<String>,
-    /// Of REST APIs alone.
+    /// Only from REST APIs.
     pub(crate) identity: Option<rest_api::Identity>,
-    /// Of load balancers alone.
+    /// Only from load balancers.
     pub(crate) elb: Option<alb::LoadBalancer>,
 }
 
 impl Event {
-    /// Parses the event. The error does not say what is wrong: serde's messages repeat the values they dislike.
+    /// Parses the event. The error does not say what is wrong, because serde's messages repeat wrong values.
     pub(crate) fn parse(event: &str, source: EventSource) -> Result<Self, Refusal> {
         serde_json::from_str(event).map_err(|_| Refusal::OtherEvent(source))
     }
@@ -114,7 +114,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
 }
 
 /// The members of the object with lists if there is one, else of the object with single values.
-/// A gateway that fills both has only the last of repeated values in the latter.
+/// A gateway that fills both puts only the last of repeated values into the latter.
 pub(crate) fn members(
     multi: Option<Pairs<Vec<String>>>,
     single: Option<Pairs<String>>,
@@ -147,7 +147,7 @@ pub(crate) fn push_header(
         let start: String = name.chars().take(64).collect();
         return Err(Refusal::HeaderName(start.escape_debug().to_string()));
     };
-    // Bytes beyond ASCII are let in here as they are on a socket.
+    // Accepts bytes beyond ASCII, as on a socket.
     let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) else {
         return Err(Refusal::HeaderValue(name));
     };
@@ -159,8 +159,8 @@ pub(crate) fn push_header(
 
 /// The address that a gateway says the request came from.
 ///
-/// Loopback is trusted as nobody else is, and nothing on it comes through a gateway: an event that claims it is
-/// from nowhere, as is one that claims no address at all (the console's test calls do).
+/// Loopback addresses are trusted, and no request from one comes through a gateway. An event that claims one gets the
+/// unspecified address, as does one without an address (such as the console's test calls).
 pub(crate) fn address(claimed: Option<&str>) -> IpAddr {
     let claimed = claimed.unwrap_or_default().trim();
     let address = claimed
@@ -172,7 +172,7 @@ pub(crate) fn address(claimed: Option<&str>) -> IpAddr {
     }
 }
 
-/// The IAM caller, if the gateway names one whole.
+/// The IAM caller, if the gateway gives all three values.
 pub(crate) fn iam_caller(
     arn: Option<String>,
     account_id: Option<String>,
@@ -186,8 +186,8 @@ pub(crate) fn iam_caller(
     })
 }
 
-/// What no path may hold and a gateway that decodes may hand over. A `%` is never touched, so that what was encoded
-/// stays as it was signed, and neither is a backslash, which clients do send.
+/// Characters that a path must not hold, and that a gateway may have decoded. They are encoded again. `%` is not among
+/// them, so that encoded parts stay as they were signed; nor is the backslash, which clients do send.
 const NOT_IN_PATHS: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -201,17 +201,17 @@ const NOT_IN_PATHS: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What [`Uri`] refuses in a query, and no more: gateways hand queries over as they were sent.
+/// Only the characters that [`Uri`] refuses in a query, because gateways pass queries on as they were sent.
 const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
-/// All but the unreserved characters, as in signatures.
+/// All characters but the unreserved ones, as in signatures.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A query of values that the gateway has decoded, encoded in the one way that signatures know.
+/// A query of values that the gateway has decoded, encoded as signatures require.
 pub(crate) fn encoded_query(members: &[(String, String)]) -> String {
     joined(members.iter().map(|(name, value)| {
         let name = utf8_percent_encode(name, RESERVED);
@@ -235,7 +235,7 @@ fn joined(pairs: impl Iterator<Item = String>) -> String {
 /// What the events of all sources have in common.
 pub(crate) struct Facts {
     pub(crate) method: String,
-    /// What the gateway says stands before the path; part of what was signed.
+    /// The stage or base path that the gateway removed from the path; it is part of what was signed.
     pub(crate) base: String,
     pub(crate) path: String,
     pub(crate) query: String,
@@ -284,7 +284,7 @@ impl Facts {
     }
 }
 
-/// The configured stage as it begins the path, if it does, as a whole segment.
+/// The configured stage, if it is the path's first segment.
 fn stage_of(path: &str, stage: Option<&str>) -> Option<String> {
     let stage = stage?.trim_matches('/');
     let rest = path.strip_prefix('/')?.strip_prefix(stage)?;

@@ -1,4 +1,4 @@
-//! Payload format 2.0, by which HTTP APIs and function URLs speak.
+//! Payload format 2.0, which HTTP APIs and function URLs use.
 
 use http::header::COOKIE;
 use keyway_http::{ClientCertificate, Connection, Peer};
@@ -30,7 +30,7 @@ pub(crate) struct ClientCert {
 }
 
 impl ClientCert {
-    /// What the gateway says that the client showed and proved to it.
+    /// The certificate that the client showed to the gateway, with proof of its key.
     pub(crate) fn shown(self) -> Option<ClientCertificate> {
         let pem = self.client_cert_pem.filter(|pem| !pem.is_empty())?;
         Some(ClientCertificate::Pem(pem.into()))
@@ -50,7 +50,7 @@ struct Iam {
     access_key: Option<String>,
 }
 
-/// `source` is what a refusal names.
+/// A refusal names `source`.
 pub(crate) fn read(event: Event, source: EventSource) -> Result<Facts, Refusal> {
     let is_version_two = event.is_version_two();
     let Context {
@@ -76,7 +76,7 @@ pub(crate) fn read(event: Event, source: EventSource) -> Result<Facts, Refusal> 
         is_base64: event.is_base64_encoded.unwrap_or(false),
         peer: Peer {
             address: address(http.source_ip.as_deref()),
-            // There is no plain HTTP in front of either.
+            // Neither HTTP APIs nor function URLs accept plain HTTP.
             encrypted: true,
             client_certificate: authentication
                 .and_then(|authentication| authentication.client_cert)

@@ -6,7 +6,7 @@ use keyway_http::{Body, Peer};
 use crate::event::{Event, Refusal};
 use crate::{alb, http_api, rest_api};
 
-/// What sends a function its events.
+/// The service that sends a function its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventSource {
     /// An HTTP API of API Gateway, with payload format 2.0.
@@ -17,8 +17,8 @@ pub enum EventSource {
     Alb,
     /// The function's own URL, whose events have the shape of an HTTP API's.
     FunctionUrl,
-    /// An HTTP API and a REST API. Which of them sent an event, its outermost members say, which no client can bring
-    /// about; and both vouch for the same things in the same place.
+    /// An HTTP API and a REST API. The event's outermost members, which clients cannot write, say which one sent it. Both
+    /// vouch for the same things in the same place.
     ApiGateway,
 }
 
@@ -75,36 +75,36 @@ impl fmt::Display for EventSource {
 /// How a function is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingress {
-    /// What sends the events; others are refused.
+    /// The sender of the events; events of others are refused.
     pub source: EventSource,
-    /// What stands before the site's paths, such as `prod` for an API's named stage. Paths without it are served as
-    /// they are. REST APIs say it themselves, save behind a custom domain with a base path.
+    /// The prefix of the site's paths, such as `prod` for an API's named stage. Paths without it are served as they
+    /// are. REST APIs state it in their events, except behind a custom domain with a base path.
     pub stage: Option<String>,
     /// Whether a function URL's invoke mode is response streaming.
     pub streaming: bool,
 }
 
-/// How the sender of an event takes the headers of the answer.
+/// How the sender of an event expects the headers of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Each header once, and the cookies apart.
+    /// Each header once, and the cookies as a list of their own.
     WithCookies,
     /// A list of values for each header.
     Lists,
-    /// Each header once, cookies too.
+    /// Each header once, the cookie too.
     Once,
 }
 
-/// What came of an event.
+/// A received event.
 pub(crate) struct Received {
     /// The request that the event carries, and who sent it.
     pub(crate) request: Result<(http::Request<Body>, Peer), Refusal>,
-    /// How the answer is taken, to a refused event too.
+    /// The shape of the answer, also to a refused event.
     pub(crate) shape: Shape,
 }
 
 impl Ingress {
-    /// Reads the event, which is parsed here and nowhere else.
+    /// Parses and reads the event. Events are parsed nowhere else.
     pub(crate) fn read(&self, event: &str) -> Received {
         let event = Event::parse(event, self.source);
         Received {
@@ -113,7 +113,7 @@ impl Ingress {
         }
     }
 
-    /// The answer's shape. No sender is known of an event that does not parse, so that the source alone decides.
+    /// The answer's shape. If the event does not parse, its sender is unknown and the source alone decides.
     fn shape(&self, event: Option<&Event>) -> Shape {
         match self.source {
             EventSource::HttpApi | EventSource::FunctionUrl => Shape::WithCookies,
@@ -121,7 +121,7 @@ impl Ingress {
                 Shape::WithCookies
             }
             EventSource::RestApi | EventSource::ApiGateway => Shape::Lists,
-            // The target group has multi-value headers turned on, and then wants the answer so too.
+            // The target group has multi-value headers turned on, and expects them in the answer too.
             EventSource::Alb if event.is_some_and(|event| event.multi_value_headers.is_some()) => {
                 Shape::Lists
             }

@@ -1,7 +1,7 @@
-//! Lambda events to requests and back: API Gateway (HTTP and REST APIs), load balancers, function URLs, and schedules.
+//! Serves sites on Lambda: events of API Gateway (HTTP and REST APIs), load balancers and function URLs, and schedules.
 //!
-//! Which kind of event a function answers is pinned by its configuration and never guessed from the event: a guess
-//! could be steered by whoever may send one. An event of any other kind is answered 400.
+//! A function's configuration says which kind of event it answers. The event itself never decides that, because its
+//! sender could then choose. An event of any other kind is answered 400.
 
 mod alb;
 mod answer;
@@ -26,7 +26,7 @@ use ingress::Received;
 
 pub use ingress::{EventSource, Ingress, UnknownEventSource};
 
-/// Answers the events of `front` until Lambda ends the process.
+/// Answers the events of `ingress` until Lambda ends the process.
 ///
 /// A panic ends one invocation: Lambda counts it as an error and the next one is served.
 ///
@@ -34,25 +34,25 @@ pub use ingress::{EventSource, Ingress, UnknownEventSource};
 /// When the Runtime API cannot be reached or breaks its protocol; the process can only end then.
 ///
 /// # Panics
-/// When Lambda's own environment variables are not there.
+/// When Lambda's own environment variables are missing.
 pub async fn serve(site: Arc<Site>, ingress: Ingress) -> Result<(), Error> {
     let ingress = Arc::new(ingress);
     let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let (site, ingress) = (Arc::clone(&site), Arc::clone(&ingress));
         async move { Ok::<_, Infallible>(respond(&site, &ingress, event.payload.get()).await) }
     });
-    // Without the runtime's tracing layer: a request has an id and a log line of its own.
+    // Without the runtime's tracing layer, because the site gives each request an id and a log line.
     Runtime::new(service).run().await
 }
 
-/// Runs `job` at each event, whatever is in it, until Lambda ends the process. What the job returns is the
-/// invocation's answer, and its error fails the invocation, so that the errors metric counts it.
+/// Runs `job` at each event, and ignores the event's content, until Lambda ends the process. The job's result is the
+/// invocation's answer. Its error fails the invocation, so that Lambda's errors metric counts it.
 ///
 /// # Errors
 /// When the Runtime API cannot be reached or breaks its protocol; the process can only end then.
 ///
 /// # Panics
-/// When Lambda's own environment variables are not there.
+/// When Lambda's own environment variables are missing.
 pub async fn serve_schedule<F, Fut>(job: F) -> Result<(), Error>
 where
     F: Fn() -> Fut,
@@ -68,7 +68,7 @@ async fn respond(site: &Site, ingress: &Ingress, event: &str) -> FunctionRespons
     let response = match request {
         Ok((request, peer)) => site.respond(request, peer).await,
         Err(refusal) => {
-            // No client can bring this about, save by a header or target that the gateway should not have let through.
+            // A client can cause this only by a header or target that the gateway should have refused.
             tracing::warn!(source = %ingress.source, %refusal, "an event was refused");
             answer::refuse(&refusal)
         }

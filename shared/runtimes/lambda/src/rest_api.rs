@@ -15,17 +15,17 @@ pub(crate) struct Identity {
     access_key: Option<String>,
 }
 
-/// `source` is what a refusal names.
+/// A refusal names `source`.
 pub(crate) fn read(event: Event, source: EventSource) -> Result<Facts, Refusal> {
     let is_other = event.version.is_some_and(|version| version != "1.0");
     let context = event.request_context;
-    // Load balancers send no identity, which tells their events from these.
+    // Events of load balancers have no identity.
     let (false, Some(method), Some(path), Some(identity)) =
         (is_other, event.http_method, event.path, context.identity)
     else {
         return Err(Refusal::OtherEvent(source));
     };
-    // The client signed the path with the stage or base path in it, which only the context has.
+    // The client signed the path with its stage or base path. Only the context has that path.
     let base = context
         .path
         .as_deref()
@@ -45,7 +45,7 @@ pub(crate) fn read(event: Event, source: EventSource) -> Result<Facts, Refusal> 
         is_base64: event.is_base64_encoded.unwrap_or(false),
         peer: Peer {
             address: address(identity.source_ip.as_deref()),
-            // There is no plain HTTP in front of a REST API.
+            // A REST API accepts no plain HTTP.
             encrypted: true,
             client_certificate: identity.client_cert.and_then(ClientCert::shown),
             iam_caller: iam_caller(identity.user_arn, identity.account_id, identity.access_key),

@@ -1,4 +1,4 @@
-//! Events as each source sends them, and events that nobody should send.
+//! Events as each source sends them, and malformed events.
 
 mod answers;
 mod events;
@@ -23,7 +23,7 @@ fn ingress(source: &str) -> Ingress {
     }
 }
 
-/// What an event says, once it is a request.
+/// The facts of the request that an event carries.
 #[derive(Debug)]
 struct Read {
     line: String,
@@ -60,7 +60,7 @@ fn read(ingress: &Ingress, event: &Value) -> Result<Read, Refusal> {
     })
 }
 
-/// The answer as it goes out, from an event as it came in.
+/// The answer to an event, both in the JSON that Lambda passes on.
 fn answer(site: &Site, ingress: &Ingress, event: &str) -> Value {
     match block_on(crate::respond(site, ingress, event)) {
         FunctionResponse::BufferedResponse(answer) => serde_json::to_value(answer).unwrap(),
@@ -100,7 +100,7 @@ const SOURCES: [&str; 5] = ["http-api", "rest-api", "alb", "function-url", "api-
 fn event_of(source: EventSource) -> Value {
     match source {
         EventSource::HttpApi => http_api(),
-        // Of the two, the one that it has in common with no other source.
+        // The one of the two that no other source shares.
         EventSource::RestApi | EventSource::ApiGateway => rest_api(),
         EventSource::Alb => alb(),
         EventSource::FunctionUrl => function_url(),
@@ -259,7 +259,7 @@ fn rest_api() -> Value {
     })
 }
 
-/// With multi-value headers turned off.
+/// A load balancer's event with multi-value headers turned off.
 fn alb() -> Value {
     json!({
         "requestContext": {

@@ -1,7 +1,7 @@
-//! The folder and its files: who may use them, and writing them whole.
+//! The folder and its files: checks of their owners and modes, and writes of whole files.
 //!
-//! A folder is opened once, and its files are reached through the open folder: a path that names another folder in
-//! the meantime changes nothing.
+//! A folder is opened once, and its files are opened relative to it, so that a folder that is put in its place later
+//! is not used.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,37 +18,37 @@ use zeroize::Zeroizing;
 
 use crate::{FileError, random_digits};
 
-/// Room for the largest secret, sealed and in base64.
+/// The largest file, in bytes. It has room for the largest secret, sealed and in base64.
 pub(crate) const MAX_FILE_BYTES: usize = 96 * 1024;
 
 const LOCK: &str = ".lock";
 const LOCK_ATTEMPTS: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// How many files may be set aside within one second.
+/// How many files of one name may be set aside within one second.
 const ASIDE_ATTEMPTS: u32 = 100;
 
 pub(crate) struct Folder {
     path: PathBuf,
     opened: File,
     identity: Identity,
-    /// Where its group may use the folder and its files.
+    /// Set where the group may use the folder and its files.
     volume: Option<Volume>,
 }
 
-/// Tells folders apart, however they are spelled.
+/// Identifies a folder, whichever path names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// Held while a file is written; let go when dropped, or when the process ends in any way.
+/// The lock for writing. It is released when this is dropped, or when the process ends in any way.
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Folder {
-    /// Opens the folder, which is made if there is none.
+    /// Opens the folder, and makes it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let path = plain(path);
         make_folder(&path).map_err(|source| FileError::Io {
@@ -72,7 +72,7 @@ impl Folder {
             path: path.clone(),
             wanted: "folder",
         };
-        // Of another user's folder, opening it would only say that this is not permitted.
+        // Check the owner first: opening another user's folder would only fail with "permission denied".
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
         if !metadata.is_dir() {
             return Err(not_plain());
@@ -96,7 +96,7 @@ impl Folder {
             identity,
             volume,
         };
-        // Whoever holds the lock now is alive, and what a dead process left can wait for the next start.
+        // If another process holds the lock, leftovers can wait for the next start.
         if let Some(_lock) = folder.try_lock()? {
             folder.remove_leftovers()?;
         }
@@ -115,7 +115,7 @@ impl Folder {
         self.path.join(file_of(name))
     }
 
-    /// Waits until no other writer, in this process or another, is at work.
+    /// Waits until no other writer, in this process or another, holds the lock.
     pub(crate) fn lock(&self) -> Result<Lock, FileError> {
         for _ in 0..LOCK_ATTEMPTS {
             if let Some(lock) = self.try_lock()? {
@@ -129,7 +129,7 @@ impl Folder {
     }
 
     fn try_lock(&self) -> Result<Option<Lock>, FileError> {
-        // Opened anew each time: the lock belongs to the open file, so threads exclude each other too.
+        // Open the file each time: the lock belongs to the open file, so it excludes other threads too.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
         let file = self.open_file(LOCK, flags)?;
         match file.try_lock() {
@@ -139,7 +139,7 @@ impl Folder {
         }
     }
 
-    /// Opens a plain file of the folder that is its owner's alone. It is never truncated, and no link is followed.
+    /// Opens a plain file of the folder and checks its owner and mode. It never truncates it and follows no link.
     fn open_file(&self, file: &str, flags: OFlags) -> Result<File, FileError> {
         let mode = Mode::from_raw_mode(FILE_MODE);
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -170,7 +170,7 @@ impl Folder {
         }
     }
 
-    /// Whether anything has the name of this secret's file.
+    /// Whether anything, such as a link, has the name of this secret's file.
     pub(crate) fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.opened, file_of(name), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
@@ -204,7 +204,7 @@ impl Folder {
         }
         let opened = self.open_file(&file, OFlags::RDONLY | OFlags::NONBLOCK)?;
 
-        // Room for all of it from the start: a buffer that grows leaves copies behind.
+        // Reserve enough at once: a buffer that grows leaves copies of the secret behind.
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 64));
         let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
         opened
@@ -220,7 +220,7 @@ impl Folder {
         Ok(Some(text))
     }
 
-    /// Gives the text the secret's name, durably; a conflict if it is to be new and the name is taken.
+    /// Writes the secret's file durably. It is a conflict if the file exists and is not to be replaced.
     pub(crate) fn write(
         &self,
         name: &str,
@@ -229,7 +229,7 @@ impl Folder {
         random: &dyn Random,
     ) -> Result<(), StoreError> {
         let file = file_of(name);
-        // No secret's name begins with a dot.
+        // Secrets' names never begin with a dot.
         let temporary = format!(
             ".{name}.{}.tmp",
             random_digits(random).map_err(FileError::from)?
@@ -245,7 +245,7 @@ impl Folder {
             kill_point("the file has its name");
             Ok(())
         });
-        // A rename that took place left nothing to remove.
+        // After a successful rename there is no temporary file to remove.
         if (!replace || named.is_err())
             && let Err(error) = rustix::fs::unlinkat(folder, &temporary, AtFlags::empty())
             && error != Errno::NOENT
@@ -272,7 +272,7 @@ impl Folder {
         file.sync_all()
     }
 
-    /// Makes the names in the folder durable.
+    /// Makes the folder's entries durable.
     pub(crate) fn flush(&self) -> Result<(), FileError> {
         self.opened.sync_all().map_err(|source| FileError::Io {
             path: self.path.clone(),
@@ -280,8 +280,8 @@ impl Folder {
         })
     }
 
-    /// Renames the secret's file so that nobody looks for it any more, durably, and never onto another file. The
-    /// caller holds the lock. Gives the new path, or `None` where there is no such file.
+    /// Renames the secret's file durably to a name that no store reads, and never over another file. The caller holds
+    /// the lock. Returns the new path, or `None` if there is no such file.
     pub(crate) fn set_aside(
         &self,
         name: &str,
@@ -297,7 +297,7 @@ impl Folder {
             let renamed =
                 rustix::fs::renameat_with(folder, &file, folder, &aside, RenameFlags::NOREPLACE);
             let renamed = match renamed {
-                // The file system cannot promise it. Nobody else takes such a name while the folder is locked.
+                // The file system has no rename without replacing. The lock keeps others from using such a name.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)
                     if matches!(
                         rustix::fs::statat(folder, &aside, AtFlags::SYMLINK_NOFOLLOW),
@@ -342,7 +342,7 @@ impl Folder {
         Ok(None)
     }
 
-    /// Removes what processes that died in the middle of a write left behind; the caller holds the lock.
+    /// Removes the temporary files of processes that died during a write. The caller holds the lock.
     fn remove_leftovers(&self) -> Result<(), FileError> {
         let failed = |source| FileError::Io {
             path: self.path.clone(),
@@ -364,19 +364,19 @@ impl Folder {
     }
 }
 
-/// What follows the name of a file that was set aside, before the time.
+/// Stands between a file's name and the time when it was set aside.
 const MOVED: &str = ".moved-";
 
 fn file_of(name: &str) -> String {
     format!("{name}.secret")
 }
 
-/// The path without a slash at its end, which would have a symbolic link followed.
+/// The path without a slash at its end, because a slash makes the system follow a symbolic link.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// The identity of what the path names, through links; `None` where there is nothing.
+/// The identity of what the path names; follows links. `None` if there is nothing.
 pub(crate) fn identity_of(path: &Path) -> Option<Identity> {
     let metadata = fs::metadata(path).ok()?;
     Some(Identity {
@@ -385,7 +385,7 @@ pub(crate) fn identity_of(path: &Path) -> Option<Identity> {
     })
 }
 
-/// A moment between two steps, at which tests kill the process.
+/// Marks a point between two steps where tests kill the process.
 #[cfg(not(test))]
 pub(crate) const fn kill_point(_: &'static str) {}
 #[cfg(test)]

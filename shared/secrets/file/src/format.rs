@@ -4,7 +4,7 @@
 //! {"format":1,"version":"1.…","value":"<base64>"}
 //! ```
 //!
-//! in the clear, and under a passphrase
+//! in the clear, or under a passphrase
 //!
 //! ```json
 //! {"format":1,"version":"1.…",
@@ -27,7 +27,7 @@ use crate::folder::MAX_FILE_BYTES;
 
 const FORMAT: u64 = 1;
 
-/// How a key comes from the passphrase.
+/// How a key is derived from the passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) params: PassphraseParams,
@@ -45,7 +45,7 @@ impl Settings {
     }
 }
 
-/// A secret's file, its base64 undone.
+/// A secret's file with its base64 decoded.
 pub(crate) struct Content<'a> {
     pub(crate) version: &'a str,
     pub(crate) body: Body,
@@ -56,7 +56,7 @@ pub(crate) enum Body {
     Sealed(Settings, Zeroizing<Vec<u8>>),
 }
 
-// Texts are borrowed from the file's own buffer, which is wiped; base64 needs no escapes, so that works.
+// The texts borrow from the file's buffer, which is wiped. That works because base64 needs no JSON escapes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text<'a> {
@@ -85,9 +85,9 @@ struct Format {
 }
 
 impl<'a> Content<'a> {
-    /// Parses the text of the file at `path`, which only errors name.
+    /// Parses the text of the file. `path` is only for errors.
     pub(crate) fn parse(text: &'a [u8], path: &Path) -> Result<Self, FileError> {
-        // The parser's own errors quote what they met, so they go no further.
+        // The parser's own errors quote the content, so they are dropped.
         let garbled = |what| FileError::Garbled {
             path: path.to_owned(),
             what,
@@ -153,7 +153,7 @@ impl<'a> Content<'a> {
                 text.sealed = Some(&body);
             }
         }
-        // Room for all of it from the start: a buffer that grows leaves copies behind.
+        // Reserve enough at once: a buffer that grows leaves copies of the secret behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES));
         serde_json::to_writer(&mut *bytes, &text)?;
         bytes.push(b'\n');
@@ -165,7 +165,7 @@ pub(crate) fn encode(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(bytes))
 }
 
-/// Decodes into a buffer that is wiped in every case.
+/// Decodes into a buffer that is wiped, also after an error.
 fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
     let length = STANDARD.decode_slice(text, &mut bytes).ok()?;

@@ -1,4 +1,4 @@
-//! A secret's file as this process last saw it, to be written again if somebody removes it.
+//! Keeps a secret's file in memory, so that this process can write it again if somebody removes it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,20 +12,20 @@ use crate::folder::{Folder, Lock, kill_point};
 use crate::format::Content;
 use crate::{FileError, checked};
 
-/// A secret's file as this process last saw it: as it is, so that no passphrase is needed to write it again.
+/// The bytes of a secret's file as this process last read them. Writing them again needs no passphrase.
 pub struct KeptSecret {
     name: String,
     seen: Mutex<Option<Zeroizing<Vec<u8>>>>,
 }
 
-/// A folder in which nobody else writes a secret's file until this is dropped.
+/// A folder that is locked against other writers until this is dropped.
 pub struct LockedFolder {
     folder: Folder,
     _lock: Lock,
 }
 
 impl KeptSecret {
-    /// Nothing was seen yet of the secret of this name.
+    /// Keeps the secret of this name, which is not read yet.
     ///
     /// # Errors
     /// [`FileError::Name`].
@@ -36,14 +36,14 @@ impl KeptSecret {
         })
     }
 
-    /// Looks at the secret's file in the folder and keeps what is in it. `false`: there is none, or no such folder.
+    /// Reads the secret's file in the folder and keeps it. Returns `false` if the file or the folder is missing.
     ///
-    /// A file that differs from the one before is kept if its version is a later one, as after a change of passphrase.
+    /// If the file differs from the one kept before, its version must be later, as after a change of passphrase.
     ///
     /// This blocks.
     ///
     /// # Errors
-    /// When the folder or the file is not fit to be used, is not a secret's file, or is another one.
+    /// When the folder or the file must not be used, or the file is not a secret's, or is another one than before.
     pub fn look(&self, folder: &Path) -> Result<bool, FileError> {
         if is_absent(folder) {
             return Ok(false);
@@ -65,12 +65,12 @@ impl KeptSecret {
         Ok(true)
     }
 
-    /// Locks the folder, which is made first if it is missing and `make` says so.
+    /// Locks the folder, and first makes it if it is missing and `make` is set.
     ///
     /// This blocks.
     ///
     /// # Errors
-    /// When the folder is not fit to be used, or is missing.
+    /// When the folder must not be used, or is missing.
     pub fn lock(folder: &Path, make: bool) -> Result<LockedFolder, FileError> {
         let folder = if make {
             Folder::open(folder)?
@@ -84,13 +84,13 @@ impl KeptSecret {
         })
     }
 
-    /// Writes the file as it was last seen, if there is none; never over another file. Gives its path, or `None` where
-    /// there is a file. Durable once it returns.
+    /// Writes the kept file if the folder has none, and never over another file. Returns its path, or `None` if there is
+    /// a file. The file is durable once this returns.
     ///
     /// This blocks.
     ///
     /// # Errors
-    /// [`FileError::Absent`] when it was never seen, else when it cannot be written.
+    /// [`FileError::Absent`] when the file was never read; or when it cannot be written.
     pub fn restore(
         &self,
         locked: &LockedFolder,
@@ -112,17 +112,17 @@ impl KeptSecret {
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<Zeroizing<Vec<u8>>>> {
-        // Every change is one assignment.
+        // A panic cannot leave it half changed: every change is one assignment.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A file of this secret that a move to another folder left in this one under another name.
+/// The path of a file of this secret that a move to another folder renamed in this one.
 ///
 /// This blocks.
 ///
 /// # Errors
-/// When the folder is not fit to be used.
+/// When the folder must not be used.
 pub fn moved_away(name: &str, folder: &Path) -> Result<Option<PathBuf>, FileError> {
     let name = checked(name)?;
     if is_absent(folder) {

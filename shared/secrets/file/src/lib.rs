@@ -1,11 +1,11 @@
-//! The SecretStore port on files: one file for each secret, mode 0600, in a folder of mode 0700, sealed
-//! under a passphrase if one is given.
+//! The SecretStore port on files: one file for each secret, mode 0600, in a folder of mode 0700. With a passphrase,
+//! secrets are sealed under it.
 //!
-//! Any number of processes on one machine may share the folder. A write holds the folder's lock from
-//! checking the version that it replaces until its file has its name; reads need no lock, because a file
-//! appears and changes as a whole.
+//! Any number of processes on one machine may share the folder. A write locks the folder before it checks the version
+//! that it replaces, and unlocks it when the new file has its name. Reads need no lock, because a file appears and
+//! changes as a whole.
 //!
-//! **Invariant:** no error's text holds anything that a secret's file holds.
+//! **Invariant:** no error repeats what a secret's file holds.
 
 mod folder;
 mod format;
@@ -31,7 +31,7 @@ pub use crate::moving::{Left, SecretMove, save_secret};
 pub use crate::passphrase::Passphrase;
 use crate::protection::{Opened, Protection};
 
-/// The largest secret.
+/// The size of the largest secret.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 64;
 
@@ -47,13 +47,13 @@ struct Inner {
 }
 
 impl FileSecrets {
-    /// Opens the folder, which is made with mode 0700 if there is none.
+    /// Opens the folder, and makes it with mode 0700 if it is missing.
     ///
-    /// With a passphrase every secret is sealed under it, and one in the clear is refused; without one it is
-    /// the other way round. Secrets themselves are first looked at when they are asked for.
+    /// With a passphrase, secrets are sealed under it, and a secret in the clear is refused. Without one, secrets are
+    /// in the clear, and a sealed secret is refused. Secrets are first read when they are asked for.
     ///
     /// # Errors
-    /// [`OpenError`]; its text is for the operator and says what to do.
+    /// [`OpenError`], with a text that tells the operator what to do.
     pub fn open(
         folder: &Path,
         passphrase: Option<SecretBytes>,
@@ -62,7 +62,7 @@ impl FileSecrets {
         Self::open_under(folder, passphrase.map(Passphrase::from), random)
     }
 
-    /// As [`FileSecrets::open`], with a passphrase as an operator gave it.
+    /// As [`FileSecrets::open`], with a passphrase that an operator gave.
     ///
     /// # Errors
     /// As [`FileSecrets::open`].
@@ -84,9 +84,9 @@ impl FileSecrets {
         })
     }
 
-    /// Writes the secret anew, sealed under another passphrase, or in the clear if that is `None`.
+    /// Writes the secret again, sealed under another passphrase, or in the clear if that is `None`.
     ///
-    /// This store keeps its own passphrase, so it refuses the secret from then on: open another.
+    /// This store keeps its own passphrase, so it refuses the secret afterwards: open another store.
     ///
     /// # Errors
     /// [`StoreError::Failed`] when the secret is absent, cannot be read or cannot be written.
@@ -106,7 +106,7 @@ impl FileSecrets {
                 path: inner.folder.path_of(&name),
             };
             let current = inner.read(&name)?.ok_or_else(absent)?;
-            // Its salt belongs to the old passphrase.
+            // The salt belongs to the old passphrase.
             let unsalted = Opened {
                 settings: None,
                 ..current
@@ -121,7 +121,7 @@ impl FileSecrets {
         .await
     }
 
-    /// Runs the work where it may block: files, and a key derivation that takes a tenth of a second.
+    /// Runs the work on a thread that may block, for files and for a key derivation of a tenth of a second.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
@@ -162,7 +162,7 @@ impl SecretStore for FileSecrets {
             };
             inner.read(&name)?; // Derives the key before the lock is taken.
             let _lock = inner.folder.lock()?;
-            // Opened in full, not only for its version: whoever cannot read a secret must not replace it.
+            // Decrypt it, not only read its version: a process that cannot read a secret must not replace it.
             let current = inner
                 .read(&name)?
                 .filter(|current| current.version == seen.0);
@@ -192,7 +192,7 @@ impl Inner {
         protection: &Protection,
     ) -> Result<SecretVersion, StoreError> {
         let path = self.folder.path_of(name);
-        // Writing a new file would say so too, but only after a key was derived for it.
+        // Writing the file would fail too, but only after a slow key derivation.
         if current.is_none() && self.folder.has(name) {
             return Err(StoreError::Conflict);
         }
@@ -204,8 +204,8 @@ impl Inner {
         Ok(SecretVersion(next))
     }
 
-    /// A count for the operator, then random digits, so that a version restored from a backup and written
-    /// over is never taken for the one that once had its count.
+    /// A count for the operator, and random digits. After a restore from a backup the count repeats, and the digits
+    /// keep the new version from being taken for the earlier one with the same count.
     fn version_after(&self, current: Option<&Opened>, path: &Path) -> Result<String, FileError> {
         let count = current.map_or(Some(0), |secret| {
             secret.version.split('.').next()?.parse::<u64>().ok()
@@ -256,8 +256,8 @@ pub enum OpenError {
     Folder(#[from] FileError),
 }
 
-/// What is wrong with a file or the folder. Texts are for the operator: they name the file and what to do,
-/// and hold nothing of its content.
+/// What is wrong with a file or the folder. The texts are for the operator: they name the file and what to do, and
+/// repeat nothing of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system failed.
@@ -277,7 +277,7 @@ pub enum FileError {
         /// What it should be.
         wanted: &'static str,
     },
-    /// Others than the owner may use it.
+    /// Other users than the owner have access to it.
     #[error(transparent)]
     Unfit(#[from] keyway_ownership::Unfit),
     /// Another process held the folder's lock for too long.
@@ -335,7 +335,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is another file than the one that this process opened or moved.
+    /// The file is not the one that this process opened or moved.
     #[error("{} is another file than the one that this process has used; put that one back, or restart", path.display())]
     Other {
         /// The file.
@@ -350,7 +350,7 @@ pub enum FileError {
     /// The key could not be derived from the passphrase.
     #[error("the key could not be derived from the passphrase: {0}")]
     Passphrase(#[from] PassphraseError),
-    /// What the secret is bound to is too large.
+    /// The secret's encryption context is too large.
     #[error("the secret could not be bound to its name and version: {0}")]
     Context(#[from] ContextError),
     /// The secret could not be sealed.

@@ -1,4 +1,4 @@
-//! A secret's file on its way to another folder: copied as it is, so that no passphrase is needed.
+//! Moves a secret's file to another folder. It copies the file's bytes, so that no passphrase is needed.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,8 +13,8 @@ use crate::folder::{Folder, Lock, identity_of, kill_point};
 use crate::format::Content;
 use crate::{FileError, checked};
 
-/// A secret's file that two folders hold, on its way from one to the other. Both folders are locked until this is
-/// dropped, so that of several moves between the same folders one comes after the other.
+/// A move of a secret's file, while both folders hold it. Both folders are locked until this is dropped, so that moves
+/// between the same folders run one after the other.
 pub struct SecretMove {
     name: String,
     from: Folder,
@@ -22,20 +22,20 @@ pub struct SecretMove {
     _locks: [Lock; 2],
 }
 
-/// What became of the file in the folder that a move comes from.
+/// What happened to the file in the old folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Left {
-    /// It has this path now, where nobody looks for it.
+    /// It was renamed to this path, which no store reads.
     Renamed(PathBuf),
-    /// It stays, for it is looked for there.
+    /// It stays, because the old folder is the one in use.
     StillNamed,
     /// It was gone already.
     Absent,
 }
 
 impl SecretMove {
-    /// Locks both folders and has `to` hold the secret's file as `from` does; durable once it returns. `None`: both paths
-    /// name the same folder, whatever they look like, and nothing moves.
+    /// Locks both folders and copies the secret's file from `from` into `to`, durably. Returns `None` if both paths name
+    /// the same folder; then nothing moves.
     ///
     /// The folder `to` is made with mode 0700 if it is missing; an empty one is given that mode.
     ///
@@ -43,7 +43,7 @@ impl SecretMove {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when `to` holds another secret of that name; [`StoreError::Failed`] with a [`FileError`]
-    /// when a folder is not fit to keep secrets, or the secret is absent.
+    /// when a folder must not hold secrets, or the secret is absent.
     pub fn begin(
         name: &str,
         from: &Path,
@@ -56,7 +56,7 @@ impl SecretMove {
             path: source.path_of(&name),
         };
         if !source.has(&name) {
-            // Before anything is made.
+            // Checked before a folder is made.
             return match identity_of(to) {
                 Some(found) if found == source.identity() => Ok(None),
                 _ => Err(absent().into()),
@@ -71,7 +71,7 @@ impl SecretMove {
             return Ok(None);
         }
         kill_point("the folder is made");
-        // In one order for everybody, so that two moves in opposite directions do not wait for each other.
+        // All moves lock in the same order, so that two in opposite directions do not deadlock.
         let (first, second) = if source.identity() < target.identity() {
             (&source, &target)
         } else {
@@ -82,7 +82,7 @@ impl SecretMove {
         let text = source.read(&name)?.ok_or_else(absent)?;
         Content::parse(&text, &source.path_of(&name))?;
         match target.read(&name)? {
-            // A crash may have left it there before its name was durable.
+            // After a crash, the file may be there without its name being durable.
             Some(kept) if *kept == *text => target.flush()?,
             Some(_) => return Err(StoreError::Conflict),
             None => target.write(&name, &text, false, random)?,
@@ -96,13 +96,13 @@ impl SecretMove {
         }))
     }
 
-    /// Renames the file in the folder that the move comes from, if `named`, where the secret is looked for from now on,
-    /// is another folder and holds the very same file. Durable once it returns.
+    /// Renames the file in the old folder durably, if `named`, the folder that is used from now on, is another one and
+    /// holds the same file.
     ///
     /// This blocks.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when `named` does not hold the file, or it cannot be renamed; it is then as it was.
+    /// [`StoreError::Failed`] when `named` does not hold the file, or it cannot be renamed. Then nothing has changed.
     pub fn leave(&self, named: &Path, clock: &dyn Clock) -> Result<Left, StoreError> {
         let name = &self.name;
         let named = Folder::open_existing(named)?;
@@ -130,14 +130,14 @@ impl SecretMove {
     }
 }
 
-/// Writes another copy of the secret's file, as it is, into the folder `to`, which is made with mode 0700 if it is
-/// missing. One that is there already counts as written. Durable once it returns; gives the copy's path.
+/// Copies the secret's file durably into the folder `to`, which is made with mode 0700 if it is missing. If `to` holds
+/// the same file already, that counts as written. Returns the copy's path.
 ///
 /// This blocks.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] when `to` is the same folder, or holds another secret of that name; [`StoreError::Failed`]
-/// with a [`FileError`] when a folder is not fit to keep secrets, or the secret is absent.
+/// with a [`FileError`] when a folder must not hold secrets, or the secret is absent.
 pub fn save_secret(
     name: &str,
     from: &Path,
@@ -164,7 +164,7 @@ pub fn save_secret(
     Ok(target.path_of(&name))
 }
 
-/// Takes an empty folder away from everybody but its owner. What is in a folder that is not empty may need it as it is.
+/// Gives an empty folder mode 0700. A folder with files keeps its mode, because the files may need it.
 fn tighten(folder: &Path) -> io::Result<()> {
     match fs::symlink_metadata(folder) {
         Ok(metadata) if metadata.is_dir() && fs::read_dir(folder)?.next().is_none() => {

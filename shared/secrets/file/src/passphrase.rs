@@ -1,23 +1,23 @@
-//! A passphrase as an operator gives it, in a variable or a line of a file.
+//! A passphrase that an operator gives in an environment variable or in a line of a file.
 
 use keyway_crypto::SecretBytes;
 
-/// Some editors and tools put it before a text. It is no part of a passphrase.
+/// Some editors and tools put it before a text. It is not part of a passphrase.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What protects the secrets of a folder.
+/// The passphrase that protects the secrets of a folder.
 ///
-/// One line break at the end and a byte order mark at the beginning are no part of it, for they come and go with how it
-/// is given. Earlier releases took them for a part of it: what is sealed under such a text still opens.
+/// One line break at the end and a byte order mark at the beginning are not part of it, because tools add and remove
+/// them. Earlier releases used them as a part of it; secrets sealed under such a text still open.
 pub struct Passphrase {
-    /// `None`: it has a control character, and nothing new is sealed under it.
+    /// `None` if the passphrase has a control character. Then nothing new is sealed under it.
     usable: Option<SecretBytes>,
-    /// The text as it was given, where that is another one.
+    /// The text as it was given, if it differs from `usable`.
     exact: Option<SecretBytes>,
 }
 
 impl Passphrase {
-    /// What an operator gave, as it is.
+    /// Reads the text that an operator gave, before anything is removed from it.
     pub fn read(given: &str) -> Self {
         let text = given.strip_prefix(BYTE_ORDER_MARK).unwrap_or(given);
         let text = text
@@ -45,7 +45,7 @@ impl Passphrase {
 }
 
 impl From<SecretBytes> for Passphrase {
-    /// The very bytes.
+    /// Uses exactly these bytes.
     fn from(bytes: SecretBytes) -> Self {
         Self {
             usable: Some(bytes),

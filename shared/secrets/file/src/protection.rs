@@ -14,34 +14,34 @@ use crate::FileError;
 use crate::format::{Body, Content, Settings, encode};
 use crate::passphrase::Passphrase;
 
-/// Names the key inside a sealed value, for whoever looks at one. What the value is bound to is its context.
+/// The key id inside a sealed value, only for information. The context binds the value.
 const KEY_ID: &str = "passphrase";
 const KEY_VERSION: u32 = 1;
 
-/// More keys than a deployment has secrets; a folder in which salts change all the time must not fill the memory.
+/// How many derived keys are kept. A deployment has fewer secrets; changing salts must not fill the memory.
 const MAX_KEYS: usize = 16;
 
 pub(crate) struct Protection {
     passphrase: Option<Passphrase>,
-    /// Keys that were derived before. Locked while one is derived, so that tasks which need the same one wait for
-    /// it rather than each take the time and memory.
+    /// Derived keys. Locked while a key is derived, so that tasks that need the same key wait for it and do not each
+    /// spend the time and memory.
     keys: Mutex<Vec<(Reading, Settings, Arc<Key256>)>>,
 }
 
 /// How the passphrase is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Without what is no part of it.
+    /// Without the byte order mark and the last line break.
     Usable,
     /// As it was given.
     Exact,
 }
 
-/// A secret as its file held it.
+/// A secret that was read from its file.
 pub(crate) struct Opened {
     pub(crate) value: SecretBytes,
     pub(crate) version: String,
-    /// None when it is in the clear.
+    /// `None` for a secret in the clear.
     pub(crate) settings: Option<Settings>,
 }
 
@@ -53,7 +53,7 @@ impl Protection {
         }
     }
 
-    /// Opens the text of the secret's file at `path`, which only errors name.
+    /// Opens the text of the secret's file. `path` is only for errors.
     pub(crate) fn open(&self, name: &str, text: &[u8], path: &Path) -> Result<Opened, FileError> {
         let Content { version, body } = Content::parse(text, path)?;
         let path = || path.to_owned();
@@ -80,7 +80,7 @@ impl Protection {
         })
     }
 
-    /// What is sealed under the passphrase; else under the text as it was given, which earlier releases took for it.
+    /// Opens it under the passphrase, or else under the text as it was given, which earlier releases used.
     fn unseal(
         &self,
         passphrase: &Passphrase,
@@ -111,7 +111,7 @@ impl Protection {
         Ok(None)
     }
 
-    /// The text of the secret's file, under the key of `settings` if that is no weaker than a new one.
+    /// The text of the secret's file. It reuses the key of `settings` if their parameters are today's.
     pub(crate) fn protect(
         &self,
         name: &str,
@@ -155,7 +155,7 @@ impl Protection {
         text: &SecretBytes,
         settings: &Settings,
     ) -> Result<Arc<Key256>, FileError> {
-        // Every change to the list is one push or one clear.
+        // A panic cannot leave the list half changed: every change is one push or one clear.
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let known = keys
             .iter()
@@ -172,7 +172,7 @@ impl Protection {
     }
 }
 
-/// All that a file says besides the value: none of it can be changed, nor the file take another's name.
+/// Binds the value to everything else in the file and to the secret's name, so that none of it can be altered.
 fn context(
     name: &str,
     version: &str,

@@ -60,7 +60,7 @@ async fn creations_by_sixteen_processes_have_one_winner() {
     }
 }
 
-/// Starts this test binary again to run the test below, which is told its work on its input.
+/// Starts this test binary again to run the test below, which reads its work from standard input.
 fn child(folder: &TempDir, seed: u64, passphrase: &str) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -173,7 +173,7 @@ async fn file_under_a_passphrase_holds_no_secret_in_the_clear() {
         hex.into_bytes(),
         b"correct horse".to_vec(),
     ];
-    // Base64 of the middle, for each way in which it may lie in groups of three.
+    // Base64 of the middle, at each of its three alignments.
     for skipped in 0..3 {
         let whole = SECRET[skipped..].len() / 3 * 3;
         traces.push(
@@ -370,7 +370,7 @@ async fn passphrase_with_another_control_character_is_refused_and_not_shown() {
 async fn secret_sealed_under_a_passphrase_as_it_was_given_still_opens_and_moves_on() {
     for given in ["p\n", "p\tp"] {
         let folder = private_folder();
-        // As earlier releases read it: every byte.
+        // Earlier releases used every byte.
         let exact = || open(&folder, Some(given));
         let version = exact().put("root", &secret("kept"), None).await.unwrap();
         let store = under(&folder, given);
@@ -378,7 +378,7 @@ async fn secret_sealed_under_a_passphrase_as_it_was_given_still_opens_and_moves_
             let (value, _) = store.get("root").await.unwrap().unwrap();
             assert!(value.ct_eq(b"kept"), "{given:?}");
         }
-        // Written again, it is under what the passphrase is now, or not written.
+        // A write seals it under today's reading of the passphrase, or fails.
         let written = store.put("root", &secret("new"), Some(&version)).await;
         if given.contains('\t') {
             assert!(failure(written.map(drop)).contains("control character"));
@@ -663,7 +663,7 @@ async fn temporary_file_of_a_crash_is_removed_and_never_read() {
     let folder = private_folder();
     let store = open(&folder, None);
     let version = store.put("root", &secret("kept"), None).await.unwrap();
-    // As a process leaves it that dies before its file has its name, and right after.
+    // What a process leaves that dies before its file has its name, or right after.
     let half = folder.path().join(".root.0123456789abcdef.tmp");
     fs::write(&half, r#"{"format":1,"version":"2.a","val"#).unwrap();
     let linked = folder.path().join(".root.fedcba9876543210.tmp");

@@ -1,12 +1,11 @@
 //! The SecretStore port on AWS Secrets Manager.
 //!
-//! **Compare and swap:** Secrets Manager has none, but it refuses to make a version whose id is taken by one of
-//! another content. So the id of every new version is derived from the version that its writer had seen: of several
-//! writers that saw the same one, the first takes the id and the others are refused. The same write sent twice, because
-//! its answer was lost, is one write.
+//! **Compare and swap:** Secrets Manager has none, but it refuses a version whose id belongs to another content. So the
+//! id of a new version is derived from the version that its writer saw. If several writers saw the same version, the
+//! first gets the id and the others are refused. A write that is sent twice, because its answer was lost, is one write.
 //!
 //! **Stages:** the version at `AWSCURRENT` is the secret. A write moves `AWSCURRENT` to its version and `AWSPREVIOUS` to
-//! the one before. An operator may move `AWSCURRENT` back to an earlier version; the next write then follows that one.
+//! the one before. An operator may move `AWSCURRENT` back to an earlier version; the next write follows that version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +23,7 @@ use keyway_aws::Service;
 use keyway_crypto::{SecretBytes, sha256};
 use keyway_domain::ports::{SecretStore, SecretVersion, StoreError};
 
-/// How many versions that were taken back by an operator one write can step over.
+/// One write can skip this many versions that an operator took back.
 const STEPS: u32 = 16;
 
 /// Secrets in AWS Secrets Manager.
@@ -35,7 +34,7 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// Reached as `config` says. Where its secrets are is said by [`SecretsManager::with`].
+    /// A store that uses `config`. [`SecretsManager::with`] says where its secrets are.
     pub fn new(config: &SdkConfig) -> Self {
         let service = Service::new("Secrets Manager", config);
         let config = Builder::from(config)
@@ -49,15 +48,15 @@ impl SecretsManager {
         }
     }
 
-    /// With the secret `name` kept in the secret of this name or ARN of Secrets Manager.
+    /// Keeps the secret `name` in the Secrets Manager secret with this name or ARN.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, id: impl Into<String>) -> Self {
         self.ids.insert(name.into(), id.into());
         self
     }
 
-    /// The names of all secrets of the account in this region that begin with `prefix`, in their order; those that are
-    /// about to be deleted are not among them. [`SecretStore::get`] finds them by these names.
+    /// The sorted names of the account's secrets in this region that begin with `prefix`, without those that are
+    /// scheduled for deletion. [`SecretStore::get`] finds them by these names.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] or [`StoreError::Failed`].
@@ -87,7 +86,7 @@ impl SecretsManager {
                 break;
             }
         }
-        // Services that speak this protocol differ in what they take for a beginning.
+        // Services that implement this API filter by prefix in different ways.
         names.retain(|name| name.starts_with(prefix));
         names.sort_unstable();
         names.dedup();
@@ -95,7 +94,7 @@ impl SecretsManager {
     }
 
     fn id(&self, name: &str) -> String {
-        // Also a secret's name in Secrets Manager, so one that is given no other place is looked for under its own.
+        // Without another place, a secret has the same name in Secrets Manager.
         self.ids
             .get(name)
             .cloned()
@@ -167,7 +166,7 @@ impl SecretsManager {
 
 enum Put {
     Done,
-    /// The version id is taken by other content.
+    /// The version id belongs to another content.
     Taken,
     NoSecret,
 }
@@ -189,7 +188,7 @@ impl SecretStore for SecretsManager {
         for step in 0..STEPS {
             let (current, version) = self.current(&id).await?.unzip();
             if version.as_ref() != seen {
-                // It may be this very write, which was sent again because its answer was lost.
+                // The version may be from this same write, sent again after its answer was lost.
                 let is_own = version == tried
                     && current.is_some_and(|current| current.ct_eq(value.expose()));
                 return version.filter(|_| is_own).ok_or(StoreError::Conflict);
@@ -202,8 +201,8 @@ impl SecretStore for SecretsManager {
             match put {
                 Put::Done => return Ok(SecretVersion(token)),
                 Put::NoSecret => return Err(StoreError::Conflict),
-                // Somebody was faster, and then the version is no longer the one that was seen;
-                // or an operator has taken that version back, and then the next step is free.
+                // Either another writer was faster, and the version differs from `seen` next time;
+                // or an operator has taken that version back, and the next step's id is free.
                 Put::Taken => tried = Some(SecretVersion(token)),
             }
         }
@@ -214,7 +213,7 @@ impl SecretStore for SecretsManager {
     }
 }
 
-/// The id of the version that follows `seen`: 64 hexadecimal digits, the most that Secrets Manager takes.
+/// The id of the version that follows `seen`: 64 hexadecimal digits, the most that Secrets Manager accepts.
 fn version_id(name: &str, seen: Option<&SecretVersion>, step: u32) -> String {
     let seen = seen.map_or("", |version| version.0.as_str());
     let input = format!("keyway secret version\0{name}\0{seen}\0{step}");

@@ -1,4 +1,4 @@
-//! The token that requests carry: where it comes from, and when another one is due.
+//! The token that requests carry: gets it, renews it, and replaces it when Vault refuses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::token_file::TokenFolders;
 
 /// The longest token of a login, in bytes.
 const LONGEST_OF_LOGIN: usize = 4096;
-/// After what time a token file is read again, and a token that could not be looked up is looked up again.
+/// How long until a token file is read again, and a token that could not be looked up is looked up again.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// What follows a login or renewal that was refused. Twice as long each time: Vault locks out who asks too often.
+/// The pause after a refused login or renewal. It doubles each time, because Vault locks out clients that try too often.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -29,7 +29,7 @@ pub(crate) struct Auth {
     credential: Option<SecretBytes>,
     clock: Arc<dyn Clock>,
     token_folders: Arc<TokenFolders>,
-    // Held while a login is under way, so that there is one at a time.
+    // Held during a login, so that there is only one at a time.
     state: Mutex<State>,
 }
 
@@ -44,15 +44,15 @@ struct Held {
     token: Token,
     /// When it was obtained, renewed or read.
     since: Duration,
-    /// How long it lives from then on; none when for ever, or when nobody knows.
+    /// How long it is valid after `since`; `None` if it never expires or this is unknown.
     ttl: Option<Duration>,
     renewable: bool,
-    /// Whether what is above is known, rather than that nobody has told yet.
+    /// Whether `ttl` and `renewable` are known. They are not until a token is looked up.
     known: bool,
     looked_up_at: Option<Duration>,
 }
 
-/// A token, and the how manieth it is.
+/// A token, and its serial number in this process.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) secret: Arc<SecretBytes>,
@@ -67,11 +67,11 @@ struct Refused {
 
 /// What a 403 means.
 pub(crate) enum Verdict {
-    /// The token was to blame. Here is another.
+    /// The token was the cause. Try again with this one.
     TryWith(Token),
-    /// The token is good, and may not do this.
+    /// The token is valid but may not do this.
     Denied,
-    /// The token is not good, and there is no other.
+    /// The token is not valid, and there is no other.
     TokenRefused,
 }
 
@@ -117,7 +117,7 @@ impl Held {
         now.saturating_sub(self.since)
     }
 
-    /// Whether two thirds of its time have gone.
+    /// Whether two thirds of its TTL are over.
     fn is_due(&self, now: Duration) -> bool {
         self.ttl.is_some_and(|ttl| self.age(now) >= ttl * 2 / 3)
     }
@@ -159,12 +159,12 @@ impl Auth {
         })
     }
 
-    /// A token to make a request with, fresh as far as can be told.
+    /// A token for a request, renewed first if it is due.
     pub(crate) async fn token(&self, http: &Http, limits: Limits) -> Result<Token, Failure> {
         let mut state = self.state.lock().await;
         let refreshed = self.refresh(&mut state, http, limits).await;
         match (&state.held, refreshed) {
-            // What is due but could not be had is no matter yet: the token at hand still works.
+            // The renewal failed, but the present token is still valid.
             (Some(held), Err(failure)) if held.known && held.is_alive(self.clock.monotonic()) => {
                 tracing::warn!("the token for Vault was not renewed: {failure}");
                 Ok(held.token.clone())
@@ -175,13 +175,13 @@ impl Auth {
         }
     }
 
-    /// Renews what is due.
+    /// Renews or replaces the token if it is due.
     pub(crate) async fn renew(&self, http: &Http, limits: Limits) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
         self.refresh(&mut state, http, limits).await
     }
 
-    /// What the refusal of a request that was made with this token means.
+    /// Finds out why a request with this token was refused.
     pub(crate) async fn judge(
         &self,
         http: &Http,
@@ -192,7 +192,7 @@ impl Auth {
         if let Some(held) = &state.held
             && held.token.serial != token.serial
         {
-            // Somebody else was refused too, and has another by now.
+            // Another task was refused too, and has already got another token.
             return Ok(Verdict::TryWith(held.token.clone()));
         }
         if let VaultAuth::TokenFile { path } = &self.way {
@@ -283,7 +283,7 @@ impl Auth {
             held.renewable = looked_up.renewable;
             held.known = true;
         }
-        // Else the token is no good, which its use will tell, or may not look itself up, and is used as it is.
+        // Else the token is invalid, which its use will show, or it may not look itself up and is used without renewal.
         Ok(())
     }
 
@@ -333,7 +333,7 @@ impl Auth {
             .map_err(|_| Failure::Input("the secret id is not text"))?;
         let path = format!("auth/{mount}/login");
         let mut call = Call::new(Method::POST, &path);
-        // JSON escapes a control character with six bytes.
+        // JSON needs up to six bytes for a character.
         let room = 64 + 6 * (role_id.len() + secret_id.len());
         call.body = Some(body(&Login { role_id, secret_id }, room)?);
         let answer = http.send(limits, &call).await?;
@@ -362,7 +362,7 @@ impl Auth {
         token: SecretBytes,
         ttl: Option<Duration>,
     ) -> Token {
-        // The same token again is not another one.
+        // The same token keeps its serial number.
         let same = state
             .held
             .as_ref()
@@ -380,7 +380,7 @@ impl Auth {
             since,
             ttl,
             renewable: false,
-            // A token that an operator gave has to be looked up.
+            // Only a token that an operator gave must be looked up.
             known: self.way != VaultAuth::Token,
             looked_up_at: None,
         });
@@ -388,7 +388,7 @@ impl Auth {
     }
 }
 
-/// Whether the pause after the last refusal is over.
+/// Fails with the last refusal until the pause after it is over.
 fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
     match &state.refused {
         Some(refused) if now.saturating_sub(refused.at) < refused.pause => {
@@ -398,7 +398,7 @@ fn may_try(state: &State, now: Duration) -> Result<(), Failure> {
     }
 }
 
-/// Keeps in mind that a login or renewal was refused, so that the next one waits. What may pass is tried again at once.
+/// Remembers a refused login or renewal, so that the next one waits. It ignores failures that may pass, and a sealed Vault.
 fn remember(
     state: &mut State,
     now: Duration,
@@ -429,7 +429,7 @@ async fn look_up(http: &Http, limits: Limits, token: &Token) -> Result<Answer, F
 fn lease(answer: &Answer, what: &'static str) -> Result<Lease, Failure> {
     let lease = answer.json::<WithAuth>(what)?.auth;
     let lease = lease.ok_or(Failure::Garbled(what))?;
-    // Batch tokens hold what they may do, and are longer than those that an operator is given.
+    // Batch tokens contain their permissions, and are longer than the tokens that operators get.
     let token = lease.client_token.as_bytes();
     match (1..=LONGEST_OF_LOGIN).contains(&token.len()) && token.chunks(512).all(is_token) {
         true => Ok(lease),
@@ -441,7 +441,7 @@ fn bytes(token: &str) -> SecretBytes {
     SecretBytes::from(token.as_bytes().to_vec())
 }
 
-/// The token in a file below these folders.
+/// Reads the token from a file below these folders.
 pub(crate) async fn read_token(
     folders: &Arc<TokenFolders>,
     path: &str,

@@ -1,4 +1,4 @@
-//! The check: what an operator gets to know before the first key is wrapped, and in the service's status.
+//! Checks a Vault before the first key is wrapped, and for the service's status.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::{Call, Limits, body};
 
-/// No key's origin.
+/// The binding of the check's test value. No key has this origin.
 const PROBE: Binding<'static> = Binding {
     id: "probe",
     version: 1,
@@ -47,7 +47,7 @@ struct Capabilities {
 }
 
 impl Client {
-    /// Everything that can be found out without leaving anything behind but a transit key that was asked for.
+    /// Checks everything that can be checked without writing anything, except the transit key if `key` says so.
     pub(crate) async fn examine(&self, limits: Limits, key: TransitKey) -> Result<(), WrapError> {
         self.awake(limits).await?;
         let transit = self
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Whether it answers and is unsealed. A standby will do: it passes requests on.
+    /// Checks that Vault answers and is unsealed. A standby is accepted, because it passes requests on.
     async fn awake(&self, limits: Limits) -> Result<(), Failure> {
         let path = "sys/health?standbyok=true&perfstandbyok=true";
         let mut call = Call::new(Method::GET, path);
@@ -82,7 +82,7 @@ impl Client {
         self.http.send(limits, &call).await.map(drop)
     }
 
-    /// What is mounted exactly here. Any token may ask that may do anything below.
+    /// The engine that is mounted at exactly this path. A token that may do anything below it may ask for this.
     async fn mount(&self, limits: Limits, mount: &str) -> Result<Mount, Failure> {
         let path = format!("sys/internal/ui/mounts/{mount}");
         let missing = || Failure::NoMount(mount.to_owned());
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    /// Whether the token may do all that will be asked of it. Vault tells without anything being tried.
+    /// Checks that the token has all permissions that Keyway needs. Vault lists them, so that nothing must be tried.
     async fn allowed(&self, limits: Limits) -> Result<(), Failure> {
         let data = self.copy_path("data", PROBE.id)?;
         let metadata = self.copy_path("metadata", PROBE.id)?;

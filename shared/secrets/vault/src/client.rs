@@ -1,4 +1,4 @@
-//! One Vault: what its operations have in common.
+//! The client of one Vault: deadlines, tokens and errors of all operations.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -22,14 +22,14 @@ use crate::http::{Answer, Call, Http, LONGEST_ANSWER, Limits};
 use crate::token_file::TokenFolders;
 use crate::transit::Identity;
 
-/// How long a check may take, where operations may take longer.
+/// The longest time for a check, where operations may take longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Client {
     pub(crate) http: Http,
     pub(crate) auth: Auth,
     pub(crate) settings: VaultSettings,
-    /// The transit key as this client knows it.
+    /// The transit key that this client has seen.
     pub(crate) identity: Mutex<Option<Identity>>,
     retry_policy: VaultRetryPolicy,
 }
@@ -52,13 +52,13 @@ impl Client {
         })
     }
 
-    /// Runs an operation within its deadline. A failure names this Vault.
+    /// Runs an operation until its deadline, and adds this Vault's address to a failure.
     async fn within<T, E: Into<WrapError> + From<Failure>>(
         &self,
         limits: Limits,
         operation: impl Future<Output = Result<T, E>>,
     ) -> Result<T, WrapError> {
-        // Requests end by their own shares of the time; this is for what else an operation waits for.
+        // Requests have timeouts of their own; this one covers the operation's other waits.
         let done = timeout_at(limits.deadline, operation)
             .await
             .unwrap_or_else(|_| Err(Failure::TimedOut.into()));
@@ -75,7 +75,7 @@ impl Client {
         Limits::within(self.retry_policy.timeout, self.retry_policy.retries)
     }
 
-    /// Asks with a token, and once more with another when that one turns out to be the cause of a refusal.
+    /// Sends a request with a token, and once more with another token if the first was why Vault refused it.
     pub(crate) async fn ask(
         &self,
         limits: Limits,

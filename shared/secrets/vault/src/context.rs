@@ -8,8 +8,8 @@ const LABEL: &[u8] = b"keyway transit context 1";
 /// context = field(label) || field(id) || be32(version) || field(origin)
 /// field(x) = be32(len(x)) || x
 /// ```
-/// Every length is written down, so that no two bindings have one encoding. It never changes: a wrapped secret opens
-/// under the very context that it was wrapped under.
+/// Every field has its length, so that two bindings never have the same encoding. The encoding never changes: a key
+/// unwraps only under the context that it was wrapped under.
 pub(crate) fn context(binding: &Binding<'_>) -> Vec<u8> {
     let mut context = Vec::new();
     field(&mut context, LABEL);

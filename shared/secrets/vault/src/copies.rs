@@ -49,10 +49,10 @@ struct Names {
     keys: Vec<String>,
 }
 
-/// What there is of a copy.
+/// The result of looking for a copy.
 enum Found {
     Copy(KeyCopy),
-    /// An operator deleted the newest version but not the copy's past.
+    /// An operator deleted the newest version, and the copy's earlier versions and metadata remain.
     Deleted(u64),
     Nothing,
 }
@@ -102,7 +102,7 @@ impl Client {
                     version: CopyVersion(found.metadata.version),
                 }))
             }
-            // With data when it was deleted and can be restored, without when there never was one.
+            // The answer has data if the copy was deleted and can be restored, and none if it never existed.
             StatusCode::NOT_FOUND => Ok(answer
                 .json::<WithData<Version>>(WHAT)
                 .map_or(Found::Nothing, |deleted| {
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// Whether the copy is now the value, as the version that follows `seen`.
+    /// Writes the value as the version that follows `seen`. Returns `false` if the copy is not at the version `seen`.
     pub(crate) async fn write_copy(
         &self,
         limits: Limits,
@@ -127,7 +127,7 @@ impl Client {
                 return Ok(true);
             }
             match self.find_copy(limits, id).await? {
-                // Written by this very operation, or by the same one whose answer was lost.
+                // This operation may have written it, in an attempt whose answer was lost.
                 Found::Copy(found) => {
                     return Ok(Some(found.version.0) == seen.checked_add(1) && found.value == value);
                 }
@@ -158,7 +158,7 @@ impl Client {
         match answer.status {
             StatusCode::OK => Ok(true),
             StatusCode::BAD_REQUEST if answer.says(&["check-and-set"]) => Ok(false),
-            // Only the first version of the engine has nothing to say about a write.
+            // Only version 1 of the engine answers a write without content.
             StatusCode::NO_CONTENT => Err(Failure::WrongEngine {
                 path: self.settings.kv_mount.as_str().to_owned(),
                 wanted: "KV version 2",
@@ -177,7 +177,7 @@ impl Client {
     }
 
     pub(crate) async fn list_copies(&self, limits: Limits) -> Result<Vec<String>, Failure> {
-        // Vault's own verb for this, LIST, is none that every gateway lets pass.
+        // Not every gateway passes on Vault's own method for this, LIST.
         let path = format!("{}?list=true", self.copies_path("metadata"));
         let answer = self
             .ask_for(limits, Method::GET, &path, None, LONGEST_LIST)
@@ -187,7 +187,7 @@ impl Client {
             StatusCode::NOT_FOUND => Vec::new(),
             _ => return Err(answer.unforeseen(&path)),
         };
-        // What ends in a slash is a folder, which somebody else made.
+        // A name that ends in a slash is a folder, which Keyway does not make.
         ids.retain(|id| !id.ends_with('/'));
         ids.sort_unstable();
         Ok(ids)

@@ -1,5 +1,5 @@
-//! What can go wrong with Vault, in words for the log. Nothing that Vault or a network said is repeated in them but
-//! the reason of a connection that was not made: an answer could hold a token, a secret or what was to be wrapped.
+//! Errors of operations on Vault, worded for the log. They repeat nothing from Vault or the network except why a
+//! connection failed, because an answer could hold a token, a secret or key material.
 
 use std::error::Error;
 
@@ -73,7 +73,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether another attempt may end otherwise. Nothing that is asked of Vault does harm when it is asked twice.
+    /// Whether another attempt may succeed. All requests to Vault can be repeated safely.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::TimedOut | Self::Busy | Self::Status { .. } => true,

@@ -1,4 +1,4 @@
-//! HTTP to one Vault: no redirects, no proxies, answers of bounded length, attempts within a deadline.
+//! HTTP to one Vault, without redirects and proxies, with limits on the answer's length and on the time for retries.
 
 use std::error::Error;
 use std::time::Duration;
@@ -22,22 +22,22 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::resolver::Guarded;
 
-/// The longest answer that is read.
+/// The longest answer, in bytes.
 pub(crate) const LONGEST_ANSWER: usize = 1 << 20;
-/// The longest list of keys, which comes in one answer: some 200,000 UUIDs.
+/// The longest list of keys, in bytes: some 200,000 UUIDs. Vault sends it in one answer.
 pub(crate) const LONGEST_LIST: usize = 8 << 20;
 
-/// An attempt is given this much time whatever follows, if there is as much.
+/// The least time for an attempt, if the deadline allows it, even when that leaves less for retries.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a connection that nobody uses is kept: shorter than load balancers and NATs forget about it.
+/// How long an idle connection is kept. Load balancers and NATs keep it for longer.
 const IDLE: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 8;
 
 type Connector = HttpsConnector<HttpConnector<Guarded<GaiResolver>>>;
 
-/// Until when an operation must be over, and how often each of its requests may be repeated.
+/// The deadline of an operation, and how often each of its requests may be repeated.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) deadline: Instant,
@@ -80,7 +80,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An answer. Its body is wiped: it may hold a token or a plaintext.
+/// An answer. Its body is wiped, because it may hold a token or a plaintext.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     retry_after: Option<Duration>,
@@ -91,7 +91,7 @@ pub(crate) struct Answer {
 struct Told {
     #[serde(default)]
     errors: Vec<String>,
-    /// In what `sys/health` answers.
+    /// Only in answers of `sys/health`.
     #[serde(default)]
     sealed: bool,
 }
@@ -102,7 +102,7 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|_| Failure::Garbled(what))
     }
 
-    /// Whether one of the errors that Vault gives has one of these texts in it.
+    /// Whether one of Vault's errors contains one of these texts.
     pub(crate) fn says(&self, texts: &[&str]) -> bool {
         self.told().is_some_and(|told| {
             told.errors
@@ -115,7 +115,7 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The failure that an answer is which neither succeeds nor says anything about what was asked.
+    /// The failure, if the answer is an error that any request could get. Other errors are for the caller to judge.
     fn failure(&self, path: &str) -> Option<Failure> {
         let status = self.status.as_u16();
         match status {
@@ -128,7 +128,7 @@ impl Answer {
             503 if self.says(&["not initialized", "not yet initialized"]) => {
                 Some(Failure::NotInitialized)
             }
-            // 412 is also what a standby answers that has not heard of a write yet; it asks to try again.
+            // A standby that has not seen a write yet also answers 412, and asks to try again.
             412 | 500..=599 => Some(self.unforeseen(path)),
             404 if self.says(&["namespace not found"]) => Some(Failure::NoNamespace),
             404 if self.says(&["no handler for route"]) => Some(Failure::NoMount(path.to_owned())),
@@ -137,10 +137,10 @@ impl Answer {
         }
     }
 
-    /// The failure that an answer is which was not foreseen.
+    /// The failure for an unexpected answer.
     pub(crate) fn unforeseen(&self, path: &str) -> Failure {
         let status = self.status.as_u16();
-        // What was asked of it is no part of the place.
+        // Without the query.
         let path = path.split('?').next().unwrap_or(path).to_owned();
         match self.is_foreign() {
             true => Failure::Foreign { status, path },
@@ -148,13 +148,13 @@ impl Answer {
         }
     }
 
-    /// Whether the body is one that Vault never gives, such as a proxy's page.
+    /// Whether the body cannot be Vault's, such as a proxy's page.
     fn is_foreign(&self) -> bool {
         !self.body.is_empty() && self.told().is_none()
     }
 }
 
-/// The JSON of a request. `room` is at least its length, so that no copy of it is left behind where it grew.
+/// The JSON of a request. `room` must be at least its length, because a buffer that grows leaves copies behind.
 pub(crate) fn body(value: &impl Serialize, room: usize) -> Result<Bytes, Failure> {
     let mut body = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *body, value)
@@ -162,7 +162,7 @@ pub(crate) fn body(value: &impl Serialize, room: usize) -> Result<Bytes, Failure
     Ok(Bytes::from_owner(body))
 }
 
-/// The way to one Vault.
+/// An HTTP client of one Vault.
 pub(crate) struct Http {
     client: Client<Connector, Full<Bytes>>,
     address: String,
@@ -171,7 +171,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// To the Vault at `address`: over TLS as `tls` says, or in plain over loopback when there is none.
+    /// A client of the Vault at `address`, over TLS if `tls` is given, else over plain HTTP to loopback only.
     pub(crate) fn new(
         address: &str,
         namespace: Option<&str>,
@@ -217,13 +217,13 @@ impl Http {
         })
     }
 
-    /// Sends the request, again if it fails in a way that may pass, and gives an answer that says something about
-    /// what was asked.
+    /// Sends the request, and repeats it after failures that may pass. Failures that any request could get are errors;
+    /// other answers, such as 403, are returned.
     pub(crate) async fn send(&self, limits: Limits, call: &Call<'_>) -> Result<Answer, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut repeats = limits.retries;
         loop {
-            // An attempt that hangs leaves time for those that may follow.
+            // An attempt that hangs leaves time for the retries.
             let left = limits.left();
             let share = (left / repeats.saturating_add(1)).max(left.min(SHORTEST_ATTEMPT));
             let outcome = timeout(share, self.attempt(call)).await;
@@ -290,7 +290,7 @@ impl Http {
                 return Err(Failure::TooLong(call.longest_answer));
             }
             if wanted > body.capacity() {
-                // Moved by hand: a vector that grows leaves what it held behind.
+                // Copy by hand and wipe the old buffer: a vector that grows leaves its old content behind.
                 let mut larger = Zeroizing::new(Vec::with_capacity(wanted.saturating_mul(2)));
                 larger.extend_from_slice(&body);
                 body = larger;
@@ -305,13 +305,13 @@ impl Http {
     }
 }
 
-/// For a connector that is given `http://` only: it trusts nobody.
+/// TLS for a connector that only gets `http://` addresses. It trusts no authority.
 fn no_tls() -> Result<ClientConfig, Failure> {
     crate::tls(rustls::RootCertStore::empty())
 }
 
-/// The cause of a failed connection. What is around it says that a client, a connector and a connection failed, one
-/// after the other.
+/// The innermost cause of a failed connection. The errors around it only say that the client, the connector and the
+/// connection failed.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

@@ -1,14 +1,14 @@
-//! HashiCorp Vault or OpenBao over HTTP: the transit engine wraps master keys, the KV v2 engine keeps sealed copies of
-//! their records. `docs/vault.md` says what Keyway needs of it.
+//! HashiCorp Vault or OpenBao over HTTP: the transit engine wraps master keys, and the KV v2 engine keeps sealed copies
+//! of their records. `docs/vault.md` says what Keyway needs of it.
 //!
-//! **Transit:** one key, derived, whose context is the binding; so what was wrapped opens under its own id, version and
-//! origin only. Wrapping never makes a key: Vault's encryption makes one where there is none, so it is told to make one
-//! of a kind that cannot encrypt, which it refuses.
+//! **Transit:** one derived key, with the binding as its context, so that a wrapped key unwraps only under its own id,
+//! version and origin. Wrapping never makes a transit key: Vault would make a missing one, so the request names a type
+//! that cannot encrypt, which Vault refuses to make.
 //!
-//! **Copies:** every write is a check-and-set. One that meets its own value at the version that it would have made had
-//! won before.
+//! **Copies:** every write is a check-and-set. A write that fails and then finds its own value at the version that it
+//! would have made has succeeded before.
 //!
-//! **Invariant:** nothing that came from Vault is repeated in an error or in the log.
+//! **Invariant:** no error and no log line repeats anything from Vault.
 
 mod auth;
 mod check;
@@ -41,19 +41,19 @@ use crate::http::Http;
 pub use crate::token_file::TokenFolders;
 pub use crate::transit::TRANSIT_KEY;
 
-/// Reaches Vaults over HTTP.
+/// Opens clients of Vaults over HTTP.
 pub struct VaultsOverHttp {
     authorities: Vec<CertificateDer<'static>>,
     longest: Duration,
     clock: Arc<dyn Clock>,
     token_folders: Arc<TokenFolders>,
-    // Reading the system's root certificates takes a while, and is not needed on loopback.
+    // Built when first needed: reading the system's root certificates is slow, and loopback does not need them.
     tls: OnceLock<ClientConfig>,
 }
 
 impl VaultsOverHttp {
     /// Trusts the system's root certificates and those in `authorities`, which is PEM. No operation takes longer than
-    /// `longest`, whatever the settings say.
+    /// `longest`, even if the settings allow more.
     ///
     /// # Errors
     /// When `authorities` is not PEM, or holds no certificate.
@@ -83,7 +83,7 @@ impl VaultsOverHttp {
         })
     }
 
-    /// Takes tokens from files below these folders. Without this, from no file.
+    /// Allows token files below these folders. Without this, no token file is read.
     #[must_use]
     pub fn reading_tokens(mut self, folders: TokenFolders) -> Self {
         self.token_folders = Arc::new(folders);
@@ -95,7 +95,7 @@ impl VaultsOverHttp {
             return Ok(tls.clone());
         }
         let mut roots = RootCertStore::empty();
-        // What cannot be read is left out: the authority that is needed may be among the others.
+        // Skip those that cannot be read: the authority that is needed may be among the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for authority in &self.authorities {
             roots.add(authority.clone()).map_err(|_| {
@@ -112,7 +112,7 @@ impl VaultsOverHttp {
     }
 }
 
-/// TLS that trusts these, on AWS-LC.
+/// TLS on AWS-LC that trusts these authorities.
 fn tls(roots: RootCertStore) -> Result<ClientConfig, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! Names are resolved here, so that what they resolve to is judged before anything is sent there, each time.
+//! Resolves names, and checks the addresses each time before anything is sent to them.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use keyway_domain::vault::{is_forbidden, is_loopback};
 use tower_service::Service;
 
-/// A resolver that keeps back addresses at which nobody's Vault can be.
+/// A resolver that drops addresses where no Vault can be.
 #[derive(Clone)]
 pub(crate) struct Guarded<R> {
     resolver: R,
@@ -19,7 +19,7 @@ pub(crate) struct Guarded<R> {
 }
 
 impl<R> Guarded<R> {
-    /// Around `resolver`. Without TLS, nothing but loopback is given out, whatever a name resolves to.
+    /// Wraps `resolver`. With `loopback_only`, for connections without TLS, it returns only loopback addresses.
     pub(crate) fn new(resolver: R, loopback_only: bool) -> Self {
         Self {
             resolver,

@@ -1,8 +1,8 @@
-//! Files that somebody else, such as Vault's agent, keeps a token in.
+//! Reads tokens from files that another program, such as Vault's agent, writes.
 //!
-//! Whoever may configure the service names the file and the address that its content is sent to, so a file is read only
-//! below folders that the operator of the process named, and only if it holds a token. It is opened one component at a
-//! time without following links, so that what was judged is what is read.
+//! A caller who may configure the service chooses the file and the address that its content is sent to. So a file is read
+//! only below folders that the operator of the process named, and only if it holds a token. Its path is opened one
+//! component at a time without following links, so that the file that was checked is the one that is read.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 const LONGEST: usize = 4096;
-/// No path is deeper.
+/// The most components of a path below the folder.
 const DEEPEST: usize = 256;
 
 const NO_FOLDER: &str = "the operator allows no token files: name the folder of this one with --vault-token-dir (KEYWAY_VAULT_TOKEN_DIR)";
@@ -25,7 +25,7 @@ const NOT_BELOW: &str = "it is not below a folder that the operator names with -
 const KEPT: &str =
     "it is in or below the data folder or the root keyring's folder, where no token file may be";
 
-/// Where token files may be. By default nowhere.
+/// The folders where token files may be. By default there are none.
 #[derive(Debug, Clone, Default)]
 pub struct TokenFolders {
     below: Vec<PathBuf>,
@@ -34,7 +34,7 @@ pub struct TokenFolders {
 }
 
 impl TokenFolders {
-    /// Below these folders.
+    /// Allows token files below these folders.
     pub fn below(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let is_named = |folder: &PathBuf| !folder.as_os_str().is_empty();
         Self {
@@ -43,21 +43,21 @@ impl TokenFolders {
         }
     }
 
-    /// But never below this folder, by whichever name it is reached.
+    /// Forbids token files below this folder, by whichever path it is reached.
     #[must_use]
     pub fn never_below(mut self, folder: PathBuf) -> Self {
         self.never_below.push(folder);
         self
     }
 
-    /// But never below a folder that holds a file of this name.
+    /// Forbids token files below a folder that holds a file of this name.
     #[must_use]
     pub fn never_beside(mut self, file: &'static str) -> Self {
         self.never_beside.push(file);
         self
     }
 
-    /// The token in the file of this path. The error says what is wrong with the file, and nothing of its content.
+    /// Reads the token in this file. The error says what is wrong with the file, and repeats nothing of its content.
     pub(crate) fn read(&self, path: &str) -> Result<SecretBytes, String> {
         let file = self.open(Path::new(path))?;
         let metadata = file.metadata().map_err(|error| unreadable(&error))?;
@@ -74,7 +74,7 @@ impl TokenFolders {
         if metadata.nlink() != 1 {
             return Err("it has more than one name (hard links)".to_owned());
         }
-        // In one piece from the beginning: a vector that grows leaves copies behind.
+        // Reserve enough at once: a buffer that grows leaves copies behind.
         let mut content = Zeroizing::new(Vec::with_capacity(LONGEST + 64));
         file.take(LONGEST as u64 + 1)
             .read_to_end(&mut content)
@@ -110,7 +110,7 @@ impl TokenFolders {
         Err(NOT_BELOW.to_owned())
     }
 
-    /// Opens the file below a folder that is named by its real path.
+    /// Opens the file below a folder. `folder` must be its real path.
     fn open_below(&self, folder: &Path, rest: &Path) -> Result<File, String> {
         let kept: Vec<_> = self
             .never_below
@@ -151,7 +151,7 @@ impl TokenFolders {
                 return Err(KEPT.to_owned());
             }
         }
-        // Opening a pipe would wait for somebody to write into it.
+        // Opening a pipe would wait for a writer.
         let flags = flags | OFlags::NONBLOCK;
         let file = openat(&at, last.as_os_str(), flags, Mode::empty()).map_err(refused)?;
         Ok(File::from(file))
@@ -275,7 +275,7 @@ mod tests {
             assert!(text.contains("--vault-token-dir"), "{outside}: {text}");
         }
 
-        // Links, as files and as folders, lead nowhere.
+        // Links to files and to folders are not followed.
         symlink(at("elsewhere/d"), at("tokens/link")).unwrap();
         symlink(at("elsewhere"), at("tokens/folder")).unwrap();
         symlink(at("tokens/a"), at("tokens/own")).unwrap();
@@ -283,7 +283,7 @@ mod tests {
             let text = refusal(&folders, &at(link));
             assert!(text.contains("symbolic link"), "{link}: {text}");
         }
-        // The operator's own folder may be named by one.
+        // The operator may name the folder itself by a link.
         symlink(at("tokens"), at("named")).unwrap();
         let folders = below(&at("named"));
         assert_eq!(read(&folders, &at("named/a")), b"s.token");
@@ -329,7 +329,7 @@ mod tests {
                 named.is_empty()
             );
         }
-        // The kept folder by another name of its own.
+        // The forbidden folder is named by a link.
         let folders = below(root.path()).never_below(at("alias"));
         assert!(refusal(&folders, &at("data/tokens/a")).contains("data folder"));
     }

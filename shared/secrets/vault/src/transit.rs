@@ -1,4 +1,4 @@
-//! The transit engine: one derived key, which wraps and unwraps.
+//! Wraps and unwraps under one derived key of the transit engine.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -17,20 +17,19 @@ use crate::context::context;
 use crate::failure::Failure;
 use crate::http::{Answer, Limits, body};
 
-/// The name of the key in the transit engine; never changes.
+/// The name of the key in the transit engine. It never changes.
 pub const TRANSIT_KEY: &str = "keyway";
 
-/// A kind of key that transit has and that cannot encrypt. Vault makes a key when it is asked to encrypt under one
-/// that is missing and the token allows it, of the kind that the request names; it refuses to make one of this kind.
-/// Where the key is there, the kind is not looked at.
+/// A type of transit key that cannot encrypt. If the key is missing and the token allows it, Vault's encrypt endpoint
+/// makes a key of the requested type; it refuses to make one of this type. If the key exists, Vault ignores the type.
 const NEVER_MADE: &str = "ecdsa-p256";
 
 const PREFIX: &str = "vault:v";
 
-/// The kinds of keys that wrap as strongly as what they wrap.
+/// The types of transit keys that are as strong as the keys that they wrap.
 const KINDS: [&str; 3] = ["aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"];
 
-/// When each version of the transit key was made, which no other key of the same name has.
+/// The creation time of each version of the transit key. A new key of the same name has others.
 pub(crate) type Identity = BTreeMap<u64, Value>;
 
 #[derive(Serialize)]
@@ -85,7 +84,7 @@ impl Client {
         format!("{}/{what}/{TRANSIT_KEY}", self.settings.mount_path.as_str())
     }
 
-    /// The transit key as it is now, if there is one and it is fit.
+    /// Reads the transit key, and fails if it is missing or cannot be used.
     pub(crate) async fn transit_key(&self, limits: Limits) -> Result<Identity, Failure> {
         let path = self.transit("keys");
         let answer = self.ask(limits, Method::GET, &path, None).await?;
@@ -110,7 +109,7 @@ impl Client {
         Ok(found.keys)
     }
 
-    /// As [`Client::transit_key`], and it is the one that was there before.
+    /// Checks that the transit key can be used and is still the one that this client has seen.
     pub(crate) async fn same_transit_key(&self, limits: Limits) -> Result<(), Failure> {
         let found = self.transit_key(limits).await?;
         let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +120,7 @@ impl Client {
         Ok(())
     }
 
-    /// The transit key, made if there is none. From now on it is the one that is known.
+    /// Makes the transit key if it is missing, and remembers which key it is.
     pub(crate) async fn make_transit_key(&self, limits: Limits) -> Result<(), Failure> {
         let found = match self.transit_key(limits).await {
             Err(Failure::KeyMissing(path)) => {
@@ -150,7 +149,7 @@ impl Client {
         binding: &Binding<'_>,
         material: &[u8],
     ) -> Result<Vec<u8>, Failure> {
-        // A key that was made anew without being derived would ignore the context.
+        // A new key that is not derived would ignore the context.
         self.same_transit_key(limits).await?;
         let plaintext = Zeroizing::new(STANDARD.encode(material));
         let context = STANDARD.encode(context(binding));
@@ -210,7 +209,7 @@ impl Client {
         Ok(SecretBytes::from(material))
     }
 
-    /// What it means that Vault does not decrypt.
+    /// Why Vault did not decrypt.
     fn refusal(&self, answer: &Answer, path: &str) -> WrapError {
         if answer.status != StatusCode::BAD_REQUEST {
             return answer.unforeseen(path).into();
@@ -219,7 +218,7 @@ impl Client {
         if answer.says(&["key not found"]) {
             Failure::KeyMissing(key).into()
         } else if answer.says(&["version is too new"]) {
-            // The key has never had so many versions: it is not the one that wrapped this.
+            // The key never had this version, so it is not the key that wrapped this.
             WrapError::UnknownRoot
         } else if answer.says(&["disallowed by policy"]) {
             Failure::VersionTooOld(key).into()
@@ -231,7 +230,7 @@ impl Client {
     }
 }
 
-/// Whether `found` is what the key that was `known` can have become: it may have been rotated and trimmed since.
+/// Whether `found` can be the `known` key. That may have been rotated and trimmed since.
 fn is_same(known: &Identity, found: &Identity) -> bool {
     let newest = |identity: &Identity| identity.last_key_value().map(|(version, _)| *version);
     newest(found) >= newest(known)

@@ -1,4 +1,4 @@
-//! What is known of the attempts that the SDK made of one write.
+//! Tracks the attempts that the SDK makes of one write.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use keyway_aws::Service;
 use keyway_domain::ports::StoreError;
 
-/// Watches whether each attempt was answered by DynamoDB. One that was not may have taken place all the same.
+/// Records whether DynamoDB answered each attempt. An attempt without an answer may still have succeeded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attempts {
     unanswered: Arc<AtomicBool>,
 }
 
 impl Attempts {
-    /// Whether it is certain that no attempt before the last one took place.
+    /// Whether it is certain that no attempt before the last one succeeded.
     pub(crate) fn all_answered(&self) -> bool {
         !self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// The port's error for a write that ended so. Throttling says that nothing was changed, so it is only
-    /// answered where that is certain.
+    /// The port's error for a failed write. [`StoreError::Throttled`] promises that nothing was changed, so it is
+    /// returned only where that is certain.
     pub(crate) fn failed<E>(
         &self,
         service: &Service,

@@ -1,4 +1,4 @@
-//! Records as items: attribute names, and both ways between them.
+//! Converts records to items and back.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,15 +14,15 @@ pub(crate) const KIND: &str = "kind";
 pub(crate) const ID: &str = "id";
 pub(crate) const REVISION: &str = "revision";
 const VALUE: &str = "value";
-/// Microseconds since 1970. What is filtered by.
+/// Microseconds since 1970. Conditions and reads use this one.
 pub(crate) const EXPIRES_AT: &str = "expires_at";
-/// Seconds since 1970, rounded up: what DynamoDB's own TTL removes items by, days later at times.
+/// Seconds since 1970, rounded up. DynamoDB's own TTL removes items by it, up to days later.
 const TTL: &str = "ttl";
 
-/// How many revisions before the present one an item remembers, in the attributes `past_1` (the newest) and so on.
+/// How many earlier revisions an item holds, in the attributes `past_1` (the newest) and so on.
 pub(crate) const PAST: usize = 16;
 
-/// The partition of an item: its kind, and the part of it that the id begins with, of kinds that have parts.
+/// The partition of an item: its kind, and for kinds with parts also the part, which is the id's first bytes.
 pub(crate) fn partition(kind: Kind, id: &str) -> String {
     match kind.part_bytes() {
         None => kind.as_str().to_owned(),
@@ -33,7 +33,7 @@ pub(crate) fn partition(kind: Kind, id: &str) -> String {
     }
 }
 
-/// The whole key of an item.
+/// The primary key of an item.
 pub(crate) fn key(kind: Kind, id: &str) -> Item {
     HashMap::from([
         (KIND.to_owned(), AttributeValue::S(partition(kind, id))),
@@ -53,7 +53,7 @@ pub(crate) fn revision(revision: Revision) -> AttributeValue {
     AttributeValue::B(Blob::new(revision.0))
 }
 
-/// The item of a record that nothing went before.
+/// The item of a new record, without earlier revisions.
 pub(crate) fn item(record: &Record) -> Item {
     let mut item = key(record.kind, &record.id);
     item.insert(REVISION.to_owned(), revision(record.revision));
@@ -68,8 +68,8 @@ pub(crate) fn item(record: &Record) -> Item {
     item
 }
 
-/// Replaces an item's value and moves its revisions one place on. The oldest is set first, so that the
-/// outcome is the same whether a service reads all attributes before it sets any, as DynamoDB does, or not.
+/// Replaces an item's value and moves its revisions by one place. The oldest is set first, so that the result is
+/// the same in services that do not read all attributes before they set any, as DynamoDB does.
 pub(crate) fn replacement(expires: bool) -> &'static str {
     static EXPRESSIONS: LazyLock<[String; 2]> = LazyLock::new(|| {
         let mut sets: Vec<String> = (1..PAST)
@@ -114,11 +114,11 @@ pub(crate) fn replacement_values(record: &Record) -> Item {
     values
 }
 
-/// What writes need to know of an item that is there.
+/// The attributes of an existing item that writes need.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) revision: Revision,
-    /// The revisions before it, the newest first; fewer than [`PAST`] when it goes back to the item's making.
+    /// The revisions before it, the newest first. Fewer than [`PAST`] means that these are all since the item was made.
     pub(crate) past: Vec<Revision>,
     pub(crate) expires_at: Option<Timestamp>,
 }

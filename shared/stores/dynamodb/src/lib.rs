@@ -1,13 +1,13 @@
-//! The Table port on DynamoDB: one table, the kind as its partition key and the id as its sort key, so that a
-//! function's IAM policy can be limited to the kinds that it touches (`dynamodb:LeadingKeys`). Kinds that grow without end
-//! have a partition for each of their parts, such as `audit#20260102T03`: one of them all would be a hot one.
+//! The Table port on DynamoDB: one table, with the kind as partition key and the id as sort key, so that a function's IAM
+//! policy can be limited to the kinds that it uses (`dynamodb:LeadingKeys`). Kinds that grow without end have several
+//! partitions, such as `audit#20260102T03`, because a single one would be a hot partition.
 //!
-//! **Exactly once:** an item carries the revision of the write that made it and the revisions of the writes before.
-//! The SDK sends a write again when its answer was lost; where the first sending had won, the second meets its own
-//! revision, even when other writers have replaced the record since, and is a success. Only where more than
-//! [`item::PAST`] writes went in between is it unknown, and then [`StoreError::Failed`] says so.
+//! **Exactly once:** an item holds the revision of its newest write and the revisions of the writes before. The SDK sends
+//! a write again when its answer is lost. If the first attempt had succeeded, the second finds its own revision in the
+//! item, even when other writers have replaced the record since, and succeeds. If more than [`item::PAST`] writes came
+//! in between, the outcome is unknown, and [`StoreError::Failed`] says so.
 //!
-//! **Throttling:** is tried again by the SDK with growing pauses, then answered with [`StoreError::Throttled`].
+//! **Throttling:** the SDK retries with growing pauses; after that, the error is [`StoreError::Throttled`].
 
 mod attempts;
 mod item;
@@ -43,7 +43,7 @@ pub struct DynamoTable {
 }
 
 impl DynamoTable {
-    /// The table of this name, reached as `config` says.
+    /// The table of this name, in the account and region of `config`.
     pub fn new(config: &SdkConfig, name: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
         let name = name.into();
         let service = Service::new(&format!("DynamoDB's table `{name}`"), config);
@@ -63,7 +63,7 @@ impl DynamoTable {
         item::micros(self.clock.now())
     }
 
-    /// The record whatever its age, read after a write has failed its condition.
+    /// The item, expired or not, read after the condition of a write failed.
     async fn current(&self, kind: Kind, id: &str) -> Result<Option<Found>, StoreError> {
         let read = self
             .client
@@ -79,7 +79,7 @@ impl DynamoTable {
         }
     }
 
-    /// What became of a write of revision `own` over the revision `seen`, whose condition has failed.
+    /// The result of a write over `seen` whose condition failed. An earlier attempt of it may have succeeded.
     async fn after_conflict(
         &self,
         record: &Record,
@@ -185,7 +185,7 @@ impl TableReader for DynamoTable {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        // An id that the range does not hold cannot be where it starts: it is before the range, or past its end.
+        // DynamoDB refuses a start key outside of the range. Such an id is before the range, or past its end.
         let mut start = match after {
             Some(after) if after.starts_with(prefix) => Some(key(kind, after)),
             Some(after) if after > prefix => return Ok(Page::default()),
@@ -194,7 +194,7 @@ impl TableReader for DynamoTable {
         let limit = limit.clamp(1, 1000);
         let mut records = Vec::new();
         loop {
-            // One more than asked for tells whether more follow.
+            // Read one more than asked for, to learn whether more follow.
             let wanted = limit.saturating_add(1).saturating_sub(records.len());
             let output = self
                 .query(kind, prefix)
@@ -213,7 +213,7 @@ impl TableReader for DynamoTable {
                 });
                 match read {
                     Ok(record) => records.extend(record),
-                    // What is wrong with one item must not hide all the others.
+                    // A broken item must not hide all the others.
                     Err(error) => tracing::error!(
                         kind = kind.as_str(),
                         id,
@@ -246,7 +246,7 @@ impl TableWriter for DynamoTable {
             .put_item()
             .table_name(&self.name)
             .set_item(Some(item::item(record)))
-            // TTL removes expired items within days, not at once: until then another may take their place.
+            // TTL removes expired items only after days. Until then, a new item may replace them.
             .condition_expression("attribute_not_exists(#id) OR #expires <= :now")
             .expression_attribute_names("#id", item::ID)
             .expression_attribute_names("#expires", item::EXPIRES_AT)
@@ -323,8 +323,8 @@ impl TableWriter for DynamoTable {
             .await;
         let Err(error) = sent else { return Ok(()) };
         match error.as_service_error() {
-            // Also where an earlier sending of this removal had won and the name was given again since:
-            // the record that is there now is another.
+            // This is a conflict even if an earlier attempt succeeded and another writer has used the id since:
+            // the record is now another one.
             Some(DeleteItemError::ConditionalCheckFailedException(_)) => Err(StoreError::Conflict),
             _ => Err(attempts.failed(&self.service, "remove a record", &error)),
         }

@@ -1,4 +1,4 @@
-//! The file before SQLite opens it: it exists, it is plain, and only its owner may use it, or the group of a volume with fsGroup.
+//! Makes and checks the file before SQLite opens it: it is plain, and only its owner, or a volume's fsGroup, has access.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -11,15 +11,15 @@ use keyway_ownership::{FILE_MODE, check_file, check_folder, make_folder};
 use crate::OpenError;
 use crate::watch::{BESIDE, Identity, beside};
 
-/// One page of the smallest size that SQLite knows.
+/// SQLite's smallest page size, in bytes.
 const SMALLEST_DATABASE: u64 = 512;
 
-/// Held while the file is made. Closing any handle of a file drops this process's POSIX locks on it,
-/// SQLite's included, so nobody in this process may open the file before the handle that made it closed.
+/// Held while the file is made. Closing any handle of a file drops all POSIX locks of this process on it, also
+/// SQLite's. So nothing in this process may open the file before the handle that made it is closed.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// Makes the file and its folder if they are missing and checks their owners and modes; gives the file's full path, and
-/// which file it is.
+/// Makes the file and its folder if they are missing, and checks their owners and modes. Returns the file's full path
+/// and identity.
 pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -33,7 +33,7 @@ pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     make_folder(folder).map_err(failed(folder))?;
-    // A full path is never one of the names that mean something else to SQLite, such as ":memory:".
+    // A full path is never a name with a special meaning to SQLite, such as ":memory:".
     let folder = folder.canonicalize().map_err(failed(folder))?;
     let metadata = fs::metadata(&folder).map_err(failed(&folder))?;
     let volume = check_folder(&folder, &metadata)?;
@@ -54,7 +54,7 @@ pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
             Err(error) => return Err(failed(&beside)(error)),
         }
     }
-    // SQLite would take so short a file for an empty database and overwrite it.
+    // SQLite would treat such a short file as an empty database and overwrite it.
     if (1..SMALLEST_DATABASE).contains(&metadata.len()) {
         return Err(OpenError::NotOurs { path });
     }
@@ -66,7 +66,7 @@ fn make(path: &Path, folder: &Path) -> io::Result<()> {
     match OpenOptions::new()
         .write(true)
         .create_new(true)
-        // SQLite gives its log and index the mode of the database, so this one decides for all three.
+        // SQLite gives its log and the log's index the same mode.
         .mode(FILE_MODE)
         .open(path)
     {
@@ -74,6 +74,6 @@ fn make(path: &Path, folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(error),
     }
-    // SQLite flushes the folder when it makes its log, but this entry is ours.
+    // Flush this entry: SQLite flushes the folder only when it makes its log.
     File::open(folder)?.sync_all()
 }

@@ -1,18 +1,17 @@
 //! The Table port on SQLite: one file, shared by any number of processes on one machine.
 //!
-//! Reads go to a few connections of their own. Writes go to one thread that commits all writes that
-//! are waiting in one transaction, so that many writers at a time share one flush to the disk.
+//! Reads use a few connections of their own. Writes go to one thread, which commits all waiting writes in one transaction,
+//! so that concurrent writers share one flush to the disk.
 //!
-//! **Invariant:** a write is answered with success only after the `COMMIT` that holds it returned,
-//! and with `synchronous=FULL` that is after its flush.
+//! **Invariant:** a write succeeds only after its `COMMIT` returned. With `synchronous=FULL` that is after its flush.
 //!
-//! **Gone:** before each read, and around each commit, the file's names are looked up: once one of them is gone or names
-//! another file, everything is refused with [`StoreError::Away`].
+//! **Gone:** the paths of the open files are checked before each read, and before and after each commit. Once one of them
+//! is missing or names another file, all operations fail with [`StoreError::Away`].
 //!
-//! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and
-//! then answers [`StoreError::Busy`]: nothing was changed, and trying again later is right.
+//! **Busy:** another process may hold the write lock. Each attempt waits for it up to five seconds and then fails with
+//! [`StoreError::Busy`]: nothing was changed, and the caller can try again later.
 //!
-//! **Disk:** a file that cannot be opened or written, or whose disk is full or fails, is [`StoreError::Away`].
+//! **Disk:** if the file cannot be opened or written, or the disk is full or fails, the error is [`StoreError::Away`].
 
 mod file;
 mod readers;
@@ -40,21 +39,21 @@ use crate::writer::{Write, Writer};
 
 /// The table in one SQLite file.
 ///
-/// Dropping it blocks until the writes that were begun are done and the write-ahead log is folded into the file.
+/// Dropping it blocks until the queued writes are done and the write-ahead log is checkpointed into the file.
 pub struct SqliteTable {
-    // Dropped first: the writer folds the log while the readers are idle.
+    // Dropped first: the writer checkpoints the log while the readers are idle.
     writer: Writer,
     readers: Arc<Readers>,
     clock: Arc<dyn Clock>,
 }
 
 impl SqliteTable {
-    /// Opens the table in this file, made with mode 0600 if there is none, and brings its schema up to date.
+    /// Opens the table in this file, and makes it with mode 0600 if it is missing. Brings its schema up to date.
     ///
-    /// Blocks on the disk, and on another process that is opening the file at the same time.
+    /// Blocks on the disk, and on another process that opens the file at the same time.
     ///
     /// # Errors
-    /// [`OpenError`]; its text is for the operator and says what to do.
+    /// [`OpenError`], with a text that tells the operator what to do.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let (path, identity) = file::prepare(path)?;
         let connection = schema::open(&path)?;
@@ -75,7 +74,7 @@ impl SqliteTable {
 
 #[async_trait]
 impl TableReader for SqliteTable {
-    /// Always strong: a reader sees what was committed before it began, whichever process committed it.
+    /// Reads are always strong: a read sees everything that any process committed before it began.
     async fn get(
         &self,
         kind: Kind,
@@ -154,22 +153,22 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// The path names a folder, a symbolic link or another thing that is no plain file.
+    /// The path names a folder, a symbolic link or something else that is not a plain file.
     #[error("{} is not a plain file", path.display())]
     NotAFile {
         /// What the path names.
         path: PathBuf,
     },
-    /// Others than the owner may use the file or its folder.
+    /// Other users than the owner have access to the file or its folder.
     #[error(transparent)]
     Unfit(#[from] keyway_ownership::Unfit),
-    /// The file holds something else; it was left as it is.
+    /// The file is not a Keyway table. It was not changed.
     #[error("{} is not a Keyway table; it was left as it is; name another file", path.display())]
     NotOurs {
         /// The file.
         path: PathBuf,
     },
-    /// A newer release of Keyway wrote the file; it was left as it is.
+    /// A newer release of Keyway wrote the file. It was not changed.
     #[error(
         "{} has schema version {found}, and this release knows versions up to {known}; run the newer release",
         path.display()
@@ -192,9 +191,9 @@ pub enum OpenError {
     },
 }
 
-/// What the port answers for an error of SQLite on the table in this file.
+/// The port's error for an error of SQLite on the table in this file.
 ///
-/// A lock that did not come free is met before a transaction does anything.
+/// SQLite reports a busy lock before the transaction changes anything.
 fn store_error(what: &'static str, path: &Path, error: &rusqlite::Error) -> StoreError {
     let told = format!("the table {}: {}", path.display(), told(error));
     match error.sqlite_error_code() {
@@ -209,7 +208,7 @@ fn store_error(what: &'static str, path: &Path, error: &rusqlite::Error) -> Stor
     }
 }
 
-/// What SQLite met and what to do about it. Its own texts are for programmers, and some of its errors have a number alone.
+/// What is wrong and what to do. SQLite's own texts are for programmers, and some of its errors have only a number.
 fn told(error: &rusqlite::Error) -> String {
     let (code, text) = match error {
         rusqlite::Error::SqliteFailure(code, text) => (code, text.as_deref()),
@@ -234,7 +233,7 @@ fn told(error: &rusqlite::Error) -> String {
         }
         _ => return error.to_string(),
     };
-    // A text of ours says more than SQLite's own for the same code.
+    // A text with a semicolon is ours, and says more than the text for the code.
     match text {
         Some(text) if text.contains(';') => text.to_owned(),
         _ => format!("{told} (SQLite's code {})", code.extended_code),

@@ -1,4 +1,4 @@
-//! A few connections for reads, made when they are first needed.
+//! A few connections for reads, opened when they are first needed.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::task;
 use crate::watch::Watch;
 use crate::{failed, schema, store_error};
 
-/// Reads mostly find their pages in memory; more connections than this only wait for the processor.
+/// Reads mostly find their pages in memory, so more connections would only wait for the processor.
 const CONNECTIONS: usize = 4;
 
 pub(crate) struct Readers {
@@ -35,7 +35,7 @@ impl Readers {
         &self.path
     }
 
-    /// Runs the query on a connection that nobody else uses, off the async threads.
+    /// Runs the query on a connection of its own, on a thread that may block.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         what: &'static str,
@@ -47,7 +47,7 @@ impl Readers {
             .map_err(|error| failed(what, error))?;
         let readers = Arc::clone(self);
         let read = task::spawn_blocking(move || {
-            // Held until the connection is back, even if the caller no longer waits.
+            // Held until the connection is returned, even if the caller no longer waits.
             let _permit = permit;
             readers.watch.check_for_read()?;
             let failed = |error| store_error(what, &readers.path, &error);
@@ -55,13 +55,13 @@ impl Readers {
                 Some(connection) => connection,
                 None => {
                     let connection = readers.connect().map_err(failed)?;
-                    // It was opened by name.
+                    // The connection was opened by path, which may name another file by now.
                     readers.watch.check_for_read()?;
                     connection
                 }
             };
             let found = query(&connection).map_err(failed)?;
-            // A connection that failed is not used again.
+            // Only reached without an error: a failed connection is not used again.
             readers.idle().push(connection);
             Ok(found)
         });
@@ -75,7 +75,7 @@ impl Readers {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        // Pushing and popping leave nothing half-done.
+        // A panic cannot leave the list half changed: every change is one push or pop.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

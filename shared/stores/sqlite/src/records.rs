@@ -1,18 +1,18 @@
-//! Records as rows: the statements of the table, each inside a transaction that its caller began.
+//! Records as rows: the table's SQL statements. The caller begins the transaction.
 
 use jiff::Timestamp;
 use keyway_domain::ports::{Kind, Page, Record, Revision};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// Whether a conditional write took place, or met a record other than its writer had seen.
+/// Whether a conditional write was done, or found another record than its writer had seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
     Conflict,
 }
 
-/// Ids from `first` to just before `end`, by their bytes.
+/// Ids from `first` to just before `end`, in the order of their bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     first: Vec<u8>,
@@ -22,10 +22,10 @@ pub(crate) struct Range {
 impl Range {
     /// The ids that begin with `prefix` and sort after `after`.
     pub(crate) fn new(prefix: &str, after: Option<&str>) -> Self {
-        // Nothing sorts between a string and itself followed by a zero byte.
+        // The next possible id is the same one followed by a zero byte.
         let past = after.map(|after| [after.as_bytes(), &[0]].concat());
         let first = past.unwrap_or_default().max(prefix.as_bytes().to_vec());
-        // The last byte of UTF-8 is never 0xff, so it has a successor; and 0xff is past every id.
+        // The last byte of UTF-8 is never 0xff, so it has a successor; and 0xff sorts after every id.
         let mut end = prefix.as_bytes().to_vec();
         match end.last_mut() {
             Some(last) => *last = last.saturating_add(1),
@@ -35,7 +35,7 @@ impl Range {
     }
 }
 
-/// Where records of this kind are: logs, whose records are long and many, lie apart from what every request may look for.
+/// The SQL table of this kind. Logs have one of their own, because their many long records would slow all lookups.
 const fn table(kind: Kind) -> &'static str {
     match kind.part_bytes() {
         None => RECORDS,
@@ -89,7 +89,7 @@ pub(crate) fn page(
     for row in rows {
         match row? {
             Ok(record) => records.push(record),
-            // What is wrong with one row must not hide all the others.
+            // A broken row must not hide all the others.
             Err(error) => tracing::error!(
                 kind = kind.as_str(),
                 %error,
@@ -97,7 +97,7 @@ pub(crate) fn page(
                 "a row of the table is not one that keyway writes and is left out"
             ),
         }
-        // One more than asked for tells whether more follow.
+        // Read one more than asked for, to learn whether more follow.
         if records.len() > limit {
             break;
         }
@@ -140,7 +140,7 @@ pub(crate) fn put_new(
     match current(connection, record.kind, &record.id, now)? {
         Some(revision) if revision == record.revision => Ok(Outcome::Done),
         Some(_) => Ok(Outcome::Conflict),
-        // An expired one may still be there.
+        // `write` replaces an expired record that is still there.
         None => write(connection, record),
     }
 }

@@ -1,4 +1,4 @@
-//! Opening a connection, and the schema with its history.
+//! Opens connections and migrates the schema.
 
 use std::path::Path;
 use std::thread;
@@ -8,15 +8,14 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, f
 
 use crate::OpenError;
 
-/// Marks a file as ours: "KEYW".
+/// Marks a file as a Keyway table: "KEYW".
 const APPLICATION_ID: i64 = 0x4b45_5957;
 
-/// Steps from each schema version to the next; version n is the first n of them. Append only.
+/// The migrations from each schema version to the next. Version n has the first n of them. Append only.
 const MIGRATIONS: &[&str] = &[
-    // Ids are BLOBs: they compare by their bytes, and a bound past a prefix need not be UTF-8.
+    // Ids are BLOBs, because they compare by their bytes, and the end of a range may not be UTF-8.
     //
-    // WITHOUT ROWID keeps the records themselves in the order of their ids, so that a page is one walk
-    // over neighbouring leaves.
+    // WITHOUT ROWID stores the records in the order of their ids, so that the records of a page are neighbours.
     "CREATE TABLE records (
          kind TEXT NOT NULL,
          id BLOB NOT NULL,
@@ -26,9 +25,9 @@ const MIGRATIONS: &[&str] = &[
          PRIMARY KEY (kind, id)
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;",
-    // In a table without ROWID whatever searches for an id reads the whole of each record that it is compared with,
-    // and those of logs have hundreds of kilobytes. Here it compares entries of the index, and what a write looks at
-    // stands before the value, on no overflow page.
+    // In a table without ROWID, a search for an id reads the whole of each record that it compares, and records of
+    // logs have hundreds of kilobytes. Here, a search compares entries of the index. The columns that a write reads
+    // stand before the value, so they are on no overflow page.
     "CREATE TABLE logs (
          kind TEXT NOT NULL,
          id BLOB NOT NULL,
@@ -45,7 +44,7 @@ const MIGRATIONS: &[&str] = &[
 /// How long to wait for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a file whose schema is up to date, brought there if need be.
+/// Opens the file and brings its schema up to date.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     prepare(path, MIGRATIONS).map_err(|refusal| match refusal {
         Refusal::NotOurs => OpenError::NotOurs {
@@ -63,7 +62,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     })
 }
 
-/// A connection for reads and writes, to a file that [`open`] has seen before.
+/// A connection for reads and writes, to a file that [`open`] has checked before.
 pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open_file(path)?;
     set_up(&connection)?;
@@ -71,7 +70,7 @@ pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn open_file(path: &Path) -> rusqlite::Result<Connection> {
-    // No URI names and no creation: the path means this file, which exists.
+    // Without URI names and without creation: the path names this file, which exists.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -108,19 +107,19 @@ impl From<rusqlite::Error> for Refusal {
 
 fn prepare(path: &Path, migrations: &[&str]) -> Result<Connection, Refusal> {
     let mut connection = open_file(path)?;
-    // SQLite opens a file that it may not write for reading. Whatever it is asked then leaves files beside it that have the
-    // file's mode, and that it could not write later.
+    // SQLite opens a file that it may not write as read-only. Any query then leaves files beside it that have the file's
+    // mode, and that SQLite could not write later.
     if connection.is_readonly(MAIN_DB)? {
         let refused = ffi::Error::new(ffi::SQLITE_READONLY);
         return Err(rusqlite::Error::SqliteFailure(refused, None).into());
     }
     set_up(&connection)?;
-    // Before the first change: a file that is refused is left as it is.
+    // Check before the first change, so that a refused file is not changed.
     version(&connection, migrations)?;
     write_ahead(&connection)?;
 
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Again, now that no other process can be between reading the version and raising it.
+    // Read the version again under the lock, which no other process can hold now.
     let current = version(&transaction, migrations)?;
     if current < migrations.len() {
         for step in migrations.iter().skip(current) {
@@ -133,7 +132,7 @@ fn prepare(path: &Path, migrations: &[&str]) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
-/// The schema version of a file that is ours or empty: how many migrations it has had.
+/// The schema version of a Keyway table or an empty file, which is the number of its migrations.
 fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Refusal> {
     let (application, found, objects): (i64, i64, i64) = connection.query_row(
         "SELECT (SELECT application_id FROM pragma_application_id),
@@ -157,9 +156,9 @@ fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Refusa
         })
 }
 
-/// Switches to the write-ahead log, which stays with the file.
+/// Switches to the write-ahead log. The file keeps this mode.
 fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
-    // SQLite answers busy at once, without its timeout, when two connections switch at the same time.
+    // When two connections switch at the same time, SQLite fails with busy at once, without its timeout.
     const PAUSE: Duration = Duration::from_millis(10);
     let mut attempts = BUSY_TIMEOUT.as_millis() / PAUSE.as_millis();
     loop {
@@ -172,7 +171,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
                 attempts -= 1;
                 thread::sleep(PAUSE);
             }
-            // SQLite then stays with its old mode, which lets readers keep writers out.
+            // SQLite keeps its old mode, in which readers block writers.
             Ok(mode) if mode != "wal" => {
                 let text = "the file system has no shared memory, which the write-ahead log needs; use a local disk";
                 return Err(rusqlite::Error::SqliteFailure(

@@ -118,14 +118,14 @@ async fn file_that_is_deleted_moved_or_replaced_is_noticed_by_the_next_call() {
             table.put_new(&record("new", 2)).await.unwrap();
         }
         if what == "replaced" {
-            // The one that took its place is left alone, to its log.
+            // The file that took its place is unchanged, and its log too.
             fs::write(&log, "of another").unwrap();
             let before = fs::read(&path).unwrap();
             drop(table);
             assert_eq!(fs::read(&log).unwrap(), b"of another");
             assert_eq!(fs::read(&path).unwrap(), before);
         } else if what == "log deleted" {
-            // What is only in the log that has no name any more is folded into the table.
+            // The content of the deleted log is checkpointed into the table.
             drop(table);
             let again = open(&folder);
             let found = again.get(Kind::Key, "kept", Consistency::Strong).await;
@@ -308,7 +308,7 @@ async fn killed_process_loses_no_acknowledged_record() {
 const CHILD_TASKS: u64 = 4;
 const CHILD_ROUNDS: u64 = 50;
 
-/// Starts this test binary again to run one of the tests below, which is told its folder on its input.
+/// Starts this test binary again to run one of the tests below, which reads its folder from standard input.
 fn child(test: &str, folder: &TempDir, seed: u64) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -330,7 +330,7 @@ fn child(test: &str, folder: &TempDir, seed: u64) -> Child {
     child
 }
 
-/// The seed and the table that the parent gave, if there is a parent.
+/// The seed and the table from the parent process, if there is one.
 fn child_work() -> Option<(u64, Arc<SqliteTable>)> {
     let mut line = String::new();
     io::stdin().read_line(&mut line).unwrap();
@@ -423,7 +423,7 @@ async fn write_no_longer_awaited_takes_place() {
     let folder = private_folder();
     let table = open(&folder);
     let writing = record("id", 1);
-    // Polled once, which hands the write over, then dropped.
+    // Poll once, which sends the write to the thread, and then drop.
     let abandoned = tokio::time::timeout(Duration::ZERO, table.put_new(&writing)).await;
     drop(abandoned);
     drop(table);
@@ -584,7 +584,7 @@ fn newer_schema_is_refused() {
     );
 }
 
-/// Version 1 as it was released: never to be changed, whatever the schema becomes.
+/// Version 1 as it was released. Never change it, even when the schema changes.
 const VERSION_1: &str = "
     PRAGMA journal_mode = WAL;
     CREATE TABLE records (
@@ -736,7 +736,7 @@ async fn full_disk_fails_the_write_only() {
     table.put_new(&record("another", 3)).await.unwrap();
 }
 
-/// A write that fails, in one transaction with others: alone, or ending the transaction as a full disk does.
+/// A write that fails in one transaction with others, either alone or, as with a full disk, with the transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_write_loses_no_acknowledged_one() {
     for failure in ["ABORT", "ROLLBACK"] {
@@ -755,7 +755,7 @@ async fn failed_write_loses_no_acknowledged_one() {
             let table = Arc::clone(&table);
             running.spawn(async move { (n, table.put_new(&record(&format!("id-{n}"), n)).await) });
         }
-        // The lock is let go when all writes wait, so that most of them share a transaction.
+        // Release the lock when all writes wait, so that most of them share a transaction.
         tokio::time::sleep(Duration::from_millis(200)).await;
         other.execute_batch("COMMIT").unwrap();
 
@@ -802,7 +802,7 @@ async fn corrupt_file_fails_without_panic() {
     for _ in 0..20 {
         let mut corrupt = intact.clone();
         for _ in 0..200 {
-            // Past the file's header, which decides whether the file is ours.
+            // After the file's header, which shows whether the file is a Keyway table.
             let at = 100 + u64::from_be_bytes(bytes(&random)) as usize % (corrupt.len() - 100);
             corrupt[at] ^= 0x55;
         }

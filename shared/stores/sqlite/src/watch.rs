@@ -1,6 +1,6 @@
-//! Whether the open files are still those that have the table's names.
+//! Checks that the open files still have the table's paths.
 //!
-//! A file that is deleted or replaced stays as it was for whoever has it open, and what is written to it then is lost.
+//! A process that has a file open can go on using it after it was deleted or replaced, but what it writes is lost.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +13,10 @@ use keyway_domain::ports::StoreError;
 
 use crate::OpenError;
 
-/// What follows the table's name in the names of its write-ahead log and that log's index.
+/// The suffixes of the table's write-ahead log and of that log's index.
 pub(crate) const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// Tells files apart, whatever their names.
+/// Identifies a file, whichever path names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -46,7 +46,7 @@ enum Found {
 }
 
 impl Watch {
-    /// Over the table's file, which was this one before it was opened, and what SQLite keeps beside it.
+    /// Watches the table's file, which had the identity `before` when it was opened, and SQLite's files beside it.
     pub(crate) fn start(path: &Path, before: Identity) -> Result<Self, OpenError> {
         let mut files = vec![(path.to_owned(), before)];
         for ending in BESIDE {
@@ -71,17 +71,16 @@ impl Watch {
         }
     }
 
-    /// The table's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Refuses once the table or its log is no longer what was opened. One that is put back is taken again.
+    /// Fails if the table or its log is not the opened file. It succeeds again once the file is put back.
     pub(crate) fn check_for_read(&self) -> Result<(), StoreError> {
         self.check_first(2)
     }
 
-    /// As [`Watch::check_for_read`], and looks at the log's index as well.
+    /// As [`Watch::check_for_read`], and checks the log's index as well.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.check_first(self.files.len())
     }
@@ -107,14 +106,14 @@ impl Watch {
         Err(StoreError::Away(text))
     }
 
-    /// Whether SQLite may close its files: it removes its log by its name, which may be another table's by now.
+    /// Whether SQLite may close its files. Closing removes the log by its path, which may be another table's by now.
     pub(crate) fn may_close(&self) -> bool {
         self.files
             .iter()
             .enumerate()
             .all(|(position, (path, opened))| match found(path, *opened) {
                 Found::Same => true,
-                // A log that is gone can still be folded into the table.
+                // A deleted log can still be checkpointed into the table.
                 Found::Nothing => position > 0,
                 Found::Another => false,
             })
@@ -129,7 +128,7 @@ impl Watch {
     }
 }
 
-/// The path of what SQLite keeps beside the table.
+/// The path of a file that SQLite keeps beside the table.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);

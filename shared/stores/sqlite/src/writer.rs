@@ -1,5 +1,4 @@
-//! One thread that writes: it takes all writes that wait, runs them in one transaction, and answers
-//! them when that is committed.
+//! The thread that writes: it runs all waiting writes in one transaction, and answers them when it is committed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +14,11 @@ use crate::records::{self, Outcome};
 use crate::watch::Watch;
 use crate::{failed, store_error};
 
-/// How many writes may wait, and how many one transaction takes. With values of 300 KiB the queue and
-/// the transaction together hold 150 MiB; whoever comes later waits outside, holding only its own.
+/// The most writes that may wait, and the most in one transaction. With values of 300 KiB, the queue and the
+/// transaction together hold 150 MiB. Further callers wait until the queue has space, each with its own value.
 const QUEUE: usize = 256;
 
-/// Expired records are kept this long, so that a clock that jumped ahead for a while destroys nothing.
+/// Expired records are kept this long, so that a clock that is ahead for a while destroys nothing.
 const EXPIRED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 const WHAT: &str = "write a record";
@@ -36,7 +35,7 @@ struct Job {
 }
 
 pub(crate) struct Writer {
-    /// Taken by the drop, which ends the thread once it has emptied the queue.
+    /// `None` while dropping, which ends the thread when the queue is empty.
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,7 +56,7 @@ impl Writer {
         })
     }
 
-    /// Hands the write to the thread and waits for its commit. The write is made once it has a place in the queue.
+    /// Sends the write to the thread and waits for its commit. `write` is called when the queue has space.
     pub(crate) async fn run(&self, write: impl FnOnce() -> Write) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         let (answer, answered) = oneshot::channel();
@@ -99,7 +98,7 @@ fn write_all(
             continue;
         }
         let outcomes = commit(&mut connection, &jobs, clock.now());
-        // What was committed to a file that nobody finds any more is lost.
+        // A commit to a file that no longer has the table's name is lost.
         if watch.check().is_err() {
             refuse(jobs, watch);
         } else {
@@ -110,13 +109,13 @@ fn write_all(
         mem::forget(connection);
         return;
     }
-    // The table is closing: leave one complete file behind. SQLite tries the same when the last process closes.
+    // The table closes: leave one complete file. SQLite tries the same when the last process closes.
     if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(error = %error, "the write-ahead log could not be folded into the table; the next start will");
     }
 }
 
-/// Answers each write with what is gone; one whose file is back in the meantime may be tried again.
+/// Answers each write with the missing file. If it is back in the meantime, the write may be tried again.
 fn refuse(jobs: Vec<Job>, watch: &Watch) {
     for job in jobs {
         let gone = watch.check().err().unwrap_or(StoreError::Throttled);
@@ -126,8 +125,8 @@ fn refuse(jobs: Vec<Job>, watch: &Watch) {
 
 /// Runs the writes in one transaction. An error means that none of them was committed, or that this is unknown.
 ///
-/// Each write looks at its record and then changes it by one statement. SQLite undoes a statement that
-/// fails by itself, so one failed write needs no savepoint to leave the others alone.
+/// Each write reads its record and then changes it with one statement. SQLite rolls a failed statement back by itself,
+/// so that a failed write needs no savepoint and does not affect the others.
 fn commit(
     connection: &mut Connection,
     jobs: &[Job],
@@ -138,7 +137,7 @@ fn commit(
     for job in jobs {
         let outcome = apply(&transaction, &job.write, now);
         match outcome {
-            // A full disk and the like end the whole transaction; going on would commit each write alone.
+            // Errors such as a full disk end the whole transaction; later writes would be committed one by one.
             Err(error) if transaction.is_autocommit() => return Err(error),
             outcome => outcomes.push(outcome),
         }
@@ -164,7 +163,7 @@ fn answer(
     path: &Path,
 ) {
     let answer_one = |job: Job, outcome| {
-        // Whoever asked may no longer wait.
+        // The caller may no longer wait.
         job.answer.send(outcome).ok();
     };
     match committed {

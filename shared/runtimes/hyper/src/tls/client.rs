@@ -24,11 +24,11 @@ use x509_cert::der::{Decode, Encode};
 use super::TlsError;
 use super::files::{certificates, unusable};
 
-/// More than its own certificate, and those up to an authority's, no client has reason to show; each connection holds
-/// what was shown.
+/// The most certificates that a client may show. A client needs its own and those up to an authority's, and each
+/// connection keeps them in memory.
 const LONGEST_CHAIN: usize = 10;
 
-/// The keys that prove who a client is. RSA's are of 2,048 bits at least: shorter ones verify nothing.
+/// The supported types of clients' keys. RSA keys need 2,048 bits or more; no algorithm verifies shorter ones.
 const KEYS: [AlgorithmIdentifier; 4] = [
     alg_id::ED25519,
     alg_id::ECDSA_P256,
@@ -36,7 +36,7 @@ const KEYS: [AlgorithmIdentifier; 4] = [
     alg_id::RSA_ENCRYPTION,
 ];
 
-/// AWS-LC, with the signatures of [`KEYS`] alone.
+/// AWS-LC, with only the signature algorithms of [`KEYS`].
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         let whole = aws_lc_rs::default_provider();
@@ -51,7 +51,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Made once in the life of the process, which is how long rustls wants to refer to it.
+/// The algorithms of these keys. Call it once: the lists leak, because rustls wants `'static` references.
 fn of_keys(
     whole: &WebPkiSupportedAlgorithms,
     keys: &[AlgorithmIdentifier],
@@ -74,7 +74,7 @@ fn of_keys(
     }
 }
 
-/// Takes any certificate, of any issuer and date, from a client that proves to have its key.
+/// Accepts any certificate, of any issuer and date, from a client that proves that it has the key.
 #[derive(Debug)]
 pub(super) struct AnyCertificate(WebPkiSupportedAlgorithms);
 
@@ -90,7 +90,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // None named: a client then shows what it has.
+        // Without names, a client shows what it has.
         &[]
     }
 
@@ -119,7 +119,7 @@ impl ClientCertVerifier for AnyCertificate {
         let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
         let algorithms = self.0.mapping.iter();
         let algorithms = algorithms.filter(|(scheme, _)| *scheme == signature.scheme);
-        // This version's schemes leave the curve open, so that each is for several algorithms.
+        // TLS 1.2's schemes name no curve, so that one scheme has several algorithms.
         for algorithm in algorithms.flat_map(|(_, algorithms)| *algorithms) {
             match key.verify_signature(*algorithm, message, signature.signature()) {
                 Ok(()) => return Ok(HandshakeSignatureValid::assertion()),
@@ -145,8 +145,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-/// The certificate's key. rustls would have it of certificates of version 3 alone, and OpenSSL's `x509 -req` makes
-/// ones of version 1.
+/// The certificate's key. rustls reads only certificates of version 3, but OpenSSL's `x509 -req` makes version 1.
 fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
     let read = Certificate::from_der(certificate);
     let read = read.and_then(|read| read.tbs_certificate().subject_public_key_info().to_der());
@@ -156,7 +155,7 @@ fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'static>, Er
     }
 }
 
-/// Takes certificates that an authority of the file has issued for clients, and that are valid now.
+/// Accepts certificates that an authority in the file has issued for clients, and that are valid now.
 pub(super) fn issued_by(
     path: &Path,
     provider: Arc<CryptoProvider>,

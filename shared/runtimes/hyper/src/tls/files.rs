@@ -1,7 +1,7 @@
-//! A certificate, its key and its clients' authorities in files.
+//! Reads the certificate, its key and the clients' authorities from files.
 //!
-//! **Invariant:** no error repeats anything of a file. The parser's own errors carry whole lines, which are the whole
-//! key where its line breaks were lost.
+//! **Invariant:** no error repeats what a file holds. The parser's own errors repeat whole lines, and in a file that lost
+//! its line breaks one line is the whole key.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -22,7 +22,7 @@ pub(super) struct Files {
     pub(super) clients: Clients,
 }
 
-/// What changes about files whenever their content does, and none of the content.
+/// Metadata of files that changes whenever their content does, without the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamps(Vec<Option<Stamp>>);
 
@@ -39,8 +39,8 @@ impl Files {
         if let Clients::IssuedBy(path) = &self.clients {
             paths.push(path);
         }
-        // Of what a link leads to: that is how mounted secrets are exchanged. The time of change, for a copy may
-        // bring its time of modification along.
+        // `metadata` follows links, because mounted secrets are exchanged by changing a link. ctime, because a copy
+        // may keep the mtime of its original.
         let stamp = |path: &PathBuf| {
             let found = fs::metadata(path).ok()?;
             Some(Stamp {
@@ -69,7 +69,7 @@ impl Files {
     }
 }
 
-/// The certificates in a PEM file, of which there is one at least.
+/// The certificates in a PEM file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path)?;
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
@@ -80,13 +80,13 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
-/// Longer than any chain and any bundle of authorities.
+/// The longest file, in bytes. Chains and bundles of authorities are shorter.
 const LONGEST: u64 = 4 << 20;
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let cannot = |error: std::io::Error| unusable(path, &format!("cannot be read: {error}"));
     let file = File::open(path).map_err(cannot)?;
-    // Room for all of it from the start: a buffer that grows leaves copies behind.
+    // Reserve enough at once: a buffer that grows leaves copies of the key behind.
     let length = file.metadata().map_err(cannot)?.len().min(LONGEST);
     let mut text = Zeroizing::new(Vec::with_capacity(
         usize::try_from(length).unwrap_or(0) + 64,
@@ -100,13 +100,13 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     Ok(text)
 }
 
-/// Whether the key is under a passphrase, in either way that PEM knows.
+/// Whether the key is encrypted under a passphrase, in either of PEM's two ways.
 fn is_encrypted(text: &[u8]) -> bool {
     let has = |words: &[u8]| text.windows(words.len()).any(|found| found == words);
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"\nProc-Type: 4,ENCRYPTED")
 }
 
-/// What is wrong with a PEM file, and nothing of what it holds.
+/// Says what is wrong with a PEM file, and repeats nothing from it.
 fn kind(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {

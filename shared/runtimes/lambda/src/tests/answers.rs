@@ -92,7 +92,7 @@ fn answer_with_bytes_is_base64() {
     }
 }
 
-/// Byte for byte as from a function that answers one API alone.
+/// The bytes are the same as from a function that answers only one API.
 #[test]
 fn answer_has_the_shape_of_the_gateways_api() {
     let both = ingress("api-gateway");
@@ -200,7 +200,7 @@ fn function_url_answer_is_streamed() {
     assert_eq!(answer["body"], json!(b"\"two\""));
     let answer = get(&streaming("function-url"), &function_url(), "/echo/bytes");
     assert_eq!(answer["body"], json!(b"\xff\x00\xfe"), "as they are");
-    // Nothing else takes a stream.
+    // Only function URLs accept a stream.
     for source in ["http-api", "rest-api", "alb"] {
         let ingress = streaming(source);
         let answer = get(&ingress, &event_of(ingress.source), "/echo/cookies");

@@ -292,7 +292,7 @@ fn rest_api_stage_comes_from_the_context() {
         case(&plain, json!("/p q/e f"), "/e f"),
         target("POST /p%20q/e%20f", Some("/p%20q"))
     );
-    // The context's path is another one: then it says nothing.
+    // The context's path is unrelated, so it gives no base path.
     assert_eq!(
         case(&plain, json!("/prod/other"), "/echo"),
         target("POST /echo", None)
@@ -393,7 +393,7 @@ fn method_is_kept() {
     }
 }
 
-/// What gateways say of the address, and what becomes of it.
+/// The addresses that gateways claim, and how they are read.
 const ADDRESSES: [(&str, &str); 14] = [
     ("203.0.113.7", "203.0.113.7"),
     ("2001:db8::7", "2001:db8::7"),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{alb, alb_multi, answer, echo, event_of, http_api, ingress, rest_api, with, without};
 use crate::{EventSource, Ingress};
 
-/// Answers an event and holds the answer to its source's shape.
+/// Answers an event and asserts that the answer has its source's shape.
 fn answered(ingress: &Ingress, event: &str) -> (u64, Value) {
     let answer = answer(&echo::site(), ingress, event);
     let status = answer["statusCode"].as_u64().unwrap();
@@ -51,7 +51,7 @@ fn answered(ingress: &Ingress, event: &str) -> (u64, Value) {
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-/// Holds the event to be refused, and returns why.
+/// Asserts that the event is refused, and returns why.
 fn refused(source: &str, event: &str) -> String {
     let (status, body) = answered(&ingress(source), event);
     assert_eq!(status, 400, "{source} let in {event:.200}");
@@ -80,7 +80,7 @@ fn named(source: &str) -> &'static str {
 fn event_of_another_source_is_refused() {
     for (source, _) in events() {
         for (other, event) in events() {
-            // Some cannot be told apart: one payload format.
+            // Some sources share a payload format, so their events look the same.
             let shapes = |source| match source {
                 "http-api" | "function-url" => &["2.0"][..],
                 "rest-api" => &["1.0"],
@@ -134,7 +134,7 @@ fn event_of_no_source_is_refused() {
             let message = refused(source, &event.to_string());
             assert!(message.contains(named(source)), "{message}");
         }
-        // What is no JSON does not reach us through the runtime; it would make no difference.
+        // The runtime passes on no invalid JSON. If it did, it would be refused too.
         let deep = "[".repeat(100_000);
         for event in [
             "",
@@ -222,7 +222,7 @@ fn member_of_another_type_is_refused() {
         let event = event_of(ingress(source).source);
         for pointer in pointers {
             for junk in &junk {
-                // Objects whose members are all optional take any that says nothing.
+                // Objects whose members are all optional accept an empty one.
                 let says_nothing = matches!(
                     *pointer,
                     "/requestContext/authentication"
@@ -482,7 +482,7 @@ fn base64_malformed_is_refused() {
     }
 }
 
-/// Texts that mean something somewhere.
+/// Texts with a special meaning in some format.
 const TEXTS: [&str; 25] = [
     "",
     " ",
@@ -511,7 +511,7 @@ const TEXTS: [&str; 25] = [
     "\u{10ffff}",
 ];
 
-/// What to put where something else was.
+/// Replacement values.
 fn junk() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),

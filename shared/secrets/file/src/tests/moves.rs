@@ -18,7 +18,7 @@ use crate::{FileError, FileSecrets, KeptSecret, Left, SecretMove, moved_away};
 const NAME: &str = "root-keyring";
 const FILE: &str = "root-keyring.secret";
 
-/// How many more steps this process lives; zero: for ever.
+/// How many more steps until this process is killed; zero for never.
 static STEPS_LEFT: AtomicUsize = AtomicUsize::new(0);
 
 /// Ends the process between two steps as `kill -9` does: nothing is dropped, flushed or unlocked.
@@ -48,7 +48,7 @@ async fn filled(passphrase: Option<&str>) -> (TempDir, PathBuf, Vec<u8>) {
 }
 
 fn begin(from: &Path, to: &Path) -> Result<Option<SecretMove>, StoreError> {
-    // Of several processes no two may choose the same temporary name.
+    // Two processes must not choose the same temporary name.
     SecretMove::begin(NAME, from, to, seeded(std::process::id().into()).as_ref())
 }
 
@@ -122,7 +122,7 @@ async fn move_to_another_folder_keeps_the_old_file_under_another_name() {
         assert_eq!(moved_away(NAME, &outer.path().join("z")).unwrap(), None);
         drop(moving);
 
-        // Back, and away once more within the same second: nothing is overwritten.
+        // Moving back and away again within the same second overwrites nothing.
         for (from, to) in [(&y, &x), (&x, &y)] {
             let moving = begin(from, to).unwrap().unwrap();
             assert!(matches!(
@@ -156,11 +156,11 @@ async fn leave_without_another_folder_that_holds_the_file_changes_nothing() {
     drop(open_at(&z));
     symlink(outer.path(), outer.path().join("link")).unwrap();
     let moving = begin(&x, &y).unwrap().unwrap();
-    // The record names the old folder again, under whichever spelling.
+    // The record names the old folder again, by either path.
     for named in [x.clone(), outer.path().join("link/x")] {
         assert_eq!(moving.leave(&named, &clock()).unwrap(), Left::StillNamed);
     }
-    // It names a folder without the file, or none at all.
+    // The record names a folder without the file, or a missing one.
     assert!(moving.leave(&z, &clock()).is_err());
     assert!(
         moving
@@ -168,7 +168,7 @@ async fn leave_without_another_folder_that_holds_the_file_changes_nothing() {
             .is_err()
     );
     assert!(!outer.path().join("absent").exists());
-    // The file that it names is damaged, or another.
+    // The file in the named folder is damaged, or another.
     let kept = fs::read(y.join(FILE)).unwrap();
     for other in [
         &kept[..kept.len() / 2],
@@ -223,7 +223,7 @@ async fn begin_while_another_move_holds_the_folders_waits_for_it() {
     let (outer, x, _) = filled(None).await;
     let y = outer.path().join("y");
     let first = begin(&x, &y).unwrap().unwrap();
-    // In the opposite direction: it takes the locks in the same order.
+    // A move in the opposite direction takes the locks in the same order.
     let other = {
         let (x, y) = (x.clone(), y.clone());
         thread::spawn(move || begin(&y, &x).unwrap().unwrap().leave(&x, &clock()).unwrap())
@@ -262,11 +262,11 @@ fn move_to(outer: &Path, to: &str) {
     let moving = match begin(&from, &outer.join(to)) {
         Ok(Some(moving)) => moving,
         Ok(None) => return,
-        // It moved meanwhile.
+        // Another process moved it in the meantime.
         Err(_) if named(outer) != from => return,
         Err(error) => panic!("{error:?}"),
     };
-    // The record is written only as it was seen; while both locks are held nobody else who moves from here writes it.
+    // Write the record only if it is unchanged. Both locks keep other moves from here from writing it.
     if named(outer) != from {
         return;
     }
@@ -277,7 +277,7 @@ fn move_to(outer: &Path, to: &str) {
     kill_point("the old folder is left");
 }
 
-/// Starts this test binary again to run the test below, which is told its work on its input.
+/// Starts this test binary again to run the test below, which reads its work from standard input.
 fn run(outer: &Path, work: &str, steps: usize) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -331,7 +331,7 @@ async fn opens(folder: &Path, passphrase: Option<&str>) {
 #[tokio::test]
 async fn kill_at_any_step_of_a_move_leaves_the_secret_where_the_record_says() {
     const MOST_STEPS: usize = 40;
-    // A move knows nothing of the passphrase, and deriving keys takes time.
+    // A move does not use the passphrase, and deriving keys is slow.
     let protections = if is_torture() { 2 } else { 1 };
     for passphrase in [None, Some("correct horse")].into_iter().take(protections) {
         let mut killed = 0;
@@ -341,7 +341,7 @@ async fn kill_at_any_step_of_a_move_leaves_the_secret_where_the_record_says() {
             name_folder(outer, "x");
             let survived = run(outer, "y", step);
             killed += usize::from(!survived);
-            // Wherever it ended: what the record names opens, and has all that there was.
+            // Wherever it was killed, the folder that the record names holds the whole secret.
             opens(&named(outer), passphrase).await;
             assert_eq!(
                 fs::read(named(outer).join(FILE)).unwrap(),
@@ -427,7 +427,7 @@ fn restore_of_a_missing_file_writes_the_same_bytes_and_overwrites_nothing() {
         assert_eq!(fs::read(folder.join(FILE)).unwrap(), text);
         assert_eq!(super::mode(&folder.join(FILE)), 0o600);
     }
-    // A later version of it is kept instead; a file that is none is told, and changes nothing.
+    // A later version replaces the kept one; a file that is no secret's is an error and changes nothing.
     fs::copy(folder.join(FILE), outer.path().join("first")).unwrap();
     let store = FileSecrets::open(&folder, Some(secret("correct horse")), seeded(2)).unwrap();
     let changed = store.change_passphrase(NAME, Some(secret("new").into()));
