@@ -61,7 +61,8 @@ impl From<Zeroizing<Vec<u8>>> for SecretBytes {
 pub struct Key256 {
     bytes: Box<[u8; 32]>,
     /// HMAC-SHA256 with this key, its two key blocks hashed already: that is a third of the work for
-    /// most messages here. Made at the first use. aws-lc wipes it on drop.
+    /// most messages here. Made at the first use. aws-lc wipes it on drop, but not the copies that it
+    /// makes on the stack while it signs.
     mac: OnceLock<Box<hmac::Key>>,
 }
 

@@ -145,7 +145,7 @@ fn of_opaque(bytes: &[u8]) -> ContextFacts {
 
 impl fmt::Debug for AuditContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trail").finish_non_exhaustive()
+        f.debug_struct("AuditContext").finish_non_exhaustive()
     }
 }
 

@@ -621,7 +621,30 @@ impl<'a> RequestRecord<'a> {
         }
         may_leave
     }
+
+    /// Tells the observers that the request took longer than `limit`, for [`RECORDING`] at most. The request may have
+    /// changed something, and a function may never run again after this answer, so the audit log must have it now.
+    async fn timed_out(&mut self, limit: Duration) -> Response<Bytes> {
+        let (status, error) = (StatusCode::GATEWAY_TIMEOUT, Answered::TIMED_OUT);
+        self.unanswered = (status, error);
+        tracing::warn!(
+            request_id = self.start.request_id,
+            dialect = self.dialect,
+            operation = self.operation.name,
+            timeout_seconds = limit.as_secs_f64(),
+            "a request took longer than its route allows and is not answered"
+        );
+        if self.told == 0 {
+            let told = self.tell(status, Some(error));
+            tokio::time::timeout(RECORDING, told).await.ok();
+        }
+        TimedOut::response()
+    }
 }
+
+/// How long observers may take to record a request that timed out. The timeout of functions in template.yaml leaves time
+/// for it after the longest timeout of a route.
+const RECORDING: Duration = Duration::from_secs(3);
 
 impl Drop for RequestRecord<'_> {
     fn drop(&mut self) {
@@ -838,17 +861,10 @@ impl<D: Dialect> AnyMount for Mount<D> {
                     Some(limit) => tokio::time::timeout(limit, answer.as_mut()).await.ok(),
                 }
             };
-            response.unwrap_or_else(|| {
-                record.unanswered = (StatusCode::GATEWAY_TIMEOUT, Answered::TIMED_OUT);
-                tracing::warn!(
-                    request_id = record.start.request_id,
-                    dialect = record.dialect,
-                    operation = record.operation.name,
-                    timeout_seconds = timeout.unwrap_or_default().as_secs_f64(),
-                    "a request took longer than its route allows and is not answered"
-                );
-                TimedOut::response()
-            })
+            match response {
+                Some(response) => response,
+                None => record.timed_out(timeout.unwrap_or_default()).await,
+            }
         })
     }
 }
