@@ -553,6 +553,36 @@ async fn path_for_data_keys_changes_no_key() {
 }
 
 #[tokio::test]
+async fn refusal_before_the_operation_is_a_400_too() {
+    let site = MemorySite::running().await;
+    let signer = for_target(site.root(), "ListKeys");
+    let long = "x".repeat((256 << 10) + 1);
+    let answer = site.call_at(&signer, "POST", "/aws", &long).await;
+    assert_eq!(refused(&answer).0, "RequestEntityTooLargeException");
+    for (method, path) in [("GET", "/aws/data"), ("POST", "/aws/nothing")] {
+        let answer = site.call_at(&signer, method, path, "").await;
+        assert_eq!(refused(&answer).0, "UnknownOperationException", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn key_specs_of_newer_models_are_unsupported() {
+    let site = MemorySite::running().await;
+    for body in [
+        r#"{"KeySpec":"ML_DSA_44","KeyUsage":"SIGN_VERIFY"}"#,
+        r#"{"KeySpec":"ECC_NIST_P256","KeyUsage":"KEY_AGREEMENT"}"#,
+    ] {
+        let answer = kms_as(&site, site.root(), "CreateKey", body).await;
+        assert_eq!(
+            refused(&answer).0,
+            "UnsupportedOperationException",
+            "{body}"
+        );
+    }
+    assert!(site.records(Kind::Key).await.is_empty());
+}
+
+#[tokio::test]
 async fn request_without_target_at_the_root_is_for_sts() {
     let site = MemorySite::running().await;
     let signer = site.root().clone().for_service("sts");

@@ -23,8 +23,8 @@ const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 /// The value that AWS sends.
 const CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, must-revalidate");
 
-/// The initial buffer size, enough for most answers: a buffer that grows leaves copies of data keys in memory.
-const ANSWER_BYTES: usize = 2048;
+/// The initial buffer size, enough for the longest plaintext in base64: a buffer that grows leaves copies in memory.
+const ANSWER_BYTES: usize = 6144;
 
 /// A 200 answer with this body.
 pub(crate) fn json(body: impl Into<Bytes>) -> Response<Bytes> {
@@ -96,6 +96,8 @@ pub(crate) struct KeyMetadata<'a> {
     description: &'a str,
     enabled: bool,
     encryption_algorithms: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration_model: Option<&'static str>,
     key_id: &'a str,
     key_manager: &'static str,
     key_spec: &'static str,
@@ -131,6 +133,10 @@ impl<'a> KeyMetadata<'a> {
             description: description.map_or("", |text| text.as_str()),
             enabled: key.state == KeyState::Enabled,
             encryption_algorithms: [ALGORITHM],
+            expiration_model: match key.origin {
+                Origin::Kms => None,
+                Origin::External { .. } => Some("KEY_MATERIAL_DOES_NOT_EXPIRE"),
+            },
             key_id: key.id.as_str(),
             key_manager: "CUSTOMER",
             key_spec: KEY_SPEC,

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::{HeaderName, Response};
+use http::{HeaderName, Response, StatusCode};
 use keyway_auth::sigv4::SignatureError;
 use keyway_auth::{Coded, ErrorTable, SignedErrors};
 use keyway_domain::access::Caller;
@@ -347,7 +347,11 @@ impl SignedErrors for Api {
             Rejection::Panicked => ("KMSInternalException", Some(INTERNAL)),
             Rejection::By(never) => match *never {},
         };
-        ErrorResponse::of_pipeline(rejection, code, message)
+        let mut response = ErrorResponse::of_pipeline(rejection, code, message);
+        if response.status.is_client_error() {
+            response.status = StatusCode::BAD_REQUEST;
+        }
+        response
     }
 
     fn write(response: &ErrorResponse, _: &RequestLine<'_>) -> Response<Bytes> {

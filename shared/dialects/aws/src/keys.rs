@@ -33,6 +33,16 @@ const KEY_SPECS: [&str; 12] = [
 const KEY_USAGES: [&str; 3] = [KEY_USAGE, "SIGN_VERIFY", "GENERATE_VERIFY_MAC"];
 const ORIGINS: [&str; 4] = [OWN_ORIGIN, "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"];
 
+/// Values that newer models of AWS have, besides.
+const NEWER: [&str; 6] = [
+    "SM2",
+    "ECC_NIST_EDWARDS25519",
+    "ML_DSA_44",
+    "ML_DSA_65",
+    "ML_DSA_87",
+    "KEY_AGREEMENT",
+];
+
 /// The body of an operation on a key without other parameters.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -93,6 +103,18 @@ fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
         return Err(unsupported(
             "keys of several regions are not supported here",
         ));
+    }
+    let named = [
+        &body.key_spec,
+        &body.customer_master_key_spec,
+        &body.key_usage,
+    ];
+    if let Some(newer) = named
+        .into_iter()
+        .flatten()
+        .find(|text| NEWER.contains(&text.as_str()))
+    {
+        return Err(unsupported(format!("{newer} is not supported here")));
     }
     let spec = match (&body.key_spec, &body.customer_master_key_spec) {
         (Some(_), Some(_)) => {

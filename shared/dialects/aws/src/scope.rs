@@ -16,6 +16,10 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// If the request is signed for another service, or does not sign the name of its operation: otherwise an eavesdropper
 /// could turn the request into another one.
 pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
+    // A gateway has verified one signature: there must not be another one in the query.
+    if request.raw_query.contains("X-Amz-Signature") {
+        return Err(incomplete("sign the request in the Authorization header"));
+    }
     let header = request.headers.get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
     let header =
@@ -31,13 +35,13 @@ pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
     }
     let mut scope = part("Credential").unwrap_or_default().rsplit('/').skip(1);
     let (service, region) = (scope.next(), scope.next());
-    // Requests through a gateway that verifies callers are signed for the gateway.
-    let expected = match request.peer.iam_caller {
-        Some(_) => "execute-api",
-        None => "kms",
+    // Requests through AWS's IAM are signed for the service that verifies them: API Gateway, or Lambda's function URL.
+    let expected: &[&str] = match request.peer.iam_caller {
+        Some(_) => &["execute-api", "lambda"],
+        None => &["kms"],
     };
-    if service != Some(expected) {
-        return Err(wrong_service(expected));
+    if !service.is_some_and(|service| expected.contains(&service)) {
+        return Err(wrong_service(&expected.join("' or '")));
     }
     let region = region.filter(|region| !region.is_empty());
     Ok(region.unwrap_or(DEFAULT_REGION).to_owned())
@@ -90,12 +94,22 @@ mod tests {
             ("kms", false, true),
             ("execute-api", false, false),
             ("s3", false, false),
+            ("lambda", false, false),
             ("execute-api", true, true),
+            ("lambda", true, true),
             ("kms", true, false),
         ] {
             let request = request(&format!("us-east-1/{service}"), SIGNED, is_by_gateway);
             assert_eq!(region(&request).is_ok(), is_accepted, "{service}");
         }
+    }
+
+    #[test]
+    fn second_signature_in_the_query_is_refused() {
+        let mut request = request("us-east-1/kms", SIGNED, false);
+        request.raw_query = "X-Amz-Signature=00".to_owned();
+        let error = region(&request).unwrap_err();
+        assert_eq!(error.content.code, "IncompleteSignature");
     }
 
     #[test]
