@@ -217,7 +217,7 @@ impl MemorySite {
         static OPENAPI: OnceLock<Result<String, Vec<String>>> = OnceLock::new();
         let openapi = OPENAPI.get_or_init(|| openapi::made(&mounts));
         let mounted = openapi::mounted(&mounts);
-        let of_kes = mounts.kes.take().expect("KES's API");
+        let of_kes = mounts.kes.take().expect("KES's API").into_mount();
         let site = mounts.site(7).expect("routes").with_cors(cors);
         let root = Signer::new("root", "root-secret");
         let observed =

@@ -65,14 +65,14 @@ pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
         found
     }
     [
-        of("rustfs", mounts.rustfs.as_ref()),
-        of("rustfs", mounts.buckets.as_ref()),
-        of("minio", mounts.minio.as_ref()),
-        of("kes", mounts.kes.as_ref()),
-        of("s3", mounts.s3.as_ref()),
-        of("sts", mounts.sts.as_ref()),
-        of("health", mounts.health.as_ref()),
-        of("openapi", mounts.document.as_ref()),
+        of("rustfs", mounts.rustfs.as_deref()),
+        of("rustfs", mounts.buckets.as_deref()),
+        of("minio", mounts.minio.as_deref()),
+        of("kes", mounts.kes.as_deref()),
+        of("s3", mounts.s3.as_deref()),
+        of("sts", mounts.sts.as_deref()),
+        of("health", mounts.health.as_deref()),
+        of("openapi", mounts.document.as_deref()),
     ]
     .concat()
 }

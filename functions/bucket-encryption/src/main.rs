@@ -17,7 +17,7 @@ async fn run() -> anyhow::Result<()> {
     let buckets = function.buckets(&services)?;
     let process = function.process()?;
     let composition = Composition::of(&services, &process);
-    let mounts = composition.buckets(&buckets).mounts()?;
+    let mounts = composition.buckets(&buckets)?.mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await
 }

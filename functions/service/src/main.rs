@@ -18,7 +18,7 @@ async fn run() -> anyhow::Result<()> {
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;
     let composition = composition.service(&ports.control(&services))?;
-    let composition = composition.log(&log, following.as_ref()).pages();
+    let composition = composition.log(&log, following.as_ref()).pages()?;
     let site = composition.mounts()?.site(function.instance()?)?;
     function.serve(site).await
 }

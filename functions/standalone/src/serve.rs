@@ -23,7 +23,7 @@ use keyway_runtime_hyper::{
     Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
     open_connections, serve_all, stop_signal,
 };
-use keyway_sites::Composition;
+use keyway_sites::{Composition, Mounted};
 
 use crate::access_key::text;
 use crate::kes_listener::{self, KesListener, Made};
@@ -220,7 +220,7 @@ impl Serve {
         let following = audit.following(&table, &ports.clock);
         let composition = composition.every_group(ports, &keys, &buckets, following.as_ref())?;
         let mut mounts = composition.mounts()?;
-        let kes = mounts.kes.take();
+        let kes = mounts.kes.take().map(Mounted::into_mount);
         let site = mounts.site(instance(ports.random.as_ref())?)?;
         let site = match self.metrics {
             Metering::Off => site,

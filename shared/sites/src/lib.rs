@@ -5,6 +5,7 @@
 
 mod inventory;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -33,10 +34,9 @@ pub struct Composition<'a> {
     of_rustfs: Vec<Route<RustFs>>,
     of_minio: Vec<Route<Minio>>,
     of_kes: Vec<Route<Kes>>,
-    buckets: Option<Arc<BucketOperations>>,
-    sts: Option<Option<Arc<Sessions>>>,
-    aws: Option<Arc<Keys>>,
-    pages: bool,
+    /// The mounts of the other dialects. The method of a group makes them, so a function links only the dialects that
+    /// it serves.
+    mounts: Mounts,
 }
 
 impl<'a> Composition<'a> {
@@ -49,10 +49,7 @@ impl<'a> Composition<'a> {
             of_rustfs: Vec::new(),
             of_minio: Vec::new(),
             of_kes: Vec::new(),
-            buckets: None,
-            sts: None,
-            aws: None,
-            pages: false,
+            mounts: Mounts::default(),
         }
     }
 
@@ -152,10 +149,15 @@ impl<'a> Composition<'a> {
     }
 
     /// Adds buckets, in JSON and in S3's own protocol.
-    #[must_use]
-    pub fn buckets(mut self, buckets: &Arc<BucketOperations>) -> Self {
-        self.buckets = Some(Arc::clone(buckets));
-        self
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn buckets(mut self, buckets: &Arc<BucketOperations>) -> anyhow::Result<Self> {
+        let authenticator = &self.services.authenticator;
+        let json = rustfs::bucket_mount(authenticator, buckets)?;
+        self.mounts.buckets = Some(Mounted::of(json));
+        self.mounts.s3 = Some(Mounted::of(s3::mount(authenticator, buckets)?));
+        Ok(self)
     }
 
     /// Adds the caller's own account.
@@ -166,24 +168,37 @@ impl<'a> Composition<'a> {
     }
 
     /// Adds temporary credentials. Without `sessions`, callers can only ask who they are.
-    #[must_use]
-    pub fn sessions(mut self, sessions: Option<Arc<Sessions>>) -> Self {
-        self.sts = Some(sessions);
-        self
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn sessions(mut self, sessions: Option<Arc<Sessions>>) -> anyhow::Result<Self> {
+        let account = self.process.settings.aws_account_id.clone();
+        let mount = sts::mount(&self.services.authenticator, sessions, account)?;
+        self.mounts.sts = Some(Mounted::of(mount));
+        Ok(self)
     }
 
     /// Adds AWS KMS's API, whose one route serves master keys and data keys.
-    #[must_use]
-    pub fn aws(mut self, keys: &Arc<Keys>) -> Self {
-        self.aws = Some(Arc::clone(keys));
-        self
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn aws(mut self, keys: &Arc<Keys>) -> anyhow::Result<Self> {
+        let authenticator = &self.services.authenticator;
+        let account = self.process.settings.aws_account_id.clone();
+        let mount = aws::mount(authenticator, keys, &self.services.data_keys, account)?;
+        self.mounts.aws = Some(Mounted::of(mount));
+        Ok(self)
     }
 
     /// Adds the pages: health probes and the OpenAPI document.
-    #[must_use]
-    pub fn pages(mut self) -> Self {
-        self.pages = true;
-        self
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn pages(mut self) -> anyhow::Result<Self> {
+        let health = keyway_health::mount(&self.services.readiness())?;
+        self.mounts.health = Some(Mounted::of(health));
+        self.mounts.document = Some(Mounted::of(keyway_openapi::mount()?));
+        Ok(self)
     }
 
     /// Adds every group.
@@ -205,11 +220,11 @@ impl<'a> Composition<'a> {
             .access(&ports.identity_control(services))
             .service(&ports.control(services))?
             .log(&log, following)
-            .buckets(buckets)
+            .buckets(buckets)?
             .account(buckets)
-            .sessions(ports.sessions(services))
-            .aws(keys)
-            .pages();
+            .sessions(ports.sessions(services))?
+            .aws(keys)?
+            .pages()?;
         Ok(composition)
     }
 
@@ -219,31 +234,17 @@ impl<'a> Composition<'a> {
     /// When two routes of one dialect conflict, which a test rules out.
     pub fn mounts(self) -> anyhow::Result<Mounts> {
         let authenticator = &self.services.authenticator;
-        let mut mounts = Mounts::default();
+        let mut mounts = self.mounts;
         if !self.of_rustfs.is_empty() {
-            mounts.rustfs = Some(rustfs::mount(authenticator, self.of_rustfs)?);
+            let mount = rustfs::mount(authenticator, self.of_rustfs)?;
+            mounts.rustfs = Some(Mounted::of(mount));
         }
         if !self.of_minio.is_empty() {
-            mounts.minio = Some(minio::mount(authenticator, self.of_minio)?);
+            let mount = minio::mount(authenticator, self.of_minio)?;
+            mounts.minio = Some(Mounted::of(mount));
         }
         if let Some(kes) = self.kes {
-            mounts.kes = Some(kes::mount(kes, self.of_kes)?);
-        }
-        if let Some(buckets) = &self.buckets {
-            mounts.buckets = Some(rustfs::bucket_mount(authenticator, buckets)?);
-            mounts.s3 = Some(s3::mount(authenticator, buckets)?);
-        }
-        let account = self.process.settings.aws_account_id.clone();
-        if let Some(keys) = &self.aws {
-            let data_keys = &self.services.data_keys;
-            mounts.aws = Some(aws::mount(authenticator, keys, data_keys, account.clone())?);
-        }
-        if let Some(sessions) = self.sts {
-            mounts.sts = Some(sts::mount(authenticator, sessions, account)?);
-        }
-        if self.pages {
-            mounts.health = Some(keyway_health::mount(&self.services.readiness())?);
-            mounts.document = Some(keyway_openapi::mount()?);
+            mounts.kes = Some(Mounted::of(kes::mount(kes, self.of_kes)?));
         }
         Ok(mounts)
     }
@@ -253,23 +254,23 @@ impl<'a> Composition<'a> {
 #[derive(Default)]
 pub struct Mounts {
     /// RustFS's API, without buckets.
-    pub rustfs: Option<Mount<RustFs>>,
+    pub rustfs: Option<Mounted<RustFs>>,
     /// MinIO's API.
-    pub minio: Option<Mount<Minio>>,
+    pub minio: Option<Mounted<Minio>>,
     /// KES's API. A process that serves it on a separate listener takes it from here.
-    pub kes: Option<Mount<Kes>>,
+    pub kes: Option<Mounted<Kes>>,
     /// Buckets in RustFS's API.
-    pub buckets: Option<Mount<RustFs>>,
+    pub buckets: Option<Mounted<RustFs>>,
     /// Buckets in S3's own protocol.
-    pub s3: Option<Mount<S3>>,
+    pub s3: Option<Mounted<S3>>,
     /// AWS KMS's API. It shares the root path with temporary credentials, whose requests have no header `X-Amz-Target`.
-    pub aws: Option<Mount<Aws>>,
+    pub aws: Option<Mounted<Aws>>,
     /// Temporary credentials.
-    pub sts: Option<Mount<Sts>>,
+    pub sts: Option<Mounted<Sts>>,
     /// Health probes.
-    pub health: Option<Mount<Page>>,
+    pub health: Option<Mounted<Page>>,
     /// The OpenAPI document.
-    pub document: Option<Mount<Page>>,
+    pub document: Option<Mounted<Page>>,
 }
 
 impl Mounts {
@@ -294,11 +295,46 @@ impl Mounts {
     }
 }
 
-fn with<D: Dialect>(site: Option<Site>, instance: u64, mount: Option<Mount<D>>) -> Option<Site> {
-    match (site, mount) {
-        (site, None) => site,
-        (None, Some(mount)) => Some(Site::new(instance, mount)),
-        (Some(site), Some(mount)) => Some(site.with(mount)),
+fn with<D: Dialect>(
+    site: Option<Site>,
+    instance: u64,
+    mounted: Option<Mounted<D>>,
+) -> Option<Site> {
+    match mounted {
+        None => site,
+        Some(Mounted { mount, add }) => Some(add(site, instance, mount)),
+    }
+}
+
+/// A mount, and the function that adds it to a site. The pointer is taken where the mount is made, so a program that never
+/// makes this mount does not link what serves it.
+pub struct Mounted<D: Dialect> {
+    mount: Mount<D>,
+    add: fn(Option<Site>, u64, Mount<D>) -> Site,
+}
+
+impl<D: Dialect> Mounted<D> {
+    fn of(mount: Mount<D>) -> Self {
+        Self {
+            mount,
+            add: |site, instance, mount| match site {
+                None => Site::new(instance, mount),
+                Some(site) => site.with(mount),
+            },
+        }
+    }
+
+    /// The mount, for a site of its own.
+    pub fn into_mount(self) -> Mount<D> {
+        self.mount
+    }
+}
+
+impl<D: Dialect> Deref for Mounted<D> {
+    type Target = Mount<D>;
+
+    fn deref(&self) -> &Mount<D> {
+        &self.mount
     }
 }
 
