@@ -91,7 +91,7 @@ pub(crate) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     insecure_http: bool,
 
-    /// Who may see metrics at /metrics; a proxy on this machine makes everybody loopback
+    /// Which callers may see /metrics; behind a proxy on this machine, every caller counts as loopback
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Loopback)]
     metrics: Metering,
 

@@ -10,7 +10,7 @@ const EVENT_BYTES: usize = 768;
 /// The end of an event's line: all fields that do not depend on its place in a chain, each after a comma, and the brace.
 ///
 /// # Errors
-/// None is expected: an event is strings and numbers, which can always be encoded.
+/// If serde_json cannot encode a value. Strings and numbers always can be.
 pub(crate) fn unplaced(event: &Event<'_>) -> Result<String, serde_json::Error> {
     // Every field is named, so that a new one cannot be forgotten here.
     let Event {
@@ -118,7 +118,7 @@ impl End {
     }
 }
 
-/// Whether JSON escapes any of the text. It rarely does.
+/// Returns whether JSON must escape any of the text, which is rare.
 fn is_escaped(text: &str) -> bool {
     // No branch for each byte, so that the compiler can vectorise the loop.
     (text.bytes()).fold(false, |is_escaped, byte| {

@@ -333,16 +333,16 @@ async fn background_task_writes_pending_events() {
 #[tokio::test]
 async fn flood_of_unauthenticated_requests_is_counted_in_few_writes() {
     let scene = scene(SETTINGS);
-    let stranger = Subject::default();
+    let unauthenticated = Subject::default();
     let with_certificate = Subject {
         principal: Some("anybody".into()),
         ..Subject::default()
     };
     for second in 0..60 {
         for _ in 0..100 {
-            scene.tell(CHANGE, &stranger, 401).await.unwrap();
+            scene.tell(CHANGE, &unauthenticated, 401).await.unwrap();
             scene.tell(READ, &with_certificate, 403).await.unwrap();
-            scene.tell(READ, &stranger, 200).await.unwrap();
+            scene.tell(READ, &unauthenticated, 200).await.unwrap();
         }
         scene.clock.advance(Duration::from_secs(1));
         assert!(scene.writes() <= second + 2, "{}", scene.writes());

@@ -15,6 +15,7 @@ mod canonical;
 mod credential;
 mod error;
 mod presented;
+mod scope;
 mod signing_keys;
 mod stamp;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use error::{SignatureError, StatusClass};
 pub use presented::{Presented, Remainder, Unfinished};
+pub use scope::SignedScope;
 pub use signing_keys::SigningKeys;
 
 /// The only algorithm that is accepted.

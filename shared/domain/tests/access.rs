@@ -444,8 +444,8 @@ async fn access_key_works_until_revoked_or_expired() {
         keys.revoke(&lasting.id).await,
         Err(KmsError::AccessKeyNotFound(_))
     ));
-    for stranger in ["", "nobody", "../x", "a b"] {
-        assert!(credentials.find(stranger).await.unwrap().is_none());
+    for unknown in ["", "nobody", "../x", "a b"] {
+        assert!(credentials.find(unknown).await.unwrap().is_none());
     }
     for life in [Duration::ZERO, Duration::from_secs(400 * 24 * 3600)] {
         assert!(keys.create(policy(), Some(life)).await.is_err());

@@ -6,6 +6,7 @@ mod cors;
 mod memory;
 mod observer;
 mod page;
+mod pairs;
 mod pipeline;
 mod query;
 mod rejection;
@@ -25,6 +26,7 @@ pub use observer::{
     TraceHeaders, Unrecorded, class_of,
 };
 pub use page::{Page, PageError};
+pub use pairs::Pairs;
 pub use pipeline::{
     Body, BodyCheck, Call, Dialect, Handler, Mount, Proof, Rejection, RequestLine, Unreadable,
 };

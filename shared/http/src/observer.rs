@@ -181,7 +181,7 @@ impl Answered<'_> {
 
 /// An observer that must record a request could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a request could not be witnessed")]
+#[error("a request could not be recorded")]
 pub struct Unrecorded;
 
 /// An observer's result, at once or later. Most observers return at once, which needs no allocation.

@@ -1,4 +1,5 @@
-//! Every route of every dialect, whichever process serves it. Listing them needs no deployment.
+//! Every route of every dialect, whichever process serves it. Listing them needs no deployment. AWS KMS's API is not in the
+//! list: its one route has the method and path of STS's, and only a header tells them apart.
 
 use http::Method;
 use keyway_dialect_kes as kes;

@@ -68,9 +68,9 @@ enum Payload<'r> {
 }
 
 /// The parts of a signature in the header or query form.
-struct Parts<'r> {
-    credential: Cow<'r, str>,
-    signed_headers: Cow<'r, str>,
+pub(super) struct Parts<'r> {
+    pub(super) credential: Cow<'r, str>,
+    pub(super) signed_headers: Cow<'r, str>,
     signature: Cow<'r, str>,
     stamp: Stamp,
     /// How long a presigned request is valid, as it declares. Any other is valid within the clock skew.
@@ -85,12 +85,7 @@ impl<'r> Presented<'r> {
     pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, SignatureError> {
         let query = Query::parse(&request.raw_query)?;
         let authorization = single(&request.headers, &AUTHORIZATION, "the Authorization header")?;
-        let is_presigned = query.pairs().any(|(name, _)| {
-            matches!(
-                name,
-                "X-Amz-Algorithm" | "X-Amz-Credential" | "X-Amz-SignedHeaders" | "X-Amz-Signature"
-            )
-        });
+        let is_presigned = is_presigned(&query);
         let parts = match (authorization, is_presigned) {
             (Some(_), true) => return Err(SignatureError::BothForms),
             (Some(authorization), false) => Parts::of_header(&request.headers, authorization)?,
@@ -351,6 +346,16 @@ impl fmt::Debug for Unfinished {
     }
 }
 
+/// Returns whether the query has any part of a signature.
+pub(super) fn is_presigned(query: &Query) -> bool {
+    query.pairs().any(|(name, _)| {
+        matches!(
+            name,
+            "X-Amz-Algorithm" | "X-Amz-Credential" | "X-Amz-SignedHeaders" | "X-Amz-Signature"
+        )
+    })
+}
+
 /// `to_sign` is the string to sign without the canonical request's hash.
 fn is_signature(key: &hmac::Key, to_sign: &[u8], hash: &[u8], signature: &[u8]) -> bool {
     let mut whole = Vec::with_capacity(to_sign.len() + 2 * hash.len());
@@ -370,7 +375,10 @@ impl fmt::Debug for Presented<'_> {
 
 impl<'r> Parts<'r> {
     /// `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, in any order.
-    fn of_header(headers: &'r HeaderMap, authorization: &'r str) -> Result<Self, SignatureError> {
+    pub(super) fn of_header(
+        headers: &'r HeaderMap,
+        authorization: &'r str,
+    ) -> Result<Self, SignatureError> {
         const MALFORMED: SignatureError = SignatureError::Malformed {
             what: "the Authorization header",
             expected: "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...",
@@ -574,7 +582,7 @@ fn is_over_tls(request: &Request) -> bool {
 }
 
 /// The value of a header that may occur only once, without the spaces around it.
-fn single<'r>(
+pub(super) fn single<'r>(
     headers: &'r HeaderMap,
     name: &HeaderName,
     what: &'static str,

@@ -192,7 +192,7 @@ pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
 /// When it is not UTF-8.
 #[expect(
     clippy::disallowed_methods,
-    reason = "this room is part of every composition root"
+    reason = "this crate is part of every composition root"
 )]
 pub fn environment(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
     match std::env::var(name) {

@@ -3,6 +3,7 @@
 use keyway_domain::datakey::{DataKeyLength, DataKeyRequest, DataKeySpec, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
+use keyway_http::Pairs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -11,7 +12,7 @@ use crate::ErrorResponse;
 use crate::answers::{material_id, ok, secret_base64, to_base64};
 use crate::error_response::{Failure, at_least, validation};
 use crate::members::{
-    ALGORITHM, Pairs, absent, algorithm, blob, context, decode, grant_tokens, number, one_of,
+    ALGORITHM, absent, algorithm, blob, context, decode, grant_tokens, number, one_of,
 };
 use crate::operations::{Asked, Outcome};
 

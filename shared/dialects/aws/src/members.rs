@@ -4,9 +4,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keyway_domain::{EncryptionContext, SecretBytes};
-use keyway_http::without_bom;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use keyway_http::{Pairs, without_bom};
+use serde::de::DeserializeOwned;
 
 use crate::ErrorResponse;
 use crate::error_response::{
@@ -30,32 +29,6 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorRespons
         };
         serialization(&format!("{what}, at line {line} column {column}"))
     })
-}
-
-/// Pairs of strings from a JSON object. Keeps repeated names, so that they can be refused: a map would keep the last.
-#[derive(Default)]
-pub(crate) struct Pairs(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(PairsVisitor)
-    }
 }
 
 /// The encryption context in a member.

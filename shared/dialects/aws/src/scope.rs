@@ -1,7 +1,7 @@
 //! Checks of the verified `Authorization` header besides the signature: region and service of its scope, and that it
 //! signs the operation's name.
 
-use http::header::AUTHORIZATION;
+use keyway_auth::sigv4::SignedScope;
 use keyway_http::Request;
 
 use crate::error_response::{incomplete, wrong_service};
@@ -16,34 +16,23 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// If the request is signed for another service, or does not sign the name of its operation: otherwise an eavesdropper
 /// could turn the request into another one.
 pub(crate) fn region(request: &Request) -> Result<String, ErrorResponse> {
-    // A gateway has verified one signature: there must not be another one in the query.
-    if request.raw_query.contains("X-Amz-Signature") {
-        return Err(incomplete("sign the request in the Authorization header"));
-    }
-    let header = request.headers.get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok());
-    let header =
-        header.ok_or_else(|| incomplete("sign the request in the Authorization header"))?;
-    let part = |name: &str| {
-        let (_, rest) = header.split_once(name)?;
-        rest.strip_prefix('=')?.split([',', ' ']).next()
-    };
-    let is_signed = part("SignedHeaders")
-        .is_some_and(|signed| signed.split(';').any(|name| name == TARGET.as_str()));
-    if !is_signed {
+    let scope = SignedScope::of(request)
+        .map_err(|_| incomplete("sign the request in the Authorization header"))?;
+    if !scope.signs(TARGET.as_str()) {
         return Err(incomplete("the header x-amz-target must be signed"));
     }
-    let mut scope = part("Credential").unwrap_or_default().rsplit('/').skip(1);
-    let (service, region) = (scope.next(), scope.next());
     // Requests through AWS's IAM are signed for the service that verifies them: API Gateway, or Lambda's function URL.
     let expected: &[&str] = match request.peer.iam_caller {
         Some(_) => &["execute-api", "lambda"],
         None => &["kms"],
     };
-    if !service.is_some_and(|service| expected.contains(&service)) {
+    if !scope
+        .service()
+        .is_some_and(|service| expected.contains(&service))
+    {
         return Err(wrong_service(&expected.join("' or '")));
     }
-    let region = region.filter(|region| !region.is_empty());
+    let region = scope.region().filter(|region| !region.is_empty());
     Ok(region.unwrap_or(DEFAULT_REGION).to_owned())
 }
 
@@ -52,6 +41,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use bytes::Bytes;
+    use http::header::AUTHORIZATION;
     use http::{HeaderMap, HeaderValue, Method};
     use keyway_http::{IamCaller, Peer};
 
@@ -65,6 +55,7 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::try_from(header).unwrap());
+        headers.insert("x-amz-date", HeaderValue::from_static("20260102T030405Z"));
         let mut peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true);
         peer.iam_caller = is_by_gateway.then(|| IamCaller {
             arn: "arn:aws:iam::000000000000:user/app".to_owned(),

@@ -12,12 +12,12 @@ use keyway_domain::access::Caller;
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec, DataKeys, MAX_PLAINTEXT_BYTES, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, RouteEntry};
+use keyway_http::{Call, HandlerResult, Pairs, RouteEntry};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error_response::invalid_field;
-use crate::wire::{self, Pairs};
+use crate::wire;
 use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn entries() -> Vec<RouteEntry<RustFs, DataKeys>> {

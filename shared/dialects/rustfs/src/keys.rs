@@ -12,12 +12,12 @@ use keyway_domain::keys::{
     NewKey, Reference, Tags,
 };
 use keyway_domain::policy::Action;
-use keyway_http::{Call, HandlerResult, Query, RouteEntry};
+use keyway_http::{Call, HandlerResult, Pairs, Query, RouteEntry};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error_response::{invalid_field, invalid_query};
-use crate::wire::{self, Pairs};
+use crate::wire;
 use crate::{ErrorResponse, RustFs, route};
 
 pub(crate) fn entries() -> Vec<RouteEntry<RustFs, Keys>> {

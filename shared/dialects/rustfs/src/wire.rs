@@ -9,9 +9,9 @@ use http::Response;
 use jiff::Timestamp;
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, Fault, KmsError, SecretBytes};
-use keyway_http::{HandlerResult, Query, uncached, without_bom};
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use keyway_http::{HandlerResult, Pairs, Query, uncached, without_bom};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error_response::{invalid, invalid_field, invalid_query};
 use crate::{ErrorResponse, RustFs};
@@ -96,32 +96,6 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
         None => text.into(),
-    }
-}
-
-/// Pairs of strings from a JSON object. Keeps repeated names, so that they can be refused: a map would keep the last.
-#[derive(Default)]
-pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(PairsVisitor)
     }
 }
 
