@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod drills;
 mod functions;
 mod import;
 mod janitor;
