@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod alarms;
 mod buckets;
 mod drills;
 mod functions;
