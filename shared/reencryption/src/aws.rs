@@ -23,8 +23,8 @@ use crate::line::Ciphertext;
 /// other users of its keys, so this job must be able to wait.
 const ATTEMPTS: u32 = 10;
 /// How long a decryption may take with all its attempts.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// AWS KMS in one region, with the credentials that may decrypt.
 pub struct AwsKms {
