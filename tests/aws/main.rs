@@ -16,6 +16,7 @@ mod janitor;
 mod kes;
 mod lost_table;
 mod messages;
+mod reencrypt;
 mod secrets;
 mod setup;
 mod table;
