@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod cost;
 mod functions;
 mod import;
 mod janitor;
