@@ -10,20 +10,18 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyway_deployment_assembly::SystemRandom;
+use keyway_domain::ports::Random;
 use keyway_tests::{
     Aws, Deployment, FUNCTION_HOST, Function, Proxy, Signer, http_api_event, parameter_default,
     project,
 };
 use serde_json::{Value, json};
 
+use crate::cli_json;
 use crate::kes::{Client, rest_event};
 
 const FILE: &str = "docs/cost/measured.json";
-/// As long as the ids that AWS and Keyway make.
-const ROOT: (&str, &str) = (
-    "AKIAIOSFODNN7EXAMPLE",
-    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-);
 const KEY: &str = "reports";
 const GENERATE: &str = "/rustfs/admin/v3/kms/generate-data-key";
 /// A busy instance of docs/cost.md: a hundred calls a second on three instances.
@@ -38,8 +36,11 @@ const RECORDS: f64 = 3.0;
 struct Charged {
     reads: f64,
     writes: f64,
+    /// Records of the audit log.
     records: f64,
     record_bytes: f64,
+    /// Other records that were written.
+    item_bytes: f64,
     secret_calls: f64,
     audit_lines: f64,
     audit_bytes: f64,
@@ -55,6 +56,7 @@ impl Sub for Charged {
             writes: self.writes - before.writes,
             records: self.records - before.records,
             record_bytes: self.record_bytes - before.record_bytes,
+            item_bytes: self.item_bytes - before.item_bytes,
             secret_calls: self.secret_calls - before.secret_calls,
             audit_lines: self.audit_lines - before.audit_lines,
             audit_bytes: self.audit_bytes - before.audit_bytes,
@@ -106,8 +108,13 @@ impl Charged {
             "PutItem" => {
                 let bytes = item_bytes(&request["Item"]);
                 self.writes += number(bytes.div_ceil(1024));
-                self.records += 1.0;
-                self.record_bytes += number(bytes);
+                let kind = request["Item"]["kind"]["S"].as_str().unwrap();
+                if kind.starts_with("audit#") {
+                    self.records += 1.0;
+                    self.record_bytes += number(bytes);
+                } else {
+                    self.item_bytes += number(bytes);
+                }
             }
             "GetSecretValue" => self.secret_calls += 1.0,
             other => panic!("{other} is not counted"),
@@ -161,7 +168,7 @@ impl Counted {
         let method = if body.is_empty() { "GET" } else { "POST" };
         let request = signer.request(method, FUNCTION_HOST, path, body.as_bytes(), now());
         let mut event = http_api_event(&request);
-        event["requestContext"]["requestId"] = json!("0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0");
+        event["requestContext"]["requestId"] = json!(request_id());
         self.send(&event).await
     }
 
@@ -196,8 +203,14 @@ impl Counted {
     }
 }
 
-fn root() -> Signer {
-    Signer::new(ROOT.0, ROOT.1)
+/// A request id as AWS makes it. Compression cannot shorten what is random in it.
+fn request_id() -> String {
+    let mut bytes = [0; 16];
+    SystemRandom::default().fill(&mut bytes).unwrap();
+    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+    let (a, b) = (&digits[..8], &digits[8..12]);
+    let (c, d, e) = (&digits[12..16], &digits[16..20], &digits[20..]);
+    format!("{a}-{b}-{c}-{d}-{e}")
 }
 
 fn data_key() -> String {
@@ -205,42 +218,65 @@ fn data_key() -> String {
     json!({"key_id": KEY, "encryption_context": context}).to_string()
 }
 
-/// A deployment with a running service and a key; and the units that the key's creation took.
-async fn deployment(aws: &Aws) -> (Deployment, Charged) {
-    let secret = json!({"access_key_id": ROOT.0, "secret_access_key": ROOT.1}).to_string();
-    let deployment = Deployment {
-        root: aws.secret(Some(&secret)).await,
-        ..aws.deployment().await
-    };
-    // It makes the keyring and starts the service, which happens once.
-    let first = Function::start("keyway-fn-keys", &deployment, &[]).await;
-    let signer = root();
-    let list = first.call_as(&signer, "GET", "/kms/keys", "").await;
-    list.ok();
-    let keys = Counted::start(aws, &deployment, "keyway-fn-keys", &[]).await;
-    let create = |id: &str| json!({"key_id": id}).to_string();
-    let path = "/rustfs/admin/v3/kms/keys";
-    // The first mutation of an instance has one more write, which proves that the audit log works.
-    assert_eq!(keys.call(&signer, path, &create("first")).await.0, 200);
-    let before = keys.charged(None).await;
-    assert_eq!(keys.call(&signer, path, &create(KEY)).await.0, 200);
-    let charged = keys.charged(None).await - before;
-    (deployment, charged)
+/// A deployment with a running service, a key, and an access key that may use it.
+struct Scene {
+    aws: Aws,
+    deployment: Deployment,
+    caller: Signer,
+    /// What the key's creation took.
+    created: Charged,
+}
+
+impl Scene {
+    async fn new(aws: Aws) -> Self {
+        let deployment = aws.deployment().await;
+        // It makes the keyring and starts the service, which happens once.
+        let first = Function::start("keyway-fn-keys", &deployment, &[]).await;
+        first.call("GET", "/kms/keys", "").await.ok();
+        let made = cli_json(&deployment, &["create", "--policy", "kms-key-user"]).await;
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        let caller = Signer::new(&text("access_key_id"), &text("secret_access_key"));
+        let mut scene = Self {
+            aws,
+            deployment,
+            caller,
+            created: Charged::default(),
+        };
+        let keys = scene.start("keyway-fn-keys", &[]).await;
+        let root = Signer::new("test-root", "test-root-secret");
+        let create = |id: &str| json!({"key_id": id}).to_string();
+        let path = "/rustfs/admin/v3/kms/keys";
+        // The first mutation of an instance has one more write, which proves that the audit log works.
+        assert_eq!(keys.call(&root, path, &create("first")).await.0, 200);
+        let before = keys.charged(None).await;
+        assert_eq!(keys.call(&root, path, &create(KEY)).await.0, 200);
+        scene.created = keys.charged(None).await - before;
+        scene
+    }
+
+    async fn start(&self, program: &str, more: &[(&str, &str)]) -> Counted {
+        Counted::start(&self.aws, &self.deployment, program, more).await
+    }
+
+    /// Makes a data key.
+    async fn generate(&self, function: &Counted) -> u16 {
+        function.call(&self.caller, GENERATE, &data_key()).await.0
+    }
 }
 
 /// Each call comes later than the batch's age and the state TTL, on its instance.
-async fn sparse(aws: &Aws, deployment: &Deployment) -> Value {
+async fn sparse(scene: &Scene) -> Value {
     let late = [
-        ("KEYWAY_AUDIT_BATCH_MILLISECONDS", "1"),
+        ("KEYWAY_AUDIT_BATCH_MILLISECONDS", "50"),
         ("KEYWAY_STATE_TTL_SECONDS", "0"),
     ];
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &late).await;
-    let (signer, calls) = (root(), 20_u8);
-    all.call(&signer, GENERATE, &data_key()).await;
+    let all = scene.start("keyway-fn-all", &late).await;
+    let calls = 20_u8;
+    scene.generate(&all).await;
     let before = all.charged(Some(2.0)).await;
     for _ in 0..calls {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert_eq!(all.call(&signer, GENERATE, &data_key()).await.0, 200);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert_eq!(scene.generate(&all).await, 200);
     }
     let lines = before.audit_lines + f64::from(calls);
     let charged = all.charged(Some(lines)).await - before;
@@ -249,13 +285,14 @@ async fn sparse(aws: &Aws, deployment: &Deployment) -> Value {
         "read_units_a_call": rounded(charged.reads / calls),
         "write_units_a_call": rounded(charged.writes / calls),
         "record_bytes_a_call": rounded(charged.record_bytes / calls),
+        "records_a_call": rounded(charged.records / calls),
     })
 }
 
 /// An instance from its start to its first answer.
-async fn start(aws: &Aws, deployment: &Deployment) -> Value {
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &[]).await;
-    assert_eq!(all.call(&root(), GENERATE, &data_key()).await.0, 200);
+async fn start(scene: &Scene) -> Value {
+    let all = scene.start("keyway-fn-all", &[]).await;
+    assert_eq!(scene.generate(&all).await, 200);
     let charged = all.charged(Some(2.0)).await;
     json!({
         "read_units": charged.reads,
@@ -279,13 +316,14 @@ async fn of_line(function: &Counted, before: Charged, answer: f64) -> Value {
     json!({"log_bytes": charged.audit_bytes, "answer_bytes": answer})
 }
 
-async fn lines(aws: &Aws, deployment: &Deployment) -> Value {
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &[]).await;
-    let signer = root();
-    all.call(&signer, GENERATE, &data_key()).await;
+async fn lines(scene: &Scene) -> Value {
+    let all = scene.start("keyway-fn-all", &[]).await;
+    scene.generate(&all).await;
     all.charged(Some(2.0)).await;
-    let rustfs = line(&all, &signer, GENERATE, &data_key()).await;
-    let aws_kms = root()
+    let rustfs = line(&all, &scene.caller, GENERATE, &data_key()).await;
+    let aws_kms = scene
+        .caller
+        .clone()
         .for_service("kms")
         .with_target("TrentService.GenerateDataKey");
     let body = json!({
@@ -299,7 +337,7 @@ async fn lines(aws: &Aws, deployment: &Deployment) -> Value {
         ("KEYWAY_EVENT_SOURCE", "rest-api"),
         ("KEYWAY_KES_ADMIN", client.identity.as_str()),
     ];
-    let datakey = Counted::start(aws, deployment, "keyway-fn-datakey", &kes).await;
+    let datakey = scene.start("keyway-fn-datakey", &kes).await;
     let context = STANDARD.encode(r#"{"backups":"backups/2026/11/30.tar"}"#);
     let body = json!({ "context": context }).to_string();
     let mut event = rest_event(
@@ -308,7 +346,7 @@ async fn lines(aws: &Aws, deployment: &Deployment) -> Value {
         &format!("/v1/key/generate/{KEY}"),
         &body,
     );
-    event["requestContext"]["requestId"] = json!("0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0");
+    event["requestContext"]["requestId"] = json!(request_id());
     assert_eq!(datakey.send(&event).await.0, 200);
     let before = datakey.charged(Some(2.0)).await;
     let (_, answer) = datakey.send(&event).await;
@@ -317,11 +355,11 @@ async fn lines(aws: &Aws, deployment: &Deployment) -> Value {
 }
 
 /// A request that no access key proves: the longest line that it can cause, and the reads.
-async fn refused(aws: &Aws, deployment: &Deployment) -> Value {
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &[]).await;
+async fn refused(scene: &Scene) -> Value {
+    let all = scene.start("keyway-fn-all", &[]).await;
     let before = all.charged(None).await;
     for number in 0..10 {
-        assert_eq!(refused_call(&all, number).await, 403);
+        assert_eq!(refused_call(&all, number).await, 401);
     }
     let charged = all.charged(Some(10.0)).await - before;
     assert_eq!(charged.other_bytes, 0.0, "{}", all.function.log());
@@ -333,16 +371,19 @@ async fn refused(aws: &Aws, deployment: &Deployment) -> Value {
 
 /// Each names an access key of its own, on a long path.
 async fn refused_call(all: &Counted, number: u32) -> u16 {
-    let nobody = Signer::new(&format!("AKIAIOSFODNN{number:08}"), ROOT.1);
+    let nobody = Signer::new(
+        &format!("AKIAIOSFODNN{number:08}"),
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    );
     let path = format!("/rustfs/admin/v3/kms/keys/{}", "k".repeat(400));
     all.call(&nobody, &path, "").await.0
 }
 
 /// A line of all metrics, of an instance that has answered a data key.
-async fn metrics_line(aws: &Aws, deployment: &Deployment) -> f64 {
+async fn metrics_line(scene: &Scene) -> f64 {
     let emf = [("KEYWAY_METRICS", "emf")];
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &emf).await;
-    assert_eq!(all.call(&root(), GENERATE, &data_key()).await.0, 200);
+    let all = scene.start("keyway-fn-all", &emf).await;
+    assert_eq!(scene.generate(&all).await, 200);
     all.charged(Some(2.0)).await;
     let log = all.function.log();
     let lines = log
@@ -352,17 +393,15 @@ async fn metrics_line(aws: &Aws, deployment: &Deployment) -> f64 {
 }
 
 /// What does not depend on time.
-async fn timeless(aws: &Aws) -> (Deployment, Value) {
-    let (deployment, created) = deployment(aws).await;
-    let measured = json!({
-        "sparse": sparse(aws, &deployment).await,
-        "start": start(aws, &deployment).await,
-        "lines": lines(aws, &deployment).await,
-        "refused": refused(aws, &deployment).await,
-        "metrics_line_bytes": metrics_line(aws, &deployment).await,
-        "created_key": {"write_units": created.writes, "bytes_with_event": created.record_bytes},
-    });
-    (deployment, measured)
+async fn timeless(scene: &Scene) -> Value {
+    json!({
+        "sparse": sparse(scene).await,
+        "start": start(scene).await,
+        "lines": lines(scene).await,
+        "refused": refused(scene).await,
+        "metrics_line_bytes": metrics_line(scene).await,
+        "created_key": {"write_units": scene.created.writes, "bytes": scene.created.item_bytes},
+    })
 }
 
 /// Requests at this rate until the audit log has some records: what they caused, their number and the seconds.
@@ -390,12 +429,11 @@ async fn over_time<F: Future<Output = u16>>(
     )
 }
 
-async fn busy(aws: &Aws, deployment: &Deployment) -> Value {
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &[]).await;
-    let (signer, body) = (root(), data_key());
-    all.call(&signer, GENERATE, &body).await;
+async fn busy(scene: &Scene) -> Value {
+    let all = scene.start("keyway-fn-all", &[]).await;
+    scene.generate(&all).await;
     let (charged, calls, seconds) = over_time(&all, CALLS_A_SECOND, 200, async |_| {
-        all.call(&signer, GENERATE, &body).await.0
+        scene.generate(&all).await
     })
     .await;
     assert_eq!(charged.other_bytes, 0.0);
@@ -404,13 +442,14 @@ async fn busy(aws: &Aws, deployment: &Deployment) -> Value {
         "read_units_a_call": rounded(charged.reads / calls),
         "write_units_a_call": rounded(charged.writes / calls),
         "record_bytes_a_call": rounded(charged.record_bytes / calls),
+        "records_a_call": rounded(charged.records / calls),
     })
 }
 
-async fn flood(aws: &Aws, deployment: &Deployment) -> Value {
-    let all = Counted::start(aws, deployment, "keyway-fn-all", &[]).await;
+async fn flood(scene: &Scene) -> Value {
+    let all = scene.start("keyway-fn-all", &[]).await;
     refused_call(&all, 0).await;
-    let (charged, calls, seconds) = over_time(&all, REFUSED_A_SECOND, 403, |number| {
+    let (charged, calls, seconds) = over_time(&all, REFUSED_A_SECOND, 401, |number| {
         refused_call(&all, number + 1)
     })
     .await;
@@ -454,10 +493,11 @@ fn differences(measured: &Value, committed: &Value, at: &str, found: &mut Vec<St
 #[tokio::test(flavor = "multi_thread")]
 async fn measured_figures_are_the_committed_ones() {
     let Some(aws) = Aws::here() else { return };
-    let (deployment, mut measured) = timeless(&aws).await;
+    let scene = Scene::new(aws).await;
+    let mut measured = timeless(&scene).await;
     let file = project().join(FILE);
     if is_to_be_written() {
-        let (busy, flood) = tokio::join!(busy(&aws, &deployment), flood(&aws, &deployment));
+        let (busy, flood) = tokio::join!(busy(&scene), flood(&scene));
         measured["busy"] = busy;
         measured["flood"] = flood;
         let text = serde_json::to_string_pretty(&measured).unwrap() + "\n";

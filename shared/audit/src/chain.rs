@@ -8,7 +8,7 @@ use keyway_domain::audit::{Event, FORMAT};
 use crate::hex;
 
 /// The `prev` of a writer's first event: a hash of zeros.
-pub const FIRST_PREV: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const FIRST_PREV: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// The same in format 1.
 const FIRST_PREV_1: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 

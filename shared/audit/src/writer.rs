@@ -23,7 +23,7 @@ use crate::encoding::unplaced;
 use crate::hex;
 use crate::lines::{ChainPosition, Lines, Queue, Unplaced};
 use crate::output::{AuditOutput, Out};
-use crate::packed::packed;
+use crate::packed::{Packing, packed};
 use crate::table::{self, AuditTable};
 
 /// How requests are answered when the log cannot be written.
@@ -512,11 +512,19 @@ impl AuditWriter {
                 kind: Kind::Audit,
                 id: table::id(taken.first.time, &self.writer, taken.first.seq),
                 revision: Revision(revision),
-                value: packed(taken.lines.into_bytes()),
+                value: packed(taken.lines.into_bytes(), self.packing()),
                 expires_at: self.expiry(taken.first.time),
             },
             event: taken.event,
         }))
+    }
+
+    fn packing(&self) -> Packing {
+        match self.settings.flushing {
+            Flushing::ByTask => Packing::Fast,
+            // A function's table is charged by size.
+            Flushing::ByRequest => Packing::Small,
+        }
     }
 
     fn expiry(&self, time: Timestamp) -> Option<Timestamp> {
