@@ -72,6 +72,7 @@ fn alarms(conditions: &[&str]) -> f64 {
             "OneFunctionAlarms",
             "FunctionUrlAlarms",
             "KesApiAlarms",
+            "LogAlarms",
         ]
         .contains(&condition);
         assert!(
@@ -85,9 +86,14 @@ fn alarms(conditions: &[&str]) -> f64 {
 
 fn alarms_of(front: Front) -> f64 {
     match front {
-        Front::FunctionUrl => alarms(&["AlarmsOn", "OneFunctionAlarms", "FunctionUrlAlarms"]),
-        Front::HttpApi => alarms(&["AlarmsOn", "HttpApiAlarms"]),
-        Front::RestApi => alarms(&["AlarmsOn", "HttpApiAlarms", "KesApiAlarms"]),
+        Front::FunctionUrl => alarms(&[
+            "AlarmsOn",
+            "LogAlarms",
+            "OneFunctionAlarms",
+            "FunctionUrlAlarms",
+        ]),
+        Front::HttpApi => alarms(&["AlarmsOn", "LogAlarms", "HttpApiAlarms"]),
+        Front::RestApi => alarms(&["AlarmsOn", "LogAlarms", "HttpApiAlarms", "KesApiAlarms"]),
     }
 }
 
@@ -311,10 +317,28 @@ fn months(costs: &Costs) -> String {
     text
 }
 
-/// Below how many data keys a month AWS KMS is cheaper, with one key.
+/// From or up to how many data keys a month AWS KMS is cheaper, with one key.
+fn cheaper_calls(costs: &Costs, front: Front, secrets: f64, alarms: f64) -> String {
+    let dialect = if front == Front::RestApi {
+        "kes"
+    } else {
+        "aws"
+    };
+    let more = costs.idle(secrets, alarms, 1.0) - costs.kms(1.0, 0.0);
+    let saved = costs.kms(0.0, MILLION) - costs.data_keys(front, Traffic::Busy, dialect, MILLION);
+    let calls = with_commas((more / saved * MILLION / 10_000.0).round() * 10_000.0);
+    match (more > 0.0, saved > 0.0) {
+        (true, true) => format!("below {calls} data keys a month"),
+        (false, false) => format!("above {calls} data keys a month"),
+        (true, false) => "always".to_owned(),
+        (false, true) => "never".to_owned(),
+    }
+}
+
 fn cheaper(costs: &Costs) -> String {
-    let mut text =
-        String::from("\n| With one key of your own | Function URL | HTTP API |\n|---|---|---|\n");
+    let mut text = String::from(
+        "\n| With one key of your own, busy | Function URL | HTTP API | KES's API |\n|---|---|---|---|\n",
+    );
     for (name, secrets, charges_alarms) in [
         ("two secrets, free alarms or none", SECRETS, false),
         ("two secrets, charged alarms", SECRETS, true),
@@ -326,20 +350,14 @@ fn cheaper(costs: &Costs) -> String {
             } else {
                 0.0
             };
-            let more = costs.idle(secrets, alarms, 1.0) - costs.kms(1.0, 0.0);
-            let saved = costs.kms(0.0, 1.0)
-                - costs.data_keys(front, Traffic::Busy, "aws", MILLION) / MILLION;
-            if more <= 0.0 {
-                return "never".to_owned();
-            }
-            let calls = (more / saved / 10_000.0).round() * 10_000.0;
-            format!("below {} data keys a month", with_commas(calls))
+            cheaper_calls(costs, front, secrets, alarms)
         };
         writeln!(
             text,
-            "| {name} | {} | {} |",
+            "| {name} | {} | {} | {} |",
             of(Front::FunctionUrl),
-            of(Front::HttpApi)
+            of(Front::HttpApi),
+            of(Front::RestApi)
         )
         .unwrap();
     }
