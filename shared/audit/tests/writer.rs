@@ -414,6 +414,8 @@ async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     scene.clock.advance(Duration::from_secs(1));
     assert!(!scene.may(KEY).await);
     assert_eq!(scene.writes(), tried + 1, "it is tried again");
+    let failures = scene.audit_writer.metrics().failures;
+    assert_eq!(failures, u64::try_from(scene.writes()).unwrap());
     scene
         .table
         .interceptor()
@@ -441,6 +443,7 @@ async fn request_while_standard_output_fails_is_refused() {
     scene.output.fails.store(true, Ordering::Relaxed);
     assert_eq!(scene.tell(KEY, &known("k"), 200).await, Err(Unrecorded));
     assert!(!scene.may(KEY).await && !scene.may(CHANGE).await);
+    assert_eq!(scene.audit_writer.metrics().failures, 1);
     scene.output.fails.store(false, Ordering::Relaxed);
     assert!(!scene.may(KEY).await, "it has just failed");
     scene.clock.advance(Duration::from_secs(1));
