@@ -101,6 +101,8 @@ pub struct Emf {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     export: Export,
+    /// CloudWatch's namespace. It names the deployment, because the lines have no dimension that does.
+    namespace: String,
     say: Say,
     state: Mutex<State>,
 }
@@ -122,12 +124,19 @@ impl State {
 }
 
 impl Emf {
-    /// Logs these metrics through `say`.
-    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, export: Export, say: Say) -> Self {
+    /// Logs these metrics through `say`, in this namespace of CloudWatch.
+    pub fn new(
+        metrics: &Arc<Metrics>,
+        clock: &Arc<dyn Clock>,
+        export: Export,
+        namespace: impl Into<String>,
+        say: Say,
+    ) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
             export,
+            namespace: namespace.into(),
             say,
             state: Mutex::default(),
         }
@@ -171,10 +180,10 @@ impl Emf {
                 let more = state.more(format!("{ANSWERS} {outcome}"), count);
                 let mut line = Line::default();
                 line.put(ANSWERS, "Count", json!(more), more > 0);
-                lines += &line.text(time, &[(OUTCOME, &outcome)]);
+                lines += &line.text(&self.namespace, time, &[(OUTCOME, &outcome)]);
             }
         }
-        lines.insert_str(0, &line.text(time, &[]));
+        lines.insert_str(0, &line.text(&self.namespace, time, &[]));
         if lines.is_empty() {
             return None;
         }
@@ -277,7 +286,7 @@ impl Line {
     }
 
     /// The line; empty without metrics.
-    fn text(self, time: u64, dimensions: &[(&str, &str)]) -> String {
+    fn text(self, namespace: &str, time: u64, dimensions: &[(&str, &str)]) -> String {
         if self.metrics.is_empty() {
             return String::new();
         }
@@ -291,7 +300,7 @@ impl Line {
             json!({
                 "Timestamp": time,
                 "CloudWatchMetrics": [{
-                    "Namespace": "Keyway",
+                    "Namespace": namespace,
                     "Dimensions": [names],
                     "Metrics": self.metrics,
                 }],
