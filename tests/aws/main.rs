@@ -7,7 +7,9 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod alarms;
 mod buckets;
+mod drills;
 mod functions;
 mod import;
 mod janitor;
@@ -16,6 +18,7 @@ mod lost_table;
 mod messages;
 mod reencrypt;
 mod secrets;
+mod setup;
 mod table;
 mod tools;
 mod vault;
