@@ -9,6 +9,7 @@
 
 mod alarms;
 mod buckets;
+mod cost;
 mod drills;
 mod functions;
 mod import;

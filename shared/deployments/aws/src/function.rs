@@ -30,7 +30,7 @@ use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
-use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
+use keyway_metrics::{CountedTable, Emf, Export, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
 use keyway_runtime_lambda::{EventSource, Ingress, ResourceChange};
 use keyway_store_dynamodb::DynamoTable;
@@ -104,7 +104,7 @@ struct Arguments {
     listen: Address,
 
     /// How metrics are exported on Lambda; elsewhere they are at /metrics
-    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
+    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Failures)]
     metrics: Metering,
 
     /// CloudWatch's namespace of these metrics: one for each deployment, or their sums are mixed
@@ -123,10 +123,22 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metering {
-    /// As lines of the log, from which CloudWatch makes metrics
+    /// Only failures, as lines of the log from which CloudWatch makes metrics; no line while nothing fails
+    Failures,
+    /// All, as such lines: at most once a minute and instance
     Emf,
     /// Not at all
     Off,
+}
+
+impl Metering {
+    fn export(self) -> Option<Export> {
+        match self {
+            Self::Failures => Some(Export::Failures),
+            Self::Emf => Some(Export::All),
+            Self::Off => None,
+        }
+    }
 }
 
 /// Writes lines for CloudWatch to standard output. A failed write is ignored: then nobody reads the output.
@@ -499,10 +511,10 @@ impl Function {
         let mut site = site.observed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
-        } else if self.arguments.metrics == Metering::Emf {
+        } else if let Some(export) = self.arguments.metrics.export() {
             // It comes after the metrics that it writes.
             let namespace = self.arguments.metrics_namespace.as_str();
-            let emf = Emf::new(&self.metrics, &self.clock, namespace, Box::new(say));
+            let emf = Emf::new(&self.metrics, &self.clock, export, namespace, Box::new(say));
             site = site.observed_by(Arc::new(emf), stopwatch);
         }
         let site = Arc::new(site);
