@@ -162,7 +162,8 @@ KES_CONTEXT = "eyJiYWNrdXBzIjoiYmFja3Vwcy9xNC50YXIifQ=="
 # From KES's own sealing of old; it opens under no key of anybody's.
 KES_BLOB = "lbFBRVMyNTYtR0NNX1NIQTI1NtkgNzQ4ZTBmYzM="
 
-# name, method, path, body, of KES's API: methods as its SDK for Go sends them. And of the pages beside it.
+# name, method, path, body, of KES's API: methods as its SDK for Go sends them. And of the pages beside it. No key has the name
+# of one that SAMPLES make, for all may be sent to one deployment.
 KES_ROUTES = [
     ("health-live", "GET", "/health/live", None),
     ("health-ready", "GET", "/health/ready", None),
@@ -172,18 +173,18 @@ KES_ROUTES = [
     ("status", "GET", "/v1/status", None),
     ("metrics", "GET", "/v1/metrics", None),
     ("api", "GET", "/v1/api", None),
-    ("create-key", "POST", "/v1/key/create/reports", None),
-    ("import-key", "POST", "/v1/key/import/invoices",
+    ("create-key", "POST", "/v1/key/create/backups", None),
+    ("import-key", "POST", "/v1/key/import/archive",
      {"key": "uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI=", "cipher": "AES256"}),
-    ("describe-key", "GET", "/v1/key/describe/reports", None),
-    ("list-keys", "GET", "/v1/key/list/rep*", None),
-    ("generate-key", "POST", "/v1/key/generate/reports", {"context": KES_CONTEXT}),
-    ("encrypt-key", "POST", "/v1/key/encrypt/reports", {"plaintext": "aGVsbG8sIHdvcmxk", "context": KES_CONTEXT}),
-    ("decrypt-key", "POST", "/v1/key/decrypt/reports", {"ciphertext": KES_BLOB, "context": KES_CONTEXT}),
-    ("bulk-decrypt-key", "POST", "/v1/key/bulk/decrypt/reports", [{"ciphertext": KES_BLOB, "context": KES_CONTEXT}]),
-    ("hmac-key", "PUT", "/v1/key/hmac/reports", {"message": "cm9vdCBhY2Nlc3Mga2V5"}),
+    ("describe-key", "GET", "/v1/key/describe/backups", None),
+    ("list-keys", "GET", "/v1/key/list/back*", None),
+    ("generate-key", "POST", "/v1/key/generate/backups", {"context": KES_CONTEXT}),
+    ("encrypt-key", "POST", "/v1/key/encrypt/backups", {"plaintext": "aGVsbG8sIHdvcmxk", "context": KES_CONTEXT}),
+    ("decrypt-key", "POST", "/v1/key/decrypt/backups", {"ciphertext": KES_BLOB, "context": KES_CONTEXT}),
+    ("bulk-decrypt-key", "POST", "/v1/key/bulk/decrypt/backups", [{"ciphertext": KES_BLOB, "context": KES_CONTEXT}]),
+    ("hmac-key", "PUT", "/v1/key/hmac/backups", {"message": "cm9vdCBhY2Nlc3Mga2V5"}),
     ("write-policy", "POST", "/v1/policy/write/minio",
-     {"allow": {"/v1/key/generate/reports": {}, "/v1/key/decrypt/reports": {}}, "deny": {}}),
+     {"allow": {"/v1/key/generate/backups": {}, "/v1/key/decrypt/backups": {}}, "deny": {}}),
     ("assign-policy", "POST", "/v1/policy/assign/minio", {"identity": IDENTITY}),
     ("describe-policy", "GET", "/v1/policy/describe/minio", None),
     ("read-policy", "GET", "/v1/policy/read/minio", None),
@@ -195,7 +196,7 @@ KES_ROUTES = [
     ("forget-identity", "DELETE", f"/v1/identity/forget/{IDENTITY}", None),
     ("delete-identity", "DELETE", f"/v1/identity/delete/{OTHER}", None),
     ("delete-policy", "DELETE", "/v1/policy/delete/minio", None),
-    ("delete-key", "DELETE", "/v1/key/delete/reports", None),
+    ("delete-key", "DELETE", "/v1/key/delete/backups", None),
 ]
 KES_HOST = "kes.example.com"
 

@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod demo;
 mod functions;
 mod import;
 mod janitor;

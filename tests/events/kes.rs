@@ -111,7 +111,7 @@ async fn a_life(folder: &str, function: &str) -> Vec<(StatusCode, Bytes)> {
             "encrypt-key" => sealed = body["ciphertext"].clone(),
             "decrypt-key" => assert_eq!(body["plaintext"], "aGVsbG8sIHdvcmxk"),
             "bulk-decrypt-key" => assert_eq!(body[0]["plaintext"], "aGVsbG8sIHdvcmxk"),
-            "list-keys" => assert_eq!(body["name"], "reports"),
+            "list-keys" => assert_eq!(body["name"], "backups"),
             "describe-self" => assert_eq!(
                 (&body["identity"], &body["admin"]),
                 (&json!(ADMIN), &json!(true))

@@ -489,6 +489,41 @@ fn signatures_equal_those_of_the_aws_signer() {
     }
 }
 
+/// The names of the keys that the events of a folder make.
+fn made_keys(folder: &str) -> Vec<String> {
+    let mut made = Vec::new();
+    for (name, event) in events(folder) {
+        if !name.contains("create-key") && name != "import-key" {
+            continue;
+        }
+        let event = Event(event);
+        let (_, target) = event.request_line();
+        let body: Value = event.0["body"]
+            .as_str()
+            .and_then(|body| serde_json::from_str(body).ok())
+            .unwrap_or_default();
+        let by_body = body["key_id"].as_str();
+        let key = by_body
+            .or_else(|| target.rsplit(['=', '/']).next())
+            .unwrap();
+        made.push(key.to_owned());
+    }
+    made
+}
+
+/// `make lambda` and docs/deploy.md send them all to one deployment.
+#[test]
+fn keys_that_events_and_walks_make_have_different_names() {
+    let script = std::fs::read_to_string(project().join("scripts/lambda")).unwrap();
+    let (_, walk) = script.split_once(r#"kms POST keys '{"key_id":""#).unwrap();
+    let mut made = vec![walk.split('"').next().unwrap().to_owned()];
+    made.extend(made_keys("http-api"));
+    made.extend(made_keys("kes-rest-api"));
+    let different: BTreeSet<&String> = made.iter().collect();
+    assert_eq!(different.len(), made.len(), "{made:?}");
+    assert_eq!(made.len(), 7, "{made:?}");
+}
+
 #[test]
 fn committed_events_are_those_of_the_script() {
     let made = std::process::Command::new("python3")

@@ -101,7 +101,7 @@ impl DeploymentLocation {
         self.deployment.open_existing().await
     }
 
-    /// Opens the deployment, which must exist, for a command that also reads [`DeploymentLocation::account_secrets`].
+    /// Opens the deployment, which must exist, for a command that also uses the AWS account itself in --region.
     pub(crate) async fn open_beside_account(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing().await
     }
@@ -135,7 +135,7 @@ impl DeploymentLocation {
         region: Option<&str>,
         endpoint: Option<String>,
     ) -> anyhow::Result<AwsKms> {
-        let (region, credentials) = aws(region.or(self.region.as_deref())).await?;
+        let (region, credentials) = aws(region.or(self.deployment.aws.region.as_deref())).await?;
         let config = keyway_aws::config(region, endpoint, credentials);
         AwsKms::new(&config).map_err(anyhow::Error::msg)
     }
