@@ -13,6 +13,7 @@ mod access_keys;
 mod audit;
 mod away;
 mod clients;
+mod conflicts;
 mod documents;
 mod durability;
 mod folder;
