@@ -420,8 +420,8 @@ impl Function {
         Ok(proxy)
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log at once. It needs the root
-    /// keyring to tell a true record from a forged one, and to log in to a Vault that keeps copies of keys.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, to wrap the new versions of keys, and to log in to a Vault.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
