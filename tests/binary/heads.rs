@@ -19,7 +19,11 @@ fn parts(answer: &str) -> (&str, &str) {
         .lines()
         .find_map(|line| line.strip_prefix("Content-Length: "));
     assert_eq!(length, Some(body.len().to_string().as_str()), "{answer}");
-    assert_eq!(head.to_lowercase().matches("content-length").count(), 1, "{answer}");
+    assert_eq!(
+        head.to_lowercase().matches("content-length").count(),
+        1,
+        "{answer}"
+    );
     assert!(head.contains("Connection: close"), "{answer}");
     (head, body)
 }

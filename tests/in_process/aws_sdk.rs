@@ -58,7 +58,8 @@ impl HttpConnector for Connector {
             let mut response = http::Response::new(SdkBody::from(answer.body));
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;
-            HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+            HttpResponse::try_from(response)
+                .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
@@ -108,7 +109,10 @@ async fn keys_of_the_sdk_live_from_creation_to_deletion() {
     let made = made.await.unwrap().key_metadata.unwrap();
     assert_eq!(
         made.arn.as_deref(),
-        Some(&*format!("arn:aws:kms:eu-north-1:000000000000:key/{}", made.key_id))
+        Some(&*format!(
+            "arn:aws:kms:eu-north-1:000000000000:key/{}",
+            made.key_id
+        ))
     );
     let created = SystemTime::try_from(made.creation_date.unwrap()).unwrap();
     let now = SystemTime::from(site.clock.now());
