@@ -10,6 +10,7 @@
 mod alarms;
 mod buckets;
 mod cost;
+mod demo;
 mod drills;
 mod functions;
 mod import;

@@ -264,6 +264,17 @@ pub trait BackgroundAudit: Send + Sync {
     /// # Errors
     /// When the event could not be written where it must be.
     async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError>;
+
+    /// A key was rotated by its schedule, and has this version now. With an error, it was not, or that is unknown.
+    ///
+    /// # Errors
+    /// When the event could not be written where it must be.
+    async fn rotated(
+        &self,
+        key: &KeyId,
+        version: u32,
+        error: Option<&'static str>,
+    ) -> Result<(), KmsError>;
 }
 
 /// What a follower of a log receives.

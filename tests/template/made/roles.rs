@@ -55,7 +55,7 @@ const CHANGE_ONE: Actions = &[
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
 ];
-/// The janitor claims a key by an update before it removes it.
+/// The janitor claims a key by an update before it removes it, and rotates a key by an update.
 const REMOVE: Actions = &[
     "dynamodb:GetItem",
     "dynamodb:Query",
@@ -253,8 +253,8 @@ fn others() -> Vec<Role> {
             name: "janitor",
             condition: None,
             comment: &[
-                "It claims a key by writing it as it is, so that of two janitors one destroys it. By the root keyring it tells a true",
-                "record from a forged one, and opens the login to a Vault that keeps copies.",
+                "It claims a key by writing it as it is, so that of two janitors one destroys it, and writes new versions of keys that",
+                "rotate. By the root keyring it tells a true record from a forged one, wraps those versions, and logs in to a Vault.",
             ],
             grants: janitor,
         },

@@ -13,7 +13,7 @@ use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
     VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
-    root_access_key, vaults,
+    root_access_key, unread_variables, vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::bucket_operations::BucketOperations;
@@ -40,7 +40,7 @@ use crate::object_store::ObjectStore;
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "keyway", version)]
 struct Arguments {
     #[command(flatten)]
     place: Location,
@@ -169,20 +169,30 @@ pub struct Function {
 }
 
 impl Function {
-    /// Reads the environment and starts the log.
+    /// Reads the environment and starts the log. `commit` is what the function was built from.
     ///
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
-    pub fn start() -> anyhow::Result<Self> {
-        let arguments: Arguments = arguments();
+    pub fn start(commit: Option<&'static str>) -> anyhow::Result<Self> {
+        let arguments: Arguments = arguments(commit);
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
+        for unread in unread_variables::<Arguments>() {
+            tracing::warn!("{unread}");
+        }
+        let missing = arguments.place.missing_variables(on_lambda()?)?;
+        if !missing.is_empty() {
+            bail!(
+                "variables that a function needs are not set: {}",
+                missing.join(", ")
+            );
+        }
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
         Ok(Self {
+            aws: location::from_environment(arguments.place.region.as_deref())?,
             arguments,
-            aws: location::from_environment()?,
             metrics: metrics(&machine)?,
             machine,
             clock: Arc::new(SystemClock::start()),
@@ -344,7 +354,7 @@ impl Function {
         let identities = Arc::new(Identities::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            settings.state_ttl(),
+            settings.state_ttl,
             settings.kes.admin.clone(),
         ));
         let control =
@@ -410,8 +420,8 @@ impl Function {
         Ok(proxy)
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log at once. It needs the root
-    /// keyring to tell a true record from a forged one, and to log in to a Vault that keeps copies of keys.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, to wrap the new versions of keys, and to log in to a Vault.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -431,7 +441,7 @@ impl Function {
         let service = Service::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            self.arguments.settings.state_ttl(),
+            self.arguments.settings.state_ttl,
         );
         let wrappers = Arc::new(Wrappers::new(
             Arc::clone(keyring) as Arc<dyn KeyWrapper>,
@@ -543,7 +553,8 @@ impl Function {
         Ok(())
     }
 
-    /// Runs the job for every event, or once where there is no Lambda. A failure fails the invocation.
+    /// Runs the job for every event, or once where there is no Lambda. Its result and its failure are logged; a failure
+    /// also fails the invocation.
     ///
     /// # Errors
     /// The job's error, where there is no Lambda.
@@ -555,7 +566,17 @@ impl Function {
         if on_lambda()? {
             return keyway_runtime_lambda::serve_schedule(move || {
                 let done = job();
-                async move { done.await.map_err(Into::into) }
+                async move {
+                    let done = done.await;
+                    match &done {
+                        Ok(report) => tracing::info!(%report, "the scheduled job is done"),
+                        Err(error) => {
+                            let error = one_line(error.as_ref());
+                            tracing::error!(error, "the scheduled job failed");
+                        }
+                    }
+                    done.map_err(Into::into)
+                }
             })
             .await
             .map_err(anyhow::Error::from_boxed);
@@ -564,7 +585,7 @@ impl Function {
         if let Some(audit) = self.audit.get() {
             audit.finish().await;
         }
-        tracing::info!(%report, "done");
+        tracing::info!(%report, "the scheduled job is done");
         Ok(())
     }
 
