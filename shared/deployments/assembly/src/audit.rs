@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::output::Output;
+use crate::settings::duration;
 use crate::{Reading, Writing};
 
 /// How requests are audited.
@@ -37,9 +38,19 @@ pub struct AuditSettings {
     pub retention_days: u32,
 
     /// How long events of data keys and reads wait for others, to be written to the table together
-    #[arg(id = "audit_batch_milliseconds", long = "audit-batch-milliseconds", env = "KEYWAY_AUDIT_BATCH_MILLISECONDS",
-          value_name = "MILLISECONDS", default_value_t = 250, value_parser = clap::value_parser!(u32).range(0..=60_000))]
-    pub batch_milliseconds: u32,
+    #[arg(id = "audit_batch_age", long = "audit-batch-age", env = "KEYWAY_AUDIT_BATCH_AGE",
+          value_name = "DURATION", default_value = "250ms", value_parser = batch_age)]
+    pub batch_age: Duration,
+}
+
+/// The longest age of a batch: the events of a record are at most a minute apart.
+const MAX_BATCH_AGE: Duration = Duration::from_secs(60);
+
+fn batch_age(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        age if age <= MAX_BATCH_AGE => Ok(age),
+        _ => Err("is longer than 60s".to_owned()),
+    }
 }
 
 impl Default for AuditSettings {
@@ -48,7 +59,7 @@ impl Default for AuditSettings {
             auditing: Auditing::default(),
             context: Told::default(),
             retention_days: 90,
-            batch_milliseconds: 250,
+            batch_age: Duration::from_millis(250),
         }
     }
 }
@@ -115,7 +126,7 @@ impl Audit {
             },
             retention_days: settings.retention_days,
             flushing,
-            batch_age: Duration::from_millis(settings.batch_milliseconds.into()),
+            batch_age: settings.batch_age,
         };
         let table = AuditTable::new(table);
         let audit_writer = AuditWriter::new(
