@@ -430,6 +430,9 @@ impl AuditWriter {
             Out::Busy => return None,
             Out::Tried(written) => written,
         };
+        if written.is_ok() && !self.output_failed.load(Ordering::Relaxed) {
+            return Some(true);
+        }
         let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
         if let Err(error) = &written
             && !had_failed
