@@ -245,7 +245,8 @@ impl Server {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(bounds.head)
+            // The limiter looks for slow heads at each tick. hyper's own timer would be set and unset for each request.
+            .header_read_timeout(None)
             .max_buf_size(bounds.head_size as usize)
             .max_headers(128);
         http.http2()

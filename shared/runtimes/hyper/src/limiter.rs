@@ -19,8 +19,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 const YOUNG: u32 = 2;
 /// The factor by which young connections may exceed the limit of an address.
 const BURST: usize = 4;
-/// How many ticks a connection without a request may stay open after it was told to end.
-const ENDING: u32 = 10;
+/// How many ticks a connection without a request may stay open after it was told to end. A client that sends its head too
+/// slowly has no request either.
+const ENDING: u32 = 4;
 /// How often the end of the process looks whether every request has its answer.
 const LOOK: Duration = Duration::from_millis(10);
 /// The least number of ticks between two warnings of one kind.
@@ -311,8 +312,8 @@ impl ConnectionLimiter {
             limit: bounds.connections,
             unproven: (bounds.connections - bounds.connections / 4).max(1),
             of_origin: bounds.unproven_of_address,
-            // Two ticks later than hyper's own timer for HTTP/1.1, which is exact.
-            idle: ticks(bounds.head).saturating_add(2),
+            // A tick may be almost over when a request ends.
+            idle: ticks(bounds.head).saturating_add(1),
             answer: ticks(bounds.whole),
             tick: Arc::default(),
             taken: Mutex::default(),
