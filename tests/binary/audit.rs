@@ -456,7 +456,7 @@ async fn ask(address: &str) -> String {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let id = answer
         .lines()
-        .find_map(|line| line.strip_prefix("x-request-id: "));
+        .find_map(|line| line.strip_prefix("X-Request-Id: "));
     id.unwrap().to_owned()
 }
 

@@ -539,6 +539,7 @@ fn audit_writer(ports: &Writing, output: &Audited) -> AuditWriter {
             contexts: Contexts::Names,
             retention_days: 90,
             flushing: Flushing::ByRequest,
+            batch_age: Duration::from_millis(250),
         },
     )
     .expect("an audit writer")

@@ -435,7 +435,7 @@ impl Writing {
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log.
     pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
