@@ -248,6 +248,8 @@ impl Server {
             // The limiter looks for slow heads at each tick. hyper's own timer would be set and unset for each request.
             .header_read_timeout(None)
             .max_buf_size(bounds.head_size as usize)
+            // MongoDB's clients of AWS KMS find no other spelling of `Content-Length`.
+            .title_case_headers(true)
             .max_headers(128);
         http.http2()
             .timer(TokioTimer::new())
