@@ -142,13 +142,13 @@ impl Counted {
         proxy.watch(move |operation, request, answer| {
             counting.lock().unwrap().call(operation, request, answer);
         });
-        let age = parameter_default("AuditBatchSeconds");
+        let age = parameter_default("AuditBatchMilliseconds");
         let ttl = parameter_default("StateTtlSeconds");
         let metrics = parameter_default("Metrics");
         let days = parameter_default("AuditRetentionDays");
         let mut variables = vec![
             ("KEYWAY_EVENT_SOURCE", "function-url"),
-            ("KEYWAY_AUDIT_BATCH_AGE", &age),
+            ("KEYWAY_AUDIT_BATCH_MILLISECONDS", &age),
             ("KEYWAY_AUDIT_RETENTION_DAYS", &days),
             ("KEYWAY_STATE_TTL_SECONDS", &ttl),
             ("KEYWAY_METRICS", &metrics),
@@ -267,7 +267,7 @@ impl Scene {
 /// Each call comes later than the batch's age and the state TTL, on its instance.
 async fn sparse(scene: &Scene) -> Value {
     let late = [
-        ("KEYWAY_AUDIT_BATCH_AGE", "50ms"),
+        ("KEYWAY_AUDIT_BATCH_MILLISECONDS", "50ms"),
         ("KEYWAY_STATE_TTL_SECONDS", "0"),
     ];
     let all = scene.start("keyway-fn-all", &late).await;

@@ -499,5 +499,5 @@ pub(super) fn blocks() -> Vec<(&'static str, String)> {
 
 /// The batch's age, for the text.
 fn seconds_of_batches() -> String {
-    format!("{} seconds", parameter_default("AuditBatchSeconds"))
+    format!("{} seconds", default("AuditBatchMilliseconds") / 1000.0)
 }
