@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let janitor = Arc::new(function.janitor()?);
     let job = move || sweep(Arc::clone(&janitor));
     function.serve_schedule(job).await
@@ -28,10 +28,15 @@ async fn sweep(janitor: Arc<Janitor>) -> anyhow::Result<Value> {
         )
     })?;
     swept.log();
+    let keys = swept.keys;
     Ok(json!({
+        "enabled": keys.enabled,
+        "disabled": keys.disabled,
+        "pending_deletion": keys.pending_deletion,
         "destroyed": swept.destroyed.len(),
         "referenced": swept.referenced.len(),
         "awaiting": swept.awaiting.len(),
         "rotated": swept.rotated.len(),
+        "clock_doubted": swept.doubted.is_some(),
     }))
 }
