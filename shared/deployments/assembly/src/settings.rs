@@ -75,8 +75,14 @@ pub struct Settings {
 /// # Errors
 /// When the text is none, or negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
+    duration_in(Duration::from_secs(1), text)
+}
+
+/// Like [`duration`], where a bare number is of this unit.
+pub(crate) fn duration_in(unit: Duration, text: &str) -> Result<Duration, String> {
+    if let Ok(number) = text.parse() {
+        let length = unit.checked_mul(number);
+        return length.ok_or_else(|| "is too long".to_owned());
     }
     let days_are_24_hours = SpanRelativeTo::days_are_24_hours();
     let span = text.parse::<Span>();
