@@ -100,18 +100,24 @@ impl Caller {
     /// The same caller for another request, with an empty audit context.
     #[must_use]
     pub fn of_new_request(&self) -> Self {
-        Self {
-            audit: Arc::default(),
-            ..self.clone()
-        }
+        self.with_audit(Arc::default())
     }
 
     /// The same caller for one item of a request, with an audit context of the item's own.
     #[must_use]
     pub fn for_item(&self) -> Self {
+        self.with_audit(self.audit.next_item())
+    }
+
+    /// A copy with this audit context. It does not touch the audit context of `self`: every request of one caller would write
+    /// to its count of references.
+    fn with_audit(&self, audit: Arc<AuditContext>) -> Self {
         Self {
-            audit: self.audit.next_item(),
-            ..self.clone()
+            principal: Arc::clone(&self.principal),
+            grant: Arc::clone(&self.grant),
+            session: self.session.clone(),
+            is_known: self.is_known,
+            audit,
         }
     }
 
