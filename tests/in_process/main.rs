@@ -10,6 +10,7 @@
 mod architecture;
 mod audit;
 mod aws;
+mod aws_envelope;
 mod bad_input;
 mod bodies;
 mod buckets;

@@ -47,8 +47,7 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// Dialect, method and whole path of every route that is mounted. AWS KMS's API is left out: a header names its
-/// operations, and the inventory does not have them.
+/// Dialect, method and whole path of every route that is mounted.
 pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
     fn of<D: Dialect>(
         dialect: &'static str,
@@ -70,6 +69,9 @@ pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
         of("minio", mounts.minio.as_deref()),
         of("kes", mounts.kes.as_deref()),
         of("s3", mounts.s3.as_deref()),
+        (mounts.aws.iter())
+            .flat_map(|aws| of("aws", Some(aws)))
+            .collect(),
         of("sts", mounts.sts.as_deref()),
         of("health", mounts.health.as_deref()),
         of("openapi", mounts.document.as_deref()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_domain::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeySummary, Envelope, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
@@ -40,6 +40,10 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     expires_in: Option<u64>,
 
+    /// How AWS KMS's API returns the ciphertexts of new data keys to its holder, instead of --aws-ciphertext
+    #[arg(long, value_enum, value_name = "SHAPE")]
+    envelope: Option<WantedEnvelope>,
+
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -63,6 +67,23 @@ pub(crate) struct Revoke {
     /// The access key's id
     #[arg(value_name = "ID")]
     id: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WantedEnvelope {
+    /// As they are
+    Plain,
+    /// In RustFS's envelope, for a RustFS server
+    Rustfs,
+}
+
+impl From<WantedEnvelope> for Envelope {
+    fn from(wanted: WantedEnvelope) -> Self {
+        match wanted {
+            WantedEnvelope::Plain => Self::Plain,
+            WantedEnvelope::Rustfs => Self::RustFs,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,7 +128,7 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
-        .create(policy, life)
+        .create_with(policy, life, arguments.envelope.map(Envelope::from))
         .await
         .map_err(explain)?;
     let NewAccessKey {
@@ -155,6 +176,8 @@ struct Listed<'a> {
     invalid: Option<&'a str>,
     created_at: String,
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<&'static str>,
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
@@ -170,7 +193,9 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                  expires_at,
                  session,
                  fault,
+                 envelope,
              }| Listed {
+                envelope: envelope.map(Envelope::as_str),
                 invalid: fault.as_deref(),
                 access_key_id: id.as_str(),
                 owner: policy.is_none() && session.is_none(),
@@ -199,8 +224,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                 let invalid = key.invalid.map_or_else(String::new, |fault| {
                     format!("invalid, and allows nothing ({fault}): ")
                 });
+                let envelope = key
+                    .envelope
+                    .map_or_else(String::new, |envelope| format!("envelope {envelope}  "));
                 print(&format!(
-                    "{}  made {}  expires {expiry}  {session}{invalid}{policy}",
+                    "{}  made {}  expires {expiry}  {session}{envelope}{invalid}{policy}",
                     key.access_key_id, key.created_at
                 ));
             }

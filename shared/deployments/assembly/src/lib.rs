@@ -27,7 +27,7 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
-use keyway_domain::keys::{KeyId, KeyReader, Keys};
+use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
 use keyway_domain::machine::{COMMIT, Machine};
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
@@ -48,7 +48,8 @@ pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
 pub use settings::{
-    Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
+    AwsCiphertext, Settings, VaultFiles, arguments, default_key_id, environment, root_access_key,
+    secret,
 };
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, keep_up};
@@ -129,6 +130,12 @@ impl Services {
             Arc::clone(&self.service),
             Arc::clone(&self.wrappers),
         ))
+    }
+
+    /// Describes and lists master keys.
+    pub fn directory(&self) -> Arc<KeyDirectory> {
+        let (reader, service) = (Arc::clone(&self.reader), Arc::clone(&self.service));
+        Arc::new(KeyDirectory::new(reader, service))
     }
 
     /// The operations on these buckets.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser, Resettable};
-use clap::{Arg, Args, Command, Parser};
+use clap::{Arg, Args, Command, Parser, ValueEnum};
 use keyway_crypto::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccountId, ROOT_SECRET_LENGTHS, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccountId, Envelope, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use keyway_secrets_vault::TokenFolders;
@@ -60,6 +60,16 @@ pub struct Settings {
     )]
     pub aws_account_id: AccountId,
 
+    /// How AWS KMS's API returns the ciphertext of a new data key, for access keys without an envelope of their own
+    #[arg(
+        long,
+        env = "KEYWAY_AWS_CIPHERTEXT",
+        value_name = "SHAPE",
+        value_enum,
+        default_value_t
+    )]
+    pub aws_ciphertext: AwsCiphertext,
+
     /// Also open ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -78,6 +88,29 @@ impl Settings {
     /// How long a process may act on a state that another one has changed since.
     pub fn state_ttl(&self) -> Duration {
         Duration::from_secs(self.state_ttl_seconds.into())
+    }
+}
+
+/// How AWS KMS's API returns the ciphertext of a new data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum AwsCiphertext {
+    /// In RustFS's envelope if the request looks like a RustFS server's, else as it is
+    #[default]
+    Auto,
+    /// As it is
+    Plain,
+    /// In RustFS's envelope, without which a RustFS server cannot read its objects
+    Rustfs,
+}
+
+impl AwsCiphertext {
+    /// The envelope; `None` if the request decides.
+    pub const fn envelope(self) -> Option<Envelope> {
+        match self {
+            Self::Auto => None,
+            Self::Plain => Some(Envelope::Plain),
+            Self::Rustfs => Some(Envelope::RustFs),
+        }
     }
 }
 

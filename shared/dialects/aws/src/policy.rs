@@ -94,7 +94,7 @@ struct GetBody {
 pub(crate) async fn get(asked: &Asked<'_>) -> Outcome {
     let body: GetBody = decode(asked.body)?;
     let id = key_of(asked)?;
-    asked.served.keys.describe(asked.caller, &id).await?;
+    asked.served.directory.describe(asked.caller, &id).await?;
     if let Some(name) = body.policy_name.filter(|name| name != NAME) {
         length("policyName", Some(&name), name.chars().count(), 1, 128)?;
         return Err(not_found("No such policy exists").into());
@@ -115,6 +115,6 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
     limit(body.limit, 1000, 100)?;
     marker(body.marker)?;
-    asked.served.keys.describe(asked.caller, &id).await?;
+    asked.served.directory.describe(asked.caller, &id).await?;
     Ok(ok(&json!({"PolicyNames": [NAME], "Truncated": false}))?)
 }
