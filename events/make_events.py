@@ -45,7 +45,7 @@ BLOB = (
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
 # name, method, route, path parameters, query, body, in the order of a key's life: the suite sends them so, and each must
-# succeed. Routes are below PREFIX, but for those of MinIO's own API, of S3's and of health.
+# succeed. Routes are below PREFIX, but for those of MinIO's own API, of AWS KMS's, of S3's and of health.
 SAMPLES = [
     ("status", "GET", "/kms/status", {}, "", None),
     ("status-by-post", "POST", "/kms/status", {}, "", None),
@@ -71,6 +71,9 @@ SAMPLES = [
      {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
     ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
     ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("aws-update-key-description", "POST", "/aws", {}, "", {"KeyId": "reports", "Description": "quarterly reports"}),
+    ("aws-generate-data-key", "POST", "/aws/data", {}, "",
+     {"KeyId": "reports", "KeySpec": "AES_256", "EncryptionContext": CONTEXT}),
     ("rotate-key", "POST", "/kms/keys/rotate", {}, "", {"key_id": "reports"}),
     ("update-key-description", "POST", "/kms/keys/update-description", {}, "",
      {"key_id": "reports", "description": "quarterly reports"}),
@@ -133,10 +136,12 @@ SAMPLES = [
     ("health-of-minio-ready-by-head", "HEAD", "/minio/health/ready", {}, "", None),
     ("health-of-minio-cluster", "GET", "/minio/health/cluster", {}, "", None),
 ]
+# The operations that the samples of AWS KMS's API name in a header, by route.
+AWS_TARGETS = {"/aws": "TrentService.UpdateKeyDescription", "/aws/data": "TrentService.GenerateDataKey"}
 # Which routes there are: `make template` writes the list. A route without a sample gets a plain event.
 ROUTES = json.loads((HERE / "routes.json").read_text())
-# Of those, what the function with every route is sent: a data key, a refusal of S3's, and a load balancer's own check.
-OF_ALL = ["generate-data-key", "s3-put-object", "health-ready"]
+# Of those, what the function with every route is sent: data keys, a refusal of S3's, and a load balancer's own check.
+OF_ALL = ["generate-data-key", "aws-generate-data-key", "s3-put-object", "health-ready"]
 
 # Whose key nobody has any more.
 CERTIFICATE = (HERE.parent / "shared/auth/src/certificate/tests/p256.pem").read_text()
@@ -182,8 +187,8 @@ KES_HOST = "kes.example.com"
 
 
 def whole(route):
-    """The route with its prefix; S3's and those of health have none, and MinIO's their own."""
-    has_own = route == "/" or route.startswith(("/{bucket}", "/health", "/minio/"))
+    """The route with its prefix; S3's and those of health have none, and MinIO's and AWS KMS's their own."""
+    has_own = route == "/" or route in AWS_TARGETS or route.startswith(("/{bucket}", "/health", "/minio/"))
     return route if has_own else PREFIX + route
 
 
@@ -215,12 +220,20 @@ def is_probe(path):
     return "/health" in path
 
 
+def target(path):
+    """The operation that a header names, for AWS KMS's API, also below a stage."""
+    return AWS_TARGETS.get(path.removeprefix("/prod"))
+
+
 def signed(method, host, path, query, body, key, now):
-    """The headers that sign a request: Signature Version 4 over the host, the time and the body."""
+    """The headers that sign a request: Signature Version 4 over the host, the time, the body and the operation."""
     key_id, secret, token = key
     time = now.strftime("%Y%m%dT%H%M%SZ")
-    scope = f"{time[:8]}/{REGION}/execute-api/aws4_request"
+    operation = target(path)
+    scope = f"{time[:8]}/{REGION}/{'kms' if operation else 'execute-api'}/aws4_request"
     headers = {"host": host, "x-amz-date": time}
+    if operation:
+        headers["x-amz-target"] = operation
     if token:
         headers["x-amz-security-token"] = token
     names = ";".join(sorted(headers))
@@ -260,6 +273,8 @@ def request_headers(method, host, path, query, body):
         headers["content-length"] = str(len(body))
         kinds = {b"<": "application/xml", b"{": "application/json"}
         headers["content-type"] = kinds.get(body[:1], "text/plain")
+        if target(path):
+            headers["content-type"] = "application/x-amz-json-1.1"
     return dict(sorted(headers.items()))
 
 
@@ -325,7 +340,7 @@ def function_url(method, route, parameters, query, body):
 SPELLINGS = {
     "accept": "Accept", "accept-encoding": "Accept-Encoding", "authorization": "Authorization", "host": "Host",
     "content-type": "Content-Type", "user-agent": "User-Agent", "x-amz-date": "X-Amz-Date",
-    "x-amz-security-token": "X-Amz-Security-Token", "x-amzn-trace-id": "X-Amzn-Trace-Id",
+    "x-amz-security-token": "X-Amz-Security-Token", "x-amz-target": "X-Amz-Target", "x-amzn-trace-id": "X-Amzn-Trace-Id",
     "x-forwarded-for": "X-Forwarded-For", "x-forwarded-port": "X-Forwarded-Port",
     "x-forwarded-proto": "X-Forwarded-Proto",
 }

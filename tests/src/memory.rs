@@ -475,8 +475,9 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         let answer = self.site.respond(request, peer).await.into();
-        // AWS's model describes AWS KMS's API; the document's only operation for `POST /` is another one.
-        if asked.headers().contains_key("x-amz-target") {
+        // The document's only operation for `POST /` is STS's, and it has no paths that end with a slash.
+        let is_of_aws = asked.headers().contains_key("x-amz-target");
+        if is_of_aws && !matches!(asked.uri().path(), "/aws" | "/aws/data") {
             return answer;
         }
         if let Err(said) = Described::committed().check(&asked, &answer) {

@@ -29,6 +29,14 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     if let Some(minio) = &mounts.minio {
         document.mount(minio, keyway_dialect_minio::description());
     }
+    // The document has one operation for `POST /`: STS's, which names the other one.
+    for aws in &mounts.aws {
+        match aws.prefixes() {
+            ["/aws"] => document.mount(aws, keyway_dialect_aws::keys_description()),
+            ["/aws/data"] => document.mount(aws, keyway_dialect_aws::data_description()),
+            _ => {}
+        }
+    }
     if let Some(sts) = &mounts.sts {
         document.mount(sts, keyway_dialect_sts::description());
     }
@@ -270,6 +278,7 @@ impl Described {
                 .split(|byte| *byte == b'\n')
                 .filter(|line| !line.is_empty())
                 .collect(),
+            "application/x-amz-json-1.1" if !answer.body.is_empty() => vec![&answer.body],
             _ => Vec::new(),
         };
         for value in values {

@@ -77,8 +77,8 @@ fn below(dialect: &'static str, prefixes: &[&'static str], routes: &[Listed]) ->
 
 fn of_aws() -> Vec<Entry> {
     let routes = aws::inventory().map(|(prefix, routes)| below("aws", &[prefix], &routes));
-    let with_header = |entry| Entry {
-        header: Some(aws::TARGET),
+    let with_header = |entry: Entry| Entry {
+        header: entry.prefix.is_empty().then_some(aws::TARGET),
         ..entry
     };
     routes.into_iter().flatten().map(with_header).collect()

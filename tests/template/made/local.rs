@@ -21,7 +21,7 @@ pub(super) fn gateway() -> String {
         // Its router distinguishes a slash at the end, and spells greedy parameters differently.
         let path = route.path.replace("{proxy+}", "{*object}");
         let mut paths = vec![path.clone()];
-        if path == "/{bucket}" {
+        if path == "/{bucket}" || path.starts_with("/aws") {
             paths.push(format!("{path}/"));
         }
         for path in paths {

@@ -11,6 +11,8 @@ mod error_response;
 mod keys;
 mod members;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod operations;
 mod policy;
 mod scope;
@@ -33,6 +35,8 @@ use keyway_http::{
 use operations::Managing;
 
 pub use error_response::ErrorResponse;
+#[cfg(feature = "openapi")]
+pub use openapi::{data_description, keys_description};
 
 /// The prefix of every operation on keys, in a path of its own: a gateway that routes by path cannot tell the root's
 /// requests apart.
@@ -44,7 +48,7 @@ pub const DATA_PREFIX: &str = "/aws/data";
 /// The body limit in bytes. A key policy of 32 KiB with every character escaped fits.
 const BODY_LIMIT: usize = 256 << 10;
 
-/// The header that names the operation. AWS's clients sign it. A request without it is not for this API.
+/// The header that names the operation. AWS's clients sign it. At the root, a request without it is not for this API.
 pub const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
 /// The dialect of AWS KMS.
@@ -94,7 +98,7 @@ pub fn root_mount(
     keys: &Arc<Keys>,
 ) -> Result<Mount<Aws>, RouteError> {
     let routes = routes_on(root_entries(), &managing(serving, keys));
-    mounted(authenticator, "", routes)
+    Ok(mounted(authenticator, "", routes)?.for_header(TARGET))
 }
 
 /// Mounts every operation at [`KEYS_PREFIX`].
@@ -135,7 +139,7 @@ fn mounted(
     routes: Vec<Route<Aws>>,
 ) -> Result<Mount<Aws>, RouteError> {
     let dialect = Aws::new(Arc::clone(authenticator));
-    Ok(Mount::new(dialect, vec![prefix], routes)?.for_header(TARGET))
+    Mount::new(dialect, vec![prefix], routes)
 }
 
 fn root_entries() -> Vec<RouteEntry<Aws, Managing>> {
@@ -160,7 +164,7 @@ where
     RouteEntry::new(Method::POST, path, BODY_LIMIT, (), run)
 }
 
-/// Each prefix with its routes. They are only for requests with the header [`TARGET`].
+/// Each prefix with its routes. Those of the root are only for requests with the header [`TARGET`].
 pub fn inventory() -> [(&'static str, Vec<Listed>); 3] {
     [
         ("", listed(Group::AllKeys, &root_entries())),
