@@ -14,6 +14,7 @@ mod janitor;
 mod kes;
 mod lost_table;
 mod messages;
+mod reencrypt;
 mod secrets;
 mod table;
 mod tools;
