@@ -1,7 +1,8 @@
 //! Does with its KMS what a RustFS server does, with RustFS's own crate. RustFS's variables configure it.
 //!
 //! `KEYWAY_EXPECTS=envelope|plain` is how data keys must come. `KEYWAY_PROBE=yes|no` says whether the probe's key exists.
-//! `KEYWAY_OBJECT` is a file that keeps the data key of an object: a second run opens it.
+//! `KEYWAY_OBJECT` is a file that keeps the data key of an object: a second run opens it. With `KEYWAY_ROLE=server`, the access
+//! key has only the permissions that a server needs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -108,6 +109,11 @@ async fn main() {
         reads_what_an_earlier_process_wrote(&kms, &kept).await;
         return;
     }
+    if std::env::var("KEYWAY_ROLE").is_ok_and(|role| role == "server") {
+        server_with_the_least_permissions(&kms).await;
+        keeps_an_object(&kms, "default", &kept).await;
+        return;
+    }
     let expected = match variable("KEYWAY_PROBE").as_str() {
         "yes" => ProbeResult::Success,
         _ => ProbeResult::Unsupported,
@@ -117,6 +123,33 @@ async fn main() {
     states_of_a_key(&kms, &key).await;
     defaults_and_lists(&kms, &key).await;
     keeps_an_object(&kms, &key, &kept).await;
+}
+
+async fn server_with_the_least_permissions(kms: &Kms) {
+    // The probe's key is absent, and its description permitted: the probe turns itself off.
+    assert_eq!(kms.probed().await, ProbeResult::Unsupported);
+    let photo = object("photos", "2026/a.jpg");
+    let (data_key, blob) = kms.put(None, &photo).await;
+    let opened = kms.get(&blob, &photo).await.expect("the same object");
+    assert_eq!(opened.plaintext_key, data_key.plaintext_key);
+    let listed = kms
+        .objects()
+        .await
+        .list_keys(ListKeysRequest::default())
+        .await;
+    let listed = listed.expect("a list").keys;
+    let listed: Vec<&str> = listed.iter().map(|key| key.key_id.as_str()).collect();
+    assert_eq!(listed, ["default"]);
+    let service = kms.objects().await;
+    let other = Some("other".to_owned());
+    let other = service.create_data_key(&other, &photo).await;
+    assert!(matches!(other, Err(KmsError::AccessDenied { .. })));
+    let new = kms
+        .objects()
+        .await
+        .create_key(CreateKeyRequest::default())
+        .await;
+    assert!(matches!(new, Err(KmsError::AccessDenied { .. })), "{new:?}");
 }
 
 async fn objects_of_a_key(kms: &Kms) -> String {

@@ -80,15 +80,8 @@ impl Server {
         assert!(status.success(), "{id} was not made");
     }
 
-    /// Runs the part of a RustFS server.
-    async fn serve_rustfs(
-        &self,
-        path: &str,
-        key: &AccessKey,
-        expects: &str,
-        probe: &str,
-        kept: &Path,
-    ) {
+    /// Does what a RustFS server does, with this access key.
+    async fn serve_rustfs(&self, case: &Case, key: &AccessKey, kept: &Path) {
         let run = Command::new(env!("CARGO_BIN_EXE_as-rustfs"))
             .env_remove("AWS_SESSION_TOKEN")
             .env_remove("AWS_PROFILE")
@@ -98,18 +91,18 @@ impl Server {
             .env("RUSTFS_KMS_DEFAULT_KEY_ID", "default")
             .env(
                 "AWS_ENDPOINT_URL_KMS",
-                format!("http://{}{path}", self.address),
+                format!("http://{}{}", self.address, case.path),
             )
             .env("AWS_ACCESS_KEY_ID", &key.id)
             .env("AWS_SECRET_ACCESS_KEY", &key.secret)
-            .env("KEYWAY_EXPECTS", expects)
-            .env("KEYWAY_PROBE", probe)
+            .env("KEYWAY_EXPECTS", case.expects)
+            .env("KEYWAY_PROBE", case.probe)
+            .env("KEYWAY_ROLE", case.role)
             .env("KEYWAY_OBJECT", kept)
             .kill_on_drop(true)
             .status();
         let status = tokio::time::timeout(Duration::from_secs(300), run).await;
-        let status = status.expect("it ends").expect("it runs");
-        assert!(status.success(), "{path} {expects} {probe}");
+        assert!(status.expect("it ends").expect("it runs").success());
     }
 }
 
@@ -119,16 +112,10 @@ struct AccessKey {
 }
 
 impl AccessKey {
-    async fn create(data: &Path, arguments: &[&str]) -> Self {
+    async fn create(data: &Path, policy: &Path, arguments: &[&str]) -> Self {
         let output = Command::new(keyway())
-            .args([
-                "access-key",
-                "create",
-                "--output",
-                "json",
-                "--policy",
-                "kms-admin",
-            ])
+            .args(["access-key", "create", "--output", "json", "--policy"])
+            .arg(policy)
             .arg("--data-dir")
             .arg(data)
             .args(arguments)
@@ -145,45 +132,98 @@ impl AccessKey {
     }
 }
 
+/// The settings of Keyway and of the access key, and what RustFS must find.
+struct Case {
+    settings: &'static [&'static str],
+    of_key: &'static [&'static str],
+    path: &'static str,
+    expects: &'static str,
+    probe: &'static str,
+    role: &'static str,
+}
+
+const AUTOMATIC: Case = Case {
+    settings: &[],
+    of_key: &[],
+    path: "",
+    expects: "envelope",
+    probe: "no",
+    role: "admin",
+};
+
 /// Runs RustFS's part, and again after both have restarted.
-async fn check(settings: &[&str], of_key: &[&str], path: &str, expects: &str, probe: &str) {
+async fn check(case: Case) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (data, kept) = (
-        folder.path().join("data"),
-        folder.path().join("object.json"),
-    );
-    let server = Server::start(&data, settings).await;
+    let file = |name: &str| folder.path().join(name);
+    let (data, kept) = (file("data"), file("object.json"));
+    let server = Server::start(&data, case.settings).await;
     server.create("default").await;
-    if probe == "yes" {
+    server.create("other").await;
+    if case.probe == "yes" {
         server.create("rustfs-internal-kms-probe").await;
     }
-    let key = AccessKey::create(&data, of_key).await;
-    server.serve_rustfs(path, &key, expects, probe, &kept).await;
+    let policy = match case.role {
+        "server" => {
+            let policy = file("rustfs.json");
+            std::fs::write(&policy, documented_policy()).expect("it is written");
+            policy
+        }
+        _ => "kms-admin".into(),
+    };
+    let key = AccessKey::create(&data, &policy, case.of_key).await;
+    server.serve_rustfs(&case, &key, &kept).await;
     assert!(kept.exists(), "the first run keeps an object");
     drop(server);
-    let server = Server::start(&data, settings).await;
-    server.serve_rustfs(path, &key, expects, probe, &kept).await;
+    let server = Server::start(&data, case.settings).await;
+    server.serve_rustfs(&case, &key, &kept).await;
+}
+
+/// The policy that the documentation gives to a RustFS server.
+fn documented_policy() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rustfs.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let (_, rest) = page
+        .split_once("<!-- policy of a RustFS server -->")
+        .expect("the policy is marked");
+    let (_, rest) = rest.split_once("```json").expect("it is JSON");
+    rest.split_once("```").expect("it ends").0.to_owned()
 }
 
 #[tokio::test]
 async fn rustfs_reads_back_what_it_wrote_in_the_automatic_envelope() {
-    check(&[], &[], "", "envelope", "no").await;
+    check(AUTOMATIC).await;
 }
 
 #[tokio::test]
 async fn access_key_with_an_envelope_is_enough() {
-    let settings = ["--aws-ciphertext", "plain"];
-    check(
-        &settings,
-        &["--envelope", "rustfs"],
-        "/aws",
-        "envelope",
-        "yes",
-    )
+    check(Case {
+        settings: &["--aws-ciphertext", "plain"],
+        of_key: &["--envelope", "rustfs"],
+        path: "/aws",
+        probe: "yes",
+        ..AUTOMATIC
+    })
     .await;
 }
 
 #[tokio::test]
 async fn plain_ciphertexts_are_not_what_rustfs_recognises() {
-    check(&["--aws-ciphertext", "plain"], &[], "", "plain", "yes").await;
+    check(Case {
+        settings: &["--aws-ciphertext", "plain"],
+        expects: "plain",
+        probe: "yes",
+        ..AUTOMATIC
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn documented_policy_and_the_path_for_data_keys_are_enough_for_a_server() {
+    check(Case {
+        of_key: &["--envelope", "rustfs"],
+        path: "/aws/data",
+        role: "server",
+        ..AUTOMATIC
+    })
+    .await;
 }
