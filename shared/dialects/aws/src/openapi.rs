@@ -51,7 +51,7 @@ fn described(
         .body(RequestBody::json_or_none(body).media_type(JSON))
         .answer(
             200,
-            answer("The operation's output in AWS's model; some have none.").or_empty(),
+            answer("The operation's output in AWS's model; some have none."),
         );
     let operation = [400, 500, 503]
         .into_iter()
