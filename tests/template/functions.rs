@@ -65,6 +65,20 @@ fn functions_know_their_variables() {
             );
         }
         assert_eq!(given.contains("KEYWAY_IAM_POLICY"), deployment.is_iam());
+        // ARNs of AWS KMS's API name the account, and its ciphertexts follow the parameter.
+        for (package, (_, function)) in deployment.functions() {
+            let variables = Deployment::variables(function);
+            let serves_aws = matches!(
+                package,
+                "keyway-fn-keys" | "keyway-fn-datakey" | "keyway-fn-all"
+            );
+            let account = variables.get("KEYWAY_AWS_ACCOUNT_ID").and_then(reference);
+            assert_eq!(account.is_some(), serves_aws, "{package}");
+            let ciphertext = variables
+                .get("KEYWAY_AWS_CIPHERTEXT")
+                .and_then(Value::as_str);
+            assert_eq!(ciphertext, serves_aws.then_some("auto"), "{package}");
+        }
     }
 }
 
