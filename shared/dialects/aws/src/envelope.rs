@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::datakey::LONGEST_CIPHERTEXT;
+use crate::members::LONGEST_CIPHERTEXT;
 
 /// The members that RustFS requires, with their types. The version is optional there.
 #[derive(Serialize)]

@@ -9,12 +9,14 @@ mod datakey;
 mod envelope;
 mod error_response;
 mod keys;
+mod mac;
 mod members;
 mod names;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod operations;
 mod policy;
+mod rotation;
 mod scope;
 mod tags;
 mod target;

@@ -11,7 +11,7 @@ use keyway_http::{Call, HandlerResult};
 use crate::error_response::{ErrorResponse, Failure, data_only, unknown_operation, unsupported};
 use crate::names::Names;
 use crate::target::{Named, Target, of_headers};
-use crate::{Aws, Serving, datakey, keys, policy, scope, tags};
+use crate::{Aws, Serving, datakey, keys, mac, policy, rotation, scope, tags};
 
 /// What the operations on keys use, besides what all operations use.
 pub(crate) struct Managing {
@@ -86,8 +86,11 @@ impl<'a> Asked<'a> {
             Target::CancelKeyDeletion => keys::cancel_deletion(self, keys).await,
             Target::CreateKey => keys::create(self, keys).await,
             Target::DisableKey => keys::disable(self, keys).await,
+            Target::DisableKeyRotation => rotation::disable(self, keys).await,
             Target::EnableKey => keys::enable(self, keys).await,
-            Target::RotateKeyOnDemand => keys::rotate(self, keys).await,
+            Target::EnableKeyRotation => rotation::enable(self, keys).await,
+            Target::PutKeyPolicy => policy::put(self, keys).await,
+            Target::RotateKeyOnDemand => rotation::on_demand(self, keys).await,
             Target::ScheduleKeyDeletion => keys::schedule_deletion(self, keys).await,
             Target::TagResource => tags::tag(self, keys).await,
             Target::UntagResource => tags::untag(self, keys).await,
@@ -106,17 +109,23 @@ impl<'a> Asked<'a> {
             Target::GenerateDataKeyWithoutPlaintext => {
                 datakey::generate_without_plaintext(self).await
             }
+            Target::GenerateMac => mac::generate(self).await,
             Target::GenerateRandom => datakey::random(self).await,
             Target::GetKeyPolicy => policy::get(self).await,
-            Target::GetKeyRotationStatus => keys::rotation_status(self).await,
+            Target::GetKeyRotationStatus => rotation::status(self).await,
             Target::ListKeyPolicies => policy::list(self).await,
+            Target::ListKeyRotations => rotation::list(self).await,
             Target::ListKeys => keys::list(self).await,
             Target::ListResourceTags => tags::list(self).await,
             Target::ReEncrypt => datakey::reencrypt(self).await,
+            Target::VerifyMac => mac::verify(self).await,
             Target::CancelKeyDeletion
             | Target::CreateKey
             | Target::DisableKey
+            | Target::DisableKeyRotation
             | Target::EnableKey
+            | Target::EnableKeyRotation
+            | Target::PutKeyPolicy
             | Target::RotateKeyOnDemand
             | Target::ScheduleKeyDeletion
             | Target::TagResource
