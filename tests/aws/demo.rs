@@ -80,11 +80,9 @@ async fn audit_log_of_a_table_is_read_without_the_keyring_s_secret() {
 async fn region_of_the_table_is_an_option_of_serve_too() {
     let Some(aws) = Aws::here() else { return };
     let deployment = aws.deployment().await;
-    let server = keyway(&deployment)
-        .argument("serve")
+    let mut server = keyway(&deployment)
         .argument("--region")
         .argument("us-east-1");
-    let mut server = server;
     for (option, value) in [
         ("--listen", "127.0.0.1:0"),
         ("--table", &deployment.table),

@@ -148,7 +148,7 @@ async fn walk_of_buckets_works_as_shown() {
 fn keys_that_walks_make_have_different_names() {
     let mut made = Vec::new();
     for document in ["README.md", "docs/policies.md", "docs/s3.md"] {
-        let text = std::fs::read_to_string(keyway_tests::project().join(document)).unwrap();
+        let text = fs::read_to_string(keyway_tests::project().join(document)).unwrap();
         let calls = text.split(r#"kms POST keys '{"key_id":""#).skip(1);
         made.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
     }

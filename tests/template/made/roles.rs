@@ -133,7 +133,11 @@ fn behind_the_http_api() -> Vec<Role> {
     ];
     keys.push(may(ACCESS_KEYS, READ));
     keys.extend(reads_access());
-    keys.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
+    keys.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
     // AWS KMS's API lists keys there.
     let mut datakey = vec![
         may(KEYS, READ_AND_LIST),
@@ -141,7 +145,11 @@ fn behind_the_http_api() -> Vec<Role> {
         may(ACCESS_KEYS, READ),
     ];
     datakey.extend(reads_access());
-    datakey.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
+    datakey.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
     let mut service = vec![
         may(KEYS, READ_AND_LIST),
         may(CONFIG, CHANGE_ONE),
@@ -150,7 +158,7 @@ fn behind_the_http_api() -> Vec<Role> {
     service.extend(reads_access());
     service.extend([
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let buckets = vec![
@@ -160,7 +168,7 @@ fn behind_the_http_api() -> Vec<Role> {
         may(ACCESS_KEYS, READ),
         may_where("BucketsOfAws", What::BucketsOfAws, SERVE_BUCKETS),
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ];
     let role = |resource, name, comment, grants| Role {
@@ -204,7 +212,7 @@ fn others() -> Vec<Role> {
     all.extend(changes_access());
     all.extend([
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let janitor = vec![
@@ -413,7 +421,10 @@ fn block(role: &Role) -> String {
 /// IAM can undo it, so that nobody is locked out for good.
 pub(super) fn policies_of_secrets() -> String {
     let mut text = String::new();
-    for name in ["RootKeyring", "RootAccessKey"] {
+    for (name, condition) in [
+        ("RootKeyring", "SecretReadersGiven"),
+        ("RootAccessKey", "RootAccessKeyReaders"),
+    ] {
         let is_of = |grant: &Grant| matches!(grant.what, What::Secret(secret) if secret == name);
         let roles = behind_the_http_api().into_iter().chain(others());
         let readers: String = roles
@@ -421,11 +432,11 @@ pub(super) fn policies_of_secrets() -> String {
             .map(
                 |Role {
                      resource,
-                     condition,
+                     condition: of_role,
                      ..
                  }| {
                     let arn = format!("!GetAtt {resource}Role.Arn");
-                    match condition {
+                    match of_role {
                         None => format!("                  - {arn}\n"),
                         Some(condition) => format!(
                             "                  - !If [{condition}, {arn}, !Ref \"AWS::NoValue\"]\n"
@@ -440,7 +451,7 @@ pub(super) fn policies_of_secrets() -> String {
             "
   {name}Policy:
     Type: AWS::SecretsManager::ResourcePolicy
-    Condition: SecretReadersGiven
+    Condition: {condition}
     Properties:
       SecretId: {secret}
       BlockPublicPolicy: true

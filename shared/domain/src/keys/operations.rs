@@ -7,8 +7,8 @@ use jiff::{Timestamp, TimestampRound, Unit};
 use keyway_crypto::SecretBytes;
 
 use super::{
-    DeletionWindow, Description, HMAC_KEY_BYTES, KeyDirectory, KeyId, KeyReader, KeyState, KeyUsage, MasterKey,
-    NAME_TAG, NewKey, Origin, Reference, Tags, drawn,
+    DeletionWindow, Description, HMAC_KEY_BYTES, KeyDirectory, KeyId, KeyReader, KeyState,
+    KeyUsage, MasterKey, NAME_TAG, NewKey, Origin, Reference, Tags, drawn,
 };
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
