@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let janitor = Arc::new(function.janitor()?);
     let job = move || sweep(Arc::clone(&janitor));
     function.serve_schedule(job).await

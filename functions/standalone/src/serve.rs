@@ -122,11 +122,14 @@ impl Serve {
     }
 }
 
+/// The commit that this program was built from.
+const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
+
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     start_logging(&serve)?;
     let open_files = raise_open_files();
     let stop = stop_signal()?;
-    let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+    let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(COMMIT));
     let metrics = metrics(&machine)?;
     let Ready {
         ports,

@@ -148,17 +148,17 @@ pub struct Function {
 }
 
 impl Function {
-    /// Reads the environment and starts the log.
+    /// Reads the environment and starts the log. `commit` is what the function was built from.
     ///
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
-    pub fn start() -> anyhow::Result<Self> {
+    pub fn start(commit: Option<&'static str>) -> anyhow::Result<Self> {
         let arguments: Arguments = arguments();
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
-        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(commit));
         Ok(Self {
             arguments,
             aws: location::from_environment()?,
