@@ -89,8 +89,8 @@ torture: tools ## Run the long tests: long fuzzing, more kills, more keys
 lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over local stand-ins for AWS
 	@scripts/lambda
 
-build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
-	scripts/build-lambda
+build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64, or for ARCHITECTURE alone
+	scripts/build-lambda $(ARCHITECTURE)
 
 deploy: tools ## Build the functions with SAM and deploy them with their stack; see docs/deploy.md
 	scripts/sam-build $(ARCHITECTURE)

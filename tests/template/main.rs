@@ -10,6 +10,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod build;
 mod cost;
 mod deployments;
 mod fronts;
