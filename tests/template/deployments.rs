@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -140,7 +141,7 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("DefaultKeyId", "reports"),
         ("SigningRegion", "us-east-1"),
         ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
-        ("Architecture", "x86_64"),
+        ("GradualDeployment", "Canary10Percent10Minutes"),
         ("IamPolicy", "kms-key-user"),
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
@@ -176,10 +177,35 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     sets
 }
 
+/// The function that an alias of the stack names.
+pub(crate) fn function_of_alias(alias: &str) -> String {
+    let function = alias.strip_suffix("Alias");
+    format!(
+        "{}Function",
+        function.unwrap_or_else(|| panic!("{alias} is no alias"))
+    )
+}
+
 /// The deployments that these sets of parameters make.
 pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    deployments_by(Path::new("template.yaml"), sets)
+}
+
+/// The deployments of every set of parameters by the template as a build writes it, with versions of this release.
+pub(crate) fn released(release: &str) -> Option<Vec<Deployment>> {
+    let template = std::fs::read_to_string(project().join("template.yaml")).unwrap();
+    let (unreleased, release) = ("Release: unreleased", format!("Release: {release}"));
+    assert_eq!(template.matches(unreleased).count(), 1);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(template.replace(unreleased, &release).as_bytes())
+        .unwrap();
+    deployments_by(file.path(), &sets_of_parameters())
+}
+
+fn deployments_by(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
     let mut transform = tool("../venv/bin/python")?
-        .args(["-I", "tests/template/transform.py", "template.yaml"])
+        .args(["-I", "-B", "tests/template/transform.py"])
+        .arg(template)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -12,6 +12,7 @@
 
 mod build;
 mod cost;
+mod deploy;
 mod deployments;
 mod fronts;
 mod functions;
@@ -19,3 +20,4 @@ mod lint;
 mod made;
 mod policies;
 mod state;
+mod versions;
