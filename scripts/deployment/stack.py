@@ -131,9 +131,9 @@ class Stack:
         return dict(sorted((int(version["Version"]), version.get("Description", "")) for version in found))
 
     def rolled_back(self):
-        """Returns the functions whose alias names another version than the stack deployed last."""
+        """Returns the functions whose alias does not name the version that the stack deployed last."""
         deployed = self.deployed()
-        return [name for name, version in self.live().items() if version != str(deployed.get(name, "$LATEST"))]
+        return [name for name, version in self.live().items() if version != str(deployed.get(name))]
 
     def architecture(self):
         """Returns what the functions are deployed for; none if there are none."""

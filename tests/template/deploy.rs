@@ -444,6 +444,8 @@ fn rollback_without_a_version_before_is_refused() {
     let Some(account) = Account::with(&unversioned) else {
         return;
     };
+    let gradual = ["--parameters", "GradualDeployment=Canary10Percent10Minutes"];
+    account.check(&gradual).refuses(&["has no version yet"]);
     account.run("rollback", &[]).refuses(&["have no versions"]);
     let Some(account) = Account::with(&new_account(1000)) else {
         return;

@@ -126,9 +126,9 @@ fn gradual_deployment_goes_back_when_an_alarm_is_raised() {
         // A schedule calls the janitor too seldom for a part of its calls to say anything.
         assert_eq!(groups.len() + 1, aliases.len());
         for alias in aliases.into_keys().filter(|name| *name != "JanitorAlias") {
-            let group = alias.replace("Alias", "Deployments");
+            let group = alias.replace("Alias", "GradualDeployment");
             let expected = json!({"CodeDeployLambdaAliasUpdate": {
-                "ApplicationName": {"Ref": "Deployments"},
+                "ApplicationName": {"Ref": "GradualDeployments"},
                 "DeploymentGroupName": {"Ref": group},
             }});
             assert_eq!(policy(alias), Some(expected));

@@ -86,7 +86,7 @@ fn version_and_alias(function: &Versioned) -> String {
         String::new()
     } else {
         let names = format!(
-            "{{ApplicationName: !Ref Deployments, DeploymentGroupName: !Ref {resource}Deployments}}"
+            "{{ApplicationName: !Ref GradualDeployments, DeploymentGroupName: !Ref {resource}GradualDeployment}}"
         );
         let policy = if_any(
             &format!("{front}Gradual"),
@@ -121,12 +121,12 @@ fn deployment_group(function: &Versioned) -> String {
     } = function;
     let mut text = format!(
         "
-  {resource}Deployments:
+  {resource}GradualDeployment:
     Type: AWS::CodeDeploy::DeploymentGroup
     Condition: {front}Gradual
     Properties:
-      ApplicationName: !Ref Deployments
-      ServiceRoleArn: !GetAtt DeploymentRole.Arn
+      ApplicationName: !Ref GradualDeployments
+      ServiceRoleArn: !GetAtt GradualDeploymentRole.Arn
       DeploymentConfigName: !Sub \"CodeDeployDefault.Lambda${{GradualDeployment}}\"
       DeploymentStyle: {{DeploymentType: BLUE_GREEN, DeploymentOption: WITH_TRAFFIC_CONTROL}}
       AutoRollbackConfiguration:
@@ -151,13 +151,13 @@ fn deployment_group(function: &Versioned) -> String {
 /// CodeDeploy moves the aliases of the functions and reads alarms, and may do nothing else.
 fn application<'f>(functions: impl Iterator<Item = &'f Versioned>) -> String {
     let mut text = "
-  Deployments:
+  GradualDeployments:
     Type: AWS::CodeDeploy::Application
     Condition: Gradual
     Properties:
       ComputePlatform: Lambda
 
-  DeploymentRole:
+  GradualDeploymentRole:
     Type: AWS::IAM::Role
     Condition: Gradual
     Properties:
