@@ -20,7 +20,10 @@ def arguments():
 def move(stack, name, function, to):
     """Points a function's alias to a version, and returns that version's release; none if the function is left."""
     alias = stack.alias(function, LIVE)
-    if to is None or alias is None:
+    if alias is None:
+        # CloudFormation itself calls the function that sets the stack up.
+        return None
+    if to is None:
         print(f"{name}: has no version before, and is left as it is")
         return None
     now, releases = alias["FunctionVersion"], stack.versions(function)

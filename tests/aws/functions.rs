@@ -8,6 +8,7 @@ use keyway_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::setup::set_up;
 use crate::{cli, cli_json, now};
 
 const ROOT: (&str, &str) = ("test-root", "test-root-secret");
@@ -186,11 +187,12 @@ async fn function_without_lambda_serves_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_of_one_function_agree() {
     let Some(aws) = Aws::here() else { return };
-    let deployment = aws.deployment().await;
-    // The function that may not write starts first, and waits for the one that may.
+    let deployment = aws.new_stack().await;
+    // This instance starts before the stack's setup function has run.
     let early = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let answer = generate(&early, "k").await;
     assert_eq!(answer.refusal(), (503, "ServiceNotConfigured".to_owned()));
+    set_up(&deployment, &[]).await.unwrap();
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
     let late = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     // The first one does not ask for the keyring again at once.

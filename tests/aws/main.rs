@@ -15,6 +15,7 @@ mod kes;
 mod lost_table;
 mod messages;
 mod secrets;
+mod setup;
 mod table;
 mod tools;
 mod vault;

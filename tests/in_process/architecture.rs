@@ -301,6 +301,6 @@ fn commit_of_the_build_is_read_by_the_last_crates_alone() {
     };
     let functions = root.join("functions");
     let readers: Vec<_> = files.iter().filter(|path| reads(path)).collect();
-    assert_eq!(readers.len(), 8, "{readers:?}");
+    assert_eq!(readers.len(), 9, "{readers:?}");
     assert!(readers.iter().all(|path| path.starts_with(&functions)));
 }

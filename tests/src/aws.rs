@@ -67,6 +67,15 @@ impl Aws {
         }
     }
 
+    /// Whether it plays CloudFormation well enough to make change sets of serverless templates.
+    pub fn makes_change_sets(&self) -> bool {
+        let makes = self.backend != "moto";
+        if !makes {
+            skipped("moto makes no change sets of serverless templates");
+        }
+        makes
+    }
+
     /// A new table in the shape that the template gives it.
     pub async fn table(&self) -> String {
         let name = unique("table");
@@ -113,8 +122,27 @@ impl Aws {
         name
     }
 
-    /// A new deployment in the shape that the template gives it.
+    /// A new deployment in the shape that the template gives it, established as its setup function does.
     pub async fn deployment(&self) -> Deployment {
+        let deployment = self.new_stack().await;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let keyring = KeyringOnDemand::establishing(
+            Arc::new(DynamoTable::new(
+                &self.config(),
+                deployment.table.as_str(),
+                Arc::clone(&clock),
+            )),
+            Arc::new(SecretsManager::new(&self.config()).with(KEYRING_SECRET, &deployment.keyring)),
+            clock,
+            Arc::new(SystemRandom::default()),
+        );
+        let established = keyring.must_be_own().await;
+        established.expect("the deployment is established");
+        deployment
+    }
+
+    /// The table and the secrets of a new deployment before its setup function has run: the keyring has no value.
+    pub async fn new_stack(&self) -> Deployment {
         let root = r#"{"access_key_id":"test-root","secret_access_key":"test-root-secret"}"#;
         Deployment {
             table: self.table().await,

@@ -33,6 +33,40 @@ impl Deployment {
         !self.given("KesDomainName").is_empty()
     }
 
+    /// Whether the deployment takes over what a former stack left.
+    pub(crate) fn is_adopting(&self) -> bool {
+        !self.given("ExistingTable").is_empty()
+    }
+
+    /// Whether the value names the deployment's table: the stack's own, or the adopted one.
+    pub(crate) fn is_table(&self, value: &Value) -> bool {
+        match self.given("ExistingTable") {
+            "" => reference(value) == Some("Table"),
+            adopted => value == adopted,
+        }
+    }
+
+    /// Whether the value is the ARN of the deployment's table.
+    pub(crate) fn is_table_arn(&self, value: &Value) -> bool {
+        match self.given("ExistingTable") {
+            "" => arn_of(value) == Some("Table"),
+            adopted => {
+                let region = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}";
+                value["Fn::Sub"] == format!("{region}:table/{adopted}")
+            }
+        }
+    }
+
+    /// The name of the secret that the value names: the stack's own, or an adopted one.
+    pub(crate) fn secret(&self, value: &Value) -> Option<&'static str> {
+        ["RootKeyring", "RootAccessKey"].into_iter().find(|name| {
+            match self.given(&format!("Existing{name}")) {
+                "" => reference(value) == Some(name),
+                adopted => value == adopted,
+            }
+        })
+    }
+
     pub(crate) fn is_iam(&self) -> bool {
         self.given("Auth") == "iam"
     }
@@ -40,6 +74,17 @@ impl Deployment {
     /// The rules that the parameters break.
     pub(crate) fn broken_rules(&self) -> &[String] {
         &self.broken_rules
+    }
+
+    /// The parameters that were given.
+    pub(crate) fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// All resources, by their names.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let named = |(name, resource)| -> (&str, &Value) { (String::as_str(name), resource) };
+        self.resources.iter().map(named)
     }
 
     pub(crate) fn resource(&self, name: &str) -> &Value {
@@ -106,9 +151,16 @@ pub(crate) fn tool(name: &str) -> Option<Command> {
     Some(command)
 }
 
+const TEMPLATE: &str = "template.yaml";
+
 const CERTIFICATE: &str =
     "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
 
+const KMS_KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-4000-8000-000000000000";
+const ADOPTED_KEYRING: &str =
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:RootKeyring-a1b2c3-d4e5f6";
+const ADOPTED_ROOT: &str =
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:RootAccessKey-a1b2c3-d4e5f6";
 const LOAD_BALANCER: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/keyway/0123456789abcdef";
 const TRUST_STORE: &str =
@@ -116,7 +168,7 @@ const TRUST_STORE: &str =
 
 /// Every front with every way to authenticate callers and every domain that it can have, each with the fewest and with
 /// the most parameters possible.
-fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
+pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     let none: &[(&str, &str)] = &[];
     let domain = &[
         ("DomainName", "kms.example.com"),
@@ -150,6 +202,37 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
             "https://console.example.com,http://localhost:3000",
         ),
         ("S3Endpoint", "aws"),
+        ("KmsKeyArn", KMS_KEY),
+        ("KeyringReplicaRegion", "eu-west-1"),
+        (
+            "SecretReaders",
+            "arn:aws:iam::123456789012:role/deployer,arn:aws:iam::123456789012:role/sso/*",
+        ),
+        ("SubnetIds", "subnet-0a,subnet-0b"),
+        ("SecurityGroupIds", "sg-0a"),
+        (
+            "VaultCaLayerArn",
+            "arn:aws:lambda:us-east-1:123456789012:layer:ca:1",
+        ),
+        (
+            "PermissionsBoundaryArn",
+            "arn:aws:iam::123456789012:policy/boundary",
+        ),
+        ("RolePath", "/keyway/"),
+        ("Audit", "best-effort"),
+        ("AuditContext", "values"),
+        ("AuditRetentionDays", "400"),
+        ("ApiAccessLogs", "on"),
+        ("AlarmEmail", "operator@example.com"),
+        ("JanitorSilentHours", "25"),
+    ];
+    // What a former stack left, and the class of logs from which CloudWatch makes no metrics.
+    let adopted = [
+        ("ExistingTable", "keyway-restored"),
+        ("ExistingRootKeyring", ADOPTED_KEYRING),
+        ("ExistingRootAccessKey", ADOPTED_ROOT),
+        ("LogClass", "INFREQUENT_ACCESS"),
+        ("Metrics", "off"),
     ];
     let mut sets = Vec::new();
     for (front, domains) in [
@@ -163,7 +246,11 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
                 continue;
             }
             for domain in domains {
-                for more in [none, &more] {
+                for more in [none, &more, &adopted] {
+                    let is_first = *domain == domains[0] && auth == "sigv4";
+                    if more == adopted && !is_first {
+                        continue;
+                    }
                     let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();
                     sets.push(
                         set.into_iter()
@@ -188,7 +275,7 @@ pub(crate) fn function_of_alias(alias: &str) -> String {
 
 /// The deployments that these sets of parameters make.
 pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
-    deployments_by(Path::new("template.yaml"), sets)
+    deployments_by(Path::new(TEMPLATE), sets)
 }
 
 /// The deployments of every set of parameters by the template as a build writes it, with versions of this release.
@@ -202,7 +289,8 @@ pub(crate) fn released(release: &str) -> Option<Vec<Deployment>> {
     deployments_by(file.path(), &sets_of_parameters())
 }
 
-fn deployments_by(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+/// What a template makes of these sets of parameters, and how the console shows its parameters.
+fn transformed(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Value> {
     let mut transform = tool("../venv/bin/python")?
         .args(["-I", "-B", "tests/template/transform.py"])
         .arg(template)
@@ -218,7 +306,22 @@ fn deployments_by(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<
         output.status.success(),
         "the template could not be transformed"
     );
-    let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The template's parameters, and the groups in which CloudFormation's console shows them.
+pub(crate) fn parameters_and_groups() -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    let console = &transformed(Path::new(TEMPLATE), &[])?["console"];
+    let list = |name: &str| console[name].clone();
+    Some((
+        serde_json::from_value(list("parameters")).unwrap(),
+        serde_json::from_value(list("groups")).unwrap(),
+    ))
+}
+
+fn deployments_by(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    let mut made = transformed(template, sets)?;
+    let made: Vec<Value> = serde_json::from_value(made["deployments"].take()).unwrap();
     assert_eq!(made.len(), sets.len());
     let deployments = sets.iter().zip(made).map(|(parameters, made)| Deployment {
         parameters: parameters.clone(),

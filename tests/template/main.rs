@@ -11,6 +11,7 @@
 )]
 
 mod build;
+mod change_sets;
 mod cost;
 mod deploy;
 mod deployments;

@@ -29,6 +29,8 @@ pub type Say = Box<dyn Fn(&str) + Send + Sync>;
 pub struct Emf {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    /// CloudWatch's namespace. It names the deployment, because the lines have no dimension that does.
+    namespace: String,
     say: Say,
     state: Mutex<State>,
 }
@@ -49,11 +51,17 @@ impl State {
 }
 
 impl Emf {
-    /// Logs these metrics through `say`.
-    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
+    /// Logs these metrics through `say`, in this namespace of CloudWatch.
+    pub fn new(
+        metrics: &Arc<Metrics>,
+        clock: &Arc<dyn Clock>,
+        namespace: impl Into<String>,
+        say: Say,
+    ) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
+            namespace: namespace.into(),
             say,
             state: Mutex::default(),
         }
@@ -84,12 +92,12 @@ impl Emf {
         for family in &families {
             line.add(family, &mut state);
         }
-        lines += &line.text(time, &[]);
+        lines += &line.text(&self.namespace, time, &[]);
         for (outcome, count) in by_outcome(&families) {
             let more = state.more(format!("{ANSWERS} {outcome}"), count);
             let mut line = Line::default();
             line.put(ANSWERS, "Count", json!(more), more > 0);
-            lines += &line.text(time, &[(OUTCOME, &outcome)]);
+            lines += &line.text(&self.namespace, time, &[(OUTCOME, &outcome)]);
         }
         Some(lines).filter(|lines| !lines.is_empty())
     }
@@ -188,7 +196,7 @@ impl Line {
     }
 
     /// The line; empty without metrics.
-    fn text(self, time: u64, dimensions: &[(&str, &str)]) -> String {
+    fn text(self, namespace: &str, time: u64, dimensions: &[(&str, &str)]) -> String {
         if self.metrics.is_empty() {
             return String::new();
         }
@@ -202,7 +210,7 @@ impl Line {
             json!({
                 "Timestamp": time,
                 "CloudWatchMetrics": [{
-                    "Namespace": "Keyway",
+                    "Namespace": namespace,
                     "Dimensions": [names],
                     "Metrics": self.metrics,
                 }],

@@ -227,7 +227,12 @@ async fn ports_count_their_calls() {
 async fn cloudwatch_gets_changes_at_intervals() {
     let metrics = metrics();
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
-    let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _), Box::new(|_| {}));
+    let emf = Emf::new(
+        &metrics,
+        &(Arc::clone(&clock) as _),
+        "Keyway/north",
+        Box::new(|_| {}),
+    );
     request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
     request(&metrics, "kes", "kms:Decrypt", 200, None).await;
     let told = |text: &str| -> Vec<Value> {
@@ -240,7 +245,11 @@ async fn cloudwatch_gets_changes_at_intervals() {
     assert_eq!(first[1]["keyway_answers_total"], 2);
     assert_eq!(first[1]["outcome"], "success");
     let directive = &first[1]["_aws"]["CloudWatchMetrics"][0];
-    assert_eq!(directive["Namespace"], "Keyway");
+    assert_eq!(directive["Namespace"], "Keyway/north");
+    assert_eq!(
+        first[0]["_aws"]["CloudWatchMetrics"][0]["Namespace"],
+        "Keyway/north"
+    );
     assert_eq!(directive["Dimensions"], serde_json::json!([["outcome"]]));
     assert_eq!(directive["Metrics"][0]["Name"], "keyway_answers_total");
     assert_eq!(first[0]["_aws"]["Timestamp"], 1_767_323_045_000_u64);

@@ -8,6 +8,7 @@ mod roles;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use keyway_tests::project;
@@ -29,6 +30,11 @@ fn completed(template: &str) -> String {
     }
     add("versions and aliases".to_owned(), versions::block());
     add("alarms".to_owned(), alarms::block());
+    add(
+        "the policies of the secrets".to_owned(),
+        roles::policies_of_secrets(),
+    );
+    add("what the setup waits for".to_owned(), String::new());
     let mut made = String::new();
     let mut lines = template.lines();
     while let Some(line) = lines.next() {
@@ -48,7 +54,25 @@ fn completed(template: &str) -> String {
         missing.is_empty(),
         "template.yaml has no place for {missing:?}"
     );
-    made
+    waiting(&made)
+}
+
+/// The template with its last resource, the setup, waiting for all others: if one of them fails, the table is not
+/// protected from deletion yet, and the first deployment leaves nothing.
+fn waiting(template: &str) -> String {
+    let (_, resources) = template.split_once("\nResources:\n").unwrap();
+    let (resources, _) = resources.split_once("\nOutputs:\n").unwrap();
+    let names = resources
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
+        .filter(|name| name.chars().all(char::is_alphanumeric) && *name != "Deployment");
+    let names: Vec<&str> = names.collect();
+    let mut list = String::from("    DependsOn:\n");
+    for name in names {
+        writeln!(list, "      - {name}").unwrap();
+    }
+    let mark = "# generated: what the setup waits for\n";
+    template.replacen(mark, &format!("{mark}{list}"), 1)
 }
 
 fn read(path: &Path) -> String {

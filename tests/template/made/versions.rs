@@ -162,6 +162,8 @@ fn application<'f>(functions: impl Iterator<Item = &'f Versioned>) -> String {
     Condition: Gradual
     Properties:
       Description: !Sub \"${AWS::StackName}: what CodeDeploy may do with its functions\"
+      Path: !Ref RolePath
+      PermissionsBoundary: !If [BoundaryGiven, !Ref PermissionsBoundaryArn, !Ref \"AWS::NoValue\"]
       AssumeRolePolicyDocument:
         Version: \"2012-10-17\"
         Statement:

@@ -32,7 +32,7 @@ use keyway_http::{Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
 use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
-use keyway_runtime_lambda::{EventSource, Ingress};
+use keyway_runtime_lambda::{EventSource, Ingress, ResourceChange};
 use keyway_store_dynamodb::DynamoTable;
 
 use crate::location::{self, FirstUse, Location, VAULT_TIMEOUT, counted};
@@ -89,7 +89,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
+    /// Of the setup function: start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
@@ -106,6 +106,15 @@ struct Arguments {
     /// How metrics are exported on Lambda; elsewhere they are at /metrics
     #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
     metrics: Metering,
+
+    /// CloudWatch's namespace of these metrics: one for each deployment, or their sums are mixed
+    #[arg(
+        long,
+        env = "KEYWAY_METRICS_NAMESPACE",
+        value_name = "NAME",
+        default_value = "Keyway"
+    )]
+    metrics_namespace: String,
 
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
@@ -209,8 +218,8 @@ impl Function {
         Ok(server)
     }
 
-    /// The services and ports of a function that writes the table, warmed. The first start of all makes the deployment,
-    /// and starts its service if the settings say so.
+    /// The services and ports of a function that writes the table, warmed. The deployment must exist: [`Function::establish`]
+    /// makes it. Its service is started if the settings say so.
     ///
     /// # Errors
     /// As [`Function::reading`].
@@ -219,9 +228,7 @@ impl Function {
         let (ports, keyring) = location::open(
             &arguments.place,
             &arguments.vault,
-            FirstUse::Makes {
-                accept_empty_table: arguments.accept_empty_table,
-            },
+            FirstUse::IsRefused,
             &self.aws,
             &self.clock,
             &self.random,
@@ -242,6 +249,61 @@ impl Function {
         }
         warm(&keyring, &server).await;
         Ok((server, ports))
+    }
+
+    /// Makes the deployment if neither its table nor its root keyring exists. Else checks that the two belong together.
+    /// Then protects the table from deletion. May run more than once.
+    ///
+    /// # Errors
+    /// When one of the two is missing, when they belong to different deployments, and when a service fails.
+    pub async fn establish(&self) -> anyhow::Result<()> {
+        let arguments = &self.arguments;
+        let first_use = FirstUse::Makes {
+            accept_empty_table: arguments.accept_empty_table,
+        };
+        let (_, keyring) = location::open(
+            &arguments.place,
+            &arguments.vault,
+            first_use,
+            &self.aws,
+            &self.clock,
+            &self.random,
+            None,
+        )?;
+        location::fits(&keyring).await?;
+        let table = arguments.place.table(&self.aws, &self.clock)?;
+        table.protect().await.context("the table")?;
+        tracing::info!("the table and the root keyring belong together");
+        Ok(())
+    }
+
+    /// Establishes the deployment for each event of CloudFormation's custom resource, or once where there is no Lambda. A
+    /// deleted stack changes nothing.
+    ///
+    /// # Errors
+    /// As [`Function::establish`], where there is no Lambda.
+    pub async fn serve_deployment(self) -> anyhow::Result<()> {
+        if !on_lambda()? {
+            return self.establish().await;
+        }
+        let job = async |change| match change {
+            ResourceChange::Delete => Ok(()),
+            ResourceChange::Create | ResourceChange::Update => {
+                let established = self.establish().await;
+                established.map_err(|error| {
+                    let reason = one_line(error.as_ref());
+                    tracing::error!(error = reason, "the deployment cannot be used");
+                    reason
+                })
+            }
+        };
+        let put = async |url: String, answer| {
+            let sent = keyway_aws::put_presigned(&url, answer).await;
+            sent.map_err(Into::into)
+        };
+        keyway_runtime_lambda::serve_resource(job, put)
+            .await
+            .map_err(anyhow::Error::from_boxed)
     }
 
     /// The operations on buckets for services of [`Function::reading`] or [`Function::writing`]: buckets of the object
@@ -439,7 +501,8 @@ impl Function {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
         } else if self.arguments.metrics == Metering::Emf {
             // It comes after the metrics that it writes.
-            let emf = Emf::new(&self.metrics, &self.clock, Box::new(say));
+            let namespace = self.arguments.metrics_namespace.as_str();
+            let emf = Emf::new(&self.metrics, &self.clock, namespace, Box::new(say));
             site = site.observed_by(Arc::new(emf), stopwatch);
         }
         let site = Arc::new(site);

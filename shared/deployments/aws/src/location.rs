@@ -218,7 +218,7 @@ pub(crate) fn open(
 }
 
 /// Refuses a root keyring and a table that do not belong together, and stores that cannot be used.
-async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
+pub(crate) async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
     match keyring.must_be_own().await {
         // The error's text names the table or the secret itself.
         Err(OpenError::Store(error)) => Err(error.into()),
