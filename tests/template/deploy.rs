@@ -5,20 +5,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use keyway_tests::{Aws, project};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::deployments::tool;
 
-const FUNCTIONS: [&str; 7] = [
-    "keyway-fn-keys",
-    "keyway-fn-datakey",
-    "keyway-fn-service",
-    "keyway-fn-bucket-encryption",
-    "keyway-fn-access",
-    "keyway-fn-all",
-    "keyway-fn-janitor",
-];
+/// The names of the template's functions.
+fn functions() -> Vec<String> {
+    let template = std::fs::read_to_string(project().join("template.yaml")).unwrap();
+    let names = template
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Binary: "));
+    names.map(str::to_owned).collect()
+}
 
 fn python() -> Option<Command> {
     tool("../venv/bin/python")
@@ -126,8 +126,8 @@ impl Account {
     /// An archive of programs for this architecture, in a template for another one if that is `told`.
     fn archive(&self, architecture: &str, told: &str) -> String {
         let packages = self.path("packages");
-        for name in FUNCTIONS {
-            package(&packages.join(name), name, architecture);
+        for name in functions() {
+            package(&packages.join(&name), &name, architecture);
         }
         let archive = self.path("functions.tar");
         let written = python()
@@ -453,4 +453,45 @@ fn rollback_without_a_version_before_is_refused() {
     account
         .run("rollback", &[])
         .refuses(&["there is no stack keyway in us-east-1"]);
+}
+
+/// The script itself with the real SAM, at a service that plays CloudFormation. There is no compiler on its path.
+#[test]
+fn archive_is_deployed_without_a_compiler() {
+    let Some(aws) = Aws::here() else { return };
+    if !aws.makes_change_sets() {
+        return;
+    }
+    let Some(account) = Account::with(&new_account(1000)) else {
+        return;
+    };
+    let archive = account.archive("x86_64", "x86_64");
+    let stack = format!("keyway-{}", std::process::id());
+    let output = Command::new(project().join("scripts/deploy"))
+        .args(["--from", &archive, "--stack-name", &stack])
+        .args(["--parameters", "JanitorSchedule='cron(0 3 * * ? *)'"])
+        .args(["--no-execute-changeset", "--no-confirm-changeset"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", account.folder.path())
+        .env("LANG", "C.UTF-8")
+        .env("AWS_ENDPOINT_URL", &aws.endpoint)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_REGION", "us-east-1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+    let makes = format!("makes the stack {stack} in us-east-1 for x86_64");
+    let built = "Keyway 0.1.0 (0123456789ab) for x86_64, versions \"0.1.0 0123456789ab ";
+    for text in [
+        &*makes,
+        built,
+        "Changeset created successfully",
+        "KeysVersion",
+        "KeysAlias",
+    ] {
+        assert!(said.contains(text), "{text} is not in: {said}");
+    }
 }
