@@ -7,13 +7,16 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod alarms;
 mod buckets;
+mod drills;
 mod functions;
 mod import;
 mod janitor;
 mod kes;
 mod lost_table;
 mod messages;
+mod reencrypt;
 mod secrets;
 mod setup;
 mod table;

@@ -119,22 +119,16 @@ async fn new_stack_gets_one_keyring_and_a_protected_table() {
 async fn adopted_pair_that_does_not_belong_together_fails_the_stack() {
     let Some(aws) = Aws::here() else { return };
     let (own, other) = (aws.deployment().await, aws.deployment().await);
-    let foreign = Deployment {
-        keyring: other.keyring.clone(),
-        ..own.clone()
+    let with = |change: &dyn Fn(&mut Deployment)| {
+        let mut changed = own.clone();
+        change(&mut changed);
+        changed
     };
-    let without_keyring = Deployment {
-        keyring: aws.secret(None).await,
-        ..own.clone()
-    };
-    let empty = Deployment {
-        table: aws.table().await,
-        ..own.clone()
-    };
-    let gone = Deployment {
-        table: "keyway-no-such-table".to_owned(),
-        ..own.clone()
-    };
+    let (without_value, empty_table) = (aws.secret(None).await, aws.table().await);
+    let foreign = with(&|it| it.keyring.clone_from(&other.keyring));
+    let without_keyring = with(&|it| it.keyring.clone_from(&without_value));
+    let empty = with(&|it| it.table.clone_from(&empty_table));
+    let gone = with(&|it| "keyway-no-such-table".clone_into(&mut it.table));
     for (deployment, why) in [
         (&foreign, "belongs to another deployment"),
         (&without_keyring, "missing from the secret store"),
@@ -176,12 +170,11 @@ async fn serving_functions_make_no_keyring() {
     let quiet = [("KEYWAY_AUDIT", "off")];
     for program in ["keyway-fn-keys", "keyway-fn-service", "keyway-fn-all"] {
         let function = Function::start(program, &through, &quiet).await;
-        let path = match program {
-            "keyway-fn-service" => "/kms/start",
-            _ => "/kms/keys",
+        let (path, body) = match program {
+            "keyway-fn-service" => ("/kms/configure", r#"{"backend_type":"local"}"#),
+            _ => ("/kms/keys", r#"{"key_id":"k"}"#),
         };
-        let body = json!({"key_id": "k"}).to_string();
-        let answer = function.call("POST", path, &body).await;
+        let answer = function.call("POST", path, body).await;
         assert_eq!(answer.status, 503, "{program}: {}", answer.message());
         let log = function.log();
         assert!(

@@ -1,5 +1,6 @@
 //! Services that speak AWS's protocols on loopback, as `scripts/with-aws` starts them, and deployments on them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -74,6 +75,16 @@ impl Aws {
             skipped("moto makes no change sets of serverless templates");
         }
         makes
+    }
+
+    /// The Python that has AWS's CLI, which comes with LocalStack.
+    pub fn python_with_cli(&self) -> Option<PathBuf> {
+        let folder = crate::project().join(".cache/aws/localstack/bin");
+        let has_cli = self.backend == "host" && folder.join("aws").exists();
+        if !has_cli {
+            skipped("AWS's CLI comes with LocalStack in host mode, which does not play AWS here");
+        }
+        has_cli.then(|| folder.join("python"))
     }
 
     /// A new table in the shape that the template gives it.

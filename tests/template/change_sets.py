@@ -36,6 +36,8 @@ def upload(template):
     packaged, count = re.subn(r"CodeUri: functions/\S+", f"CodeUri: s3://{bucket}/function.zip", template)
     if count == 0:
         raise ValueError("the template has no functions")
+    # LocalStack looks for the name before SAM's transformation has put in the stage's.
+    packaged = packaged.replace("!Ref Api.Stage", "!Ref ApiApiGatewayDefaultStage")
     s3.put_object(Bucket=bucket, Key="template.yaml", Body=packaged.encode())
     return f"{s3.meta.endpoint_url}/{bucket}/template.yaml"
 

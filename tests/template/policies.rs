@@ -416,7 +416,7 @@ fn secrets_are_closed_to_all_but_functions_readers_and_the_root_user() {
         }
         assert_eq!(policies.len(), 2);
         for policy in policies.values() {
-            assert_eq!(policy["BlockPublicPolicy"], "true");
+            assert_eq!(policy["BlockPublicPolicy"], true);
             let secret = deployment.secret(&policy["SecretId"]).unwrap();
             let statements = policy["ResourcePolicy"]["Statement"].as_array().unwrap();
             let [statement] = statements.as_slice() else {

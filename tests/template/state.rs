@@ -46,12 +46,8 @@ fn setup_comes_after_all_that_can_fail() {
     for deployment in deployments() {
         let setup = deployment.resource("Deployment");
         assert_eq!(setup["Type"], "Custom::Deployment");
-        let waits: BTreeSet<&str> = setup["DependsOn"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|name| name.as_str().unwrap())
-            .collect();
+        let after = setup["Properties"]["After"].as_array().unwrap();
+        let waits: BTreeSet<&str> = after.iter().map(|it| reference(it).unwrap()).collect();
         for (name, resource) in deployment.resources() {
             // SAM makes versions, permissions and stages of resources that are listed.
             let is_made_by_sam = resource["Type"] == "AWS::Lambda::Permission"

@@ -12,6 +12,7 @@ use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
 use keyway_metrics::{CountedSecrets, Metrics};
+use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder.
@@ -81,6 +82,18 @@ impl DeploymentLocation {
     /// Opens the deployment, which must exist.
     pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing(self.region.as_deref()).await
+    }
+
+    /// AWS KMS in this region, or in that of the deployment, at this endpoint or AWS's own, with the credentials that AWS's
+    /// tools would use here.
+    pub(crate) async fn aws_kms(
+        &self,
+        region: Option<&str>,
+        endpoint: Option<String>,
+    ) -> anyhow::Result<AwsKms> {
+        let (region, credentials) = aws(region.or(self.region.as_deref())).await?;
+        let config = keyway_aws::config(region, endpoint, credentials);
+        AwsKms::new(&config).map_err(anyhow::Error::msg)
     }
 
     /// All secrets of the AWS account in the region, wherever the deployment is.

@@ -13,6 +13,7 @@ mod kes_listener;
 mod location;
 mod migration;
 mod policy;
+mod reencrypt;
 mod serve;
 mod table;
 mod traces;
@@ -61,6 +62,8 @@ enum Command {
     /// Bring keys here from KES or MinIO, also while servers run; no key is overwritten, and it may be run again
     #[command(subcommand)]
     Import(import::Import),
+    /// Move ciphertexts of AWS KMS to a key here, also while servers run; may be stopped and run again
+    Reencrypt(Box<reencrypt::Reencrypt>),
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -121,6 +124,7 @@ async fn main() -> ExitCode {
         },
         Command::Identity(command) => identity::run(command),
         Command::Import(import) => import::run(import).await,
+        Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,

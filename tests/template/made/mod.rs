@@ -57,19 +57,34 @@ fn completed(template: &str) -> String {
     waiting(&made)
 }
 
-/// The template with its last resource, the setup, waiting for all others: if one of them fails, the table is not
-/// protected from deletion yet, and the first deployment leaves nothing.
+/// The template with its last resource, the setup, naming all others, so that it waits for them: if one of them fails, the
+/// table is not protected from deletion yet, and the first deployment leaves nothing.
 fn waiting(template: &str) -> String {
     let (_, resources) = template.split_once("\nResources:\n").unwrap();
     let (resources, _) = resources.split_once("\nOutputs:\n").unwrap();
-    let names = resources
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
-        .filter(|name| name.chars().all(char::is_alphanumeric) && *name != "Deployment");
-    let names: Vec<&str> = names.collect();
-    let mut list = String::from("    DependsOn:\n");
-    for name in names {
-        writeln!(list, "      - {name}").unwrap();
+    // A name's condition stands on a line below it.
+    let mut named: Vec<(&str, Option<&str>)> = Vec::new();
+    for line in resources.lines() {
+        let name = line.strip_prefix("  ").and_then(|it| it.strip_suffix(':'));
+        let is_name = |name: &&str| name.chars().all(char::is_alphanumeric);
+        if let Some(name) = name.filter(is_name) {
+            named.push((name, None));
+        } else if let (Some(condition), Some(last)) =
+            (line.strip_prefix("    Condition: "), named.last_mut())
+        {
+            last.1 = Some(condition);
+        }
+    }
+    let mut list = String::from("      After:\n");
+    for (name, condition) in named.into_iter().filter(|(name, _)| *name != "Deployment") {
+        match condition {
+            None => writeln!(list, "        - !Ref {name}"),
+            Some(condition) => writeln!(
+                list,
+                "        - !If [{condition}, !Ref {name}, !Ref \"AWS::NoValue\"]"
+            ),
+        }
+        .unwrap();
     }
     let mark = "# generated: what the setup waits for\n";
     template.replacen(mark, &format!("{mark}{list}"), 1)

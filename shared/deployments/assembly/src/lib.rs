@@ -262,6 +262,9 @@ impl Services {
     }
 }
 
+/// How long an operator's command may act on what it read of the table.
+const OPERATED_STATE_TTL: Duration = Duration::from_secs(5);
+
 impl Writing {
     /// The same ports, with their calls counted.
     #[must_use]
@@ -386,6 +389,24 @@ impl Writing {
             clock,
             Arc::clone(&self.random),
             false,
+        )
+    }
+
+    /// The operations on data keys for an operator's command. They serve no requests, and what they read of the table
+    /// is at most as old as in a server with the default settings.
+    pub fn operated_data_keys(&self) -> DataKeys {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let clock = Arc::clone(&self.clock);
+        let reader = KeyReader::new(
+            Arc::clone(&table),
+            self.wrappers(),
+            Arc::clone(&clock),
+            OPERATED_STATE_TTL,
+        );
+        DataKeys::new(
+            Arc::new(reader),
+            Arc::new(Service::new(table, clock, OPERATED_STATE_TTL)),
+            Arc::clone(&self.random),
         )
     }
 
