@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::deployments::{Deployment, deployments, reference};
-use crate::fronts::{OBJECTS, PROBES, routes};
+use crate::fronts::{OBJECTS, PAGES, routes};
 
 /// The variables that functions know, as their help lists them.
 fn known() -> &'static BTreeSet<String> {
@@ -75,7 +75,7 @@ fn functions_know_their_variables() {
         for (parameter, variable) in [
             ("Auth", "KEYWAY_AUTH"),
             ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
-            ("SigningRegion", "KEYWAY_REGION"),
+            ("SigningRegion", "KEYWAY_SIGNING_REGION"),
             ("S3Endpoint", "KEYWAY_S3_ENDPOINT"),
             ("VaultCaLayerArn", "KEYWAY_VAULT_CA_FILE"),
         ] {
@@ -342,16 +342,16 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 // An unsigned caller is refused before anything else.
                 let (_, path) = route.split_once(' ').unwrap();
                 let is_of_s3 = path == "/" || path == "/{bucket}";
-                let is_probe = PROBES.iter().any(|(_, probe)| *probe == path);
+                let is_page = PAGES.contains(&path);
                 // For this function they are paths of buckets and objects; the API does not send them.
-                if is_probe && *name == "BucketsFunction" {
+                if is_page && *name == "BucketsFunction" {
                     continue;
                 }
                 let expected = if called == *name {
-                    if is_probe && (path.ends_with("/ready") || path.ends_with("/cluster")) {
+                    if path.ends_with("/ready") || path.contains("/cluster") {
                         // There is no table.
                         StatusCode::SERVICE_UNAVAILABLE
-                    } else if is_probe {
+                    } else if is_page {
                         StatusCode::OK
                     } else if is_of_s3 {
                         StatusCode::FORBIDDEN

@@ -90,6 +90,12 @@ fn waiting(template: &str) -> String {
     template.replacen(mark, &format!("{mark}{list}"), 1)
 }
 
+/// For each route of the HTTP API, whether it has the rate of data keys.
+pub(crate) fn routes_of_http_api() -> Vec<bool> {
+    let routes = api::of_http_api().into_iter();
+    routes.map(|route| route.function == "datakey").collect()
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }

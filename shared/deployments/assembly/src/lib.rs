@@ -11,6 +11,7 @@ mod process;
 mod settings;
 mod system;
 mod upkeep;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +48,10 @@ pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
-pub use settings::{
-    Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
-};
+pub use settings::{Settings, VaultFiles, default_key_id, duration, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, keep_up};
+pub use variables::{arguments, environment, secret, unread_variables};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ impl Reading {
     /// The operations that serve requests and only read the table.
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
-        let state_ttl = settings.state_ttl();
+        let state_ttl = settings.state_ttl;
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(Credentials::new(
@@ -157,7 +157,7 @@ impl Reading {
                 )),
                 Arc::clone(clock),
                 Rules {
-                    region: settings.region.clone(),
+                    region: settings.signing_region.clone(),
                     ..Rules::default()
                 },
             ),
@@ -435,7 +435,7 @@ impl Writing {
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log.
     pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
