@@ -70,8 +70,8 @@ def concurrency_parameters(template):
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
         return [name for child in children for name in names(child)]
 
-    found = [names(resource["Properties"].get("ReservedConcurrentExecutions")) for resource in template["Resources"].values()]
-    return sorted({name for of_function in found for name in of_function})
+    limits = [resource["Properties"].get("ReservedConcurrentExecutions") for resource in template["Resources"].values()]
+    return sorted({name for limit in limits for name in names(limit)})
 
 
 def check_parameters(template, chosen):
@@ -125,7 +125,7 @@ def architecture_of(build, options, stack):
     """Returns what to build for, or checks what an archive was built for, against the stack."""
     deployed = stack.architecture()
     if build is None:
-        return options.architecture or deployed or package.ARCHITECTURES.search(TEMPLATE.read_text())[0].split("[")[1][:-1]
+        return options.architecture or deployed or package.architecture(TEMPLATE.read_text())
     wanted = options.architecture or deployed or build["architecture"]
     if build["architecture"] != wanted:
         reason = "ARCHITECTURE asks for" if options.architecture else f"the functions of the stack {stack.name} run on"

@@ -19,7 +19,7 @@ import zipfile
 MACHINES = {62: "x86_64", 183: "arm64"}
 SUMS = "SHA256SUMS"
 FUNCTION = re.compile(r"^ +Binary: (\S+)\n(?:.*\n)*?(?P<uri> +CodeUri:) .*$", re.MULTILINE)
-ARCHITECTURES = re.compile(r"^( +Architectures: \[)\w+(\])$", re.MULTILINE)
+ARCHITECTURES = re.compile(r"^( +Architectures: \[)(\w+)(\])$", re.MULTILINE)
 RELEASE = re.compile(r"^( +Release: ).*$", re.MULTILINE)
 
 
@@ -39,10 +39,15 @@ def functions(template):
     return [found[1] for found in FUNCTION.finditer(template)]
 
 
+def architecture(template):
+    """Returns what the template's functions run on."""
+    return ARCHITECTURES.search(template)[2]
+
+
 def with_packages(template, architecture):
     """Returns the template with the packages beside it, for their architecture."""
     template = FUNCTION.sub(lambda found: f"{found[0][: found.end('uri') - found.start()]} {found[1]}.zip", template)
-    return replaced_once(ARCHITECTURES, rf"\g<1>{architecture}\g<2>", template)
+    return replaced_once(ARCHITECTURES, rf"\g<1>{architecture}\g<3>", template)
 
 
 def with_release(template, release):

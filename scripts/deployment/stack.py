@@ -31,6 +31,8 @@ def caller(program, session):
         stop(program, "no region is set\nSet AWS_REGION, for example AWS_REGION=us-east-1, or give --region.")
     try:
         return session.client("sts").get_caller_identity()
+    except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
+        stop(program, f"AWS cannot be reached: {error}")
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
         stop(
             program,

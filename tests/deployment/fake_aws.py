@@ -2,8 +2,8 @@
 
     fake_aws.py STATE
 
-STATE is a JSON file: {"caller": false, "quota": [limit, unreserved], "stack": {...} or null, "parameters": {...},
-"functions": {LOGICAL_ID: {"architecture", "reserved", "deployed", "versions": {NUMBER: RELEASE}, "aliases": {NAME: VERSION}}}}.
+STATE is a JSON file: {"caller": false, "quota": [limit, unreserved], "stack": STATUS or null, "parameters": {...},
+"functions": {NAME: {"architecture", "reserved", "deployed", "versions": {NUMBER: RELEASE}, "aliases": {NAME: NUMBER}}}}.
 Prints its address. It reads the file for each call and writes it after each change. It knows no other service and no
 other call.
 """

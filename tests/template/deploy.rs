@@ -198,6 +198,17 @@ fn deployment_without_credentials_says_how_to_sign_in() {
 }
 
 #[test]
+fn account_that_cannot_be_reached_is_no_matter_of_credentials() {
+    let Some(mut account) = Account::with(&new_account(1000)) else {
+        return;
+    };
+    account.api.kill().unwrap();
+    let said = account.check(&[]);
+    said.refuses(&["deploy: AWS cannot be reached"]);
+    assert!(!said.1.contains("Sign in"), "{}", said.1);
+}
+
+#[test]
 fn deployment_above_the_quota_names_the_parameters_that_reserve() {
     let Some(account) = Account::with(&new_account(10)) else {
         return;
