@@ -144,9 +144,10 @@ def released(folder, build, chosen, unique):
     if unique:
         hashed.update(datetime.datetime.now(datetime.timezone.utc).isoformat().encode())
     commit = f" {build['commit'][:12]}" if build["commit"] else ""
-    release = f"{build['version']}{commit} {hashed.hexdigest()[:12]}"
+    digest = hashed.hexdigest()[:12]
+    release = f"{build['version']}{commit} {digest}"
     template = folder / "released.yaml"
-    template.write_text(package.with_release((folder / "template.yaml").read_text(), release))
+    template.write_text(package.with_release((folder / "template.yaml").read_text(), release, digest))
     return template, release
 
 

@@ -50,9 +50,12 @@ def with_packages(template, architecture):
     return replaced_once(ARCHITECTURES, rf"\g<1>{architecture}\g<3>", template)
 
 
-def with_release(template, release):
-    """Returns the template that publishes a version of each function with this description."""
-    return replaced_once(RELEASE, rf"\g<1>{release}", template)
+def with_release(template, release, hashed):
+    """Returns the template that publishes a version of each function with this description.
+
+    A version cannot be updated, so the hash names new resources; CloudFormation then retains the former ones.
+    """
+    return replaced_once(RELEASE, rf"\g<1>{release}", template.replace("VersionUnreleased", f"Version{hashed}"))
 
 
 def bootstrap(package):

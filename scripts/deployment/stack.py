@@ -61,7 +61,7 @@ class Stack:
                 resource["LogicalResourceId"]: (resource["ResourceType"], resource["PhysicalResourceId"])
                 for page in pages
                 for resource in page["StackResourceSummaries"]
-                if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != "DELETE_COMPLETE"
+                if resource.get("PhysicalResourceId") and not resource["ResourceStatus"].startswith("DELETE")
             }
 
     @property
@@ -103,7 +103,7 @@ class Stack:
     def deployed(self):
         """Returns the version of each function that the stack deployed last; none where it published none."""
         versions = self.of_type("AWS::Lambda::Version")
-        return {name.removesuffix("Version"): int(arn.rpartition(":")[2]) for name, arn in versions.items()}
+        return {name.partition("Version")[0]: int(arn.rpartition(":")[2]) for name, arn in versions.items()}
 
     def alias(self, function, name):
         """Returns an alias of a function; none if it has none."""

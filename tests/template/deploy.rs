@@ -203,6 +203,7 @@ fn account_that_cannot_be_reached_is_no_matter_of_credentials() {
         return;
     };
     account.api.kill().unwrap();
+    account.api.wait().unwrap();
     let said = account.check(&[]);
     said.refuses(&["deploy: AWS cannot be reached"]);
     assert!(!said.1.contains("Sign in"), "{}", said.1);
@@ -392,6 +393,7 @@ fn versions_are_new_when_the_build_or_a_parameter_is() {
     assert_ne!(deploy(&["--guided"]), first);
     let template = std::fs::read_to_string(account.path("released.yaml")).unwrap();
     assert!(template.contains("      Release: 0.1.0 0123456789ab "));
+    assert!(template.contains("  KeysVersion") && !template.contains("Unreleased:"));
 }
 
 #[test]

@@ -287,11 +287,13 @@ pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<De
 /// The deployments of every set of parameters by the template as a build writes it, with versions of this release.
 pub(crate) fn released(release: &str) -> Option<Vec<Deployment>> {
     let template = std::fs::read_to_string(project().join("template.yaml")).unwrap();
-    let (unreleased, release) = ("Release: unreleased", format!("Release: {release}"));
+    let (unreleased, released) = ("Release: unreleased", format!("Release: {release}"));
     assert_eq!(template.matches(unreleased).count(), 1);
+    let (_, hash) = release.rsplit_once(' ').unwrap();
+    let template = template.replace(unreleased, &released);
+    let template = template.replace("VersionUnreleased", &format!("Version{hash}"));
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(template.replace(unreleased, &release).as_bytes())
-        .unwrap();
+    file.write_all(template.as_bytes()).unwrap();
     deployments_by(file.path(), &sets_of_parameters())
 }
 

@@ -86,7 +86,7 @@ fn release_changes_each_function_and_its_version_together() {
             let function = deployment.properties(name);
             let described = &function["Description"]["Fn::Join"];
             assert_eq!(described[1][1], RELEASE, "{name}");
-            let version = name.replace("Function", "Version");
+            let version = name.replace("Function", "Version0123456789ab");
             assert_eq!(
                 reference(&versions[&*version]["FunctionName"]),
                 Some(&**name)

@@ -71,8 +71,9 @@ fn if_any(condition: &str, value: &str) -> String {
     format!("!If [{condition}, {value}, !Ref \"AWS::NoValue\"]")
 }
 
-/// The version that a deployment publishes, and the alias that names it. A new description makes a new version; the
-/// function has the same description, because Lambda publishes no version of a function that has not changed.
+/// The version that a deployment publishes, and the alias that names it. `scripts/deploy` puts a hash for `Unreleased`: a
+/// version cannot be updated, so each is a resource of its own. The function's description changes with it, because Lambda
+/// publishes no version of a function that has not changed.
 fn version_and_alias(function: &Versioned) -> String {
     let Versioned {
         resource, front, ..
@@ -96,7 +97,7 @@ fn version_and_alias(function: &Versioned) -> String {
     };
     format!(
         "
-  {resource}Version:
+  {resource}VersionUnreleased:
     Type: AWS::Lambda::Version
     Condition: {front}Released
     DeletionPolicy: RetainExceptOnCreate
@@ -110,7 +111,7 @@ fn version_and_alias(function: &Versioned) -> String {
     Properties:
       Name: live
       FunctionName: !Ref {resource}Function
-      FunctionVersion: !If [{front}Released, !GetAtt {resource}Version.Version, $LATEST]
+      FunctionVersion: !If [{front}Released, !GetAtt {resource}VersionUnreleased.Version, $LATEST]
 "
     )
 }
