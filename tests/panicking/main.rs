@@ -109,7 +109,8 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResul
 async fn main() {
     start_log(LogFormat::Json, "trace").unwrap();
     let stop = stop_signal().unwrap();
-    let machine: Arc<dyn Machine> = Arc::new(keyway_deployment_assembly::SystemMachine::start());
+    let machine: Arc<dyn Machine> =
+        Arc::new(keyway_deployment_assembly::SystemMachine::start(None));
     let metrics = metrics(&machine).unwrap();
     let data_dir = environment("KEYWAY_DATA_DIR").unwrap().unwrap();
     let operator = Operator {

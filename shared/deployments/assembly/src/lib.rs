@@ -29,7 +29,7 @@ use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
 use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
-use keyway_domain::machine::{COMMIT, Machine};
+use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
@@ -519,8 +519,9 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
 /// # Errors
 /// None: a test of `keyway-metrics` rules them out.
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
+    let commit = machine.commit();
     let machine = Arc::clone(machine);
-    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
+    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), commit)?)
 }
 
 /// The metrics that MinIO's API serves.
