@@ -439,3 +439,36 @@ async fn access_keys_are_managed_over_the_deployed_table() {
         .await;
     assert!(kept.is_err(), "no keyring was made");
 }
+
+/// By default CloudWatch gets metrics of failures, and no line while nothing fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_audit_write_is_a_metric_and_success_is_none() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    create(&keys, "app").await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let through = deployment.through(&proxy.endpoint);
+    let datakey = Function::start("keyway-fn-datakey", &through, &[]).await;
+    generate(&datakey, "app").await.ok();
+    assert!(!datakey.log().contains("CloudWatchMetrics"));
+    proxy.judge(|_, operation| match operation {
+        "DynamoDB_20120810.PutItem" => Fate::Fail,
+        _ => Fate::Pass,
+    });
+    // The refusal of a known caller must be in the table before its answer.
+    assert_eq!(generate(&datakey, "unknown").await.status, 503);
+    while !datakey.log().contains("CloudWatchMetrics") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let log = datakey.log();
+    let line = log.lines().find(|line| line.contains("CloudWatchMetrics"));
+    let line: Value = serde_json::from_str(line.unwrap()).unwrap();
+    for name in [
+        "keyway_audit_failures_total",
+        "keyway_store_failures_total",
+        "keyway_failed_answers_total",
+    ] {
+        assert_eq!(line[name], 1, "{line}");
+    }
+}

@@ -9,6 +9,8 @@
 
 mod alarms;
 mod buckets;
+mod cost;
+mod demo;
 mod drills;
 mod functions;
 mod import;

@@ -12,10 +12,10 @@ pub fn function_of_group(group: Group) -> &'static str {
     match group {
         Group::Keys => "keys",
         Group::DataKeys => "datakey",
-        Group::Service | Group::Log | Group::Health => "service",
+        Group::Service | Group::Log | Group::Health | Group::Document => "service",
         Group::Buckets => "bucket-encryption",
         Group::Access => "access",
-        Group::Account | Group::Sessions | Group::Document => "all",
+        Group::Account | Group::Sessions | Group::AllKeys => "all",
     }
 }
 
@@ -23,7 +23,7 @@ pub fn function_of_group(group: Group) -> &'static str {
 pub fn function_of(path: &str) -> &'static str {
     let found = inventory().into_iter().filter(|entry| {
         entry.dialect != "kes"
-            && entry.group != Group::Sessions
+            && !matches!(entry.group, Group::Sessions | Group::AllKeys)
             && matches(&entry.whole_path(), path)
     });
     // A literal segment precedes a parameter.

@@ -7,7 +7,7 @@ use keyway_dialect_rustfs::{BUCKET_PREFIXES, PREFIXES};
 use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
-use crate::deployments::{Deployment, deployments, deployments_of, reference};
+use crate::deployments::{Deployment, deployments, deployments_of, function_of_alias, reference};
 
 /// A route as `POST /path`, and the function that it calls.
 pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
@@ -26,25 +26,25 @@ fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
             .as_str()
             .unwrap();
         let (_, function) = uri.split_once("/functions/${").unwrap();
-        let function = function.strip_suffix(".Arn}/invocations").unwrap();
-        routes.insert(route, function.to_owned());
+        let alias = function.strip_suffix("}/invocations").unwrap();
+        routes.insert(route, function_of_alias(alias));
     }
     routes
 }
 
-/// The routes without authentication: whether the service lives, and whether it can do its work.
-pub(crate) const PROBES: [(&str, &str); 11] = [
-    ("GET", "/health"),
-    ("HEAD", "/health"),
-    ("GET", "/health/live"),
-    ("HEAD", "/health/live"),
-    ("GET", "/health/ready"),
-    ("HEAD", "/health/ready"),
-    ("GET", "/minio/health/live"),
-    ("HEAD", "/minio/health/live"),
-    ("GET", "/minio/health/ready"),
-    ("HEAD", "/minio/health/ready"),
-    ("GET", "/minio/health/cluster"),
+/// The routes without authentication, by GET and HEAD: the probes, and the description of the API.
+pub(crate) const PAGES: [&str; 11] = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/health/cluster",
+    "/health/cluster/read",
+    "/minio/health",
+    "/minio/health/live",
+    "/minio/health/ready",
+    "/minio/health/cluster",
+    "/minio/health/cluster/read",
+    "/openapi.json",
 ];
 
 /// How an API's document names a route of every method.
@@ -146,8 +146,13 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
     }
-    for (method, path) in PROBES {
-        mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
+    for (prefix, function) in [("/aws", "KeysFunction"), ("/aws/data", "DatakeyFunction")] {
+        mounted.insert(format!("POST {prefix}"), function.to_owned());
+    }
+    for path in PAGES {
+        for method in ["GET", "HEAD"] {
+            mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
+        }
     }
     // The function of buckets refuses S3's other operations, in S3's format.
     for route in OBJECTS.into_iter().chain(["POST /{bucket}"]) {
@@ -169,7 +174,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         assert_eq!(greedy, OBJECTS);
         // The API calls each function by one permission.
         let allowed = called_by(deployment, "Api");
-        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        let called: BTreeSet<String> = routes.values().cloned().collect();
         assert_eq!(allowed, Vec::from_iter(called));
     }
     for deployment in function_urls() {
@@ -178,7 +183,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
 }
 
 /// The functions that an API may call, by one permission for each.
-fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
+fn called_by(deployment: &Deployment, api: &str) -> Vec<String> {
     let whole_api = format!(
         "arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*"
     );
@@ -189,7 +194,7 @@ fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
         .map(|permission| {
             assert_eq!(permission["Action"], "lambda:InvokeFunction");
             assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
-            reference(&permission["FunctionName"]).unwrap()
+            function_of_alias(reference(&permission["FunctionName"]).unwrap())
         })
         .collect();
     called.sort_unstable();
@@ -231,8 +236,12 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
         assert!(routes.keys().all(|route| {
             let (method, path) = route.split_once(' ').unwrap();
             // The function gets every method, and refuses wrong ones itself.
-            method == ANY && (path == "/version" || path.starts_with("/v1/"))
+            let is_page = path.contains("/health") || path == "/openapi.json";
+            method == ANY && (is_page || path == "/version" || path.starts_with("/v1/"))
         }));
+        for path in PAGES {
+            assert_eq!(called_for(&routes, path), Some("ServiceFunction"), "{path}");
+        }
         for (function, _, path) in site.kes_routes() {
             // API Gateway ignores a slash at the end.
             let path = path.replace("{*name}", "some/name");
@@ -246,7 +255,7 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
         }
         // The API calls each of them by one statement of its policy, and by nothing else.
         let allowed = called_by(deployment, "KesApi");
-        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        let called: BTreeSet<String> = routes.values().cloned().collect();
         assert_eq!(allowed, Vec::from_iter(called));
         let names: Vec<_> = deployment
             .of_type("AWS::ApiGateway::RestApi")
@@ -357,7 +366,7 @@ fn a_load_balancer_demands_certificates_and_is_alone() {
         let permissions = deployment.of_type("AWS::Lambda::Permission");
         let callers: Vec<_> = permissions
             .values()
-            .filter(|permission| reference(&permission["FunctionName"]) == Some("AllFunction"))
+            .filter(|permission| reference(&permission["FunctionName"]) == Some("AllAlias"))
             .map(|permission| {
                 (
                     &permission["Principal"],
@@ -499,7 +508,7 @@ fn events_have_the_shape_that_functions_expect() {
         assert_eq!(urls["AllFunctionUrl"]["InvokeMode"], "RESPONSE_STREAM");
         assert_eq!(
             reference(&urls["AllFunctionUrl"]["TargetFunctionArn"]),
-            Some("AllFunction")
+            Some("AllAlias")
         );
         let (_, function) = deployment.functions()["keyway-fn-all"];
         let variables = Deployment::variables(function);
@@ -530,6 +539,9 @@ fn strangers_are_throttled() {
             assert!(known.contains_key(route), "{route} has limits and is none");
             limits.push(limit);
         }
+        // The owner pays for the traffic of the description, which is large.
+        let document = &stage["RouteSettings"]["GET /openapi.json"];
+        assert_eq!(number(&document["ThrottlingRateLimit"]), 1);
         for limit in limits {
             // API Gateway takes a limit of zero as no limit; ten thousand is the account's limit.
             assert!(
@@ -570,10 +582,9 @@ fn callers_are_verified_by_whom_the_parameters_say() {
     for deployment in http_apis() {
         let security = deployment.is_iam().then(|| json!([{"AWS_IAM": []}]));
         for (route, operation) in operations(deployment) {
-            let is_probe = PROBES
-                .iter()
-                .any(|(method, path)| route == format!("{method} {path}"));
-            let security = security.as_ref().filter(|_| !is_probe);
+            let (_, path) = route.split_once(' ').unwrap();
+            let is_page = PAGES.contains(&path);
+            let security = security.as_ref().filter(|_| !is_page);
             assert_eq!(operation.get("security"), security, "{route}");
         }
         let schemes = &deployment.properties("Api")["Body"]["components"]["securitySchemes"];
@@ -599,7 +610,7 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             .into_values()
             .filter(|permission| permission["Principal"] == "*")
             .map(|permission| {
-                assert_eq!(reference(&permission["FunctionName"]), Some("AllFunction"));
+                assert_eq!(reference(&permission["FunctionName"]), Some("AllAlias"));
                 // Either condition limits the permission to calls through the URL.
                 assert!(
                     permission["FunctionUrlAuthType"] == "NONE"
@@ -663,6 +674,7 @@ fn parameters_that_contradict_each_other_are_refused() {
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"DomainName": "kms.example.com"}),
         json!({"TruststoreUri": "s3://bucket/truststore.pem"}),
+        json!({"GradualDeployment": "Canary10Percent10Minutes", "Alarms": "off"}),
         json!({"KesDomainName": "kes.example.com", "KesCertificateArn":
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem"}),

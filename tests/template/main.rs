@@ -10,8 +10,10 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod build;
 mod change_sets;
 mod cost;
+mod deploy;
 mod deployments;
 mod fronts;
 mod functions;
@@ -19,3 +21,4 @@ mod lint;
 mod made;
 mod policies;
 mod state;
+mod versions;

@@ -11,12 +11,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let (services, ports) = function.writing().await?;
     let keys = ports.keys(&services, function.settings());
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;
-    let mounts = composition.keys(&keys).mounts()?;
+    let mounts = composition.keys(&keys).aws_keys(&keys)?.mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await
 }

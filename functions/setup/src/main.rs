@@ -11,5 +11,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    Function::start()?.serve_deployment().await
+    Function::start(option_env!("KEYWAY_COMMIT"))?
+        .serve_deployment()
+        .await
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use keyway_deployment_assembly::duration;
 use keyway_domain::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeySummary, Envelope, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
@@ -36,9 +37,14 @@ pub(crate) struct Create {
     #[arg(long = "key", value_name = "ID|PREFIX*")]
     keys: Vec<String>,
 
-    /// Let the access key expire after so many seconds; it then comes with a session token
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    expires_in: Option<u64>,
+    /// Let the access key expire after so long, such as 30m, 1h or 7d; a bare number is seconds. It then comes with a
+    /// session token
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires_in: Option<Duration>,
+
+    /// How AWS KMS's API returns the ciphertexts of new data keys to its holder, instead of --aws-ciphertext
+    #[arg(long, value_enum, value_name = "SHAPE")]
+    envelope: Option<WantedEnvelope>,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -66,6 +72,23 @@ pub(crate) struct Revoke {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum WantedEnvelope {
+    /// As they are
+    Plain,
+    /// In RustFS's envelope, for a RustFS server
+    Rustfs,
+}
+
+impl From<WantedEnvelope> for Envelope {
+    fn from(wanted: WantedEnvelope) -> Self {
+        match wanted {
+            WantedEnvelope::Plain => Self::Plain,
+            WantedEnvelope::Rustfs => Self::RustFs,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Output {
     /// For people
     Text,
@@ -81,6 +104,13 @@ enum ListOutput {
     Text,
     /// One JSON array
     Json,
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        life if life >= Duration::from_secs(1) => Ok(life),
+        _ => Err("is shorter than a second".to_owned()),
+    }
 }
 
 pub(crate) async fn run(command: AccessKeyCommand) -> anyhow::Result<()> {
@@ -104,10 +134,13 @@ struct Created<'a> {
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
     let deployment = arguments.location.open().await?;
-    let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
-        .create(policy, life)
+        .create_with(
+            policy,
+            arguments.expires_in,
+            arguments.envelope.map(Envelope::from),
+        )
         .await
         .map_err(explain)?;
     let NewAccessKey {
@@ -155,6 +188,8 @@ struct Listed<'a> {
     invalid: Option<&'a str>,
     created_at: String,
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<&'static str>,
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
@@ -170,7 +205,9 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                  expires_at,
                  session,
                  fault,
+                 envelope,
              }| Listed {
+                envelope: envelope.map(Envelope::as_str),
                 invalid: fault.as_deref(),
                 access_key_id: id.as_str(),
                 owner: policy.is_none() && session.is_none(),
@@ -199,8 +236,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                 let invalid = key.invalid.map_or_else(String::new, |fault| {
                     format!("invalid, and allows nothing ({fault}): ")
                 });
+                let envelope = key
+                    .envelope
+                    .map_or_else(String::new, |envelope| format!("envelope {envelope}  "));
                 print(&format!(
-                    "{}  made {}  expires {expiry}  {session}{invalid}{policy}",
+                    "{}  made {}  expires {expiry}  {session}{envelope}{invalid}{policy}",
                     key.access_key_id, key.created_at
                 ));
             }

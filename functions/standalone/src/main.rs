@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
-use keyway_deployment_assembly::arguments;
+use keyway_deployment_assembly::{arguments, unread_variables};
 use keyway_deployment_embedded::{
     NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
 };
@@ -111,11 +111,20 @@ struct ChangePassphrase {
     new: NewPassphrase,
 }
 
+/// The commit that this program was built from.
+const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = arguments();
+    let arguments: Arguments = arguments(COMMIT);
+    let unread = unread_variables::<Arguments>();
+    if !matches!(arguments.command, Command::Serve(_)) {
+        unread
+            .iter()
+            .for_each(|unread| tell(&format!("keyway: warning: {unread}")));
+    }
     let result = match arguments.command {
-        Command::Serve(serve) => serve::run(*serve).await,
+        Command::Serve(serve) => serve::run(*serve, unread).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),

@@ -63,7 +63,11 @@ pub(crate) async fn run(job: Reencrypt) -> anyhow::Result<()> {
     let source = (job.location)
         .aws_kms(job.from_region.as_deref(), endpoint()?)
         .await?;
-    let data_keys = job.location.open().await?.operated_data_keys();
+    let ports = match &job.from_region {
+        Some(_) => job.location.open().await?,
+        None => job.location.open_beside_account().await?,
+    };
+    let data_keys = ports.operated_data_keys();
     let reencryption = Reencryption::new(source, data_keys, key, job.concurrency.into());
     let bar = bar()?;
     let ended = reencryption

@@ -37,9 +37,12 @@ pub enum Action {
     Decrypt,
     Rewrap,
     GenerateMac,
+    VerifyMac,
     /// Get random bytes, without a key.
     GenerateRandom,
     ImportKeyMaterial,
+    /// Put on a key the one policy of a key that is accepted.
+    PutKeyPolicy,
     ListAllMyBuckets,
     CreateBucket,
     DeleteBucket,
@@ -68,7 +71,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -87,8 +90,10 @@ impl Action {
         Self::Decrypt,
         Self::Rewrap,
         Self::GenerateMac,
+        Self::VerifyMac,
         Self::GenerateRandom,
         Self::ImportKeyMaterial,
+        Self::PutKeyPolicy,
         Self::ListAllMyBuckets,
         Self::CreateBucket,
         Self::DeleteBucket,
@@ -122,8 +127,10 @@ impl Action {
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
             Self::GenerateMac => "kms:GenerateMac",
+            Self::VerifyMac => "kms:VerifyMac",
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
+            Self::PutKeyPolicy => "kms:PutKeyPolicy",
             Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
             Self::CreateBucket => "s3:CreateBucket",
             Self::DeleteBucket => "s3:DeleteBucket",
@@ -153,7 +160,8 @@ impl Action {
             | Self::Encrypt
             | Self::Decrypt
             | Self::Rewrap
-            | Self::GenerateMac => Consequence::UsesKeys,
+            | Self::GenerateMac
+            | Self::VerifyMac => Consequence::UsesKeys,
             Self::Configure
             | Self::ServiceControl
             | Self::ClearCache
@@ -166,6 +174,7 @@ impl Action {
             | Self::UntagResource
             | Self::UpdateKeyDescription
             | Self::ImportKeyMaterial
+            | Self::PutKeyPolicy
             | Self::CreateBucket
             | Self::DeleteBucket
             | Self::PutEncryptionConfiguration
@@ -361,6 +370,7 @@ impl Policy {
                 "kms:TagResource",
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
+                "kms:PutKeyPolicy",
             ],
             "kms-key-user" => &[
                 "kms:DescribeKey",
@@ -369,6 +379,7 @@ impl Policy {
                 "kms:Decrypt",
                 "kms:Rewrap",
                 "kms:GenerateMac",
+                "kms:VerifyMac",
                 "kms:GenerateRandom",
             ],
             "kms-auditor" => &[

@@ -23,7 +23,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{IntCounter, Registry, TextEncoder};
 
-pub use emf::{Emf, Say};
+pub use emf::{Emf, Export, Say};
 pub use mount::{Open, PATH, mount};
 pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper, TableCalls};
 
@@ -31,6 +31,7 @@ use families::{
     AuditLog, Backends, Cache, Connections, Process, REQUEST_SECONDS, Records, Requests,
 };
 use kes::OfKes;
+use observer::KnownSeries;
 
 /// The figures of an audit log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +42,8 @@ pub struct AuditMetrics {
     pub pending: u64,
     /// Events that a reader of a stream lost because it read too slowly.
     pub dropped: u64,
+    /// Writes to standard output or the table that failed.
+    pub failures: u64,
 }
 
 type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
@@ -50,6 +53,7 @@ pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
     requests: Requests,
+    known_series: KnownSeries,
     backends: Backends,
     records: Records,
     cache: Cache,
@@ -84,6 +88,7 @@ impl Metrics {
         Ok(Arc::new(Self {
             of_kes: OfKes::new()?,
             requests: Requests::new(&ours)?,
+            known_series: KnownSeries::default(),
             backends: Backends::new(&ours)?,
             records: Records::new(&ours)?,
             cache: Cache::new(&ours)?,
@@ -124,6 +129,7 @@ impl Metrics {
     pub fn audit(&self, metrics: AuditMetrics) {
         catch_up(&self.audit.events, metrics.events);
         catch_up(&self.audit.dropped, metrics.dropped);
+        catch_up(&self.audit.failures, metrics.failures);
         self.audit.pending.set(signed(metrics.pending));
         catch_up(&self.of_kes.audit_events, metrics.events);
     }

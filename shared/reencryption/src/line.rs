@@ -62,7 +62,7 @@ impl Ciphertext {
                 blob.len()
             ));
         }
-        let context = EncryptionContext::of_any_pairs(pairs)
+        let context = EncryptionContext::from_pairs(pairs)
             .map_err(|error| format!("encryption_context: {error}"))?;
         Ok(Self { blob, context })
     }

@@ -5,6 +5,7 @@ mod alarms;
 mod api;
 mod local;
 mod roles;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ fn completed(template: &str) -> String {
     for (name, text) in roles::blocks() {
         add(name, text);
     }
+    add("versions and aliases".to_owned(), versions::block());
     add("alarms".to_owned(), alarms::block());
     add(
         "the policies of the secrets".to_owned(),
@@ -86,6 +88,12 @@ fn waiting(template: &str) -> String {
     }
     let mark = "# generated: what the setup waits for\n";
     template.replacen(mark, &format!("{mark}{list}"), 1)
+}
+
+/// For each route of the HTTP API, whether it has the rate of data keys.
+pub(crate) fn routes_of_http_api() -> Vec<bool> {
+    let routes = api::of_http_api().into_iter();
+    routes.map(|route| route.function == "datakey").collect()
 }
 
 fn read(path: &Path) -> String {

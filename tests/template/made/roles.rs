@@ -55,7 +55,7 @@ const CHANGE_ONE: Actions = &[
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
 ];
-/// The janitor claims a key by an update before it removes it.
+/// The janitor claims a key by an update before it removes it, and rotates a key by an update.
 const REMOVE: Actions = &[
     "dynamodb:GetItem",
     "dynamodb:Query",
@@ -133,10 +133,23 @@ fn behind_the_http_api() -> Vec<Role> {
     ];
     keys.push(may(ACCESS_KEYS, READ));
     keys.extend(reads_access());
-    keys.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
-    let mut datakey = vec![may(KEYS, READ), may(CONFIG, READ), may(ACCESS_KEYS, READ)];
+    keys.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
+    // AWS KMS's API lists keys there.
+    let mut datakey = vec![
+        may(KEYS, READ_AND_LIST),
+        may(CONFIG, READ),
+        may(ACCESS_KEYS, READ),
+    ];
     datakey.extend(reads_access());
-    datakey.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
+    datakey.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
     let mut service = vec![
         may(KEYS, READ_AND_LIST),
         may(CONFIG, CHANGE_ONE),
@@ -145,7 +158,7 @@ fn behind_the_http_api() -> Vec<Role> {
     service.extend(reads_access());
     service.extend([
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let buckets = vec![
@@ -155,7 +168,7 @@ fn behind_the_http_api() -> Vec<Role> {
         may(ACCESS_KEYS, READ),
         may_where("BucketsOfAws", What::BucketsOfAws, SERVE_BUCKETS),
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ];
     let role = |resource, name, comment, grants| Role {
@@ -199,7 +212,7 @@ fn others() -> Vec<Role> {
     all.extend(changes_access());
     all.extend([
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let janitor = vec![
@@ -245,8 +258,8 @@ fn others() -> Vec<Role> {
             name: "janitor",
             condition: None,
             comment: &[
-                "It claims a key by writing it as it is, so that of two janitors one destroys it. By the root keyring it tells a true",
-                "record from a forged one, and opens the login to a Vault that keeps copies.",
+                "It claims a key by writing it as it is, so that of two janitors one destroys it, and writes new versions of keys that",
+                "rotate. By the root keyring it tells a true record from a forged one, wraps those versions, and logs in to a Vault.",
             ],
             grants: janitor,
         },
@@ -408,7 +421,10 @@ fn block(role: &Role) -> String {
 /// IAM can undo it, so that nobody is locked out for good.
 pub(super) fn policies_of_secrets() -> String {
     let mut text = String::new();
-    for name in ["RootKeyring", "RootAccessKey"] {
+    for (name, condition) in [
+        ("RootKeyring", "SecretReadersGiven"),
+        ("RootAccessKey", "RootAccessKeyReaders"),
+    ] {
         let is_of = |grant: &Grant| matches!(grant.what, What::Secret(secret) if secret == name);
         let roles = behind_the_http_api().into_iter().chain(others());
         let readers: String = roles
@@ -416,11 +432,11 @@ pub(super) fn policies_of_secrets() -> String {
             .map(
                 |Role {
                      resource,
-                     condition,
+                     condition: of_role,
                      ..
                  }| {
                     let arn = format!("!GetAtt {resource}Role.Arn");
-                    match condition {
+                    match of_role {
                         None => format!("                  - {arn}\n"),
                         Some(condition) => format!(
                             "                  - !If [{condition}, {arn}, !Ref \"AWS::NoValue\"]\n"
@@ -435,7 +451,7 @@ pub(super) fn policies_of_secrets() -> String {
             "
   {name}Policy:
     Type: AWS::SecretsManager::ResourcePolicy
-    Condition: SecretReadersGiven
+    Condition: {condition}
     Properties:
       SecretId: {secret}
       BlockPublicPolicy: true

@@ -11,6 +11,7 @@ mod process;
 mod settings;
 mod system;
 mod upkeep;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +28,8 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
-use keyway_domain::keys::{KeyId, KeyReader, Keys};
-use keyway_domain::machine::{COMMIT, Machine};
+use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
+use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
@@ -48,10 +49,11 @@ pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
 pub use settings::{
-    Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
+    AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
 };
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, keep_up};
+pub use variables::{arguments, environment, secret, unread_variables};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -131,6 +133,12 @@ impl Services {
         ))
     }
 
+    /// Describes and lists master keys.
+    pub fn directory(&self) -> Arc<KeyDirectory> {
+        let (reader, service) = (Arc::clone(&self.reader), Arc::clone(&self.service));
+        Arc::new(KeyDirectory::new(reader, service))
+    }
+
     /// The operations on these buckets.
     pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
         Arc::new(BucketOperations::new(
@@ -145,7 +153,7 @@ impl Reading {
     /// The operations that serve requests and only read the table.
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
-        let state_ttl = settings.state_ttl();
+        let state_ttl = settings.state_ttl;
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(Credentials::new(
@@ -157,7 +165,7 @@ impl Reading {
                 )),
                 Arc::clone(clock),
                 Rules {
-                    region: settings.region.clone(),
+                    region: settings.signing_region.clone(),
                     ..Rules::default()
                 },
             ),
@@ -435,7 +443,7 @@ impl Writing {
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log.
     pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),
@@ -511,8 +519,9 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
 /// # Errors
 /// None: a test of `keyway-metrics` rules them out.
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
+    let commit = machine.commit();
     let machine = Arc::clone(machine);
-    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
+    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), commit)?)
 }
 
 /// The metrics that MinIO's API serves.

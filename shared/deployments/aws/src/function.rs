@@ -13,7 +13,7 @@ use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
     VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
-    root_access_key, vaults,
+    root_access_key, unread_variables, vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::bucket_operations::BucketOperations;
@@ -30,7 +30,7 @@ use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
-use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
+use keyway_metrics::{CountedTable, Emf, Export, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
 use keyway_runtime_lambda::{EventSource, Ingress, ResourceChange};
 use keyway_store_dynamodb::DynamoTable;
@@ -40,7 +40,7 @@ use crate::object_store::ObjectStore;
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "keyway", version)]
 struct Arguments {
     #[command(flatten)]
     place: Location,
@@ -104,7 +104,7 @@ struct Arguments {
     listen: Address,
 
     /// How metrics are exported on Lambda; elsewhere they are at /metrics
-    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
+    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Failures)]
     metrics: Metering,
 
     /// CloudWatch's namespace of these metrics: one for each deployment, or their sums are mixed
@@ -123,10 +123,22 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metering {
-    /// As lines of the log, from which CloudWatch makes metrics
+    /// Only failures, as lines of the log from which CloudWatch makes metrics; no line while nothing fails
+    Failures,
+    /// All, as such lines: at most once a minute and instance
     Emf,
     /// Not at all
     Off,
+}
+
+impl Metering {
+    fn export(self) -> Option<Export> {
+        match self {
+            Self::Failures => Some(Export::Failures),
+            Self::Emf => Some(Export::All),
+            Self::Off => None,
+        }
+    }
 }
 
 /// Writes lines for CloudWatch to standard output. A failed write is ignored: then nobody reads the output.
@@ -157,20 +169,30 @@ pub struct Function {
 }
 
 impl Function {
-    /// Reads the environment and starts the log.
+    /// Reads the environment and starts the log. `commit` is what the function was built from.
     ///
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
-    pub fn start() -> anyhow::Result<Self> {
-        let arguments: Arguments = arguments();
+    pub fn start(commit: Option<&'static str>) -> anyhow::Result<Self> {
+        let arguments: Arguments = arguments(commit);
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
+        for unread in unread_variables::<Arguments>() {
+            tracing::warn!("{unread}");
+        }
+        let missing = arguments.place.missing_variables(on_lambda()?)?;
+        if !missing.is_empty() {
+            bail!(
+                "variables that a function needs are not set: {}",
+                missing.join(", ")
+            );
+        }
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
-        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(commit));
         Ok(Self {
+            aws: location::from_environment(arguments.place.region.as_deref())?,
             arguments,
-            aws: location::from_environment()?,
             metrics: metrics(&machine)?,
             machine,
             clock: Arc::new(SystemClock::start()),
@@ -332,7 +354,7 @@ impl Function {
         let identities = Arc::new(Identities::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            settings.state_ttl(),
+            settings.state_ttl,
             settings.kes.admin.clone(),
         ));
         let control =
@@ -398,8 +420,8 @@ impl Function {
         Ok(proxy)
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log at once. It needs the root
-    /// keyring to tell a true record from a forged one, and to log in to a Vault that keeps copies of keys.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, to wrap the new versions of keys, and to log in to a Vault.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -419,7 +441,7 @@ impl Function {
         let service = Service::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            self.arguments.settings.state_ttl(),
+            self.arguments.settings.state_ttl,
         );
         let wrappers = Arc::new(Wrappers::new(
             Arc::clone(keyring) as Arc<dyn KeyWrapper>,
@@ -499,10 +521,10 @@ impl Function {
         let mut site = site.observed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
-        } else if self.arguments.metrics == Metering::Emf {
+        } else if let Some(export) = self.arguments.metrics.export() {
             // It comes after the metrics that it writes.
             let namespace = self.arguments.metrics_namespace.as_str();
-            let emf = Emf::new(&self.metrics, &self.clock, namespace, Box::new(say));
+            let emf = Emf::new(&self.metrics, &self.clock, export, namespace, Box::new(say));
             site = site.observed_by(Arc::new(emf), stopwatch);
         }
         let site = Arc::new(site);
@@ -531,7 +553,8 @@ impl Function {
         Ok(())
     }
 
-    /// Runs the job for every event, or once where there is no Lambda. A failure fails the invocation.
+    /// Runs the job for every event, or once where there is no Lambda. Its result and its failure are logged; a failure
+    /// also fails the invocation.
     ///
     /// # Errors
     /// The job's error, where there is no Lambda.
@@ -543,7 +566,17 @@ impl Function {
         if on_lambda()? {
             return keyway_runtime_lambda::serve_schedule(move || {
                 let done = job();
-                async move { done.await.map_err(Into::into) }
+                async move {
+                    let done = done.await;
+                    match &done {
+                        Ok(report) => tracing::info!(%report, "the scheduled job is done"),
+                        Err(error) => {
+                            let error = one_line(error.as_ref());
+                            tracing::error!(error, "the scheduled job failed");
+                        }
+                    }
+                    done.map_err(Into::into)
+                }
             })
             .await
             .map_err(anyhow::Error::from_boxed);
@@ -552,7 +585,7 @@ impl Function {
         if let Some(audit) = self.audit.get() {
             audit.finish().await;
         }
-        tracing::info!(%report, "done");
+        tracing::info!(%report, "the scheduled job is done");
         Ok(())
     }
 

@@ -17,22 +17,28 @@ pub(crate) enum Target {
     Decrypt,
     DescribeKey,
     DisableKey,
+    DisableKeyRotation,
     EnableKey,
+    EnableKeyRotation,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyWithoutPlaintext,
+    GenerateMac,
     GenerateRandom,
     GetKeyPolicy,
     GetKeyRotationStatus,
     ListKeyPolicies,
+    ListKeyRotations,
     ListKeys,
     ListResourceTags,
+    PutKeyPolicy,
     ReEncrypt,
     RotateKeyOnDemand,
     ScheduleKeyDeletion,
     TagResource,
     UntagResource,
     UpdateKeyDescription,
+    VerifyMac,
 }
 
 /// The operation that `X-Amz-Target` names.
@@ -46,7 +52,7 @@ pub(crate) enum Named {
 }
 
 /// Every other operation of AWS KMS.
-const UNSUPPORTED: [&str; 35] = [
+const UNSUPPORTED: [&str; 29] = [
     "ConnectCustomKeyStore",
     "CreateAlias",
     "CreateCustomKeyStore",
@@ -57,22 +63,17 @@ const UNSUPPORTED: [&str; 35] = [
     "DeleteImportedKeyMaterial",
     "DeriveSharedSecret",
     "DescribeCustomKeyStores",
-    "DisableKeyRotation",
     "DisconnectCustomKeyStore",
-    "EnableKeyRotation",
     "Encapsulate",
     "GenerateDataKeyPair",
     "GenerateDataKeyPairWithoutPlaintext",
-    "GenerateMac",
     "GetKeyLastUsage",
     "GetParametersForImport",
     "GetPublicKey",
     "ImportKeyMaterial",
     "ListAliases",
     "ListGrants",
-    "ListKeyRotations",
     "ListRetirableGrants",
-    "PutKeyPolicy",
     "ReplicateKey",
     "RetireGrant",
     "RevokeGrant",
@@ -81,32 +82,37 @@ const UNSUPPORTED: [&str; 35] = [
     "UpdateCustomKeyStore",
     "UpdatePrimaryRegion",
     "Verify",
-    "VerifyMac",
 ];
 
 impl Target {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 27] = [
         Self::CancelKeyDeletion,
         Self::CreateKey,
         Self::Decrypt,
         Self::DescribeKey,
         Self::DisableKey,
+        Self::DisableKeyRotation,
         Self::EnableKey,
+        Self::EnableKeyRotation,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyWithoutPlaintext,
+        Self::GenerateMac,
         Self::GenerateRandom,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
         Self::ListKeyPolicies,
+        Self::ListKeyRotations,
         Self::ListKeys,
         Self::ListResourceTags,
+        Self::PutKeyPolicy,
         Self::ReEncrypt,
         Self::RotateKeyOnDemand,
         Self::ScheduleKeyDeletion,
         Self::TagResource,
         Self::UntagResource,
         Self::UpdateKeyDescription,
+        Self::VerifyMac,
     ];
 
     /// The operation's name in the audit log and in AWS's policies.
@@ -117,22 +123,28 @@ impl Target {
             Self::Decrypt => "kms:Decrypt",
             Self::DescribeKey => "kms:DescribeKey",
             Self::DisableKey => "kms:DisableKey",
+            Self::DisableKeyRotation => "kms:DisableKeyRotation",
             Self::EnableKey => "kms:EnableKey",
+            Self::EnableKeyRotation => "kms:EnableKeyRotation",
             Self::Encrypt => "kms:Encrypt",
             Self::GenerateDataKey => "kms:GenerateDataKey",
             Self::GenerateDataKeyWithoutPlaintext => "kms:GenerateDataKeyWithoutPlaintext",
+            Self::GenerateMac => "kms:GenerateMac",
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::GetKeyPolicy => "kms:GetKeyPolicy",
             Self::GetKeyRotationStatus => "kms:GetKeyRotationStatus",
             Self::ListKeyPolicies => "kms:ListKeyPolicies",
+            Self::ListKeyRotations => "kms:ListKeyRotations",
             Self::ListKeys => "kms:ListKeys",
             Self::ListResourceTags => "kms:ListResourceTags",
+            Self::PutKeyPolicy => "kms:PutKeyPolicy",
             Self::ReEncrypt => "kms:ReEncrypt",
             Self::RotateKeyOnDemand => "kms:RotateKeyOnDemand",
             Self::ScheduleKeyDeletion => "kms:ScheduleKeyDeletion",
             Self::TagResource => "kms:TagResource",
             Self::UntagResource => "kms:UntagResource",
             Self::UpdateKeyDescription => "kms:UpdateKeyDescription",
+            Self::VerifyMac => "kms:VerifyMac",
         }
     }
 
@@ -147,6 +159,7 @@ impl Target {
             | Self::GetKeyPolicy
             | Self::GetKeyRotationStatus
             | Self::ListKeyPolicies
+            | Self::ListKeyRotations
             | Self::ListResourceTags => Action::DescribeKey,
             Self::DisableKey => Action::DisableKey,
             Self::EnableKey => Action::EnableKey,
@@ -154,19 +167,31 @@ impl Target {
             Self::GenerateDataKey | Self::GenerateDataKeyWithoutPlaintext => {
                 Action::GenerateDataKey
             }
+            Self::GenerateMac => Action::GenerateMac,
             Self::GenerateRandom => Action::GenerateRandom,
             Self::ListKeys => Action::ListKeys,
             Self::ReEncrypt => Action::Rewrap,
-            Self::RotateKeyOnDemand => Action::RotateKey,
+            Self::PutKeyPolicy => Action::PutKeyPolicy,
+            Self::DisableKeyRotation | Self::EnableKeyRotation | Self::RotateKeyOnDemand => {
+                Action::RotateKey
+            }
             Self::TagResource => Action::TagResource,
             Self::UntagResource => Action::UntagResource,
             Self::UpdateKeyDescription => Action::UpdateKeyDescription,
+            Self::VerifyMac => Action::VerifyMac,
         }
     }
 
-    /// Whether it changes no key.
-    pub(crate) const fn only_reads(self) -> bool {
-        !matches!(self.action().consequence(), Consequence::Changes)
+    /// Whether it is about the rotation of a key.
+    pub(crate) const fn is_of_rotation(self) -> bool {
+        matches!(
+            self,
+            Self::DisableKeyRotation
+                | Self::EnableKeyRotation
+                | Self::GetKeyRotationStatus
+                | Self::ListKeyRotations
+                | Self::RotateKeyOnDemand
+        )
     }
 
     const fn audited(self) -> Operation {

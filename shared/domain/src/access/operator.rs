@@ -8,7 +8,9 @@ use keyway_crypto::SecretBytes;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::StoredSession;
-use super::{AccessKeyId, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding};
+use super::{
+    AccessKeyId, Envelope, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding,
+};
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, Wrapped};
@@ -18,6 +20,9 @@ use crate::repository::{self, Noun, if_readable};
 use crate::scan::Scan;
 
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How long the table keeps an expired access key, so that its holder learns that it has expired.
+const KEPT_AFTER_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A new access key for its holder: shown once, never again.
 pub struct NewAccessKey {
@@ -45,6 +50,8 @@ pub struct AccessKeySummary {
     pub session: Option<Session>,
     /// Why its policy is ignored and allows nothing: see [`Policy::fault`].
     pub fault: Option<String>,
+    /// How its holder gets the ciphertexts of data keys, if the deployment's setting does not decide.
+    pub envelope: Option<Envelope>,
 }
 
 impl AccessKeySummary {
@@ -64,6 +71,7 @@ impl AccessKeySummary {
             policy: permitted,
             created_at: stored.created_at,
             expires_at: stored.expires_at,
+            envelope: stored.envelope,
         })
     }
 }
@@ -101,6 +109,19 @@ impl AccessKeys {
         policy: Policy,
         life: Option<Duration>,
     ) -> Result<NewAccessKey, KmsError> {
+        self.create_with(policy, life, None).await
+    }
+
+    /// As [`AccessKeys::create`]. `envelope` takes precedence over the deployment's setting.
+    ///
+    /// # Errors
+    /// As [`AccessKeys::create`].
+    pub async fn create_with(
+        &self,
+        policy: Policy,
+        life: Option<Duration>,
+        envelope: Option<Envelope>,
+    ) -> Result<NewAccessKey, KmsError> {
         if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
             return Err(KmsError::invalid(
                 "expires_in",
@@ -112,7 +133,8 @@ impl AccessKeys {
             None => None,
         };
         let id = self.new_id()?;
-        self.make(id, Grant::Policy(policy), expires_at, None).await
+        let grant = Grant::Policy(policy);
+        self.make(id, grant, expires_at, None, envelope).await
     }
 
     pub(super) fn new_id(&self) -> Result<AccessKeyId, KmsError> {
@@ -142,7 +164,9 @@ impl AccessKeys {
             return Ok(None);
         }
         let id = self.new_id()?;
-        let key = self.make(id.clone(), Grant::Owner, None, None).await?;
+        let key = self
+            .make(id.clone(), Grant::Owner, None, None, None)
+            .await?;
         let marker = RootMarker {
             format: encoding::FORMAT,
             access_key_id: id.as_str().to_owned(),
@@ -161,6 +185,7 @@ impl AccessKeys {
         grant: Grant,
         expires_at: Option<Timestamp>,
         session: Option<StoredSession>,
+        envelope: Option<Envelope>,
     ) -> Result<NewAccessKey, KmsError> {
         let random = self.random.as_ref();
         let created_at = self.clock.now();
@@ -185,9 +210,12 @@ impl AccessKeys {
                 None => None,
             },
             session,
+            envelope,
         };
+        let kept_until = expires_at.map(|expiry| expiry.checked_add(KEPT_AFTER_EXPIRY));
         let record = Record {
-            expires_at,
+            expires_at: (kept_until.transpose())
+                .map_err(|error| Fault::new("an expiry date", error))?,
             ..stored.record(id.as_str(), random)?
         };
         // A conflict would mean that 93 random bits came twice. It is unforeseen, so it is reported as a failure.
@@ -205,10 +233,14 @@ impl AccessKeys {
     /// # Errors
     /// When the table fails.
     pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
+        let now = self.clock.now();
         let mut keys = Vec::new();
         let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
         while let Some(record) = scan.record().await? {
-            keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
+            let key = if_readable(&record, AccessKeySummary::read(&record));
+            let is_valid =
+                |key: &AccessKeySummary| key.expires_at.is_none_or(|expiry| expiry > now);
+            keys.extend(key.filter(is_valid));
         }
         Ok(keys)
     }

@@ -8,7 +8,7 @@ use keyway_crypto::{Blob, Purpose};
 use super::{DataKeyRequest, DataKeys, KeyChoice, Opened};
 use crate::access::Caller;
 use crate::error::KmsError;
-use crate::ids::KeyId;
+use crate::ids::{KeyId, KeyUsage};
 use crate::keys::{IMPORTED_VERSION, KeyReader, MasterKey, Material};
 use crate::policy::Action;
 use crate::service::ServiceConfig;
@@ -30,20 +30,18 @@ impl Serving {
         }
     }
 
-    /// The material of this version; `None` when the key has no such version.
+    /// The key, and its material of this version; `None` when it has no such version.
     pub(super) async fn material(
         &mut self,
         keys: &KeyReader,
         version: u32,
-    ) -> Result<Option<Arc<Material>>, KmsError> {
-        if let Some((held, material)) = &self.held
-            && *held == version
-        {
-            return Ok(Some(Arc::clone(material)));
+    ) -> Result<Option<(&MasterKey, &Material)>, KmsError> {
+        if self.held.as_ref().is_none_or(|(held, _)| *held != version) {
+            let material = keys.material(&self.config, &self.key, version).await?;
+            self.held = material.map(|material| (version, material));
         }
-        let material = keys.material(&self.config, &self.key, version).await?;
-        self.held = material.clone().map(|material| (version, material));
-        Ok(material)
+        let (key, held) = (&self.key, self.held.as_ref());
+        Ok(held.map(|(_, material)| (key.as_ref(), material.as_ref())))
     }
 }
 
@@ -111,8 +109,19 @@ impl DataKeys {
         Ok((config, key_id))
     }
 
-    /// The key, which must exist and be enabled.
+    /// The key, which must exist, be enabled, and encrypt.
     pub(super) async fn enabled(
+        &self,
+        config: Arc<ServiceConfig>,
+        key_id: KeyId,
+    ) -> Result<Serving, KmsError> {
+        let serving = self.enabled_for_any(config, key_id).await?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
+        Ok(serving)
+    }
+
+    /// The key, which must exist and be enabled.
+    async fn enabled_for_any(
         &self,
         config: Arc<ServiceConfig>,
         key_id: KeyId,
@@ -133,15 +142,19 @@ impl DataKeys {
         action: Action,
         request: &DataKeyRequest<'_>,
     ) -> Result<Serving, KmsError> {
-        let key_id = match &request.key {
-            KeyChoice::Named(id) | KeyChoice::OfCiphertext(Some(id)) => Some(id.clone()),
-            KeyChoice::Default => None,
-            KeyChoice::OfCiphertext(None) => {
-                return Err(KmsError::invalid("key_id", "is required"));
-            }
-        };
-        let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
+        let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
         self.enabled(config, key_id).await
+    }
+
+    /// The key that a request makes or verifies a MAC with. Its usage is not checked yet.
+    pub(super) async fn to_authenticate(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &DataKeyRequest<'_>,
+    ) -> Result<Serving, KmsError> {
+        let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
+        self.enabled_for_any(config, key_id).await
     }
 
     /// Opens a ciphertext, and returns the key that opened it.
@@ -216,9 +229,10 @@ impl DataKeys {
                 .ok_or(KmsError::DecryptionFailed)?;
         }
         serving.key.must_be_enabled()?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         let material = serving.material(&self.keys, key_version).await?;
         let plaintext = material
-            .and_then(|material| blob.open(&material.key, request.context).ok())
+            .and_then(|(_, material)| blob.open(&material.key, request.context).ok())
             .ok_or(KmsError::DecryptionFailed)?;
         let opened = Opened {
             key_id: serving.key.id.clone(),
@@ -240,10 +254,11 @@ impl DataKeys {
         let algorithm = algorithm.ok_or(KmsError::DecryptionFailed)?;
         caller.audit().version(IMPORTED_VERSION);
         serving.key.must_be_enabled()?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         let (legacy, context) = (self.legacy, kes::context_bytes(request.context));
         let material = serving.material(&self.keys, IMPORTED_VERSION).await?;
         let plaintext = material
-            .and_then(|material| {
+            .and_then(|(_, material)| {
                 kes::open(&material.key, algorithm, legacy, ciphertext, &context).ok()
             })
             .ok_or(KmsError::DecryptionFailed)?;
