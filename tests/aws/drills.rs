@@ -90,8 +90,8 @@ impl Drill {
     /// Runs the block of this name: its standard output, or what it said as it failed.
     async fn run(&self, name: &str) -> Result<String, String> {
         let script = format!(
-            "set -euo pipefail\n. ./variables\n{}\n\
-             for name in STACK REGION TABLE KEYRING ROOT RESTORED LEAKED; do\n\
+            "set -euo pipefail\n. ./variables\nSINCE=$(date -u -d '2 hours ago' +%FT%TZ)\n{}\n\
+             for name in STACK REGION TABLE KEYRING ROOT RESTORED LEAKED SINCE; do\n\
              [ -z \"${{!name+x}}\" ] || printf \"%s='%s'\\n\" \"$name\" \"${{!name}}\"\ndone > variables.new\n\
              mv variables.new variables\n",
             self.block(name)
