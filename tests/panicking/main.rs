@@ -126,6 +126,7 @@ async fn main() {
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
         aws_account_id: "000000000000".parse().unwrap(),
+        aws_region: None,
         open_legacy_kes: false,
         audit: AuditSettings::default(),
         kes: KesSettings::default(),

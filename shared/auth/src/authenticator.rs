@@ -108,12 +108,16 @@ impl Authenticator {
     /// [`AuthError::Signature`] if it proves no caller. An access key with the wrong session token gets the error of a
     /// wrong signature; a key that does not exist or has expired gets the same text. A session token with a permanent key
     /// gets its own error, once the signature is verified.
+    ///
+    /// A signature for a service that is not one of `services` is refused too: it was made for another API. A gateway
+    /// checks that itself.
     pub async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
+        services: &'static [&'static str],
     ) -> Result<Proof<Caller, E>, AuthError> {
         match &self.0 {
-            Source::Signature(signatures) => signatures.authenticate(request).await,
+            Source::Signature(signatures) => signatures.authenticate(request, services).await,
             Source::Gateway(grant) => match &request.peer.iam_caller {
                 Some(caller) => Ok(Proof::Proven(Caller::new(
                     caller.arn.as_str(),
@@ -129,6 +133,7 @@ impl Signatures {
     async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
+        services: &'static [&'static str],
     ) -> Result<Proof<Caller, E>, AuthError> {
         let presented = Presented::parse(request, &self.rules)?;
         let credential = self
@@ -136,6 +141,7 @@ impl Signatures {
             .find(presented.access_key_id())
             .await?
             .ok_or(SignatureError::UnknownAccessKey)?;
+        let is_for_service = services.contains(&presented.service());
         let remainder = presented.verify_head(
             credential.secret.expose(),
             self.clock.now(),
@@ -153,6 +159,9 @@ impl Signatures {
         }
         if is_needless && !matches!(remainder, Remainder::Signature(_)) {
             return Err(SignatureError::SessionTokenNotNeeded.into());
+        }
+        if !is_for_service {
+            return Err(SignatureError::Service { accepted: services }.into());
         }
         let caller = credential.caller.of_new_request();
         let signing_keys = Arc::clone(&self.signing_keys);

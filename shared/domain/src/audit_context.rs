@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_crypto::EncryptionContext;
 
-use crate::ids::KeyId;
+use crate::ids::{AliasName, KeyId};
 
 /// The facts of one request, recorded by its operations through the caller. It outlives the operations, so a refusal
 /// also says what was refused.
@@ -17,9 +17,18 @@ pub struct AuditContext {
     /// One per item of a request with several items. An item is added before it is processed, so the audit context of a
     /// request that is dropped midway shows how far it came.
     items: Mutex<Vec<Arc<AuditContext>>>,
+    /// What the caller was refused last.
+    denied: Mutex<Option<Denied>>,
     /// The permissions that were checked, with their keys.
     #[cfg(test)]
     decisions: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// The action that a caller was refused, and on what, for error texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    Key(&'static str, KeyId),
+    Alias(&'static str, AliasName),
 }
 
 /// The recorded facts of one request.
@@ -61,6 +70,17 @@ impl AuditContext {
             items: items.iter().map(|item| item.take()).collect(),
             ..mem::take(&mut *self.lock())
         }
+    }
+
+    /// What the caller was refused permission on last.
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        denied.clone()
+    }
+
+    pub(crate) fn deny(&self, what: Denied) {
+        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        *denied = Some(what);
     }
 
     /// Records why this was refused, for a request whose answer as a whole is no refusal.

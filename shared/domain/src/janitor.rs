@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::audit::BackgroundAudit;
 use crate::encoding;
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyState, MasterKey};
+use crate::keys::{KeyId, KeyState, MasterKey, aliases};
 use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
 use crate::repository::{self, Noun};
 use crate::scan::Scan;
@@ -33,6 +33,8 @@ pub struct Swept {
     pub doubted: Option<(KeyId, Timestamp)>,
     /// How many keys there were before the sweep.
     pub keys: KeyCounts,
+    /// How many aliases, and lists of aliases, it removed whose keys did not exist any more.
+    pub aliases: u64,
 }
 
 /// How many keys there are in each state.
@@ -68,6 +70,12 @@ impl Swept {
         }
         for key_id in &self.awaiting {
             tracing::info!(%key_id, "a key is due to be destroyed, and will be when a sweep an hour later finds so too");
+        }
+        if self.aliases > 0 {
+            tracing::info!(
+                removed = self.aliases,
+                "aliases of keys that were destroyed were removed"
+            );
         }
         if let Some((key_id, date)) = &self.doubted {
             tracing::warn!(
@@ -181,7 +189,8 @@ impl Janitor {
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
         let now = self.clock.now();
         let mut swept = Swept::default();
-        let due = self.look(now, &mut swept).await?;
+        let (due, known) = self.look(now, &mut swept).await?;
+        swept.aliases = aliases::sweep(self.table.as_ref(), &known).await?;
         if swept.doubted.is_some() {
             self.forget();
             return Ok(swept);
@@ -210,7 +219,10 @@ impl Janitor {
                 log.may_proceed().await?;
             }
             let outcome = match self.destroy(&record).await {
-                Ok(true) => Ok(()),
+                Ok(true) => {
+                    aliases::remove_of(self.table.as_ref(), &key).await;
+                    Ok(())
+                }
                 // Another writer changed it, or another janitor has it. The next sweep looks again.
                 Ok(false) => continue,
                 Err(error) => Err(error),
@@ -225,19 +237,20 @@ impl Janitor {
         Ok(swept)
     }
 
-    /// Reads every key once, counts them, and returns those whose date has passed.
+    /// Reads every key once, counts them, and returns those whose date has passed, and when each key was created.
     async fn look(
         &self,
         now: Timestamp,
         swept: &mut Swept,
-    ) -> Result<BTreeMap<KeyId, Timestamp>, KmsError> {
-        let mut due = BTreeMap::new();
+    ) -> Result<(BTreeMap<KeyId, Timestamp>, BTreeMap<KeyId, Timestamp>), KmsError> {
+        let (mut due, mut known) = (BTreeMap::new(), BTreeMap::new());
         let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
         while let Some(record) = scan.record().await? {
             let Some(key) = MasterKey::readable(&record) else {
                 continue;
             };
             swept.keys.count(key.state);
+            known.insert(key.id.clone(), key.created_at);
             let touched = key.touched_at();
             if touched.duration_since(now) > CLOCKS_DIFFER
                 && swept
@@ -254,7 +267,7 @@ impl Janitor {
                 _ => {}
             }
         }
-        Ok(due)
+        Ok((due, known))
     }
 
     /// Remembers the due keys, and returns those that have been due for long enough. Starts again if the clock was set.

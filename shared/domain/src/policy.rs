@@ -5,6 +5,7 @@
 mod check;
 mod decision;
 mod document;
+mod resource;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ pub use decision::{Asked, Decision, Decisive};
 use document::{one_or_many, some_one_or_many};
 
 /// A permission. The names are those of RustFS 1.0's policies. Actions that RustFS does not have are named as in AWS.
+/// Some operations of AWS KMS have a name of their own besides the permission that covers them: see
+/// [`Action::permission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     Configure,
@@ -40,6 +43,25 @@ pub enum Action {
     /// Get random bytes, without a key.
     GenerateRandom,
     ImportKeyMaterial,
+    CreateAlias,
+    UpdateAlias,
+    DeleteAlias,
+    ListAliases,
+    GetKeyPolicy,
+    ListKeyPolicies,
+    GetKeyRotationStatus,
+    ListKeyRotations,
+    ListResourceTags,
+    ScheduleKeyDeletion,
+    CancelKeyDeletion,
+    RotateKeyOnDemand,
+    EnableKeyRotation,
+    DisableKeyRotation,
+    GenerateDataKeyWithoutPlaintext,
+    /// Open a ciphertext to encrypt its plaintext again.
+    ReEncryptFrom,
+    /// Encrypt such a plaintext.
+    ReEncryptTo,
     ListAllMyBuckets,
     CreateBucket,
     DeleteBucket,
@@ -68,7 +90,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 47] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -89,6 +111,23 @@ impl Action {
         Self::GenerateMac,
         Self::GenerateRandom,
         Self::ImportKeyMaterial,
+        Self::CreateAlias,
+        Self::UpdateAlias,
+        Self::DeleteAlias,
+        Self::ListAliases,
+        Self::GetKeyPolicy,
+        Self::ListKeyPolicies,
+        Self::GetKeyRotationStatus,
+        Self::ListKeyRotations,
+        Self::ListResourceTags,
+        Self::ScheduleKeyDeletion,
+        Self::CancelKeyDeletion,
+        Self::RotateKeyOnDemand,
+        Self::EnableKeyRotation,
+        Self::DisableKeyRotation,
+        Self::GenerateDataKeyWithoutPlaintext,
+        Self::ReEncryptFrom,
+        Self::ReEncryptTo,
         Self::ListAllMyBuckets,
         Self::CreateBucket,
         Self::DeleteBucket,
@@ -124,6 +163,23 @@ impl Action {
             Self::GenerateMac => "kms:GenerateMac",
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
+            Self::CreateAlias => "kms:CreateAlias",
+            Self::UpdateAlias => "kms:UpdateAlias",
+            Self::DeleteAlias => "kms:DeleteAlias",
+            Self::ListAliases => "kms:ListAliases",
+            Self::GetKeyPolicy => "kms:GetKeyPolicy",
+            Self::ListKeyPolicies => "kms:ListKeyPolicies",
+            Self::GetKeyRotationStatus => "kms:GetKeyRotationStatus",
+            Self::ListKeyRotations => "kms:ListKeyRotations",
+            Self::ListResourceTags => "kms:ListResourceTags",
+            Self::ScheduleKeyDeletion => "kms:ScheduleKeyDeletion",
+            Self::CancelKeyDeletion => "kms:CancelKeyDeletion",
+            Self::RotateKeyOnDemand => "kms:RotateKeyOnDemand",
+            Self::EnableKeyRotation => "kms:EnableKeyRotation",
+            Self::DisableKeyRotation => "kms:DisableKeyRotation",
+            Self::GenerateDataKeyWithoutPlaintext => "kms:GenerateDataKeyWithoutPlaintext",
+            Self::ReEncryptFrom => "kms:ReEncryptFrom",
+            Self::ReEncryptTo => "kms:ReEncryptTo",
             Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
             Self::CreateBucket => "s3:CreateBucket",
             Self::DeleteBucket => "s3:DeleteBucket",
@@ -143,6 +199,12 @@ impl Action {
             Self::DescribeKey
             | Self::ListKeys
             | Self::GenerateRandom
+            | Self::ListAliases
+            | Self::GetKeyPolicy
+            | Self::ListKeyPolicies
+            | Self::GetKeyRotationStatus
+            | Self::ListKeyRotations
+            | Self::ListResourceTags
             | Self::ListAllMyBuckets
             | Self::ListBucket
             | Self::GetBucketLocation
@@ -153,7 +215,10 @@ impl Action {
             | Self::Encrypt
             | Self::Decrypt
             | Self::Rewrap
-            | Self::GenerateMac => Consequence::UsesKeys,
+            | Self::GenerateMac
+            | Self::GenerateDataKeyWithoutPlaintext
+            | Self::ReEncryptFrom
+            | Self::ReEncryptTo => Consequence::UsesKeys,
             Self::Configure
             | Self::ServiceControl
             | Self::ClearCache
@@ -166,6 +231,14 @@ impl Action {
             | Self::UntagResource
             | Self::UpdateKeyDescription
             | Self::ImportKeyMaterial
+            | Self::CreateAlias
+            | Self::UpdateAlias
+            | Self::DeleteAlias
+            | Self::ScheduleKeyDeletion
+            | Self::CancelKeyDeletion
+            | Self::RotateKeyOnDemand
+            | Self::EnableKeyRotation
+            | Self::DisableKeyRotation
             | Self::CreateBucket
             | Self::DeleteBucket
             | Self::PutEncryptionConfiguration
@@ -179,6 +252,7 @@ impl Action {
             && !matches!(
                 self,
                 Self::ListKeys
+                    | Self::ListAliases
                     | Self::Configure
                     | Self::ServiceControl
                     | Self::ClearCache
@@ -189,15 +263,44 @@ impl Action {
             )
     }
 
+    /// The permission that covers the action: for most actions the action itself. A policy names either of them. What
+    /// names the action decides about it alone; what names the permission decides about all that it covers.
+    pub const fn permission(self) -> Self {
+        match self {
+            // They reveal no more than a description does.
+            Self::GetKeyPolicy
+            | Self::ListKeyPolicies
+            | Self::GetKeyRotationStatus
+            | Self::ListKeyRotations
+            | Self::ListResourceTags => Self::DescribeKey,
+            Self::ScheduleKeyDeletion | Self::CancelKeyDeletion => Self::DeleteKey,
+            Self::RotateKeyOnDemand | Self::EnableKeyRotation | Self::DisableKeyRotation => {
+                Self::RotateKey
+            }
+            Self::GenerateDataKeyWithoutPlaintext => Self::GenerateDataKey,
+            Self::ReEncryptFrom | Self::ReEncryptTo => Self::Rewrap,
+            action => action,
+        }
+    }
+
+    /// Whether the action applies to an alias, and to the key that it stands for.
+    const fn is_about_alias(self) -> bool {
+        matches!(
+            self,
+            Self::CreateAlias | Self::UpdateAlias | Self::DeleteAlias
+        )
+    }
+
     /// The action of this name. The case of ASCII letters is ignored.
     pub fn named(name: &str) -> Option<Self> {
-        let is_named = |action: &Self| {
-            action
-                .names()
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
-        };
-        Self::ALL.into_iter().find(is_named)
+        let is_named = |own: &str| own.eq_ignore_ascii_case(name);
+        let mut all = Self::ALL.into_iter();
+        // A second name may be another action's own.
+        all.find(|action| is_named(action.as_str())).or_else(|| {
+            Self::ALL
+                .into_iter()
+                .find(|action| action.names().into_iter().any(is_named))
+        })
     }
 
     /// The action's names in policies. RustFS's guide names bucket encryption after its operations, AWS does not.
@@ -205,7 +308,7 @@ impl Action {
         let second = match self {
             Self::GetEncryptionConfiguration => "s3:GetBucketEncryption",
             Self::PutEncryptionConfiguration => "s3:PutBucketEncryption",
-            _ => self.as_str(),
+            _ => self.permission().as_str(),
         };
         [self.as_str(), second]
     }
@@ -231,14 +334,16 @@ impl Action {
             | Self::GetBucketLocation
             | Self::GetEncryptionConfiguration
             | Self::PutEncryptionConfiguration => BUCKET_RESOURCE,
-            _ => "arn:aws:kms:::",
+            _ => SERVICE_RESOURCE,
         }
     }
 }
 
 /// The permission that allows everything, as policies and as RustFS's documents spell it.
 const UMBRELLA: [&str; 2] = ["admin:ServerInfo", "admin:ServerInfoAdminAction"];
+const SERVICE_RESOURCE: &str = "arn:aws:kms:::";
 const KEY_RESOURCE: &str = "arn:aws:kms:::key/";
+const ALIAS_RESOURCE: &str = "arn:aws:kms:::alias/";
 const BUCKET_RESOURCE: &str = "arn:aws:s3:::";
 const MAX_STATEMENTS: usize = 64;
 const MAX_ENTRIES: usize = 128;
@@ -284,6 +389,8 @@ enum Effect {
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     Key(&'a str),
+    /// The alias of this name, with its prefix.
+    Alias(&'a str),
     /// The service itself. Only resources that mean everything cover it.
     Service,
     Bucket(&'a str),
@@ -361,6 +468,10 @@ impl Policy {
                 "kms:TagResource",
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
+                "kms:CreateAlias",
+                "kms:UpdateAlias",
+                "kms:DeleteAlias",
+                "kms:ListAliases",
             ],
             "kms-key-user" => &[
                 "kms:DescribeKey",
@@ -374,6 +485,7 @@ impl Policy {
             "kms-auditor" => &[
                 "kms:DescribeKey",
                 "kms:ListKeys",
+                "kms:ListAliases",
                 "kms:ReadAudit",
                 "s3:ListAllMyBuckets",
                 "s3:ListBucket",
@@ -462,7 +574,11 @@ impl Policy {
             match &statement.resource {
                 None => ranges.extend(NameRange::all()),
                 Some(resources) => {
-                    ranges.extend(resources.iter().filter_map(|name| named(name, start)));
+                    ranges.extend(
+                        resources
+                            .iter()
+                            .filter_map(|resource| named(&resource::canonical(resource), start)),
+                    );
                 }
             }
         }
@@ -496,25 +612,28 @@ impl Statement {
             && self.resource.as_ref().is_none_or(|resources| {
                 resources
                     .iter()
-                    .any(|resource| match (target, self.effect) {
-                        (Target::Key(key), _) => is_named(resource, KEY_RESOURCE, key),
-                        (Target::Service, _) => {
-                            matches!(resource.as_str(), "*" | "arn:aws:kms:::*")
-                        }
-                        (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
-                        // An `Allow` counts if it may cover some key, a `Deny` only if it covers every key.
-                        (Target::Unknown(start), Effect::Allow) => {
-                            resource == "*" || resource.starts_with(start)
-                        }
-                        (Target::Unknown(start), Effect::Deny) => {
-                            let all = resource.strip_prefix(start);
-                            resource == "*"
-                                || all.is_some_and(|all| {
-                                    all == "*" || start != BUCKET_RESOURCE && all == "key/*"
-                                })
-                        }
-                    })
+                    .any(|resource| self.effect.reaches(&resource::canonical(resource), target))
             })
+    }
+}
+
+impl Effect {
+    /// Whether a statement of this effect covers the target by this resource.
+    fn reaches(self, resource: &str, target: Target<'_>) -> bool {
+        match (target, self) {
+            (Target::Key(key), _) => is_named(resource, KEY_RESOURCE, key),
+            (Target::Alias(alias), _) => is_named(resource, SERVICE_RESOURCE, alias),
+            (Target::Service, _) => matches!(resource, "*" | "arn:aws:kms:::*"),
+            (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
+            // An `Allow` counts if it may cover some key, a `Deny` only if it covers every key.
+            (Target::Unknown(start), Self::Allow) => resource == "*" || resource.starts_with(start),
+            (Target::Unknown(start), Self::Deny) => {
+                let all = resource.strip_prefix(start);
+                resource == "*"
+                    || all
+                        .is_some_and(|all| all == "*" || start != BUCKET_RESOURCE && all == "key/*")
+            }
+        }
     }
 }
 

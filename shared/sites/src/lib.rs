@@ -185,7 +185,9 @@ impl<'a> Composition<'a> {
     pub fn aws(mut self, keys: &Arc<Keys>) -> anyhow::Result<Self> {
         let authenticator = &self.services.authenticator;
         let account = self.process.settings.aws_account_id.clone();
-        let mount = aws::mount(authenticator, keys, &self.services.data_keys, account)?;
+        let region = self.process.settings.aws_region.clone();
+        let data_keys = &self.services.data_keys;
+        let mount = aws::mount(authenticator, keys, data_keys, account, region)?;
         self.mounts.aws = Some(Mounted::of(mount));
         Ok(self)
     }

@@ -60,6 +60,10 @@ pub struct Settings {
     )]
     pub aws_account_id: AccountId,
 
+    /// The region that ARNs of keys name; the region that a request is signed for when not given
+    #[arg(long, env = "KEYWAY_AWS_REGION", value_name = "REGION", value_parser = aws_region)]
+    pub aws_region: Option<String>,
+
     /// Also open ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -78,6 +82,16 @@ impl Settings {
     /// How long a process may act on a state that another one has changed since.
     pub fn state_ttl(&self) -> Duration {
         Duration::from_secs(self.state_ttl_seconds.into())
+    }
+}
+
+/// Parses a region's name, such as `eu-west-1`.
+fn aws_region(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 64 of a-z, 0-9 and `-`")
     }
 }
 

@@ -153,15 +153,20 @@ impl Function {
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
     pub fn start() -> anyhow::Result<Self> {
-        let arguments: Arguments = arguments();
+        let mut arguments: Arguments = arguments();
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+        let aws = location::from_environment()?;
+        let region = &mut arguments.settings.aws_region;
+        if region.is_none() {
+            *region = aws.region().map(ToString::to_string);
+        }
         Ok(Self {
             arguments,
-            aws: location::from_environment()?,
+            aws,
             metrics: metrics(&machine)?,
             machine,
             clock: Arc::new(SystemClock::start()),

@@ -4,6 +4,7 @@
 //! The path does not name the operation. So the handler first determines the operation, then checks that a policy can
 //! permit it to the caller, and only then decodes the body.
 
+mod aliases;
 mod answers;
 mod datakey;
 mod error_response;
@@ -62,7 +63,7 @@ impl SignedApi for Api {
     }
 }
 
-/// Mounts the operations on these keys.
+/// Mounts the operations on these keys. Their ARNs are in this region, or in the one that the request is signed for.
 ///
 /// # Errors
 /// None: the routes differ.
@@ -71,11 +72,13 @@ pub fn mount(
     keys: &Arc<Keys>,
     data_keys: &Arc<DataKeys>,
     account: AccountId,
+    region: Option<String>,
 ) -> Result<Mount<Aws>, RouteError> {
     let served = Arc::new(operations::Served {
         keys: Arc::clone(keys),
         data_keys: Arc::clone(data_keys),
         account,
+        region,
     });
     let route = |path| Route::over(Method::POST, path, BODY_LIMIT, (), &served, operations::run);
     // Some clients end the path of an endpoint with a slash, and some do not.

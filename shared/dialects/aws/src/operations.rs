@@ -5,20 +5,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use keyway_domain::access::{AccountId, Caller};
-use keyway_domain::datakey::DataKeys;
-use keyway_domain::keys::Keys;
+use keyway_domain::datakey::{DataKeys, names_key};
+use keyway_domain::keys::{Keys, NamedKey};
 use keyway_http::{Call, HandlerResult};
 
 use crate::error_response::{Failure, data_only, unknown_operation, unsupported};
-use crate::names::Names;
+use crate::names::{Name, Names};
 use crate::target::{Named, Target, of_headers};
-use crate::{Aws, DATA_PREFIX, datakey, keys, policy, scope, tags};
+use crate::{Aws, DATA_PREFIX, aliases, datakey, keys, policy, scope, tags};
 
 /// The domain services that the operations use.
 pub(crate) struct Served {
     pub(crate) keys: Arc<Keys>,
     pub(crate) data_keys: Arc<DataKeys>,
     pub(crate) account: AccountId,
+    /// The region of every ARN; `None` if it is the one that the request is signed for.
+    pub(crate) region: Option<String>,
 }
 
 /// A request whose operation is known.
@@ -42,17 +44,19 @@ pub(crate) async fn run(served: Arc<Served>, call: Call<Aws>) -> HandlerResult<A
     if call.prefix == DATA_PREFIX && !target.only_reads() {
         return Err(data_only(target));
     }
+    let region = served.region.clone().unwrap_or(region);
     let names = Names::new(region, &served.account);
+    let caller = call.caller.for_operation(target.action());
     let asked = Asked {
         served: &served,
-        caller: &call.caller,
+        caller: &caller,
         names: &names,
         body: &call.request.body,
     };
     let mut response = asked
         .run(target)
         .await
-        .map_err(|failure| failure.response(target, &call.caller, &names))?;
+        .map_err(|failure| failure.response(target, &caller, &names))?;
     if let Ok(id) = call.request_id.parse() {
         response.headers_mut().insert("x-amzn-requestid", id);
     }
@@ -60,9 +64,55 @@ pub(crate) async fn run(served: Arc<Served>, call: Call<Aws>) -> HandlerResult<A
 }
 
 impl Asked<'_> {
+    /// The key that a member names, also by an alias.
+    pub(crate) async fn named(
+        &self,
+        member: &'static str,
+        text: Option<String>,
+    ) -> Result<NamedKey, Failure> {
+        match self.names.name(member, text)? {
+            Name::Key(id) => Ok(id.into()),
+            Name::Alias(alias) => {
+                let key = self.served.data_keys.resolve(&alias).await?;
+                self.names.resolved(alias, &key);
+                Ok(key)
+            }
+        }
+    }
+
+    /// The key that a ciphertext must be under, if a member names one.
+    pub(crate) async fn expected(
+        &self,
+        member: &'static str,
+        text: Option<String>,
+        ciphertext: &[u8],
+    ) -> Result<Option<NamedKey>, Failure> {
+        let Some(text) = text else {
+            return Ok(None);
+        };
+        match self.names.name(member, Some(text))? {
+            // The ciphertext's key is checked first, and the caller knows that key already.
+            Name::Alias(alias) if names_key(ciphertext) => {
+                Ok(Some(self.served.data_keys.resolve(&alias).await?))
+            }
+            Name::Alias(alias) => {
+                let key = self.served.data_keys.resolve(&alias).await?;
+                self.names.resolved(alias, &key);
+                Ok(Some(key))
+            }
+            Name::Key(id) => Ok(Some(id.into())),
+        }
+    }
+
     async fn run(&self, target: Target) -> Outcome {
-        self.caller.may_ever(target.action())?;
+        for action in target.actions() {
+            self.caller.may_ever(action)?;
+        }
         match target {
+            Target::CreateAlias => aliases::create(self).await,
+            Target::DeleteAlias => aliases::delete(self).await,
+            Target::ListAliases => aliases::list(self).await,
+            Target::UpdateAlias => aliases::update(self).await,
             Target::CancelKeyDeletion => keys::cancel_deletion(self).await,
             Target::CreateKey => keys::create(self).await,
             Target::Decrypt => datakey::decrypt(self).await,

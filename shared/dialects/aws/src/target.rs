@@ -13,8 +13,10 @@ const SERVICE: &str = "TrentService.";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     CancelKeyDeletion,
+    CreateAlias,
     CreateKey,
     Decrypt,
+    DeleteAlias,
     DescribeKey,
     DisableKey,
     EnableKey,
@@ -24,6 +26,7 @@ pub(crate) enum Target {
     GenerateRandom,
     GetKeyPolicy,
     GetKeyRotationStatus,
+    ListAliases,
     ListKeyPolicies,
     ListKeys,
     ListResourceTags,
@@ -32,6 +35,7 @@ pub(crate) enum Target {
     ScheduleKeyDeletion,
     TagResource,
     UntagResource,
+    UpdateAlias,
     UpdateKeyDescription,
 }
 
@@ -46,13 +50,11 @@ pub(crate) enum Named {
 }
 
 /// Every other operation of AWS KMS.
-const UNSUPPORTED: [&str; 35] = [
+const UNSUPPORTED: [&str; 31] = [
     "ConnectCustomKeyStore",
-    "CreateAlias",
     "CreateCustomKeyStore",
     "CreateGrant",
     "Decapsulate",
-    "DeleteAlias",
     "DeleteCustomKeyStore",
     "DeleteImportedKeyMaterial",
     "DeriveSharedSecret",
@@ -68,7 +70,6 @@ const UNSUPPORTED: [&str; 35] = [
     "GetParametersForImport",
     "GetPublicKey",
     "ImportKeyMaterial",
-    "ListAliases",
     "ListGrants",
     "ListKeyRotations",
     "ListRetirableGrants",
@@ -77,7 +78,6 @@ const UNSUPPORTED: [&str; 35] = [
     "RetireGrant",
     "RevokeGrant",
     "Sign",
-    "UpdateAlias",
     "UpdateCustomKeyStore",
     "UpdatePrimaryRegion",
     "Verify",
@@ -85,10 +85,12 @@ const UNSUPPORTED: [&str; 35] = [
 ];
 
 impl Target {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 25] = [
         Self::CancelKeyDeletion,
+        Self::CreateAlias,
         Self::CreateKey,
         Self::Decrypt,
+        Self::DeleteAlias,
         Self::DescribeKey,
         Self::DisableKey,
         Self::EnableKey,
@@ -98,6 +100,7 @@ impl Target {
         Self::GenerateRandom,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
+        Self::ListAliases,
         Self::ListKeyPolicies,
         Self::ListKeys,
         Self::ListResourceTags,
@@ -106,61 +109,54 @@ impl Target {
         Self::ScheduleKeyDeletion,
         Self::TagResource,
         Self::UntagResource,
+        Self::UpdateAlias,
         Self::UpdateKeyDescription,
     ];
 
     /// The operation's name in the audit log and in AWS's policies.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::CancelKeyDeletion => "kms:CancelKeyDeletion",
-            Self::CreateKey => "kms:CreateKey",
-            Self::Decrypt => "kms:Decrypt",
-            Self::DescribeKey => "kms:DescribeKey",
-            Self::DisableKey => "kms:DisableKey",
-            Self::EnableKey => "kms:EnableKey",
-            Self::Encrypt => "kms:Encrypt",
-            Self::GenerateDataKey => "kms:GenerateDataKey",
-            Self::GenerateDataKeyWithoutPlaintext => "kms:GenerateDataKeyWithoutPlaintext",
-            Self::GenerateRandom => "kms:GenerateRandom",
-            Self::GetKeyPolicy => "kms:GetKeyPolicy",
-            Self::GetKeyRotationStatus => "kms:GetKeyRotationStatus",
-            Self::ListKeyPolicies => "kms:ListKeyPolicies",
-            Self::ListKeys => "kms:ListKeys",
-            Self::ListResourceTags => "kms:ListResourceTags",
             Self::ReEncrypt => "kms:ReEncrypt",
-            Self::RotateKeyOnDemand => "kms:RotateKeyOnDemand",
-            Self::ScheduleKeyDeletion => "kms:ScheduleKeyDeletion",
-            Self::TagResource => "kms:TagResource",
-            Self::UntagResource => "kms:UntagResource",
-            Self::UpdateKeyDescription => "kms:UpdateKeyDescription",
+            _ => self.action().as_str(),
         }
     }
 
-    /// The action that it needs permission for.
+    /// The action that it needs permission for, the first of [`Target::actions`].
     pub(crate) const fn action(self) -> Action {
         match self {
-            Self::CancelKeyDeletion | Self::ScheduleKeyDeletion => Action::DeleteKey,
+            Self::CancelKeyDeletion => Action::CancelKeyDeletion,
+            Self::CreateAlias => Action::CreateAlias,
             Self::CreateKey => Action::CreateKey,
             Self::Decrypt => Action::Decrypt,
-            // They reveal no more than a description does.
-            Self::DescribeKey
-            | Self::GetKeyPolicy
-            | Self::GetKeyRotationStatus
-            | Self::ListKeyPolicies
-            | Self::ListResourceTags => Action::DescribeKey,
+            Self::DeleteAlias => Action::DeleteAlias,
+            Self::DescribeKey => Action::DescribeKey,
             Self::DisableKey => Action::DisableKey,
             Self::EnableKey => Action::EnableKey,
             Self::Encrypt => Action::Encrypt,
-            Self::GenerateDataKey | Self::GenerateDataKeyWithoutPlaintext => {
-                Action::GenerateDataKey
-            }
+            Self::GenerateDataKey => Action::GenerateDataKey,
+            Self::GenerateDataKeyWithoutPlaintext => Action::GenerateDataKeyWithoutPlaintext,
             Self::GenerateRandom => Action::GenerateRandom,
+            Self::GetKeyPolicy => Action::GetKeyPolicy,
+            Self::GetKeyRotationStatus => Action::GetKeyRotationStatus,
+            Self::ListAliases => Action::ListAliases,
+            Self::ListKeyPolicies => Action::ListKeyPolicies,
             Self::ListKeys => Action::ListKeys,
-            Self::ReEncrypt => Action::Rewrap,
-            Self::RotateKeyOnDemand => Action::RotateKey,
+            Self::ListResourceTags => Action::ListResourceTags,
+            Self::ReEncrypt => Action::ReEncryptFrom,
+            Self::RotateKeyOnDemand => Action::RotateKeyOnDemand,
+            Self::ScheduleKeyDeletion => Action::ScheduleKeyDeletion,
             Self::TagResource => Action::TagResource,
             Self::UntagResource => Action::UntagResource,
+            Self::UpdateAlias => Action::UpdateAlias,
             Self::UpdateKeyDescription => Action::UpdateKeyDescription,
+        }
+    }
+
+    /// The actions that it needs permission for.
+    pub(crate) fn actions(self) -> Vec<Action> {
+        match self {
+            Self::ReEncrypt => vec![Action::ReEncryptFrom, Action::ReEncryptTo],
+            _ => vec![self.action()],
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::{Timestamp, TimestampRound, Unit};
 
 use super::{
     DeletionWindow, Description, KeyId, KeyReader, KeyState, MAX_VERSIONS, MasterKey, NAME_TAG,
-    NewKey, Origin, Reference, Tags, drawn,
+    NewKey, Origin, Reference, Tags, aliases, drawn,
 };
 use crate::access::Caller;
 use crate::encoding;
@@ -376,6 +376,7 @@ impl Keys {
         };
         self.reader.forget(id);
         if result? {
+            aliases::remove_of(table, &key).await;
             return Ok(Some(()));
         }
         self.wrappers.copy_again(config, table, id.as_str()).await?;
