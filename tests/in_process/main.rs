@@ -10,6 +10,7 @@
 mod architecture;
 mod audit;
 mod aws;
+mod aws_aliases;
 mod bad_input;
 mod bodies;
 mod buckets;

@@ -188,6 +188,17 @@ fn master_keys_are_written_by_the_functions_that_manage_them() {
 }
 
 #[test]
+fn aliases_are_written_by_the_function_that_manages_keys_and_removed_with_them() {
+    for action in [PUT, UPDATE] {
+        only(action, "kind alias", &["keys", "all"]);
+    }
+    for action in [QUERY, DELETE] {
+        only(action, "kind alias", &["keys", "all", "janitor"]);
+    }
+    only(GET, "kind alias", &["keys", "datakey", "all", "janitor"]);
+}
+
+#[test]
 fn the_datakey_function_writes_the_audit_log_alone() {
     for deployment in deployments() {
         let Some((_, function)) = deployment.functions().remove("keyway-fn-datakey") else {
@@ -336,6 +347,7 @@ fn roles_have_no_other_action() {
     ];
     let kinds = [
         "key",
+        "alias",
         "bucket",
         "config",
         "access-key",

@@ -59,6 +59,8 @@ const REMOVE: Actions = &[
     "dynamodb:UpdateItem",
     "dynamodb:DeleteItem",
 ];
+/// The janitor removes the aliases of keys that are gone.
+const CLEAR: Actions = &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:DeleteItem"];
 /// Sessions are access keys; behind IAM there are none.
 const BEGIN_SESSIONS: Actions = &[
     "dynamodb:GetItem",
@@ -83,6 +85,7 @@ const SERVE_BUCKETS: Actions = &[
 ];
 
 const KEYS: What = What::Records("Keys", "key");
+const ALIASES: What = What::Records("Aliases", "alias");
 const BUCKETS: What = What::Records("Buckets", "bucket");
 const CONFIG: What = What::Records("Config", "config");
 const ACCESS_KEYS: What = What::Records("AccessKeys", "access-key");
@@ -124,13 +127,19 @@ fn behind_the_http_api() -> Vec<Role> {
     let condition = Some("HttpApiFront");
     let mut keys = vec![
         may(KEYS, CHANGE),
+        may(ALIASES, CHANGE),
         may(BUCKETS, LIST),
         may(CONFIG, CHANGE_ONE),
     ];
     keys.push(may(ACCESS_KEYS, READ));
     keys.extend(reads_access());
     keys.extend([may(KEYRING, MAKE), may(ROOT, OPEN), may(AUDIT, APPEND)]);
-    let mut datakey = vec![may(KEYS, READ), may(CONFIG, READ), may(ACCESS_KEYS, READ)];
+    let mut datakey = vec![
+        may(KEYS, READ),
+        may(ALIASES, READ),
+        may(CONFIG, READ),
+        may(ACCESS_KEYS, READ),
+    ];
     datakey.extend(reads_access());
     datakey.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
     let mut service = vec![
@@ -194,6 +203,7 @@ fn others() -> Vec<Role> {
     access.extend([may(KEYRING, OPEN), may(AUDIT, APPEND)]);
     let mut all = vec![
         may(KEYS, CHANGE),
+        may(ALIASES, CHANGE),
         may(BUCKETS, CHANGE),
         may_where("BucketsOfAws", What::BucketsOfAws, SERVE_BUCKETS),
         may(CONFIG, CHANGE_ONE),
@@ -207,6 +217,7 @@ fn others() -> Vec<Role> {
     ]);
     let janitor = vec![
         may(KEYS, REMOVE),
+        may(ALIASES, CLEAR),
         may(BUCKETS, LIST),
         may(CONFIG, READ),
         may(KEYRING, OPEN),
