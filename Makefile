@@ -13,7 +13,7 @@ ARCHITECTURE ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template bench bench-instructions torture lambda build-lambda deploy size tools clean
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template cost cost-tables bench bench-instructions torture lambda build-lambda deploy size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ tools:
 	@scripts/require-tools
 
 # These builds report their commit.
-run demo bench lambda build-lambda deploy: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+run demo demo-aws bench lambda build-lambda deploy: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 
 run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
 	$(CARGO) build --locked --release -p keyway
@@ -32,11 +32,15 @@ demo: tools ## Walk through a key's life against a server of its own
 	$(CARGO) build --locked --release -p keyway
 	scripts/demo $(RELEASE)
 
+demo-aws: tools ## Walk through a key's life between functions, over stand-ins for AWS
+	$(CARGO) build --locked --release -p keyway -p keyway-fn-keys -p keyway-fn-datakey
+	scripts/demo-aws target/release
+
 check: tools deny ## Format, lint, compile, check dependencies and generated files: the fast checks
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
-	$(CARGO) test --locked --workspace --test template -- made::
+	$(CARGO) test --locked --workspace --test template -- made:: cost::
 	$(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 deny: tools ## Check who depends on what, licences, sources and advisories
@@ -49,11 +53,20 @@ template: tools ## Write the deployment of the routes as they are now: template.
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
+cost: tools ## Measure what AWS charges for, and write the tables of docs/cost.md
+	$(CARGO) build --locked --workspace --bins
+	KEYWAY_WRITE_COST=1 scripts/with-aws $(CARGO) test --locked --workspace --test aws -- cost::
+	$(MAKE) cost-tables
+
+cost-tables: tools ## Write the tables of docs/cost.md from docs/cost/prices.json and measured.json
+	KEYWAY_WRITE_COST=1 $(CARGO) test --locked --workspace --test template -- cost::the_committed
+
 test: check ## Everything that CI runs
 	scripts/python-env
 	scripts/node-env
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
+	scripts/kms-clients >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	$(MAKE) test-otlp
@@ -89,8 +102,8 @@ torture: tools ## Run the long tests: long fuzzing, more kills, more keys
 lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over local stand-ins for AWS
 	@scripts/lambda
 
-build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64
-	scripts/build-lambda
+build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64, or for ARCHITECTURE alone
+	scripts/build-lambda $(ARCHITECTURE)
 
 deploy: tools ## Build the functions with SAM and deploy them with their stack; see docs/deploy.md
 	scripts/sam-build $(ARCHITECTURE)

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Makes the events beside it: what each front sends to a function, for every route.
+"""Makes the events beside it: what each front sends to a function, for every route of the front.
+
+HTTP APIs and REST APIs have an event of each route of the template's HTTP API, function URLs and load balancers of each route
+of the function behind them, KES's fronts of each route of KES's API, all below one of their prefixes. AWS KMS's API has none.
 
     make_events.py                writes them
     make_events.py --check        fails if they are not what it would write
     make_events.py --sign FILE    prints one, signed now with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
                                   (and AWS_SESSION_TOKEN), for `cargo lambda invoke`
 
-The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Probes of
-health have none. Events of KES's API have none: they tell of a certificate, whose identity may do everything where
+The signatures in the files are right for the access key of AWS's own examples, on the day that is in them. Pages (health
+and the description) have none. Events of KES's API have none: they tell of a certificate, whose identity may do everything where
 KEYWAY_KES_ADMIN is
 54f9cbe5cfa204bd7eb2c9ed4cfaad7aaeb85e43e06f428525fac5a1d35631cb. Only the standard library is needed.
 """
@@ -45,7 +48,7 @@ BLOB = (
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
 # name, method, route, path parameters, query, body, in the order of a key's life: the suite sends them so, and each must
-# succeed. Routes are below PREFIX, but for those of MinIO's own API, of S3's and of health.
+# succeed. Routes are below PREFIX, but for those of MinIO's own API, of S3's, of STS and of pages.
 SAMPLES = [
     ("status", "GET", "/kms/status", {}, "", None),
     ("status-by-post", "POST", "/kms/status", {}, "", None),
@@ -120,23 +123,36 @@ SAMPLES = [
     ("s3-delete-objects", "POST", "/{bucket}", {"bucket": "photos"}, "delete=",
      "<Delete><Object><Key>2026/q4.txt</Key></Object></Delete>"),
     ("s3-delete-bucket", "DELETE", "/{bucket}", {"bucket": "photos"}, "", None),
-    # Probes have no signature.
+    # Only the function with every route has these.
+    ("is-admin", "GET", "/is-admin", {}, "", None),
+    ("account-info", "GET", "/accountinfo", {}, "", None),
+    ("sts-get-caller-identity", "POST", "/", {}, "", "Action=GetCallerIdentity&Version=2011-06-15"),
+    # Pages have no signature.
+    ("openapi", "GET", "/openapi.json", {}, "", None),
+    ("openapi-by-head", "HEAD", "/openapi.json", {}, "", None),
     ("health", "GET", "/health", {}, "", None),
     ("health-by-head", "HEAD", "/health", {}, "", None),
     ("health-live", "GET", "/health/live", {}, "", None),
     ("health-live-by-head", "HEAD", "/health/live", {}, "", None),
     ("health-ready", "GET", "/health/ready", {}, "", None),
     ("health-ready-by-head", "HEAD", "/health/ready", {}, "", None),
+    ("health-cluster", "GET", "/health/cluster", {}, "", None),
+    ("health-cluster-by-head", "HEAD", "/health/cluster", {}, "", None),
+    ("health-cluster-read", "GET", "/health/cluster/read", {}, "", None),
+    ("health-cluster-read-by-head", "HEAD", "/health/cluster/read", {}, "", None),
+    ("health-of-minio", "GET", "/minio/health", {}, "", None),
+    ("health-of-minio-by-head", "HEAD", "/minio/health", {}, "", None),
     ("health-of-minio-live", "GET", "/minio/health/live", {}, "", None),
     ("health-of-minio-live-by-head", "HEAD", "/minio/health/live", {}, "", None),
     ("health-of-minio-ready", "GET", "/minio/health/ready", {}, "", None),
     ("health-of-minio-ready-by-head", "HEAD", "/minio/health/ready", {}, "", None),
     ("health-of-minio-cluster", "GET", "/minio/health/cluster", {}, "", None),
+    ("health-of-minio-cluster-by-head", "HEAD", "/minio/health/cluster", {}, "", None),
+    ("health-of-minio-cluster-read", "GET", "/minio/health/cluster/read", {}, "", None),
+    ("health-of-minio-cluster-read-by-head", "HEAD", "/minio/health/cluster/read", {}, "", None),
 ]
-# Which routes there are: `make template` writes the list. A route without a sample gets a plain event.
-ROUTES = json.loads((HERE / "routes.json").read_text())
-# Of those, what the function with every route is sent: a data key, a refusal of S3's, and a load balancer's own check.
-OF_ALL = ["generate-data-key", "s3-put-object", "health-ready"]
+# Which routes there are: `make template` writes the lists. A route without a sample gets a plain event.
+ROUTES = {name: [tuple(route) for route in routes] for name, routes in json.loads((HERE / "routes.json").read_text()).items()}
 
 # Whose key nobody has any more.
 CERTIFICATE = (HERE.parent / "shared/auth/src/certificate/tests/p256.pem").read_text()
@@ -146,25 +162,29 @@ KES_CONTEXT = "eyJiYWNrdXBzIjoiYmFja3Vwcy9xNC50YXIifQ=="
 # From KES's own sealing of old; it opens under no key of anybody's.
 KES_BLOB = "lbFBRVMyNTYtR0NNX1NIQTI1NtkgNzQ4ZTBmYzM="
 
-# name, method, path, body, of KES's API: methods as its SDK for Go sends them.
+# name, method, path, body, of KES's API: methods as its SDK for Go sends them. And of the pages beside it. No key has the name
+# of one that SAMPLES make, for all may be sent to one deployment.
 KES_ROUTES = [
+    ("health-live", "GET", "/health/live", None),
+    ("health-ready", "GET", "/health/ready", None),
+    ("openapi", "GET", "/openapi.json", None),
     ("version", "GET", "/version", None),
     ("ready", "GET", "/v1/ready", None),
     ("status", "GET", "/v1/status", None),
     ("metrics", "GET", "/v1/metrics", None),
     ("api", "GET", "/v1/api", None),
-    ("create-key", "POST", "/v1/key/create/reports", None),
-    ("import-key", "POST", "/v1/key/import/invoices",
+    ("create-key", "POST", "/v1/key/create/backups", None),
+    ("import-key", "POST", "/v1/key/import/archive",
      {"key": "uNta318uv2GvEmMs5U4HiIWE/GtrpADR0cYZg+nhrkI=", "cipher": "AES256"}),
-    ("describe-key", "GET", "/v1/key/describe/reports", None),
-    ("list-keys", "GET", "/v1/key/list/rep*", None),
-    ("generate-key", "POST", "/v1/key/generate/reports", {"context": KES_CONTEXT}),
-    ("encrypt-key", "POST", "/v1/key/encrypt/reports", {"plaintext": "aGVsbG8sIHdvcmxk", "context": KES_CONTEXT}),
-    ("decrypt-key", "POST", "/v1/key/decrypt/reports", {"ciphertext": KES_BLOB, "context": KES_CONTEXT}),
-    ("bulk-decrypt-key", "POST", "/v1/key/bulk/decrypt/reports", [{"ciphertext": KES_BLOB, "context": KES_CONTEXT}]),
-    ("hmac-key", "PUT", "/v1/key/hmac/reports", {"message": "cm9vdCBhY2Nlc3Mga2V5"}),
+    ("describe-key", "GET", "/v1/key/describe/backups", None),
+    ("list-keys", "GET", "/v1/key/list/back*", None),
+    ("generate-key", "POST", "/v1/key/generate/backups", {"context": KES_CONTEXT}),
+    ("encrypt-key", "POST", "/v1/key/encrypt/backups", {"plaintext": "aGVsbG8sIHdvcmxk", "context": KES_CONTEXT}),
+    ("decrypt-key", "POST", "/v1/key/decrypt/backups", {"ciphertext": KES_BLOB, "context": KES_CONTEXT}),
+    ("bulk-decrypt-key", "POST", "/v1/key/bulk/decrypt/backups", [{"ciphertext": KES_BLOB, "context": KES_CONTEXT}]),
+    ("hmac-key", "PUT", "/v1/key/hmac/backups", {"message": "cm9vdCBhY2Nlc3Mga2V5"}),
     ("write-policy", "POST", "/v1/policy/write/minio",
-     {"allow": {"/v1/key/generate/reports": {}, "/v1/key/decrypt/reports": {}}, "deny": {}}),
+     {"allow": {"/v1/key/generate/backups": {}, "/v1/key/decrypt/backups": {}}, "deny": {}}),
     ("assign-policy", "POST", "/v1/policy/assign/minio", {"identity": IDENTITY}),
     ("describe-policy", "GET", "/v1/policy/describe/minio", None),
     ("read-policy", "GET", "/v1/policy/read/minio", None),
@@ -176,14 +196,14 @@ KES_ROUTES = [
     ("forget-identity", "DELETE", f"/v1/identity/forget/{IDENTITY}", None),
     ("delete-identity", "DELETE", f"/v1/identity/delete/{OTHER}", None),
     ("delete-policy", "DELETE", "/v1/policy/delete/minio", None),
-    ("delete-key", "DELETE", "/v1/key/delete/reports", None),
+    ("delete-key", "DELETE", "/v1/key/delete/backups", None),
 ]
 KES_HOST = "kes.example.com"
 
 
 def whole(route):
-    """The route with its prefix; S3's and those of health have none, and MinIO's their own."""
-    has_own = route == "/" or route.startswith(("/{bucket}", "/health", "/minio/"))
+    """The route with its prefix; S3's, STS's and pages have none, and MinIO's their own."""
+    has_own = route in ("/", "/openapi.json") or route.startswith(("/{bucket}", "/health", "/minio/"))
     return route if has_own else PREFIX + route
 
 
@@ -198,11 +218,12 @@ def filled(route, parameters):
 def samples():
     """Every sample, and a plain one of each route that has none."""
     known = {(method, whole(route)) for _, method, route, *_ in SAMPLES}
-    strange = known - {(method, route) for method, route in ROUTES}
+    routes = ROUTES["http-api"] + ROUTES["one-function"]
+    strange = known - set(routes)
     if strange:
         sys.exit(f"no route, see routes.json: {sorted(strange)}")
     found = list(SAMPLES)
-    for method, route in ROUTES:
+    for method, route in routes:
         if (method, route) not in known:
             words = route.removeprefix(PREFIX).replace("{", "").replace("}", "").strip("/").replace("/", "-")
             body = None if method in ("GET", "HEAD", "DELETE") else {}
@@ -211,15 +232,26 @@ def samples():
     return found
 
 
-def is_probe(path):
-    return "/health" in path
+def of_http_api(sample):
+    """Whether the HTTP API has the sample's route."""
+    _, method, route, *_ = sample
+    return (method, whole(route)) in ROUTES["http-api"]
+
+
+def is_page(path):
+    return "/health" in path or path.endswith("/openapi.json")
+
+
+def service_of(method, path):
+    """The service that a client of this path signs for."""
+    return "sts" if (method, path) == ("POST", "/") else "execute-api"
 
 
 def signed(method, host, path, query, body, key, now):
     """The headers that sign a request: Signature Version 4 over the host, the time and the body."""
     key_id, secret, token = key
     time = now.strftime("%Y%m%dT%H%M%SZ")
-    scope = f"{time[:8]}/{REGION}/execute-api/aws4_request"
+    scope = f"{time[:8]}/{REGION}/{service_of(method, path)}/aws4_request"
     headers = {"host": host, "x-amz-date": time}
     if token:
         headers["x-amz-security-token"] = token
@@ -254,11 +286,11 @@ def request_headers(method, host, path, query, body):
         "x-forwarded-proto": "https",
         "host": host,
     }
-    if not is_probe(path):
+    if not is_page(path):
         headers.update(signed(method, host, path, query, body or b"", EXAMPLE_KEY, EXAMPLE_TIME))
     if body is not None:
         headers["content-length"] = str(len(body))
-        kinds = {b"<": "application/xml", b"{": "application/json"}
+        kinds = {b"<": "application/xml", b"{": "application/json", b"A": "application/x-www-form-urlencoded"}
         headers["content-type"] = kinds.get(body[:1], "text/plain")
     return dict(sorted(headers.items()))
 
@@ -413,7 +445,7 @@ def kes_resource(path):
     for group in ("/v1/key/bulk/decrypt", "/v1/key/generate", "/v1/key/encrypt", "/v1/key/decrypt", "/v1/key/hmac"):
         if path.startswith(f"{group}/"):
             return f"{group}/{{name+}}", {"name": path[len(group) + 1:]}
-    for group in ("/v1/key", "/v1/policy", "/v1/identity"):
+    for group in ("/v1/key", "/v1/policy", "/v1/identity", "/health"):
         if path.startswith(f"{group}/"):
             return f"{group}/{{route+}}", {"route": path[len(group) + 1:]}
     return path, None
@@ -471,19 +503,21 @@ def schedule():
 def events():
     """Every file by its name."""
     files = {}
-    for name, *request in samples():
-        files[f"http-api/{name}.json"] = http_api(*request)
-        files[f"rest-api/{name}.json"] = rest_api(*request)
-        if name in OF_ALL:
-            files[f"function-url/{name}.json"] = function_url(*request)
-            files[f"alb/{name}.json"] = alb(*request)
+    for sample in samples():
+        name, *request = sample
+        if of_http_api(sample):
+            files[f"http-api/{name}.json"] = http_api(*request)
+            files[f"rest-api/{name}.json"] = rest_api(*request)
+        files[f"function-url/{name}.json"] = function_url(*request)
+        files[f"alb/{name}.json"] = alb(*request)
     for name, *request in KES_ROUTES:
         files[f"kes-rest-api/{name}.json"] = kes_rest_api(*request)
         files[f"kes-alb/{name}.json"] = kes_alb(*request)
     files["schedule/janitor.json"] = schedule()
     # For the suite.
     files["order.json"] = {
-        "http-api": [name for name, *_ in samples()],
+        "http-api": [sample[0] for sample in samples() if of_http_api(sample)],
+        "function-url": [sample[0] for sample in samples()],
         "kes-rest-api": [name for name, *_ in KES_ROUTES],
     }
     return files
@@ -502,7 +536,7 @@ def signed_again(event):
     host = next(value for name, value in headers.items() if name.lower() == "host")
     body = event.get("body") or ""
     body = base64.b64decode(body) if event["isBase64Encoded"] else body.encode()
-    if is_probe(path):
+    if is_page(path):
         return event
     key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], os.environ.get("AWS_SESSION_TOKEN"))
     for name, value in signed(method, host, path, query, body, key,

@@ -7,10 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use keyway_crypto::{
-    EncryptionContext, MAX_CONTEXT_BYTES, MAX_CONTEXT_KEY_BYTES, MAX_CONTEXT_PAIRS,
-    MAX_CONTEXT_VALUE_BYTES,
-};
+use keyway_crypto::{EncryptionContext, MAX_CONTEXT_CHARS};
 use libfuzzer_sys::fuzz_target;
 
 type Pairs = Vec<(String, String)>;
@@ -53,16 +50,11 @@ fn sorted(pairs: &Pairs) -> Pairs {
 
 fn checked(pairs: &Pairs) -> Option<EncryptionContext> {
     let names: BTreeSet<_> = pairs.iter().map(|(key, _)| key).collect();
-    let bytes: usize = pairs
+    let chars: usize = pairs
         .iter()
-        .map(|(key, value)| key.len() + value.len())
+        .map(|(key, value)| key.chars().count() + value.chars().count())
         .sum();
-    let allowed = pairs.len() <= MAX_CONTEXT_PAIRS
-        && names.len() == pairs.len()
-        && pairs.iter().all(|(key, value)| {
-            key.len() <= MAX_CONTEXT_KEY_BYTES && value.len() <= MAX_CONTEXT_VALUE_BYTES
-        })
-        && bytes <= MAX_CONTEXT_BYTES;
+    let allowed = names.len() == pairs.len() && chars <= MAX_CONTEXT_CHARS;
     let context = EncryptionContext::from_pairs(pairs.clone());
     assert_eq!(context.is_ok(), allowed);
     let context = context.ok()?;

@@ -8,6 +8,7 @@ use keyway_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::setup::set_up;
 use crate::{cli, cli_json, now};
 
 const ROOT: (&str, &str) = ("test-root", "test-root-secret");
@@ -186,11 +187,12 @@ async fn function_without_lambda_serves_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_of_one_function_agree() {
     let Some(aws) = Aws::here() else { return };
-    let deployment = aws.deployment().await;
-    // The function that may not write starts first, and waits for the one that may.
+    let deployment = aws.new_stack().await;
+    // This instance starts before the stack's setup function has run.
     let early = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     let answer = generate(&early, "k").await;
     assert_eq!(answer.refusal(), (503, "ServiceNotConfigured".to_owned()));
+    set_up(&deployment, &[]).await.unwrap();
     let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
     let late = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     // The first one does not ask for the keyring again at once.
@@ -436,4 +438,37 @@ async fn access_keys_are_managed_over_the_deployed_table() {
         .send()
         .await;
     assert!(kept.is_err(), "no keyring was made");
+}
+
+/// By default CloudWatch gets metrics of failures, and no line while nothing fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_audit_write_is_a_metric_and_success_is_none() {
+    let Some(aws) = Aws::here() else { return };
+    let deployment = aws.deployment().await;
+    let keys = Function::start("keyway-fn-keys", &deployment, &[]).await;
+    create(&keys, "app").await;
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let through = deployment.through(&proxy.endpoint);
+    let datakey = Function::start("keyway-fn-datakey", &through, &[]).await;
+    generate(&datakey, "app").await.ok();
+    assert!(!datakey.log().contains("CloudWatchMetrics"));
+    proxy.judge(|_, operation| match operation {
+        "DynamoDB_20120810.PutItem" => Fate::Fail,
+        _ => Fate::Pass,
+    });
+    // The refusal of a known caller must be in the table before its answer.
+    assert_eq!(generate(&datakey, "unknown").await.status, 503);
+    while !datakey.log().contains("CloudWatchMetrics") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let log = datakey.log();
+    let line = log.lines().find(|line| line.contains("CloudWatchMetrics"));
+    let line: Value = serde_json::from_str(line.unwrap()).unwrap();
+    for name in [
+        "keyway_audit_failures_total",
+        "keyway_store_failures_total",
+        "keyway_failed_answers_total",
+    ] {
+        assert_eq!(line[name], 1, "{line}");
+    }
 }

@@ -6,13 +6,13 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 /// A client with its certificate and identity. The key is on P-256, which API Gateway takes.
-struct Client {
+pub(crate) struct Client {
     pem: String,
-    identity: String,
+    pub(crate) identity: String,
 }
 
 impl Client {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
@@ -34,7 +34,7 @@ impl Client {
     }
 }
 
-fn rest_event(client: Option<&Client>, method: &str, path: &str, body: &str) -> Value {
+pub(crate) fn rest_event(client: Option<&Client>, method: &str, path: &str, body: &str) -> Value {
     let certificate = client.map(|client| json!({"clientCertPem": client.pem}));
     json!({
         "resource": "/v1/key/{route+}",

@@ -3,6 +3,8 @@
 use keyway_tests::{Aws, Deployment, Function, ServerOptions};
 use serde_json::json;
 
+use crate::setup::set_up;
+
 fn on_table(deployment: &Deployment) -> ServerOptions {
     let mut options = ServerOptions::default().without_root();
     for (name, value) in deployment.variables() {
@@ -51,12 +53,18 @@ async fn empty_or_foreign_table_is_refused_until_the_operator_consents() {
         .call("POST", "/kms/generate-data-key", &on("k"))
         .await;
     assert_eq!(answer.status, 503);
-    // Consent admits an empty table, but not another deployment's.
+    // Consent admits an empty table, but not another deployment's, and only where the stack is set up.
     let consent = [("KEYWAY_ACCEPT_EMPTY_TABLE", "true")];
-    let function = Function::start("keyway-fn-keys", &foreign, &consent).await;
+    let function = Function::start("keyway-fn-keys", &empty, &consent).await;
     let answer = function.call("POST", "/kms/keys", &on("new")).await;
     assert_eq!(answer.status, 503);
-    let function = Function::start("keyway-fn-keys", &empty, &consent).await;
+    let refused = set_up(&foreign, &consent).await.unwrap_err();
+    assert!(
+        refused.contains("belongs to another deployment"),
+        "{refused}"
+    );
+    set_up(&empty, &consent).await.unwrap();
+    let function = Function::start("keyway-fn-keys", &empty, &[]).await;
     function.call("POST", "/kms/keys", &on("new")).await.ok();
     let server = on_table(&empty).start(folder.path()).await;
     server.call("GET", "/kms/keys/new", "").await.ok();

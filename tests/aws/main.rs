@@ -7,14 +7,20 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod alarms;
 mod buckets;
+mod cost;
+mod demo;
+mod drills;
 mod functions;
 mod import;
 mod janitor;
 mod kes;
 mod lost_table;
 mod messages;
+mod reencrypt;
 mod secrets;
+mod setup;
 mod table;
 mod tools;
 mod vault;

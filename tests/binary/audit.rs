@@ -53,6 +53,22 @@ fn id(answer: &keyway_tests::Answer) -> String {
     answer.header("x-request-id").unwrap().to_owned()
 }
 
+#[tokio::test]
+async fn audit_log_is_read_without_the_keyring_and_its_passphrase() {
+    let folder = folder();
+    let options = ServerOptions::default().variable("KEYWAY_PASSPHRASE", "a passphrase");
+    let server = options.start(folder.path()).await;
+    create(&server, "k").await;
+    server.stop().await;
+    std::fs::remove_dir_all(folder.path().join("secrets")).unwrap();
+    assert_eq!(
+        ids(&exported(folder.path()).await, "kms:CreateKey").len(),
+        1
+    );
+    let (code, stdout, stderr) = audit(folder.path(), &["verify"]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_loses_no_mutation_and_few_data_key_events() {
     let folder = folder();
@@ -440,7 +456,7 @@ async fn ask(address: &str) -> String {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let id = answer
         .lines()
-        .find_map(|line| line.strip_prefix("x-request-id: "));
+        .find_map(|line| line.strip_prefix("X-Request-Id: "));
     id.unwrap().to_owned()
 }
 

@@ -142,9 +142,7 @@ async fn commands_without_table_or_secrets_fail_with_one_line_of_place_and_cause
     let page = answering(|_, _| Some((502, "text/html", PAGE.to_owned()))).await;
     let denied = answering(|_, _| Some(refusal("AccessDeniedException", "not authorized"))).await;
     let empty = answering(|_, _| Some(refusal("ResourceNotFoundException", "no secret"))).await;
-    let folder = folder();
-    let data_dir = folder.path().to_str().unwrap();
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir];
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
     let started = [&serve[..], &["--start"]].concat();
     for (endpoint, cause) in [
         (&refused, "no connection: Connection refused"),

@@ -18,7 +18,7 @@ use crate::{access_key, create, folder, is_set};
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Whether this script could install the clients of a test. Runs once; prints a failure, which in CI fails the test.
-fn are_made(made: &OnceLock<bool>, script: &str, test: &str) -> bool {
+pub(crate) fn are_made(made: &OnceLock<bool>, script: &str, test: &str) -> bool {
     let made = *made.get_or_init(|| {
         let made = std::process::Command::new(Path::new(REPOSITORY).join(script))
             .stdout(Stdio::null())
@@ -57,7 +57,7 @@ pub(crate) fn debian_tool(program: &str, package: &str) -> Option<PathBuf> {
 
 /// Runs a script of tests/clients by Node.js with root's access key, where its modules can be installed. It must report
 /// this many checks.
-async fn node(script: &str, server: &Server, arguments: &[&str], checks: usize) {
+pub(crate) async fn node(script: &str, server: &Server, arguments: &[&str], checks: usize) {
     static MADE: OnceLock<bool> = OnceLock::new();
     if !are_made(&MADE, "scripts/node-env", script) {
         return;
@@ -71,7 +71,7 @@ async fn node(script: &str, server: &Server, arguments: &[&str], checks: usize) 
 }
 
 /// Runs a client to its end with the access key in its variables: whether it succeeded, stdout, stderr.
-async fn run(program: &Path, key: &Value, arguments: &[&str]) -> (bool, String, String) {
+pub(crate) async fn run(program: &Path, key: &Value, arguments: &[&str]) -> (bool, String, String) {
     let text = |name: &str| key[name].as_str().unwrap_or_default();
     let mut command = Command::new(program);
     command

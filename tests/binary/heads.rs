@@ -17,10 +17,14 @@ fn parts(answer: &str) -> (&str, &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = head
         .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
+        .find_map(|line| line.strip_prefix("Content-Length: "));
     assert_eq!(length, Some(body.len().to_string().as_str()), "{answer}");
-    assert_eq!(head.matches("content-length").count(), 1, "{answer}");
-    assert!(head.contains("connection: close"), "{answer}");
+    assert_eq!(
+        head.to_lowercase().matches("content-length").count(),
+        1,
+        "{answer}"
+    );
+    assert!(head.contains("Connection: close"), "{answer}");
     (head, body)
 }
 

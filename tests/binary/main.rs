@@ -12,7 +12,9 @@
 mod access_keys;
 mod audit;
 mod away;
+mod aws_kms;
 mod clients;
+mod conflicts;
 mod documents;
 mod durability;
 mod folder;

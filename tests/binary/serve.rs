@@ -88,7 +88,13 @@ async fn help_and_version_list_the_settings() {
     let keyway = ServerOptions::default();
     let (code, version, _) = keyway.run(&["--version"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(version, format!("keyway {}\n", env!("CARGO_PKG_VERSION")));
+    let commit = option_env!("KEYWAY_COMMIT").unwrap_or("unknown");
+    let expected = format!("keyway {} (commit {commit})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version, expected);
+    let (code, version, _) = ServerOptions::function("keyway-fn-keys")
+        .run(&["--version"])
+        .await;
+    assert_eq!((code, version), (Some(0), expected));
 
     let (code, help, _) = keyway.run(&["--help"]).await;
     assert_eq!(code, Some(0));
@@ -105,6 +111,8 @@ async fn help_and_version_list_the_settings() {
         let variable = match name {
             // Without options, as most callers start it.
             "kes-admin-identity" => "KEYWAY_KES_ADMIN".to_owned(),
+            // AWS's own variable.
+            "region" => continue,
             name => format!("KEYWAY_{}", name.replace('-', "_").to_uppercase()),
         };
         assert!(option.contains(&format!("[env: {variable}=")), "{option}");
@@ -181,11 +189,42 @@ async fn option_set_by_its_variable_works() {
     assert!(!log.contains('{') && !log.contains('\x1b'), "{log}");
 
     let regional = ServerOptions::default()
-        .variable("KEYWAY_REGION", "eu-north-1")
+        .variable("KEYWAY_SIGNING_REGION", "eu-north-1")
         .start(&data_dir)
         .await;
     let refusal = regional.call("GET", "/kms/keys", "").await;
     assert_eq!(refusal.refusal(), (401, "AccessDenied".to_owned()));
+}
+
+#[tokio::test]
+async fn former_spellings_of_the_signing_region_work_with_a_warning() {
+    let folder = folder();
+    for (options, warning) in [
+        (
+            ServerOptions::default().variable("KEYWAY_REGION", "eu-north-1"),
+            "KEYWAY_REGION is an older name of KEYWAY_SIGNING_REGION",
+        ),
+        (
+            ServerOptions::default()
+                .argument("--region")
+                .argument("eu-north-1"),
+            "use --signing-region for the region of signatures",
+        ),
+    ] {
+        let regional = options.start(folder.path()).await;
+        let refusal = regional.call("GET", "/kms/keys", "").await;
+        assert_eq!(refusal.refusal(), (401, "AccessDenied".to_owned()));
+        let (_, log, _) = regional.stop().await;
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
+    }
+    // The signing region's own option wins.
+    let server = ServerOptions::default()
+        .variable("KEYWAY_REGION", "eu-north-1")
+        .argument("--signing-region")
+        .argument("us-east-1")
+        .start(folder.path())
+        .await;
+    server.call("GET", "/kms/keys", "").await.ok();
 }
 
 #[tokio::test]
@@ -286,6 +325,26 @@ async fn root_access_key_is_made_and_shown_once_and_stays() {
     let refusal = set.call_as(&root, "GET", "/kms/keys/k", "").await;
     assert_eq!(refusal.refusal(), (401, "AccessDenied".to_owned()));
     assert_eq!(set.stop().await.2, "");
+}
+
+#[tokio::test]
+async fn root_access_key_is_not_shown_by_a_start_that_fails() {
+    let folder = folder();
+    let options = ServerOptions::default().without_root();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    for last_step in ["--listen", "--kes-listen"] {
+        let failing = options.clone().argument(last_step).argument(&taken);
+        let (code, stderr) = failing.fail(folder.path()).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(!stderr.contains("AWS_SECRET_ACCESS_KEY"), "{stderr}");
+    }
+    // The next start still shows it, and it is the root access key.
+    let server = options.start(folder.path()).await;
+    let root = signer(&shown_root(&[&server]).await);
+    let made = server.call_as(&root, "POST", "/kms/keys", &on("k")).await;
+    made.ok();
+    server.stop().await;
 }
 
 #[tokio::test]

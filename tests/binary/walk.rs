@@ -1,6 +1,7 @@
 //! Runs the walks of the README and of pages of `docs`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use keyway_tests::binary;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use crate::aws_kms::larger_clients;
 use crate::clients::{REPOSITORY, clients};
 use crate::folder;
 
@@ -141,18 +143,78 @@ async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 
+/// Readers may follow several walks in one folder.
+#[test]
+fn keys_that_walks_make_have_different_names() {
+    let mut made = Vec::new();
+    for document in ["README.md", "docs/policies.md", "docs/s3.md"] {
+        let text = fs::read_to_string(keyway_tests::project().join(document)).unwrap();
+        let calls = text.split(r#"kms POST keys '{"key_id":""#).skip(1);
+        made.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    }
+    let different: std::collections::BTreeSet<&String> = made.iter().collect();
+    assert!(made.len() >= 3 && different.len() == made.len(), "{made:?}");
+}
+
+#[tokio::test]
+async fn walk_of_aws_kms_works_as_shown() {
+    walk("docs/aws-kms.md").await;
+}
+
+#[tokio::test]
+async fn walk_of_programs_that_use_aws_kms_works_as_shown() {
+    let page = "docs/aws-kms-clients.md";
+    if let Some(larger) = larger_clients(page) {
+        walk_with(page, &[larger.join("bin")]).await;
+    }
+}
+
 async fn walk(document: &str) {
-    let mut text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
+    walk_with(document, &[]).await;
+}
+
+/// The ports of the walks, which may be taken on this machine, and whether a program also takes the port 10,000 above.
+const PORTS: [(&str, bool); 8] = [
+    ("9000", false),
+    ("7373", false),
+    ("8200", false),
+    ("8201", false),
+    ("9333", true),
+    ("8080", true),
+    ("8888", true),
+    ("8333", true),
+];
+
+/// The text with free ports in place of its own, and the port of `keyway`.
+fn with_free_ports(mut text: String) -> (String, u16) {
+    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+    let port = |bound: &std::net::TcpListener| bound.local_addr().unwrap().port();
+    // Every socket stays open until all ports are known, so they differ.
+    let (mut bound, mut free) = (Vec::new(), Vec::new());
+    for (own, is_pair) in PORTS {
+        let found = std::iter::repeat_with(|| bind(0).unwrap())
+            .take(1000)
+            .find_map(|socket| match is_pair {
+                false => Some(vec![socket]),
+                true => Some(vec![bind(port(&socket).checked_add(10_000)?)?, socket]),
+            });
+        let found = found.expect("a free port");
+        let number = port(found.last().unwrap());
+        bound.extend(found);
+        for before in ["127.0.0.1:", ".port="] {
+            text = text.replace(&format!("{before}{own}"), &format!("{before}{number}"));
+        }
+        free.push(number);
+    }
+    (text, free[0])
+}
+
+/// Runs the walk of a document, with the programs of these folders besides the usual clients.
+async fn walk_with(document: &str, folders: &[PathBuf]) {
+    let text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
         .expect("the document that has the walk is there");
-    // The walk's own ports may be taken on this machine. Both sockets stay open until both ports are known, so they differ.
-    let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    let [address, kes] = free
-        .each_ref()
-        .map(|free| free.local_addr().unwrap().to_string());
-    drop(free);
-    text = text
-        .replace("127.0.0.1:9000", &address)
-        .replace("127.0.0.1:7373", &kes);
+    let (text, port) = with_free_ports(text);
+    let address = format!("127.0.0.1:{port}");
     let steps = steps(&text);
     assert!(!steps.is_empty(), "the walk has no commands");
     let Some(clients) = clients(document) else {
@@ -161,11 +223,15 @@ async fn walk(document: &str) {
 
     let keyway = binary("keyway");
     let end = |number: usize| format!("--- end of step {number} ---");
-    let mut script = format!(
-        "exec 2>&1\nexport PATH='{}:{}':\"$PATH\"\n",
+    let mut path = format!(
+        "{}:{}",
         keyway.parent().unwrap().display(),
         clients.display()
     );
+    for folder in folders {
+        path += &format!(":{}", folder.display());
+    }
+    let mut script = format!("exec 2>&1\nexport PATH='{path}':\"$PATH\"\n");
     for (number, step) in steps.iter().enumerate() {
         script += &format!("{}\nprintf '\\n%s\\n' '{}'\n", step.command, end(number));
     }

@@ -21,7 +21,8 @@ use keyway_dialect_minio as minio;
 use keyway_dialect_rustfs::PREFIXES;
 use keyway_domain::ports::Clock;
 use keyway_runtime_lambda::{EventSource, Ingress, serve};
-use keyway_tests::{MemorySite, RuntimeApi, Signer, project};
+use keyway_sites::inventory;
+use keyway_tests::{MemorySite, RuntimeApi, Signer, function_of_group, project};
 use serde_json::Value;
 use tokio::process::Child;
 
@@ -42,13 +43,10 @@ const NOT_SERVED: [&str; 6] = [
     "s3-delete-objects",
 ];
 
-/// Whether it is a probe, which is unsigned.
-fn is_probe(name: &str) -> bool {
-    name.starts_with("health")
+/// Whether it is of a page, which is unsigned: a probe or the description of the API.
+fn is_page(name: &str) -> bool {
+    name.starts_with("health") || name.starts_with("openapi")
 }
-
-/// The path of S3's objects.
-const OBJECTS: &str = "/{bucket}/{proxy+}";
 
 /// The folders with the events of an ingress.
 const FOLDERS: [&str; 4] = ["http-api", "rest-api", "alb", "function-url"];
@@ -70,12 +68,8 @@ fn events(folder_name: &str) -> BTreeMap<String, Value> {
     events
 }
 
-async fn function(source: EventSource, key: Option<&str>) {
+async fn function(source: EventSource) {
     let site = MemorySite::running().await;
-    if let Some(key) = key {
-        let body = format!(r#"{{"key_id":"{key}"}}"#);
-        site.call("POST", "/kms/keys", &body).await.ok();
-    }
     let ingress = Ingress {
         source,
         stage: None,
@@ -87,25 +81,25 @@ async fn function(source: EventSource, key: Option<&str>) {
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn http_api() {
-    function(EventSource::HttpApi, None).await;
+    function(EventSource::HttpApi).await;
 }
 
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn rest_api() {
-    function(EventSource::RestApi, None).await;
+    function(EventSource::RestApi).await;
 }
 
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn alb() {
-    function(EventSource::Alb, Some("reports")).await;
+    function(EventSource::Alb).await;
 }
 
 #[tokio::test]
 #[ignore = "a function, which other tests start"]
 async fn function_url() {
-    function(EventSource::FunctionUrl, Some("reports")).await;
+    function(EventSource::FunctionUrl).await;
 }
 
 /// A function's process and its Runtime API.
@@ -212,6 +206,13 @@ impl Event {
         self
     }
 
+    /// The signer, for the service that the client calls.
+    fn signer(&self, signer: &Signer) -> Signer {
+        let is_of_sts = self.request_line() == ("POST", "/".to_owned());
+        let service = if is_of_sts { "sts" } else { "execute-api" };
+        signer.clone().for_service(service)
+    }
+
     /// The headers that a signer gives to this request.
     fn signed(&self, signer: &Signer, time: SystemTime) -> http::HeaderMap {
         let host = self.header("host").expect("a host");
@@ -232,7 +233,7 @@ impl Event {
         if self.header("authorization").is_none() {
             return self;
         }
-        let headers = self.signed(site.root(), site.clock.now().into());
+        let headers = self.signed(&self.signer(site.root()), site.clock.now().into());
         for name in ["authorization", "x-amz-date"] {
             self.set_header(name, headers[name].to_str().unwrap());
         }
@@ -255,14 +256,15 @@ fn assert_not_served(answer: &Response<Bytes>, what: &str) {
     assert_eq!(answer.headers()["content-type"], "application/xml");
 }
 
-fn assert_ready(answer: &Response<Bytes>, what: &str) {
+fn assert_page(answer: &Response<Bytes>, what: &str) {
     assert_eq!(answer.status(), StatusCode::OK, "{what}");
     let body = String::from_utf8_lossy(answer.body());
     let expected = match what.ends_with("-by-head") {
         true => "",
+        false if what.ends_with("/openapi") => str::from_utf8(keyway_openapi::DOCUMENT).unwrap(),
         false => r#"{"status":"ok","service":"keyway"}"#,
     };
-    assert_eq!(body, expected, "{what}");
+    assert!(body == expected, "{what}: {body:.200}");
 }
 
 fn status_and_message(answer: &Response<Bytes>) -> (StatusCode, String) {
@@ -276,7 +278,10 @@ fn status_and_message(answer: &Response<Bytes>) -> (StatusCode, String) {
 /// Signs every event of an API and has its function answer them in the order of a key's life.
 async fn a_key_lives(folder: &str) {
     let mut events = events(folder);
-    let life = life("http-api");
+    let life = life(match folder {
+        "http-api" | "rest-api" => "http-api",
+        _ => "function-url",
+    });
     let names: BTreeSet<&String> = events.keys().collect();
     assert_eq!(
         names,
@@ -297,17 +302,18 @@ async fn a_key_lives(folder: &str) {
             assert_not_served(&answer, &what);
             continue;
         }
-        if is_probe(name) {
-            assert_ready(&answer, &what);
+        if is_page(name) {
+            assert_page(&answer, &what);
             continue;
         }
-        if name.starts_with("s3-") {
+        if name.starts_with("s3-") || name.starts_with("sts-") {
             let body = String::from_utf8_lossy(answer.body());
             assert!(answer.status().is_success(), "{folder}/{name}: {body}");
             let shown = match name {
                 "s3-list-buckets" => "<Name>photos</Name>",
                 "s3-get-bucket-encryption" => "<SSEAlgorithm>AES256</SSEAlgorithm>",
                 "s3-get-bucket-location" => "<LocationConstraint",
+                "sts-get-caller-identity" => "<Arn>arn:aws:",
                 _ => "",
             };
             assert!(body.contains(shown), "{folder}/{name}: {body}");
@@ -350,29 +356,13 @@ async fn rest_api_with_a_stage_serves_the_life_of_a_key() {
 }
 
 #[tokio::test]
-async fn load_balancer_and_function_url_serve_data_keys_and_refuse_objects() {
-    let site = MemorySite::running().await;
-    for folder in ["alb", "function-url"] {
-        let function = Function::of(folder).await;
-        for (name, event) in events(folder) {
-            let answer = function.answer(&Event(event).signed_again(&site)).await;
-            let what = format!("{folder}/{name}");
-            match name.as_str() {
-                name if NOT_SERVED.contains(&name) => {
-                    assert_not_served(&answer, &what);
-                    continue;
-                }
-                name if is_probe(name) => {
-                    assert_ready(&answer, &what);
-                    continue;
-                }
-                _ => {}
-            }
-            let body: Value = serde_json::from_slice(answer.body()).unwrap();
-            assert_eq!(answer.status(), StatusCode::OK, "{folder}/{name}: {body}");
-            assert!(body["ciphertext_blob"].is_string(), "{body}");
-        }
-    }
+async fn load_balancer_serves_the_life_of_a_key() {
+    a_key_lives("alb").await;
+}
+
+#[tokio::test]
+async fn function_url_serves_the_life_of_a_key() {
+    a_key_lives("function-url").await;
 }
 
 /// Clients sign the host with or without the default port, whichever of the two the ingress passes on.
@@ -381,11 +371,7 @@ async fn signature_with_or_without_the_default_port_verifies_at_every_ingress() 
     let site = MemorySite::running().await;
     for folder in FOLDERS {
         let function = Function::of(folder).await;
-        let of_key = match folder {
-            "http-api" | "rest-api" => "list-keys",
-            _ => "generate-data-key",
-        };
-        let event = Event(events(folder).remove(of_key).unwrap());
+        let event = Event(events(folder).remove("list-keys").unwrap());
         let host = event.header("host").unwrap().to_owned();
         let spelled = |port: &str| format!("{host}{port}");
         for (signed, sent, admitted) in [
@@ -451,13 +437,13 @@ async fn event_of_another_ingress_is_refused() {
 }
 
 #[tokio::test]
-async fn unsigned_event_other_than_a_probe_is_refused() {
+async fn unsigned_event_other_than_of_a_page_is_refused() {
     for folder in FOLDERS {
         let function = Function::of(folder).await;
         for (name, event) in events(folder) {
             let event = Event(event);
             let of_minio = event.request_line().1.contains(minio::PREFIXES[0]);
-            let expected = if of_minio || name.starts_with("s3-") {
+            let expected = if of_minio || name.starts_with("s3-") || name.starts_with("sts-") {
                 StatusCode::FORBIDDEN
             } else {
                 StatusCode::UNAUTHORIZED
@@ -466,8 +452,8 @@ async fn unsigned_event_other_than_a_probe_is_refused() {
             let what = format!("{folder}/{name}");
             if NOT_SERVED.contains(&name.as_str()) {
                 assert_not_served(&answer, &what);
-            } else if is_probe(&name) {
-                assert_ready(&answer, &what);
+            } else if is_page(&name) {
+                assert_page(&answer, &what);
             } else {
                 assert_eq!(answer.status(), expected, "{what}");
             }
@@ -487,11 +473,11 @@ fn signatures_equal_those_of_the_aws_signer() {
     for folder in FOLDERS {
         for (name, event) in events(folder) {
             let event = Event(event);
-            if is_probe(&name) {
+            if is_page(&name) {
                 assert_eq!(event.header("authorization"), None, "{folder}/{name}");
                 continue;
             }
-            let headers = event.signed(&signer, time);
+            let headers = event.signed(&event.signer(&signer), time);
             for header in ["authorization", "x-amz-date"] {
                 assert_eq!(
                     event.header(header),
@@ -501,6 +487,41 @@ fn signatures_equal_those_of_the_aws_signer() {
             }
         }
     }
+}
+
+/// The names of the keys that the events of a folder make.
+fn made_keys(folder: &str) -> Vec<String> {
+    let mut made = Vec::new();
+    for (name, event) in events(folder) {
+        if !name.contains("create-key") && name != "import-key" {
+            continue;
+        }
+        let event = Event(event);
+        let (_, target) = event.request_line();
+        let body: Value = event.0["body"]
+            .as_str()
+            .and_then(|body| serde_json::from_str(body).ok())
+            .unwrap_or_default();
+        let by_body = body["key_id"].as_str();
+        let key = by_body
+            .or_else(|| target.rsplit(['=', '/']).next())
+            .unwrap();
+        made.push(key.to_owned());
+    }
+    made
+}
+
+/// `make lambda` and docs/deploy.md send them all to one deployment.
+#[test]
+fn keys_that_events_and_walks_make_have_different_names() {
+    let script = std::fs::read_to_string(project().join("scripts/lambda")).unwrap();
+    let (_, walk) = script.split_once(r#"kms POST keys '{"key_id":""#).unwrap();
+    let mut made = vec![walk.split('"').next().unwrap().to_owned()];
+    made.extend(made_keys("http-api"));
+    made.extend(made_keys("kes-rest-api"));
+    let different: BTreeSet<&String> = made.iter().collect();
+    assert_eq!(different.len(), made.len(), "{made:?}");
+    assert_eq!(made.len(), 7, "{made:?}");
 }
 
 #[test]
@@ -517,43 +538,60 @@ fn committed_events_are_those_of_the_script() {
     );
 }
 
-#[tokio::test]
-async fn route_has_an_event_of_both_apis() {
-    let site = MemorySite::not_configured(false).await;
-    // An API lacks the routes that only the function with every route serves.
-    let in_one_function = site.routes_of("all");
-    let mounted: BTreeSet<String> = site
-        .routes()
-        .iter()
-        .filter(|route| !in_one_function.contains(route))
-        .map(|(method, path)| format!("{method} {}{path}", PREFIXES[0]))
-        .chain(
-            site.minio_routes()
-                .iter()
-                .map(|(_, method, path)| format!("{method} {}{path}", minio::PREFIXES[0])),
-        )
-        .chain(
-            // To an API, a path with a slash at its end is the same path.
-            site.s3_routes()
-                .iter()
-                .filter(|(_, path)| path == "/" || !path.ends_with('/'))
-                .map(|(method, path)| format!("{method} {path}")),
-        )
-        .chain(["POST /{bucket}".to_owned()])
-        .chain(["GET", "HEAD", "PUT", "POST", "DELETE"].map(|method| format!("{method} {OBJECTS}")))
-        .collect();
-    let is_of_health = |route: &String| route.contains("/health");
-    let of_http_api = events("http-api").into_values().map(Event);
-    let of_http_api: BTreeSet<_> = of_http_api
-        .map(|event| event.text("/routeKey").to_owned())
-        .collect();
-    let (probes, of_http_api): (BTreeSet<_>, _) = of_http_api.into_iter().partition(is_of_health);
-    assert_eq!(probes.len(), 11, "as the template has them");
-    assert_eq!(of_http_api, mounted);
-    let of_rest_api = events("rest-api").into_values().map(Event);
-    let of_rest_api: BTreeSet<_> = of_rest_api
-        .map(|event| format!("{} {}", event.text("/httpMethod"), event.text("/resource")))
-        .collect();
-    assert_eq!(&of_rest_api - &probes, mounted);
-    assert!(of_rest_api.is_superset(&probes));
+/// Method and path of an event's route, without the names of parameters.
+fn route(event: &Event) -> (String, String) {
+    let (method, target) = event.request_line();
+    let path = target.split('?').next().unwrap();
+    let path = path.strip_prefix("/prod").unwrap_or(path);
+    let known = ["photos/2026/q4.txt", "photos", "reports"];
+    let names = ["{bucket}/{object}", "{bucket}", "{key_id}"];
+    let replaced = known.iter().zip(names);
+    let path = replaced.fold(path.to_owned(), |path, (known, name)| {
+        match path.strip_suffix(known) {
+            Some(before) => format!("{before}{name}"),
+            None => path,
+        }
+    });
+    (method.to_owned(), path)
+}
+
+#[test]
+fn every_route_of_a_front_has_an_event() {
+    let mut routes = BTreeMap::<&str, BTreeSet<(String, String)>>::new();
+    let aliases = [PREFIXES[1], "/api/"];
+    for entry in inventory() {
+        let path = entry.whole_path();
+        let is_alias = aliases.iter().any(|alias| path.starts_with(alias));
+        // A path with a slash at its end is the same to an API.
+        let is_repeated = path.ends_with('/') && path != "/";
+        if entry.dialect == "kes" || is_alias || is_repeated {
+            continue;
+        }
+        let path = path.replace("{*object}", "{object}");
+        let line = (entry.method.to_string(), path);
+        if function_of_group(entry.group) != "all" {
+            routes.entry("http-api").or_default().insert(line.clone());
+        }
+        routes.entry("function-url").or_default().insert(line);
+    }
+    // The template's routes of requests that S3's dialect refuses.
+    let of_objects =
+        ["GET", "HEAD", "PUT", "POST", "DELETE"].map(|method| (method, "/{bucket}/{object}"));
+    for (method, path) in of_objects.into_iter().chain([("POST", "/{bucket}")]) {
+        for routes in routes.values_mut() {
+            routes.insert((method.to_owned(), path.to_owned()));
+        }
+    }
+    for (folder, expected) in [
+        ("http-api", &routes["http-api"]),
+        ("rest-api", &routes["http-api"]),
+        ("function-url", &routes["function-url"]),
+        ("alb", &routes["function-url"]),
+    ] {
+        let found: BTreeSet<_> = events(folder)
+            .into_values()
+            .map(|event| route(&Event(event)))
+            .collect();
+        assert_eq!(&found, expected, "{folder}");
+    }
 }

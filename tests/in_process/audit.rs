@@ -43,6 +43,12 @@ fn path(route: &str) -> String {
         .replace("{*name}", "k")
 }
 
+/// The route of an event, with what the path has before it if the event has no route.
+fn route_of(event: &Value) -> String {
+    let route = event.get("route").unwrap_or(&event["path"]);
+    route.as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn request_to_any_route_is_recorded_once() {
     let site = MemorySite::running().await;
@@ -52,10 +58,8 @@ async fn request_to_any_route_is_recorded_once() {
         let event = log.one();
         assert_eq!(event["dialect"], "rustfs", "{route}");
         assert_eq!(event["method"], *method);
-        assert!(
-            path(event["route"].as_str().unwrap()) == path(route),
-            "{event}"
-        );
+        assert!(path(&route_of(&event)).ends_with(&path(route)), "{event}");
+        assert_ne!(event["route"].is_null(), route.contains('{'), "{event}");
         assert_eq!(event["principal"], "root");
         assert_eq!(event["address"], "127.0.0.1");
         let operation = event["operation"].as_str().unwrap();
@@ -74,7 +78,7 @@ async fn request_to_any_route_is_recorded_once() {
         let event = log.one();
         assert_eq!(event["dialect"], "kes", "{route}");
         assert_eq!(event["principal"], KES_ADMIN);
-        assert_eq!(event["route"], *route);
+        assert!(route_of(&event).ends_with(route), "{event}");
     }
     for (method, route, operation) in [
         ("GET", "/", "s3:ListAllMyBuckets"),

@@ -11,6 +11,8 @@ mod architecture;
 mod audit;
 mod aws;
 mod aws_aliases;
+mod aws_keys;
+mod aws_sdk;
 mod bad_input;
 mod bodies;
 mod buckets;

@@ -9,6 +9,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -120,8 +121,8 @@ async fn main() {
         .unwrap()
         .counted(&metrics);
     let settings = Settings {
-        region: None,
-        state_ttl_seconds: 5,
+        signing_region: None,
+        state_ttl: Duration::from_secs(5),
         allow_immediate_deletion: false,
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),

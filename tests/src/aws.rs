@@ -1,5 +1,6 @@
 //! Services that speak AWS's protocols on loopback, as `scripts/with-aws` starts them, and deployments on them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -67,6 +68,25 @@ impl Aws {
         }
     }
 
+    /// Whether it plays CloudFormation well enough to make change sets of serverless templates.
+    pub fn makes_change_sets(&self) -> bool {
+        let makes = self.backend != "moto";
+        if !makes {
+            skipped("moto makes no change sets of serverless templates");
+        }
+        makes
+    }
+
+    /// The Python that has AWS's CLI, which comes with LocalStack.
+    pub fn python_with_cli(&self) -> Option<PathBuf> {
+        let folder = crate::project().join(".cache/aws/localstack/bin");
+        let has_cli = self.backend == "host" && folder.join("aws").exists();
+        if !has_cli {
+            skipped("AWS's CLI comes with LocalStack in host mode, which does not play AWS here");
+        }
+        has_cli.then(|| folder.join("python"))
+    }
+
     /// A new table in the shape that the template gives it.
     pub async fn table(&self) -> String {
         let name = unique("table");
@@ -113,8 +133,27 @@ impl Aws {
         name
     }
 
-    /// A new deployment in the shape that the template gives it.
+    /// A new deployment in the shape that the template gives it, established as its setup function does.
     pub async fn deployment(&self) -> Deployment {
+        let deployment = self.new_stack().await;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let keyring = KeyringOnDemand::establishing(
+            Arc::new(DynamoTable::new(
+                &self.config(),
+                deployment.table.as_str(),
+                Arc::clone(&clock),
+            )),
+            Arc::new(SecretsManager::new(&self.config()).with(KEYRING_SECRET, &deployment.keyring)),
+            clock,
+            Arc::new(SystemRandom::default()),
+        );
+        let established = keyring.must_be_own().await;
+        established.expect("the deployment is established");
+        deployment
+    }
+
+    /// The table and the secrets of a new deployment before its setup function has run: the keyring has no value.
+    pub async fn new_stack(&self) -> Deployment {
         let root = r#"{"access_key_id":"test-root","secret_access_key":"test-root-secret"}"#;
         Deployment {
             table: self.table().await,

@@ -40,4 +40,4 @@ pub use server::{Server, ServerOptions, binary};
 pub use signer::Signer;
 pub use staleness::{obeys, serves};
 pub use suite::{Target, every_route};
-pub use tools::{aws_tool, project};
+pub use tools::{aws_tool, parameter_default, project};

@@ -26,7 +26,7 @@ use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Kind, Random, Record, TableReader as _};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::Service;
-use keyway_http::{ClientCertificate, Cors, Peer, Request, Site, Tail};
+use keyway_http::{ClientCertificate, Cors, Mount, Peer, Request, Site, Tail};
 use keyway_sites::{Composition, Mounts};
 use keyway_testkit::{
     FixedClock, FixedMachine, MemorySecrets, MemoryTable, MemoryVault, MemoryVaults, SeededRandom,
@@ -231,9 +231,9 @@ impl MemorySite {
             stored,
             wrapper,
             random,
-            service: server.service,
             site: Arc::new(observed(site)),
-            kes: Arc::new(observed(Site::new(8, of_kes))),
+            kes: Arc::new(observed(with_pages(of_kes, &server))),
+            service: server.service,
             keys,
             mounted,
             vault,
@@ -507,8 +507,8 @@ fn settings(
     kes_deletion: Deletion,
 ) -> Settings {
     Settings {
-        region: None,
-        state_ttl_seconds: 5,
+        signing_region: None,
+        state_ttl: Duration::from_secs(5),
         allow_immediate_deletion,
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
@@ -540,6 +540,7 @@ fn audit_writer(ports: &Writing, output: &Audited) -> AuditWriter {
             contexts: Contexts::Names,
             retention_days: 90,
             flushing: Flushing::ByRequest,
+            batch_age: Duration::from_millis(250),
         },
     )
     .expect("an audit writer")
@@ -618,4 +619,11 @@ fn identity_of(request: &Request) -> Result<Identity, Unidentified> {
         "several" => Err(Unidentified::Several),
         text => Identity::parse(text).map_err(|_| Unidentified::Malformed),
     }
+}
+
+/// The site of KES's API with the pages, as the service function has it behind KES's REST API.
+fn with_pages(kes: Mount<Kes>, services: &Services) -> Site {
+    let health = keyway_health::mount(&services.readiness()).expect("routes");
+    let document = keyway_openapi::mount().expect("routes");
+    Site::new(8, kes).with(health).with(document)
 }

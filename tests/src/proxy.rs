@@ -32,6 +32,7 @@ pub enum Fate {
 }
 
 type Judge = Box<dyn Fn(u64, &str) -> Fate + Send + Sync>;
+type Watch = Box<dyn Fn(&str, &[u8], &[u8]) + Send + Sync>;
 
 /// A proxy on loopback before one service.
 pub struct Proxy {
@@ -44,6 +45,7 @@ struct Shared {
     upstream: String,
     count: AtomicU64,
     judge: Mutex<Judge>,
+    watch: Mutex<Watch>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -56,6 +58,7 @@ impl Proxy {
             upstream: endpoint.to_owned(),
             count: AtomicU64::new(0),
             judge: Mutex::new(Box::new(|_, _| Fate::Pass)),
+            watch: Mutex::new(Box::new(|_, _, _| {})),
             client: Client::builder(TokioExecutor::new()).build_http(),
         });
         tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -68,6 +71,11 @@ impl Proxy {
     /// From now on, `judge` chooses the fate of a request by its number and its operation (`DynamoDB_20120810.GetItem`).
     pub fn judge(&self, judge: impl Fn(u64, &str) -> Fate + Send + Sync + 'static) {
         *self.shared.judge.lock().unwrap() = Box::new(judge);
+    }
+
+    /// From now on, `watch` sees the operation, the body and the answer's body of each request that passes.
+    pub fn watch(&self, watch: impl Fn(&str, &[u8], &[u8]) + Send + Sync + 'static) {
+        *self.shared.watch.lock().unwrap() = Box::new(watch);
     }
 
     /// The number of requests so far.
@@ -122,7 +130,7 @@ async fn answer(
         Fate::Delay(pause) => tokio::time::sleep(pause).await,
         Fate::Pass | Fate::LoseAnswer => {}
     }
-    let answer = pass(&shared, request).await;
+    let answer = pass(&shared, &operation, request).await;
     if fate == Fate::LoseAnswer {
         return Err(CutOff);
     }
@@ -131,6 +139,7 @@ async fn answer(
 
 async fn pass(
     shared: &Shared,
+    operation: &str,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, CutOff> {
     let (mut parts, body) = request.into_parts();
@@ -144,13 +153,14 @@ async fn pass(
         .expect("the upstream's target");
     let answer = shared
         .client
-        .request(Request::from_parts(parts, Full::new(body)))
+        .request(Request::from_parts(parts, Full::new(body.clone())))
         .await
         .map_err(|_| CutOff)?;
-    let (mut parts, body) = answer.into_parts();
+    let (mut parts, answer) = answer.into_parts();
     parts.headers.remove("transfer-encoding");
-    let body = body.collect().await.map_err(|_| CutOff)?.to_bytes();
-    Ok(Response::from_parts(parts, Full::new(body)))
+    let answered = answer.collect().await.map_err(|_| CutOff)?.to_bytes();
+    (shared.watch.lock().unwrap())(operation, &body, &answered);
+    Ok(Response::from_parts(parts, Full::new(answered)))
 }
 
 fn refusal(status: u16, code: &str) -> Response<Full<Bytes>> {

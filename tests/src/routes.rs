@@ -7,15 +7,15 @@ use keyway_sites::{Entry, inventory};
 
 use crate::MemorySite;
 
-/// The function that serves the routes of this group. Only `all`, which has every group, serves the last three.
+/// The function that serves the routes of this group. Only `all`, which has every group, serves the last two.
 pub fn function_of_group(group: Group) -> &'static str {
     match group {
         Group::Keys => "keys",
         Group::DataKeys => "datakey",
-        Group::Service | Group::Log | Group::Health => "service",
+        Group::Service | Group::Log | Group::Health | Group::Document => "service",
         Group::Buckets => "bucket-encryption",
         Group::Access => "access",
-        Group::Account | Group::Sessions | Group::Document => "all",
+        Group::Account | Group::Sessions => "all",
     }
 }
 

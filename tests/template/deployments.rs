@@ -32,6 +32,44 @@ impl Deployment {
         !self.given("KesDomainName").is_empty()
     }
 
+    /// Whether the deployment takes over what a former stack left.
+    pub(crate) fn is_adopting(&self) -> bool {
+        !self.given("ExistingTable").is_empty()
+    }
+
+    /// Whether the value names the deployment's table: the stack's own, or the adopted one.
+    pub(crate) fn is_table(&self, value: &Value) -> bool {
+        match self.given("ExistingTable") {
+            "" => reference(value) == Some("Table"),
+            adopted => value == adopted,
+        }
+    }
+
+    /// Whether the value is the ARN of the deployment's table.
+    pub(crate) fn is_table_arn(&self, value: &Value) -> bool {
+        match self.given("ExistingTable") {
+            "" => arn_of(value) == Some("Table"),
+            adopted => {
+                let region = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}";
+                value["Fn::Sub"] == format!("{region}:table/{adopted}")
+            }
+        }
+    }
+
+    /// The name of the secret that the value names: the stack's own, or an adopted one.
+    pub(crate) fn secret(&self, value: &Value) -> Option<&'static str> {
+        ["RootKeyring", "RootAccessKey"].into_iter().find(|name| {
+            match self.given(&format!("Existing{name}")) {
+                "" => reference(value) == Some(name),
+                adopted => value == adopted,
+            }
+        })
+    }
+
+    pub(crate) fn has_root_access_key(&self) -> bool {
+        self.given("RootAccessKeySecret") != "false"
+    }
+
     pub(crate) fn is_iam(&self) -> bool {
         self.given("Auth") == "iam"
     }
@@ -39,6 +77,17 @@ impl Deployment {
     /// The rules that the parameters break.
     pub(crate) fn broken_rules(&self) -> &[String] {
         &self.broken_rules
+    }
+
+    /// The parameters that were given.
+    pub(crate) fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// All resources, by their names.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let named = |(name, resource)| -> (&str, &Value) { (String::as_str(name), resource) };
+        self.resources.iter().map(named)
     }
 
     pub(crate) fn resource(&self, name: &str) -> &Value {
@@ -108,6 +157,11 @@ pub(crate) fn tool(name: &str) -> Option<Command> {
 const CERTIFICATE: &str =
     "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
 
+const KMS_KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-4000-8000-000000000000";
+const ADOPTED_KEYRING: &str =
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:RootKeyring-a1b2c3-d4e5f6";
+const ADOPTED_ROOT: &str =
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:RootAccessKey-a1b2c3-d4e5f6";
 const LOAD_BALANCER: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/keyway/0123456789abcdef";
 const TRUST_STORE: &str =
@@ -115,7 +169,7 @@ const TRUST_STORE: &str =
 
 /// Every front with every way to authenticate callers and every domain that it can have, each with the fewest and with
 /// the most parameters possible.
-fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
+pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     let none: &[(&str, &str)] = &[];
     let domain = &[
         ("DomainName", "kms.example.com"),
@@ -149,7 +203,40 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
             "https://console.example.com,http://localhost:3000",
         ),
         ("S3Endpoint", "aws"),
+        ("KmsKeyArn", KMS_KEY),
+        ("KeyringReplicaRegion", "eu-west-1"),
+        (
+            "SecretReaders",
+            "arn:aws:iam::123456789012:role/deployer,arn:aws:iam::123456789012:role/sso/*",
+        ),
+        ("SubnetIds", "subnet-0a,subnet-0b"),
+        ("SecurityGroupIds", "sg-0a"),
+        (
+            "VaultCaLayerArn",
+            "arn:aws:lambda:us-east-1:123456789012:layer:ca:1",
+        ),
+        (
+            "PermissionsBoundaryArn",
+            "arn:aws:iam::123456789012:policy/boundary",
+        ),
+        ("RolePath", "/keyway/"),
+        ("Audit", "best-effort"),
+        ("AuditContext", "values"),
+        ("AuditRetentionDays", "400"),
+        ("ApiAccessLogs", "on"),
+        ("AlarmEmail", "operator@example.com"),
+        ("JanitorSilentHours", "25"),
     ];
+    // What a former stack left, and the class of logs from which CloudWatch makes no metrics.
+    let adopted = [
+        ("ExistingTable", "keyway-restored"),
+        ("ExistingRootKeyring", ADOPTED_KEYRING),
+        ("ExistingRootAccessKey", ADOPTED_ROOT),
+        ("LogClass", "INFREQUENT_ACCESS"),
+        ("Metrics", "off"),
+    ];
+    // The cheapest deployment.
+    let lean = [("RootAccessKeySecret", "false"), ("Alarms", "off")];
     let mut sets = Vec::new();
     for (front, domains) in [
         ("http-api", &[none, domain, &mtls, kes][..]),
@@ -162,7 +249,11 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
                 continue;
             }
             for domain in domains {
-                for more in [none, &more] {
+                for more in [none, &more, &adopted, &lean] {
+                    let is_first = *domain == domains[0] && auth == "sigv4";
+                    if (more == adopted || more == lean) && !is_first {
+                        continue;
+                    }
                     let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();
                     sets.push(
                         set.into_iter()
@@ -176,8 +267,8 @@ fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     sets
 }
 
-/// The deployments that these sets of parameters make.
-pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+/// What the template makes of these sets of parameters, and how the console shows its parameters.
+fn transformed(sets: &[BTreeMap<String, String>]) -> Option<Value> {
     let mut transform = tool("../venv/bin/python")?
         .args(["-I", "tests/template/transform.py", "template.yaml"])
         .stdin(Stdio::piped())
@@ -192,7 +283,23 @@ pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<De
         output.status.success(),
         "the template could not be transformed"
     );
-    let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The template's parameters, and the groups in which CloudFormation's console shows them.
+pub(crate) fn parameters_and_groups() -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    let console = &transformed(&[])?["console"];
+    let list = |name: &str| console[name].clone();
+    Some((
+        serde_json::from_value(list("parameters")).unwrap(),
+        serde_json::from_value(list("groups")).unwrap(),
+    ))
+}
+
+/// The deployments that these sets of parameters make.
+pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    let mut made = transformed(sets)?;
+    let made: Vec<Value> = serde_json::from_value(made["deployments"].take()).unwrap();
     assert_eq!(made.len(), sets.len());
     let deployments = sets.iter().zip(made).map(|(parameters, made)| Deployment {
         parameters: parameters.clone(),

@@ -32,19 +32,19 @@ fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
     routes
 }
 
-/// The routes without authentication: whether the service lives, and whether it can do its work.
-pub(crate) const PROBES: [(&str, &str); 11] = [
-    ("GET", "/health"),
-    ("HEAD", "/health"),
-    ("GET", "/health/live"),
-    ("HEAD", "/health/live"),
-    ("GET", "/health/ready"),
-    ("HEAD", "/health/ready"),
-    ("GET", "/minio/health/live"),
-    ("HEAD", "/minio/health/live"),
-    ("GET", "/minio/health/ready"),
-    ("HEAD", "/minio/health/ready"),
-    ("GET", "/minio/health/cluster"),
+/// The routes without authentication, by GET and HEAD: the probes, and the description of the API.
+pub(crate) const PAGES: [&str; 11] = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/health/cluster",
+    "/health/cluster/read",
+    "/minio/health",
+    "/minio/health/live",
+    "/minio/health/ready",
+    "/minio/health/cluster",
+    "/minio/health/cluster/read",
+    "/openapi.json",
 ];
 
 /// How an API's document names a route of every method.
@@ -146,8 +146,10 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
     }
-    for (method, path) in PROBES {
-        mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
+    for path in PAGES {
+        for method in ["GET", "HEAD"] {
+            mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
+        }
     }
     // The function of buckets refuses S3's other operations, in S3's format.
     for route in OBJECTS.into_iter().chain(["POST /{bucket}"]) {
@@ -231,8 +233,12 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
         assert!(routes.keys().all(|route| {
             let (method, path) = route.split_once(' ').unwrap();
             // The function gets every method, and refuses wrong ones itself.
-            method == ANY && (path == "/version" || path.starts_with("/v1/"))
+            let is_page = path.contains("/health") || path == "/openapi.json";
+            method == ANY && (is_page || path == "/version" || path.starts_with("/v1/"))
         }));
+        for path in PAGES {
+            assert_eq!(called_for(&routes, path), Some("ServiceFunction"), "{path}");
+        }
         for (function, _, path) in site.kes_routes() {
             // API Gateway ignores a slash at the end.
             let path = path.replace("{*name}", "some/name");
@@ -530,6 +536,9 @@ fn strangers_are_throttled() {
             assert!(known.contains_key(route), "{route} has limits and is none");
             limits.push(limit);
         }
+        // The owner pays for the traffic of the description, which is large.
+        let document = &stage["RouteSettings"]["GET /openapi.json"];
+        assert_eq!(number(&document["ThrottlingRateLimit"]), 1);
         for limit in limits {
             // API Gateway takes a limit of zero as no limit; ten thousand is the account's limit.
             assert!(
@@ -551,7 +560,7 @@ fn strangers_are_throttled() {
     }
     for deployment in deployments() {
         for (package, (_, function)) in deployment.functions() {
-            if package == "keyway-fn-janitor" {
+            if ["keyway-fn-janitor", "keyway-fn-setup"].contains(&package) {
                 // Only its schedule calls it.
                 continue;
             }
@@ -570,10 +579,9 @@ fn callers_are_verified_by_whom_the_parameters_say() {
     for deployment in http_apis() {
         let security = deployment.is_iam().then(|| json!([{"AWS_IAM": []}]));
         for (route, operation) in operations(deployment) {
-            let is_probe = PROBES
-                .iter()
-                .any(|(method, path)| route == format!("{method} {path}"));
-            let security = security.as_ref().filter(|_| !is_probe);
+            let (_, path) = route.split_once(' ').unwrap();
+            let is_page = PAGES.contains(&path);
+            let security = security.as_ref().filter(|_| !is_page);
             assert_eq!(operation.get("security"), security, "{route}");
         }
         let schemes = &deployment.properties("Api")["Body"]["components"]["securitySchemes"];

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::deployments::{Deployment, deployments, reference};
-use crate::fronts::{OBJECTS, PROBES, routes};
+use crate::fronts::{OBJECTS, PAGES, routes};
 
 /// The variables that functions know, as their help lists them.
 fn known() -> &'static BTreeSet<String> {
@@ -39,24 +39,45 @@ fn functions_know_their_variables() {
     for deployment in deployments() {
         let mut given = BTreeSet::new();
         for (package, (_, function)) in deployment.functions() {
-            for (name, value) in Deployment::variables(function) {
-                assert!(known().contains(name), "{package} does not know {name}");
+            let variables = Deployment::variables(function);
+            for (name, value) in variables {
+                // The file of a Vault's authorities is no option.
+                let is_known = known().contains(name) || name == "KEYWAY_VAULT_CA_FILE";
+                assert!(is_known, "{package} does not know {name}");
                 assert!(
-                    value.is_string() || reference(value).is_some(),
+                    value.is_string() || reference(value).is_some() || value["Fn::Sub"].is_string(),
                     "{package}: {name} is {value}"
                 );
                 given.insert(name.as_str());
             }
+            assert!(deployment.is_table(&variables["KEYWAY_TABLE"]));
+            // Two stacks of an account are two sets of metrics.
             assert_eq!(
-                reference(&Deployment::variables(function)["KEYWAY_TABLE"]),
-                Some("Table")
+                variables["KEYWAY_METRICS_NAMESPACE"]["Fn::Sub"],
+                "Keyway/${AWS::StackName}"
             );
+            for (parameter, variable, default) in [
+                ("Audit", "KEYWAY_AUDIT", "required"),
+                ("AuditContext", "KEYWAY_AUDIT_CONTEXT", "names"),
+            ] {
+                let expected = match deployment.given(parameter) {
+                    "" => default,
+                    given => given,
+                };
+                assert_eq!(variables[variable], expected, "{package}");
+            }
+            let days = variables["KEYWAY_AUDIT_RETENTION_DAYS"].as_str().unwrap();
+            match deployment.given("AuditRetentionDays") {
+                "" => assert!(days.parse::<u32>().is_ok()),
+                given => assert_eq!(days, given),
+            }
         }
         for (parameter, variable) in [
             ("Auth", "KEYWAY_AUTH"),
             ("DefaultKeyId", "KEYWAY_DEFAULT_KEY_ID"),
-            ("SigningRegion", "KEYWAY_REGION"),
+            ("SigningRegion", "KEYWAY_SIGNING_REGION"),
             ("S3Endpoint", "KEYWAY_S3_ENDPOINT"),
+            ("VaultCaLayerArn", "KEYWAY_VAULT_CA_FILE"),
         ] {
             assert_eq!(
                 given.contains(variable),
@@ -88,12 +109,16 @@ impl Function {
         let api = RuntimeApi::start().await;
         let variables = Deployment::variables(properties)
             .iter()
+            // There is no layer here with that file.
+            .filter(|(name, _)| *name != "KEYWAY_VAULT_CA_FILE")
             .map(|(name, value)| {
                 let name_of_deployed = reference(value).map(|name| match name {
                     "AWS::AccountId" => "123456789012".to_owned(),
                     name => format!("deployed-{name}"),
                 });
-                let value = name_of_deployed.unwrap_or_else(|| value.as_str().unwrap().to_owned());
+                let value = name_of_deployed
+                    .or_else(|| value["Fn::Sub"].as_str().map(str::to_owned))
+                    .unwrap_or_else(|| value.as_str().unwrap().to_owned());
                 (name, value)
             });
         let process = Command::new(binary(package))
@@ -227,8 +252,8 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
         let mut functions = Vec::new();
         for (package, (name, properties)) in deployment.functions() {
             let function = Function::start(package, properties).await;
-            if package == "keyway-fn-janitor" {
-                // There is no table, so it fails the invocation.
+            if ["keyway-fn-janitor", "keyway-fn-setup"].contains(&package) {
+                // There is no table, and nowhere to answer, so it fails the invocation.
                 function.api.invoke(&Value::Null).await.result.unwrap_err();
             } else {
                 functions.push((name, function));
@@ -317,16 +342,16 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 // An unsigned caller is refused before anything else.
                 let (_, path) = route.split_once(' ').unwrap();
                 let is_of_s3 = path == "/" || path == "/{bucket}";
-                let is_probe = PROBES.iter().any(|(_, probe)| *probe == path);
+                let is_page = PAGES.contains(&path);
                 // For this function they are paths of buckets and objects; the API does not send them.
-                if is_probe && *name == "BucketsFunction" {
+                if is_page && *name == "BucketsFunction" {
                     continue;
                 }
                 let expected = if called == *name {
-                    if is_probe && (path.ends_with("/ready") || path.ends_with("/cluster")) {
+                    if path.ends_with("/ready") || path.contains("/cluster") {
                         // There is no table.
                         StatusCode::SERVICE_UNAVAILABLE
-                    } else if is_probe {
+                    } else if is_page {
                         StatusCode::OK
                     } else if is_of_s3 {
                         StatusCode::FORBIDDEN

@@ -10,6 +10,8 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod build;
+mod change_sets;
 mod cost;
 mod deployments;
 mod fronts;

@@ -12,15 +12,26 @@ type Grants = BTreeMap<String, BTreeSet<String>>;
 /// What the role of this function allows.
 fn allowed(deployment: &Deployment, function: &Value) -> Grants {
     let role = deployment.properties(arn_of(&function["Role"]).unwrap());
-    let fields: Vec<&str> = role
+    let mut fields: BTreeSet<&str> = role
         .as_object()
         .unwrap()
         .keys()
         .map(String::as_str)
         .collect();
+    let has_boundary = fields.remove("PermissionsBoundary");
+    assert_eq!(
+        has_boundary,
+        !deployment.given("PermissionsBoundaryArn").is_empty()
+    );
     assert_eq!(
         fields,
-        ["AssumeRolePolicyDocument", "Description", "Policies"],
+        [
+            "AssumeRolePolicyDocument",
+            "Description",
+            "Path",
+            "Policies"
+        ]
+        .into(),
         "no managed policies"
     );
     let trusted = json!([{
@@ -45,6 +56,16 @@ fn allowed(deployment: &Deployment, function: &Value) -> Grants {
     grants
 }
 
+/// As [`allowed`], without what the parameters allow every function: the use of a customer's key, and a VPC.
+fn allowed_by_table(deployment: &Deployment, function: &Value) -> Grants {
+    let mut grants = allowed(deployment, function);
+    let is_encrypted = grants.remove("encryption").is_some();
+    assert_eq!(is_encrypted, !deployment.given("KmsKeyArn").is_empty());
+    let is_in_vpc = grants.remove("network").is_some();
+    assert_eq!(is_in_vpc, !deployment.given("SubnetIds").is_empty());
+    grants
+}
+
 fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> String {
     assert_eq!(statement["Effect"], "Allow");
     let mut fields: BTreeSet<&str> = statement
@@ -55,7 +76,12 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         .collect();
     fields.remove("Sid");
     let resource = &statement["Resource"];
-    if arn_of(resource) == Some("Table") {
+    let sid = statement["Sid"].as_str().unwrap();
+    if deployment.is_table_arn(resource) && sid == "Table" {
+        assert_eq!(fields, ["Action", "Effect", "Resource"].into());
+        return "table".to_owned();
+    }
+    if deployment.is_table_arn(resource) {
         assert_eq!(fields, ["Action", "Condition", "Effect", "Resource"].into());
         // The audit log has a partition for each hour.
         let operators = ["ForAllValues:StringEquals", "ForAllValues:StringLike"];
@@ -75,14 +101,25 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
         assert_eq!(statement["Condition"], condition);
         return format!("kind {kind}");
     }
+    if sid == "Encryption" {
+        // The key encrypts what the two services keep, and opens nothing else for a function.
+        assert_eq!(resource, deployment.given("KmsKeyArn"));
+        let services = json!([
+            {"Fn::Sub": "dynamodb.${AWS::Region}.${AWS::URLSuffix}"},
+            {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+        ]);
+        let condition = json!({"StringEquals": {"kms:ViaService": services}});
+        assert_eq!(statement["Condition"], condition);
+        return "encryption".to_owned();
+    }
+    if sid == "Network" {
+        // Lambda makes network interfaces for the function; the function's own code may not.
+        let condition = json!({"Null": {"lambda:SourceFunctionArn": "true"}});
+        assert_eq!(statement["Condition"], condition);
+        return "network".to_owned();
+    }
     assert_eq!(fields, ["Action", "Effect", "Resource"].into());
-    if let Some(secret) = reference(resource) {
-        assert!(
-            deployment
-                .of_type("AWS::SecretsManager::Secret")
-                .contains_key(secret),
-            "{secret}"
-        );
+    if let Some(secret) = deployment.secret(resource) {
         return format!("secret {secret}");
     }
     if resource == "*" {
@@ -101,7 +138,7 @@ fn granted_on(deployment: &Deployment, function: &Value, statement: &Value) -> S
 /// The packages that a deployment has.
 fn packages(deployment: &Deployment) -> Vec<&'static str> {
     if !deployment.is_http_api() {
-        return vec!["keyway-fn-all", "keyway-fn-janitor"];
+        return vec!["keyway-fn-all", "keyway-fn-janitor", "keyway-fn-setup"];
     }
     let mut packages = vec![
         "keyway-fn-bucket-encryption",
@@ -109,6 +146,7 @@ fn packages(deployment: &Deployment) -> Vec<&'static str> {
         "keyway-fn-janitor",
         "keyway-fn-keys",
         "keyway-fn-service",
+        "keyway-fn-setup",
     ];
     if deployment.has_kes_api() {
         packages.insert(0, "keyway-fn-access");
@@ -199,12 +237,31 @@ fn aliases_are_written_by_the_function_that_manages_keys_and_removed_with_them()
 }
 
 #[test]
+fn the_janitor_changes_keys_and_makes_none() {
+    for deployment in deployments() {
+        let Some((_, function)) = deployment.functions().remove("keyway-fn-janitor") else {
+            continue;
+        };
+        let grants = allowed(deployment, function);
+        let granted = |what: &str| grants.get(what).cloned().unwrap_or_default();
+        // A rotation replaces a record, and wraps the new version by the root keyring, which it opens and never writes.
+        assert_eq!(
+            granted("kind key"),
+            [GET, QUERY, UPDATE, DELETE].map(str::to_owned).into()
+        );
+        let opens = ["secretsmanager:GetSecretValue".to_owned()];
+        assert_eq!(granted("secret RootKeyring"), opens.into());
+        assert!(grants.keys().all(|what| what != "kind access-key"));
+    }
+}
+
+#[test]
 fn the_datakey_function_writes_the_audit_log_alone() {
     for deployment in deployments() {
         let Some((_, function)) = deployment.functions().remove("keyway-fn-datakey") else {
             continue;
         };
-        for (what, actions) in allowed(deployment, function) {
+        for (what, actions) in allowed_by_table(deployment, function) {
             let reads = ["dynamodb:GetItem", "secretsmanager:GetSecretValue"];
             let is_read = actions
                 .iter()
@@ -220,7 +277,7 @@ fn the_access_function_sees_no_key_and_no_access_key() {
         let Some((_, function)) = deployment.functions().remove("keyway-fn-access") else {
             continue;
         };
-        let grants = allowed(deployment, function);
+        let grants = allowed_by_table(deployment, function);
         let seen: BTreeSet<&str> = grants.keys().map(String::as_str).collect();
         let expected = [
             "kind policy",
@@ -260,7 +317,7 @@ fn access_keys_are_written_where_sessions_begin() {
 #[test]
 fn the_configuration_is_written_by_the_functions_that_may_make_it() {
     for action in [PUT, UPDATE] {
-        only(action, "kind config", &["keys", "service", "all"]);
+        only(action, "kind config", &["keys", "service", "all", "setup"]);
     }
     for action in [QUERY, DELETE] {
         only(action, "kind config", &[]);
@@ -289,7 +346,7 @@ fn buckets_are_written_by_the_function_that_serves_them() {
 }
 
 #[test]
-fn audit_records_are_added_by_everybody_and_changed_by_nobody() {
+fn audit_records_are_added_by_all_that_serve_and_changed_by_none() {
     for action in [UPDATE, DELETE] {
         only(action, "kind audit#*", &[]);
     }
@@ -309,13 +366,20 @@ fn audit_records_are_added_by_everybody_and_changed_by_nobody() {
 }
 
 #[test]
-fn secrets_are_written_once_and_read_by_those_who_need_them() {
+fn keyring_is_written_by_the_setup_function_alone() {
     let keyring = "secret RootKeyring";
-    only(
-        "secretsmanager:PutSecretValue",
-        keyring,
-        &["keys", "service", "all"],
-    );
+    only("secretsmanager:PutSecretValue", keyring, &["setup"]);
+    let readers = [
+        "access",
+        "all",
+        "bucket-encryption",
+        "datakey",
+        "janitor",
+        "keys",
+        "service",
+        "setup",
+    ];
+    only("secretsmanager:GetSecretValue", keyring, &readers);
     only("secretsmanager:PutSecretValue", "secret RootAccessKey", &[]);
     let verifiers = ["keys", "datakey", "service", "bucket-encryption", "all"];
     only(
@@ -323,6 +387,108 @@ fn secrets_are_written_once_and_read_by_those_who_need_them() {
         "secret RootAccessKey",
         &verifiers,
     );
+}
+
+#[test]
+fn setup_function_writes_no_record_but_the_configuration() {
+    for deployment in deployments() {
+        let (name, function) = deployment.functions()["keyway-fn-setup"];
+        let mut grants = allowed(deployment, function);
+        grants.remove("encryption");
+        let seen: BTreeSet<&str> = grants.keys().map(String::as_str).collect();
+        let expected = ["kind config", "table", "secret RootKeyring", "log"];
+        assert_eq!(seen, expected.into());
+        let of_table = ["dynamodb:DescribeTable", "dynamodb:UpdateTable"];
+        assert_eq!(grants["table"], of_table.map(str::to_owned).into());
+        // It answers CloudFormation over the internet, and nobody but the stack calls it.
+        assert_eq!(function.get("VpcConfig"), None);
+        for (_, permission) in deployment.of_type("AWS::Lambda::Permission") {
+            assert_ne!(reference(&permission["FunctionName"]), Some(name));
+        }
+    }
+    only("dynamodb:UpdateTable", "table", &["setup"]);
+}
+
+#[test]
+fn roles_are_where_the_parameters_say() {
+    for deployment in deployments() {
+        for role in deployment.of_type("AWS::IAM::Role").values() {
+            let expected = match deployment.given("RolePath") {
+                "" => "/",
+                path => path,
+            };
+            assert_eq!(role["Path"], expected);
+            match deployment.given("PermissionsBoundaryArn") {
+                "" => assert_eq!(role.get("PermissionsBoundary"), None),
+                boundary => assert_eq!(role["PermissionsBoundary"], boundary),
+            }
+        }
+        for (package, (_, function)) in deployment.functions() {
+            let is_inside = function.get("VpcConfig").is_some();
+            let expected = !deployment.given("SubnetIds").is_empty();
+            assert_eq!(
+                is_inside,
+                expected && package != "keyway-fn-setup",
+                "{package}"
+            );
+        }
+    }
+}
+
+/// With `SecretReaders`, the policy of a secret denies its value to all others, and locks nobody out for good.
+#[test]
+fn secrets_are_closed_to_all_but_functions_readers_and_the_root_user() {
+    for deployment in deployments() {
+        let policies = deployment.of_type("AWS::SecretsManager::ResourcePolicy");
+        if deployment.given("SecretReaders").is_empty() {
+            assert!(policies.is_empty());
+            continue;
+        }
+        assert_eq!(policies.len(), 2);
+        for policy in policies.values() {
+            assert_eq!(policy["BlockPublicPolicy"], true);
+            let secret = deployment.secret(&policy["SecretId"]).unwrap();
+            let statements = policy["ResourcePolicy"]["Statement"].as_array().unwrap();
+            let [statement] = statements.as_slice() else {
+                panic!("{policy}");
+            };
+            assert_eq!(statement["Effect"], "Deny");
+            assert_eq!(statement["Principal"], "*");
+            for action in statement["Action"].as_array().unwrap() {
+                let action = action.as_str().unwrap();
+                // The policy itself, the secret's description and its deletion stay what IAM allows.
+                let of_value = [
+                    "SecretValue",
+                    "UpdateSecret",
+                    "VersionStage",
+                    "RotateSecret",
+                ];
+                assert!(
+                    of_value.iter().any(|part| action.contains(part)),
+                    "{action}"
+                );
+            }
+            let conditions = statement["Condition"].as_object().unwrap();
+            assert_eq!(conditions.len(), 2);
+            let spared = conditions["ArnNotEquals"]["aws:PrincipalArn"].as_array();
+            let (root, roles) = spared.unwrap().split_first().unwrap();
+            assert_eq!(
+                root["Fn::Sub"],
+                "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"
+            );
+            let roles: BTreeSet<&str> = roles.iter().map(|role| arn_of(role).unwrap()).collect();
+            let mut expected = BTreeSet::new();
+            for (_, function) in deployment.functions().values() {
+                let grants = allowed(deployment, function);
+                if grants.contains_key(&format!("secret {secret}")) {
+                    expected.insert(arn_of(&function["Role"]).unwrap());
+                }
+            }
+            assert_eq!(roles, expected, "{secret}");
+            let readers = &conditions["ArnNotLike"]["aws:PrincipalArn"]["Fn::Split"];
+            assert_eq!(readers, &json!([",", deployment.given("SecretReaders")]));
+        }
+    }
 }
 
 /// A role may do what is listed here and nothing else, to what [`granted_on`] knows and nothing else.
@@ -344,6 +510,18 @@ fn roles_have_no_other_action() {
         "s3:ListBucket",
         "s3:GetEncryptionConfiguration",
         "s3:PutEncryptionConfiguration",
+        "dynamodb:DescribeTable",
+        "dynamodb:UpdateTable",
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
     ];
     let kinds = [
         "key",
@@ -379,8 +557,9 @@ fn functions_are_told_of_the_secrets_that_they_may_read() {
         for (package, (_, function)) in deployment.functions() {
             let told: BTreeMap<&str, &str> = Deployment::variables(function)
                 .iter()
-                .filter(|(name, _)| name.ends_with("_SECRET"))
-                .map(|(name, value)| (name.as_str(), reference(value).unwrap()))
+                // An empty variable is none.
+                .filter(|(name, value)| name.ends_with("_SECRET") && *value != "")
+                .map(|(name, value)| (name.as_str(), deployment.secret(value).unwrap()))
                 .collect();
             let expected = [
                 ("KEYWAY_ROOT_KEYRING_SECRET", "RootKeyring"),

@@ -112,11 +112,18 @@ def deployment(template, given):
     return {"broken_rules": [], "resources": values.made(made["Resources"]), "outputs": values.made(made["Outputs"])}
 
 
+def console(template):
+    """Returns the template's parameters, and the groups in which the console shows them."""
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    return {"parameters": list(template["Parameters"]), "groups": [group["Parameters"] for group in groups]}
+
+
 def main():
     # It would log the metrics that it cannot send.
     logging.getLogger("samtranslator").setLevel(logging.ERROR)
     template = yaml_parse(pathlib.Path(sys.argv[1]).read_text())
-    json.dump([deployment(template, given) for given in json.load(sys.stdin)], sys.stdout)
+    made = [deployment(template, given) for given in json.load(sys.stdin)]
+    json.dump({"deployments": made, "console": console(template)}, sys.stdout)
 
 
 if __name__ == "__main__":

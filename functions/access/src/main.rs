@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let (identities, control) = function.access()?;
     let process = function.process()?;
     let site = access_site(&process, &identities, &control, function.instance()?)?;

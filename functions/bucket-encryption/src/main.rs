@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let services = function.reading().await?;
     let buckets = function.buckets(&services)?;
     let process = function.process()?;

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let services = function.reading().await?;
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;

@@ -1,4 +1,4 @@
-//! Destroys keys whose deletion date has passed, on a schedule.
+//! Destroys keys whose deletion date has passed, and rotates keys whose rotation is due, on a schedule.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let janitor = Arc::new(function.janitor()?);
     let job = move || sweep(Arc::clone(&janitor));
     function.serve_schedule(job).await
@@ -23,11 +23,20 @@ async fn run() -> anyhow::Result<()> {
 async fn sweep(janitor: Arc<Janitor>) -> anyhow::Result<Value> {
     let swept = janitor.sweep().await.map_err(|error| {
         anyhow!(
-            "keys that are due could not be destroyed: {}",
+            "keys that are due could not be destroyed or rotated: {}",
             error.for_operator()
         )
     })?;
     swept.log();
-    let count = (swept.destroyed.len(), swept.referenced.len());
-    Ok(json!({"destroyed": count.0, "referenced": count.1, "awaiting": swept.awaiting.len()}))
+    let keys = swept.keys;
+    Ok(json!({
+        "enabled": keys.enabled,
+        "disabled": keys.disabled,
+        "pending_deletion": keys.pending_deletion,
+        "destroyed": swept.destroyed.len(),
+        "referenced": swept.referenced.len(),
+        "awaiting": swept.awaiting.len(),
+        "rotated": swept.rotated.len(),
+        "clock_doubted": swept.doubted.is_some(),
+    }))
 }

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let function = Function::start()?;
+    let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let (services, ports) = function.writing().await?;
     let log = ports.reading().audit_reading(&function.settings().audit);
     let following = function.following()?;

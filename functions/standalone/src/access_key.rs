@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use keyway_deployment_assembly::duration;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
@@ -36,9 +37,10 @@ pub(crate) struct Create {
     #[arg(long = "key", value_name = "ID|PREFIX*")]
     keys: Vec<String>,
 
-    /// Let the access key expire after so many seconds; it then comes with a session token
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    expires_in: Option<u64>,
+    /// Let the access key expire after so long, such as 30m, 1h or 7d; a bare number is seconds. It then comes with a
+    /// session token
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires_in: Option<Duration>,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -83,6 +85,13 @@ enum ListOutput {
     Json,
 }
 
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        life if life >= Duration::from_secs(1) => Ok(life),
+        _ => Err("is shorter than a second".to_owned()),
+    }
+}
+
 pub(crate) async fn run(command: AccessKeyCommand) -> anyhow::Result<()> {
     match command {
         AccessKeyCommand::Create(arguments) => create(arguments).await,
@@ -104,10 +113,9 @@ struct Created<'a> {
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
     let deployment = arguments.location.open().await?;
-    let life = arguments.expires_in.map(Duration::from_secs);
     let key = deployment
         .access_keys()
-        .create(policy, life)
+        .create(policy, arguments.expires_in)
         .await
         .map_err(explain)?;
     let NewAccessKey {

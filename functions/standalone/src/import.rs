@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
-use keyway_deployment_assembly::environment;
+use keyway_deployment_assembly::{Writing, environment};
 use keyway_domain::migration::Progress;
 use keyway_import::{ImportError, KeyImport, KeyReport, NotImported};
 use zeroize::Zeroizing;
@@ -80,7 +80,12 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
     match import {
         Import::KesConfig(from) => kes_config::run(*from).await,
         Import::Kes(from) => {
-            let mut job = Job::open(&from.how).await?;
+            let location = &from.how.location;
+            let ports = match &from.from_dir {
+                Some(_) => location.open().await?,
+                None => location.open_beside_account().await?,
+            };
+            let mut job = Job::over(&ports, &from.how)?;
             let ended = match &from.from_dir {
                 Some(folder) => job.import.folder(folder, &from.prefix).await,
                 None => {
@@ -98,7 +103,7 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
             let new = keyway_import::static_key(&value).map_err(|error| {
                 anyhow!(error).context("the key is not NAME:BASE64 with 32 bytes in base64")
             })?;
-            let mut job = Job::open(&from.how).await?;
+            let mut job = Job::over(&from.how.location.open().await?, &from.how)?;
             let ended = job.import.key(new).await;
             job.finish(ended, &from.how)
         }
@@ -112,8 +117,8 @@ struct Job {
 }
 
 impl Job {
-    async fn open(how: &How) -> anyhow::Result<Self> {
-        let keys = how.location.open().await?.operated_keys();
+    fn over(ports: &Writing, how: &How) -> anyhow::Result<Self> {
+        let keys = ports.operated_keys();
         let bar = bar()?;
         let shown = bar.clone();
         let on_progress: Box<dyn FnMut(Progress) + Send> =

@@ -31,7 +31,7 @@ pub(crate) struct KesListener {
         long,
         env = "KEYWAY_KES_CERT",
         value_name = "FILE",
-        requires = "kes_key"
+        requires_all = ["kes_listen", "kes_key"]
     )]
     kes_cert: Option<PathBuf>,
 
@@ -40,13 +40,18 @@ pub(crate) struct KesListener {
         long,
         env = "KEYWAY_KES_KEY",
         value_name = "FILE",
-        requires = "kes_cert"
+        requires_all = ["kes_listen", "kes_cert"]
     )]
     kes_key: Option<PathBuf>,
 
     /// Take only clients' certificates that an authority of this PEM file has issued. Without it any is taken, for it is
     /// its key's hash that says who a client is
-    #[arg(long, env = "KEYWAY_KES_CLIENT_CA", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "KEYWAY_KES_CLIENT_CA",
+        value_name = "FILE",
+        requires = "kes_listen"
+    )]
     kes_client_ca: Option<PathBuf>,
 }
 

@@ -2,20 +2,29 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
-use keyway_deployment_assembly::{VaultFiles, Writing};
+use keyway_deployment_assembly::{VaultFiles, Writing, secret};
 use keyway_deployment_aws::{FirstUse, Location, ObjectStore};
 use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
+use keyway_domain::ports::{Clock, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
+use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
 
-/// Where the deployment is. A table's name means AWS; without one it is the data folder.
+/// Where the deployment is. A table's name means AWS; without one it is the data folder. Options of the one place are
+/// refused beside the other: an option that is ignored misleads.
 #[derive(Clone, Args)]
+#[command(
+    mut_arg("data_dir", |option| option.conflicts_with("table")),
+    mut_arg("passphrase_file", |option| option.conflicts_with("table")),
+    mut_arg("root_keyring_secret", |option| option.requires("table")),
+    mut_arg("root_access_key_secret", |option| option.requires("table"))
+)]
 pub(crate) struct Deployment {
     #[command(flatten)]
     pub(crate) operator: Operator,
@@ -37,7 +46,7 @@ impl Deployment {
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
         let (ports, root) = if self.aws.name().is_some() {
             let first_use = FirstUse::Makes { accept_empty_table };
-            on_aws(&self.aws, &self.vault, first_use, None, Some(metrics)).await?
+            self.on_aws(first_use, Some(metrics)).await?
         } else {
             let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
             let empty_table = if accept_empty_table {
@@ -53,16 +62,28 @@ impl Deployment {
     }
 
     /// Opens the deployment, which must exist: the operator's commands do not make one.
-    pub(crate) async fn open_existing(&self, region: Option<&str>) -> anyhow::Result<Writing> {
+    async fn open_existing(&self) -> anyhow::Result<Writing> {
         if self.aws.name().is_some() {
-            return Ok(
-                on_aws(&self.aws, &self.vault, FirstUse::IsRefused, region, None)
-                    .await?
-                    .0,
-            );
+            return Ok(self.on_aws(FirstUse::IsRefused, None).await?.0);
         }
         embedded::must_exist(&self.operator)?;
         embedded::open(&self.operator, &self.vault).await
+    }
+
+    async fn on_aws(
+        &self,
+        first_use: FirstUse,
+        metrics: Option<&Arc<Metrics>>,
+    ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+        if secret("KEYWAY_PASSPHRASE")?.is_some() {
+            bail!(
+                "KEYWAY_PASSPHRASE protects the root keyring of a data folder, and with --table it would protect nothing: unset it"
+            );
+        }
+        let (region, credentials) = aws(self.aws.region.as_deref()).await?;
+        let (location, vault) = (&self.aws, &self.vault);
+        keyway_deployment_aws::writing(location, vault, first_use, &region, credentials, metrics)
+            .await
     }
 }
 
@@ -71,21 +92,57 @@ impl Deployment {
 pub(crate) struct DeploymentLocation {
     #[command(flatten)]
     deployment: Deployment,
-
-    /// The AWS region of --table; else what AWS's own tools would use here
-    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
-    region: Option<String>,
 }
 
 impl DeploymentLocation {
     /// Opens the deployment, which must exist.
     pub(crate) async fn open(&self) -> anyhow::Result<Writing> {
-        self.deployment.open_existing(self.region.as_deref()).await
+        self.region_is_used()?;
+        self.deployment.open_existing().await
+    }
+
+    /// Opens the deployment, which must exist, for a command that also uses the AWS account itself in --region.
+    pub(crate) async fn open_beside_account(&self) -> anyhow::Result<Writing> {
+        self.deployment.open_existing().await
+    }
+
+    /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not
+    /// verified.
+    pub(crate) async fn unverified_table(
+        &self,
+    ) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
+        self.region_is_used()?;
+        let Deployment { operator, aws, .. } = &self.deployment;
+        if aws.name().is_none() {
+            return embedded::unverified_table(operator);
+        }
+        let (region, credentials) = self::aws(aws.region.as_deref()).await?;
+        keyway_deployment_aws::unverified_table(aws, &region, credentials)
+    }
+
+    fn region_is_used(&self) -> anyhow::Result<()> {
+        let aws = &self.deployment.aws;
+        if aws.region.is_some() && aws.name().is_none() {
+            bail!("--region is the AWS region of --table, and there is no --table");
+        }
+        Ok(())
+    }
+
+    /// AWS KMS in this region, or in that of the deployment, at this endpoint or AWS's own, with the credentials that AWS's
+    /// tools would use here.
+    pub(crate) async fn aws_kms(
+        &self,
+        region: Option<&str>,
+        endpoint: Option<String>,
+    ) -> anyhow::Result<AwsKms> {
+        let (region, credentials) = aws(region.or(self.deployment.aws.region.as_deref())).await?;
+        let config = keyway_aws::config(region, endpoint, credentials);
+        AwsKms::new(&config).map_err(anyhow::Error::msg)
     }
 
     /// All secrets of the AWS account in the region, wherever the deployment is.
     pub(crate) async fn account_secrets(&self) -> anyhow::Result<SecretsManager> {
-        let (region, credentials) = aws(self.region.as_deref()).await?;
+        let (region, credentials) = aws(self.deployment.aws.region.as_deref()).await?;
         keyway_deployment_aws::account_secrets(&region, credentials)
     }
 }
@@ -114,17 +171,6 @@ fn loader(region: Option<&str>) -> ConfigLoader {
         Some(region) => loader.region(aws_config::Region::new(region.to_owned())),
         None => loader,
     }
-}
-
-async fn on_aws(
-    location: &Location,
-    vault: &VaultFiles,
-    first_use: FirstUse,
-    region: Option<&str>,
-    metrics: Option<&Arc<Metrics>>,
-) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-    let (region, credentials) = aws(region).await?;
-    keyway_deployment_aws::writing(location, vault, first_use, &region, credentials, metrics).await
 }
 
 /// The region and credentials that AWS's own tools would use here: variables, profiles, the instance's role.

@@ -13,6 +13,7 @@ mod kes_listener;
 mod location;
 mod migration;
 mod policy;
+mod reencrypt;
 mod serve;
 mod table;
 mod traces;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
-use keyway_deployment_assembly::arguments;
+use keyway_deployment_assembly::{arguments, unread_variables};
 use keyway_deployment_embedded::{
     NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
 };
@@ -61,6 +62,8 @@ enum Command {
     /// Bring keys here from KES or MinIO, also while servers run; no key is overwritten, and it may be run again
     #[command(subcommand)]
     Import(import::Import),
+    /// Move ciphertexts of AWS KMS to a key here, also while servers run; may be stopped and run again
+    Reencrypt(Box<reencrypt::Reencrypt>),
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -110,9 +113,15 @@ struct ChangePassphrase {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = arguments();
+    let arguments: Arguments = arguments(option_env!("KEYWAY_COMMIT"));
+    let unread = unread_variables::<Arguments>();
+    if !matches!(arguments.command, Command::Serve(_)) {
+        unread
+            .iter()
+            .for_each(|unread| tell(&format!("keyway: warning: {unread}")));
+    }
     let result = match arguments.command {
-        Command::Serve(serve) => serve::run(*serve).await,
+        Command::Serve(serve) => serve::run(*serve, unread).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
@@ -121,6 +130,7 @@ async fn main() -> ExitCode {
         },
         Command::Identity(command) => identity::run(command),
         Command::Import(import) => import::run(import).await,
+        Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,

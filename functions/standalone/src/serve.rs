@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
@@ -115,6 +115,38 @@ enum Metering {
 }
 
 impl Serve {
+    /// Refuses options that would be ignored beside the others.
+    fn options_go_together(&self) -> anyhow::Result<()> {
+        if self.default_key_id.is_some() && !self.start {
+            bail!("--default-key-id (KEYWAY_DEFAULT_KEY_ID) belongs to --start (KEYWAY_START)");
+        }
+        if self.insecure_http && self.tls_cert.is_some() {
+            bail!(
+                "--insecure-http (KEYWAY_INSECURE_HTTP) and --tls-cert (KEYWAY_TLS_CERT) exclude each other"
+            );
+        }
+        match self.settings.kes.changed() {
+            Some(option) if !self.kes.is_asked_for() => {
+                bail!("{option} belongs to --kes-listen (KEYWAY_KES_LISTEN)")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Without --table, --region was the signatures' region up to 0.1.0.
+    fn take_former_region(&mut self) {
+        let Deployment { aws, .. } = &mut self.deployment;
+        if aws.name().is_none()
+            && self.settings.signing_region.is_none()
+            && let Some(region) = aws.region.take()
+        {
+            tracing::warn!(
+                "--region is the AWS region of --table; use --signing-region for the region of signatures"
+            );
+            self.settings.signing_region = Some(region);
+        }
+    }
+
     /// The data folder, unless the deployment is on AWS.
     fn folder(&self) -> Option<&Path> {
         let on_aws = self.deployment.aws.name().is_some();
@@ -122,8 +154,13 @@ impl Serve {
     }
 }
 
-pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
+pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result<()> {
     start_logging(&serve)?;
+    for unread in unread {
+        tracing::warn!("{unread}");
+    }
+    serve.options_go_together()?;
+    serve.take_former_region();
     let open_files = raise_open_files();
     let stop = stop_signal()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
@@ -133,6 +170,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         server,
         audit,
         status,
+        makes_root,
     } = Ready::open(&serve, &metrics).await?;
 
     let Sites { site, kes } = serve
@@ -172,6 +210,9 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         kes: kes_address,
         kes_certificate,
     };
+    if makes_root {
+        show_new_root(&ports).await?;
+    }
     announce(&serve, status, &addresses);
     let upkeep = tokio::spawn(keep_up(server));
     let bounds = Bounds {
@@ -249,6 +290,8 @@ struct Ready {
     audit: Audit,
     /// The service's status, for the log.
     status: &'static str,
+    /// Whether the table holds the root access key, which the first start makes.
+    makes_root: bool,
 }
 
 impl Ready {
@@ -259,26 +302,17 @@ impl Ready {
             .open(metrics, serve.accept_empty_table)
             .await?;
         let (ports, table_health) = ports.watched();
-        let root = match kept {
-            Some(kept) => kept,
-            None => root_access_key()?,
+        let root = match (kept, root_access_key()?) {
+            (None, root) => root,
+            (Some(kept), RootAccessKey::InTable) => kept,
+            (Some(_), _) => bail!(
+                "both KEYWAY_ROOT_ACCESS_KEY and --root-access-key-secret (KEYWAY_ROOT_ACCESS_KEY_SECRET) give a root access key; give one of them"
+            ),
         };
-        let generated = matches!(root, RootAccessKey::InTable);
+        let makes_root = matches!(root, RootAccessKey::InTable);
         let server = ports
             .reading()
             .server(&serve.settings, Proof::Signature(root));
-        if generated {
-            let made = ports.access_keys().create_root_if_new().await;
-            let made = made.map_err(|error| {
-                anyhow!(
-                    "the root access key could not be made: {}",
-                    error.for_operator()
-                )
-            })?;
-            if let Some(key) = made {
-                tell_root_access_key(&key);
-            }
-        }
         if serve.start {
             ports
                 .start_if_new(&server.service, default_key_id)
@@ -309,8 +343,25 @@ impl Ready {
             server,
             audit,
             status,
+            makes_root,
         })
     }
+}
+
+/// Makes the root access key if there is none, and shows it. This is the last step of a start, for a start that fails must
+/// not use up the one time that the key is shown.
+async fn show_new_root(ports: &Writing) -> anyhow::Result<()> {
+    let made = ports.access_keys().create_root_if_new().await;
+    let made = made.map_err(|error| {
+        anyhow!(
+            "the root access key could not be made: {}",
+            error.for_operator()
+        )
+    })?;
+    if let Some(key) = made {
+        tell_root_access_key(&key);
+    }
+    Ok(())
 }
 
 /// Adds to the metrics the counters that are kept elsewhere.

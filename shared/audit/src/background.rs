@@ -17,15 +17,36 @@ impl BackgroundAudit for AuditWriter {
     }
 
     async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError> {
+        let event = of_janitor("kms:DestroyKey", key, error);
+        told(self.record_background(&event).await)
+    }
+
+    async fn rotated(
+        &self,
+        key: &KeyId,
+        version: u32,
+        error: Option<&'static str>,
+    ) -> Result<(), KmsError> {
         let event = Event {
-            dialect: Cow::Borrowed("janitor"),
-            operation: Cow::Borrowed("kms:DestroyKey"),
-            class: Some(Cow::Borrowed(Class::Mutation.as_str())),
-            key_id: Some(Cow::Borrowed(key.as_str())),
-            error: error.map(Cow::Borrowed),
-            ..Event::default()
+            key_version: Some(version),
+            ..of_janitor("kms:RotateKey", key, error)
         };
         told(self.record_background(&event).await)
+    }
+}
+
+fn of_janitor<'a>(
+    operation: &'static str,
+    key: &'a KeyId,
+    error: Option<&'static str>,
+) -> Event<'a> {
+    Event {
+        dialect: Cow::Borrowed("janitor"),
+        operation: Cow::Borrowed(operation),
+        class: Some(Cow::Borrowed(Class::Mutation.as_str())),
+        key_id: Some(Cow::Borrowed(key.as_str())),
+        error: error.map(Cow::Borrowed),
+        ..Event::default()
     }
 }
 

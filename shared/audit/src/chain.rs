@@ -1,12 +1,34 @@
 //! Events as lines. Each has the hash of the one before.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::sha256;
 use keyway_domain::audit::{Event, FORMAT};
 
 use crate::hex;
 
-/// The `prev` of a writer's first event.
-pub const FIRST_PREV: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The `prev` of a writer's first event: a hash of zeros.
+const FIRST_PREV: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// The same in format 1.
+const FIRST_PREV_1: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The `prev` of a writer's first event in this format; `None` for a format that is not known.
+pub(crate) fn first_prev(format: u8) -> Option<&'static str> {
+    match format {
+        1 => Some(FIRST_PREV_1),
+        FORMAT => Some(FIRST_PREV),
+        _ => None,
+    }
+}
+
+/// A hash as events of this format have it.
+fn encoded(format: u8, hash: &[u8]) -> String {
+    if format == 1 {
+        hex(hash)
+    } else {
+        URL_SAFE_NO_PAD.encode(hash)
+    }
+}
 
 /// The chain of one writer.
 pub(crate) struct Chain {
@@ -45,10 +67,8 @@ impl Chain {
         ] {
             lines.push_str(part);
         }
-        let hash = hex(&sha256(&[lines
-            .get(begin..)
-            .unwrap_or_default()
-            .as_bytes()]));
+        let line = lines.get(begin..).unwrap_or_default();
+        let hash = encoded(FORMAT, &sha256(&[line.as_bytes()]));
         // Removes the object's last brace, so that the hash can be added.
         lines.pop();
         lines.push_str(",\"hash\":\"");
@@ -66,7 +86,8 @@ pub(crate) fn hash_of(event: &Event<'_>) -> Result<String, serde_json::Error> {
         hash: None,
         ..event.clone()
     };
-    Ok(hex(&sha256(&[&serde_json::to_vec(&bare)?])))
+    let hash = sha256(&[&serde_json::to_vec(&bare)?]);
+    Ok(encoded(event.audit, &hash))
 }
 
 #[cfg(test)]

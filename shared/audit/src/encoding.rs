@@ -142,7 +142,7 @@ mod tests {
             ..event.clone()
         };
         let line = serde_json::to_string(&placed).unwrap();
-        let begin = r#"{"audit":1,"time":"","writer":"","seq":0,"prev":"""#;
+        let begin = r#"{"audit":2,"time":"","writer":"","seq":0,"prev":"""#;
         line.strip_prefix(begin).unwrap().to_owned()
     }
 

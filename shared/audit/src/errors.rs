@@ -11,7 +11,7 @@ use keyway_domain::ports::{Clock, Kind, Random, Record, Revision, StoreError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::packed::packed;
+use crate::packed::{Packing, packed};
 use crate::table::{self, AuditTable};
 
 /// How long lines wait before they are written, and the shortest time between two writes. Followers on other processes
@@ -129,7 +129,7 @@ impl ErrorLog {
             kind: Kind::ErrorLog,
             id: table::id(now, &self.writer, waiting.written),
             revision: Revision(revision),
-            value: packed(waiting.text().into_bytes()),
+            value: packed(waiting.text().into_bytes(), Packing::Fast),
             expires_at: now.checked_add(KEPT_FOR).ok(),
         };
         match self.table.append(&record).await {

@@ -20,7 +20,6 @@ mod verify;
 mod wrapped;
 mod writer;
 
-pub use chain::FIRST_PREV;
 pub use errors::ErrorLog;
 pub use follow::{ErrorLines, Following};
 pub use packed::text;

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use keyway_domain::audit::Event;
 
-use crate::chain::{FIRST_PREV, hash_of};
+use crate::chain::{first_prev, hash_of};
 use crate::wrapped::Unwrapping;
 
 /// A difference from the log as it was written.
@@ -248,8 +248,8 @@ impl Verifier {
 
     fn text(&mut self, text: &str) {
         match serde_json::from_str::<Event<'_>>(text) {
-            Ok(event) => self.event(&event),
-            Err(_) => {
+            Ok(event) if first_prev(event.audit).is_some() => self.event(&event),
+            _ => {
                 self.findings
                     .insert(Finding::Unreadable { line: self.lines });
             }
@@ -283,7 +283,7 @@ impl Verifier {
             }
             _ => None,
         };
-        is_altered |= seq == 0 && event.prev != FIRST_PREV;
+        is_altered |= seq == 0 && first_prev(event.audit) != Some(&event.prev);
         if !is_last && !self.is_in_any_order {
             self.findings.insert(Finding::Reordered {
                 writer: writer.clone(),

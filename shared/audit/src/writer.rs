@@ -23,7 +23,7 @@ use crate::encoding::unplaced;
 use crate::hex;
 use crate::lines::{ChainPosition, Lines, Queue, Unplaced};
 use crate::output::{AuditOutput, Out};
-use crate::packed::packed;
+use crate::packed::{Packing, packed};
 use crate::table::{self, AuditTable};
 
 /// How requests are answered when the log cannot be written.
@@ -64,10 +64,10 @@ pub struct AuditWriterSettings {
     pub retention_days: u32,
     /// When events that are not urgent go to the table.
     pub flushing: Flushing,
+    /// How long events that are not urgent wait for others, to be written together.
+    pub batch_age: Duration,
 }
 
-/// The longest time that events wait before they are written to the table.
-const BATCH_AGE: Duration = Duration::from_millis(250);
 /// The pause after a failure before the next attempt.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often a request tries to write without blocking on the lock.
@@ -109,6 +109,7 @@ pub struct AuditWriter {
     /// Lines that followers lost because they read too slowly.
     missed: AtomicU64,
     events: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// The writer's figures for metrics.
@@ -120,6 +121,8 @@ pub struct AuditWriterMetrics {
     pub waiting: u64,
     /// Lines that followers lost because they read too slowly.
     pub missed: u64,
+    /// Writes to the output or the table that failed.
+    pub failures: u64,
 }
 
 struct Batch {
@@ -176,6 +179,7 @@ impl AuditWriter {
             followers: broadcast::channel(FOLLOWED).0,
             missed: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         })
     }
 
@@ -202,6 +206,7 @@ impl AuditWriter {
             events: self.events.load(Ordering::Relaxed),
             waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
             missed: self.missed.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
         }
     }
 
@@ -216,7 +221,7 @@ impl AuditWriter {
             self.work.notified().await;
             while self.has_work() {
                 tokio::select! {
-                    () = tokio::time::sleep(BATCH_AGE) => {}
+                    () = tokio::time::sleep(self.settings.batch_age) => {}
                     () = self.full.notified() => {}
                 }
                 // `flush` logs a failure, and the events keep waiting.
@@ -430,6 +435,9 @@ impl AuditWriter {
             Out::Busy => return None,
             Out::Tried(written) => written,
         };
+        if written.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
         let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
         if let Err(error) = &written
             && !had_failed
@@ -470,6 +478,7 @@ impl AuditWriter {
                 return Ok(());
             };
             if let Err(error) = self.table.append(&batch.record).await {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 if !self.table_failed.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         error = one_line(&error),
@@ -503,11 +512,19 @@ impl AuditWriter {
                 kind: Kind::Audit,
                 id: table::id(taken.first.time, &self.writer, taken.first.seq),
                 revision: Revision(revision),
-                value: packed(taken.lines.into_bytes()),
+                value: packed(taken.lines.into_bytes(), self.packing()),
                 expires_at: self.expiry(taken.first.time),
             },
             event: taken.event,
         }))
+    }
+
+    fn packing(&self) -> Packing {
+        match self.settings.flushing {
+            Flushing::ByTask => Packing::Fast,
+            // A function's table is charged by size.
+            Flushing::ByRequest => Packing::Small,
+        }
     }
 
     fn expiry(&self, time: Timestamp) -> Option<Timestamp> {
@@ -545,6 +562,7 @@ impl AuditWriter {
     fn event<'a>(&self, told: &'a Answered<'a>) -> Event<'a> {
         let subject = told.subject;
         let context = self.context(subject.context.as_ref());
+        let path = shortened(told.raw_path);
         let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
         Event {
             request_id: Some(Cow::Borrowed(told.request_id)),
@@ -552,8 +570,9 @@ impl AuditWriter {
             operation: Cow::Borrowed(told.operation.name),
             class: Some(Cow::Borrowed(told.operation.class.as_str())),
             method: Some(Cow::Borrowed(shortened(told.method.as_str()))),
-            path: Some(Cow::Borrowed(shortened(told.raw_path))),
-            route: told.route.map(Cow::Borrowed),
+            path: Some(Cow::Borrowed(path)),
+            // Without parameters, the path has it already.
+            route: (told.route.filter(|route| !path.ends_with(route))).map(Cow::Borrowed),
             principal: subject.principal.as_deref().map(Cow::Borrowed),
             key_id: borrowed(&subject.key_id),
             key_version: subject.key_version,
@@ -579,7 +598,7 @@ impl AuditWriter {
         let now = self.clock.monotonic();
         let lines = self.lines();
         let waiting = &lines.waiting;
-        waiting.is_much() || !waiting.is_empty() && waiting.age(now) >= BATCH_AGE
+        waiting.is_much() || !waiting.is_empty() && waiting.age(now) >= self.settings.batch_age
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -37,6 +37,7 @@ fn scene(strictness: Strictness) -> Scene {
             contexts: Contexts::Names,
             retention_days: 90,
             flushing: Flushing::ByRequest,
+            batch_age: Duration::from_millis(250),
         },
     );
     Scene {

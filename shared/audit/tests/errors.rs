@@ -236,6 +236,7 @@ async fn follower_gets_errors_of_other_processes_once() {
         contexts: Contexts::Names,
         retention_days: 90,
         flushing: Flushing::ByTask,
+        batch_age: Duration::from_millis(250),
     };
     // A process whose own errors are of the same name as those in the table, and one that knows of none.
     let (of_here, _) = broadcast::channel(16);

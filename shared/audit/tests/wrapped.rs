@@ -4,16 +4,16 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use keyway_audit::{FIRST_PREV, Finding, Verified, Verifier};
+use keyway_audit::{Finding, Verified, Verifier};
 use keyway_domain::audit::{Event, EventItem};
 use serde_json::{Value, json};
 
 const EVENTS: u64 = 6;
 
 /// Lines as a process prints them, with those of the ordinary log in between. One event is long, and has all that JSON
-/// can write in several ways.
+/// can write in several ways. They have format 1, of which logs are kept.
 fn printed() -> Vec<String> {
-    let mut prev = FIRST_PREV.to_owned();
+    let mut prev = "0".repeat(64);
     let mut lines = Vec::new();
     for seq in 0..EVENTS {
         let item = |n: usize| EventItem {
@@ -310,4 +310,14 @@ fn text_without_events_has_none() {
         let Verified { writers, findings } = verified(&lines);
         assert_eq!((writers.len(), findings.len()), (0, 0), "{lines:?}");
     }
+}
+
+#[test]
+fn event_of_an_unknown_format_is_no_event() {
+    let mut line = printed().swap_remove(0);
+    line = line.replacen("\"audit\":1", "\"audit\":3", 1);
+    assert_eq!(
+        verified(&[line]).findings,
+        [Finding::Unreadable { line: 1 }]
+    );
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use faults::FaultyTable;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -70,6 +72,7 @@ const SETTINGS: AuditWriterSettings = AuditWriterSettings {
     contexts: Contexts::Names,
     retention_days: 90,
     flushing: Flushing::ByRequest,
+    batch_age: Duration::from_millis(250),
 };
 
 fn scene(settings: AuditWriterSettings) -> Scene {
@@ -197,13 +200,13 @@ async fn event_has_caller_and_operation_and_no_secret() {
     assert_eq!(writer.len(), 16);
     let expected = format!(
         concat!(
-            r#"{{"audit":1,"time":"2026-01-02T03:59:59Z","writer":"{}","seq":0,"prev":"{}","request_id":"r","#,
-            r#""dialect":"rustfs","operation":"kms:Anything","class":"mutation","method":"POST","path":"/a","route":"/a","#,
+            r#"{{"audit":2,"time":"2026-01-02T03:59:59Z","writer":"{}","seq":0,"prev":"{}","request_id":"r","#,
+            r#""dialect":"rustfs","operation":"kms:Anything","class":"mutation","method":"POST","path":"/a","#,
             r#""principal":"alice","key_id":"k","key_version":2,"context":["tenant"],"address":"127.0.0.1","#,
             r#""status":200,"duration_us":7,"hash":"{}"}}"#
         ),
         writer,
-        "0".repeat(64),
+        "A".repeat(43),
         event.hash.as_ref().unwrap(),
     );
     assert_eq!(printed[0], expected);
@@ -303,6 +306,22 @@ async fn verification_finds_the_events_lost_in_a_broken_record() {
 }
 
 #[tokio::test]
+async fn events_wait_as_long_as_the_settings_say() {
+    let scene = scene(AuditWriterSettings {
+        batch_age: Duration::from_secs(10),
+        ..SETTINGS
+    });
+    scene.tell(KEY, &known("k"), 200).await.unwrap();
+    scene.clock.advance(Duration::from_millis(9999));
+    scene.tell(KEY, &known("k"), 200).await.unwrap();
+    assert_eq!(scene.writes(), 0);
+    scene.clock.advance(Duration::from_millis(1));
+    scene.tell(KEY, &known("k"), 200).await.unwrap();
+    assert_eq!(scene.writes(), 1);
+    assert_eq!(scene.kept().await, scene.printed());
+}
+
+#[tokio::test]
 async fn background_task_writes_pending_events() {
     let settings = AuditWriterSettings {
         flushing: Flushing::ByTask,
@@ -395,6 +414,8 @@ async fn request_while_the_table_fails_is_refused_and_recorded_later() {
     scene.clock.advance(Duration::from_secs(1));
     assert!(!scene.may(KEY).await);
     assert_eq!(scene.writes(), tried + 1, "it is tried again");
+    let failures = scene.audit_writer.metrics().failures;
+    assert_eq!(failures, u64::try_from(scene.writes()).unwrap());
     scene
         .table
         .interceptor()
@@ -422,6 +443,7 @@ async fn request_while_standard_output_fails_is_refused() {
     scene.output.fails.store(true, Ordering::Relaxed);
     assert_eq!(scene.tell(KEY, &known("k"), 200).await, Err(Unrecorded));
     assert!(!scene.may(KEY).await && !scene.may(CHANGE).await);
+    assert_eq!(scene.audit_writer.metrics().failures, 1);
     scene.output.fails.store(false, Ordering::Relaxed);
     assert!(!scene.may(KEY).await, "it has just failed");
     scene.clock.advance(Duration::from_secs(1));
@@ -693,7 +715,7 @@ async fn verification_finds_events_removed_altered_or_moved() {
         let altered = lines[9].replace("alice", "mallory");
         let (bare, _) = altered.split_once(",\"hash\"").unwrap();
         let hash = keyway_crypto::sha256(&[format!("{bare}}}").as_bytes()]);
-        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = URL_SAFE_NO_PAD.encode(hash);
         lines[9] = format!("{bare},\"hash\":\"{hash}\"}}");
     });
     assert_eq!(forged, [altered(10)]);
@@ -702,7 +724,7 @@ async fn verification_finds_events_removed_altered_or_moved() {
         let (start, end) = lines[6].split_once(",\"status\":200").unwrap();
         lines[6] = format!(
             "{}{end}",
-            start.replacen("{\"audit\":1", "{\"audit\":1,\"status\":200", 1)
+            start.replacen("{\"audit\":2", "{\"audit\":2,\"status\":200", 1)
         );
     });
     assert_eq!(other_order, []);

@@ -106,8 +106,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`AuthError::Signature`] if it proves no caller. An access key with the wrong session token gets the error of a
-    /// wrong signature; a key that does not exist or has expired gets the same text. A session token with a permanent key
-    /// gets its own error, once the signature is verified.
+    /// wrong signature; a key that does not exist gets the same text. An expired key, and a session token with a permanent
+    /// key, get errors of their own, once the signature is verified.
     ///
     /// A signature for a service that is not one of `services` is refused too: it was made for another API. A gateway
     /// checks that itself.
@@ -138,7 +138,7 @@ impl Signatures {
         let presented = Presented::parse(request, &self.rules)?;
         let credential = self
             .credentials
-            .find(presented.access_key_id())
+            .find_even_expired(presented.access_key_id())
             .await?
             .ok_or(SignatureError::UnknownAccessKey)?;
         let is_for_service = services.contains(&presented.service());
@@ -147,18 +147,28 @@ impl Signatures {
             self.clock.now(),
             &self.signing_keys,
         )?;
+        let is_expired = self.credentials.is_expired(&credential);
         let (matches, is_needless) = match (&credential.session_token, presented.session_token()) {
             (None, None) => (true, false),
             (Some(expected), Some(given)) => (expected.ct_eq(given.as_bytes()), false),
             (Some(_), None) => (false, false),
-            // Tell that the key is permanent only after the signature proves that the caller has the secret.
             (None, Some(_)) => (true, true),
         };
         if !matches {
             return Err(SignatureError::SignatureMismatch.into());
         }
-        if is_needless && !matches!(remainder, Remainder::Signature(_)) {
-            return Err(SignatureError::SessionTokenNotNeeded.into());
+        // What is wrong with the key is told only after the signature proves that the caller has its secret.
+        let refusal = move || {
+            if is_expired {
+                Err(SignatureError::ExpiredCredentials)
+            } else if is_needless {
+                Err(SignatureError::SessionTokenNotNeeded)
+            } else {
+                Ok(())
+            }
+        };
+        if !matches!(remainder, Remainder::Signature(_)) {
+            refusal()?;
         }
         if !is_for_service {
             return Err(SignatureError::Service { accepted: services }.into());
@@ -176,9 +186,7 @@ impl Signatures {
             }
             remainder @ Remainder::Signature(_) => Proof::Unproven(Box::new(move |body| {
                 verify(remainder, body)?;
-                if is_needless {
-                    return Err(E::from(SignatureError::SessionTokenNotNeeded.into()));
-                }
+                refusal().map_err(|denied| E::from(AuthError::Signature(denied)))?;
                 Ok(caller)
             })),
         })

@@ -1,6 +1,7 @@
 //! Shared by the crates on AWS's SDK: the clients' configuration with timeouts and retries, and the conversion of errors
 //! to those of the domain's ports.
 
+mod presigned;
 mod retries;
 
 use std::error::Error;
@@ -24,6 +25,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use keyway_domain::ports::StoreError;
 
+pub use presigned::{PutError, put_presigned};
 pub use retries::{CountRetries, retries};
 
 /// How long connecting may take.

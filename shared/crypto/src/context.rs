@@ -2,14 +2,9 @@
 
 use std::fmt;
 
-/// Most pairs in a map context.
-pub const MAX_CONTEXT_PAIRS: usize = 64;
-/// Longest key of a map context, in bytes of UTF-8.
-pub const MAX_CONTEXT_KEY_BYTES: usize = 128;
-/// Longest value of a map context, in bytes of UTF-8.
-pub const MAX_CONTEXT_VALUE_BYTES: usize = 4096;
-/// Largest sum of all key and value lengths of a map context, in bytes.
-pub const MAX_CONTEXT_BYTES: usize = 8192;
+/// Largest sum of all key and value lengths of a map context, in characters: AWS KMS's limit. It is the same in every
+/// API, so that what one seals opens in another.
+pub const MAX_CONTEXT_CHARS: usize = 8192;
 /// Longest opaque context, in bytes: the longest body of the one API that has them.
 pub const MAX_OPAQUE_CONTEXT_BYTES: usize = 1_000_000;
 
@@ -51,23 +46,16 @@ impl EncryptionContext {
     /// hide them.
     ///
     /// # Errors
-    /// A [`ContextError`] if a key occurs twice or a limit is exceeded: [`MAX_CONTEXT_PAIRS`],
-    /// [`MAX_CONTEXT_KEY_BYTES`], [`MAX_CONTEXT_VALUE_BYTES`], [`MAX_CONTEXT_BYTES`].
+    /// A [`ContextError`] if a key occurs twice or the pairs have more than [`MAX_CONTEXT_CHARS`].
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ContextError> {
-        let pairs: Vec<(String, String)> = pairs.into_iter().collect();
-        check_each(&pairs)?;
-        Self::of_any_pairs(pairs)
-    }
-
-    /// As [`EncryptionContext::from_pairs`], with no limit but [`MAX_CONTEXT_BYTES`] for all pairs together: for an API
-    /// whose clients expect no other limits.
-    ///
-    /// # Errors
-    /// A [`ContextError`] if a key occurs twice or the pairs are too long together.
-    pub fn of_any_pairs(mut pairs: Vec<(String, String)>) -> Result<Self, ContextError> {
-        check_sum(&pairs)?;
+        let mut pairs: Vec<(String, String)> = pairs.into_iter().collect();
+        let chars = pairs.iter().flat_map(|(key, value)| [key, value]);
+        let chars = chars.map(|text| text.chars().count()).sum();
+        if chars > MAX_CONTEXT_CHARS {
+            return Err(ContextError::TooLong { chars });
+        }
         if pairs.is_empty() {
             return Ok(Self::none());
         }
@@ -168,29 +156,11 @@ impl fmt::Debug for EncryptionContext {
 /// Why something is not a valid encryption context. Sizes only: no key, no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
-    /// More pairs than [`MAX_CONTEXT_PAIRS`].
-    #[error("encryption context has {pairs} pairs, more than {MAX_CONTEXT_PAIRS}")]
-    TooManyPairs {
-        /// How many there are.
-        pairs: usize,
-    },
-    /// A key longer than [`MAX_CONTEXT_KEY_BYTES`].
-    #[error("encryption context key has {bytes} bytes, more than {MAX_CONTEXT_KEY_BYTES}")]
-    KeyTooLong {
-        /// The key's length in bytes.
-        bytes: usize,
-    },
-    /// A value longer than [`MAX_CONTEXT_VALUE_BYTES`].
-    #[error("encryption context value has {bytes} bytes, more than {MAX_CONTEXT_VALUE_BYTES}")]
-    ValueTooLong {
-        /// The value's length in bytes.
-        bytes: usize,
-    },
-    /// All keys and values together are longer than [`MAX_CONTEXT_BYTES`].
-    #[error("encryption context has {bytes} bytes, more than {MAX_CONTEXT_BYTES}")]
+    /// All keys and values together are longer than [`MAX_CONTEXT_CHARS`].
+    #[error("encryption context has {chars} characters, more than {MAX_CONTEXT_CHARS}")]
     TooLong {
-        /// The sum of all key and value lengths in bytes.
-        bytes: usize,
+        /// The sum of all key and value lengths in characters.
+        chars: usize,
     },
     /// A key that occurs more than once.
     #[error("encryption context has the same key twice")]
@@ -206,29 +176,6 @@ pub enum ContextError {
 const KIND_NONE: u8 = 0;
 const KIND_MAP: u8 = 1;
 const KIND_OPAQUE: u8 = 2;
-
-fn check_each(pairs: &[(String, String)]) -> Result<(), ContextError> {
-    if pairs.len() > MAX_CONTEXT_PAIRS {
-        return Err(ContextError::TooManyPairs { pairs: pairs.len() });
-    }
-    for (key, value) in pairs {
-        if key.len() > MAX_CONTEXT_KEY_BYTES {
-            return Err(ContextError::KeyTooLong { bytes: key.len() });
-        }
-        if value.len() > MAX_CONTEXT_VALUE_BYTES {
-            return Err(ContextError::ValueTooLong { bytes: value.len() });
-        }
-    }
-    Ok(())
-}
-
-fn check_sum(pairs: &[(String, String)]) -> Result<(), ContextError> {
-    let bytes = pairs.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if bytes > MAX_CONTEXT_BYTES {
-        return Err(ContextError::TooLong { bytes });
-    }
-    Ok(())
-}
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len());

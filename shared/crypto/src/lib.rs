@@ -16,11 +16,8 @@ mod secret;
 mod self_test;
 
 pub use blob::{Blob, InvalidCiphertext, MAX_KEY_ID_BYTES, Purpose, SealError, seal};
-pub use context::{
-    ContextError, EncryptionContext, MAX_CONTEXT_BYTES, MAX_CONTEXT_KEY_BYTES, MAX_CONTEXT_PAIRS,
-    MAX_CONTEXT_VALUE_BYTES, MAX_OPAQUE_CONTEXT_BYTES,
-};
-pub use mac::{mac_sha256, sha256, verify_mac_sha256};
+pub use context::{ContextError, EncryptionContext, MAX_CONTEXT_CHARS, MAX_OPAQUE_CONTEXT_BYTES};
+pub use mac::{MacHash, mac, mac_sha256, sha256, verify_mac, verify_mac_sha256};
 pub use passphrase::{PassphraseError, PassphraseParams, derive};
 pub use secret::{Key256, KeyLengthError, SecretBytes};
 pub use self_test::{SelfTestError, self_test};

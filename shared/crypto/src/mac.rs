@@ -1,9 +1,9 @@
-//! HMAC-SHA256 and SHA-256 over a message given in parts.
+//! HMAC-SHA256 and SHA-256 over a message given in parts, and HMAC with any SHA-2 for a caller's own key.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 
-use crate::Key256;
+use crate::{Key256, SecretBytes};
 
 /// HMAC-SHA256 (RFC 2104, FIPS 198-1): 32 bytes.
 ///
@@ -39,6 +39,54 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     first_32(context.finish().as_ref())
+}
+
+/// The hash function of an HMAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacHash {
+    /// SHA-224.
+    Sha224,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl MacHash {
+    /// The length of its MACs, in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Sha224 => 28,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn algorithm(self) -> hmac::Algorithm {
+        match self {
+            Self::Sha224 => hmac::HMAC_SHA224,
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
+
+/// The HMAC (RFC 2104, FIPS 198-1) of the message, in full length.
+#[must_use]
+pub fn mac(hash: MacHash, key: &SecretBytes, message: &[u8]) -> Vec<u8> {
+    let key = hmac::Key::new(hash.algorithm(), key.expose());
+    hmac::sign(&key, message).as_ref().to_vec()
+}
+
+/// Whether `tag` is the [`mac`] of the message, in time that depends on lengths only. A truncated tag is refused.
+#[must_use]
+pub fn verify_mac(hash: MacHash, key: &SecretBytes, message: &[u8], tag: &[u8]) -> bool {
+    verify_slices_are_equal(&mac(hash, key, message), tag).is_ok()
 }
 
 /// The library returns outputs as slices of a larger buffer; SHA-256 fills exactly 32 bytes.

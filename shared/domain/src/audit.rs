@@ -15,8 +15,9 @@ use crate::ids::KeyId;
 use crate::policy::Action;
 use crate::ports::StoreError;
 
-/// The version of the events' format, the first field of each event.
-pub const FORMAT: u8 = 1;
+/// The version of the events' format, the first field of each event. Events of format 1 have hashes in hexadecimal digits,
+/// and always a `route` if there is one.
+pub const FORMAT: u8 = 2;
 
 type Text<'a> = Cow<'a, str>;
 
@@ -25,7 +26,7 @@ type Text<'a> = Cow<'a, str>;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event<'a> {
-    /// [`FORMAT`].
+    /// [`FORMAT`], or 1 in events of former versions.
     pub audit: u8,
     /// When it was written.
     #[serde(borrow)]
@@ -54,7 +55,7 @@ pub struct Event<'a> {
     /// The path as sent, truncated if it is long.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Text<'a>>,
-    /// The route's path with the names of its parameters.
+    /// The route's path with the names of its parameters, unless `path` ends with it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Text<'a>>,
     /// The authenticated principal.
@@ -107,7 +108,7 @@ pub struct Event<'a> {
     /// Numbers about the log itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<BTreeMap<String, u64>>,
-    /// The SHA-256 of everything before it.
+    /// The SHA-256 of everything before it, in base64url.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Text<'a>>,
 }
@@ -263,6 +264,17 @@ pub trait BackgroundAudit: Send + Sync {
     /// # Errors
     /// When the event could not be written where it must be.
     async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError>;
+
+    /// A key was rotated by its schedule, and has this version now. With an error, it was not, or that is unknown.
+    ///
+    /// # Errors
+    /// When the event could not be written where it must be.
+    async fn rotated(
+        &self,
+        key: &KeyId,
+        version: u32,
+        error: Option<&'static str>,
+    ) -> Result<(), KmsError>;
 }
 
 /// What a follower of a log receives.

@@ -8,7 +8,7 @@ use crate::buckets::{
     WantedEncryption,
 };
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyReader};
+use crate::keys::{KeyId, KeyReader, KeyUsage};
 use crate::policy::Action;
 use crate::service::Service;
 
@@ -192,7 +192,10 @@ impl BucketOperations {
     /// Checks the key as it is in the table now, not in the cache.
     async fn must_be_enabled(&self, id: &KeyId) -> Result<(), KmsError> {
         match self.reader.read(id).await? {
-            Some((key, _)) => key.must_be_enabled(),
+            Some((key, _)) => {
+                key.must_be_enabled()?;
+                key.must_be_for(KeyUsage::EncryptDecrypt)
+            }
             None => Err(KmsError::KeyNotFound(id.clone())),
         }
     }

@@ -3,6 +3,7 @@
 //! Every operation takes a [`DataKeyRequest`]. [`resolution`] finds its key, and checks the permission, the
 //! configuration and the record once each.
 
+mod mac;
 mod reencryption;
 mod request;
 mod resolution;
@@ -13,7 +14,7 @@ mod trial;
 use std::sync::Arc;
 
 use keyway_crypto::kes::{self, LegacyDerivation};
-use keyway_crypto::{Purpose, SecretBytes, mac_sha256, seal};
+use keyway_crypto::{Purpose, SecretBytes, seal};
 use zeroize::Zeroizing;
 
 use crate::access::Caller;
@@ -23,6 +24,7 @@ use crate::policy::Action;
 use crate::ports::Random;
 use crate::service::Service;
 
+pub use keyway_crypto::MacHash;
 use resolution::{Ciphertext, Serving};
 
 pub use reencryption::Reencrypted;
@@ -229,24 +231,6 @@ impl DataKeys {
     /// When the table fails.
     pub async fn resolve(&self, alias: &AliasName) -> Result<NamedKey, KmsError> {
         self.keys.resolve(alias).await
-    }
-
-    /// The HMAC-SHA256 of the message under the key's HMAC key, which rotation does not change. The request's context
-    /// and format have no effect.
-    ///
-    /// # Errors
-    /// [`KmsError::NoHmacKey`], or as [`DataKeys::generate`].
-    pub async fn hmac(
-        &self,
-        caller: &Caller,
-        request: &DataKeyRequest<'_>,
-        message: &[u8],
-    ) -> Result<[u8; 32], KmsError> {
-        let Serving { config, key, .. } =
-            self.to_seal(caller, Action::GenerateMac, request).await?;
-        let hmac_key = self.keys.hmac_key(&config, &key).await?;
-        let hmac_key = hmac_key.ok_or_else(|| KmsError::NoHmacKey(key.id.clone()))?;
-        request.answer(mac_sha256(&hmac_key.key, &[message]))
     }
 
     /// Random bytes, without a key.

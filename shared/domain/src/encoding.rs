@@ -19,6 +19,11 @@ pub(crate) fn encode(noun: &impl Serialize) -> Result<Vec<u8>, KmsError> {
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
+    decode_of(value, &[FORMAT])
+}
+
+/// Decodes a record that must have one of these formats.
+pub(crate) fn decode_of<T: DeserializeOwned>(value: &[u8], formats: &[u8]) -> Result<T, KmsError> {
     // The parser's own texts quote the input, and the log must not show a record's content.
     let damaged = |error: serde_json::Error| {
         let place = format!(
@@ -30,7 +35,7 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, KmsError> {
         KmsError::Backend(Fault::new("decoding a record", place))
     };
     let FormatOnly { format } = serde_json::from_slice(value).map_err(damaged)?;
-    if format != FORMAT {
+    if !formats.contains(&format) {
         return Err(KmsError::Backend(Fault::plain(
             "a record is of a format that this version does not know",
         )));

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::ids::{AliasName, BucketName, InvalidId, KeyId, KeyState, Reference};
+use crate::ids::{AliasName, BucketName, InvalidId, KeyId, KeySpec, KeyState, Reference};
 
 /// Why an operation failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug)]
@@ -47,6 +47,15 @@ pub enum KmsError {
         /// The state that it is in.
         state: KeyState,
     },
+    /// The key is for something else: for MACs, or for encryption.
+    KeySpec {
+        /// The key.
+        key_id: KeyId,
+        /// Its spec, which says what it is for.
+        spec: KeySpec,
+    },
+    /// The MAC is not the message's under this key.
+    InvalidMac,
     /// The key has no HMAC key: it was imported without one, or made before keys had them.
     NoHmacKey(KeyId),
     /// The key has the most versions that a key can have.
@@ -102,6 +111,8 @@ impl KmsError {
             Self::TooManyAliases(_) => "too_many_aliases",
             Self::KeyExists(_) => "key_exists",
             Self::KeyState { .. } => "key_state",
+            Self::KeySpec { .. } => "key_spec",
+            Self::InvalidMac => "invalid_mac",
             Self::NoHmacKey(_) => "no_hmac_key",
             Self::TooManyVersions(_) => "too_many_versions",
             Self::StillReferenced(..) => "still_referenced",

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway_crypto::MacHash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A text that is not a valid id or name.
@@ -194,6 +195,74 @@ impl fmt::Display for KeyState {
             Self::Disabled => "disabled",
             Self::PendingDeletion { .. } => "pending deletion",
         })
+    }
+}
+
+/// What a master key is for. A key is for one of them only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUsage {
+    /// Data keys and small secrets.
+    EncryptDecrypt,
+    /// Message authentication codes.
+    GenerateVerifyMac,
+}
+
+impl KeyUsage {
+    /// The usage's name in AWS's and RustFS's answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EncryptDecrypt => "ENCRYPT_DECRYPT",
+            Self::GenerateVerifyMac => "GENERATE_VERIFY_MAC",
+        }
+    }
+}
+
+/// The kind of a key's material. It decides what the key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySpec {
+    /// 32 bytes that encrypt. Records of releases that had no other kind do not name it.
+    #[default]
+    SymmetricDefault,
+    /// 28 bytes for HMAC-SHA-224.
+    Hmac224,
+    /// 32 bytes for HMAC-SHA-256.
+    Hmac256,
+    /// 48 bytes for HMAC-SHA-384.
+    Hmac384,
+    /// 64 bytes for HMAC-SHA-512.
+    Hmac512,
+}
+
+impl KeySpec {
+    /// The spec's name in AWS's answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SymmetricDefault => "SYMMETRIC_DEFAULT",
+            Self::Hmac224 => "HMAC_224",
+            Self::Hmac256 => "HMAC_256",
+            Self::Hmac384 => "HMAC_384",
+            Self::Hmac512 => "HMAC_512",
+        }
+    }
+
+    /// What keys of this spec are for.
+    pub const fn usage(self) -> KeyUsage {
+        match self.mac_hash() {
+            None => KeyUsage::EncryptDecrypt,
+            Some(_) => KeyUsage::GenerateVerifyMac,
+        }
+    }
+
+    /// The hash of its MACs; `None` for a key that encrypts.
+    pub const fn mac_hash(self) -> Option<MacHash> {
+        match self {
+            Self::SymmetricDefault => None,
+            Self::Hmac224 => Some(MacHash::Sha224),
+            Self::Hmac256 => Some(MacHash::Sha256),
+            Self::Hmac384 => Some(MacHash::Sha384),
+            Self::Hmac512 => Some(MacHash::Sha512),
+        }
     }
 }
 

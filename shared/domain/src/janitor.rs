@@ -1,7 +1,8 @@
-//! Destroys keys whose deletion date has passed.
+//! Destroys keys whose deletion date has passed, and rotates keys whose schedule says so.
 //!
-//! **Invariant:** no single reading of the clock destroys a key. A clock that is ahead when a machine starts, and is
-//! set a moment later, would destroy keys too early. So two sweeps, an hour apart, must find a key due.
+//! **Invariant:** no single reading of the clock destroys or rotates a key. A clock that is ahead when a machine starts,
+//! and is set a moment later, would destroy keys too early, and leave them with a rotation schedule that begins in the
+//! future. So two sweeps, an hour apart, must find a key due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::audit::BackgroundAudit;
 use crate::encoding;
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyState, MasterKey, aliases};
+use crate::keys::{KeyId, KeyState, MasterKey, aliases, stored_time};
 use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
 use crate::repository::{self, Noun};
 use crate::scan::Scan;
-use crate::service::Service;
+use crate::service::{Service, ServiceConfig};
 use crate::wrappers::Wrappers;
 
 /// The result of one sweep.
@@ -28,8 +29,12 @@ pub struct Swept {
     pub referenced: Vec<KeyId>,
     /// Due keys that a later sweep must confirm.
     pub awaiting: Vec<KeyId>,
+    /// The keys that it rotated.
+    pub rotated: Vec<KeyId>,
+    /// Keys that are due to be rotated and have the most versions that a key can have.
+    pub full: Vec<KeyId>,
     /// A key with a date in the future: the clock was ahead when the date was written, or is behind now. Nothing is
-    /// destroyed then.
+    /// destroyed or rotated then.
     pub doubted: Option<(KeyId, Timestamp)>,
     /// How many keys there were before the sweep.
     pub keys: KeyCounts,
@@ -71,6 +76,12 @@ impl Swept {
         for key_id in &self.awaiting {
             tracing::info!(%key_id, "a key is due to be destroyed, and will be when a sweep an hour later finds so too");
         }
+        for key_id in &self.rotated {
+            tracing::info!(%key_id, "a key was rotated by its schedule");
+        }
+        for key_id in &self.full {
+            tracing::error!(%key_id, "a key is due to be rotated and has as many versions as a key can have; replace it by a new key");
+        }
         if self.aliases > 0 {
             tracing::info!(
                 removed = self.aliases,
@@ -80,7 +91,7 @@ impl Swept {
         if let Some((key_id, date)) = &self.doubted {
             tracing::warn!(
                 %key_id, %date,
-                "a key has a date that is still to come, so this clock or an earlier one is wrong: keys that are due stay"
+                "a key has a date that is still to come, so this clock or an earlier one is wrong: keys that are due stay as they are"
             );
         }
     }
@@ -100,8 +111,31 @@ enum Confirming {
 struct Remembered {
     /// The time of the last sweep.
     last: Option<(Timestamp, Duration)>,
-    /// The due keys: their date, and since when they have been found due, by the monotonic clock.
-    due: BTreeMap<KeyId, (Timestamp, Duration)>,
+    /// The due keys: for what, and since when they have been found due, by the monotonic clock.
+    due: BTreeMap<KeyId, (Due, Duration)>,
+}
+
+/// What a key is due for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Destruction,
+    Rotation,
+}
+
+/// The work that a key is due for, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Due {
+    work: Work,
+    date: Timestamp,
+}
+
+impl Due {
+    /// The next work on the key, whether it is due or not.
+    fn of(key: &MasterKey) -> Option<Self> {
+        let due = |work| move |date| Self { work, date };
+        let destruction = key.deletion_date().map(due(Work::Destruction));
+        destruction.or_else(|| key.rotation_date().map(due(Work::Rotation)))
+    }
 }
 
 /// The time between two sweeps that confirm a due key.
@@ -113,7 +147,8 @@ const CLOCK_WAS_SET: SignedDuration = SignedDuration::from_mins(5);
 /// How far the clocks of processes over one table may differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(10);
 
-/// Destroys keys whose deletion date has passed. Several may run over one table at once.
+/// Destroys keys whose deletion date has passed, and rotates keys by their schedules. Several may run over one table at
+/// once.
 pub struct Janitor {
     table: Arc<dyn TableWriter>,
     service: Arc<Service>,
@@ -126,8 +161,8 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// The janitor never unwraps the keys that it destroys. It needs the keyring only for the credential of a Vault
-    /// that keeps copies. `log`, if there is one, records each destroyed key.
+    /// The janitor never unwraps a key. It wraps the new versions of those that it rotates, and opens the credential of a
+    /// Vault. `log`, if there is one, records each key that was destroyed or rotated.
     pub fn new(
         table: Arc<dyn TableWriter>,
         service: Arc<Service>,
@@ -178,16 +213,16 @@ impl Janitor {
         Ok(is_removed)
     }
 
-    /// Reads every key once, and destroys those that are due and were due an hour ago. A record that does not decode
-    /// stays as it is.
+    /// Reads every key once. Destroys and rotates those that are due and were due an hour ago. A record that does not
+    /// decode stays as it is.
     ///
-    /// A key is removed as it was seen, or not at all. So if its deletion is cancelled in the same moment, either the
-    /// key stays complete or the cancellation finds no key.
+    /// A key is changed as it was seen, or not at all. So if its deletion is cancelled in the same moment, either the key
+    /// stays complete or the cancellation finds no key; and of two janitors, one rotates it.
     ///
     /// # Errors
-    /// When the table or the log fails. Keys destroyed until then stay destroyed. Without the log, no key is destroyed.
+    /// When the table, the log or a wrapper fails. Finished work stays done. Without the log, nothing is done.
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
-        let now = self.clock.now();
+        let now = stored_time(self.clock.as_ref())?;
         let mut swept = Swept::default();
         let (due, known) = self.look(now, &mut swept).await?;
         swept.aliases = aliases::sweep(self.table.as_ref(), &known).await?;
@@ -196,45 +231,141 @@ impl Janitor {
             return Ok(swept);
         }
         let remembered = self.remember(now, &due);
-        for id in due.into_keys() {
-            let Some((record, key)) = self.still_due(&id, now).await? else {
-                continue;
-            };
-            if !self.service.references(&id).await?.is_empty() {
-                swept.referenced.push(id);
-                continue;
-            }
-            let is_confirmed = match self.confirming {
-                Confirming::ByMemory => remembered.contains(&id),
-                Confirming::ByRecord => is_confirmed_by_record(&key, now),
-            };
-            if !is_confirmed {
-                if self.confirming == Confirming::ByRecord && !is_found_due(&key, now) {
-                    self.mark(&record, key, Some(now)).await?;
+        // A wrapper that fails stops rotations, and not destructions.
+        for work in [Work::Destruction, Work::Rotation] {
+            for id in of_work(&due, work) {
+                let Some((record, key)) = self.still_due(id, work, now).await? else {
+                    continue;
+                };
+                let is_confirmed = match self.confirming {
+                    Confirming::ByMemory => remembered.contains(id),
+                    Confirming::ByRecord => is_confirmed_by_record(&key, now),
+                };
+                match work {
+                    Work::Destruction => {
+                        self.destroy_due(id, record, key, is_confirmed, now, &mut swept)
+                            .await?;
+                    }
+                    Work::Rotation => {
+                        self.rotate_due(id, record, key, is_confirmed, now, &mut swept)
+                            .await?;
+                    }
                 }
-                swept.awaiting.push(id);
-                continue;
             }
-            if let Some(log) = &self.log {
-                log.may_proceed().await?;
-            }
-            let outcome = match self.destroy(&record).await {
-                Ok(true) => {
-                    aliases::remove_of(self.table.as_ref(), &key).await;
-                    Ok(())
-                }
-                // Another writer changed it, or another janitor has it. The next sweep looks again.
-                Ok(false) => continue,
-                Err(error) => Err(error),
-            };
-            if let Some(log) = &self.log {
-                let error = outcome.as_ref().err().map(KmsError::class);
-                log.destroyed(&id, error).await?;
-            }
-            outcome?;
-            swept.destroyed.push(id);
         }
         Ok(swept)
+    }
+
+    async fn destroy_due(
+        &self,
+        id: &KeyId,
+        record: Record,
+        key: MasterKey,
+        is_confirmed: bool,
+        now: Timestamp,
+        swept: &mut Swept,
+    ) -> Result<(), KmsError> {
+        if !self.service.references(id).await?.is_empty() {
+            swept.referenced.push(id.clone());
+            return Ok(());
+        }
+        if !is_confirmed {
+            swept.awaiting.push(id.clone());
+            return self.mark_due(&record, key, now).await;
+        }
+        self.may_proceed().await?;
+        let outcome = match self.destroy(&record).await {
+            Ok(true) => {
+                aliases::remove_of(self.table.as_ref(), &key).await;
+                Ok(())
+            }
+            // Another writer changed it, or another janitor has it. The next sweep looks again.
+            Ok(false) => return Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(log) = &self.log {
+            let error = outcome.as_ref().err().map(KmsError::class);
+            log.destroyed(id, error).await?;
+        }
+        outcome?;
+        swept.destroyed.push(id.clone());
+        Ok(())
+    }
+
+    async fn rotate_due(
+        &self,
+        id: &KeyId,
+        record: Record,
+        key: MasterKey,
+        is_confirmed: bool,
+        now: Timestamp,
+        swept: &mut Swept,
+    ) -> Result<(), KmsError> {
+        if key.has_most_versions() {
+            swept.full.push(id.clone());
+            return Ok(());
+        }
+        if !is_confirmed {
+            return self.mark_due(&record, key, now).await;
+        }
+        // A stopped service changes no key. Its first sweep after the start finds the key due.
+        let config = match self.service.running().await {
+            Ok(config) => config,
+            Err(KmsError::NotConfigured | KmsError::NotRunning) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.may_proceed().await?;
+        let version = key.current_version() + 1;
+        let outcome = match self.rotate(&config, &record, key, now).await {
+            Ok(true) => Ok(()),
+            // Another writer changed it, or another janitor rotated it. The next sweep looks again.
+            Ok(false) => return Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(log) = &self.log {
+            let error = outcome.as_ref().err().map(KmsError::class);
+            log.rotated(id, version, error).await?;
+        }
+        outcome?;
+        swept.rotated.push(id.clone());
+        Ok(())
+    }
+
+    /// Rotates the key as it was seen. `false`: another writer changed it.
+    async fn rotate(
+        &self,
+        config: &ServiceConfig,
+        seen: &Record,
+        mut key: MasterKey,
+        now: Timestamp,
+    ) -> Result<bool, KmsError> {
+        let (table, random) = (self.table.as_ref(), self.random.as_ref());
+        let wrapper = self.wrappers.current(config).await?;
+        key.rotate(wrapper.as_ref(), random, now, true).await?;
+        let next = repository::again(seen, Some(encoding::encode(&key)?), random)?;
+        self.wrappers
+            .replace(config, table, &next, seen.revision)
+            .await
+    }
+
+    async fn may_proceed(&self) -> Result<(), KmsError> {
+        match &self.log {
+            Some(log) => log.may_proceed().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes into the record that this sweep found the key due, if that is how a later sweep knows.
+    async fn mark_due(
+        &self,
+        record: &Record,
+        key: MasterKey,
+        now: Timestamp,
+    ) -> Result<(), KmsError> {
+        if self.confirming == Confirming::ByRecord && !is_found_due(&key, now) {
+            self.mark(record, key, Some(now)).await?;
+        }
+        Ok(())
     }
 
     /// Reads every key once, counts them, and returns those whose date has passed, and when each key was created.
@@ -242,8 +373,8 @@ impl Janitor {
         &self,
         now: Timestamp,
         swept: &mut Swept,
-    ) -> Result<(BTreeMap<KeyId, Timestamp>, BTreeMap<KeyId, Timestamp>), KmsError> {
-        let (mut due, mut known) = (BTreeMap::new(), BTreeMap::new());
+    ) -> Result<(BTreeMap<KeyId, Due>, BTreeMap<KeyId, Timestamp>), KmsError> {
+        let (mut all, mut known) = (BTreeMap::new(), BTreeMap::new());
         let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
         while let Some(record) = scan.record().await? {
             let Some(key) = MasterKey::readable(&record) else {
@@ -260,18 +391,18 @@ impl Janitor {
             {
                 swept.doubted = Some((key.id.clone(), touched));
             }
-            match key.deletion_date() {
-                Some(date) if date <= now => drop(due.insert(key.id, date)),
+            match Due::of(&key) {
+                Some(due) if due.date <= now => drop(all.insert(key.id, due)),
                 // The clock that found it due was ahead.
                 Some(_) if found_due(&key).is_some() => self.mark(&record, key, None).await?,
                 _ => {}
             }
         }
-        Ok((due, known))
+        Ok((all, known))
     }
 
     /// Remembers the due keys, and returns those that have been due for long enough. Starts again if the clock was set.
-    fn remember(&self, now: Timestamp, due: &BTreeMap<KeyId, Timestamp>) -> BTreeSet<KeyId> {
+    fn remember(&self, now: Timestamp, due: &BTreeMap<KeyId, Due>) -> BTreeSet<KeyId> {
         let at = self.clock.monotonic();
         let mut remembered = self.remembered();
         if let Some((last, last_at)) = remembered.last {
@@ -284,9 +415,9 @@ impl Janitor {
         remembered.last = Some((now, at));
         remembered
             .due
-            .retain(|id, (date, _)| due.get(id) == Some(date));
-        for (id, date) in due {
-            remembered.due.entry(id.clone()).or_insert((*date, at));
+            .retain(|id, (remembered, _)| due.get(id) == Some(remembered));
+        for (id, due) in due {
+            remembered.due.entry(id.clone()).or_insert((*due, at));
         }
         let is_confirmed = |since: Duration| at.saturating_sub(since) >= CONFIRMED_AFTER;
         (remembered.due.iter())
@@ -305,10 +436,11 @@ impl Janitor {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the key again, and returns it if it is still due.
+    /// Reads the key again, and returns it if it is still due for this work.
     async fn still_due(
         &self,
         id: &KeyId,
+        work: Work,
         now: Timestamp,
     ) -> Result<Option<(Record, MasterKey)>, KmsError> {
         let record = self
@@ -323,7 +455,7 @@ impl Janitor {
         let Some(key) = MasterKey::readable(&record) else {
             return Ok(None);
         };
-        let is_due = key.deletion_date().is_some_and(|date| date <= now);
+        let is_due = Due::of(&key).is_some_and(|due| due.work == work && due.date <= now);
         Ok(is_due.then_some((record, key)))
     }
 
@@ -336,6 +468,8 @@ impl Janitor {
     ) -> Result<(), KmsError> {
         if let KeyState::PendingDeletion { found_due, .. } = &mut key.state {
             *found_due = when;
+        } else if let Some(schedule) = key.schedule_mut() {
+            schedule.found_due = when;
         }
         let value = encoding::encode(&key)?;
         let marked = repository::again(seen, Some(value), self.random.as_ref())?;
@@ -344,10 +478,17 @@ impl Janitor {
     }
 }
 
+/// The keys that are due for this work.
+fn of_work(due: &BTreeMap<KeyId, Due>, work: Work) -> impl Iterator<Item = &KeyId> {
+    due.iter()
+        .filter(move |(_, due)| due.work == work)
+        .map(|(id, _)| id)
+}
+
 fn found_due(key: &MasterKey) -> Option<Timestamp> {
     match key.state {
         KeyState::PendingDeletion { found_due, .. } => found_due,
-        KeyState::Enabled | KeyState::Disabled => None,
+        KeyState::Enabled | KeyState::Disabled => key.rotation()?.found_due,
     }
 }
 

@@ -53,7 +53,8 @@ pub enum OpenError {
     TableEmpty,
     /// The table holds no deployment yet, and this process may not make one.
     #[error(
-        "the table holds no deployment yet; the process that may write keys makes it when it starts"
+        "the table holds no deployment yet; `keyway serve` makes it when it starts, and on AWS the setup function when the \
+         stack is deployed"
     )]
     NotEstablished,
     /// The root keyring and the table belong to different deployments.

@@ -6,6 +6,8 @@ mod import;
 mod listing;
 mod operations;
 mod reader;
+mod rotation;
+mod spec;
 
 use std::collections::BTreeMap;
 
@@ -22,16 +24,21 @@ use crate::keyring::{Binding, KeyWrapper, Wrapped};
 use crate::ports::{Kind, Random, Record};
 use crate::repository::Noun;
 
-pub use crate::ids::{KeyId, KeyState, Reference};
+pub use crate::ids::{KeyId, KeySpec, KeyState, KeyUsage, Reference};
 pub use aliases::{Alias, AliasName, AliasPage, MAX_ALIASES, NamedKey};
 pub use deletion::Deletion;
 pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;
+pub(crate) use operations::stored_time;
 pub use reader::KeyReader;
 pub(crate) use reader::Material;
+pub use rotation::{RotationPeriod, RotationSchedule};
 
-/// A description: at most 256 characters.
+/// The longest description, in characters. APIs may set a lower limit.
+pub const MAX_DESCRIPTION: usize = 8192;
+
+/// A description: at most [`MAX_DESCRIPTION`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description(String);
 
@@ -41,10 +48,10 @@ impl Description {
     /// # Errors
     /// [`KmsError::Invalid`] when it is too long.
     pub fn parse(text: String) -> Result<Option<Self>, KmsError> {
-        if text.chars().count() > 256 {
+        if text.chars().count() > MAX_DESCRIPTION {
             return Err(KmsError::invalid(
                 "description",
-                "must be at most 256 characters",
+                format!("must be at most {MAX_DESCRIPTION} characters"),
             ));
         }
         Ok((!text.is_empty()).then_some(Self(text)))
@@ -56,7 +63,7 @@ impl Description {
     }
 }
 
-/// The tag that names the key when it is made. It cannot be changed afterwards.
+/// The tag by which some APIs name a key when it is made. A tag that is the key's id cannot be changed afterwards.
 pub const NAME_TAG: &str = "name";
 const MAX_TAGS: usize = 50;
 
@@ -113,8 +120,11 @@ pub struct KeyVersion {
     pub version: u32,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Its 32 random bytes, wrapped.
+    /// Its random bytes, wrapped.
     material: Wrapped,
+    /// Whether the janitor made it, by the key's schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_automatic: bool,
 }
 
 /// Where a key's material comes from.
@@ -145,6 +155,8 @@ impl Origin {
 pub struct MasterKey {
     format: u8,
     pub id: KeyId,
+    #[serde(default, skip_serializing_if = "KeySpec::is_default")]
+    pub spec: KeySpec,
     pub state: KeyState,
     /// A description for people.
     pub description: Option<Description>,
@@ -160,12 +172,20 @@ pub struct MasterKey {
     /// The key of its MACs: 32 bytes, wrapped, never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hmac: Option<Wrapped>,
+    /// The schedule of its automatic rotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationSchedule>,
+    /// The policy that was put on the key through an API that has policies of keys. It decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// The imported version of an imported key's material.
 pub(crate) const IMPORTED_VERSION: u32 = 1;
 /// The origin to which a key's wrapped HMAC key is bound.
 const HMAC_ORIGIN: &str = "master-key/hmac";
+/// The length of the HMAC key of a key that encrypts.
+const HMAC_KEY_BYTES: usize = 32;
 
 /// Keeps a record below the size that a store takes: a version takes about 400 bytes.
 const MAX_VERSIONS: usize = 500;
@@ -200,8 +220,9 @@ impl MasterKey {
     pub(crate) fn touched_at(&self) -> Timestamp {
         let scheduled = (self.deletion_date())
             .and_then(|date| date.checked_sub(DeletionWindow::LONGEST.duration()).ok());
+        let counted = self.rotation.and_then(RotationSchedule::counts_from);
         let versions = self.versions.iter().map(|version| version.created_at);
-        let others = versions.chain(scheduled);
+        let others = versions.chain(scheduled).chain(counted);
         others.fold(self.created_at, Timestamp::max)
     }
 
@@ -217,12 +238,32 @@ impl MasterKey {
         }
     }
 
+    /// Fails unless the key is for this.
+    ///
+    /// # Errors
+    /// [`KmsError::KeySpec`].
+    pub fn must_be_for(&self, usage: KeyUsage) -> Result<(), KmsError> {
+        if self.spec.usage() == usage {
+            Ok(())
+        } else {
+            Err(KmsError::KeySpec {
+                key_id: self.id.clone(),
+                spec: self.spec,
+            })
+        }
+    }
+
     fn must_not_be_pending(&self) -> Result<(), KmsError> {
         if self.deletion_date().is_none() {
             Ok(())
         } else {
             Err(self.state_error())
         }
+    }
+
+    /// Whether the tag `name` is its id, as of a key that was made by that tag.
+    fn is_named_by_tag(&self) -> bool {
+        self.tags.get(NAME_TAG) == Some(self.id.as_str())
     }
 
     fn state_error(&self) -> KmsError {
@@ -261,6 +302,11 @@ impl MasterKey {
         }
     }
 
+    /// Its versions, oldest first. Each but the first was made by a rotation.
+    pub fn history(&self) -> &[KeyVersion] {
+        &self.versions
+    }
+
     /// The numbers of its versions, oldest first.
     pub(crate) fn versions(&self) -> Vec<u32> {
         self.versions
@@ -291,7 +337,7 @@ impl MasterKey {
         Binding {
             id: self.id.as_str(),
             version,
-            origin: self.origin.as_str(),
+            origin: (self.spec.bound_origin()).unwrap_or(self.origin.as_str()),
         }
     }
 
@@ -325,6 +371,7 @@ impl MasterKey {
             version,
             created_at: now,
             material,
+            is_automatic: false,
         })
     }
 
@@ -351,9 +398,9 @@ impl MasterKey {
     }
 }
 
-/// 32 random bytes for a key.
-fn drawn(random: &dyn Random) -> Result<SecretBytes, KmsError> {
-    let mut bytes = Zeroizing::new(vec![0; 32]);
+/// Random bytes for a key.
+fn drawn(random: &dyn Random, bytes: usize) -> Result<SecretBytes, KmsError> {
+    let mut bytes = Zeroizing::new(vec![0; bytes]);
     random.fill(&mut bytes)?;
     Ok(SecretBytes::from(bytes))
 }
@@ -362,7 +409,12 @@ impl Noun for MasterKey {
     const KIND: Kind = Kind::Key;
 
     fn of(record: &Record) -> Result<Self, KmsError> {
-        let key: Self = encoding::decode(&record.value)?;
+        let key: Self = encoding::decode_of(&record.value, &spec::FORMATS)?;
+        if key.format != key.spec.record_format() {
+            return Err(
+                Fault::plain("a key's record has the format of another kind of key").into(),
+            );
+        }
         // Otherwise a record that was moved to another key's id would pass for that key's.
         if key.id.as_str() != record.id || key.versions.is_empty() {
             return Err(Fault::plain("a key's record is not the key's").into());
@@ -376,9 +428,12 @@ impl Noun for MasterKey {
 pub struct NewKey {
     /// Its id; `None` for a random UUID.
     pub id: Option<KeyId>,
+    pub spec: KeySpec,
     /// A description for people.
     pub description: Option<Description>,
     pub tags: Tags,
+    /// See [`MasterKey::policy`].
+    pub policy: Option<String>,
 }
 
 /// A key's state without its dates, for filters.

@@ -40,9 +40,12 @@ pub enum Action {
     Decrypt,
     Rewrap,
     GenerateMac,
+    VerifyMac,
     /// Get random bytes, without a key.
     GenerateRandom,
     ImportKeyMaterial,
+    /// Put on a key the one policy of a key that is accepted.
+    PutKeyPolicy,
     CreateAlias,
     UpdateAlias,
     DeleteAlias,
@@ -90,7 +93,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -109,8 +112,10 @@ impl Action {
         Self::Decrypt,
         Self::Rewrap,
         Self::GenerateMac,
+        Self::VerifyMac,
         Self::GenerateRandom,
         Self::ImportKeyMaterial,
+        Self::PutKeyPolicy,
         Self::CreateAlias,
         Self::UpdateAlias,
         Self::DeleteAlias,
@@ -161,8 +166,10 @@ impl Action {
             Self::Decrypt => "kms:Decrypt",
             Self::Rewrap => "kms:Rewrap",
             Self::GenerateMac => "kms:GenerateMac",
+            Self::VerifyMac => "kms:VerifyMac",
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
+            Self::PutKeyPolicy => "kms:PutKeyPolicy",
             Self::CreateAlias => "kms:CreateAlias",
             Self::UpdateAlias => "kms:UpdateAlias",
             Self::DeleteAlias => "kms:DeleteAlias",
@@ -216,6 +223,7 @@ impl Action {
             | Self::Decrypt
             | Self::Rewrap
             | Self::GenerateMac
+            | Self::VerifyMac
             | Self::GenerateDataKeyWithoutPlaintext
             | Self::ReEncryptFrom
             | Self::ReEncryptTo => Consequence::UsesKeys,
@@ -231,6 +239,7 @@ impl Action {
             | Self::UntagResource
             | Self::UpdateKeyDescription
             | Self::ImportKeyMaterial
+            | Self::PutKeyPolicy
             | Self::CreateAlias
             | Self::UpdateAlias
             | Self::DeleteAlias
@@ -468,6 +477,7 @@ impl Policy {
                 "kms:TagResource",
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
+                "kms:PutKeyPolicy",
                 "kms:CreateAlias",
                 "kms:UpdateAlias",
                 "kms:DeleteAlias",
@@ -480,6 +490,7 @@ impl Policy {
                 "kms:Decrypt",
                 "kms:Rewrap",
                 "kms:GenerateMac",
+                "kms:VerifyMac",
                 "kms:GenerateRandom",
             ],
             "kms-auditor" => &[

@@ -7,7 +7,8 @@ use keyway_crypto::{SecretBytes, sha256};
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, KeyWrapper, WrapError, Wrapped, kms_error};
-use crate::ports::{Consistency, Kind, Record, TableReader};
+use crate::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
+use crate::repository;
 use crate::service::{BackendType, ServiceConfig, VaultConfig};
 use crate::vault::{
     CopyError, CopyVersion, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy, VaultSettings,
@@ -285,6 +286,24 @@ impl Wrappers {
                 written(vault.put_copy(&record.id, &record.value, seen).await)
             }
         }
+    }
+
+    /// Replaces a key's record, and its sealed copy before that. `false`: another writer was faster.
+    pub(crate) async fn replace(
+        &self,
+        config: &ServiceConfig,
+        table: &dyn TableWriter,
+        record: &Record,
+        seen: Revision,
+    ) -> Result<bool, KmsError> {
+        if !self.copy(config, record).await? {
+            return Ok(false);
+        }
+        let is_replaced = repository::write(table, record, Some(seen)).await?;
+        if !is_replaced {
+            self.copy_again(config, table, &record.id).await?;
+        }
+        Ok(is_replaced)
     }
 
     /// Whether the sealed copy matches the record.

@@ -195,6 +195,17 @@ impl BackgroundAudit for Log {
         told.push((key.to_string(), error));
         Ok(())
     }
+
+    async fn rotated(
+        &self,
+        key: &KeyId,
+        version: u32,
+        error: Option<&'static str>,
+    ) -> Result<(), KmsError> {
+        let mut told = self.told.lock().unwrap();
+        told.push((format!("{key} has version {version}"), error));
+        Ok(())
+    }
 }
 
 #[tokio::test]

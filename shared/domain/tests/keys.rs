@@ -203,7 +203,7 @@ async fn changes_at_once_are_all_kept() {
 }
 
 #[tokio::test]
-async fn name_tag_is_fixed_and_tags_are_bounded() {
+async fn tags_are_bounded() {
     let fixture = Fixture::build().await;
     let process = fixture.running().await;
     let tags =
@@ -225,21 +225,40 @@ async fn name_tag_is_fixed_and_tags_are_bounded() {
         process.keys.tag(&root(), &id("k"), &one_more).await,
         Err(KmsError::Invalid { field: "tags", .. })
     ));
-    let name = Tags::parse(BTreeMap::from([("name".to_owned(), "x".to_owned())])).unwrap();
+}
+
+#[tokio::test]
+async fn name_tag_is_fixed_while_it_is_the_id_of_the_key() {
+    let fixture = Fixture::build().await;
+    let keys = fixture.running().await.keys;
+    let name =
+        |text: &str| Tags::parse(BTreeMap::from([("name".to_owned(), text.to_owned())])).unwrap();
+    for (key, tag) in [("named", "named"), ("other", "something")] {
+        let new = NewKey {
+            tags: name(tag),
+            ..named(key)
+        };
+        keys.create(&root(), new).await.unwrap();
+    }
+    let untagged = ["name".to_owned()];
     assert!(matches!(
-        process.keys.tag(&root(), &id("k"), &name).await,
-        Err(KmsError::Invalid { .. })
+        keys.tag(&root(), &id("named"), &name("x")).await,
+        Err(KmsError::Invalid { field: "tags", .. })
     ));
     assert!(matches!(
-        process
-            .keys
-            .untag(&root(), &id("k"), &["name".to_owned()])
-            .await,
+        keys.untag(&root(), &id("named"), &untagged).await,
         Err(KmsError::Invalid {
             field: "tag_keys",
             ..
         })
     ));
+    keys.tag(&root(), &id("named"), &name("named"))
+        .await
+        .unwrap();
+    let key = keys.tag(&root(), &id("other"), &name("x")).await.unwrap();
+    assert_eq!(key.tags.get("name"), Some("x"));
+    let key = keys.untag(&root(), &id("other"), &untagged).await.unwrap();
+    assert_eq!(key.tags.get("name"), None);
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 //!
-//! CloudWatch charges for every combination of a metric and dimensions, so there are few. Each family is summed over its
-//! labels, metrics without a change are left out, and only answers have a dimension, their outcome.
+//! CloudWatch charges for every combination of a metric and dimensions, in each hour that has a value, and for each byte of
+//! these lines. So each family is summed over its labels, metrics without a change are left out, and only answers have a
+//! dimension, their outcome. [`Export::Failures`] logs six metrics at most, and none while nothing fails.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,23 +13,96 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::{FutureExt, ready};
 use keyway_domain::ports::Clock;
 use keyway_http::{Answered, Class, Observer, Outcome};
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use serde_json::{Map, Value, json};
 
+use crate::observer::{REFUSED, SUCCESS};
 use crate::{Metrics, cumulative};
 
-/// The shortest time between two sets of lines.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two sets of lines. CloudWatch keeps one value for each minute.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How often requests that succeed look for failures: gathering the metrics takes longer than a data key.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most values of a metric in one line.
 const MOST_VALUES: usize = 100;
 
 /// Writes lines to the log.
 pub type Say = Box<dyn Fn(&str) + Send + Sync>;
 
+/// The metrics that CloudWatch receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Export {
+    /// Those of failures, which no metric of Lambda, API Gateway or DynamoDB has.
+    Failures,
+    /// All.
+    All,
+}
+
+/// A metric of failures, made from a family.
+struct Failures {
+    name: &'static str,
+    family: &'static str,
+    /// The values of a label that are no failures.
+    without: (&'static str, &'static [&'static str]),
+}
+
+const FAILURES: [Failures; 6] = [
+    Failures {
+        name: "keyway_failed_answers_total",
+        family: ANSWERS,
+        without: (OUTCOME, &[SUCCESS, REFUSED]),
+    },
+    Failures {
+        name: "keyway_audit_failures_total",
+        family: "keyway_audit_failures_total",
+        without: ("", &[]),
+    },
+    Failures {
+        name: "keyway_unwrap_failures_total",
+        family: "keyway_unwraps_total",
+        without: ("result", &["ok"]),
+    },
+    Failures {
+        name: "keyway_store_failures_total",
+        family: "keyway_store_calls_total",
+        without: ("result", &["ok", "conflict"]),
+    },
+    Failures {
+        name: "keyway_secret_store_failures_total",
+        family: "keyway_secret_store_calls_total",
+        without: ("result", &["ok", "conflict"]),
+    },
+    Failures {
+        name: "keyway_refused_records_total",
+        family: "keyway_refused_records_total",
+        without: ("", &[]),
+    },
+];
+
+impl Failures {
+    fn count(&self, families: &[MetricFamily]) -> u64 {
+        let (label, values) = self.without;
+        let is_failure = |metric: &&Metric| {
+            let mut labels = metric.get_label().iter();
+            !labels.any(|pair| pair.name() == label && values.contains(&pair.value()))
+        };
+        let family = families.iter().filter(|one| one.name() == self.family);
+        let failures = family.flat_map(MetricFamily::get_metric).filter(is_failure);
+        whole(
+            failures
+                .map(|metric| metric.get_counter().get_value())
+                .sum(),
+        )
+    }
+}
+
 /// Logs from time to time what has changed.
 pub struct Emf {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    export: Export,
+    /// CloudWatch's namespace. It names the deployment, because the lines have no dimension that does.
+    namespace: String,
     say: Say,
     state: Mutex<State>,
 }
@@ -36,6 +110,7 @@ pub struct Emf {
 #[derive(Default)]
 struct State {
     told_at: Option<Duration>,
+    looked_at: Option<Duration>,
     /// The last values of counters and of histograms' buckets.
     seen: BTreeMap<String, u64>,
 }
@@ -49,49 +124,71 @@ impl State {
 }
 
 impl Emf {
-    /// Logs these metrics through `say`.
-    pub fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, say: Say) -> Self {
+    /// Logs these metrics through `say`, in this namespace of CloudWatch.
+    pub fn new(
+        metrics: &Arc<Metrics>,
+        clock: &Arc<dyn Clock>,
+        export: Export,
+        namespace: impl Into<String>,
+        say: Say,
+    ) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
+            export,
+            namespace: namespace.into(),
             say,
             state: Mutex::default(),
         }
     }
 
-    fn say_what_is_due(&self) {
-        if let Some(lines) = self.due() {
+    fn say_what_is_due(&self, told: &Answered<'_>) {
+        if let Some(lines) = self.due(told.status.is_server_error()) {
             (self.say)(&lines);
         }
     }
 
-    /// The lines to log now, if they are due.
-    pub fn due(&self) -> Option<String> {
+    /// The lines to log now, if they are due. `has_failed` says whether a request has just failed.
+    pub fn due(&self, has_failed: bool) -> Option<String> {
         let now = self.clock.monotonic();
+        let is_within =
+            |at: Option<Duration>, span| at.is_some_and(|at| now.saturating_sub(at) < span);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state
-            .told_at
-            .is_some_and(|told| now.saturating_sub(told) < INTERVAL)
+        if is_within(state.told_at, INTERVAL)
+            || !has_failed && is_within(state.looked_at, LOOK_EVERY)
         {
             return None;
         }
-        state.told_at = Some(now);
+        state.looked_at = Some(now);
         self.metrics.look();
         let families = self.metrics.ours.gather();
-        let mut lines = String::new();
         let time = milliseconds(SystemTime::from(self.clock.now()));
         let mut line = Line::default();
-        for family in &families {
-            line.add(family, &mut state);
+        for failures in &FAILURES {
+            let more = state.more(
+                format!("failures {}", failures.name),
+                failures.count(&families),
+            );
+            line.put(failures.name, "Count", json!(more), more > 0);
         }
-        lines += &line.text(time, &[]);
-        for (outcome, count) in by_outcome(&families) {
-            let more = state.more(format!("{ANSWERS} {outcome}"), count);
-            let mut line = Line::default();
-            line.put(ANSWERS, "Count", json!(more), more > 0);
-            lines += &line.text(time, &[(OUTCOME, &outcome)]);
+        let mut lines = String::new();
+        if self.export == Export::All {
+            for family in &families {
+                line.add(family, &mut state);
+            }
+            for (outcome, count) in by_outcome(&families) {
+                let more = state.more(format!("{ANSWERS} {outcome}"), count);
+                let mut line = Line::default();
+                line.put(ANSWERS, "Count", json!(more), more > 0);
+                lines += &line.text(&self.namespace, time, &[(OUTCOME, &outcome)]);
+            }
         }
-        Some(lines).filter(|lines| !lines.is_empty())
+        lines.insert_str(0, &line.text(&self.namespace, time, &[]));
+        if lines.is_empty() {
+            return None;
+        }
+        state.told_at = Some(now);
+        Some(lines)
     }
 }
 
@@ -150,8 +247,9 @@ impl Line {
             "Count"
         };
         match family.get_field_type() {
-            // The first is reported by its label instead. CloudWatch has no use for the second.
+            // The first is reported by its label instead, the next ones are failures already. CloudWatch has no use for the last.
             MetricType::COUNTER if name == ANSWERS => {}
+            MetricType::COUNTER if FAILURES.iter().any(|one| one.name == name) => {}
             MetricType::GAUGE if name == "keyway_build_info" => {}
             MetricType::COUNTER => {
                 let now = metrics
@@ -188,7 +286,7 @@ impl Line {
     }
 
     /// The line; empty without metrics.
-    fn text(self, time: u64, dimensions: &[(&str, &str)]) -> String {
+    fn text(self, namespace: &str, time: u64, dimensions: &[(&str, &str)]) -> String {
         if self.metrics.is_empty() {
             return String::new();
         }
@@ -202,7 +300,7 @@ impl Line {
             json!({
                 "Timestamp": time,
                 "CloudWatchMetrics": [{
-                    "Namespace": "Keyway",
+                    "Namespace": namespace,
                     "Dimensions": [names],
                     "Metrics": self.metrics,
                 }],
@@ -218,12 +316,12 @@ impl Observer for Emf {
         ready(Ok(())).left_future()
     }
 
-    fn answered<'a>(&'a self, _: &'a Answered<'a>) -> Outcome<'a> {
-        self.say_what_is_due();
+    fn answered<'a>(&'a self, told: &'a Answered<'a>) -> Outcome<'a> {
+        self.say_what_is_due(told);
         ready(Ok(())).left_future()
     }
 
-    fn abandoned(&self, _: &Answered<'_>) {
-        self.say_what_is_due();
+    fn abandoned(&self, told: &Answered<'_>) {
+        self.say_what_is_due(told);
     }
 }

@@ -191,6 +191,7 @@ pub(crate) struct AuditLog {
     pub(crate) events: IntCounter,
     pub(crate) pending: IntGauge,
     pub(crate) dropped: IntCounter,
+    pub(crate) failures: IntCounter,
 }
 
 impl AuditLog {
@@ -208,6 +209,10 @@ impl AuditLog {
             dropped: families.counter(
                 "keyway_audit_stream_dropped_total",
                 "Audit events that a stream's reader was too slow for.",
+            )?,
+            failures: families.counter(
+                "keyway_audit_failures_total",
+                "Writes of the audit log that failed.",
             )?,
         })
     }

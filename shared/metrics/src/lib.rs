@@ -23,7 +23,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{IntCounter, Registry, TextEncoder};
 
-pub use emf::{Emf, Say};
+pub use emf::{Emf, Export, Say};
 pub use mount::{Open, PATH, mount};
 pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper, TableCalls};
 
@@ -41,6 +41,8 @@ pub struct AuditMetrics {
     pub pending: u64,
     /// Events that a reader of a stream lost because it read too slowly.
     pub dropped: u64,
+    /// Writes to standard output or the table that failed.
+    pub failures: u64,
 }
 
 type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
@@ -124,6 +126,7 @@ impl Metrics {
     pub fn audit(&self, metrics: AuditMetrics) {
         catch_up(&self.audit.events, metrics.events);
         catch_up(&self.audit.dropped, metrics.dropped);
+        catch_up(&self.audit.failures, metrics.failures);
         self.audit.pending.set(signed(metrics.pending));
         catch_up(&self.of_kes.audit_events, metrics.events);
     }

@@ -227,20 +227,31 @@ async fn ports_count_their_calls() {
 async fn cloudwatch_gets_changes_at_intervals() {
     let metrics = metrics();
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
-    let emf = Emf::new(&metrics, &(Arc::clone(&clock) as _), Box::new(|_| {}));
+    let clock_of = Arc::clone(&clock) as _;
+    let emf = Emf::new(
+        &metrics,
+        &clock_of,
+        Export::All,
+        "Keyway/north",
+        Box::new(|_| {}),
+    );
     request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
     request(&metrics, "kes", "kms:Decrypt", 200, None).await;
     let told = |text: &str| -> Vec<Value> {
         let lines = text.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().unwrap()
     };
-    let first = told(&emf.due().unwrap());
+    let first = told(&emf.due(false).unwrap());
     assert_eq!(first.len(), 2, "{first:?}");
     assert_eq!(first[0]["keyway_requests_total"], 2);
     assert_eq!(first[1]["keyway_answers_total"], 2);
     assert_eq!(first[1]["outcome"], "success");
     let directive = &first[1]["_aws"]["CloudWatchMetrics"][0];
-    assert_eq!(directive["Namespace"], "Keyway");
+    assert_eq!(directive["Namespace"], "Keyway/north");
+    assert_eq!(
+        first[0]["_aws"]["CloudWatchMetrics"][0]["Namespace"],
+        "Keyway/north"
+    );
     assert_eq!(directive["Dimensions"], serde_json::json!([["outcome"]]));
     assert_eq!(directive["Metrics"][0]["Name"], "keyway_answers_total");
     assert_eq!(first[0]["_aws"]["Timestamp"], 1_767_323_045_000_u64);
@@ -265,10 +276,71 @@ async fn cloudwatch_gets_changes_at_intervals() {
         Some("not_permitted"),
     )
     .await;
-    assert_eq!(emf.due(), None);
-    clock.advance(Duration::from_secs(10));
-    let second = told(&emf.due().unwrap());
+    assert_eq!(emf.due(false), None);
+    clock.advance(Duration::from_secs(60));
+    let second = told(&emf.due(false).unwrap());
     assert_eq!(second[0]["keyway_requests_total"], 1);
     assert_eq!(second[1]["outcome"], "refused");
     assert_eq!(second.len(), 2);
+}
+
+#[tokio::test]
+async fn failures_are_six_metrics_and_need_no_line_while_nothing_fails() {
+    let metrics = metrics();
+    let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let clock_of = Arc::clone(&clock) as _;
+    let emf = Emf::new(
+        &metrics,
+        &clock_of,
+        Export::Failures,
+        "Keyway",
+        Box::new(|_| {}),
+    );
+    request(&metrics, "rustfs", "kms:Decrypt", 200, None).await;
+    request(&metrics, "rustfs", "kms:Decrypt", 403, Some("x")).await;
+    for result in ["ok", "conflict"] {
+        let calls = &metrics.backends.table_calls;
+        calls.with_label_values(&["get", result]).inc();
+    }
+    assert_eq!(emf.due(false), None);
+
+    // Within the second in which it does not look, unless a request failed.
+    request(&metrics, "rustfs", "kms:Decrypt", 503, Some("y")).await;
+    metrics.audit(AuditMetrics {
+        failures: 2,
+        ..AuditMetrics::default()
+    });
+    metrics.refused_records(3);
+    let unwraps = &metrics.backends.unwraps;
+    unwraps.with_label_values(&["keyring", "refused"]).inc();
+    unwraps.with_label_values(&["keyring", "ok"]).inc();
+    for calls in [
+        &metrics.backends.table_calls,
+        &metrics.backends.secret_calls,
+    ] {
+        calls.with_label_values(&["get", "throttled"]).inc();
+    }
+    assert_eq!(emf.due(false), None);
+    let line: Value = serde_json::from_str(&emf.due(true).unwrap()).unwrap();
+    for (name, value) in [
+        ("keyway_failed_answers_total", 1),
+        ("keyway_audit_failures_total", 2),
+        ("keyway_unwrap_failures_total", 1),
+        ("keyway_store_failures_total", 1),
+        ("keyway_secret_store_failures_total", 1),
+        ("keyway_refused_records_total", 3),
+    ] {
+        assert_eq!(line[name], value, "{line}");
+    }
+    let directive = &line["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(directive["Metrics"].as_array().unwrap().len(), 6);
+    assert_eq!(directive["Dimensions"], serde_json::json!([[]]));
+
+    // At most once a minute; later failures are in the next line.
+    request(&metrics, "rustfs", "kms:Decrypt", 500, Some("z")).await;
+    assert_eq!(emf.due(true), None);
+    clock.advance(Duration::from_secs(60));
+    let line: Value = serde_json::from_str(&emf.due(false).unwrap()).unwrap();
+    assert_eq!(line["keyway_failed_answers_total"], 1);
+    assert_eq!(line.as_object().unwrap().len(), 2, "{line}");
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http::Request;
 use keyway_tests::Signer;
 use serde_json::Value;
 
@@ -26,6 +28,12 @@ pub(crate) fn signed_by(
     body: &str,
 ) -> Fallible<Vec<u8>> {
     let request = signer.request(method, address, path, body.as_bytes(), SystemTime::now());
+    Ok(request_bytes(&request, path))
+}
+
+/// The bytes of a request for this path, which may carry a query.
+pub(crate) fn request_bytes(request: &Request<Bytes>, path: &str) -> Vec<u8> {
+    let (method, body) = (request.method(), request.body());
     let mut bytes = format!(
         "{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n",
         body.len()
@@ -34,8 +42,8 @@ pub(crate) fn signed_by(
     for (name, value) in request.headers() {
         bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    bytes.extend([b"\r\n", body.as_bytes()].concat());
-    Ok(bytes)
+    bytes.extend([b"\r\n", body.as_ref()].concat());
+    bytes
 }
 
 /// The lengths of the head and of the whole first answer in `bytes`, once they are known.

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 use crate::Fallible;
+use crate::aws::{Bodies, aws_signed};
 use crate::client::{call, exchange, exchange_over, is_ok, signed, signed_by};
 use crate::kes::{ADMIN, Pki, Sender, connect, split};
 use crate::process::{Keyway, Log, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Server};
@@ -147,6 +148,7 @@ impl Counted {
         let address = &self.server.address;
         call(address, "POST", "/keys", r#"{"key_id":"bench"}"#)?;
         let mut operations = self.of_rustfs()?;
+        operations.extend(self.of_aws()?);
         operations.extend(self.of_kes()?);
         let signer = Signer::new(ROOT_ACCESS_KEY, ROOT_SECRET_KEY);
         let by = |signer: &Signer, method: &str, path: &str, body: &str| {
@@ -216,6 +218,25 @@ impl Counted {
                 })
             })
             .collect()
+    }
+
+    fn of_aws(&self) -> Fallible<Vec<Operation>> {
+        let address = &self.server.address;
+        let (mut generate, mut decrypt) = (Vec::new(), Vec::new());
+        for n in 0..DIFFERENT {
+            let bodies = Bodies::make(address, n)?;
+            generate.push(aws_signed(address, "GenerateDataKey", &bodies.generate)?);
+            decrypt.push(aws_signed(address, "Decrypt", &bodies.decrypt)?);
+        }
+        let of = |name, requests| Operation {
+            name,
+            over: Over::Plain,
+            requests,
+        };
+        Ok(vec![
+            of("aws GenerateDataKey", generate),
+            of("aws Decrypt", decrypt),
+        ])
     }
 
     fn of_kes(&self) -> Fallible<Vec<Operation>> {

@@ -13,6 +13,7 @@
     reason = "measures real time, with settings from the environment"
 )]
 
+mod aws;
 mod before;
 mod client;
 mod instructions;
@@ -82,6 +83,9 @@ fn measure() -> Fallible<()> {
         && wants("before")
     {
         before::measure(&mut report, turn, before.as_ref())?;
+    }
+    if wants("aws") {
+        aws::measure(&mut report, turn)?;
     }
     if wants("kes") {
         kes::measure(&mut report, turn)?;

@@ -1,4 +1,5 @@
-//! The alarms: three of each function that is called often, and one of each API and of the function URL.
+//! The alarms: three of each function that is called often, one of each API and of the function URL, and those of the
+//! table, of the janitor's schedule, and of failures that only the log tells.
 
 use std::fmt::Write as _;
 
@@ -9,42 +10,58 @@ struct Alarm<'a> {
     description: String,
     namespace: &'a str,
     metric: &'a str,
+    /// Empty for none.
     dimension: String,
     statistic: &'a str,
-    periods: u8,
+    /// Seconds.
+    period: u32,
+    periods: &'a str,
+    comparison: &'a str,
     threshold: &'a str,
+    missing: &'a str,
 }
+
+const FIVE_MINUTES: u32 = 300;
+const ABOVE: &str = "GreaterThanThreshold";
+/// No data: nobody called, or nothing failed.
+const IS_FINE: &str = "notBreaching";
 
 /// The functions with alarms of their own: resource, name, condition, the number of slow periods that raise the alarm,
 /// and the limit of slowness.
-const FUNCTIONS: [(&str, &str, &str, u8, &str); 5] = [
-    ("Keys", "keys", "HttpApiAlarms", 3, "!Ref SlowMilliseconds"),
+const FUNCTIONS: [(&str, &str, &str, &str, &str); 5] = [
+    (
+        "Keys",
+        "keys",
+        "HttpApiAlarms",
+        "3",
+        "!Ref SlowMilliseconds",
+    ),
     (
         "Datakey",
         "datakey",
         "HttpApiAlarms",
-        3,
+        "3",
         "!Ref SlowMilliseconds",
     ),
     (
         "Service",
         "service",
         "HttpApiAlarms",
-        3,
+        "3",
         "!Ref SlowMilliseconds",
     ),
     (
         "All",
         "all",
         "OneFunctionAlarms",
-        3,
+        "3",
         "!Ref SlowMilliseconds",
     ),
     (
         "Janitor",
         "janitor",
         "AlarmsOn",
-        1,
+        "1",
         "240000 # of the 300000 after which it is stopped",
     ),
 ];
@@ -60,20 +77,23 @@ fn of_functions() -> Vec<Alarm<'static>> {
             metric,
             dimension: format!("{{Name: FunctionName, Value: !Ref {resource}Function}}"),
             statistic,
+            period: FIVE_MINUTES,
             periods,
+            comparison: ABOVE,
             threshold,
+            missing: IS_FINE,
         };
         let failed = format!("the {name} function failed");
         let throttled = format!("the {name} function was throttled");
         let is_slow = format!("one in a hundred invocations of the {name} function is slow");
         alarms.extend([
-            alarm("Errors", failed, "Errors", "Statistic: Sum", 1, "0"),
+            alarm("Errors", failed, "Errors", "Statistic: Sum", "1", "0"),
             alarm(
                 "Throttles",
                 throttled,
                 "Throttles",
                 "Statistic: Sum",
-                1,
+                "1",
                 "0",
             ),
             alarm(
@@ -98,8 +118,11 @@ fn of_fronts() -> Vec<Alarm<'static>> {
         metric,
         dimension: dimension.to_owned(),
         statistic: "Statistic: Sum",
-        periods: 1,
+        period: FIVE_MINUTES,
+        periods: "1",
+        comparison: ABOVE,
         threshold: "0",
+        missing: IS_FINE,
     };
     let (api, lambda) = ("AWS/ApiGateway", "AWS/Lambda");
     vec![
@@ -131,9 +154,138 @@ fn of_fronts() -> Vec<Alarm<'static>> {
     ]
 }
 
-pub(super) fn block() -> String {
+/// Lines of the log that are a failure which no metric of AWS's shows: the metric, the start of the line's message, and
+/// the alarm's description. They work with `Metrics=off` too.
+const FAILURES: [(&str, &[&str], &str); 2] = [
+    (
+        "AuditFailures",
+        &["the audit log cannot be written"],
+        "the audit log could not be written",
+    ),
+    (
+        "UnwrapFailures",
+        &["unwrapping a secret", "no key can be used until"],
+        "a key could not be unwrapped",
+    ),
+];
+
+/// The functions whose logs are watched, and the condition of that.
+const LOGS: [(&str, &str); 7] = [
+    ("Keys", "HttpApiLogAlarms"),
+    ("Datakey", "HttpApiLogAlarms"),
+    ("Service", "HttpApiLogAlarms"),
+    ("Buckets", "HttpApiLogAlarms"),
+    ("Access", "KesApiLogAlarms"),
+    ("All", "OneFunctionLogAlarms"),
+    ("Janitor", "LogAlarms"),
+];
+
+/// Whom alarms are sent to.
+const TOLD: &str = "
+        - !If [AlarmTopicGiven, !Ref AlarmTopicArn, !Ref \"AWS::NoValue\"]
+        - !If [AlarmsByEmail, !Ref AlarmTopic, !Ref \"AWS::NoValue\"]";
+const NAMESPACE: &str = "!Sub \"Keyway/${AWS::StackName}\"";
+
+fn others() -> Vec<Alarm<'static>> {
+    let alarm =
+        |name: &str, condition, description: &str, namespace, metric, dimension: &str| Alarm {
+            name: format!("{name}Alarm"),
+            condition,
+            description: description.to_owned(),
+            namespace,
+            metric,
+            dimension: dimension.to_owned(),
+            statistic: "Statistic: Sum",
+            period: FIVE_MINUTES,
+            periods: "1",
+            comparison: ABOVE,
+            threshold: "0",
+            missing: IS_FINE,
+        };
+    let table = "{Name: TableName, Value: !If [NewTable, !Ref Table, !Ref ExistingTable]}";
+    let janitor = "{Name: FunctionName, Value: !Ref JanitorFunction}";
+    let mut alarms: Vec<Alarm<'_>> = [
+        ("Read", "ReadThrottleEvents"),
+        ("Write", "WriteThrottleEvents"),
+    ]
+    .into_iter()
+    .map(|(kind, metric)| {
+        let name = format!("Table{kind}Throttles");
+        let description = format!("the table throttled {}s", kind.to_lowercase());
+        alarm(
+            &name,
+            "AlarmsOn",
+            &description,
+            "AWS/DynamoDB",
+            metric,
+            table,
+        )
+    })
+    .collect();
+    alarms.push(Alarm {
+        period: 3600,
+        periods: "!Ref JanitorSilentHours",
+        comparison: "LessThanThreshold",
+        threshold: "1",
+        missing: "breaching",
+        ..alarm(
+            "JanitorSilent",
+            "AlarmsOn",
+            "the janitor did not run, so no key is destroyed; a new stack says so until the first run",
+            "AWS/Lambda",
+            "Invocations",
+            janitor,
+        )
+    });
+    for (metric, _, description) in FAILURES {
+        alarms.push(alarm(
+            metric,
+            "LogAlarms",
+            description,
+            NAMESPACE,
+            metric,
+            "",
+        ));
+    }
+    alarms
+}
+
+/// The filters that make metrics of the log's lines.
+fn filters() -> String {
     let mut text = String::new();
-    for alarm in of_functions().into_iter().chain(of_fronts()) {
+    for (resource, condition) in LOGS {
+        for (metric, messages, _) in FAILURES {
+            let messages: Vec<String> = messages
+                .iter()
+                .map(|start| format!("$.message = \"{start}*\""))
+                .collect();
+            write!(
+                text,
+                "
+  {resource}{metric}:
+    Type: AWS::Logs::MetricFilter
+    Condition: {condition}
+    Properties:
+      LogGroupName: !Ref {resource}Log
+      FilterPattern: '{{ {} }}'
+      MetricTransformations:
+        - MetricNamespace: {NAMESPACE}
+          MetricName: {metric}
+          MetricValue: \"1\"
+          Unit: Count
+",
+                messages.join(" || ")
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+pub(super) fn block() -> String {
+    let mut text = filters();
+    let alarms = of_functions().into_iter().chain(of_fronts());
+    for alarm in alarms.chain(others()) {
         let Alarm {
             name,
             condition,
@@ -142,9 +294,16 @@ pub(super) fn block() -> String {
             metric,
             dimension,
             statistic,
+            period,
             periods,
+            comparison,
             threshold,
+            missing,
         } = alarm;
+        let dimensions = match dimension.as_str() {
+            "" => String::new(),
+            dimension => format!("      Dimensions: [{dimension}]\n"),
+        };
         write!(
             text,
             "
@@ -155,15 +314,14 @@ pub(super) fn block() -> String {
       AlarmDescription: !Sub \"${{AWS::StackName}}: {description}\"
       Namespace: {namespace}
       MetricName: \"{metric}\"
-      Dimensions: [{dimension}]
-      {statistic}
-      Period: 300
+{dimensions}      {statistic}
+      Period: {period}
       EvaluationPeriods: {periods}
-      ComparisonOperator: GreaterThanThreshold
+      ComparisonOperator: {comparison}
       Threshold: {threshold}
-      TreatMissingData: notBreaching
-      AlarmActions: !If [AlarmTopicGiven, [!Ref AlarmTopicArn], !Ref \"AWS::NoValue\"]
-      OKActions: !If [AlarmTopicGiven, [!Ref AlarmTopicArn], !Ref \"AWS::NoValue\"]
+      TreatMissingData: {missing}
+      AlarmActions:{TOLD}
+      OKActions:{TOLD}
 "
         )
         .unwrap();

@@ -7,7 +7,7 @@ use keyway_http::Group;
 use keyway_sites::inventory;
 use keyway_tests::function_of_group;
 
-use crate::fronts::{OBJECTS, PROBES};
+use crate::fronts::OBJECTS;
 
 /// A route of an API, and the function that it calls.
 pub(super) struct Route {
@@ -15,7 +15,8 @@ pub(super) struct Route {
     pub(super) path: String,
     /// As [`function_of_group`] names it.
     pub(super) function: &'static str,
-    pub(super) is_probe: bool,
+    /// Whether it is for callers without authentication.
+    pub(super) is_page: bool,
 }
 
 /// The common start of the names of a function's resources.
@@ -35,18 +36,16 @@ pub(super) fn of_http_api() -> Vec<Route> {
     let mut routes = Vec::new();
     for entry in inventory() {
         let (function, path) = (function_of_group(entry.group), entry.whole_path());
-        let probe = (entry.method.as_str(), path.as_str());
         let is_left_out = entry.dialect == "kes"
             || function == "all"
             // An API cannot have two routes that differ only by a slash at the end.
-            || entry.dialect == "s3" && path != "/" && path.ends_with('/')
-            || entry.group == Group::Health && !PROBES.contains(&probe);
+            || entry.dialect == "s3" && path != "/" && path.ends_with('/');
         if !is_left_out {
             routes.push(Route {
                 method: entry.method.to_string(),
                 path,
                 function,
-                is_probe: entry.group == Group::Health,
+                is_page: is_page(entry.group),
             });
         }
     }
@@ -57,13 +56,17 @@ pub(super) fn of_http_api() -> Vec<Route> {
             method: method.to_owned(),
             path: path.to_owned(),
             function: "bucket-encryption",
-            is_probe: false,
+            is_page: false,
         });
     }
     routes
 }
 
-/// Every path of KES's API, which has few, greedy routes: in an area (`/v1/key`), one function has the greedy route,
+fn is_page(group: Group) -> bool {
+    matches!(group, Group::Health | Group::Document)
+}
+
+/// Every path of KES's API and of the pages. KES's API has few, greedy routes: in an area (`/v1/key`), one function has the greedy route,
 /// and the others have routes for single paths.
 fn of_kes_api() -> Vec<(String, &'static str)> {
     let mut areas: BTreeMap<String, &'static str> = BTreeMap::new();
@@ -95,6 +98,18 @@ fn of_kes_api() -> Vec<(String, &'static str)> {
             }
         }
     }
+    // API Gateway prefers a literal path to a greedy one.
+    let mut pages: Vec<&str> = Vec::new();
+    for entry in inventory().into_iter().filter(|entry| is_page(entry.group)) {
+        if !pages.contains(&entry.prefix) {
+            pages.push(entry.prefix);
+            paths.push((entry.prefix.to_owned(), function_of_group(entry.group)));
+            if entry.group == Group::Health {
+                let below = format!("{}/{{route+}}", entry.prefix);
+                paths.push((below, function_of_group(entry.group)));
+            }
+        }
+    }
     paths
 }
 
@@ -105,14 +120,20 @@ fn uri(function: &str) -> String {
     )
 }
 
-/// The rates of the routes of data keys, each for itself.
+/// The rates of the routes of data keys, each for itself, and of the description: everybody may read it, and it has
+/// hundreds of KB, for which the owner pays.
 fn limits(routes: &[Route]) -> String {
     let mut text = String::new();
-    for route in routes.iter().filter(|route| route.function == "datakey") {
+    for route in routes {
         let Route { method, path, .. } = route;
+        let (rate, burst) = match route.function {
+            "datakey" => ("!Ref DataKeyRateLimit", "!Ref DataKeyBurstLimit"),
+            _ if path == keyway_openapi::PATH => ("1", "5"),
+            _ => continue,
+        };
         write!(
             text,
-            "        \"{method} {path}\":\n          ThrottlingRateLimit: !Ref DataKeyRateLimit\n          ThrottlingBurstLimit: !Ref DataKeyBurstLimit\n"
+            "        \"{method} {path}\":\n          ThrottlingRateLimit: {rate}\n          ThrottlingBurstLimit: {burst}\n"
         )
         .unwrap();
     }
@@ -134,7 +155,7 @@ fn parameters(path: &str) -> String {
     format!("              parameters: [{}]\n", declared.join(", "))
 }
 
-/// The paths of the HTTP API. SAM takes no condition for a default authorizer, so each operation says it; a probe has none.
+/// The paths of the HTTP API. SAM takes no condition for a default authorizer, so each operation says it; a page has none.
 fn paths(routes: &[Route]) -> String {
     let mut by_path: Vec<(&str, Vec<&Route>)> = Vec::new();
     for route in routes {
@@ -149,7 +170,7 @@ fn paths(routes: &[Route]) -> String {
         for route in routes {
             writeln!(text, "            {}:", route.method.to_lowercase()).unwrap();
             text.push_str(&parameters(path));
-            if !route.is_probe {
+            if !route.is_page {
                 text.push_str(
                     "              security: !If [IamAuth, [{AWS_IAM: []}], !Ref \"AWS::NoValue\"]\n",
                 );
@@ -216,7 +237,7 @@ pub(super) fn blocks() -> Vec<(String, String)> {
         kes.iter().map(|(_, function)| *function),
     );
     [
-        ("the rates of the routes of data keys", limits(&http)),
+        ("the rates of single routes", limits(&http)),
         ("the paths of the HTTP API", paths(&http)),
         ("who the HTTP API calls", called),
         ("the paths of KES's API", kes_paths(&kes)),

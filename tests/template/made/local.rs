@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use keyway_sites::inventory;
+use keyway_tests::function_of_group;
 use serde_json::json;
 
 use super::api::of_http_api;
@@ -34,20 +36,28 @@ pub(super) fn gateway() -> String {
     text
 }
 
-/// The list for `events/make_events.py`: each route once, below the first prefix of its API.
+/// The lists for `events/make_events.py`: the routes of the HTTP API, and those that only the function with every route has.
+/// Each route is there once, below the first prefix of its API.
 pub(super) fn routes() -> String {
-    let aliases = ["/minio/admin/v3/", "/api/"];
-    let routes = of_http_api()
+    let of_http_api = of_http_api()
         .into_iter()
-        .filter(|route| !aliases.iter().any(|alias| route.path.starts_with(alias)));
-    let mut text = "[\n".to_owned();
+        .map(|route| (route.method, route.path));
+    let of_one_function = inventory()
+        .into_iter()
+        .filter(|entry| entry.dialect != "kes" && function_of_group(entry.group) == "all")
+        .map(|entry| (entry.method.to_string(), entry.whole_path()));
+    format!(
+        "{{\n  \"http-api\": {},\n  \"one-function\": {}\n}}\n",
+        list(of_http_api),
+        list(of_one_function)
+    )
+}
+
+fn list(routes: impl Iterator<Item = (String, String)>) -> String {
+    let aliases = ["/minio/admin/v3/", "/api/"];
     let lines: Vec<String> = routes
-        .map(|route| {
-            let line = json!([route.method, route.path]);
-            format!("  {line}")
-        })
+        .filter(|(_, path)| !aliases.iter().any(|alias| path.starts_with(alias)))
+        .map(|(method, path)| format!("    {}", json!([method, path])))
         .collect();
-    text.push_str(&lines.join(",\n"));
-    text.push_str("\n]\n");
-    text
+    format!("[\n{}\n  ]", lines.join(",\n"))
 }

@@ -7,6 +7,7 @@ mod local;
 mod roles;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use keyway_tests::project;
@@ -27,6 +28,11 @@ fn completed(template: &str) -> String {
         add(name, text);
     }
     add("alarms".to_owned(), alarms::block());
+    add(
+        "the policies of the secrets".to_owned(),
+        roles::policies_of_secrets(),
+    );
+    add("what the setup waits for".to_owned(), String::new());
     let mut made = String::new();
     let mut lines = template.lines();
     while let Some(line) = lines.next() {
@@ -46,7 +52,46 @@ fn completed(template: &str) -> String {
         missing.is_empty(),
         "template.yaml has no place for {missing:?}"
     );
-    made
+    waiting(&made)
+}
+
+/// The template with its last resource, the setup, naming all others, so that it waits for them: if one of them fails, the
+/// table is not protected from deletion yet, and the first deployment leaves nothing.
+fn waiting(template: &str) -> String {
+    let (_, resources) = template.split_once("\nResources:\n").unwrap();
+    let (resources, _) = resources.split_once("\nOutputs:\n").unwrap();
+    // A name's condition stands on a line below it.
+    let mut named: Vec<(&str, Option<&str>)> = Vec::new();
+    for line in resources.lines() {
+        let name = line.strip_prefix("  ").and_then(|it| it.strip_suffix(':'));
+        let is_name = |name: &&str| name.chars().all(char::is_alphanumeric);
+        if let Some(name) = name.filter(is_name) {
+            named.push((name, None));
+        } else if let (Some(condition), Some(last)) =
+            (line.strip_prefix("    Condition: "), named.last_mut())
+        {
+            last.1 = Some(condition);
+        }
+    }
+    let mut list = String::from("      After:\n");
+    for (name, condition) in named.into_iter().filter(|(name, _)| *name != "Deployment") {
+        match condition {
+            None => writeln!(list, "        - !Ref {name}"),
+            Some(condition) => writeln!(
+                list,
+                "        - !If [{condition}, !Ref {name}, !Ref \"AWS::NoValue\"]"
+            ),
+        }
+        .unwrap();
+    }
+    let mark = "# generated: what the setup waits for\n";
+    template.replacen(mark, &format!("{mark}{list}"), 1)
+}
+
+/// For each route of the HTTP API, whether it has the rate of data keys.
+pub(crate) fn routes_of_http_api() -> Vec<bool> {
+    let routes = api::of_http_api().into_iter();
+    routes.map(|route| route.function == "datakey").collect()
 }
 
 fn read(path: &Path) -> String {

@@ -1,4 +1,5 @@
-//! The permissions and the log of each function: the table of grants, and the role and log group that each row makes.
+//! The permissions and the log of each function: the table of grants, and the role and log group that each row makes. The
+//! policies of the secrets follow from the same table.
 //!
 //! `policies.rs` checks the deployed roles by rules of its own, without this table.
 
@@ -9,7 +10,9 @@ use std::fmt::Write as _;
 enum What {
     /// Records of a kind: kinds are partition keys. The name of the statement, and the kind.
     Records(&'static str, &'static str),
-    /// A secret of the stack.
+    /// The table itself.
+    Table,
+    /// A secret of the stack, or an adopted one.
     Secret(&'static str),
     /// The account's own buckets, where the deployment serves them.
     BucketsOfAws,
@@ -52,7 +55,7 @@ const CHANGE_ONE: Actions = &[
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
 ];
-/// The janitor claims a key by an update before it removes it.
+/// The janitor claims a key by an update before it removes it, and rotates a key by an update.
 const REMOVE: Actions = &[
     "dynamodb:GetItem",
     "dynamodb:Query",
@@ -70,7 +73,8 @@ const BEGIN_SESSIONS: Actions = &[
 const APPEND: Actions = &["dynamodb:GetItem", "dynamodb:PutItem"];
 const APPEND_AND_LIST: Actions = &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"];
 const OPEN: Actions = &["secretsmanager:GetSecretValue"];
-/// The first function that runs makes the root keyring.
+const PROTECT: Actions = &["dynamodb:DescribeTable", "dynamodb:UpdateTable"];
+/// The setup function makes the root keyring.
 const MAKE: Actions = &[
     "secretsmanager:GetSecretValue",
     "secretsmanager:PutSecretValue",
@@ -133,7 +137,11 @@ fn behind_the_http_api() -> Vec<Role> {
     ];
     keys.push(may(ACCESS_KEYS, READ));
     keys.extend(reads_access());
-    keys.extend([may(KEYRING, MAKE), may(ROOT, OPEN), may(AUDIT, APPEND)]);
+    keys.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
     let mut datakey = vec![
         may(KEYS, READ),
         may(ALIASES, READ),
@@ -141,7 +149,11 @@ fn behind_the_http_api() -> Vec<Role> {
         may(ACCESS_KEYS, READ),
     ];
     datakey.extend(reads_access());
-    datakey.extend([may(KEYRING, OPEN), may(ROOT, OPEN), may(AUDIT, APPEND)]);
+    datakey.extend([
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
+        may(AUDIT, APPEND),
+    ]);
     let mut service = vec![
         may(KEYS, READ_AND_LIST),
         may(CONFIG, CHANGE_ONE),
@@ -149,8 +161,8 @@ fn behind_the_http_api() -> Vec<Role> {
     ];
     service.extend(reads_access());
     service.extend([
-        may(KEYRING, MAKE),
-        may(ROOT, OPEN),
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let buckets = vec![
@@ -160,7 +172,7 @@ fn behind_the_http_api() -> Vec<Role> {
         may(ACCESS_KEYS, READ),
         may_where("BucketsOfAws", What::BucketsOfAws, SERVE_BUCKETS),
         may(KEYRING, OPEN),
-        may(ROOT, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ];
     let role = |resource, name, comment, grants| Role {
@@ -181,14 +193,7 @@ fn behind_the_http_api() -> Vec<Role> {
             keys,
         ),
         role("Datakey", "datakey", &[], datakey),
-        role(
-            "Service",
-            "service",
-            &[
-                "It makes the deployment if it is the first to be called: to configure the service is what the documents begin with.",
-            ],
-            service,
-        ),
+        role("Service", "service", &[], service),
         role(
             "Buckets",
             "buckets",
@@ -211,8 +216,8 @@ fn others() -> Vec<Role> {
     ];
     all.extend(changes_access());
     all.extend([
-        may(KEYRING, MAKE),
-        may(ROOT, OPEN),
+        may(KEYRING, OPEN),
+        may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND_AND_LIST),
     ]);
     let janitor = vec![
@@ -223,7 +228,21 @@ fn others() -> Vec<Role> {
         may(KEYRING, OPEN),
         may(AUDIT, APPEND),
     ];
+    let setup = vec![
+        may(CONFIG, CHANGE_ONE),
+        may(What::Table, PROTECT),
+        may(KEYRING, MAKE),
+    ];
     vec![
+        Role {
+            resource: "Setup",
+            name: "setup",
+            condition: None,
+            comment: &[
+                "Only CloudFormation's custom resource calls it. No role of a function that serves requests may write a secret.",
+            ],
+            grants: setup,
+        },
         Role {
             resource: "Access",
             name: "access",
@@ -245,19 +264,63 @@ fn others() -> Vec<Role> {
             name: "janitor",
             condition: None,
             comment: &[
-                "It claims a key by writing it as it is, so that of two janitors one destroys it. By the root keyring it tells a true",
-                "record from a forged one, and opens the login to a Vault that keeps copies.",
+                "It claims a key by writing it as it is, so that of two janitors one destroys it, and writes new versions of keys that",
+                "rotate. By the root keyring it tells a true record from a forged one, wraps those versions, and logs in to a Vault.",
             ],
             grants: janitor,
         },
     ]
 }
 
+const TABLE_ARN: &str = "!If
+    - NewTable
+    - !GetAtt Table.Arn
+    - !Sub \"arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTable}\"";
+
+fn secret(name: &str) -> String {
+    format!("!If [New{name}, !Ref {name}, !Ref Existing{name}]")
+}
+
+/// Statements that depend on parameters, whatever the function: the use of the customer's key through the two services
+/// that encrypt with it, and network interfaces, which Lambda makes and the function's own code may not.
+const ENCRYPTION: &str = "- !If
+  - KmsKeyGiven
+  - Sid: Encryption
+    Effect: Allow
+    Action:
+      - kms:Decrypt
+      - kms:DescribeKey
+      - kms:Encrypt
+      - kms:GenerateDataKey
+    Resource: !Ref KmsKeyArn
+    Condition:
+      StringEquals:
+        kms:ViaService:
+          - !Sub \"dynamodb.${AWS::Region}.${AWS::URLSuffix}\"
+          - !Sub \"secretsmanager.${AWS::Region}.${AWS::URLSuffix}\"
+  - !Ref \"AWS::NoValue\"";
+const NETWORK: &str = "- !If
+  - InVpc
+  - Sid: Network
+    Effect: Allow
+    Action:
+      - ec2:AssignPrivateIpAddresses
+      - ec2:CreateNetworkInterface
+      - ec2:DeleteNetworkInterface
+      - ec2:DescribeNetworkInterfaces
+      - ec2:DescribeSubnets
+      - ec2:UnassignPrivateIpAddresses
+    Resource: \"*\"
+    Condition:
+      \"Null\": {\"lambda:SourceFunctionArn\": \"true\"}
+  - !Ref \"AWS::NoValue\"";
+
 /// A statement of a policy, its lines indented as in a list of statements.
 fn statement(grant: &Grant) -> String {
     let (name, resource) = match grant.what {
-        What::Records(name, _) => (name, "!GetAtt Table.Arn".to_owned()),
-        What::Secret(name) => (name, format!("!Ref {name}")),
+        What::Records(name, _) => (name, TABLE_ARN.to_owned()),
+        What::Table => ("Table", TABLE_ARN.to_owned()),
+        What::Secret(name) => (name, secret(name)),
         What::BucketsOfAws => ("BucketsOfAws", "\"*\"".to_owned()),
     };
     let mut lines = vec![
@@ -305,6 +368,8 @@ fn block(role: &Role) -> String {
     Type: AWS::IAM::Role{condition}
     Properties:
       Description: !Sub \"${{AWS::StackName}}: what its {name} function may do\"
+      Path: !Ref RolePath
+      PermissionsBoundary: !If [BoundaryGiven, !Ref PermissionsBoundaryArn, !Ref \"AWS::NoValue\"]
       AssumeRolePolicyDocument:
         Version: \"2012-10-17\"
         Statement:
@@ -324,6 +389,16 @@ fn block(role: &Role) -> String {
         let statement = statement(grant).replace('\n', &format!("\n{indent}"));
         writeln!(text, "{indent}{statement}").unwrap();
     }
+    // The setup function is in no VPC.
+    let by_parameters = match role.name {
+        "setup" => &[ENCRYPTION][..],
+        _ => &[ENCRYPTION, NETWORK],
+    };
+    for statement in by_parameters {
+        let indent = " ".repeat(14);
+        let statement = statement.replace('\n', &format!("\n{indent}"));
+        writeln!(text, "{indent}{statement}").unwrap();
+    }
     write!(
         text,
         "              - Sid: Log
@@ -335,13 +410,80 @@ fn block(role: &Role) -> String {
 
   {resource}Log:
     Type: AWS::Logs::LogGroup{condition}
-    DeletionPolicy: Retain
+    DeletionPolicy: RetainExceptOnCreate
     UpdateReplacePolicy: Retain
     Properties:
       RetentionInDays: !Ref LogRetentionDays
+      LogGroupClass: !Ref LogClass
+      KmsKeyId: !If [KmsKeyGiven, !Ref KmsKeyArn, !Ref \"AWS::NoValue\"]
 "
     )
     .unwrap();
+    text
+}
+
+/// The policy of each secret. It denies its value to all but the functions that have a grant on it, the principals that
+/// the operator names, and the account's root user. It denies no change of the policy itself: whoever may change it by
+/// IAM can undo it, so that nobody is locked out for good.
+pub(super) fn policies_of_secrets() -> String {
+    let mut text = String::new();
+    for (name, condition) in [
+        ("RootKeyring", "SecretReadersGiven"),
+        ("RootAccessKey", "RootAccessKeyReaders"),
+    ] {
+        let is_of = |grant: &Grant| matches!(grant.what, What::Secret(secret) if secret == name);
+        let roles = behind_the_http_api().into_iter().chain(others());
+        let readers: String = roles
+            .filter(|role| role.grants.iter().any(is_of))
+            .map(
+                |Role {
+                     resource,
+                     condition: of_role,
+                     ..
+                 }| {
+                    let arn = format!("!GetAtt {resource}Role.Arn");
+                    match of_role {
+                        None => format!("                  - {arn}\n"),
+                        Some(condition) => format!(
+                            "                  - !If [{condition}, {arn}, !Ref \"AWS::NoValue\"]\n"
+                        ),
+                    }
+                },
+            )
+            .collect();
+        let secret = secret(name);
+        write!(
+            text,
+            "
+  {name}Policy:
+    Type: AWS::SecretsManager::ResourcePolicy
+    Condition: {condition}
+    Properties:
+      SecretId: {secret}
+      BlockPublicPolicy: true
+      ResourcePolicy:
+        Version: \"2012-10-17\"
+        Statement:
+          - Sid: ValueForTheseAlone
+            Effect: Deny
+            Principal: \"*\"
+            Action:
+              - secretsmanager:GetSecretValue
+              - secretsmanager:PutSecretValue
+              - secretsmanager:RotateSecret
+              - secretsmanager:UpdateSecret
+              - secretsmanager:UpdateSecretVersionStage
+            Resource: \"*\"
+            Condition:
+              ArnNotEquals:
+                aws:PrincipalArn:
+                  - !Sub \"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:root\"
+{readers}              ArnNotLike:
+                aws:PrincipalArn: !Split [\",\", !Ref SecretReaders]
+"
+        )
+        .unwrap();
+    }
     text
 }
 

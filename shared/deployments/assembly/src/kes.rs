@@ -9,6 +9,9 @@ use keyway_domain::datakey::CiphertextFormat;
 use keyway_domain::identity::Identity;
 use keyway_domain::keys::{Deletion, DeletionWindow};
 
+/// The newest release of KES.
+const LATEST: &str = "latest";
+
 /// How KES's server API is served.
 #[derive(Debug, Clone, Default, Args)]
 pub struct KesSettings {
@@ -43,8 +46,8 @@ pub struct KesSettings {
         long = "kes-generation",
         env = "KEYWAY_KES_GENERATION",
         value_name = "RELEASE",
-        default_value = "latest",
-        value_parser = PossibleValuesParser::new(["latest", "0.22", "0.17", "0.13", "0.7"])
+        default_value = LATEST,
+        value_parser = PossibleValuesParser::new([LATEST, "0.22", "0.17", "0.13", "0.7"])
     )]
     pub generation: String,
 
@@ -100,6 +103,21 @@ pub enum Ciphertext {
 }
 
 impl KesSettings {
+    /// The first option that is not at its default.
+    pub fn changed(&self) -> Option<&'static str> {
+        let options = [
+            ("--kes-admin-identity", self.admin.is_some()),
+            ("--kes-open", !self.open.is_empty()),
+            ("--kes-delete", self.delete != OnDelete::default()),
+            ("--kes-ciphertext", self.ciphertext != Ciphertext::default()),
+            ("--kes-generation", self.generation != LATEST),
+            ("--kes-proxy-header", self.proxy_header.is_some()),
+            ("--kes-proxies", self.proxies.is_some()),
+        ];
+        let changed = options.into_iter().find(|(_, is_changed)| *is_changed);
+        changed.map(|(option, _)| option)
+    }
+
     /// What becomes of a key that is deleted.
     pub fn deletion(&self) -> Deletion {
         match self.delete {

@@ -11,6 +11,7 @@ mod process;
 mod settings;
 mod system;
 mod upkeep;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +48,10 @@ pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
-pub use settings::{
-    Settings, VaultFiles, arguments, default_key_id, environment, root_access_key, secret,
-};
+pub use settings::{Settings, VaultFiles, default_key_id, duration, root_access_key};
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, keep_up};
+pub use variables::{arguments, environment, secret, unread_variables};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ impl Reading {
     /// The operations that serve requests and only read the table.
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
-        let state_ttl = settings.state_ttl();
+        let state_ttl = settings.state_ttl;
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(
@@ -160,7 +160,7 @@ impl Reading {
                 ),
                 Arc::clone(clock),
                 Rules {
-                    region: settings.region.clone(),
+                    region: settings.signing_region.clone(),
                     ..Rules::default()
                 },
             ),
@@ -264,6 +264,9 @@ impl Services {
         }
     }
 }
+
+/// How long an operator's command may act on what it read of the table.
+const OPERATED_STATE_TTL: Duration = Duration::from_secs(5);
 
 impl Writing {
     /// The same ports, with their calls counted.
@@ -392,6 +395,24 @@ impl Writing {
         )
     }
 
+    /// The operations on data keys for an operator's command. They serve no requests, and what they read of the table
+    /// is at most as old as in a server with the default settings.
+    pub fn operated_data_keys(&self) -> DataKeys {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let clock = Arc::clone(&self.clock);
+        let reader = KeyReader::new(
+            Arc::clone(&table),
+            self.wrappers(),
+            Arc::clone(&clock),
+            OPERATED_STATE_TTL,
+        );
+        DataKeys::new(
+            Arc::new(reader),
+            Arc::new(Service::new(table, clock, OPERATED_STATE_TTL)),
+            Arc::clone(&self.random),
+        )
+    }
+
     /// The operator's jobs on the signatures of records.
     pub fn signed_records(&self) -> SignedRecords {
         SignedRecords::new(
@@ -417,7 +438,7 @@ impl Writing {
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log.
     pub fn janitor(&self, server: &Services, audit: &Audit) -> Janitor {
         Janitor::new(
             Arc::clone(&self.table),

@@ -1,39 +1,35 @@
 //! The operator's settings of every deployment. Secrets come only from the environment or a file: arguments are visible
 //! to every user of the machine.
 
-use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::builder::{PossibleValue, PossibleValuesParser, Resettable};
-use clap::{Arg, Args, Command, Parser};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use jiff::{Span, SpanRelativeTo};
 use keyway_crypto::SecretBytes;
 use keyway_domain::access::{AccessKeyId, AccountId, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use keyway_secrets_vault::TokenFolders;
-use zeroize::Zeroizing;
 
 use crate::audit::AuditSettings;
 use crate::kes::KesSettings;
+use crate::variables::secret;
 
 /// How requests are served.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Only accept signatures for this region; any region when not given
-    #[arg(
-        id = "signature_region",
-        long = "region",
-        env = "KEYWAY_REGION",
-        value_name = "REGION"
-    )]
-    pub region: Option<String>,
+    #[arg(long, env = "KEYWAY_SIGNING_REGION", value_name = "REGION")]
+    pub signing_region: Option<String>,
 
-    /// How long another process may act on a state that was changed here, in seconds; 0 reads it for every request
-    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "SECONDS", default_value_t = 5,
-          value_parser = clap::value_parser!(u32).range(0..=3600))]
-    pub state_ttl_seconds: u32,
+    /// How long another process may act on a state that was changed here, such as 30s or 5m, at most 1h; a bare number is
+    /// seconds; 0 reads it for every request
+    #[arg(long = "state-ttl-seconds", visible_alias = "state-ttl", env = "KEYWAY_STATE_TTL_SECONDS", value_name = "DURATION",
+          default_value = "5s", value_parser = state_ttl)]
+    pub state_ttl: Duration,
 
     /// Allow keys to be destroyed without a waiting time, when a request confirms it
     #[arg(long, env = "KEYWAY_ALLOW_IMMEDIATE_DELETION", value_name = "BOOL", default_value_t = false,
@@ -78,10 +74,28 @@ pub struct Settings {
     pub kes: KesSettings,
 }
 
-impl Settings {
-    /// How long a process may act on a state that another one has changed since.
-    pub fn state_ttl(&self) -> Duration {
-        Duration::from_secs(self.state_ttl_seconds.into())
+/// A duration as options take it: `30m`, `1h 30m`, `2 days`, or a bare number of seconds.
+///
+/// # Errors
+/// When the text is none, or negative.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let days_are_24_hours = SpanRelativeTo::days_are_24_hours();
+    let span = text.parse::<Span>();
+    let length = span.and_then(|span| span.to_duration(days_are_24_hours));
+    let length = length.ok().and_then(|length| length.try_into().ok());
+    length.ok_or_else(|| "is no duration such as 30s, 30m, 1h or 7d".to_owned())
+}
+
+/// The longest state TTL.
+const MAX_STATE_TTL: Duration = Duration::from_secs(3600);
+
+fn state_ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        ttl if ttl <= MAX_STATE_TTL => Ok(ttl),
+        _ => Err("is longer than 1h".to_owned()),
     }
 }
 
@@ -130,38 +144,6 @@ pub fn default_key_id(text: Option<&str>) -> anyhow::Result<Option<KeyId>> {
     }
 }
 
-/// The arguments of this process, with variables in place of arguments that are not given. An empty variable counts as
-/// not set: compose files and templates pass an empty text for what was left out.
-pub fn arguments<A: Parser>() -> A {
-    let mut matches = without_empty_variables(A::command()).get_matches();
-    A::from_arg_matches_mut(&mut matches)
-        .unwrap_or_else(|error| error.format(&mut A::command()).exit())
-}
-
-fn without_empty_variables(command: Command) -> Command {
-    let is_empty = |argument: &Arg| {
-        let said = argument.get_env().and_then(variable);
-        said.is_some_and(|said| said.is_empty())
-    };
-    command
-        .mut_args(|argument| {
-            if is_empty(&argument) {
-                argument.env(Resettable::Reset)
-            } else {
-                argument
-            }
-        })
-        .mut_subcommands(without_empty_variables)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this crate is part of every composition root"
-)]
-fn variable(name: &OsStr) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
 /// The root access key that `KEYWAY_ROOT_ACCESS_KEY` and `KEYWAY_ROOT_SECRET_KEY` give; else the table's.
 ///
 /// # Errors
@@ -188,31 +170,46 @@ pub fn root_access_key() -> anyhow::Result<RootAccessKey> {
     }
 }
 
-/// A variable that holds a secret, or names one, if it is set. An empty one is an error: a secret that failed to be
-/// injected must not lead to a deployment without it.
-///
-/// # Errors
-/// When it is empty, or is not UTF-8.
-pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
-    if variable(name.as_ref()).is_some_and(|value| value.is_empty()) {
-        bail!("{name} is set and empty: give it a value, or unset it");
-    }
-    environment(name)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A variable that is set and not empty.
-///
-/// # Errors
-/// When it is not UTF-8.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this crate is part of every composition root"
-)]
-pub fn environment(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
-    match std::env::var(name) {
-        Ok(value) if value.is_empty() => Ok(None),
-        Ok(value) => Ok(Some(Zeroizing::new(value))),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
+    #[test]
+    fn duration_is_a_number_with_a_unit_or_of_seconds() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("90s", 90),
+            ("30m", 1800),
+            ("1h", 3600),
+            ("1h30m", 5400),
+            ("1h 30m", 5400),
+            ("2 hours", 7200),
+            ("7d", 604_800),
+            ("1w", 604_800),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in [
+            "",
+            "h",
+            "1x",
+            "-5",
+            "-5s",
+            "1 month",
+            "1y",
+            "3600 s x",
+            "\u{0661}s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn state_ttl_is_an_hour_at_most() {
+        assert_eq!(state_ttl("1h"), Ok(MAX_STATE_TTL));
+        assert_eq!(state_ttl("3600"), Ok(MAX_STATE_TTL));
+        assert!(state_ttl("3601").is_err() && state_ttl("2h").is_err());
     }
 }

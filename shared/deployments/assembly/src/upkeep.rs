@@ -11,14 +11,14 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Services;
 
-/// The time between sweeps. It matters little, since deletion waits for days; a sweep reads every key.
+/// The time between sweeps. It matters little, since deletion and rotation wait for days; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How long to wait for a sweep at the end: a key that it destroys must also be in the audit log.
 const SWEEP_GRACE: Duration = Duration::from_secs(10);
 /// The time between two rounds of upkeep, for keys and logins that no request uses.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A task that destroys the keys that are due, every ten minutes.
+/// A task that destroys and rotates the keys that are due, every ten minutes.
 pub struct Sweeping {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -56,7 +56,7 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
             }
             Err(error) => tracing::error!(
                 error = error.for_operator(),
-                "keys that are due could not be destroyed; the next sweep tries again"
+                "keys that are due could not be destroyed or rotated; the next sweep tries again"
             ),
         }
     }

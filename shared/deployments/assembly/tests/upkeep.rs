@@ -51,8 +51,8 @@ async fn deployment() -> Deployment {
         clock,
         vault,
         settings: Settings {
-            region: None,
-            state_ttl_seconds: 5,
+            signing_region: None,
+            state_ttl: Duration::from_secs(5),
             allow_immediate_deletion: false,
             cors_origins: Cors::Off,
             rustfs_spelling: String::new(),

@@ -13,7 +13,7 @@ use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
     VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
-    root_access_key, vaults,
+    root_access_key, unread_variables, vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::bucket_operations::BucketOperations;
@@ -30,9 +30,9 @@ use keyway_domain::service::Service;
 use keyway_domain::wrappers::Wrappers;
 use keyway_http::{Site, Stopwatch};
 use keyway_logging::{LogFormat, start_log};
-use keyway_metrics::{CountedTable, Emf, Metrics, Open, TableCalls};
+use keyway_metrics::{CountedTable, Emf, Export, Metrics, Open, TableCalls};
 use keyway_runtime_hyper::{Address, listen, stop_signal};
-use keyway_runtime_lambda::{EventSource, Ingress};
+use keyway_runtime_lambda::{EventSource, Ingress, ResourceChange};
 use keyway_store_dynamodb::DynamoTable;
 
 use crate::location::{self, FirstUse, Location, VAULT_TIMEOUT, counted};
@@ -40,7 +40,7 @@ use crate::object_store::ObjectStore;
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "keyway", version)]
 struct Arguments {
     #[command(flatten)]
     place: Location,
@@ -89,7 +89,7 @@ struct Arguments {
     #[arg(long, env = "KEYWAY_DEFAULT_KEY_ID", value_name = "KEY_ID")]
     default_key_id: Option<String>,
 
-    /// Start anew if there is a root keyring and the table is empty: everything that was in the table is lost
+    /// Of the setup function: start anew if there is a root keyring and the table is empty: everything that was in the table is lost
     #[arg(long, env = "KEYWAY_ACCEPT_EMPTY_TABLE", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
@@ -104,8 +104,17 @@ struct Arguments {
     listen: Address,
 
     /// How metrics are exported on Lambda; elsewhere they are at /metrics
-    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Emf)]
+    #[arg(long, env = "KEYWAY_METRICS", value_enum, default_value_t = Metering::Failures)]
     metrics: Metering,
+
+    /// CloudWatch's namespace of these metrics: one for each deployment, or their sums are mixed
+    #[arg(
+        long,
+        env = "KEYWAY_METRICS_NAMESPACE",
+        value_name = "NAME",
+        default_value = "Keyway"
+    )]
+    metrics_namespace: String,
 
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, env = "KEYWAY_LOG", value_name = "LEVEL", default_value = "info")]
@@ -114,10 +123,22 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metering {
-    /// As lines of the log, from which CloudWatch makes metrics
+    /// Only failures, as lines of the log from which CloudWatch makes metrics; no line while nothing fails
+    Failures,
+    /// All, as such lines: at most once a minute and instance
     Emf,
     /// Not at all
     Off,
+}
+
+impl Metering {
+    fn export(self) -> Option<Export> {
+        match self {
+            Self::Failures => Some(Export::Failures),
+            Self::Emf => Some(Export::All),
+            Self::Off => None,
+        }
+    }
 }
 
 /// Writes lines for CloudWatch to standard output. A failed write is ignored: then nobody reads the output.
@@ -148,18 +169,28 @@ pub struct Function {
 }
 
 impl Function {
-    /// Reads the environment and starts the log.
+    /// Reads the environment and starts the log. `commit` is what the function was built from.
     ///
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
-    pub fn start() -> anyhow::Result<Self> {
-        let mut arguments: Arguments = arguments();
+    pub fn start(commit: Option<&'static str>) -> anyhow::Result<Self> {
+        let mut arguments: Arguments = arguments(commit);
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
+        for unread in unread_variables::<Arguments>() {
+            tracing::warn!("{unread}");
+        }
+        let missing = arguments.place.missing_variables(on_lambda()?)?;
+        if !missing.is_empty() {
+            bail!(
+                "variables that a function needs are not set: {}",
+                missing.join(", ")
+            );
+        }
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
-        let aws = location::from_environment()?;
+        let aws = location::from_environment(arguments.place.region.as_deref())?;
         let region = &mut arguments.settings.aws_region;
         if region.is_none() {
             *region = aws.region().map(ToString::to_string);
@@ -214,8 +245,8 @@ impl Function {
         Ok(server)
     }
 
-    /// The services and ports of a function that writes the table, warmed. The first start of all makes the deployment,
-    /// and starts its service if the settings say so.
+    /// The services and ports of a function that writes the table, warmed. The deployment must exist: [`Function::establish`]
+    /// makes it. Its service is started if the settings say so.
     ///
     /// # Errors
     /// As [`Function::reading`].
@@ -224,9 +255,7 @@ impl Function {
         let (ports, keyring) = location::open(
             &arguments.place,
             &arguments.vault,
-            FirstUse::Makes {
-                accept_empty_table: arguments.accept_empty_table,
-            },
+            FirstUse::IsRefused,
             &self.aws,
             &self.clock,
             &self.random,
@@ -247,6 +276,61 @@ impl Function {
         }
         warm(&keyring, &server).await;
         Ok((server, ports))
+    }
+
+    /// Makes the deployment if neither its table nor its root keyring exists. Else checks that the two belong together.
+    /// Then protects the table from deletion. May run more than once.
+    ///
+    /// # Errors
+    /// When one of the two is missing, when they belong to different deployments, and when a service fails.
+    pub async fn establish(&self) -> anyhow::Result<()> {
+        let arguments = &self.arguments;
+        let first_use = FirstUse::Makes {
+            accept_empty_table: arguments.accept_empty_table,
+        };
+        let (_, keyring) = location::open(
+            &arguments.place,
+            &arguments.vault,
+            first_use,
+            &self.aws,
+            &self.clock,
+            &self.random,
+            None,
+        )?;
+        location::fits(&keyring).await?;
+        let table = arguments.place.table(&self.aws, &self.clock)?;
+        table.protect().await.context("the table")?;
+        tracing::info!("the table and the root keyring belong together");
+        Ok(())
+    }
+
+    /// Establishes the deployment for each event of CloudFormation's custom resource, or once where there is no Lambda. A
+    /// deleted stack changes nothing.
+    ///
+    /// # Errors
+    /// As [`Function::establish`], where there is no Lambda.
+    pub async fn serve_deployment(self) -> anyhow::Result<()> {
+        if !on_lambda()? {
+            return self.establish().await;
+        }
+        let job = async |change| match change {
+            ResourceChange::Delete => Ok(()),
+            ResourceChange::Create | ResourceChange::Update => {
+                let established = self.establish().await;
+                established.map_err(|error| {
+                    let reason = one_line(error.as_ref());
+                    tracing::error!(error = reason, "the deployment cannot be used");
+                    reason
+                })
+            }
+        };
+        let put = async |url: String, answer| {
+            let sent = keyway_aws::put_presigned(&url, answer).await;
+            sent.map_err(Into::into)
+        };
+        keyway_runtime_lambda::serve_resource(job, put)
+            .await
+            .map_err(anyhow::Error::from_boxed)
     }
 
     /// The operations on buckets for services of [`Function::reading`] or [`Function::writing`]: buckets of the object
@@ -275,7 +359,7 @@ impl Function {
         let identities = Arc::new(Identities::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            settings.state_ttl(),
+            settings.state_ttl,
             settings.kes.admin.clone(),
         ));
         let control =
@@ -341,8 +425,8 @@ impl Function {
         Ok(proxy)
     }
 
-    /// Destroys keys whose deletion date has passed, and records each one in the audit log at once. It needs the root
-    /// keyring to tell a true record from a forged one, and to log in to a Vault that keeps copies of keys.
+    /// Destroys and rotates the keys that are due, and records each one in the audit log at once. It needs the root
+    /// keyring to tell a true record from a forged one, to wrap the new versions of keys, and to log in to a Vault.
     ///
     /// # Errors
     /// When the settings do not say where the table or the root keyring is.
@@ -362,7 +446,7 @@ impl Function {
         let service = Service::new(
             Arc::clone(&table) as _,
             Arc::clone(&self.clock),
-            self.arguments.settings.state_ttl(),
+            self.arguments.settings.state_ttl,
         );
         let wrappers = Arc::new(Wrappers::new(
             Arc::clone(keyring) as Arc<dyn KeyWrapper>,
@@ -442,9 +526,10 @@ impl Function {
         let mut site = site.observed_by(Arc::clone(&self.metrics) as _, Arc::clone(&stopwatch));
         if !on_lambda()? {
             site = site.with(keyway_metrics::mount(&self.metrics, Open::ToLoopback)?);
-        } else if self.arguments.metrics == Metering::Emf {
+        } else if let Some(export) = self.arguments.metrics.export() {
             // It comes after the metrics that it writes.
-            let emf = Emf::new(&self.metrics, &self.clock, Box::new(say));
+            let namespace = self.arguments.metrics_namespace.as_str();
+            let emf = Emf::new(&self.metrics, &self.clock, export, namespace, Box::new(say));
             site = site.observed_by(Arc::new(emf), stopwatch);
         }
         let site = Arc::new(site);
@@ -473,7 +558,8 @@ impl Function {
         Ok(())
     }
 
-    /// Runs the job for every event, or once where there is no Lambda. A failure fails the invocation.
+    /// Runs the job for every event, or once where there is no Lambda. Its result and its failure are logged; a failure
+    /// also fails the invocation.
     ///
     /// # Errors
     /// The job's error, where there is no Lambda.
@@ -485,7 +571,17 @@ impl Function {
         if on_lambda()? {
             return keyway_runtime_lambda::serve_schedule(move || {
                 let done = job();
-                async move { done.await.map_err(Into::into) }
+                async move {
+                    let done = done.await;
+                    match &done {
+                        Ok(report) => tracing::info!(%report, "the scheduled job is done"),
+                        Err(error) => {
+                            let error = one_line(error.as_ref());
+                            tracing::error!(error, "the scheduled job failed");
+                        }
+                    }
+                    done.map_err(Into::into)
+                }
             })
             .await
             .map_err(anyhow::Error::from_boxed);
@@ -494,7 +590,7 @@ impl Function {
         if let Some(audit) = self.audit.get() {
             audit.finish().await;
         }
-        tracing::info!(%report, "done");
+        tracing::info!(%report, "the scheduled job is done");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use keyway_deployment_assembly::{
 use keyway_domain::OpenError;
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
-use keyway_domain::ports::{Clock, Random, SecretStore};
+use keyway_domain::ports::{Clock, Random, SecretStore, TableReader};
 use keyway_domain::records::SignedTable;
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
@@ -26,6 +26,10 @@ pub struct Location {
     /// The deployment's DynamoDB table
     #[arg(long, env = "KEYWAY_TABLE", value_name = "NAME")]
     pub table: Option<String>,
+
+    /// The AWS region of --table; else the one of AWS_REGION, or that AWS's own tools would use here
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
 
     /// Name or ARN of the secret that holds the root keyring
     #[arg(long, env = "KEYWAY_ROOT_KEYRING_SECRET", value_name = "NAME|ARN")]
@@ -70,11 +74,35 @@ impl Location {
         }
     }
 
+    /// The variables that a function needs and does not have: of its deployment, of its AWS credentials, and on Lambda of
+    /// the runtime, which panics without them.
+    pub(crate) fn missing_variables(&self, on_lambda: bool) -> anyhow::Result<Vec<&'static str>> {
+        let mut missing = Vec::new();
+        for (name, is_given) in [
+            ("KEYWAY_TABLE", self.name().is_some()),
+            ("KEYWAY_ROOT_KEYRING_SECRET", self.keyring_id().is_some()),
+            ("AWS_REGION", self.region.is_some()),
+            ("AWS_ACCESS_KEY_ID", false),
+            ("AWS_SECRET_ACCESS_KEY", false),
+            ("AWS_LAMBDA_FUNCTION_NAME", !on_lambda),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", !on_lambda),
+            ("AWS_LAMBDA_FUNCTION_VERSION", !on_lambda),
+        ] {
+            if !is_given && environment(name)?.is_none() {
+                missing.push(name);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn keyring_id(&self) -> Option<&str> {
+        let id = self.root_keyring_secret.as_deref();
+        id.filter(|id| !id.is_empty())
+    }
+
     pub(crate) fn secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
         let keyring = self
-            .root_keyring_secret
-            .as_deref()
-            .filter(|id| !id.is_empty())
+            .keyring_id()
             .context("KEYWAY_ROOT_KEYRING_SECRET does not name the root keyring's secret")?;
         let config = at_endpoint(config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
         let mut secrets = SecretsManager::new(&config).with(KEYRING_SECRET, keyring);
@@ -93,9 +121,9 @@ fn at_endpoint(config: &SdkConfig, variable: &'static str) -> anyhow::Result<Sdk
     })
 }
 
-/// The AWS configuration from a function's variables. Lambda puts the role's credentials into the environment for the
+/// The AWS configuration from a function's variables, in this region if there is one. Lambda puts the role's credentials into the environment for the
 /// instance's whole life; looking anywhere else would only cost time and code size.
-pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
+pub(crate) fn from_environment(region: Option<&str>) -> anyhow::Result<SdkConfig> {
     let needed =
         |name: &'static str| environment(name)?.with_context(|| format!("{name} is not set"));
     let token = environment("AWS_SESSION_TOKEN")?.map(|token| token.as_str().to_owned());
@@ -107,8 +135,12 @@ pub(crate) fn from_environment() -> anyhow::Result<SdkConfig> {
         "environment",
     );
     let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    let region = match region {
+        Some(region) => region.to_owned(),
+        None => needed("AWS_REGION")?.to_string(),
+    };
     Ok(keyway_aws::config(
-        needed("AWS_REGION")?.as_str(),
+        region,
         endpoint,
         SharedCredentialsProvider::new(credentials),
     ))
@@ -141,6 +173,21 @@ pub async fn writing(
         fits(&keyring).await?;
     }
     Ok((ports, location.root_access_key(&config)?))
+}
+
+/// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not verified.
+///
+/// # Errors
+/// When `location` names no table.
+pub fn unverified_table(
+    location: &Location,
+    region: &str,
+    credentials: SharedCredentialsProvider,
+) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
+    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    let config = keyway_aws::config(region, endpoint, credentials);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    Ok((Arc::new(location.table(&config, &clock)?), clock))
 }
 
 /// All secrets of the account in this region, whether or not they are a deployment's.
@@ -218,7 +265,7 @@ pub(crate) fn open(
 }
 
 /// Refuses a root keyring and a table that do not belong together, and stores that cannot be used.
-async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
+pub(crate) async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
     match keyring.must_be_own().await {
         // The error's text names the table or the secret itself.
         Err(OpenError::Store(error)) => Err(error.into()),

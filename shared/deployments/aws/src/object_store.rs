@@ -20,7 +20,12 @@ pub struct ObjectStore {
     pub s3_endpoint: Option<String>,
 
     /// The region of the S3 endpoint
-    #[arg(long, env = "KEYWAY_S3_REGION", value_name = "REGION")]
+    #[arg(
+        long,
+        env = "KEYWAY_S3_REGION",
+        value_name = "REGION",
+        requires = "s3_endpoint"
+    )]
     pub s3_region: Option<String>,
 }
 
@@ -55,6 +60,11 @@ impl ObjectStore {
     /// When the settings do not say how to reach it.
     pub fn open(&self, aws: Option<&SdkConfig>) -> anyhow::Result<Option<OpenStore>> {
         let Some(endpoint) = self.endpoint() else {
+            if own_credentials()?.is_some() {
+                bail!(
+                    "KEYWAY_S3_ACCESS_KEY_ID is set, and KEYWAY_S3_ENDPOINT (--s3-endpoint) is not"
+                );
+            }
             return Ok(None);
         };
         let url = match endpoint {

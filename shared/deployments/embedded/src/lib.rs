@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use keyway_deployment_assembly::{SystemClock, SystemRandom, VaultFiles, Writing, vaults};
 use keyway_domain::OpenError;
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
-use keyway_domain::ports::{Clock, Random, SecretStore, StoreError};
+use keyway_domain::ports::{Clock, Random, SecretStore, StoreError, TableReader};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
@@ -59,6 +59,20 @@ pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
 /// When the folder, the table or the root keyring cannot be used; the text says what to do.
 pub async fn open(operator: &Operator, files: &VaultFiles) -> anyhow::Result<Writing> {
     open_with(operator, files, EmptyTable::IsRefused, |secrets| secrets).await
+}
+
+/// The table of the deployment in the data folder, to be read without the root keyring, and the time. So records that it
+/// signs are not verified.
+///
+/// # Errors
+/// When there is no deployment, or its table cannot be used.
+pub fn unverified_table(
+    operator: &Operator,
+) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
+    must_exist(operator)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock));
+    Ok((Arc::new(table.context("the table")?), clock))
 }
 
 /// What a start does if there is a root keyring but the table holds no deployment.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response};
 use jiff::{SignedDuration, Timestamp};
-use keyway_domain::keys::{KeyId, KeyState, MasterKey, Origin};
+use keyway_domain::datakey::MacHash;
+use keyway_domain::keys::{KeyId, KeyState, KeyUsage, MasterKey, Origin};
 use keyway_domain::{Fault, SecretBytes};
 use keyway_http::uncached;
 use serde::Serialize;
@@ -89,13 +90,15 @@ pub(crate) struct KeyMetadata<'a> {
     account: String,
     arn: String,
     creation_date: Seconds,
-    current_key_material_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_key_material_id: Option<String>,
     customer_master_key_spec: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion_date: Option<Seconds>,
     description: &'a str,
     enabled: bool,
-    encryption_algorithms: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_algorithms: Option<[&'static str; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration_model: Option<&'static str>,
     key_id: &'a str,
@@ -103,12 +106,22 @@ pub(crate) struct KeyMetadata<'a> {
     key_spec: &'static str,
     key_state: &'static str,
     key_usage: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac_algorithms: Option<[&'static str; 1]>,
     multi_region: bool,
     origin: &'static str,
 }
 
-pub(crate) const KEY_SPEC: &str = ALGORITHM;
-pub(crate) const KEY_USAGE: &str = "ENCRYPT_DECRYPT";
+/// The name of an HMAC algorithm.
+pub(crate) const fn mac_algorithm(hash: MacHash) -> &'static str {
+    match hash {
+        MacHash::Sha224 => "HMAC_SHA_224",
+        MacHash::Sha256 => "HMAC_SHA_256",
+        MacHash::Sha384 => "HMAC_SHA_384",
+        MacHash::Sha512 => "HMAC_SHA_512",
+    }
+}
+
 pub(crate) const OWN_ORIGIN: &str = "AWS_KMS";
 
 /// A key's state as AWS names it.
@@ -123,25 +136,28 @@ pub(crate) const fn state(state: KeyState) -> &'static str {
 impl<'a> KeyMetadata<'a> {
     pub(crate) fn of(key: &'a MasterKey, names: &Names<'_>) -> Self {
         let description = key.description.as_ref();
+        let encrypts = key.spec.usage() == KeyUsage::EncryptDecrypt;
         Self {
             account: names.account().to_string(),
             arn: names.arn(&key.id),
             creation_date: key.created_at.into(),
-            current_key_material_id: material_id(&key.id, key.current_version()),
-            customer_master_key_spec: KEY_SPEC,
+            // AWS names the material of keys that can rotate.
+            current_key_material_id: encrypts.then(|| material_id(&key.id, key.current_version())),
+            customer_master_key_spec: key.spec.as_str(),
             deletion_date: key.deletion_date().map(Seconds::from),
             description: description.map_or("", |text| text.as_str()),
             enabled: key.state == KeyState::Enabled,
-            encryption_algorithms: [ALGORITHM],
+            encryption_algorithms: encrypts.then_some([ALGORITHM]),
             expiration_model: match key.origin {
                 Origin::Kms => None,
                 Origin::External { .. } => Some("KEY_MATERIAL_DOES_NOT_EXPIRE"),
             },
             key_id: key.id.as_str(),
             key_manager: "CUSTOMER",
-            key_spec: KEY_SPEC,
+            key_spec: key.spec.as_str(),
             key_state: state(key.state),
-            key_usage: KEY_USAGE,
+            key_usage: key.spec.usage().as_str(),
+            mac_algorithms: key.spec.mac_hash().map(|hash| [mac_algorithm(hash)]),
             multi_region: false,
             origin: match key.origin {
                 Origin::Kms => OWN_ORIGIN,

@@ -12,14 +12,13 @@ use crate::ErrorResponse;
 use crate::answers::{material_id, ok, secret_base64, to_base64};
 use crate::error_response::{Failure, at_least, validation};
 use crate::members::{
-    ALGORITHM, absent, algorithm, blob, context, decode, grant_tokens, number, one_of,
+    ALGORITHM, LONGEST_CIPHERTEXT, absent, algorithm, blob, context, decode, grant_tokens, number,
+    one_of,
 };
 use crate::operations::{Asked, Outcome};
 
 /// The longest plaintext, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
-/// The longest ciphertext, in bytes.
-const LONGEST_CIPHERTEXT: usize = 6144;
 /// The longest data key, and the most random bytes.
 const LONGEST_DATA_KEY: i64 = 1024;
 

@@ -9,7 +9,7 @@ use keyway_auth::sigv4::SignatureError;
 use keyway_auth::{Coded, ErrorTable, SignedErrors};
 use keyway_domain::access::Caller;
 use keyway_domain::audit_context::Denied;
-use keyway_domain::keys::{KeyId, KeyState, Reference};
+use keyway_domain::keys::{KeyId, KeySpec, KeyState, Reference};
 use keyway_domain::{Fault, KmsError};
 use keyway_http::{Rejection, RequestLine};
 use serde::Serialize;
@@ -130,9 +130,25 @@ pub(crate) fn unknown_operation() -> ErrorResponse {
 }
 
 /// The error for an algorithm of AWS's that is for other kinds of keys.
-pub(crate) fn incompatible(algorithm: &str) -> ErrorResponse {
-    let text = format!("Algorithm {algorithm} is incompatible with key spec SYMMETRIC_DEFAULT.");
+pub(crate) fn incompatible(algorithm: &str, spec: KeySpec) -> ErrorResponse {
+    let spec = spec.as_str();
+    let text = format!("Algorithm {algorithm} is incompatible with key spec {spec}.");
     refused("InvalidKeyUsageException", text)
+}
+
+/// The error for an operation that the key is not made for. AWS's error for the rotation of such a key has no text.
+fn wrong_usage(target: Target, arn: &str, spec: KeySpec) -> ErrorResponse {
+    if target.is_of_rotation() {
+        return unsupported("");
+    }
+    let (usage, operation) = (spec.usage().as_str(), target.name());
+    let operation = operation.strip_prefix("kms:").unwrap_or(operation);
+    let text = format!("{arn} key usage is {usage} which is not valid for {operation}.");
+    refused("InvalidKeyUsageException", text)
+}
+
+pub(crate) fn limit_exceeded(message: &str) -> ErrorResponse {
+    refused("LimitExceededException", message)
 }
 
 pub(crate) fn malformed_policy(message: &str) -> ErrorResponse {
@@ -195,6 +211,9 @@ impl Failure {
             Self::Kms(KmsError::KeyNotFound(id)) if names.alias_of(&id).is_some() => {
                 let alias = names.alias_of(&id);
                 names.no_alias(alias.as_ref().map_or("", |alias| alias.as_str()))
+            }
+            Self::Kms(KmsError::KeySpec { key_id, spec }) => {
+                wrong_usage(target, &names.arn(&key_id), spec)
             }
             Self::Kms(error) => {
                 let class = error.class();
@@ -266,6 +285,12 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
             format!("{} already exists", arn(&id)),
         ),
         KmsError::KeyState { key_id, state } => of_state(&arn(&key_id), state),
+        KmsError::KeySpec { key_id, spec } => {
+            let usage = spec.usage().as_str();
+            let text = format!("{} key usage is {usage}.", arn(&key_id));
+            refused("InvalidKeyUsageException", text)
+        }
+        KmsError::InvalidMac => refused("KMSInvalidMacException", ""),
         KmsError::NoHmacKey(id) => {
             let text = format!("{} cannot make MACs.", arn(&id));
             refused("InvalidKeyUsageException", text)
@@ -369,6 +394,10 @@ impl SignedErrors for Api {
             SignatureError::UnknownAccessKey | SignatureError::SessionTokenNotNeeded => refused(
                 "UnrecognizedClientException",
                 "The security token included in the request is invalid.",
+            ),
+            SignatureError::ExpiredCredentials => refused(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
             ),
             SignatureError::SignatureMismatch => refused(
                 "InvalidSignatureException",

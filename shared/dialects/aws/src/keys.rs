@@ -1,20 +1,17 @@
 //! Master keys: decode, operate, encode.
 
-use keyway_domain::keys::{DeletionWindow, Description, KeyId, KeyQuery, NewKey};
+use keyway_domain::keys::{
+    DeletionWindow, Description, KeyId, KeyQuery, KeySpec, KeyUsage, MAX_DESCRIPTION, NewKey,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ErrorResponse;
-use crate::answers::{
-    KEY_SPEC, KEY_USAGE, KeyMetadata, More, OWN_ORIGIN, Seconds, empty, ok, state,
-};
+use crate::answers::{KeyMetadata, More, OWN_ORIGIN, Seconds, empty, ok, state};
 use crate::error_response::{Failure, length, null, unsupported, validation};
 use crate::members::{absent, decode, grant_tokens, limit, marker, number, one_of};
 use crate::operations::{Asked, Outcome};
 use crate::tags::{self, Tag};
-
-/// The longest description, in characters.
-const LONGEST_DESCRIPTION: usize = 8192;
 
 const KEY_SPECS: [&str; 12] = [
     "RSA_2048",
@@ -25,12 +22,25 @@ const KEY_SPECS: [&str; 12] = [
     "RSA_3072",
     "ECC_SECG_P256K1",
     "RSA_4096",
-    KEY_SPEC,
+    KeySpec::SymmetricDefault.as_str(),
     "HMAC_256",
     "HMAC_224",
     "HMAC_512",
 ];
-const KEY_USAGES: [&str; 3] = [KEY_USAGE, "SIGN_VERIFY", "GENERATE_VERIFY_MAC"];
+const KEY_USAGES: [&str; 3] = [
+    KeyUsage::EncryptDecrypt.as_str(),
+    "SIGN_VERIFY",
+    KeyUsage::GenerateVerifyMac.as_str(),
+];
+
+/// The kinds of keys that are made.
+const SERVED_SPECS: [KeySpec; 5] = [
+    KeySpec::SymmetricDefault,
+    KeySpec::Hmac224,
+    KeySpec::Hmac256,
+    KeySpec::Hmac384,
+    KeySpec::Hmac512,
+];
 const ORIGINS: [&str; 4] = [OWN_ORIGIN, "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"];
 
 /// Values that newer models of AWS have, besides.
@@ -81,12 +91,13 @@ struct Described<'a> {
 
 pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
     let body: CreateBody = decode(asked.body)?;
-    supported(&body)?;
-    if let Some(policy) = &body.policy {
-        crate::policy::accept(policy, asked.names)?;
-    }
+    let spec = supported(&body)?;
+    let policy = body.policy.as_deref();
+    let policy = policy.map(|text| crate::policy::accept(text, asked.names));
     let new = NewKey {
         id: None,
+        spec,
+        policy: policy.transpose()?,
         description: description(body.description.unwrap_or_default())?,
         tags: tags::parse(body.tags.unwrap_or_default())?,
     };
@@ -95,8 +106,8 @@ pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
     Ok(ok(&Described { key_metadata })?)
 }
 
-/// Checks that a key of this kind is supported.
-fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
+/// The kind of the new key, if it is supported.
+fn supported(body: &CreateBody) -> Result<KeySpec, ErrorResponse> {
     absent("CustomKeyStoreId", body.custom_key_store_id.as_ref())?;
     absent("XksKeyId", body.xks_key_id.as_ref())?;
     if body.multi_region == Some(true) {
@@ -125,28 +136,29 @@ fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
         }
         (Some(spec), None) => one_of("keySpec", spec, &KEY_SPECS)?,
         (None, Some(spec)) => one_of("customerMasterKeySpec", spec, &KEY_SPECS)?,
-        (None, None) => KEY_SPEC,
+        (None, None) => KeySpec::SymmetricDefault.as_str(),
     };
+    let served = SERVED_SPECS.into_iter().find(|kind| kind.as_str() == spec);
     let usage = match &body.key_usage {
         Some(usage) => one_of("keyUsage", usage, &KEY_USAGES)?,
-        None if spec == KEY_SPEC => KEY_USAGE,
+        None if served == Some(KeySpec::SymmetricDefault) => KeyUsage::EncryptDecrypt.as_str(),
         None => {
             return Err(validation(
                 "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
             ));
         }
     };
-    if spec != KEY_SPEC {
+    let Some(served) = served else {
         return Err(unsupported(format!("KeySpec {spec} is not supported here")));
-    }
-    if usage != KEY_USAGE {
+    };
+    if usage != served.usage().as_str() {
         let text = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
         return Err(validation(text));
     }
     match &body.origin {
-        None => Ok(()),
+        None => Ok(served),
         Some(origin) => match one_of("origin", origin, &ORIGINS)? {
-            OWN_ORIGIN => Ok(()),
+            OWN_ORIGIN => Ok(served),
             origin => Err(unsupported(format!(
                 "Origin {origin} is not supported here"
             ))),
@@ -156,7 +168,7 @@ fn supported(body: &CreateBody) -> Result<(), ErrorResponse> {
 
 fn description(text: String) -> Result<Option<Description>, Failure> {
     let size = text.chars().count();
-    length("description", Some(&text), size, 0, LONGEST_DESCRIPTION)?;
+    length("description", Some(&text), size, 0, MAX_DESCRIPTION)?;
     Ok(Description::parse(text)?)
 }
 
@@ -259,20 +271,6 @@ pub(crate) async fn cancel_deletion(asked: &Asked<'_>) -> Outcome {
     let keys = &asked.served.keys;
     keys.cancel_deletion_and_disable(asked.caller, &id).await?;
     Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
-}
-
-pub(crate) async fn rotate(asked: &Asked<'_>) -> Outcome {
-    let id = key_of(asked)?;
-    asked.served.keys.rotate(asked.caller, &id).await?;
-    Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
-}
-
-/// No key is rotated automatically.
-pub(crate) async fn rotation_status(asked: &Asked<'_>) -> Outcome {
-    let id = key_of(asked)?;
-    asked.served.keys.describe(asked.caller, &id).await?;
-    let arn = asked.names.arn(&id);
-    Ok(ok(&json!({"KeyId": arn, "KeyRotationEnabled": false}))?)
 }
 
 #[derive(Deserialize)]

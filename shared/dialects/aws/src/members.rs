@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyway_domain::keys::KeySpec;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::{Pairs, without_bom};
 use serde::de::DeserializeOwned;
@@ -113,9 +114,15 @@ const ALGORITHMS: [&str; 4] = [
 pub(crate) fn algorithm(member: &'static str, text: Option<&str>) -> Result<(), ErrorResponse> {
     match text {
         None | Some(ALGORITHM) => Ok(()),
-        Some(text) => Err(incompatible(one_of(member, text, &ALGORITHMS)?)),
+        Some(text) => {
+            let text = one_of(member, text, &ALGORITHMS)?;
+            Err(incompatible(text, KeySpec::SymmetricDefault))
+        }
     }
 }
+
+/// The longest ciphertext or MAC, in bytes.
+pub(crate) const LONGEST_CIPHERTEXT: usize = 6144;
 
 /// Checks the number of grant tokens, which have no effect: there are no grants.
 pub(crate) fn grant_tokens(tokens: Option<&[String]>) -> Result<(), ErrorResponse> {

@@ -12,7 +12,7 @@ use keyway_http::{Call, HandlerResult};
 use crate::error_response::{Failure, data_only, unknown_operation, unsupported};
 use crate::names::{Name, Names};
 use crate::target::{Named, Target, of_headers};
-use crate::{Aws, DATA_PREFIX, aliases, datakey, keys, policy, scope, tags};
+use crate::{Aws, DATA_PREFIX, aliases, datakey, keys, mac, policy, rotation, scope, tags};
 
 /// The domain services that the operations use.
 pub(crate) struct Served {
@@ -118,24 +118,30 @@ impl Asked<'_> {
             Target::Decrypt => datakey::decrypt(self).await,
             Target::DescribeKey => keys::describe(self).await,
             Target::DisableKey => keys::disable(self).await,
+            Target::DisableKeyRotation => rotation::disable(self).await,
             Target::EnableKey => keys::enable(self).await,
+            Target::EnableKeyRotation => rotation::enable(self).await,
             Target::Encrypt => datakey::encrypt(self).await,
             Target::GenerateDataKey => datakey::generate(self).await,
             Target::GenerateDataKeyWithoutPlaintext => {
                 datakey::generate_without_plaintext(self).await
             }
+            Target::GenerateMac => mac::generate(self).await,
             Target::GenerateRandom => datakey::random(self).await,
             Target::GetKeyPolicy => policy::get(self).await,
-            Target::GetKeyRotationStatus => keys::rotation_status(self).await,
+            Target::GetKeyRotationStatus => rotation::status(self).await,
             Target::ListKeyPolicies => policy::list(self).await,
+            Target::ListKeyRotations => rotation::list(self).await,
             Target::ListKeys => keys::list(self).await,
             Target::ListResourceTags => tags::list(self).await,
+            Target::PutKeyPolicy => policy::put(self).await,
             Target::ReEncrypt => datakey::reencrypt(self).await,
-            Target::RotateKeyOnDemand => keys::rotate(self).await,
+            Target::RotateKeyOnDemand => rotation::on_demand(self).await,
             Target::ScheduleKeyDeletion => keys::schedule_deletion(self).await,
             Target::TagResource => tags::tag(self).await,
             Target::UntagResource => tags::untag(self).await,
             Target::UpdateKeyDescription => keys::update_description(self).await,
+            Target::VerifyMac => mac::verify(self).await,
         }
     }
 }

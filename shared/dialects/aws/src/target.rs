@@ -19,17 +19,22 @@ pub(crate) enum Target {
     DeleteAlias,
     DescribeKey,
     DisableKey,
+    DisableKeyRotation,
     EnableKey,
+    EnableKeyRotation,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyWithoutPlaintext,
+    GenerateMac,
     GenerateRandom,
     GetKeyPolicy,
     GetKeyRotationStatus,
     ListAliases,
     ListKeyPolicies,
+    ListKeyRotations,
     ListKeys,
     ListResourceTags,
+    PutKeyPolicy,
     ReEncrypt,
     RotateKeyOnDemand,
     ScheduleKeyDeletion,
@@ -37,6 +42,7 @@ pub(crate) enum Target {
     UntagResource,
     UpdateAlias,
     UpdateKeyDescription,
+    VerifyMac,
 }
 
 /// The operation that `X-Amz-Target` names.
@@ -50,7 +56,7 @@ pub(crate) enum Named {
 }
 
 /// Every other operation of AWS KMS.
-const UNSUPPORTED: [&str; 31] = [
+const UNSUPPORTED: [&str; 25] = [
     "ConnectCustomKeyStore",
     "CreateCustomKeyStore",
     "CreateGrant",
@@ -59,21 +65,16 @@ const UNSUPPORTED: [&str; 31] = [
     "DeleteImportedKeyMaterial",
     "DeriveSharedSecret",
     "DescribeCustomKeyStores",
-    "DisableKeyRotation",
     "DisconnectCustomKeyStore",
-    "EnableKeyRotation",
     "Encapsulate",
     "GenerateDataKeyPair",
     "GenerateDataKeyPairWithoutPlaintext",
-    "GenerateMac",
     "GetKeyLastUsage",
     "GetParametersForImport",
     "GetPublicKey",
     "ImportKeyMaterial",
     "ListGrants",
-    "ListKeyRotations",
     "ListRetirableGrants",
-    "PutKeyPolicy",
     "ReplicateKey",
     "RetireGrant",
     "RevokeGrant",
@@ -81,11 +82,10 @@ const UNSUPPORTED: [&str; 31] = [
     "UpdateCustomKeyStore",
     "UpdatePrimaryRegion",
     "Verify",
-    "VerifyMac",
 ];
 
 impl Target {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 31] = [
         Self::CancelKeyDeletion,
         Self::CreateAlias,
         Self::CreateKey,
@@ -93,17 +93,22 @@ impl Target {
         Self::DeleteAlias,
         Self::DescribeKey,
         Self::DisableKey,
+        Self::DisableKeyRotation,
         Self::EnableKey,
+        Self::EnableKeyRotation,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyWithoutPlaintext,
+        Self::GenerateMac,
         Self::GenerateRandom,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
         Self::ListAliases,
         Self::ListKeyPolicies,
+        Self::ListKeyRotations,
         Self::ListKeys,
         Self::ListResourceTags,
+        Self::PutKeyPolicy,
         Self::ReEncrypt,
         Self::RotateKeyOnDemand,
         Self::ScheduleKeyDeletion,
@@ -111,6 +116,7 @@ impl Target {
         Self::UntagResource,
         Self::UpdateAlias,
         Self::UpdateKeyDescription,
+        Self::VerifyMac,
     ];
 
     /// The operation's name in the audit log and in AWS's policies.
@@ -131,17 +137,22 @@ impl Target {
             Self::DeleteAlias => Action::DeleteAlias,
             Self::DescribeKey => Action::DescribeKey,
             Self::DisableKey => Action::DisableKey,
+            Self::DisableKeyRotation => Action::DisableKeyRotation,
             Self::EnableKey => Action::EnableKey,
+            Self::EnableKeyRotation => Action::EnableKeyRotation,
             Self::Encrypt => Action::Encrypt,
             Self::GenerateDataKey => Action::GenerateDataKey,
             Self::GenerateDataKeyWithoutPlaintext => Action::GenerateDataKeyWithoutPlaintext,
+            Self::GenerateMac => Action::GenerateMac,
             Self::GenerateRandom => Action::GenerateRandom,
             Self::GetKeyPolicy => Action::GetKeyPolicy,
             Self::GetKeyRotationStatus => Action::GetKeyRotationStatus,
             Self::ListAliases => Action::ListAliases,
             Self::ListKeyPolicies => Action::ListKeyPolicies,
             Self::ListKeys => Action::ListKeys,
+            Self::ListKeyRotations => Action::ListKeyRotations,
             Self::ListResourceTags => Action::ListResourceTags,
+            Self::PutKeyPolicy => Action::PutKeyPolicy,
             Self::ReEncrypt => Action::ReEncryptFrom,
             Self::RotateKeyOnDemand => Action::RotateKeyOnDemand,
             Self::ScheduleKeyDeletion => Action::ScheduleKeyDeletion,
@@ -149,6 +160,7 @@ impl Target {
             Self::UntagResource => Action::UntagResource,
             Self::UpdateAlias => Action::UpdateAlias,
             Self::UpdateKeyDescription => Action::UpdateKeyDescription,
+            Self::VerifyMac => Action::VerifyMac,
         }
     }
 
@@ -158,6 +170,18 @@ impl Target {
             Self::ReEncrypt => vec![Action::ReEncryptFrom, Action::ReEncryptTo],
             _ => vec![self.action()],
         }
+    }
+
+    /// Whether it is about the rotation of a key.
+    pub(crate) const fn is_of_rotation(self) -> bool {
+        matches!(
+            self,
+            Self::DisableKeyRotation
+                | Self::EnableKeyRotation
+                | Self::GetKeyRotationStatus
+                | Self::ListKeyRotations
+                | Self::RotateKeyOnDemand
+        )
     }
 
     /// Whether it changes no key.

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use keyway_auth::ErrorTable;
 use keyway_auth::certificate::Unidentified;
 use keyway_domain::KmsError;
-use keyway_domain::keys::KeyState;
+use keyway_domain::keys::{KeyState, KeyUsage};
 use keyway_http::{ONE_SECOND, Rejection, RequestLine};
 
 use crate::generation::{Generation, Kind, Text};
@@ -268,6 +268,11 @@ impl ErrorTable for Api {
             }),
             KmsError::TooManyVersions(_) => not_for_anybody("key has too many versions"),
             KmsError::StillReferenced(..) => not_for_anybody("key is still referenced"),
+            KmsError::KeySpec { spec, .. } => not_for_anybody(match spec.usage() {
+                KeyUsage::EncryptDecrypt => "key does not make MACs",
+                KeyUsage::GenerateVerifyMac => "key makes MACs only",
+            }),
+            KmsError::InvalidMac => bad("the MAC is not authentic"),
             KmsError::NoHmacKey(_) => with(StatusCode::CONFLICT, "key does not support HMAC"),
             KmsError::AliasNotFound(_) => bad("alias does not exist"),
             KmsError::AliasExists(_) => bad("alias already exists"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyway_domain::Algorithm;
-use keyway_domain::keys::{MasterKey, NewKey};
+use keyway_domain::keys::{KeyUsage, MasterKey, NewKey};
 use keyway_http::{Call, HandlerResult};
 use serde::{Serialize, Serializer};
 
@@ -25,14 +25,19 @@ pub(crate) async fn create(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Ke
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Described<'a> {
     name: &'a str,
-    algorithm: &'static str,
+    /// The key's cipher. A MAC key has none, and clients refuse an empty name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<&'static str>,
     created_at: String,
     created_by: &'a str,
 }
 
-/// The key's cipher.
-fn algorithm(key: &MasterKey) -> Algorithm {
-    key.imported_algorithm().unwrap_or(Algorithm::Aes256)
+/// The key's cipher, if it encrypts.
+fn algorithm(key: &MasterKey) -> Option<Algorithm> {
+    match key.spec.usage() {
+        KeyUsage::EncryptDecrypt => Some(key.imported_algorithm().unwrap_or(Algorithm::Aes256)),
+        KeyUsage::GenerateVerifyMac => None,
+    }
 }
 
 pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
@@ -40,7 +45,7 @@ pub(crate) async fn describe(on: Arc<OnKeys>, call: Call<Kes>) -> HandlerResult<
     let key = on.keys.describe(call.caller.caller()?, &id).await?;
     wire::ok(&Described {
         name: key.id.as_str(),
-        algorithm: on.generation.cipher(algorithm(&key)),
+        algorithm: algorithm(&key).map(|algorithm| on.generation.cipher(algorithm)),
         created_at: key.created_at.to_string(),
         created_by: &key.created_by,
     })

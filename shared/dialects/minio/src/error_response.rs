@@ -74,6 +74,13 @@ impl ErrorTable for Api {
                 KEY_STATE,
                 format!("key {key} has as many versions as a key can have"),
             ),
+            KmsError::KeySpec { key_id, spec } => {
+                let usage = spec.usage().as_str();
+                ErrorResponse::conflict(KEY_STATE, format!("key {key_id} is for {usage} only"))
+            }
+            KmsError::InvalidMac => {
+                ErrorResponse::bad_request("kms:InvalidMac", "the MAC is not the message's")
+            }
             KmsError::NoHmacKey(key) => {
                 ErrorResponse::conflict(KEY_STATE, format!("key {key} has no HMAC key"))
             }

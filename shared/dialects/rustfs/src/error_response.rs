@@ -90,6 +90,13 @@ impl ErrorTable for Api {
                 "InvalidKeyState",
                 format!("key `{key}` has as many versions as a key can have"),
             ),
+            KmsError::KeySpec { key_id, spec } => {
+                let usage = spec.usage().as_str();
+                conflict(format!("key `{key_id}` is for {usage} only"))
+            }
+            KmsError::InvalidMac => {
+                ErrorResponse::bad_request("InvalidMac", "the MAC is not the message's")
+            }
             KmsError::NoHmacKey(key) => conflict(format!("key `{key}` has no HMAC key")),
             KmsError::StillReferenced(key, references) => {
                 let names: Vec<String> = references.iter().map(ToString::to_string).collect();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::keys::{
-    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, MasterKey, NAME_TAG,
-    NewKey, Reference, Tags,
+    DeletionWindow, Description, KeyId, KeyQuery, KeySpec, KeyState, KeyStatus, KeyUsage, Keys,
+    MasterKey, NAME_TAG, NewKey, Reference, Tags,
 };
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Pairs, Query, RouteEntry};
@@ -93,9 +93,9 @@ struct CreateBody {
     #[serde(alias = "keyUsage", alias = "KeyUsage")]
     #[expect(
         dead_code,
-        reason = "there is one usage: that it parses is all that it can say"
+        reason = "this API makes keys of one usage: that it parses is all that it can say"
     )]
-    key_usage: Option<KeyUsage>,
+    key_usage: Option<NewUsage>,
     #[serde(alias = "Description")]
     description: Option<String>,
     #[serde(alias = "Tags")]
@@ -103,9 +103,20 @@ struct CreateBody {
 }
 
 #[derive(Deserialize)]
-enum KeyUsage {
+enum NewUsage {
     #[serde(rename = "ENCRYPT_DECRYPT", alias = "EncryptDecrypt")]
     EncryptDecrypt,
+}
+
+/// The longest description that this API accepts, in characters. Other APIs accept longer ones.
+const MAX_DESCRIPTION: usize = 256;
+
+fn short_description(text: String) -> Result<Option<Description>, ErrorResponse> {
+    if text.chars().count() > MAX_DESCRIPTION {
+        let reason = format!("must be at most {MAX_DESCRIPTION} characters");
+        return Err(invalid_field("description", reason));
+    }
+    Ok(Description::parse(text)?)
 }
 
 /// The new key that a request names in its body, its query or both.
@@ -122,11 +133,12 @@ pub(crate) fn new_key(call: &Call<RustFs>) -> Result<NewKey, ErrorResponse> {
         .map(|name| KeyId::parse("tags.name", name))
         .transpose()?;
     let named = wire::named_key(key_id.as_deref(), &call.query)?;
-    let description = description.map(Description::parse).transpose()?.flatten();
+    let description = description.map(short_description).transpose()?.flatten();
     Ok(NewKey {
         id: wire::agreeing([tagged, named])?,
         description,
         tags,
+        ..NewKey::default()
     })
 }
 
@@ -291,7 +303,7 @@ async fn update_description(keys: Arc<Keys>, call: Call<RustFs>) -> HandlerResul
         .description
         .ok_or_else(|| invalid_field("description", "is required; `\"\"` clears it"))?;
     let key = keys
-        .describe_as(&call.caller, &id, Description::parse(text)?)
+        .describe_as(&call.caller, &id, short_description(text)?)
         .await?;
     key_answer("key description updated", &key)
 }
@@ -368,12 +380,8 @@ fn key_query(query: &Query) -> Result<KeyQuery, ErrorResponse> {
                 .map(str::to_owned),
         )
     };
-    if let Some(usage) = query_value(query, "usage")?
-        && plain(usage) != "encryptdecrypt"
-    {
-        return Err(invalid_field("usage", "must be ENCRYPT_DECRYPT"));
-    }
     Ok(KeyQuery {
+        usage: query_value(query, "usage")?.map(usage).transpose()?,
         limit: limit(query_value(query, "limit")?)?,
         marker: owned("marker")?,
         prefix: owned("prefix")?,
@@ -408,6 +416,14 @@ fn status(text: &str) -> Result<KeyStatus, ErrorResponse> {
     }
 }
 
+fn usage(text: &str) -> Result<KeyUsage, ErrorResponse> {
+    let all = [KeyUsage::EncryptDecrypt, KeyUsage::GenerateVerifyMac];
+    let found = all
+        .into_iter()
+        .find(|usage| plain(usage.as_str()) == plain(text));
+    found.ok_or_else(|| invalid_field("usage", "must be ENCRYPT_DECRYPT or GENERATE_VERIFY_MAC"))
+}
+
 /// Normalizes a word: clients write `PENDING_DELETION`, `pending-deletion` and `PendingDeletion`.
 fn plain(text: &str) -> String {
     text.chars()
@@ -415,9 +431,6 @@ fn plain(text: &str) -> String {
         .map(|c| c.to_ascii_lowercase())
         .collect()
 }
-
-/// The usage of every key.
-const USAGE: &str = "ENCRYPT_DECRYPT";
 
 /// A key as every answer but a list shows it.
 #[derive(Serialize)]
@@ -454,12 +467,11 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
     fn from(key: &'a MasterKey) -> Self {
         Self {
             key_id: key.id.as_str(),
-            description: key.description.as_ref().map(Description::as_str),
+            description: key.description.as_ref().map(beginning),
             enabled: key.state == KeyState::Enabled,
-            key_usage: USAGE,
+            key_usage: key.spec.usage().as_str(),
             creation_date: wire::date(key.created_at),
-            // Keys are rotated only on request, never by a schedule.
-            rotation_enabled: false,
+            rotation_enabled: key.rotation().is_some(),
             deletion_date: key.deletion_date().map(wire::date),
             key_state: match key.state {
                 KeyState::Enabled => "Enabled",
@@ -471,6 +483,21 @@ impl<'a> From<&'a MasterKey> for KeyMetadata<'a> {
             created_by: &key.created_by,
             tags: TagsOut(&key.tags),
         }
+    }
+}
+
+/// The beginning of a description, as long as this API's own ones: its clients know no longer ones, and a page has up
+/// to a thousand.
+fn beginning(description: &Description) -> &str {
+    let text = description.as_str();
+    let end = text.char_indices().nth(MAX_DESCRIPTION).map(|(end, _)| end);
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
+const fn algorithm(spec: KeySpec) -> &'static str {
+    match spec {
+        KeySpec::SymmetricDefault => "AES_256",
+        mac => mac.as_str(),
     }
 }
 
@@ -496,14 +523,14 @@ impl<'a> From<&'a MasterKey> for ListEntry<'a> {
     fn from(key: &'a MasterKey) -> Self {
         Self {
             key_id: key.id.as_str(),
-            description: key.description.as_ref().map(Description::as_str),
-            usage: USAGE,
+            description: key.description.as_ref().map(beginning),
+            usage: key.spec.usage().as_str(),
             status: match key.state {
                 KeyState::Enabled => "Active",
                 KeyState::Disabled => "Disabled",
                 KeyState::PendingDeletion { .. } => "PendingDeletion",
             },
-            algorithm: "AES_256",
+            algorithm: algorithm(key.spec),
             version: key.current_version(),
             created_at: wire::date(key.created_at),
             rotated_at: key.rotated_at().map(wire::date),

@@ -45,7 +45,7 @@ pub fn description() -> Description<RustFs> {
         .word("key_version", json!({"minimum": 1}))
         .word("version", json!({"minimum": 1}))
         .word("key_state", json!({"enum": ["Enabled", "Disabled", "PendingDeletion"]}))
-        .word("key_usage", json!({"enum": ["ENCRYPT_DECRYPT"]}))
+        .word("key_usage", json!({"enum": ["ENCRYPT_DECRYPT", "GENERATE_VERIFY_MAC"]}))
         .word("origin", json!({"enum": ["KMS"]}))
         .word("creation_date", date())
         .word("deletion_date", date())
@@ -105,10 +105,7 @@ fn key_id() -> Value {
 
 fn context() -> Value {
     json!({
-        "description": "Bound to what is sealed, which opens under the same only. At most 64 pairs of 8,192 bytes in all, names \
-                        of at most 128 bytes and values of at most 4,096.",
-        "maxProperties": 64,
-        "propertyNames": {"maxLength": 128},
+        "description": "Bound to what is sealed, which opens under the same only. At most 8,192 characters in all.",
     })
 }
 

@@ -125,6 +125,11 @@ impl ErrorTable for Api {
                 "KMS.DisabledException",
                 format!("key {key_id} is {state}"),
             ),
+            KmsError::KeySpec { key_id, spec } => {
+                let usage = spec.usage().as_str();
+                let text = format!("key {key_id} is for {usage} only");
+                ErrorResponse::bad_request("KMS.InvalidKeyUsageException", text)
+            }
             KmsError::NotConfigured => {
                 later("ServiceUnavailable", "the KMS service is not configured")
             }
@@ -151,6 +156,7 @@ impl ErrorTable for Api {
             | KmsError::TooManyVersions(_)
             | KmsError::StillReferenced(..)
             | KmsError::NoHmacKey(_)
+            | KmsError::InvalidMac
             | KmsError::Conflict(_)
             | KmsError::IncorrectKey
             | KmsError::DryRun
@@ -180,6 +186,9 @@ impl SignedErrors for Api {
                 "InvalidAccessKeyId",
                 "The access key ID you provided does not exist in our records",
             ),
+            SignatureError::ExpiredCredentials => {
+                ErrorResponse::bad_request("ExpiredToken", "The provided token has expired.")
+            }
             SignatureError::SignatureMismatch => ErrorResponse::forbidden(
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided. \

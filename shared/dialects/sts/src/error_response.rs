@@ -87,6 +87,10 @@ impl SignedErrors for Api {
                 "InvalidClientTokenId",
                 "The security token included in the request is invalid.",
             ),
+            SignatureError::ExpiredCredentials => ErrorResponse::forbidden(
+                "ExpiredToken",
+                "The security token included in the request is expired",
+            ),
             SignatureError::SignatureMismatch => ErrorResponse::forbidden(
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided. \

@@ -180,25 +180,35 @@ impl Credentials {
     /// # Errors
     /// When the table or the wrapper fails.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let Some(credential) = self.valid(id).await? else {
+        let found = self.find_even_expired(id).await?;
+        Ok(found.filter(|credential| !self.is_expired(credential)))
+    }
+
+    /// As [`Self::find`], but also returns a credential that has expired. The table holds it for a while longer, so that
+    /// who proves to have its secret learns what is wrong.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub async fn find_even_expired(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
+        let Some(credential) = self.known(id).await? else {
             return Ok(None);
         };
         let Some(session) = &credential.session else {
             return Ok(Some(credential));
         };
-        let parent = self.valid(session.parent()).await?;
+        if self.is_expired(&credential) {
+            return Ok(Some(credential));
+        }
+        let parent = self.known(session.parent()).await?;
         Ok(parent
+            .filter(|parent| !self.is_expired(parent))
             .and_then(|parent| session.under(&credential, &parent))
             .map(Arc::new))
     }
 
-    async fn valid(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {
-        let is_valid = |credential: &Arc<Credential>| {
-            credential
-                .expires_at
-                .is_none_or(|expiry| expiry > self.clock.now())
-        };
-        Ok(self.known(id).await?.filter(is_valid))
+    /// Whether the credential has expired.
+    pub fn is_expired(&self, credential: &Credential) -> bool {
+        (credential.expires_at).is_some_and(|expiry| expiry <= self.clock.now())
     }
 
     async fn known(&self, id: &str) -> Result<Option<Arc<Credential>>, KmsError> {

@@ -19,6 +19,9 @@ use crate::scan::Scan;
 
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// How long the table keeps an expired access key, so that its holder learns that it has expired.
+const KEPT_AFTER_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
+
 /// A new access key for its holder: shown once, never again.
 pub struct NewAccessKey {
     /// The access key's id.
@@ -186,8 +189,10 @@ impl AccessKeys {
             },
             session,
         };
+        let kept_until = expires_at.map(|expiry| expiry.checked_add(KEPT_AFTER_EXPIRY));
         let record = Record {
-            expires_at,
+            expires_at: (kept_until.transpose())
+                .map_err(|error| Fault::new("an expiry date", error))?,
             ..stored.record(id.as_str(), random)?
         };
         // A conflict would mean that 93 random bits came twice. It is unforeseen, so it is reported as a failure.
@@ -205,10 +210,14 @@ impl AccessKeys {
     /// # Errors
     /// When the table fails.
     pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
+        let now = self.clock.now();
         let mut keys = Vec::new();
         let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
         while let Some(record) = scan.record().await? {
-            keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
+            let key = if_readable(&record, AccessKeySummary::read(&record));
+            let is_valid =
+                |key: &AccessKeySummary| key.expires_at.is_none_or(|expiry| expiry > now);
+            keys.extend(key.filter(is_valid));
         }
         Ok(keys)
     }

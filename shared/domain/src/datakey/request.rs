@@ -20,6 +20,17 @@ pub enum KeyChoice {
     OfCiphertext(Option<KeyId>),
 }
 
+impl KeyChoice {
+    /// The key of an operation without a ciphertext; `None` for the default key.
+    pub(super) fn id(&self) -> Result<Option<KeyId>, KmsError> {
+        match self {
+            Self::Named(id) | Self::OfCiphertext(Some(id)) => Ok(Some(id.clone())),
+            Self::Default => Ok(None),
+            Self::OfCiphertext(None) => Err(KmsError::invalid("key_id", "is required")),
+        }
+    }
+}
+
 impl From<KeyId> for KeyChoice {
     fn from(key_id: KeyId) -> Self {
         Self::Named(key_id)

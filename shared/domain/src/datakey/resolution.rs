@@ -8,7 +8,7 @@ use keyway_crypto::{Blob, Purpose};
 use super::{DataKeyRequest, DataKeys, KeyChoice, Opened};
 use crate::access::Caller;
 use crate::error::KmsError;
-use crate::ids::KeyId;
+use crate::ids::{KeyId, KeyUsage};
 use crate::keys::{IMPORTED_VERSION, KeyReader, MasterKey, Material, NamedKey};
 use crate::policy::Action;
 use crate::service::ServiceConfig;
@@ -111,8 +111,19 @@ impl DataKeys {
         Ok((config, key_id))
     }
 
-    /// The key, which must exist and be enabled.
+    /// The key, which must exist, be enabled, and encrypt.
     pub(super) async fn enabled(
+        &self,
+        config: Arc<ServiceConfig>,
+        named: NamedKey,
+    ) -> Result<Serving, KmsError> {
+        let serving = self.enabled_for_any(config, named).await?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
+        Ok(serving)
+    }
+
+    /// The key, which must exist and be enabled.
+    async fn enabled_for_any(
         &self,
         config: Arc<ServiceConfig>,
         named: NamedKey,
@@ -133,15 +144,19 @@ impl DataKeys {
         action: Action,
         request: &DataKeyRequest<'_>,
     ) -> Result<Serving, KmsError> {
-        let key_id = match &request.key {
-            KeyChoice::Named(id) | KeyChoice::OfCiphertext(Some(id)) => Some(id.clone()),
-            KeyChoice::Default => None,
-            KeyChoice::OfCiphertext(None) => {
-                return Err(KmsError::invalid("key_id", "is required"));
-            }
-        };
-        let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
+        let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
         self.enabled(config, request.named(key_id)).await
+    }
+
+    /// The key that a request makes or verifies a MAC with. Its usage is not checked yet.
+    pub(super) async fn to_authenticate(
+        &self,
+        caller: &Caller,
+        action: Action,
+        request: &DataKeyRequest<'_>,
+    ) -> Result<Serving, KmsError> {
+        let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
+        self.enabled_for_any(config, request.named(key_id)).await
     }
 
     /// Opens a ciphertext, and returns the key that opened it.
@@ -216,6 +231,7 @@ impl DataKeys {
                 .ok_or(KmsError::DecryptionFailed)?;
         }
         serving.key.must_be_enabled()?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         let material = serving.material(&self.keys, key_version).await?;
         let plaintext = material
             .and_then(|material| blob.open(&material.key, request.context).ok())
@@ -240,6 +256,7 @@ impl DataKeys {
         let algorithm = algorithm.ok_or(KmsError::DecryptionFailed)?;
         caller.audit().version(IMPORTED_VERSION);
         serving.key.must_be_enabled()?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         let (legacy, context) = (self.legacy, kes::context_bytes(request.context));
         let material = serving.material(&self.keys, IMPORTED_VERSION).await?;
         let plaintext = material

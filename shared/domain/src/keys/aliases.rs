@@ -219,7 +219,8 @@ impl Keys {
     /// Moves an alias to another key. At every instant it stands for exactly one of the two.
     ///
     /// # Errors
-    /// [`KmsError::AliasNotFound`]; otherwise as [`Keys::create_alias`].
+    /// [`KmsError::AliasNotFound`], or [`KmsError::KeySpec`] when the two keys are of different specs; otherwise as
+    /// [`Keys::create_alias`].
     pub async fn update_alias(
         &self,
         caller: &Caller,
@@ -233,6 +234,13 @@ impl Keys {
             let (before, seen) = self.changeable(caller, Action::UpdateAlias, name).await?;
             let (key, _) = self.existing(target).await?;
             key.must_not_be_pending()?;
+            // What the alias's users do must remain possible.
+            if let Some(former) = self.key_of(&before).await?
+                && former.spec != key.spec
+            {
+                let (key_id, spec) = (key.id, key.spec);
+                return Err(KmsError::KeySpec { key_id, spec });
+            }
             let alias = Alias {
                 key_id: key.id.clone(),
                 key_created_at: key.created_at,

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use keyway_crypto::Key256;
 use keyway_crypto::kes::Algorithm;
 
-use super::{IMPORTED_VERSION, KeyId, KeyState, Keys, MasterKey, Origin, Tags, drawn};
+use super::{
+    HMAC_KEY_BYTES, IMPORTED_VERSION, KeyId, KeySpec, KeyState, Keys, MasterKey, Origin, Tags,
+    drawn,
+};
 use crate::access::Caller;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
@@ -100,13 +103,14 @@ impl Keys {
             HmacKey::Given(key) => Some(key.expose()),
             HmacKey::Absent => None,
             HmacKey::Fresh => {
-                fresh = drawn(self.random.as_ref())?;
+                fresh = drawn(self.random.as_ref(), HMAC_KEY_BYTES)?;
                 Some(fresh.expose())
             }
         };
         let mut key = MasterKey {
             format: encoding::FORMAT,
             id: new.id.clone(),
+            spec: KeySpec::SymmetricDefault,
             state: KeyState::Enabled,
             description: None,
             tags: Tags::default(),
@@ -120,6 +124,8 @@ impl Keys {
             created_by: created_by.unwrap_or(caller.principal()).to_owned(),
             versions: Vec::new(),
             hmac: None,
+            rotation: None,
+            policy: None,
         };
         let wrapper = self.wrappers.current(config).await?;
         key.begin(wrapper.as_ref(), new.material.expose(), hmac)

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
-use super::{KeyId, KeyStatus, Keys, MasterKey};
+use super::{KeyId, KeyStatus, KeyUsage, Keys, MasterKey};
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
 use crate::glob;
@@ -27,6 +27,8 @@ pub struct KeyQuery {
     pub pattern: Option<String>,
     /// Only keys of this status.
     pub status: Option<KeyStatus>,
+    /// Only keys for this.
+    pub usage: Option<KeyUsage>,
 }
 
 /// A page of keys, in the byte order of their ids.
@@ -104,6 +106,7 @@ impl Keys {
             if query
                 .status
                 .is_some_and(|status| status != key.state.into())
+                || query.usage.is_some_and(|usage| usage != key.spec.usage())
             {
                 continue;
             }

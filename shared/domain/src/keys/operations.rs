@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use jiff::{Timestamp, TimestampRound, Unit};
+use keyway_crypto::SecretBytes;
 
 use super::{
-    DeletionWindow, Description, KeyId, KeyReader, KeyState, MAX_VERSIONS, MasterKey, NAME_TAG,
-    NewKey, Origin, Reference, Tags, aliases, drawn,
+    DeletionWindow, Description, HMAC_KEY_BYTES, KeyId, KeyReader, KeyState, KeyUsage, MasterKey,
+    NAME_TAG, NewKey, Origin, Reference, Tags, aliases, drawn,
 };
 use crate::access::Caller;
-use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::policy::Action;
 use crate::ports::{Clock, Kind, Random, Revision, TableWriter};
@@ -67,8 +67,9 @@ impl Keys {
         caller.may(Action::CreateKey, &id)?;
         let config = self.service.running().await?;
         let mut key = MasterKey {
-            format: encoding::FORMAT,
+            format: new.spec.record_format(),
             id,
+            spec: new.spec,
             state: KeyState::Enabled,
             description: new.description,
             tags: new.tags,
@@ -77,12 +78,19 @@ impl Keys {
             created_by: caller.principal().to_owned(),
             versions: Vec::new(),
             hmac: None,
+            rotation: None,
+            policy: new.policy,
         };
         let random = self.random.as_ref();
-        let (material, hmac) = (drawn(random)?, drawn(random)?);
+        let material = drawn(random, key.spec.bytes())?;
+        // The separate HMAC key is for APIs in which a key that encrypts makes MACs too.
+        let hmac = match key.spec.usage() {
+            KeyUsage::EncryptDecrypt => Some(drawn(random, HMAC_KEY_BYTES)?),
+            KeyUsage::GenerateVerifyMac => None,
+        };
+        let hmac = hmac.as_ref().map(SecretBytes::expose);
         let wrapper = self.wrappers.current(&config).await?;
-        key.begin(wrapper.as_ref(), material.expose(), Some(hmac.expose()))
-            .await?;
+        key.begin(wrapper.as_ref(), material.expose(), hmac).await?;
         caller.audit().version(key.current_version());
         self.insert(&config, key).await
     }
@@ -178,22 +186,43 @@ impl Keys {
         .await
     }
 
+    /// Sets or removes the policy that describes the key in APIs that have policies of keys. It decides nothing, so the
+    /// API must refuse one that says anything else than the permissions that apply.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyState`] when it is pending deletion.
+    pub async fn put_policy(
+        &self,
+        caller: &Caller,
+        id: &KeyId,
+        policy: Option<String>,
+    ) -> Result<MasterKey, KmsError> {
+        self.change(caller, Action::PutKeyPolicy, id, |key| {
+            key.must_not_be_pending()?;
+            key.policy.clone_from(&policy);
+            Ok(())
+        })
+        .await
+    }
+
     /// Adds tags to the key, or replaces their values.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for the tag `name`, or when the key would have too many.
+    /// [`KmsError::Invalid`] for the tag `name` if it is the key's id, or when the key would have too many.
     pub async fn tag(
         &self,
         caller: &Caller,
         id: &KeyId,
         tags: &Tags,
     ) -> Result<MasterKey, KmsError> {
-        caller.may(Action::TagResource, id)?;
-        if tags.get(NAME_TAG).is_some() {
-            return Err(name_tag_is_fixed("tags"));
-        }
         self.change(caller, Action::TagResource, id, |key| {
             key.must_not_be_pending()?;
+            if tags
+                .get(NAME_TAG)
+                .is_some_and(|name| key.is_named_by_tag() && name != key.id.as_str())
+            {
+                return Err(name_tag_is_fixed("tags"));
+            }
             let mut merged = key.tags.0.clone();
             merged.extend(tags.0.clone());
             key.tags = Tags::parse(merged)?;
@@ -205,49 +234,22 @@ impl Keys {
     /// Removes tags from the key. Tags that it does not have are ignored.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for the tag `name`.
+    /// [`KmsError::Invalid`] for the tag `name` if it is the key's id.
     pub async fn untag(
         &self,
         caller: &Caller,
         id: &KeyId,
         names: &[String],
     ) -> Result<MasterKey, KmsError> {
-        caller.may(Action::UntagResource, id)?;
-        if names.iter().any(|name| name == NAME_TAG) {
-            return Err(name_tag_is_fixed("tag_keys"));
-        }
         self.change(caller, Action::UntagResource, id, |key| {
             key.must_not_be_pending()?;
+            if key.is_named_by_tag() && names.iter().any(|name| name == NAME_TAG) {
+                return Err(name_tag_is_fixed("tag_keys"));
+            }
             key.tags.0.retain(|key, _| !names.contains(key));
             Ok(())
         })
         .await
-    }
-
-    /// Adds a version, which encrypts from now on.
-    ///
-    /// # Errors
-    /// [`KmsError::KeyState`] unless the key is enabled.
-    pub async fn rotate(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
-        caller.may(Action::RotateKey, id)?;
-        let config = self.service.running().await?;
-        let wrapper = self.wrappers.current(&config).await?;
-        let rotated = || async {
-            let (mut key, seen) = self.existing(id).await?;
-            key.must_be_enabled()?;
-            if key.versions.len() >= MAX_VERSIONS {
-                return Err(KmsError::TooManyVersions(key.id));
-            }
-            let material = drawn(self.random.as_ref())?;
-            let next = key
-                .new_version(wrapper.as_ref(), material.expose(), self.now()?)
-                .await?;
-            key.versions.push(next);
-            caller.audit().version(key.current_version());
-            let replaced = self.replaced(&config, &key, seen).await?;
-            Ok(replaced.then_some(key))
-        };
-        update(|| KmsError::Contended(id.clone()), rotated).await
     }
 
     /// Schedules the key's destruction.
@@ -383,7 +385,7 @@ impl Keys {
         Ok(None)
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         caller: &Caller,
         action: Action,
@@ -410,44 +412,41 @@ impl Keys {
     }
 
     /// Whether the key was replaced; `false` when another writer was faster.
-    async fn replaced(
+    pub(super) async fn replaced(
         &self,
         config: &ServiceConfig,
         key: &MasterKey,
         seen: Revision,
     ) -> Result<bool, KmsError> {
         let record = key.record(key.id.as_str(), self.random.as_ref())?;
-        if !self.wrappers.copy(config, &record).await? {
-            return Ok(false);
-        }
-        let replaced = repository::write(self.table.as_ref(), &record, Some(seen)).await;
+        let table = self.table.as_ref();
+        let replaced = self.wrappers.replace(config, table, &record, seen).await;
         // Also after a failure: the write may have taken place.
         self.reader.forget(&key.id);
-        let is_replaced = replaced?;
-        if !is_replaced {
-            self.wrappers
-                .copy_again(config, self.table.as_ref(), key.id.as_str())
-                .await?;
-        }
-        Ok(is_replaced)
+        replaced
     }
 
     /// Now, truncated to microseconds, so that an answer has the time that is stored.
     pub(super) fn now(&self) -> Result<Timestamp, KmsError> {
-        self.clock
-            .now()
-            .round(
-                TimestampRound::new()
-                    .smallest(Unit::Microsecond)
-                    .mode(jiff::RoundMode::Trunc),
-            )
-            .map_err(|error| Fault::new("the time", error).into())
+        stored_time(self.clock.as_ref())
     }
+}
+
+/// Now, truncated to microseconds.
+pub(crate) fn stored_time(clock: &dyn Clock) -> Result<Timestamp, KmsError> {
+    clock
+        .now()
+        .round(
+            TimestampRound::new()
+                .smallest(Unit::Microsecond)
+                .mode(jiff::RoundMode::Trunc),
+        )
+        .map_err(|error| Fault::new("the time", error).into())
 }
 
 fn name_tag_is_fixed(field: &'static str) -> KmsError {
     KmsError::invalid(
         field,
-        "the tag `name` identifies the key and cannot be changed or removed",
+        "the tag `name` is the key's id and cannot be changed or removed",
     )
 }

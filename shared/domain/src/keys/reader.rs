@@ -1,10 +1,11 @@
 //! Reads keys for data-key operations. States and unwrapped material are cached.
 
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use keyway_crypto::Key256;
+use keyway_crypto::{Key256, SecretBytes};
 
 use super::{Alias, AliasName, KeyId, MasterKey, NamedKey, aliases};
 use crate::cache::{Cache, CacheStats};
@@ -26,6 +27,8 @@ pub struct KeyReader {
     /// The names of which no alias is stored. They have a cache of their own, because any caller can fill it.
     unused_names: Cache<AliasName, ()>,
     material: Cache<(KeyId, Part), Material>,
+    /// The material of MAC keys.
+    mac_material: Cache<KeyId, Material<SecretBytes>>,
     /// The cache epoch and settings that were last applied from the configuration.
     obeyed: Mutex<Option<(u64, CacheSettings)>>,
 }
@@ -38,10 +41,28 @@ enum Part {
 }
 
 /// Unwrapped material. A request in progress may hold it a little longer than the cache.
-pub(crate) struct Material {
-    pub(crate) key: Key256,
+pub(crate) struct Material<K = Key256> {
+    pub(crate) key: K,
     /// The wrapped form. A key that was deleted and made again under its name has other material at the same version.
     wrapped: Wrapped,
+}
+
+/// Unwrapped material as operations use it.
+pub(crate) trait OfBytes: Sized {
+    fn of(bytes: SecretBytes) -> Result<Self, KmsError>;
+}
+
+impl OfBytes for Key256 {
+    fn of(bytes: SecretBytes) -> Result<Self, KmsError> {
+        Self::try_from(bytes.expose())
+            .map_err(|_| Fault::plain("a master key's material is not 32 bytes long").into())
+    }
+}
+
+impl OfBytes for SecretBytes {
+    fn of(bytes: SecretBytes) -> Result<Self, KmsError> {
+        Ok(bytes)
+    }
 }
 
 const STATE_CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -56,6 +77,7 @@ impl KeyReader {
         state_ttl: Duration,
     ) -> Self {
         let (states, material) = (Cache::new(STATE_CAPACITY), Cache::new(NonZeroUsize::MIN));
+        let mac_material = Cache::new(NonZeroUsize::MIN);
         Self {
             table,
             wrappers,
@@ -65,6 +87,7 @@ impl KeyReader {
             aliases: Cache::new(STATE_CAPACITY),
             unused_names: Cache::new(UNUSED_CAPACITY),
             material,
+            mac_material,
             obeyed: Mutex::default(),
         }
     }
@@ -144,10 +167,24 @@ impl KeyReader {
         let Some(stored) = key.material(version) else {
             return Ok(None);
         };
-        let (part, binding) = (Part::Version(version), key.binding(version));
-        self.unwrapped(config, key, part, stored, &binding)
+        let slot = (key.id.clone(), Part::Version(version));
+        self.unwrapped(config, &self.material, slot, stored, &key.binding(version))
             .await
             .map(Some)
+    }
+
+    /// The material of a MAC key, unwrapped.
+    pub(crate) async fn mac_key(
+        &self,
+        config: &ServiceConfig,
+        key: &MasterKey,
+    ) -> Result<Arc<Material<SecretBytes>>, KmsError> {
+        let version = key.current_version();
+        let stored = key.material(version);
+        let stored = stored.ok_or(Fault::plain("a key has no current version"))?;
+        let (slot, binding) = (key.id.clone(), key.binding(version));
+        self.unwrapped(config, &self.mac_material, slot, stored, &binding)
+            .await
     }
 
     /// The key's HMAC key, unwrapped; `None` when it has none.
@@ -159,38 +196,39 @@ impl KeyReader {
         let Some(stored) = key.hmac_key() else {
             return Ok(None);
         };
-        self.unwrapped(config, key, Part::Hmac, stored, &key.hmac_binding())
+        let slot = (key.id.clone(), Part::Hmac);
+        self.unwrapped(config, &self.material, slot, stored, &key.hmac_binding())
             .await
             .map(Some)
     }
 
-    async fn unwrapped(
+    async fn unwrapped<S, K>(
         &self,
         config: &ServiceConfig,
-        key: &MasterKey,
-        part: Part,
+        cache: &Cache<S, Material<K>>,
+        slot: S,
         stored: &Wrapped,
         binding: &Binding<'_>,
-    ) -> Result<Arc<Material>, KmsError> {
+    ) -> Result<Arc<Material<K>>, KmsError>
+    where
+        S: Clone + Eq + Hash + Send,
+        K: OfBytes,
+    {
         self.obey(config);
         let ttl = config.cache.ttl();
-        let slot = (key.id.clone(), part);
         let now = self.clock.monotonic();
-        if let Some(cached) = self.material.get(&slot, now, ttl)
+        if let Some(cached) = cache.get(&slot, now, ttl)
             && cached.wrapped == *stored
         {
             return Ok(cached);
         }
-        let ticket = self.material.begin(now);
+        let ticket = cache.begin(now);
         let opened = stored.open_by(&self.wrappers, config, binding).await?;
-        let unwrapped = Key256::try_from(opened.expose())
-            .map_err(|_| Fault::plain("a master key's material is not 32 bytes long"))?;
         let material = Arc::new(Material {
-            key: unwrapped,
+            key: K::of(opened)?,
             wrapped: stored.clone(),
         });
-        self.material
-            .insert(ticket, slot, Arc::clone(&material), ttl);
+        cache.insert(ticket, slot, Arc::clone(&material), ttl);
         Ok(material)
     }
 
@@ -211,8 +249,9 @@ impl KeyReader {
     /// Drops expired material, so that unused keys do not stay in memory.
     pub fn tidy(&self, config: &ServiceConfig) {
         let cache = config.cache;
-        self.material
-            .tidy(self.clock.monotonic(), cache.ttl(), cache.capacity());
+        let now = self.clock.monotonic();
+        self.material.tidy(now, cache.ttl(), cache.capacity());
+        self.mac_material.tidy(now, cache.ttl(), cache.capacity());
     }
 
     /// Drops everything that is cached.
@@ -221,6 +260,7 @@ impl KeyReader {
         self.aliases.clear();
         self.unused_names.clear();
         self.material.clear();
+        self.mac_material.clear();
     }
 
     /// The statistics of the cache of unwrapped material.

@@ -251,6 +251,8 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.head)
             .max_buf_size(bounds.head_size as usize)
+            // MongoDB's clients of AWS KMS find no other spelling of `Content-Length`.
+            .title_case_headers(true)
             .max_headers(128);
         http.http2()
             .timer(TokioTimer::new())

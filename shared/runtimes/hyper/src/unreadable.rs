@@ -51,9 +51,9 @@ fn of_hyper(written: &[u8]) -> Option<StatusCode> {
     let status = StatusCode::from_bytes(status.as_bytes()).ok()?;
     let is_bare = headers
         .split("\r\n")
-        .any(|line| line == "content-length: 0")
+        .any(|line| line == "Content-Length: 0")
         && headers.split("\r\n").all(|line| {
-            ["connection: ", "content-length: ", "date: "]
+            ["Connection: ", "Content-Length: ", "Date: "]
                 .iter()
                 .any(|own| line.starts_with(own))
         });
@@ -80,7 +80,7 @@ fn explained(site: &Site, status: StatusCode) -> Bytes {
         whole.extend_from_slice(b"\r\n");
     }
     let end = format!(
-        "content-length: {}\r\nconnection: close\r\n\r\n",
+        "Content-Length: {}\r\nConnection: close\r\n\r\n",
         answer.body().len()
     );
     whole.extend_from_slice(end.as_bytes());

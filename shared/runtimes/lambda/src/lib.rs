@@ -8,6 +8,7 @@ mod answer;
 mod event;
 mod http_api;
 mod ingress;
+mod resource;
 mod rest_api;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use answer::Answer;
 use ingress::Received;
 
 pub use ingress::{EventSource, Ingress, UnknownEventSource};
+pub use resource::{ResourceChange, serve_resource};
 
 /// Answers the events of `ingress` until Lambda ends the process.
 ///

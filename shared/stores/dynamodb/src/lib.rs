@@ -23,7 +23,9 @@ use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, Select};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValuesOnConditionCheckFailure, Select, TableDescription,
+};
 use aws_types::SdkConfig;
 use keyway_aws::Service;
 use keyway_domain::one_line;
@@ -57,6 +59,35 @@ impl DynamoTable {
             service,
             clock,
         }
+    }
+
+    /// Turns the table's protection from deletion on, if it is off.
+    ///
+    /// # Errors
+    /// [`StoreError::Throttled`], [`StoreError::Away`] or [`StoreError::Failed`].
+    pub async fn protect(&self) -> Result<(), StoreError> {
+        let described = self
+            .client
+            .describe_table()
+            .table_name(&self.name)
+            .send()
+            .await
+            .map_err(|error| self.service.failed("describe the table", &error))?;
+        let table = described.table.as_ref();
+        if table.and_then(TableDescription::deletion_protection_enabled) == Some(true) {
+            return Ok(());
+        }
+        self.client
+            .update_table()
+            .table_name(&self.name)
+            .deletion_protection_enabled(true)
+            .send()
+            .await
+            .map_err(|error| {
+                self.service
+                    .failed("protect the table from deletion", &error)
+            })?;
+        Ok(())
     }
 
     fn now(&self) -> AttributeValue {

@@ -34,7 +34,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 fn events() -> Schema {
     let text = || json!({"type": "string"});
     let number = || json!({"type": "integer", "minimum": 0});
-    let hash = || json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
+    let hash = || json!({"type": "string", "pattern": "^([A-Za-z0-9_-]{43}|[0-9a-f]{64})$"});
     let counts = json!({"type": "object", "additionalProperties": number()});
     let key = || {
         json!({
@@ -58,7 +58,7 @@ fn events() -> Schema {
         "additionalProperties": false,
         "required": ["audit", "time", "writer", "seq", "prev", "dialect", "operation", "hash"],
         "properties": {
-            "audit": {"const": 1},
+            "audit": {"enum": [1, 2]},
             "time": {"type": "string", "format": "date-time"},
             "writer": text(), "seq": number(), "prev": hash(),
             "request_id": text(), "dialect": text(), "operation": text(),

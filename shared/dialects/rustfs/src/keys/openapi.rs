@@ -25,7 +25,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .text("In the order of their ids. A key that is made or deleted while pages are read neither hides nor repeats another.")
             .parameters(filters())
             .answer(200, ok("A page of keys.", Schema::encoded::<ListAnswer<'_>>("KeyList")
-                .fact("keys[].algorithm", json!({"enum": ["AES_256"]}))
+                .fact("keys[].algorithm", json!({"enum": ["AES_256", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512"]}))
                 .fact("keys[].status", json!({"enum": ["Active", "Disabled", "PendingDeletion"]}))))
             .refuses(&[])
     };
@@ -90,7 +90,10 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 pub(crate) fn create_body() -> RequestBody {
-    let schema = Schema::decoded::<CreateBody>("KeyCreation");
+    let schema = Schema::decoded::<CreateBody>("KeyCreation").fact(
+        "key_usage",
+        json!({"enum": ["ENCRYPT_DECRYPT", "EncryptDecrypt"]}),
+    );
     RequestBody::json_or_none(schema).example(
         "described",
         json!({"description": "project-alpha", "key_usage": "ENCRYPT_DECRYPT", "tags": {"owner": "security"}}),
@@ -181,12 +184,13 @@ fn filters() -> [Parameter; 6] {
         ),
         one_of(
             "usage",
-            "There is one usage.",
+            "What the keys are for.",
             &[
                 "ENCRYPT_DECRYPT",
                 "EncryptDecrypt",
                 "encrypt-decrypt",
                 "encrypt_decrypt",
+                "GENERATE_VERIFY_MAC",
             ],
         ),
     ]

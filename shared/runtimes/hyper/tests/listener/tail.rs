@@ -90,7 +90,7 @@ async fn trailers_over_http1_are_sent_to_clients_that_take_them() {
     }
     for te in ["", "te: gzip\r\n"] {
         let read = with_trailers(&server, te).await;
-        assert!(read.contains("content-length: 4"), "{read}");
+        assert!(read.contains("Content-Length: 4"), "{read}");
         assert!(!read.contains("trailer"), "{read}");
         assert!(read.ends_with("\r\n\r\none\n"), "{read}");
     }

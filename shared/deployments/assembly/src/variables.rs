@@ -1,0 +1,248 @@
+//! The command line and the environment of a process: parses arguments, reads variables, and finds those that nothing reads.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+
+use anyhow::bail;
+use clap::builder::Resettable;
+use clap::{Arg, Command, Parser};
+use zeroize::Zeroizing;
+
+/// Keyway's variables begin so.
+const PREFIX: &str = "KEYWAY_";
+
+/// Variables of Keyway that have no option: they hold secrets, or belong to no single command.
+const WITHOUT_OPTION: [&str; 10] = [
+    "KEYWAY_API_KEY",
+    "KEYWAY_NEW_PASSPHRASE",
+    "KEYWAY_PASSPHRASE",
+    "KEYWAY_ROOT_ACCESS_KEY",
+    "KEYWAY_ROOT_SECRET_KEY",
+    "KEYWAY_S3_ACCESS_KEY_ID",
+    "KEYWAY_S3_SECRET_ACCESS_KEY",
+    "KEYWAY_S3_SESSION_TOKEN",
+    "KEYWAY_VAULT_CA_FILE",
+    // The build reads it, and `make run` leaves it to the server.
+    "KEYWAY_COMMIT",
+];
+
+/// Variables of older releases, each with the one that replaces it.
+const RENAMED: [(&str, &str); 1] = [("KEYWAY_REGION", "KEYWAY_SIGNING_REGION")];
+
+/// Others set these: Kubernetes for a service of the name `keyway`, and this project's tests.
+const OF_OTHERS: [&str; 3] = ["KEYWAY_SERVICE_", "KEYWAY_PORT", "KEYWAY_TEST_"];
+
+/// Names that differ more than this have nothing to do with each other. 1 is for equal names.
+const LEAST_SIMILARITY: f64 = 0.8;
+
+/// The arguments of this process, with variables in place of arguments that are not given. An empty variable counts as
+/// not set: compose files and templates pass an empty text for what was left out. `commit` is what the program was built
+/// from, for `--version`.
+pub fn arguments<A: Parser>(commit: Option<&'static str>) -> A {
+    let command = A::command().version(version(commit));
+    let mut matches = with_variables(command).get_matches();
+    A::from_arg_matches_mut(&mut matches)
+        .unwrap_or_else(|error| error.format(&mut A::command()).exit())
+}
+
+/// Keyway's version and the commit, as `--version` prints them. A process makes this text once.
+fn version(commit: Option<&str>) -> &'static str {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = match commit.filter(|commit| !commit.is_empty()) {
+        Some(commit) => format!("{version} (commit {commit})"),
+        None => format!("{version} (commit unknown)"),
+    };
+    text.leak()
+}
+
+/// Ignores empty variables, and reads the former name of a variable that is not set.
+fn with_variables(command: Command) -> Command {
+    command
+        .mut_args(|argument| {
+            let value = argument.get_env().and_then(variable);
+            if value.as_ref().is_some_and(|value| !value.is_empty()) {
+                return argument;
+            }
+            match former_name(&argument) {
+                Some(former) => argument.env(former),
+                None if value.is_some() => argument.env(Resettable::Reset),
+                None => argument,
+            }
+        })
+        .mut_subcommands(with_variables)
+}
+
+/// The former name of the argument's variable, if that is set.
+fn former_name(argument: &Arg) -> Option<&'static str> {
+    let name = argument.get_env()?;
+    let (former, _) = RENAMED.iter().find(|(_, new)| name == OsStr::new(new))?;
+    variable(OsStr::new(former)).filter(|value| !value.is_empty())?;
+    Some(former)
+}
+
+/// A line for each variable of this process that has Keyway's prefix and that nothing reads: it is misspelt, or of another
+/// release.
+pub fn unread_variables<A: Parser>() -> Vec<String> {
+    let mut known = BTreeSet::from(WITHOUT_OPTION.map(str::to_owned));
+    add_variables(&A::command(), &mut known);
+    let found = names()
+        .into_iter()
+        .filter_map(|name| name.into_string().ok());
+    found.filter_map(|name| unread(&name, &known)).collect()
+}
+
+fn add_variables(command: &Command, known: &mut BTreeSet<String>) {
+    let variables = command.get_arguments().filter_map(Arg::get_env);
+    known.extend(variables.filter_map(|name| Some(name.to_str()?.to_owned())));
+    for subcommand in command.get_subcommands() {
+        add_variables(subcommand, known);
+    }
+}
+
+/// What is wrong with this variable, if it is one of Keyway's.
+fn unread(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let is_of_others = OF_OTHERS.iter().any(|prefix| name.starts_with(prefix));
+    if !name.starts_with(PREFIX) || known.contains(name) || is_of_others {
+        return None;
+    }
+    let renamed = RENAMED.iter().find(|(old, _)| *old == name);
+    if let Some((_, new)) = renamed.filter(|(_, new)| known.contains(*new)) {
+        return Some(format!("{name} is an older name of {new}"));
+    }
+    let end = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&end(name), &end(known)), known))
+        .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    Some(match nearest {
+        Some((_, nearest)) => format!("{name} is set, but nothing reads it: is {nearest} meant?"),
+        None => format!("{name} is set, but nothing reads it"),
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this crate is part of every composition root"
+)]
+fn names() -> Vec<OsString> {
+    let mut names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+    names.sort();
+    names
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this crate is part of every composition root"
+)]
+fn variable(name: &OsStr) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// A variable that holds a secret, or names one, if it is set. An empty one is an error: a secret that failed to be
+/// injected must not lead to a deployment without it.
+///
+/// # Errors
+/// When it is empty, or is not UTF-8.
+pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    if variable(name.as_ref()).is_some_and(|value| value.is_empty()) {
+        bail!("{name} is set and empty: give it a value, or unset it");
+    }
+    environment(name)
+}
+
+/// A variable that is set and not empty.
+///
+/// # Errors
+/// When it is not UTF-8.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this crate is part of every composition root"
+)]
+pub fn environment(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(Zeroizing::new(value))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Settings, VaultFiles};
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        vault: VaultFiles,
+
+        #[command(subcommand)]
+        command: Subcommand,
+    }
+
+    #[derive(clap::Subcommand)]
+    enum Subcommand {
+        Serve(Box<Settings>),
+    }
+
+    fn known() -> BTreeSet<String> {
+        let mut known = BTreeSet::from(WITHOUT_OPTION.map(str::to_owned));
+        add_variables(&Program::command(), &mut known);
+        known
+    }
+
+    #[test]
+    fn variables_of_the_program_and_its_commands_are_known() {
+        for name in [
+            "KEYWAY_VAULT_TOKEN_DIR",
+            "KEYWAY_STATE_TTL_SECONDS",
+            "KEYWAY_PASSPHRASE",
+            "KEYWAY_SERVICE_PORT",
+            "KEYWAY_PORT_9000_TCP_ADDR",
+            "KEYWAY_TEST_AWS",
+            "AWS_REGION",
+            "XKEYWAY_STATE",
+        ] {
+            assert_eq!(unread(name, &known()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn misspelt_variable_is_told_with_the_nearest_name() {
+        for (name, nearest) in [
+            ("KEYWAY_STATE_TTL", "KEYWAY_STATE_TTL_SECONDS"),
+            ("KEYWAY_STAET_TTL_SECONDS", "KEYWAY_STATE_TTL_SECONDS"),
+            ("KEYWAY_PASSFRASE", "KEYWAY_PASSPHRASE"),
+            ("KEYWAY_AUDIT_RETENTION", "KEYWAY_AUDIT_RETENTION_DAYS"),
+            ("KEYWAY_CORS_ORIGIN", "KEYWAY_CORS_ORIGINS"),
+        ] {
+            let told = unread(name, &known()).unwrap();
+            assert_eq!(
+                told,
+                format!("{name} is set, but nothing reads it: is {nearest} meant?")
+            );
+        }
+        let told = unread("KEYWAY_ZZZZ_QQQQ_ZZZZ_QQQQ", &known()).unwrap();
+        assert!(told.ends_with("nothing reads it"), "{told}");
+    }
+
+    #[test]
+    fn renamed_variable_is_told_with_its_new_name() {
+        let told = unread("KEYWAY_REGION", &known()).unwrap();
+        assert_eq!(
+            told,
+            "KEYWAY_REGION is an older name of KEYWAY_SIGNING_REGION"
+        );
+    }
+
+    #[test]
+    fn version_names_the_commit() {
+        let own = env!("CARGO_PKG_VERSION");
+        assert_eq!(version(Some("abc")), format!("{own} (commit abc)"));
+        for none in [None, Some("")] {
+            assert_eq!(version(none), format!("{own} (commit unknown)"));
+        }
+    }
+}
