@@ -2,6 +2,7 @@
 
 pub(crate) mod aliases;
 mod deletion;
+mod directory;
 mod import;
 mod listing;
 mod operations;
@@ -27,6 +28,7 @@ use crate::repository::Noun;
 pub use crate::ids::{KeyId, KeySpec, KeyState, KeyUsage, Reference};
 pub use aliases::{Alias, AliasName, AliasPage, MAX_ALIASES, NamedKey};
 pub use deletion::Deletion;
+pub use directory::KeyDirectory;
 pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;

@@ -142,9 +142,10 @@ fn behind_the_http_api() -> Vec<Role> {
         may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ]);
+    // AWS KMS's API lists keys and aliases there.
     let mut datakey = vec![
-        may(KEYS, READ),
-        may(ALIASES, READ),
+        may(KEYS, READ_AND_LIST),
+        may(ALIASES, READ_AND_LIST),
         may(CONFIG, READ),
         may(ACCESS_KEYS, READ),
     ];

@@ -1,6 +1,6 @@
 //! Aliases: decode, operate, encode.
 
-use keyway_domain::keys::{Alias, AliasName, KeyId};
+use keyway_domain::keys::{Alias, AliasName, KeyId, Keys};
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorResponse;
@@ -53,26 +53,24 @@ impl AliasBody {
     }
 }
 
-pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn create(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let mut body: AliasBody = decode(asked.body)?;
     let (name, target) = (body.name()?, body.target(asked.names)?);
-    let keys = &asked.served.keys;
     keys.create_alias(asked.caller, &name, &target).await?;
     Ok(empty())
 }
 
-pub(crate) async fn update(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn update(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let mut body: AliasBody = decode(asked.body)?;
     let (name, target) = (body.name()?, body.target(asked.names)?);
-    let keys = &asked.served.keys;
     keys.update_alias(asked.caller, &name, &target).await?;
     Ok(empty())
 }
 
-pub(crate) async fn delete(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn delete(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: AliasBody = decode(asked.body)?;
     let name = body.name()?;
-    asked.served.keys.delete_alias(asked.caller, &name).await?;
+    keys.delete_alias(asked.caller, &name).await?;
     Ok(empty())
 }
 
@@ -122,7 +120,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let marker = marker(body.marker)?;
     let page = asked
         .served
-        .keys
+        .directory
         .list_aliases(asked.caller, of.as_ref(), limit, marker.as_deref())
         .await
         .map_err(Failure::from)?;

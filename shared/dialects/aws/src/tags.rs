@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyway_domain::keys::Tags;
+use keyway_domain::keys::{Keys, Tags};
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{More, empty, ok};
@@ -52,11 +52,11 @@ struct TagBody {
     tags: Option<Vec<Tag>>,
 }
 
-pub(crate) async fn tag(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn tag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: TagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let tags = parse(body.tags.ok_or_else(|| null("tags"))?)?;
-    asked.served.keys.tag(asked.caller, &id, &tags).await?;
+    keys.tag(asked.caller, &id, &tags).await?;
     Ok(empty())
 }
 
@@ -67,7 +67,7 @@ struct UntagBody {
     tag_keys: Option<Vec<String>>,
 }
 
-pub(crate) async fn untag(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn untag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: UntagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let names = body.tag_keys.ok_or_else(|| null("tagKeys"))?;
@@ -75,7 +75,7 @@ pub(crate) async fn untag(asked: &Asked<'_>) -> Outcome {
         let member = format!("tagKeys.{number}.member");
         length(&member, Some(name), name.chars().count(), 1, 128)?;
     }
-    asked.served.keys.untag(asked.caller, &id, &names).await?;
+    keys.untag(asked.caller, &id, &names).await?;
     Ok(empty())
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = asked.names.key("keyId", body.key_id)?;
     let limit = limit(body.limit, 50, 50)?;
     let marker = marker(body.marker)?;
-    let keys = &asked.served.keys;
+    let keys = &asked.served.directory;
     let key = keys.describe(asked.caller, &id).await?;
     let list = format!("tags/{id}");
     let after = match &marker {

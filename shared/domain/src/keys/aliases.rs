@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::listing::{read_marker, write_marker};
-use super::{KeyId, Keys, MasterKey};
+use super::{KeyDirectory, KeyId, Keys, MasterKey};
 use crate::access::Caller;
 use crate::encoding;
 use crate::error::{Fault, KmsError};
@@ -279,95 +279,6 @@ impl Keys {
         update(|| KmsError::Contended(name.implicit_key()), removed).await
     }
 
-    /// A page of the aliases of keys that the caller may list aliases of; of one key, if one is given. Up to `limit` (1
-    /// to 100) of them.
-    ///
-    /// # Errors
-    /// [`KmsError::KeyNotFound`], or [`KmsError::Invalid`] for a marker that Keyway did not make.
-    pub async fn list_aliases(
-        &self,
-        caller: &Caller,
-        of: Option<&KeyId>,
-        limit: usize,
-        marker: Option<&str>,
-    ) -> Result<AliasPage, KmsError> {
-        match of {
-            Some(key) => caller.may(Action::ListAliases, key)?,
-            None => caller.may_ever(Action::ListAliases)?,
-        }
-        let config = self.service.running().await?;
-        let after = marker
-            .map(|marker| read_marker(&config, marker))
-            .transpose()?;
-        let limit = limit.clamp(1, 100);
-        // One more than wanted tells whether this page is the last.
-        let mut aliases = match of {
-            Some(id) => self.aliases_of(id, after.as_deref()).await?,
-            None => self.aliases_after(caller, after, limit + 1).await?,
-        };
-        let is_last = aliases.len() <= limit;
-        aliases.truncate(limit);
-        let last = aliases.last().filter(|_| !is_last);
-        let next_marker = last
-            .map(|alias| write_marker(&config, alias.name.as_str()))
-            .transpose()?;
-        Ok(AliasPage {
-            aliases,
-            next_marker,
-        })
-    }
-
-    async fn aliases_of(&self, id: &KeyId, after: Option<&str>) -> Result<Vec<Alias>, KmsError> {
-        let (key, _) = self.existing(id).await?;
-        let (listed, _) = listed(self.table.as_ref(), &key).await?;
-        let is_after = |name: &&AliasName| after.is_none_or(|after| name.as_str() > after);
-        standing(
-            self.table.as_ref(),
-            &key,
-            listed.names.iter().filter(is_after),
-        )
-        .await
-    }
-
-    async fn aliases_after(
-        &self,
-        caller: &Caller,
-        after: Option<String>,
-        wanted: usize,
-    ) -> Result<Vec<Alias>, KmsError> {
-        let mut found = Vec::new();
-        let table = self.table.as_ref();
-        let mut scan = Scan::named(table, Kind::Alias, AliasName::PREFIX, after);
-        while found.len() < wanted
-            && let Some(record) = scan.record().await?
-        {
-            let Some(alias) = Alias::readable(&record) else {
-                continue;
-            };
-            if caller.may(Action::ListAliases, &alias.key_id).is_ok() {
-                found.push(alias);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The key as a request names it.
-    ///
-    /// # Errors
-    /// [`KmsError::KeyNotFound`].
-    pub async fn describe_named(
-        &self,
-        caller: &Caller,
-        named: &NamedKey,
-    ) -> Result<MasterKey, KmsError> {
-        let key = self.describe(caller, &named.id).await?;
-        if named.is(&key) {
-            Ok(key)
-        } else {
-            Err(KmsError::KeyNotFound(key.id))
-        }
-    }
-
     /// The alias, which the caller may change. The permission is checked for the key that it stands for, also if it does
     /// not exist, so that a refusal does not say whether it does.
     async fn changeable(
@@ -459,6 +370,97 @@ impl Keys {
                 error = error.for_operator(),
                 "an alias stays in the list of its former key"
             );
+        }
+    }
+}
+
+impl KeyDirectory {
+    /// A page of the aliases of keys that the caller may list aliases of; of one key, if one is given. Up to `limit` (1
+    /// to 100) of them.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyNotFound`], or [`KmsError::Invalid`] for a marker that Keyway did not make.
+    pub async fn list_aliases(
+        &self,
+        caller: &Caller,
+        of: Option<&KeyId>,
+        limit: usize,
+        marker: Option<&str>,
+    ) -> Result<AliasPage, KmsError> {
+        match of {
+            Some(key) => caller.may(Action::ListAliases, key)?,
+            None => caller.may_ever(Action::ListAliases)?,
+        }
+        let config = self.service.running().await?;
+        let after = marker
+            .map(|marker| read_marker(&config, marker))
+            .transpose()?;
+        let limit = limit.clamp(1, 100);
+        // One more than wanted tells whether this page is the last.
+        let mut aliases = match of {
+            Some(id) => self.aliases_of(id, after.as_deref()).await?,
+            None => self.aliases_after(caller, after, limit + 1).await?,
+        };
+        let is_last = aliases.len() <= limit;
+        aliases.truncate(limit);
+        let last = aliases.last().filter(|_| !is_last);
+        let next_marker = last
+            .map(|alias| write_marker(&config, alias.name.as_str()))
+            .transpose()?;
+        Ok(AliasPage {
+            aliases,
+            next_marker,
+        })
+    }
+
+    async fn aliases_of(&self, id: &KeyId, after: Option<&str>) -> Result<Vec<Alias>, KmsError> {
+        let (key, _) = self.existing(id).await?;
+        let (listed, _) = listed(self.table().as_ref(), &key).await?;
+        let is_after = |name: &&AliasName| after.is_none_or(|after| name.as_str() > after);
+        standing(
+            self.table().as_ref(),
+            &key,
+            listed.names.iter().filter(is_after),
+        )
+        .await
+    }
+
+    async fn aliases_after(
+        &self,
+        caller: &Caller,
+        after: Option<String>,
+        wanted: usize,
+    ) -> Result<Vec<Alias>, KmsError> {
+        let mut found = Vec::new();
+        let table = self.table().as_ref();
+        let mut scan = Scan::named(table, Kind::Alias, AliasName::PREFIX, after);
+        while found.len() < wanted
+            && let Some(record) = scan.record().await?
+        {
+            let Some(alias) = Alias::readable(&record) else {
+                continue;
+            };
+            if caller.may(Action::ListAliases, &alias.key_id).is_ok() {
+                found.push(alias);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The key as a request names it.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyNotFound`].
+    pub async fn describe_named(
+        &self,
+        caller: &Caller,
+        named: &NamedKey,
+    ) -> Result<MasterKey, KmsError> {
+        let key = self.describe(caller, &named.id).await?;
+        if named.is(&key) {
+            Ok(key)
+        } else {
+            Err(KmsError::KeyNotFound(key.id))
         }
     }
 }
