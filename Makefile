@@ -85,7 +85,7 @@ test-otlp: tools ## Test the binary that exports traces, with a collector
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker
 
-test-clients: tools ## Clients that take minutes to get: RustFS's rc and Ansible
+test-clients: tools ## Clients that take minutes to get: RustFS's rc and KMS crate, and Ansible
 	scripts/test-clients
 
 test-console: tools ## RustFS's console in Chromium; needs its static files at KEYWAY_CONSOLE

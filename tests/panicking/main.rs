@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_crypto::{EncryptionContext, Key256, SecretBytes};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Process, Proof, Settings, VaultFiles, environment, instance,
-    metrics, root_access_key,
+    AuditSettings, AwsCiphertext, KesSettings, Process, Proof, Settings, VaultFiles, environment,
+    instance, metrics, root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_dialect_rustfs::{RustFs, mount};
@@ -128,6 +128,7 @@ async fn main() {
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
         aws_account_id: "000000000000".parse().unwrap(),
+        aws_ciphertext: AwsCiphertext::default(),
         open_legacy_kes: false,
         audit: AuditSettings::default(),
         kes: KesSettings::default(),

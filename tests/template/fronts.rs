@@ -146,6 +146,9 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
     }
+    for (prefix, function) in [("/aws", "KeysFunction"), ("/aws/data", "DatakeyFunction")] {
+        mounted.insert(format!("POST {prefix}"), function.to_owned());
+    }
     for path in PAGES {
         for method in ["GET", "HEAD"] {
             mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());

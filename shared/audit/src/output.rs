@@ -64,8 +64,10 @@ impl AuditOutput {
             return Out::Busy;
         };
         // After a panic in the middle of a write, its lines count as tried and failed.
-        self.failed.fetch_max(writer.writing, Ordering::Release);
-        self.tried.fetch_max(writer.writing, Ordering::Release);
+        if writer.writing != 0 {
+            self.failed.fetch_max(writer.writing, Ordering::Release);
+            self.tried.fetch_max(writer.writing, Ordering::Release);
+        }
         if let Some(out) = self.was_tried(line) {
             return out;
         }

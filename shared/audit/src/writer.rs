@@ -437,6 +437,8 @@ impl AuditWriter {
         };
         if written.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
+        } else if !self.output_failed.load(Ordering::Relaxed) {
+            return Some(true);
         }
         let had_failed = self.output_failed.swap(written.is_err(), Ordering::Relaxed);
         if let Err(error) = &written

@@ -1,7 +1,9 @@
 //! What the request observers record of a caller, in every dialect.
 
+use std::sync::Arc;
+
 use keyway_domain::access::Caller;
-use keyway_domain::audit_context::{AuditFacts, ContextFacts};
+use keyway_domain::audit_context::{AuditContext, AuditFacts, ContextFacts};
 use keyway_domain::keys::KeyId;
 use keyway_domain::policy::{Action, Consequence};
 use keyway_http::{Class, Context, Item, Operation, Subject, Trace};
@@ -24,20 +26,29 @@ pub const WHO_CALLS: Operation = Operation {
     class: Class::Read,
 };
 
-struct Traced(Caller);
+/// The parts of a caller that are recorded.
+struct Traced {
+    principal: Arc<str>,
+    is_known: bool,
+    audit: Arc<AuditContext>,
+}
 
 /// The trace of the caller and of the operations on their behalf.
 pub fn trace(caller: &Caller) -> Option<Box<dyn Trace>> {
-    Some(Box::new(Traced(caller.clone())))
+    Some(Box::new(Traced {
+        principal: caller.shared_principal(),
+        is_known: caller.is_known(),
+        audit: Arc::clone(caller.audit()),
+    }))
 }
 
 impl Trace for Traced {
     fn subject(self: Box<Self>) -> Subject {
-        let facts = self.0.audit().take();
+        let facts = self.audit.take();
         Subject {
             operation: None,
-            principal: Some(self.0.shared_principal()),
-            is_known: self.0.is_known(),
+            principal: Some(self.principal),
+            is_known: self.is_known,
             key_id: facts.key.map(|key| key.to_string()),
             key_version: facts.key_version,
             source_key: source(facts.source),

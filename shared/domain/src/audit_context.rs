@@ -13,13 +13,18 @@ use crate::ids::KeyId;
 /// also says what was refused.
 #[derive(Default)]
 pub struct AuditContext {
-    noted: Mutex<AuditFacts>,
-    /// One per item of a request with several items. An item is added before it is processed, so the audit context of a
-    /// request that is dropped midway shows how far it came.
-    items: Mutex<Vec<Arc<AuditContext>>>,
+    noted: Mutex<Noted>,
     /// The permissions that were checked, with their keys.
     #[cfg(test)]
     decisions: Mutex<Vec<(&'static str, String)>>,
+}
+
+#[derive(Default)]
+struct Noted {
+    facts: AuditFacts,
+    /// One per item of a request with several items. An item is added before it is processed, so the audit context of a
+    /// request that is dropped midway shows how far it came.
+    items: Vec<Arc<AuditContext>>,
 }
 
 /// The recorded facts of one request.
@@ -56,23 +61,22 @@ const LONGEST_PARSED: usize = 16 << 10;
 impl AuditContext {
     /// Takes the facts recorded so far.
     pub fn take(&self) -> AuditFacts {
-        let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.lock();
         AuditFacts {
-            items: items.iter().map(|item| item.take()).collect(),
-            ..mem::take(&mut *self.lock())
+            items: noted.items.iter().map(|item| item.take()).collect(),
+            ..mem::take(&mut noted.facts)
         }
     }
 
     /// Records why this was refused, for a request whose answer as a whole is no refusal.
     pub fn refused(&self, why: &'static str) {
-        self.lock().refusal = Some(why);
+        self.lock().facts.refusal = Some(why);
     }
 
     /// The audit context of the next item.
     pub(crate) fn next_item(&self) -> Arc<Self> {
         let item = Arc::new(Self::default());
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.push(Arc::clone(&item));
+        self.lock().items.push(Arc::clone(&item));
         item
     }
 
@@ -88,7 +92,7 @@ impl AuditContext {
     }
 
     pub(crate) fn key(&self, id: &KeyId) {
-        let mut noted = self.lock();
+        let noted = &mut self.lock().facts;
         if noted.key.as_ref() != Some(id) {
             noted.key = Some(id.clone());
             noted.key_version = None;
@@ -96,12 +100,12 @@ impl AuditContext {
     }
 
     pub(crate) fn version(&self, version: u32) {
-        self.lock().key_version = Some(version);
+        self.lock().facts.key_version = Some(version);
     }
 
     /// Makes the recorded key the source of a re-encryption under `destination`; `None` is the same key.
     pub(crate) fn moves_to(&self, destination: Option<&KeyId>) {
-        let mut noted = self.lock();
+        let noted = &mut self.lock().facts;
         let Some(key) = noted.key.take() else {
             noted.key = destination.cloned();
             return;
@@ -112,7 +116,7 @@ impl AuditContext {
     }
 
     pub(crate) fn resource(&self, name: &str) {
-        self.lock().resource = Some(name.to_owned());
+        self.lock().facts.resource = Some(name.to_owned());
     }
 
     pub(crate) fn context(&self, context: &EncryptionContext) {
@@ -123,10 +127,10 @@ impl AuditContext {
                 .map(|pairs| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
                 .map(ContextFacts::Pairs),
         };
-        self.lock().context = noted;
+        self.lock().facts.context = noted;
     }
 
-    fn lock(&self) -> MutexGuard<'_, AuditFacts> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         // Ignore poisoning: each fact is set by one assignment.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +184,7 @@ mod tests {
         audit.key(&id("a"));
         audit.version(3);
         audit.key(&id("a"));
-        assert_eq!(audit.lock().key_version, Some(3));
+        assert_eq!(audit.lock().facts.key_version, Some(3));
         audit.key(&id("b"));
         assert_eq!(audit.take().key_version, None);
     }

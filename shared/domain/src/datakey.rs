@@ -281,8 +281,7 @@ impl DataKeys {
     ) -> Result<Sealed, KmsError> {
         let version = serving.key.current_version();
         let material = serving.material(&self.keys, version).await?;
-        let material = material.ok_or(Fault::plain("a key has no current version"))?;
-        let key = &serving.key;
+        let (key, material) = material.ok_or(Fault::plain("a key has no current version"))?;
         let raw = match request.format {
             CiphertextFormat::Kes if version == IMPORTED_VERSION => key.imported_algorithm(),
             CiphertextFormat::Kes | CiphertextFormat::Keyway => None,

@@ -679,6 +679,10 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// The most memory, in bytes, that a body gets at first, whatever length it declares. It gets more as data arrives.
 const FIRST_PART: usize = 64 << 10;
 
+/// The longest body, in bytes, that needs no reservation and no copy if it arrives whole: the request's head and its answer
+/// take as much.
+const SHORT: usize = 1 << 10;
+
 /// The length that the head declares, or 0.
 fn declared(body: &Body) -> usize {
     usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
@@ -710,6 +714,9 @@ async fn read<'m, E>(
     if let Some(whole) = here.as_ref().filter(|_| body.is_end_stream()) {
         if whole.len() > limit {
             return Err(Rejection::BodyTooLarge { limit });
+        }
+        if whole.len() <= SHORT {
+            return Ok((whole.clone(), room));
         }
         if !room.grow(whole.len()) || !room.push(whole) {
             return Err(Rejection::Overloaded);

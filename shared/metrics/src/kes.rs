@@ -109,16 +109,6 @@ impl OfKes {
         })
     }
 
-    pub(crate) fn answered(&self, status: u16, seconds: f64) {
-        let counters = match status {
-            ..400 => &self.success,
-            400..500 => &self.error,
-            _ => &self.failure,
-        };
-        counters.with_label_values(&[&status.to_string()]).inc();
-        self.seconds.observe(seconds);
-    }
-
     pub(crate) fn machine(&self, facts: &MachineFacts) {
         // KES's own figure has steps of ten milliseconds.
         self.up_time

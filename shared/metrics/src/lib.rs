@@ -31,6 +31,7 @@ use families::{
     AuditLog, Backends, Cache, Connections, Process, REQUEST_SECONDS, Records, Requests,
 };
 use kes::OfKes;
+use observer::KnownSeries;
 
 /// The figures of an audit log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,6 +53,7 @@ pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
     requests: Requests,
+    known_series: KnownSeries,
     backends: Backends,
     records: Records,
     cache: Cache,
@@ -86,6 +88,7 @@ impl Metrics {
         Ok(Arc::new(Self {
             of_kes: OfKes::new()?,
             requests: Requests::new(&ours)?,
+            known_series: KnownSeries::default(),
             backends: Backends::new(&ours)?,
             records: Records::new(&ours)?,
             cache: Cache::new(&ours)?,

@@ -39,7 +39,7 @@ pub(super) fn of_http_api() -> Vec<Route> {
         let is_left_out = entry.dialect == "kes"
             || function == "all"
             // An API cannot have two routes that differ only by a slash at the end.
-            || entry.dialect == "s3" && path != "/" && path.ends_with('/');
+            || matches!(entry.dialect, "s3" | "aws") && path != "/" && path.ends_with('/');
         if !is_left_out {
             routes.push(Route {
                 method: entry.method.to_string(),

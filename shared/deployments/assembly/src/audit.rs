@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::output::Output;
+use crate::settings::duration_in;
 use crate::{Reading, Writing};
 
 /// How requests are audited.
@@ -31,15 +32,37 @@ pub struct AuditSettings {
     #[arg(id = "audit_context", long = "audit-context", env = "KEYWAY_AUDIT_CONTEXT", value_enum, default_value_t = Told::Names)]
     pub context: Told,
 
-    /// For how many days the table keeps audit events; 0 for ever
+    /// For how long the table keeps audit events, such as 90d or 12w; a bare number is days; 0 for ever
     #[arg(id = "audit_retention_days", long = "audit-retention-days", env = "KEYWAY_AUDIT_RETENTION_DAYS",
-          value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500))]
+          value_name = "DURATION", default_value = "90", value_parser = days)]
     pub retention_days: u32,
 
-    /// How long events of data keys and reads wait for others, to be written to the table together
+    /// How long events of data keys and reads wait for others, to be written to the table together, such as 250ms or 1s; a
+    /// bare number is milliseconds
     #[arg(id = "audit_batch_milliseconds", long = "audit-batch-milliseconds", env = "KEYWAY_AUDIT_BATCH_MILLISECONDS",
-          value_name = "MILLISECONDS", default_value_t = 250, value_parser = clap::value_parser!(u32).range(0..=60_000))]
-    pub batch_milliseconds: u32,
+          value_name = "DURATION", default_value = "250ms", value_parser = batch_age)]
+    pub batch_age: Duration,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A hundred years.
+const MAX_DAYS: u32 = 36_500;
+const MAX_BATCH_AGE: Duration = Duration::from_secs(60);
+
+fn days(text: &str) -> Result<u32, String> {
+    let length = duration_in(DAY, text)?.as_secs();
+    let (days, rest) = (length / DAY.as_secs(), length % DAY.as_secs());
+    match u32::try_from(days) {
+        Ok(days) if rest == 0 && days <= MAX_DAYS => Ok(days),
+        _ => Err(format!("is not a whole number of days up to {MAX_DAYS}")),
+    }
+}
+
+fn batch_age(text: &str) -> Result<Duration, String> {
+    match duration_in(Duration::from_millis(1), text)? {
+        age if age <= MAX_BATCH_AGE => Ok(age),
+        _ => Err("is longer than 1m".to_owned()),
+    }
 }
 
 impl Default for AuditSettings {
@@ -48,7 +71,7 @@ impl Default for AuditSettings {
             auditing: Auditing::default(),
             context: Told::default(),
             retention_days: 90,
-            batch_milliseconds: 250,
+            batch_age: Duration::from_millis(250),
         }
     }
 }
@@ -115,7 +138,7 @@ impl Audit {
             },
             retention_days: settings.retention_days,
             flushing,
-            batch_age: Duration::from_millis(settings.batch_milliseconds.into()),
+            batch_age: settings.batch_age,
         };
         let table = AuditTable::new(table);
         let audit_writer = AuditWriter::new(
@@ -241,5 +264,38 @@ impl Reading {
     /// The table's part of the audit log, for callers who may read it.
     pub fn audit_reading(&self, settings: &AuditSettings) -> Arc<AuditReading> {
         Arc::new(AuditReading::new(Arc::new(self.audit_log(settings))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_is_whole_days() {
+        for (text, expected) in [("0", 0), ("90", 90), ("90d", 90), ("12w", 84), ("48h", 2)] {
+            assert_eq!(days(text), Ok(expected), "{text}");
+        }
+        for text in ["36501", "36h", "1s", "-1", "4294967296"] {
+            assert!(days(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn batch_age_is_a_minute_at_most() {
+        for (text, expected) in [
+            ("0", 0),
+            ("250", 250),
+            ("250ms", 250),
+            ("1s", 1000),
+            ("1m", 60_000),
+        ] {
+            assert_eq!(
+                batch_age(text),
+                Ok(Duration::from_millis(expected)),
+                "{text}"
+            );
+        }
+        assert!(batch_age("60001").is_err() && batch_age("2m").is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Session;
+use super::{Envelope, Session};
 use crate::audit_context::AuditContext;
 use crate::error::KmsError;
 use crate::ids::{BucketName, KeyId};
@@ -65,6 +65,7 @@ pub struct Caller {
     principal: Arc<str>,
     grant: Arc<Grant>,
     session: Option<Arc<Session>>,
+    envelope: Option<Envelope>,
     is_known: bool,
     audit: Arc<AuditContext>,
 }
@@ -76,6 +77,7 @@ impl Caller {
             principal: principal.into(),
             grant,
             session: None,
+            envelope: None,
             is_known: true,
             audit: Arc::default(),
         }
@@ -97,21 +99,32 @@ impl Caller {
         }
     }
 
+    /// The same caller, whose access key has this envelope.
+    pub(super) fn with_envelope(self, envelope: Option<Envelope>) -> Self {
+        Self { envelope, ..self }
+    }
+
     /// The same caller for another request, with an empty audit context.
     #[must_use]
     pub fn of_new_request(&self) -> Self {
-        Self {
-            audit: Arc::default(),
-            ..self.clone()
-        }
+        self.with_audit(Arc::default())
     }
 
     /// The same caller for one item of a request, with an audit context of the item's own.
     #[must_use]
     pub fn for_item(&self) -> Self {
+        self.with_audit(self.audit.next_item())
+    }
+
+    /// A copy with this audit context. It does not touch the audit context of `self`: every request of one caller would write
+    /// to its count of references.
+    fn with_audit(&self, audit: Arc<AuditContext>) -> Self {
         Self {
-            audit: self.audit.next_item(),
-            ..self.clone()
+            principal: Arc::clone(&self.principal),
+            grant: Arc::clone(&self.grant),
+            session: self.session.clone(),
+            is_known: self.is_known,
+            audit,
         }
     }
 
@@ -123,6 +136,11 @@ impl Caller {
     /// The session that the caller's access key belongs to, if any.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// How the caller's access key gets the ciphertexts of data keys; `None` if the deployment's setting decides.
+    pub const fn envelope(&self) -> Option<Envelope> {
+        self.envelope
     }
 
     /// What the caller was granted.

@@ -30,20 +30,18 @@ impl Serving {
         }
     }
 
-    /// The material of this version; `None` when the key has no such version.
+    /// The key, and its material of this version; `None` when it has no such version.
     pub(super) async fn material(
         &mut self,
         keys: &KeyReader,
         version: u32,
-    ) -> Result<Option<Arc<Material>>, KmsError> {
-        if let Some((held, material)) = &self.held
-            && *held == version
-        {
-            return Ok(Some(Arc::clone(material)));
+    ) -> Result<Option<(&MasterKey, &Material)>, KmsError> {
+        if self.held.as_ref().is_none_or(|(held, _)| *held != version) {
+            let material = keys.material(&self.config, &self.key, version).await?;
+            self.held = material.map(|material| (version, material));
         }
-        let material = keys.material(&self.config, &self.key, version).await?;
-        self.held = material.clone().map(|material| (version, material));
-        Ok(material)
+        let (key, held) = (&self.key, self.held.as_ref());
+        Ok(held.map(|(_, material)| (key.as_ref(), material.as_ref())))
     }
 }
 
@@ -234,7 +232,7 @@ impl DataKeys {
         serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         let material = serving.material(&self.keys, key_version).await?;
         let plaintext = material
-            .and_then(|material| blob.open(&material.key, request.context).ok())
+            .and_then(|(_, material)| blob.open(&material.key, request.context).ok())
             .ok_or(KmsError::DecryptionFailed)?;
         let opened = Opened {
             key_id: serving.key.id.clone(),
@@ -260,7 +258,7 @@ impl DataKeys {
         let (legacy, context) = (self.legacy, kes::context_bytes(request.context));
         let material = serving.material(&self.keys, IMPORTED_VERSION).await?;
         let plaintext = material
-            .and_then(|material| {
+            .and_then(|(_, material)| {
                 kes::open(&material.key, algorithm, legacy, ciphertext, &context).ok()
             })
             .ok_or(KmsError::DecryptionFailed)?;

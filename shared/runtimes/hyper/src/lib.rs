@@ -34,7 +34,6 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 
 use body_timeout::{BodyTimeout, Pace, Rest};
 use handshakes::Handshakes;
@@ -149,7 +148,6 @@ async fn serve_one(
     server: Arc<Server>,
     stop: impl Future<Output = ()>,
 ) {
-    let (in_flight, _) = watch::channel(());
     let limiter = ConnectionLimiter::new(&server.bounds);
     let mut stop = pin!(stop);
     let (tls, hangup) = tls.unzip();
@@ -177,11 +175,9 @@ async fn serve_one(
             }
         };
         let tls = tls.as_ref().map(Tls::current);
-        let (server, in_flight, number) = (Arc::clone(&server), in_flight.clone(), place.number());
+        let (server, number) = (Arc::clone(&server), place.number());
         let task = tokio::spawn(async move {
-            let ended = server
-                .connection(stream, address, tls, &place, in_flight)
-                .await;
+            let ended = server.connection(stream, address, tls, &place).await;
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
@@ -192,7 +188,7 @@ async fn serve_one(
     limiter.end_all();
     // Shutdown does not wait for a connection that has sent only part of a request's head.
     let requests = async {
-        in_flight.closed().await;
+        limiter.all_answered().await;
         tokio::time::sleep(FLUSH).await;
     };
     tokio::select! {
@@ -249,7 +245,8 @@ impl Server {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(bounds.head)
+            // The limiter looks for slow heads at each tick. hyper's own timer would be set and unset for each request.
+            .header_read_timeout(None)
             .max_buf_size(bounds.head_size as usize)
             // MongoDB's clients of AWS KMS find no other spelling of `Content-Length`.
             .title_case_headers(true)
@@ -281,7 +278,6 @@ impl Server {
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
         place: &ConnectionSlot,
-        in_flight: watch::Sender<()>,
     ) -> Ended {
         let held = Arc::clone(place.held());
         let mut peer = Peer::new(address.ip(), tls.is_some());
@@ -289,7 +285,7 @@ impl Server {
         // Each step is boxed, so that its memory is freed when it ends. A single future would reserve room for all
         // steps, also in the thousands of connections that are idle in the last one.
         let Some(config) = tls else {
-            return Box::pin(self.requests(stream, peer, held, in_flight)).await;
+            return Box::pin(self.requests(stream, peer, held)).await;
         };
         let shaken = Box::pin(tokio::time::timeout(
             self.bounds.handshake,
@@ -308,7 +304,7 @@ impl Server {
             }
         };
         peer.client_certificate = tls::shown(stream.get_ref().1);
-        Box::pin(self.requests(Box::new(stream), peer, held, in_flight)).await
+        Box::pin(self.requests(Box::new(stream), peer, held)).await
     }
 
     async fn requests<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
@@ -316,20 +312,18 @@ impl Server {
         stream: S,
         peer: Peer,
         held: Arc<Held>,
-        in_flight: watch::Sender<()>,
     ) -> Ended {
         held.opened();
+        // Each request takes part in one shared value, and not in several that every core writes to.
+        let shared = Arc::new(Served {
+            server: Arc::clone(&self),
+            peer,
+            held: Arc::clone(&held),
+        });
         let service = service_fn(|request| {
-            let server = Arc::clone(&self);
-            let peer = peer.clone();
-            let counted = in_flight.subscribe();
-            let held = Arc::clone(&held);
+            let shared = Arc::clone(&shared);
             // Boxed, or every idle connection would reserve room for a request.
-            Box::pin(async move {
-                let response = server.respond(request, peer, &held).await;
-                drop(counted);
-                response
-            })
+            Box::pin(async move { shared.respond(request).await })
         });
         let stream = Timed::new(stream, self.bounds.head, self.pace);
         let stream = Explained::new(stream, Arc::clone(&self.site));
@@ -344,13 +338,18 @@ impl Server {
         connection.as_mut().graceful_shutdown();
         connection.await
     }
+}
 
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        held: &Arc<Held>,
-    ) -> Result<Response<Answer>, TimedOut> {
+/// What the requests of one connection share.
+struct Served {
+    server: Arc<Server>,
+    peer: Peer,
+    held: Arc<Held>,
+}
+
+impl Served {
+    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Answer>, TimedOut> {
+        let Self { server, held, .. } = self;
         let mut open = held.begin_request();
         let (mut parts, body) = request.into_parts();
         // HTTP/2 carries the host in the target, but signatures cover the Host header.
@@ -366,11 +365,12 @@ impl Server {
             _ => Rest::Drain(Arc::clone(held)),
         };
         let takes_trailers = takes_trailers(&parts);
-        let body: Body = Box::pin(BodyTimeout::new(body, self.pace, rest));
-        let mut response = self
+        let body: Body = Box::pin(BodyTimeout::new(body, server.pace, rest));
+        let mut response = server
             .site
-            .respond(Request::from_parts(parts, body), peer)
+            .respond(Request::from_parts(parts, body), self.peer.clone())
             .await;
+        open.answered();
         // On an error hyper sends no answer: it closes the connection, or resets the stream.
         if let Some(timed_out) = response.extensions_mut().remove::<TimedOut>() {
             return Err(timed_out);
@@ -389,7 +389,7 @@ impl Server {
         if let Some(Trailers(fields)) = &trailers {
             announce(fields, response.headers_mut());
         }
-        let keep_alive = self.bounds.keep_alive;
+        let keep_alive = server.bounds.keep_alive;
         Ok(response.map(|whole| Answer {
             body: match (tail, trailers) {
                 (None, None) => Either::Left(Full::new(whole)),

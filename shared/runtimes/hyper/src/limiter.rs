@@ -19,8 +19,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 const YOUNG: u32 = 2;
 /// The factor by which young connections may exceed the limit of an address.
 const BURST: usize = 4;
-/// How many ticks a connection without a request may stay open after it was told to end.
-const ENDING: u32 = 10;
+/// How many ticks a connection without a request may stay open after it was told to end. A client that sends its head too
+/// slowly has no request either.
+const ENDING: u32 = 4;
+/// How often the end of the process looks whether every request has its answer.
+const LOOK: Duration = Duration::from_millis(10);
 /// The least number of ticks between two warnings of one kind.
 const WARNING: u32 = 120;
 
@@ -93,6 +96,8 @@ pub(crate) struct Held {
     tick: Arc<AtomicU32>,
     /// Requests whose answers are not sent yet.
     requests: AtomicUsize,
+    /// Requests that have no answer yet. An answer that is sent in parts may last as long as its connection.
+    unanswered: AtomicUsize,
     idle_since: AtomicU32,
     /// When the connection was told to end, or [`NEVER`].
     ending_since: AtomicU32,
@@ -136,8 +141,10 @@ impl Held {
 
     pub(crate) fn begin_request(self: &Arc<Self>) -> Open {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         Open {
             held: Arc::clone(self),
+            is_answered: false,
             answer: None,
         }
     }
@@ -158,10 +165,18 @@ impl Held {
 /// Counts a request as open until its answer is sent.
 pub(crate) struct Open {
     held: Arc<Held>,
+    is_answered: bool,
     answer: Option<u32>,
 }
 
 impl Open {
+    /// Says that the request has its answer, or the beginning of one.
+    pub(crate) fn answered(&mut self) {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.held.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Starts the time that the client has to read the answer.
     pub(crate) fn answer(&mut self) {
         let number = self.held.answered.fetch_add(1, Ordering::Relaxed);
@@ -172,6 +187,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.answered();
         if let Some(number) = self.answer {
             self.held.answers().retain(|(other, _)| *other != number);
         }
@@ -296,8 +312,8 @@ impl ConnectionLimiter {
             limit: bounds.connections,
             unproven: (bounds.connections - bounds.connections / 4).max(1),
             of_origin: bounds.unproven_of_address,
-            // Two ticks later than hyper's own timer for HTTP/1.1, which is exact.
-            idle: ticks(bounds.head).saturating_add(2),
+            // A tick may be almost over when a request ends.
+            idle: ticks(bounds.head).saturating_add(1),
             answer: ticks(bounds.whole),
             tick: Arc::default(),
             taken: Mutex::default(),
@@ -366,6 +382,7 @@ impl ConnectionLimiter {
             connection: Connection::new(),
             tick: Arc::clone(&self.tick),
             requests: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
             idle_since: AtomicU32::new(now),
             ending_since: AtomicU32::new(NEVER),
             end: Notify::new(),
@@ -466,6 +483,15 @@ impl ConnectionLimiter {
         let now = self.tick.load(Ordering::Relaxed);
         for entry in self.taken().all.values() {
             entry.held.tell_to_end(now);
+        }
+    }
+
+    /// Resolves when no connection has a request without an answer. It looks again and again, because only the end of the
+    /// process asks: requests need not tell anybody about themselves.
+    pub(crate) async fn all_answered(&self) {
+        let is_answered = |entry: &Entry| entry.held.unanswered.load(Ordering::Relaxed) == 0;
+        while !self.taken().all.values().all(is_answered) {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
