@@ -124,6 +124,7 @@ impl Caller {
             grant: Arc::clone(&self.grant),
             session: self.session.clone(),
             is_known: self.is_known,
+            envelope: self.envelope,
             audit,
         }
     }
