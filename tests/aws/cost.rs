@@ -267,7 +267,7 @@ impl Scene {
 /// Each call comes later than the batch's age and the state TTL, on its instance.
 async fn sparse(scene: &Scene) -> Value {
     let late = [
-        ("KEYWAY_AUDIT_BATCH_MILLISECONDS", "50"),
+        ("KEYWAY_AUDIT_BATCH_MILLISECONDS", "50ms"),
         ("KEYWAY_STATE_TTL_SECONDS", "0"),
     ];
     let all = scene.start("keyway-fn-all", &late).await;

@@ -263,6 +263,10 @@ async fn other_dialects_refuse_to_encrypt_with_a_mac_key() {
         assert_eq!(body["message"], text);
     }
 
+    let path = format!("/kms/key/status?keyName={key}");
+    let status = site.call("GET", &path, "").await.ok();
+    assert_eq!(status["algorithm"], "HMAC_384");
+
     // KES's HMACs need the separate HMAC key that a key for encryption has.
     for (path, body, status, text) in [
         (

@@ -1,6 +1,7 @@
 //! Master keys: the type and the rules of its states here; reading and changing keys in the modules below.
 
 mod deletion;
+mod directory;
 mod import;
 mod listing;
 mod operations;
@@ -25,6 +26,7 @@ use crate::repository::Noun;
 
 pub use crate::ids::{KeyId, KeySpec, KeyState, KeyUsage, Reference};
 pub use deletion::Deletion;
+pub use directory::KeyDirectory;
 pub use import::{Compared, HmacKey, NewImport};
 pub use listing::{IdPage, KeyPage, KeyQuery};
 pub use operations::Keys;

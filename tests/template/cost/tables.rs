@@ -24,7 +24,7 @@ pub(super) fn dollars(amount: f64) -> String {
     let digits = format!("{amount:.0}");
     let mut text = String::from("$");
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -497,8 +497,7 @@ pub(super) fn blocks() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The batch's age in seconds, for the text.
+/// The batch's age, for the text.
 fn seconds_of_batches() -> String {
-    let milliseconds: f64 = parameter_default("AuditBatchMilliseconds").parse().unwrap();
-    format!("{} seconds", milliseconds / 1000.0)
+    format!("{} seconds", default("AuditBatchMilliseconds") / 1000.0)
 }

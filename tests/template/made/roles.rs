@@ -138,7 +138,12 @@ fn behind_the_http_api() -> Vec<Role> {
         may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ]);
-    let mut datakey = vec![may(KEYS, READ), may(CONFIG, READ), may(ACCESS_KEYS, READ)];
+    // AWS KMS's API lists keys there.
+    let mut datakey = vec![
+        may(KEYS, READ_AND_LIST),
+        may(CONFIG, READ),
+        may(ACCESS_KEYS, READ),
+    ];
     datakey.extend(reads_access());
     datakey.extend([
         may(KEYRING, OPEN),

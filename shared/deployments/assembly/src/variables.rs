@@ -170,6 +170,8 @@ pub fn environment(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
     use crate::{Settings, VaultFiles};
 

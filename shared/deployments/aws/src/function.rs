@@ -189,7 +189,7 @@ impl Function {
             );
         }
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
-        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+        let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(commit));
         Ok(Self {
             aws: location::from_environment(arguments.place.region.as_deref())?,
             arguments,

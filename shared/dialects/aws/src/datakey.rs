@@ -1,5 +1,8 @@
 //! Data keys: decode, operate, encode.
 
+use std::borrow::Cow;
+
+use keyway_domain::access::Envelope;
 use keyway_domain::datakey::{DataKeyLength, DataKeyRequest, DataKeySpec, Sealed};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
@@ -8,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::ErrorResponse;
 use crate::answers::{material_id, ok, secret_base64, to_base64};
 use crate::error_response::{Failure, at_least, validation};
 use crate::members::{
@@ -16,6 +18,7 @@ use crate::members::{
     one_of,
 };
 use crate::operations::{Asked, Outcome};
+use crate::{ErrorResponse, envelope};
 
 /// The longest plaintext, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
@@ -68,6 +71,12 @@ impl Generation {
         })
     }
 
+    /// The envelope of the access key, otherwise of the setting, otherwise as the request suggests.
+    fn envelope(&self, asked: &Asked<'_>) -> Envelope {
+        let chosen = asked.caller.envelope().or(asked.served.envelope);
+        chosen.unwrap_or_else(|| envelope::by_request(asked.headers, &self.context))
+    }
+
     fn request(&self) -> DataKeyRequest<'_> {
         DataKeyRequest::new(self.key_id.clone(), &self.context).dry_run(self.dry_run)
     }
@@ -90,9 +99,21 @@ struct Generated {
 }
 
 impl Generated {
-    fn of(sealed: &Sealed, plaintext: Option<&SecretBytes>, asked: &Asked<'_>) -> Self {
+    fn of(
+        generation: &Generation,
+        sealed: &Sealed,
+        plaintext: Option<&SecretBytes>,
+        asked: &Asked<'_>,
+    ) -> Self {
+        let ciphertext_blob = match generation.envelope(asked) {
+            Envelope::Plain => to_base64(&sealed.blob),
+            Envelope::RustFs => {
+                let now = asked.served.clock.now();
+                to_base64(&envelope::wrapped(sealed, generation.spec, now))
+            }
+        };
         Self {
-            ciphertext_blob: to_base64(&sealed.blob),
+            ciphertext_blob,
             key_id: asked.names.arn(&sealed.key_id),
             key_material_id: material_id(&sealed.key_id, sealed.key_version),
             plaintext: plaintext.map(secret_base64),
@@ -107,7 +128,12 @@ pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
         .data_keys
         .generate(asked.caller, &generation.request(), generation.spec)
         .await?;
-    Ok(ok(&Generated::of(&sealed, Some(&plaintext), asked))?)
+    Ok(ok(&Generated::of(
+        &generation,
+        &sealed,
+        Some(&plaintext),
+        asked,
+    ))?)
 }
 
 pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
@@ -117,7 +143,7 @@ pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
         .data_keys
         .generate_without_plaintext(asked.caller, &generation.request(), generation.spec)
         .await?;
-    Ok(ok(&Generated::of(&sealed, None, asked))?)
+    Ok(ok(&Generated::of(&generation, &sealed, None, asked))?)
 }
 
 #[derive(Deserialize)]
@@ -194,7 +220,11 @@ pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
         DataKeyRequest::of_ciphertext(expected, &context).dry_run(body.dry_run.unwrap_or(false));
     let data_keys = &asked.served.data_keys;
     let opened = data_keys
-        .decrypt(asked.caller, &request, ciphertext.expose())
+        .decrypt(
+            asked.caller,
+            &request,
+            &envelope::unwrapped(ciphertext.expose()),
+        )
         .await?;
     Ok(ok(&Decrypted {
         encryption_algorithm: ALGORITHM,
@@ -252,12 +282,20 @@ pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
         .dry_run(body.dry_run.unwrap_or(false));
     let destination = DataKeyRequest::new(destination_key, &destination_context);
     let data_keys = &asked.served.data_keys;
+    let ciphertext = envelope::unwrapped(ciphertext.expose());
     let moved = data_keys
-        .reencrypt(asked.caller, &source, ciphertext.expose(), &destination)
+        .reencrypt(asked.caller, &source, &ciphertext, &destination)
         .await?;
     let (key_id, sealed) = (&moved.source_key_id, &moved.sealed);
+    let ciphertext_blob = match &ciphertext {
+        Cow::Borrowed(_) => to_base64(&sealed.blob),
+        Cow::Owned(_) => {
+            let now = asked.served.clock.now();
+            to_base64(&envelope::wrapped(sealed, DataKeySpec::Aes256, now))
+        }
+    };
     Ok(ok(&ReEncrypted {
-        ciphertext_blob: to_base64(&sealed.blob),
+        ciphertext_blob,
         destination_encryption_algorithm: ALGORITHM,
         destination_key_material_id: material_id(&sealed.key_id, sealed.key_version),
         key_id: asked.names.arn(&sealed.key_id),

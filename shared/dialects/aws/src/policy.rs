@@ -1,6 +1,7 @@
 //! The policy of a key. Policies of access keys decide permissions here, so each key has AWS's default policy and accepts
 //! no other than one that means the same: storing a policy without evaluating it would mislead about who may decrypt.
 
+use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -116,7 +117,7 @@ struct GetBody {
 pub(crate) async fn get(asked: &Asked<'_>) -> Outcome {
     let body: GetBody = decode(asked.body)?;
     let id = key_of(asked)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     if let Some(name) = body.policy_name.filter(|name| name != NAME) {
         length("policyName", Some(&name), name.chars().count(), 1, 128)?;
         return Err(not_found("No such policy exists").into());
@@ -137,7 +138,7 @@ struct PutBody {
     policy_name: Option<String>,
 }
 
-pub(crate) async fn put(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn put(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: PutBody = decode(asked.body)?;
     let id = key_of(asked)?;
     asked.caller.may(Action::PutKeyPolicy, &id)?;
@@ -154,7 +155,6 @@ pub(crate) async fn put(asked: &Asked<'_>) -> Outcome {
         LONGEST_OF_MODEL,
     )?;
     let policy = accept(&policy, asked.names)?;
-    let keys = &asked.served.keys;
     keys.put_policy(asked.caller, &id, Some(policy)).await?;
     Ok(empty())
 }
@@ -171,6 +171,6 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
     limit(body.limit, 1000, 100)?;
     marker(body.marker)?;
-    asked.served.keys.describe(asked.caller, &id).await?;
+    asked.served.directory.describe(asked.caller, &id).await?;
     Ok(ok(&json!({"PolicyNames": [NAME], "Truncated": false}))?)
 }

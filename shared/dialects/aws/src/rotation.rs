@@ -1,6 +1,6 @@
 //! Rotation of keys: decode, operate, encode.
 
-use keyway_domain::keys::{KeyUsage, MasterKey, RotationPeriod};
+use keyway_domain::keys::{KeyUsage, Keys, MasterKey, RotationPeriod};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,9 +10,9 @@ use crate::keys::key_of;
 use crate::members::{decode, limit, marker, number, one_of};
 use crate::operations::{Asked, Outcome};
 
-pub(crate) async fn on_demand(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn on_demand(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    asked.served.keys.rotate(asked.caller, &id).await?;
+    keys.rotate(asked.caller, &id).await?;
     Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
 }
 
@@ -22,7 +22,7 @@ struct EnableBody {
     rotation_period_in_days: Option<i64>,
 }
 
-pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn enable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
     let body: EnableBody = decode(asked.body)?;
     let period = match body.rotation_period_in_days {
@@ -32,14 +32,12 @@ pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
             RotationPeriod::days(number("rotationPeriodInDays", days, least, most)?)?
         }
     };
-    let keys = &asked.served.keys;
     keys.enable_rotation(asked.caller, &id, period).await?;
     Ok(empty())
 }
 
-pub(crate) async fn disable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn disable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    let keys = &asked.served.keys;
     keys.disable_rotation(asked.caller, &id).await?;
     Ok(empty())
 }
@@ -57,7 +55,7 @@ struct Status {
 
 pub(crate) async fn status(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
     let schedule = key.rotation();
     Ok(ok(&Status {
@@ -109,7 +107,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     };
     let limit = limit(body.limit, 1000, 100)?;
     let after = marker(body.marker)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
     let after = after.map(|marker| version_of(&marker, &key)).transpose()?;
     let first = if has_first { 1 } else { 2 };

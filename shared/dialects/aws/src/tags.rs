@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyway_domain::keys::Tags;
+use keyway_domain::keys::{Keys, Tags};
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{More, empty, ok};
@@ -52,11 +52,11 @@ struct TagBody {
     tags: Option<Vec<Tag>>,
 }
 
-pub(crate) async fn tag(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn tag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: TagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let tags = parse(body.tags.ok_or_else(|| null("tags"))?)?;
-    asked.served.keys.tag(asked.caller, &id, &tags).await?;
+    keys.tag(asked.caller, &id, &tags).await?;
     Ok(empty())
 }
 
@@ -67,11 +67,11 @@ struct UntagBody {
     tag_keys: Option<Vec<String>>,
 }
 
-pub(crate) async fn untag(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn untag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: UntagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let names = body.tag_keys.ok_or_else(|| null("tagKeys"))?;
-    asked.served.keys.untag(asked.caller, &id, &names).await?;
+    keys.untag(asked.caller, &id, &names).await?;
     Ok(empty())
 }
 
@@ -104,7 +104,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = asked.names.key("keyId", body.key_id)?;
     let limit = limit(body.limit, 50, 50)?;
     let after = marker(body.marker)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     let is_after = |tag_key: &str| after.as_deref().is_none_or(|after| tag_key > after);
     let rest = key.tags.iter().filter(|(tag_key, _)| is_after(tag_key));
     let mut tags: Vec<ListedTag<'_>> = rest

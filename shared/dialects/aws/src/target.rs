@@ -194,11 +194,6 @@ impl Target {
         )
     }
 
-    /// Whether it changes no key.
-    pub(crate) const fn only_reads(self) -> bool {
-        !matches!(self.action().consequence(), Consequence::Changes)
-    }
-
     const fn audited(self) -> Operation {
         Operation {
             name: self.name(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Session;
+use super::{Envelope, Session};
 use crate::audit_context::AuditContext;
 use crate::error::KmsError;
 use crate::ids::{BucketName, KeyId};
@@ -65,6 +65,7 @@ pub struct Caller {
     principal: Arc<str>,
     grant: Arc<Grant>,
     session: Option<Arc<Session>>,
+    envelope: Option<Envelope>,
     is_known: bool,
     audit: Arc<AuditContext>,
 }
@@ -76,6 +77,7 @@ impl Caller {
             principal: principal.into(),
             grant,
             session: None,
+            envelope: None,
             is_known: true,
             audit: Arc::default(),
         }
@@ -95,6 +97,11 @@ impl Caller {
             session: Some(session),
             ..self
         }
+    }
+
+    /// The same caller, whose access key has this envelope.
+    pub(super) fn with_envelope(self, envelope: Option<Envelope>) -> Self {
+        Self { envelope, ..self }
     }
 
     /// The same caller for another request, with an empty audit context.
@@ -117,6 +124,7 @@ impl Caller {
             grant: Arc::clone(&self.grant),
             session: self.session.clone(),
             is_known: self.is_known,
+            envelope: self.envelope,
             audit,
         }
     }
@@ -129,6 +137,11 @@ impl Caller {
     /// The session that the caller's access key belongs to, if any.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// How the caller's access key gets the ciphertexts of data keys; `None` if the deployment's setting decides.
+    pub const fn envelope(&self) -> Option<Envelope> {
+        self.envelope
     }
 
     /// What the caller was granted.

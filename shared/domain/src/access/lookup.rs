@@ -315,7 +315,7 @@ impl Credentials {
             Grant::Policy(policy) => Grant::Policy(self.obeyed(id, policy)),
             grant => grant,
         };
-        let caller = Caller::new(id.shared(), Arc::new(grant));
+        let caller = Caller::new(id.shared(), Arc::new(grant)).with_envelope(stored.envelope);
         let credential = Arc::new(Credential {
             secret: Arc::new(secret),
             session_token: session_token.map(Arc::new),

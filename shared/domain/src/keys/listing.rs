@@ -4,12 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
-use super::{KeyId, KeyStatus, KeyUsage, Keys, MasterKey};
+use super::{KeyDirectory, KeyId, KeyStatus, KeyUsage, MasterKey};
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
-use crate::ports::{Kind, Record, TableWriter};
+use crate::ports::{Kind, Record, TableReader};
 use crate::repository::Noun;
 use crate::scan::Scan;
 use crate::service::ServiceConfig;
@@ -39,7 +39,7 @@ pub struct KeyPage {
     pub next_marker: Option<String>,
 }
 
-impl Keys {
+impl KeyDirectory {
     /// All keys that the caller may list and whose ids match the pattern, read page by page. For APIs without pages.
     ///
     /// # Errors
@@ -131,9 +131,9 @@ impl Keys {
         caller: &Caller,
         prefix: &str,
         after: Option<String>,
-    ) -> Scan<'_, dyn TableWriter> {
+    ) -> Scan<'_, dyn TableReader> {
         let ranges = caller.may_be_permitted(Action::ListKeys);
-        Scan::within(self.table.as_ref(), Kind::Key, ranges, prefix, after)
+        Scan::within(self.table().as_ref(), Kind::Key, ranges, prefix, after)
     }
 }
 
@@ -149,7 +149,7 @@ pub struct IdPage {
     pub more: bool,
 }
 
-impl Keys {
+impl KeyDirectory {
     /// Up to `limit` ids of keys in any state that begin with `prefix`, sort after `after` and pass `wanted`. For APIs
     /// whose pages continue after a name.
     ///

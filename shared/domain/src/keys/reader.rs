@@ -222,6 +222,10 @@ impl KeyReader {
         self.material.stats()
     }
 
+    pub(super) fn table(&self) -> &Arc<dyn TableReader> {
+        &self.table
+    }
+
     pub(super) fn forget(&self, id: &KeyId) {
         self.states.forget(id);
     }
