@@ -8,12 +8,17 @@ LISTEN ?= 127.0.0.1:9000
 CARGO := cargo
 RELEASE := target/release/keyway
 HOST_ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
-# The architecture of deployed functions: arm64 or x86_64; template.yaml's default if empty.
+# The architecture of deployed functions: arm64 or x86_64. If empty, make deploy keeps the stack's.
 ARCHITECTURE ?=
+# Of make deploy and make rollback: the stack's name; an archive of make dist-functions; parameters to change; options.
+STACK ?=
+FROM ?=
+PARAMETERS ?=
+OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template cost cost-tables bench bench-instructions torture lambda build-lambda deploy size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template cost cost-tables bench bench-instructions torture lambda build-lambda dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +27,7 @@ tools:
 	@scripts/require-tools
 
 # These builds report their commit.
-run demo demo-aws bench lambda build-lambda deploy: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+run demo demo-aws lambda: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 
 run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
 	$(CARGO) build --locked --release -p keyway
@@ -70,8 +75,8 @@ test: check ## Everything that CI runs
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	$(MAKE) test-otlp
-	scripts/sam-build $(HOST_ARCHITECTURE)
-	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=.aws-sam/build scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
+	scripts/build-lambda --for-tests $(HOST_ARCHITECTURE)
+	[ "$$(uname -s)" != Linux ] || KEYWAY_TEST_FUNCTIONS=target/for-tests/lambda/$(HOST_ARCHITECTURE) scripts/with-aws $(CARGO) test --locked --workspace --test aws -- functions:: emulator
 	scripts/fuzz 20
 
 test-otlp: tools ## Test the binary that exports traces, with a collector
@@ -80,7 +85,7 @@ test-otlp: tools ## Test the binary that exports traces, with a collector
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker
 
-test-clients: tools ## Clients that take minutes to get: RustFS's rc and Ansible
+test-clients: tools ## Clients that take minutes to get: RustFS's rc and KMS crate, and Ansible
 	scripts/test-clients
 
 test-console: tools ## RustFS's console in Chromium; needs its static files at KEYWAY_CONSOLE
@@ -105,9 +110,17 @@ lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over loc
 build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64, or for ARCHITECTURE alone
 	scripts/build-lambda $(ARCHITECTURE)
 
-deploy: tools ## Build the functions with SAM and deploy them with their stack; see docs/deploy.md
-	scripts/sam-build $(ARCHITECTURE)
-	scripts/for-lambda sam deploy $(addprefix --parameter-overrides Architecture=,$(ARCHITECTURE))
+dist-functions: tools ## Build an archive of the functions in target/dist, for make deploy FROM=ARCHIVE
+	scripts/package-functions $(or $(ARCHITECTURE),arm64) target/dist
+
+# Values of parameters may have spaces and quotes.
+deploy: export PARAMETERS := $(PARAMETERS)
+deploy: $(if $(FROM),,tools) ## Check the account, build the functions and deploy their stack; see docs/deploy.md
+	scripts/deploy $(addprefix --stack-name ,$(STACK)) $(addprefix --from ,$(FROM)) \
+		$(addprefix --architecture ,$(ARCHITECTURE)) $${PARAMETERS:+--parameters "$$PARAMETERS"} $(OPTIONS)
+
+rollback: ## Go back to the functions of the deployment before, without a build; see docs/updates.md
+	scripts/rollback $(addprefix --stack-name ,$(STACK)) $(OPTIONS)
 
 size: tools ## Measure the functions' packages
 	scripts/size

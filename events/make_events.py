@@ -48,7 +48,7 @@ BLOB = (
 CONTEXT = {"bucket": "backups", "object": "2026/q4.tar"}
 
 # name, method, route, path parameters, query, body, in the order of a key's life: the suite sends them so, and each must
-# succeed. Routes are below PREFIX, but for those of MinIO's own API, of S3's, of STS and of pages.
+# succeed. Routes are below PREFIX, but for those of MinIO's own API, of AWS KMS's, of S3's, of STS and of pages.
 SAMPLES = [
     ("status", "GET", "/kms/status", {}, "", None),
     ("status-by-post", "POST", "/kms/status", {}, "", None),
@@ -74,6 +74,9 @@ SAMPLES = [
      {"key_id": "reports", "plaintext": "aGVsbG8sIHdvcmxk", "encryption_context": CONTEXT}),
     ("decrypt", "POST", "/kms/decrypt", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
     ("rewrap", "POST", "/kms/rewrap", {}, "", {"ciphertext_blob": BLOB, "encryption_context": CONTEXT}),
+    ("aws-update-key-description", "POST", "/aws", {}, "", {"KeyId": "reports", "Description": "quarterly reports"}),
+    ("aws-generate-data-key", "POST", "/aws/data", {}, "",
+     {"KeyId": "reports", "KeySpec": "AES_256", "EncryptionContext": CONTEXT}),
     ("rotate-key", "POST", "/kms/keys/rotate", {}, "", {"key_id": "reports"}),
     ("update-key-description", "POST", "/kms/keys/update-description", {}, "",
      {"key_id": "reports", "description": "quarterly reports"}),
@@ -151,6 +154,8 @@ SAMPLES = [
     ("health-of-minio-cluster-read", "GET", "/minio/health/cluster/read", {}, "", None),
     ("health-of-minio-cluster-read-by-head", "HEAD", "/minio/health/cluster/read", {}, "", None),
 ]
+# The operations that the samples of AWS KMS's API name in a header, by route.
+AWS_TARGETS = {"/aws": "TrentService.UpdateKeyDescription", "/aws/data": "TrentService.GenerateDataKey"}
 # Which routes there are: `make template` writes the lists. A route without a sample gets a plain event.
 ROUTES = {name: [tuple(route) for route in routes] for name, routes in json.loads((HERE / "routes.json").read_text()).items()}
 
@@ -202,8 +207,8 @@ KES_HOST = "kes.example.com"
 
 
 def whole(route):
-    """The route with its prefix; S3's, STS's and pages have none, and MinIO's their own."""
-    has_own = route in ("/", "/openapi.json") or route.startswith(("/{bucket}", "/health", "/minio/"))
+    """The route with its prefix; S3's, STS's and pages have none, and MinIO's and AWS KMS's their own."""
+    has_own = route in ("/", "/openapi.json", *AWS_TARGETS) or route.startswith(("/{bucket}", "/health", "/minio/"))
     return route if has_own else PREFIX + route
 
 
@@ -244,15 +249,25 @@ def is_page(path):
 
 def service_of(method, path):
     """The service that a client of this path signs for."""
+    if target(path):
+        return "kms"
     return "sts" if (method, path) == ("POST", "/") else "execute-api"
 
 
+def target(path):
+    """The operation that a header names, for AWS KMS's API, also below a stage."""
+    return AWS_TARGETS.get(path.removeprefix("/prod"))
+
+
 def signed(method, host, path, query, body, key, now):
-    """The headers that sign a request: Signature Version 4 over the host, the time and the body."""
+    """The headers that sign a request: Signature Version 4 over the host, the time, the body and the operation."""
     key_id, secret, token = key
     time = now.strftime("%Y%m%dT%H%M%SZ")
+    operation = target(path)
     scope = f"{time[:8]}/{REGION}/{service_of(method, path)}/aws4_request"
     headers = {"host": host, "x-amz-date": time}
+    if operation:
+        headers["x-amz-target"] = operation
     if token:
         headers["x-amz-security-token"] = token
     names = ";".join(sorted(headers))
@@ -292,6 +307,8 @@ def request_headers(method, host, path, query, body):
         headers["content-length"] = str(len(body))
         kinds = {b"<": "application/xml", b"{": "application/json", b"A": "application/x-www-form-urlencoded"}
         headers["content-type"] = kinds.get(body[:1], "text/plain")
+        if target(path):
+            headers["content-type"] = "application/x-amz-json-1.1"
     return dict(sorted(headers.items()))
 
 
@@ -357,7 +374,7 @@ def function_url(method, route, parameters, query, body):
 SPELLINGS = {
     "accept": "Accept", "accept-encoding": "Accept-Encoding", "authorization": "Authorization", "host": "Host",
     "content-type": "Content-Type", "user-agent": "User-Agent", "x-amz-date": "X-Amz-Date",
-    "x-amz-security-token": "X-Amz-Security-Token", "x-amzn-trace-id": "X-Amzn-Trace-Id",
+    "x-amz-security-token": "X-Amz-Security-Token", "x-amz-target": "X-Amz-Target", "x-amzn-trace-id": "X-Amzn-Trace-Id",
     "x-forwarded-for": "X-Forwarded-For", "x-forwarded-port": "X-Forwarded-Port",
     "x-forwarded-proto": "X-Forwarded-Proto",
 }

@@ -10,7 +10,7 @@ use keyway_domain::policy::Policy;
 use keyway_tests::{Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 
-use crate::{access_key, create, data_dir, folder, generate, now, on, signer};
+use crate::{access_key, create, data_dir, folder, generate, now, on, signer, wall_clock};
 
 /// Runs `keyway access-key` with these arguments on this folder.
 async fn tool(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -34,6 +34,58 @@ async fn generates(server: &Server, signer: &Signer, id: &str) -> u16 {
         assert_eq!(answer.refusal().1, "AccessDenied");
     }
     answer.status.as_u16()
+}
+
+#[tokio::test]
+async fn envelope_of_an_access_key_is_listed_and_takes_effect() {
+    let folder = folder();
+    let server = ServerOptions::default()
+        .argument("--aws-ciphertext")
+        .argument("plain")
+        .start(folder.path())
+        .await;
+    create(&server, "k").await;
+    let make = ["create", "--policy", "kms-key-user", "--output", "json"];
+    for (shape, is_enveloped) in [
+        (Some("rustfs"), true),
+        (Some("plain"), false),
+        (None, false),
+    ] {
+        let envelope = shape.map(|shape| ["--envelope", shape]);
+        let arguments: Vec<&str> = make
+            .into_iter()
+            .chain(envelope.into_iter().flatten())
+            .collect();
+        let (code, made, stderr) = tool(folder.path(), &arguments).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let text = |name: &str| made[name].as_str().unwrap();
+        let listed = list(folder.path()).await;
+        let id = text("access_key_id");
+        let key = listed.iter().find(|key| key["access_key_id"] == id);
+        assert_eq!(key.unwrap()["envelope"].as_str(), shape);
+        let (_, lines, _) = tool(folder.path(), &["list"]).await;
+        let line = lines.lines().find(|line| line.starts_with(id)).unwrap();
+        let shown = shape.map_or("envelope".to_owned(), |shape| {
+            format!("  envelope {shape}  ")
+        });
+        assert_eq!(line.contains(&shown), shape.is_some(), "{line}");
+
+        let signer = Signer::new(id, text("secret_access_key")).for_service("kms");
+        let signer = signer.with_target("TrentService.GenerateDataKey");
+        let body = r#"{"KeyId":"k","KeySpec":"AES_256"}"#;
+        let request = signer.request("POST", &server.address, "/", body.as_bytes(), wall_clock());
+        let answer = server.send(request).await.unwrap();
+        // The base64 of `{"`.
+        let blob = answer.text("CiphertextBlob");
+        assert_eq!(blob.starts_with("eyJ"), is_enveloped, "{shape:?}");
+    }
+    let (code, _, _) = tool(
+        folder.path(),
+        &["create", "--policy", "kms-key-user", "--envelope", "other"],
+    )
+    .await;
+    assert_eq!(code, Some(2));
 }
 
 #[tokio::test]

@@ -127,6 +127,9 @@ def route(case):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    # With this header, a request would be one of AWS KMS's API.
+    if case.headers:
+        case.headers.pop("X-Amz-Target", None)
     parts = [part for part in (case.query, case.path_parameters) if part]
     # Half of the requests as generated, and half with values that lead further.
     key = None

@@ -224,6 +224,10 @@ impl Event {
         assert_eq!(self.0["isBase64Encoded"], false);
         let (method, target) = self.request_line();
         let body = self.0["body"].as_str().unwrap_or_default();
+        let signer = match self.header("x-amz-target") {
+            Some(target) => signer.clone().for_service("kms").with_target(target),
+            None => signer.clone(),
+        };
         let request = signer.request(method, host, &target, body.as_bytes(), time);
         request.headers().clone()
     }
@@ -335,6 +339,7 @@ async fn a_key_lives(folder: &str) {
             "describe-key" | "describe-key-by-query" => {
                 assert_eq!(body["key_metadata"]["key_id"], "reports")
             }
+            "aws-generate-data-key" => assert!(body["Plaintext"].is_string(), "{body}"),
             "first-key-status" => assert_eq!(body["keyId"], "first"),
             "mc-metrics" => assert_eq!(body["kes_http_request_error"], 0),
             "mc-apis" => assert_eq!(body.as_array().map(Vec::len), Some(7)),

@@ -1,6 +1,7 @@
 //! The architecture: which crate may depend on which, and which outside crate belongs to which. The second table is in deny.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
@@ -274,4 +275,34 @@ fn claim_of_the_security_page_names_existing_tests() {
         }
     }
     assert!(named > 40, "{named}");
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// A crate that reads the commit, and everything that depends on it, is compiled again after each commit.
+#[test]
+fn commit_of_the_build_is_read_by_the_last_crates_alone() {
+    let root = workspace().workspace_root;
+    let mut files = Vec::new();
+    for folder in ["shared", "functions", "tests/src"] {
+        sources(root.join(folder).as_std_path(), &mut files);
+    }
+    let reads = |path: &PathBuf| {
+        let source = std::fs::read_to_string(path).unwrap();
+        let mut code = source.lines().filter(|line| !line.contains("//"));
+        code.any(|line| line.contains("env!(\"KEYWAY_COMMIT\")"))
+    };
+    let functions = root.join("functions");
+    let readers: Vec<_> = files.iter().filter(|path| reads(path)).collect();
+    assert_eq!(readers.len(), 9, "{readers:?}");
+    assert!(readers.iter().all(|path| path.starts_with(&functions)));
 }

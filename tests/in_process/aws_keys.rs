@@ -263,6 +263,10 @@ async fn other_dialects_refuse_to_encrypt_with_a_mac_key() {
         assert_eq!(body["message"], text);
     }
 
+    let path = format!("/kms/key/status?keyName={key}");
+    let status = site.call("GET", &path, "").await.ok();
+    assert_eq!(status["algorithm"], "HMAC_384");
+
     // KES's HMACs need the separate HMAC key that a key for encryption has.
     for (path, body, status, text) in [
         (
@@ -358,11 +362,15 @@ async fn answers_about_rotation_are_the_golden_ones() {
         "ListKeyRotations",
         json!({"KeyId": "k", "Limit": 1})
     );
+    let first = json!({"KeyId": "k", "Limit": 1});
+    let marker = kms(&site, "ListKeyRotations", first)
+        .await
+        .text("NextMarker");
     golden!(
         site,
         "list_rotations_rest",
         "ListKeyRotations",
-        json!({"KeyId": "k", "Limit": 1, "Marker": "2"})
+        json!({"KeyId": "k", "Limit": 1, "Marker": marker})
     );
     // RustFS's API shows the rotation as it is.
     let described = site.call("GET", "/kms/keys/k", "").await.ok();

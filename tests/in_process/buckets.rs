@@ -607,7 +607,7 @@ async fn xml_malformed_is_refused_and_changes_nothing() {
         }
         assert_eq!(site.s3("HEAD", &format!("/{name}"), "").await.status, 400);
     }
-    for taken in ["minio", "rustfs", "version", "metrics"] {
+    for taken in ["aws", "minio", "rustfs", "version", "metrics"] {
         let answer = site.s3("PUT", &format!("/{taken}"), "").await;
         assert_eq!(refusal(&answer), no(400, "InvalidBucketName"), "{taken}");
     }

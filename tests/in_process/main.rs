@@ -10,6 +10,8 @@
 mod architecture;
 mod audit;
 mod aws;
+mod aws_aliases;
+mod aws_envelope;
 mod aws_keys;
 mod aws_sdk;
 mod bad_input;

@@ -42,6 +42,7 @@ fn every_dialect_lists_its_groups() {
         ("kes", &[Group::Log, Group::Access]),
         ("s3", &[Group::Buckets]),
         ("sts", &[Group::Sessions]),
+        ("aws", &[Group::AllKeys, Group::Keys, Group::DataKeys]),
         ("health", &[Group::Health]),
         ("openapi", &[Group::Document]),
     ];

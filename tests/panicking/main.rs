@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Method, Response};
 use keyway_crypto::{EncryptionContext, Key256, SecretBytes};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, Process, Proof, Settings, VaultFiles, environment, instance,
-    metrics, root_access_key,
+    AuditSettings, AwsCiphertext, KesSettings, Process, Proof, Settings, VaultFiles, environment,
+    instance, metrics, root_access_key,
 };
 use keyway_deployment_embedded::{self as embedded, Operator};
 use keyway_dialect_rustfs::{RustFs, mount};
@@ -109,7 +109,8 @@ async fn panicking(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResul
 async fn main() {
     start_log(LogFormat::Json, "trace").unwrap();
     let stop = stop_signal().unwrap();
-    let machine: Arc<dyn Machine> = Arc::new(keyway_deployment_assembly::SystemMachine::start());
+    let machine: Arc<dyn Machine> =
+        Arc::new(keyway_deployment_assembly::SystemMachine::start(None));
     let metrics = metrics(&machine).unwrap();
     let data_dir = environment("KEYWAY_DATA_DIR").unwrap().unwrap();
     let operator = Operator {
@@ -127,6 +128,8 @@ async fn main() {
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
         aws_account_id: "000000000000".parse().unwrap(),
+        aws_region: None,
+        aws_ciphertext: AwsCiphertext::default(),
         open_legacy_kes: false,
         audit: AuditSettings::default(),
         kes: KesSettings::default(),

@@ -12,10 +12,11 @@ use keyway_audit::{
 };
 use keyway_auth::certificate::{TrustedProxy, Unidentified};
 use keyway_deployment_assembly::{
-    AuditSettings, KesSettings, OnDelete, Process, Proof, Services, Settings, Writing,
+    AuditSettings, AwsCiphertext, KesSettings, OnDelete, Process, Proof, Services, Settings,
+    Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_domain::access::{AccessKeyId, AccessKeys, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
@@ -97,18 +98,21 @@ impl MemorySite {
     /// A site whose service runs with a default key and perhaps the opt-in to immediate deletion.
     pub async fn running_with(default_key_id: Option<&str>, immediate_deletion: bool) -> Self {
         let site = Self::not_configured(immediate_deletion).await;
-        let default_key_id = default_key_id.map(|id| KeyId::parse("key_id", id).expect("a key id"));
-        site.service
-            .start_if_new(site.table.as_ref(), site.random.as_ref(), default_key_id)
-            .await
-            .expect("memory does not fail");
-        site
+        Self::started(site, default_key_id).await
     }
 
     /// A site whose service was never configured.
     pub async fn not_configured(immediate_deletion: bool) -> Self {
         let kes = KesOptions::default();
         Self::build(immediate_deletion, Cors::Off, kes).await
+    }
+
+    /// A site whose service runs with settings that `change` has changed.
+    pub async fn running_as(change: impl FnOnce(&mut Settings)) -> Self {
+        let kes = KesOptions::default();
+        let mut settings = settings(false, kes.admin.clone(), kes.deletion);
+        change(&mut settings);
+        Self::started(Self::build_as(settings, Cors::Off, kes).await, None).await
     }
 
     /// A site whose service runs with a default key. Its KES dialect deletes keys this way and opens these paths.
@@ -144,13 +148,13 @@ impl MemorySite {
 
     async fn running_kes(default_key_id: &str, kes: KesOptions) -> Self {
         let site = Self::build(false, Cors::Off, kes).await;
-        let default_key_id = KeyId::parse("key_id", default_key_id).expect("a key id");
+        Self::started(site, Some(default_key_id)).await
+    }
+
+    async fn started(site: Self, default_key_id: Option<&str>) -> Self {
+        let default_key_id = default_key_id.map(|id| KeyId::parse("key_id", id).expect("a key id"));
         site.service
-            .start_if_new(
-                site.table.as_ref(),
-                site.random.as_ref(),
-                Some(default_key_id),
-            )
+            .start_if_new(site.table.as_ref(), site.random.as_ref(), default_key_id)
             .await
             .expect("memory does not fail");
         site
@@ -162,6 +166,11 @@ impl MemorySite {
     }
 
     async fn build(immediate_deletion: bool, cors: Cors, kes: KesOptions) -> Self {
+        let settings = settings(immediate_deletion, kes.admin.clone(), kes.deletion);
+        Self::build_as(settings, cors, kes).await
+    }
+
+    async fn build_as(settings: Settings, cors: Cors, kes: KesOptions) -> Self {
         let clock = Arc::new(FixedClock::new(
             "2026-01-02T03:04:05.678901234Z".parse().expect("a date"),
         ));
@@ -173,7 +182,6 @@ impl MemorySite {
             panic!("memory does not fail")
         };
         let wrapper: Arc<dyn KeyWrapper> = keyring.clone();
-        let settings = settings(immediate_deletion, kes.admin, kes.deletion);
         let vault = Arc::new(MemoryVault::new(9));
         let ports = Writing {
             table: table.clone(),
@@ -385,6 +393,16 @@ impl MemorySite {
 
     /// A signer with an access key of this policy, which expires after `life`.
     pub async fn signer_for(&self, policy: &str, life: Option<Duration>) -> Signer {
+        self.signer_with(policy, life, None).await
+    }
+
+    /// As [`MemorySite::signer_for`], with this envelope.
+    pub async fn signer_with(
+        &self,
+        policy: &str,
+        life: Option<Duration>,
+        envelope: Option<Envelope>,
+    ) -> Signer {
         let keys = AccessKeys::new(
             self.table.clone(),
             self.wrapper.clone(),
@@ -394,7 +412,7 @@ impl MemorySite {
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys
-            .create(policy, life)
+            .create_with(policy, life, envelope)
             .await
             .expect("memory does not fail");
         let text = |secret: &keyway_domain::SecretBytes| {
@@ -457,8 +475,9 @@ impl MemorySite {
             Box::pin(Full::new(body).map_err(|never| match never {}))
         });
         let answer = self.site.respond(request, peer).await.into();
-        // AWS's model describes AWS KMS's API; the document's only operation for `POST /` is another one.
-        if asked.headers().contains_key("x-amz-target") {
+        // The document's only operation for `POST /` is STS's, and it has no paths that end with a slash.
+        let is_of_aws = asked.headers().contains_key("x-amz-target");
+        if is_of_aws && !matches!(asked.uri().path(), "/aws" | "/aws/data") {
             return answer;
         }
         if let Err(said) = Described::committed().check(&asked, &answer) {
@@ -513,6 +532,8 @@ fn settings(
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
         aws_account_id: "000000000000".parse().expect("an account"),
+        aws_region: None,
+        aws_ciphertext: AwsCiphertext::default(),
         open_legacy_kes: false,
         audit: AuditSettings::default(),
         kes: KesSettings {

@@ -29,6 +29,14 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     if let Some(minio) = &mounts.minio {
         document.mount(minio, keyway_dialect_minio::description());
     }
+    // The document has one operation for `POST /`: STS's, which names the other one.
+    for aws in &mounts.aws {
+        match aws.prefixes() {
+            ["/aws"] => document.mount(aws, keyway_dialect_aws::keys_description()),
+            ["/aws/data"] => document.mount(aws, keyway_dialect_aws::data_description()),
+            _ => {}
+        }
+    }
     if let Some(sts) = &mounts.sts {
         document.mount(sts, keyway_dialect_sts::description());
     }
@@ -47,8 +55,7 @@ pub(crate) fn made(mounts: &Mounts) -> Result<String, Vec<String>> {
     document.finish(env!("CARGO_PKG_VERSION"))
 }
 
-/// Dialect, method and whole path of every route that is mounted. AWS KMS's API is left out: a header names its
-/// operations, and the inventory does not have them.
+/// Dialect, method and whole path of every route that is mounted.
 pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
     fn of<D: Dialect>(
         dialect: &'static str,
@@ -70,6 +77,9 @@ pub(crate) fn mounted(mounts: &Mounts) -> Vec<(&'static str, String, String)> {
         of("minio", mounts.minio.as_deref()),
         of("kes", mounts.kes.as_deref()),
         of("s3", mounts.s3.as_deref()),
+        (mounts.aws.iter())
+            .flat_map(|aws| of("aws", Some(aws)))
+            .collect(),
         of("sts", mounts.sts.as_deref()),
         of("health", mounts.health.as_deref()),
         of("openapi", mounts.document.as_deref()),
@@ -268,6 +278,7 @@ impl Described {
                 .split(|byte| *byte == b'\n')
                 .filter(|line| !line.is_empty())
                 .collect(),
+            "application/x-amz-json-1.1" if !answer.body.is_empty() => vec![&answer.body],
             _ => Vec::new(),
         };
         for value in values {

@@ -7,7 +7,7 @@ use keyway_sites::{Entry, inventory};
 
 use crate::MemorySite;
 
-/// The function that serves the routes of this group. Only `all`, which has every group, serves the last two.
+/// The function that serves the routes of this group. Only `all`, which has every group, serves the last three.
 pub fn function_of_group(group: Group) -> &'static str {
     match group {
         Group::Keys => "keys",
@@ -15,7 +15,7 @@ pub fn function_of_group(group: Group) -> &'static str {
         Group::Service | Group::Log | Group::Health | Group::Document => "service",
         Group::Buckets => "bucket-encryption",
         Group::Access => "access",
-        Group::Account | Group::Sessions => "all",
+        Group::Account | Group::Sessions | Group::AllKeys => "all",
     }
 }
 
@@ -23,7 +23,7 @@ pub fn function_of_group(group: Group) -> &'static str {
 pub fn function_of(path: &str) -> &'static str {
     let found = inventory().into_iter().filter(|entry| {
         entry.dialect != "kes"
-            && entry.group != Group::Sessions
+            && !matches!(entry.group, Group::Sessions | Group::AllKeys)
             && matches(&entry.whole_path(), path)
     });
     // A literal segment precedes a parameter.

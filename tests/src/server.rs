@@ -17,16 +17,13 @@ use tokio::task::JoinHandle;
 use crate::{Answer, Signer, Target};
 
 /// The path of a binary of this workspace, which is built first if needed. `KEYWAY_TEST_FUNCTIONS` names a folder with the
-/// functions that SAM has built, to test those; `KEYWAY_TEST_KEYWAY` names a release build of `keyway`.
+/// functions of `scripts/build-lambda --for-tests`, to test those; `KEYWAY_TEST_KEYWAY` names a release build of `keyway`.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(folder) = crate::aws::variable("KEYWAY_TEST_FUNCTIONS")
         && name.starts_with("keyway-fn-")
     {
-        let bootstrap = crate::project()
-            .join(folder)
-            .join(logical_id(name))
-            .join("bootstrap");
+        let bootstrap = crate::project().join(folder).join(name).join("bootstrap");
         assert!(bootstrap.exists(), "there is no {}", bootstrap.display());
         return bootstrap;
     }
@@ -64,26 +61,6 @@ fn example(name: &str) -> PathBuf {
         .expect("cargo runs");
     assert!(built.success(), "{name} does not build");
     target().join("debug").join("examples").join(name)
-}
-
-/// The template's name for the function of this package.
-fn logical_id(package: &str) -> String {
-    let template = std::fs::read_to_string(crate::project().join("template.yaml"));
-    let template = template.expect("the template is there");
-    let mut resource = "";
-    for line in template.lines() {
-        if let Some(name) = line
-            .strip_prefix("  ")
-            .and_then(|line| line.strip_suffix(':'))
-            && !name.starts_with([' ', '#'])
-        {
-            resource = name;
-        }
-        if line.trim() == format!("Binary: {package}") {
-            return resource.to_owned();
-        }
-    }
-    panic!("the template does not build {package}")
 }
 
 /// The target folder of this workspace.

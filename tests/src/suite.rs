@@ -33,6 +33,7 @@ pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) 
     walk.life_of_a_key(scope).await;
     walk.lists(scope).await;
     walk.data_keys(scope).await;
+    walk.aws(scope).await;
     walk.bad_requests(scope).await;
     walk.buckets(scope).await;
     walk.deletion(scope).await;
@@ -258,6 +259,47 @@ impl<T: Target> Walk<'_, T> {
             .call_below(PREFIXES[0], "POST", "/kms/keys", &large)
             .await;
         assert_eq!(large.refusal(), (413, "RequestTooLarge".to_owned()));
+    }
+
+    /// An operation of AWS KMS's API.
+    async fn aws_kms(&mut self, path: &str, operation: &str, body: &Value) -> Answer {
+        let (host, now) = (self.target.host(), self.target.now());
+        let signer = self.root.clone().for_service("kms");
+        let signer = signer.with_target(&format!("TrentService.{operation}"));
+        let body = body.to_string();
+        let request = signer.request("POST", &host, path, body.as_bytes(), now);
+        self.send(request).await
+    }
+
+    async fn aws(&mut self, scope: &str) {
+        let key = format!("{scope}-data");
+        let on = json!({"KeyId": key});
+        for path in ["/aws", "/aws/data"] {
+            let described = self.aws_kms(path, "DescribeKey", &on).await.ok();
+            assert_eq!(described["KeyMetadata"]["KeyId"], key.as_str(), "{path}");
+            let listed = self.aws_kms(path, "ListKeys", &json!({"Limit": 1})).await;
+            assert_eq!(listed.ok()["Keys"].as_array().map(Vec::len), Some(1));
+            let context = json!({"photos": "photos/a.jpg"});
+            let new = json!({"KeyId": key, "KeySpec": "AES_256", "EncryptionContext": context});
+            let made = self.aws_kms(path, "GenerateDataKey", &new).await.ok();
+            let sealed =
+                json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context});
+            let opened = self.aws_kms(path, "Decrypt", &sealed).await.ok();
+            assert_eq!(opened["Plaintext"], made["Plaintext"], "{path}");
+        }
+        let text = json!({"KeyId": key, "Description": "by AWS"});
+        let changed = self.aws_kms("/aws", "UpdateKeyDescription", &text).await;
+        assert_eq!((changed.status.as_u16(), changed.body.len()), (200, 0));
+        let refused = self
+            .aws_kms("/aws/data", "UpdateKeyDescription", &text)
+            .await;
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.json()["__type"], "AccessDeniedException");
+        let (host, now) = (self.target.host(), self.target.now());
+        let signer = self.root.clone().for_service("kms");
+        let unnamed = signer.request("POST", &host, "/aws/data", b"{}", now);
+        let unnamed = self.send(unnamed).await;
+        assert_eq!(unnamed.json()["__type"], "IncompleteSignature");
     }
 
     async fn first_generation(&mut self, scope: &str) {

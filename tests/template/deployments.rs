@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -154,6 +155,8 @@ pub(crate) fn tool(name: &str) -> Option<Command> {
     Some(command)
 }
 
+const TEMPLATE: &str = "template.yaml";
+
 const CERTIFICATE: &str =
     "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000000";
 
@@ -194,7 +197,7 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("DefaultKeyId", "reports"),
         ("SigningRegion", "us-east-1"),
         ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
-        ("Architecture", "x86_64"),
+        ("GradualDeployment", "Canary10Percent10Minutes"),
         ("IamPolicy", "kms-key-user"),
         ("AllowImmediateDeletion", "true"),
         ("Start", "false"),
@@ -267,10 +270,38 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
     sets
 }
 
-/// What the template makes of these sets of parameters, and how the console shows its parameters.
-fn transformed(sets: &[BTreeMap<String, String>]) -> Option<Value> {
+/// The function that an alias of the stack names.
+pub(crate) fn function_of_alias(alias: &str) -> String {
+    let function = alias.strip_suffix("Alias");
+    format!(
+        "{}Function",
+        function.unwrap_or_else(|| panic!("{alias} is no alias"))
+    )
+}
+
+/// The deployments that these sets of parameters make.
+pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    deployments_by(Path::new(TEMPLATE), sets)
+}
+
+/// The deployments of every set of parameters by the template as a build writes it, with versions of this release.
+pub(crate) fn released(release: &str) -> Option<Vec<Deployment>> {
+    let template = std::fs::read_to_string(project().join("template.yaml")).unwrap();
+    let (unreleased, released) = ("Release: unreleased", format!("Release: {release}"));
+    assert_eq!(template.matches(unreleased).count(), 1);
+    let (_, hash) = release.rsplit_once(' ').unwrap();
+    let template = template.replace(unreleased, &released);
+    let template = template.replace("VersionUnreleased", &format!("Version{hash}"));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(template.as_bytes()).unwrap();
+    deployments_by(file.path(), &sets_of_parameters())
+}
+
+/// What a template makes of these sets of parameters, and how the console shows its parameters.
+fn transformed(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Value> {
     let mut transform = tool("../venv/bin/python")?
-        .args(["-I", "tests/template/transform.py", "template.yaml"])
+        .args(["-I", "-B", "tests/template/transform.py"])
+        .arg(template)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -288,7 +319,7 @@ fn transformed(sets: &[BTreeMap<String, String>]) -> Option<Value> {
 
 /// The template's parameters, and the groups in which CloudFormation's console shows them.
 pub(crate) fn parameters_and_groups() -> Option<(Vec<String>, Vec<Vec<String>>)> {
-    let console = &transformed(&[])?["console"];
+    let console = &transformed(Path::new(TEMPLATE), &[])?["console"];
     let list = |name: &str| console[name].clone();
     Some((
         serde_json::from_value(list("parameters")).unwrap(),
@@ -296,9 +327,8 @@ pub(crate) fn parameters_and_groups() -> Option<(Vec<String>, Vec<Vec<String>>)>
     ))
 }
 
-/// The deployments that these sets of parameters make.
-pub(crate) fn deployments_of(sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
-    let mut made = transformed(sets)?;
+fn deployments_by(template: &Path, sets: &[BTreeMap<String, String>]) -> Option<Vec<Deployment>> {
+    let mut made = transformed(template, sets)?;
     let made: Vec<Value> = serde_json::from_value(made["deployments"].take()).unwrap();
     assert_eq!(made.len(), sets.len());
     let deployments = sets.iter().zip(made).map(|(parameters, made)| Deployment {

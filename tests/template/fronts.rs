@@ -7,7 +7,7 @@ use keyway_dialect_rustfs::{BUCKET_PREFIXES, PREFIXES};
 use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
-use crate::deployments::{Deployment, deployments, deployments_of, reference};
+use crate::deployments::{Deployment, deployments, deployments_of, function_of_alias, reference};
 
 /// A route as `POST /path`, and the function that it calls.
 pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
@@ -26,8 +26,8 @@ fn called(operations: BTreeMap<String, &Value>) -> BTreeMap<String, String> {
             .as_str()
             .unwrap();
         let (_, function) = uri.split_once("/functions/${").unwrap();
-        let function = function.strip_suffix(".Arn}/invocations").unwrap();
-        routes.insert(route, function.to_owned());
+        let alias = function.strip_suffix("}/invocations").unwrap();
+        routes.insert(route, function_of_alias(alias));
     }
     routes
 }
@@ -146,6 +146,9 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
             mounted.insert(format!("{method} {path}"), "BucketsFunction".to_owned());
         }
     }
+    for (prefix, function) in [("/aws", "KeysFunction"), ("/aws/data", "DatakeyFunction")] {
+        mounted.insert(format!("POST {prefix}"), function.to_owned());
+    }
     for path in PAGES {
         for method in ["GET", "HEAD"] {
             mounted.insert(format!("{method} {path}"), "ServiceFunction".to_owned());
@@ -171,7 +174,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
         assert_eq!(greedy, OBJECTS);
         // The API calls each function by one permission.
         let allowed = called_by(deployment, "Api");
-        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        let called: BTreeSet<String> = routes.values().cloned().collect();
         assert_eq!(allowed, Vec::from_iter(called));
     }
     for deployment in function_urls() {
@@ -180,7 +183,7 @@ async fn the_api_has_the_routes_that_the_functions_mount() {
 }
 
 /// The functions that an API may call, by one permission for each.
-fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
+fn called_by(deployment: &Deployment, api: &str) -> Vec<String> {
     let whole_api = format!(
         "arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*"
     );
@@ -191,7 +194,7 @@ fn called_by<'d>(deployment: &'d Deployment, api: &str) -> Vec<&'d str> {
         .map(|permission| {
             assert_eq!(permission["Action"], "lambda:InvokeFunction");
             assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
-            reference(&permission["FunctionName"]).unwrap()
+            function_of_alias(reference(&permission["FunctionName"]).unwrap())
         })
         .collect();
     called.sort_unstable();
@@ -252,7 +255,7 @@ async fn kes_s_api_calls_the_functions_that_mount_its_routes() {
         }
         // The API calls each of them by one statement of its policy, and by nothing else.
         let allowed = called_by(deployment, "KesApi");
-        let called: BTreeSet<&str> = routes.values().map(String::as_str).collect();
+        let called: BTreeSet<String> = routes.values().cloned().collect();
         assert_eq!(allowed, Vec::from_iter(called));
         let names: Vec<_> = deployment
             .of_type("AWS::ApiGateway::RestApi")
@@ -363,7 +366,7 @@ fn a_load_balancer_demands_certificates_and_is_alone() {
         let permissions = deployment.of_type("AWS::Lambda::Permission");
         let callers: Vec<_> = permissions
             .values()
-            .filter(|permission| reference(&permission["FunctionName"]) == Some("AllFunction"))
+            .filter(|permission| reference(&permission["FunctionName"]) == Some("AllAlias"))
             .map(|permission| {
                 (
                     &permission["Principal"],
@@ -505,7 +508,7 @@ fn events_have_the_shape_that_functions_expect() {
         assert_eq!(urls["AllFunctionUrl"]["InvokeMode"], "RESPONSE_STREAM");
         assert_eq!(
             reference(&urls["AllFunctionUrl"]["TargetFunctionArn"]),
-            Some("AllFunction")
+            Some("AllAlias")
         );
         let (_, function) = deployment.functions()["keyway-fn-all"];
         let variables = Deployment::variables(function);
@@ -607,7 +610,7 @@ fn callers_are_verified_by_whom_the_parameters_say() {
             .into_values()
             .filter(|permission| permission["Principal"] == "*")
             .map(|permission| {
-                assert_eq!(reference(&permission["FunctionName"]), Some("AllFunction"));
+                assert_eq!(reference(&permission["FunctionName"]), Some("AllAlias"));
                 // Either condition limits the permission to calls through the URL.
                 assert!(
                     permission["FunctionUrlAuthType"] == "NONE"
@@ -671,6 +674,7 @@ fn parameters_that_contradict_each_other_are_refused() {
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"DomainName": "kms.example.com"}),
         json!({"TruststoreUri": "s3://bucket/truststore.pem"}),
+        json!({"GradualDeployment": "Canary10Percent10Minutes", "Alarms": "off"}),
         json!({"KesDomainName": "kes.example.com", "KesCertificateArn":
             "arn:aws:acm:us-east-1:123456789012:certificate/c"}),
         json!({"KesDomainName": "kes.example.com", "KesTruststoreUri": "s3://bucket/kes.pem"}),

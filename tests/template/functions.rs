@@ -86,16 +86,37 @@ fn functions_know_their_variables() {
             );
         }
         assert_eq!(given.contains("KEYWAY_IAM_POLICY"), deployment.is_iam());
+        // ARNs of AWS KMS's API name the account, and its ciphertexts follow the parameter.
+        for (package, (_, function)) in deployment.functions() {
+            let variables = Deployment::variables(function);
+            let serves_aws = matches!(
+                package,
+                "keyway-fn-keys" | "keyway-fn-datakey" | "keyway-fn-all"
+            );
+            let account = variables.get("KEYWAY_AWS_ACCOUNT_ID").and_then(reference);
+            assert_eq!(account.is_some(), serves_aws, "{package}");
+            let ciphertext = variables
+                .get("KEYWAY_AWS_CIPHERTEXT")
+                .and_then(Value::as_str);
+            assert_eq!(ciphertext, serves_aws.then_some("auto"), "{package}");
+        }
     }
 }
 
 /// How a route answers an unauthenticated caller.
 fn unverified(route: &str) -> StatusCode {
-    if route.contains(minio::PREFIXES[0]) {
+    if is_of_aws(route) {
+        StatusCode::BAD_REQUEST
+    } else if route.contains(minio::PREFIXES[0]) {
         StatusCode::FORBIDDEN
     } else {
         StatusCode::UNAUTHORIZED
     }
+}
+
+/// Whether it is a route of AWS KMS's API.
+fn is_of_aws(route: &str) -> bool {
+    matches!(route, "POST /aws" | "POST /aws/data")
 }
 
 /// A function as the template sets it up, without the other resources of the deployment.
@@ -183,7 +204,7 @@ impl Function {
 
 /// For each dialect: an unknown path, a path with a wrong method, and an operation that is not implemented, each with
 /// the status and a part of the error's text.
-const REFUSED: [(&str, &str, u16, &str); 9] = [
+const REFUSED: [(&str, &str, u16, &str); 11] = [
     (
         "rustfs",
         "GET /rustfs/admin/v3/kms/keys/k/nothing",
@@ -201,6 +222,8 @@ const REFUSED: [(&str, &str, u16, &str); 9] = [
     ("kes", "GET /v1/nothing", 404, "404 page not found"),
     ("kes", "PATCH /v1/key/create/k", 405, "\"message\":"),
     ("kes", "POST /v1/enclave/create/e", 501, "\"message\":"),
+    ("aws", "POST /aws/nothing", 400, "UnknownOperationException"),
+    ("aws", "PATCH /aws/data", 400, "UnknownOperationException"),
     ("s3", "PATCH /photos", 405, "<Code>MethodNotAllowed</Code>"),
     (
         "s3",
@@ -219,13 +242,13 @@ async fn each_dialect_of_a_function_refuses_what_is_its_own_in_its_own_shape() {
         for (package, (_, properties)) in deployment.functions() {
             let (dialects, source): (&[&str], _) = match package {
                 "keyway-fn-all" if deployment.is_alb() => {
-                    (&["rustfs", "minio", "kes", "s3"], "alb")
+                    (&["rustfs", "minio", "kes", "aws", "s3"], "alb")
                 }
-                "keyway-fn-all" => (&["rustfs", "minio", "s3"], "http-api"),
+                "keyway-fn-all" => (&["rustfs", "minio", "aws", "s3"], "http-api"),
                 "keyway-fn-keys" if deployment.has_kes_api() => {
-                    (&["rustfs", "minio", "kes"], "rest-api")
+                    (&["rustfs", "minio", "kes", "aws"], "rest-api")
                 }
-                "keyway-fn-keys" => (&["rustfs", "minio"], "http-api"),
+                "keyway-fn-keys" => (&["rustfs", "minio", "aws"], "http-api"),
                 "keyway-fn-bucket-encryption" => (&["s3"], "http-api"),
                 _ => continue,
             };
@@ -309,6 +332,8 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                 "GET /rustfs/admin/v3/kms/service-status",
                 "GET /minio/kms/v1/key/status",
                 "GET /api/v1/buckets",
+                "POST /aws",
+                "POST /aws/data",
             ] {
                 assert_eq!(all.status(route).await, unverified(route), "{route}");
             }
@@ -358,6 +383,12 @@ async fn each_function_starts_and_knows_the_routes_that_call_it() {
                     } else {
                         unverified(&route)
                     }
+                } else if is_of_aws(&route) && *name == "BucketsFunction" {
+                    // For this function it is a bucket; the API does not send it.
+                    StatusCode::NOT_IMPLEMENTED
+                } else if route == "POST /aws/data" && *name == "KeysFunction" {
+                    // Refused in the API's own shape: the path is below `/aws`.
+                    StatusCode::BAD_REQUEST
                 } else {
                     StatusCode::NOT_FOUND
                 };

@@ -13,6 +13,7 @@
 mod build;
 mod change_sets;
 mod cost;
+mod deploy;
 mod deployments;
 mod fronts;
 mod functions;
@@ -20,3 +21,4 @@ mod lint;
 mod made;
 mod policies;
 mod state;
+mod versions;

@@ -213,7 +213,8 @@ fn master_keys_are_written_by_the_functions_that_manage_them() {
     for action in [UPDATE, DELETE] {
         only(action, "kind key", &["keys", "all", "janitor"]);
     }
-    only(QUERY, "kind key", &["keys", "service", "all", "janitor"]);
+    let listers = ["keys", "datakey", "service", "all", "janitor"];
+    only(QUERY, "kind key", &listers);
     let readers = [
         "keys",
         "datakey",
@@ -223,6 +224,16 @@ fn master_keys_are_written_by_the_functions_that_manage_them() {
         "janitor",
     ];
     only(GET, "kind key", &readers);
+}
+
+#[test]
+fn aliases_are_written_by_the_function_that_manages_keys_and_removed_with_them() {
+    for action in [PUT, UPDATE] {
+        only(action, "kind alias", &["keys", "all"]);
+    }
+    only(DELETE, "kind alias", &["keys", "all", "janitor"]);
+    only(QUERY, "kind alias", &["keys", "datakey", "all", "janitor"]);
+    only(GET, "kind alias", &["keys", "datakey", "all", "janitor"]);
 }
 
 #[test]
@@ -251,7 +262,11 @@ fn the_datakey_function_writes_the_audit_log_alone() {
             continue;
         };
         for (what, actions) in allowed_by_table(deployment, function) {
-            let reads = ["dynamodb:GetItem", "secretsmanager:GetSecretValue"];
+            // AWS KMS's API lists keys; nothing else is listed there.
+            let reads = match what.as_str() {
+                "kind key" => [GET, QUERY],
+                _ => [GET, "secretsmanager:GetSecretValue"],
+            };
             let is_read = actions
                 .iter()
                 .all(|action| reads.contains(&action.as_str()));
@@ -514,6 +529,7 @@ fn roles_have_no_other_action() {
     ];
     let kinds = [
         "key",
+        "alias",
         "bucket",
         "config",
         "access-key",

@@ -15,7 +15,7 @@ async fn run() -> anyhow::Result<()> {
     let services = function.reading().await?;
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;
-    let mounts = composition.data_keys().mounts()?;
+    let mounts = composition.data_keys().aws_data()?.mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await
 }

@@ -16,7 +16,7 @@ async fn run() -> anyhow::Result<()> {
     let keys = ports.keys(&services, function.settings());
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;
-    let mounts = composition.keys(&keys).mounts()?;
+    let mounts = composition.keys(&keys).aws_keys(&keys)?.mounts()?;
     let site = mounts.site(function.instance()?)?;
     function.serve(site).await
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_deployment_assembly::duration;
 use keyway_domain::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccessKeySummary, NewAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeySummary, Envelope, NewAccessKey};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
@@ -42,6 +42,10 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
+    /// How AWS KMS's API returns the ciphertexts of new data keys to its holder, instead of --aws-ciphertext
+    #[arg(long, value_enum, value_name = "SHAPE")]
+    envelope: Option<WantedEnvelope>,
+
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -65,6 +69,23 @@ pub(crate) struct Revoke {
     /// The access key's id
     #[arg(value_name = "ID")]
     id: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WantedEnvelope {
+    /// As they are
+    Plain,
+    /// In RustFS's envelope, for a RustFS server
+    Rustfs,
+}
+
+impl From<WantedEnvelope> for Envelope {
+    fn from(wanted: WantedEnvelope) -> Self {
+        match wanted {
+            WantedEnvelope::Plain => Self::Plain,
+            WantedEnvelope::Rustfs => Self::RustFs,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -115,7 +136,11 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     let deployment = arguments.location.open().await?;
     let key = deployment
         .access_keys()
-        .create(policy, arguments.expires_in)
+        .create_with(
+            policy,
+            arguments.expires_in,
+            arguments.envelope.map(Envelope::from),
+        )
         .await
         .map_err(explain)?;
     let NewAccessKey {
@@ -163,6 +188,8 @@ struct Listed<'a> {
     invalid: Option<&'a str>,
     created_at: String,
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<&'static str>,
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
@@ -178,7 +205,9 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                  expires_at,
                  session,
                  fault,
+                 envelope,
              }| Listed {
+                envelope: envelope.map(Envelope::as_str),
                 invalid: fault.as_deref(),
                 access_key_id: id.as_str(),
                 owner: policy.is_none() && session.is_none(),
@@ -207,8 +236,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
                 let invalid = key.invalid.map_or_else(String::new, |fault| {
                     format!("invalid, and allows nothing ({fault}): ")
                 });
+                let envelope = key
+                    .envelope
+                    .map_or_else(String::new, |envelope| format!("envelope {envelope}  "));
                 print(&format!(
-                    "{}  made {}  expires {expiry}  {session}{invalid}{policy}",
+                    "{}  made {}  expires {expiry}  {session}{envelope}{invalid}{policy}",
                     key.access_key_id, key.created_at
                 ));
             }

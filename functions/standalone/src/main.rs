@@ -111,9 +111,12 @@ struct ChangePassphrase {
     new: NewPassphrase,
 }
 
+/// The commit that this program was built from.
+const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = arguments(option_env!("KEYWAY_COMMIT"));
+    let arguments: Arguments = arguments(COMMIT);
     let unread = unread_variables::<Arguments>();
     if !matches!(arguments.command, Command::Serve(_)) {
         unread

@@ -163,7 +163,7 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     serve.take_former_region();
     let open_files = raise_open_files();
     let stop = stop_signal()?;
-    let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start());
+    let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(crate::COMMIT));
     let metrics = metrics(&machine)?;
     let Ready {
         ports,

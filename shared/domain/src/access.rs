@@ -49,9 +49,36 @@ impl FromStr for AccountId {
     }
 }
 
+impl AccountId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// How AWS KMS's API returns the ciphertext of a new data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Envelope {
+    /// As it is.
+    Plain,
+    /// In RustFS's JSON envelope of data keys, without which RustFS does not hand it back for decryption.
+    RustFs,
+}
+
+impl Envelope {
+    /// Its name in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::RustFs => "rustfs",
+        }
     }
 }
 
@@ -67,6 +94,9 @@ struct StoredAccessKey {
     /// For a session, `grant` allows nothing, because older releases ignore `session` and obey `grant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<StoredSession>,
+    /// Takes precedence over the deployment's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    envelope: Option<Envelope>,
 }
 
 impl Noun for StoredAccessKey {

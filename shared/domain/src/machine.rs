@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-/// The commit of this build, if the build sets `KEYWAY_COMMIT`.
-pub const COMMIT: &str = match option_env!("KEYWAY_COMMIT") {
-    Some(commit) => commit,
-    None => "",
-};
-
 /// The machine that this process runs on. Unknown facts are absent.
 pub trait Machine: Send + Sync {
     /// What the machine is, and its present state.
     fn facts(&self) -> MachineFacts;
+
+    /// The commit that this program was built from; empty if the build did not say.
+    fn commit(&self) -> &'static str;
 }
 
 /// Facts about a machine and this process. The names are Go's, as clients expect.

@@ -129,6 +129,8 @@ pub enum Group {
     Keys,
     /// Data keys.
     DataKeys,
+    /// Master keys and data keys, by one route whose requests name the operation in a header.
+    AllKeys,
     /// The service itself: its configuration, state and metrics.
     Service,
     /// The audit log and the error log.

@@ -1,7 +1,7 @@
-//! Every route of every dialect, whichever process serves it. Listing them needs no deployment. AWS KMS's API is not in the
-//! list: its one route has the method and path of STS's, and only a header tells them apart.
+//! Every route of every dialect, whichever process serves it. Listing them needs no deployment.
 
-use http::Method;
+use http::{HeaderName, Method};
+use keyway_dialect_aws as aws;
 use keyway_dialect_kes as kes;
 use keyway_dialect_minio as minio;
 use keyway_dialect_rustfs as rustfs;
@@ -22,6 +22,8 @@ pub struct Entry {
     pub prefix: &'static str,
     /// The path below the prefix.
     pub path: &'static str,
+    /// Only requests with this header are for the route. Two dialects share `POST /`: only the header tells them apart.
+    pub header: Option<HeaderName>,
 }
 
 impl Entry {
@@ -42,6 +44,7 @@ pub fn inventory() -> Vec<Entry> {
         below("minio", &minio::PREFIXES, &minio::inventory()),
         below("kes", &kes::PREFIXES, &kes::inventory()),
         below("s3", &s3::PREFIXES, &s3::inventory()),
+        of_aws(),
         below("sts", &[""], &sts::inventory()),
         below(
             "health",
@@ -66,7 +69,17 @@ fn below(dialect: &'static str, prefixes: &[&'static str], routes: &[Listed]) ->
             method: route.method.clone(),
             prefix,
             path: route.path,
+            header: None,
         }));
     }
     entries
+}
+
+fn of_aws() -> Vec<Entry> {
+    let routes = aws::inventory().map(|(prefix, routes)| below("aws", &[prefix], &routes));
+    let with_header = |entry: Entry| Entry {
+        header: entry.prefix.is_empty().then_some(aws::TARGET),
+        ..entry
+    };
+    routes.into_iter().flatten().map(with_header).collect()
 }

@@ -178,16 +178,51 @@ impl<'a> Composition<'a> {
         Ok(self)
     }
 
-    /// Adds AWS KMS's API, whose one route serves master keys and data keys.
+    /// Adds AWS KMS's API in a path of its own, where one route serves every operation.
     ///
     /// # Errors
     /// As [`Composition::mounts`].
-    pub fn aws(mut self, keys: &Arc<Keys>) -> anyhow::Result<Self> {
-        let authenticator = &self.services.authenticator;
-        let account = self.process.settings.aws_account_id.clone();
-        let mount = aws::mount(authenticator, keys, &self.services.data_keys, account)?;
-        self.mounts.aws = Some(Mounted::of(mount));
+    pub fn aws_keys(mut self, keys: &Arc<Keys>) -> anyhow::Result<Self> {
+        let (authenticator, serving) = (&self.services.authenticator, self.aws_serving());
+        let mount = aws::keys_mount(authenticator, &serving, keys)?;
+        self.mounts.aws.push(Mounted::of(mount));
         Ok(self)
+    }
+
+    /// Adds the operations of AWS KMS's API that change no key.
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn aws_data(mut self) -> anyhow::Result<Self> {
+        let (authenticator, serving) = (&self.services.authenticator, self.aws_serving());
+        let mount = aws::data_mount(authenticator, &serving)?;
+        self.mounts.aws.push(Mounted::of(mount));
+        Ok(self)
+    }
+
+    /// Adds AWS KMS's API at the root, for requests with the header that names the operation.
+    ///
+    /// # Errors
+    /// As [`Composition::mounts`].
+    pub fn aws_root(mut self, keys: &Arc<Keys>) -> anyhow::Result<Self> {
+        let (authenticator, serving) = (&self.services.authenticator, self.aws_serving());
+        let mount = aws::root_mount(authenticator, &serving, keys)?;
+        self.mounts.aws.push(Mounted::of(mount));
+        Ok(self)
+    }
+
+    fn aws_serving(&self) -> Arc<aws::Serving> {
+        let Process {
+            settings, clock, ..
+        } = self.process;
+        Arc::new(aws::Serving {
+            directory: self.services.directory(),
+            data_keys: Arc::clone(&self.services.data_keys),
+            account: settings.aws_account_id.clone(),
+            region: settings.aws_region.clone(),
+            envelope: settings.aws_ciphertext.envelope(),
+            clock: Arc::clone(clock),
+        })
     }
 
     /// Adds the pages: health probes and the OpenAPI document.
@@ -223,7 +258,9 @@ impl<'a> Composition<'a> {
             .buckets(buckets)?
             .account(buckets)
             .sessions(ports.sessions(services))?
-            .aws(keys)?
+            .aws_keys(keys)?
+            .aws_data()?
+            .aws_root(keys)?
             .pages()?;
         Ok(composition)
     }
@@ -263,8 +300,9 @@ pub struct Mounts {
     pub buckets: Option<Mounted<RustFs>>,
     /// Buckets in S3's own protocol.
     pub s3: Option<Mounted<S3>>,
-    /// AWS KMS's API. It shares the root path with temporary credentials, whose requests have no header `X-Amz-Target`.
-    pub aws: Option<Mounted<Aws>>,
+    /// AWS KMS's API, a mount for each of its prefixes. At the root it shares the path with temporary credentials, whose
+    /// requests have no header `X-Amz-Target`.
+    pub aws: Vec<Mounted<Aws>>,
     /// Temporary credentials.
     pub sts: Option<Mounted<Sts>>,
     /// Health probes.
@@ -285,7 +323,7 @@ impl Mounts {
         let site = with(site, instance, self.kes);
         let site = with(site, instance, self.buckets);
         let site = with(site, instance, self.s3);
-        let site = with(site, instance, self.aws);
+        let site = (self.aws.into_iter()).fold(site, |site, aws| with(site, instance, Some(aws)));
         let site = with(site, instance, self.sts);
         let site = with(site, instance, self.health);
         match with(site, instance, self.document) {

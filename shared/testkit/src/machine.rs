@@ -20,4 +20,8 @@ impl Machine for FixedMachine {
             threads: Some(3),
         }
     }
+
+    fn commit(&self) -> &'static str {
+        "0123abc"
+    }
 }

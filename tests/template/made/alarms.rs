@@ -66,6 +66,10 @@ const FUNCTIONS: [(&str, &str, &str, &str, &str); 5] = [
     ),
 ];
 
+/// The name of the HTTP API's alarm. Gradual deployments name it so: a reference to the alarm would need the API, which
+/// needs the aliases, which need the deployments.
+pub(super) const API_ERRORS: &str = "!Sub \"${AWS::StackName}-api-errors\"";
+
 fn of_functions() -> Vec<Alarm<'static>> {
     let mut alarms = Vec::new();
     for (resource, name, condition, slow_periods, slow) in FUNCTIONS {
@@ -300,6 +304,11 @@ pub(super) fn block() -> String {
             threshold,
             missing,
         } = alarm;
+        let chosen = if name == "ApiErrorsAlarm" {
+            format!("\n      AlarmName: {API_ERRORS}")
+        } else {
+            String::new()
+        };
         let dimensions = match dimension.as_str() {
             "" => String::new(),
             dimension => format!("      Dimensions: [{dimension}]\n"),
@@ -310,7 +319,7 @@ pub(super) fn block() -> String {
   {name}:
     Type: AWS::CloudWatch::Alarm
     Condition: {condition}
-    Properties:
+    Properties:{chosen}
       AlarmDescription: !Sub \"${{AWS::StackName}}: {description}\"
       Namespace: {namespace}
       MetricName: \"{metric}\"

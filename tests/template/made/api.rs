@@ -39,7 +39,7 @@ pub(super) fn of_http_api() -> Vec<Route> {
         let is_left_out = entry.dialect == "kes"
             || function == "all"
             // An API cannot have two routes that differ only by a slash at the end.
-            || entry.dialect == "s3" && path != "/" && path.ends_with('/');
+            || matches!(entry.dialect, "s3" | "aws") && path != "/" && path.ends_with('/');
         if !is_left_out {
             routes.push(Route {
                 method: entry.method.to_string(),
@@ -116,7 +116,7 @@ fn of_kes_api() -> Vec<(String, &'static str)> {
 fn uri(function: &str) -> String {
     let function = resource(function);
     format!(
-        "arn:${{AWS::Partition}}:apigateway:${{AWS::Region}}:lambda:path/2015-03-31/functions/${{{function}Function.Arn}}/invocations"
+        "arn:${{AWS::Partition}}:apigateway:${{AWS::Region}}:lambda:path/2015-03-31/functions/${{{function}Alias}}/invocations"
     )
 }
 
@@ -212,7 +212,7 @@ fn permissions<'f>(api: &str, condition: &str, functions: impl Iterator<Item = &
     Type: AWS::Lambda::Permission
     Condition: {condition}
     Properties:
-      FunctionName: !Ref {function}Function
+      FunctionName: !Ref {function}Alias
       Action: lambda:InvokeFunction
       Principal: apigateway.amazonaws.com
       SourceArn: !Sub \"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*\"

@@ -23,7 +23,7 @@ pub(super) fn gateway() -> String {
         // Its router distinguishes a slash at the end, and spells greedy parameters differently.
         let path = route.path.replace("{proxy+}", "{*object}");
         let mut paths = vec![path.clone()];
-        if path == "/{bucket}" {
+        if path == "/{bucket}" || path.starts_with("/aws") {
             paths.push(format!("{path}/"));
         }
         for path in paths {
@@ -44,6 +44,8 @@ pub(super) fn routes() -> String {
         .map(|route| (route.method, route.path));
     let of_one_function = inventory()
         .into_iter()
+        // An event of AWS KMS's API at the root would be one of STS's with a header.
+        .filter(|entry| entry.header.is_none())
         .filter(|entry| entry.dialect != "kes" && function_of_group(entry.group) == "all")
         .map(|entry| (entry.method.to_string(), entry.whole_path()));
     format!(

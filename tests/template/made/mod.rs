@@ -5,6 +5,7 @@ mod alarms;
 mod api;
 mod local;
 mod roles;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ fn completed(template: &str) -> String {
     for (name, text) in roles::blocks() {
         add(name, text);
     }
+    add("versions and aliases".to_owned(), versions::block());
     add("alarms".to_owned(), alarms::block());
     add(
         "the policies of the secrets".to_owned(),

@@ -28,8 +28,8 @@ use keyway_domain::datakey::DataKeys;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
-use keyway_domain::keys::{KeyId, KeyReader, Keys};
-use keyway_domain::machine::{COMMIT, Machine};
+use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
+use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
@@ -48,7 +48,9 @@ pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
-pub use settings::{Settings, VaultFiles, default_key_id, duration, root_access_key};
+pub use settings::{
+    AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
+};
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, keep_up};
 pub use variables::{arguments, environment, secret, unread_variables};
@@ -131,6 +133,12 @@ impl Services {
         ))
     }
 
+    /// Describes and lists master keys.
+    pub fn directory(&self) -> Arc<KeyDirectory> {
+        let (reader, service) = (Arc::clone(&self.reader), Arc::clone(&self.service));
+        Arc::new(KeyDirectory::new(reader, service))
+    }
+
     /// The operations on these buckets.
     pub fn buckets(&self, buckets: Arc<dyn Buckets>) -> Arc<BucketOperations> {
         Arc::new(BucketOperations::new(
@@ -148,13 +156,16 @@ impl Reading {
         let state_ttl = settings.state_ttl;
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
-                Arc::new(Credentials::new(
-                    Arc::clone(table),
-                    Arc::clone(&self.wrapper),
-                    Arc::clone(clock),
-                    state_ttl,
-                    root,
-                )),
+                Arc::new(
+                    Credentials::new(
+                        Arc::clone(table),
+                        Arc::clone(&self.wrapper),
+                        Arc::clone(clock),
+                        state_ttl,
+                        root,
+                    )
+                    .at(settings.aws_account_id.clone(), settings.aws_region.clone()),
+                ),
                 Arc::clone(clock),
                 Rules {
                     region: settings.signing_region.clone(),
@@ -511,8 +522,9 @@ pub fn instance(random: &dyn Random) -> anyhow::Result<u64> {
 /// # Errors
 /// None: a test of `keyway-metrics` rules them out.
 pub fn metrics(machine: &Arc<dyn Machine>) -> anyhow::Result<Arc<Metrics>> {
+    let commit = machine.commit();
     let machine = Arc::clone(machine);
-    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), COMMIT)?)
+    Ok(Metrics::new(machine, env!("CARGO_PKG_VERSION"), commit)?)
 }
 
 /// The metrics that MinIO's API serves.

@@ -5,16 +5,23 @@ use std::time::Instant;
 use keyway_domain::machine::{Machine, MachineFacts};
 
 /// The machine that this process runs on.
-pub struct SystemMachine(Instant);
+pub struct SystemMachine {
+    started: Instant,
+    commit: Option<&'static str>,
+}
 
 impl SystemMachine {
-    /// The process's uptime counts from this call.
+    /// The process's uptime counts from this call. A program's last crate passes `option_env!("KEYWAY_COMMIT")`, so that a
+    /// new commit compiles no other crate again.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the Machine port's implementation"
     )]
-    pub fn start() -> Self {
-        Self(Instant::now())
+    pub fn start(commit: Option<&'static str>) -> Self {
+        Self {
+            started: Instant::now(),
+            commit,
+        }
     }
 }
 
@@ -34,7 +41,7 @@ impl Machine for SystemMachine {
                 "aarch64" => "arm64",
                 other => other,
             },
-            up: self.0.elapsed(),
+            up: self.started.elapsed(),
             cpus: processors.as_deref().and_then(count),
             usable_cpus: usable.and_then(|count| u64::try_from(count.get()).ok()),
             heap_bytes: bytes("RssAnon"),
@@ -42,6 +49,10 @@ impl Machine for SystemMachine {
             heap_areas: read("/proc/self/maps").as_deref().and_then(own_areas),
             threads: process.as_deref().and_then(threads),
         }
+    }
+
+    fn commit(&self) -> &'static str {
+        self.commit.unwrap_or_default()
     }
 }
 
@@ -106,7 +117,10 @@ mod tests {
 
     #[test]
     fn facts_are_those_of_this_process() {
-        let facts = SystemMachine::start().facts();
+        assert_eq!(SystemMachine::start(None).commit(), "");
+        let machine = SystemMachine::start(Some("abc"));
+        assert_eq!(machine.commit(), "abc");
+        let facts = machine.facts();
         if cfg!(target_os = "linux") {
             assert_eq!(facts.os, "linux");
             assert!(facts.cpus >= Some(1) && facts.usable_cpus <= facts.cpus);

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, ValueEnum};
 use jiff::{Span, SpanRelativeTo};
 use keyway_crypto::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccountId, ROOT_SECRET_LENGTHS, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccountId, Envelope, ROOT_SECRET_LENGTHS, RootAccessKey};
 use keyway_domain::keys::KeyId;
 use keyway_http::Cors;
 use keyway_secrets_vault::TokenFolders;
@@ -56,6 +56,20 @@ pub struct Settings {
     )]
     pub aws_account_id: AccountId,
 
+    /// The region that ARNs of keys name; the region that a request is signed for when not given
+    #[arg(long, env = "KEYWAY_AWS_REGION", value_name = "REGION", value_parser = aws_region)]
+    pub aws_region: Option<String>,
+
+    /// How AWS KMS's API returns the ciphertext of a new data key, for access keys without an envelope of their own
+    #[arg(
+        long,
+        env = "KEYWAY_AWS_CIPHERTEXT",
+        value_name = "SHAPE",
+        value_enum,
+        default_value_t
+    )]
+    pub aws_ciphertext: AwsCiphertext,
+
     /// Also open ciphertexts of KES v0.1 to v0.6.0, whose derivation is weak, by keys that were brought from there
     #[arg(long, env = "KEYWAY_OPEN_LEGACY_KES", value_name = "BOOL", default_value_t = false,
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -98,6 +112,39 @@ fn state_ttl(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         ttl if ttl <= MAX_STATE_TTL => Ok(ttl),
         _ => Err("is longer than 1h".to_owned()),
+    }
+}
+
+/// Parses a region's name, such as `eu-west-1`.
+fn aws_region(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 64 of a-z, 0-9 and `-`")
+    }
+}
+
+/// How AWS KMS's API returns the ciphertext of a new data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum AwsCiphertext {
+    /// In RustFS's envelope if the request looks like a RustFS server's, else as it is
+    #[default]
+    Auto,
+    /// As it is
+    Plain,
+    /// In RustFS's envelope, without which a RustFS server cannot read its objects
+    Rustfs,
+}
+
+impl AwsCiphertext {
+    /// The envelope; `None` if the request decides.
+    pub const fn envelope(self) -> Option<Envelope> {
+        match self {
+            Self::Auto => None,
+            Self::Plain => Some(Envelope::Plain),
+            Self::Rustfs => Some(Envelope::RustFs),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_crypto::EncryptionContext;
-use keyway_deployment_assembly::{KesSettings, Proof, Services, Settings, Writing};
+use keyway_deployment_assembly::{AwsCiphertext, KesSettings, Proof, Services, Settings, Writing};
 use keyway_domain::access::{Caller, Grant, RootAccessKey};
 use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::{KeyId, NewKey};
@@ -57,6 +57,8 @@ async fn deployment() -> Deployment {
             cors_origins: Cors::Off,
             rustfs_spelling: String::new(),
             aws_account_id: "000000000000".parse().unwrap(),
+            aws_region: None,
+            aws_ciphertext: AwsCiphertext::default(),
             open_legacy_kes: false,
             audit: keyway_deployment_assembly::AuditSettings::default(),
             kes: KesSettings::default(),

@@ -24,8 +24,9 @@ const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 /// The value that AWS sends.
 const CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, must-revalidate");
 
-/// The initial buffer size, enough for the longest plaintext in base64: a buffer that grows leaves copies in memory.
-const ANSWER_BYTES: usize = 6144;
+/// The initial buffer size, enough for the longest ciphertext and data key in base64: a buffer that grows leaves copies
+/// in memory.
+const ANSWER_BYTES: usize = 10 << 10;
 
 /// A 200 answer with this body.
 pub(crate) fn json(body: impl Into<Bytes>) -> Response<Bytes> {

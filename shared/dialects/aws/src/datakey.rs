@@ -1,14 +1,16 @@
 //! Data keys: decode, operate, encode.
 
+use std::borrow::Cow;
+
+use keyway_domain::access::Envelope;
 use keyway_domain::datakey::{DataKeyLength, DataKeyRequest, DataKeySpec, Sealed};
-use keyway_domain::keys::KeyId;
+use keyway_domain::keys::NamedKey;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::Pairs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::ErrorResponse;
 use crate::answers::{material_id, ok, secret_base64, to_base64};
 use crate::error_response::{Failure, at_least, validation};
 use crate::members::{
@@ -16,6 +18,7 @@ use crate::members::{
     one_of,
 };
 use crate::operations::{Asked, Outcome};
+use crate::{ErrorResponse, envelope};
 
 /// The longest plaintext, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
@@ -36,18 +39,17 @@ struct GenerateBody {
 
 /// The domain's parameters of a request for a data key.
 struct Generation {
-    key_id: KeyId,
+    key: NamedKey,
     context: EncryptionContext,
     spec: DataKeySpec,
     dry_run: bool,
 }
 
 impl Generation {
-    fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
+    async fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
         let body: GenerateBody = decode(asked.body)?;
         absent("Recipient", body.recipient.as_ref())?;
         grant_tokens(body.grant_tokens.as_deref())?;
-        let key_id = asked.names.key("keyId", body.key_id)?;
         let spec = match (&body.key_spec, body.number_of_bytes) {
             (Some(spec), None) => match one_of("keySpec", spec, &["AES_256", "AES_128"])? {
                 "AES_128" => DataKeySpec::Aes128,
@@ -61,15 +63,21 @@ impl Generation {
             }
         };
         Ok(Self {
-            key_id,
+            key: asked.named("keyId", body.key_id).await?,
             context: context("encryptionContext", body.encryption_context)?,
             spec,
             dry_run: body.dry_run.unwrap_or(false),
         })
     }
 
+    /// The envelope of the access key, otherwise of the setting, otherwise as the request suggests.
+    fn envelope(&self, asked: &Asked<'_>) -> Envelope {
+        let chosen = asked.caller.envelope().or(asked.served.envelope);
+        chosen.unwrap_or_else(|| envelope::by_request(asked.headers, &self.context))
+    }
+
     fn request(&self) -> DataKeyRequest<'_> {
-        DataKeyRequest::new(self.key_id.clone(), &self.context).dry_run(self.dry_run)
+        DataKeyRequest::of(self.key.clone(), &self.context).dry_run(self.dry_run)
     }
 }
 
@@ -90,9 +98,21 @@ struct Generated {
 }
 
 impl Generated {
-    fn of(sealed: &Sealed, plaintext: Option<&SecretBytes>, asked: &Asked<'_>) -> Self {
+    fn of(
+        generation: &Generation,
+        sealed: &Sealed,
+        plaintext: Option<&SecretBytes>,
+        asked: &Asked<'_>,
+    ) -> Self {
+        let ciphertext_blob = match generation.envelope(asked) {
+            Envelope::Plain => to_base64(&sealed.blob),
+            Envelope::RustFs => {
+                let now = asked.served.clock.now();
+                to_base64(&envelope::wrapped(sealed, generation.spec, now))
+            }
+        };
         Self {
-            ciphertext_blob: to_base64(&sealed.blob),
+            ciphertext_blob,
             key_id: asked.names.arn(&sealed.key_id),
             key_material_id: material_id(&sealed.key_id, sealed.key_version),
             plaintext: plaintext.map(secret_base64),
@@ -101,23 +121,28 @@ impl Generated {
 }
 
 pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
-    let generation = Generation::parse(asked)?;
+    let generation = Generation::parse(asked).await?;
     let (plaintext, sealed) = asked
         .served
         .data_keys
         .generate(asked.caller, &generation.request(), generation.spec)
         .await?;
-    Ok(ok(&Generated::of(&sealed, Some(&plaintext), asked))?)
+    Ok(ok(&Generated::of(
+        &generation,
+        &sealed,
+        Some(&plaintext),
+        asked,
+    ))?)
 }
 
 pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
-    let generation = Generation::parse(asked)?;
+    let generation = Generation::parse(asked).await?;
     let sealed = asked
         .served
         .data_keys
         .generate_without_plaintext(asked.caller, &generation.request(), generation.spec)
         .await?;
-    Ok(ok(&Generated::of(&sealed, None, asked))?)
+    Ok(ok(&Generated::of(&generation, &sealed, None, asked))?)
 }
 
 #[derive(Deserialize)]
@@ -142,12 +167,12 @@ struct Encrypted {
 pub(crate) async fn encrypt(asked: &Asked<'_>) -> Outcome {
     let body: EncryptBody = decode(asked.body)?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let key_id = asked.names.key("keyId", body.key_id)?;
     let plaintext = body.plaintext.as_ref().map(|text| text.as_str());
     let plaintext = blob("plaintext", plaintext, LONGEST_PLAINTEXT)?;
     let context = context("encryptionContext", body.encryption_context)?;
     algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
-    let request = DataKeyRequest::new(key_id, &context).dry_run(body.dry_run.unwrap_or(false));
+    let key = asked.named("keyId", body.key_id).await?;
+    let request = DataKeyRequest::of(key, &context).dry_run(body.dry_run.unwrap_or(false));
     let sealed = asked
         .served
         .data_keys
@@ -185,16 +210,18 @@ pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
     let body: DecryptBody = decode(asked.body)?;
     absent("Recipient", body.recipient.as_ref())?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let expected = asked.names.some_key("keyId", body.key_id)?;
     let ciphertext = body.ciphertext_blob.as_deref();
     let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
     let context = context("encryptionContext", body.encryption_context)?;
     algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    let ciphertext = envelope::unwrapped(ciphertext.expose());
+    let expected = asked.expected("keyId", body.key_id, &ciphertext);
+    let expected = expected.await?;
     let request =
-        DataKeyRequest::of_ciphertext(expected, &context).dry_run(body.dry_run.unwrap_or(false));
+        DataKeyRequest::of_ciphertext_as(expected, &context).dry_run(body.dry_run.unwrap_or(false));
     let data_keys = &asked.served.data_keys;
     let opened = data_keys
-        .decrypt(asked.caller, &request, ciphertext.expose())
+        .decrypt(asked.caller, &request, &ciphertext)
         .await?;
     Ok(ok(&Decrypted {
         encryption_algorithm: ALGORITHM,
@@ -233,10 +260,6 @@ struct ReEncrypted {
 pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
     let body: ReEncryptBody = decode(asked.body)?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let destination_key = asked
-        .names
-        .key("destinationKeyId", body.destination_key_id)?;
-    let source_key = asked.names.some_key("sourceKeyId", body.source_key_id)?;
     let ciphertext = body.ciphertext_blob.as_deref();
     let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
     let source_context = context("sourceEncryptionContext", body.source_encryption_context)?;
@@ -248,16 +271,28 @@ pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
         body.source_encryption_algorithm.as_deref(),
         body.destination_encryption_algorithm.as_deref(),
     )?;
-    let source = DataKeyRequest::of_ciphertext(source_key, &source_context)
+    let ciphertext = envelope::unwrapped(ciphertext.expose());
+    let source_key = asked.expected("sourceKeyId", body.source_key_id, &ciphertext);
+    let source_key = source_key.await?;
+    let destination_key = body.destination_key_id;
+    let destination_key = asked.named("destinationKeyId", destination_key).await?;
+    let source = DataKeyRequest::of_ciphertext_as(source_key, &source_context)
         .dry_run(body.dry_run.unwrap_or(false));
-    let destination = DataKeyRequest::new(destination_key, &destination_context);
+    let destination = DataKeyRequest::of(destination_key, &destination_context);
     let data_keys = &asked.served.data_keys;
     let moved = data_keys
-        .reencrypt(asked.caller, &source, ciphertext.expose(), &destination)
+        .reencrypt(asked.caller, &source, &ciphertext, &destination)
         .await?;
     let (key_id, sealed) = (&moved.source_key_id, &moved.sealed);
+    let ciphertext_blob = match &ciphertext {
+        Cow::Borrowed(_) => to_base64(&sealed.blob),
+        Cow::Owned(_) => {
+            let now = asked.served.clock.now();
+            to_base64(&envelope::wrapped(sealed, DataKeySpec::Aes256, now))
+        }
+    };
     Ok(ok(&ReEncrypted {
-        ciphertext_blob: to_base64(&sealed.blob),
+        ciphertext_blob,
         destination_encryption_algorithm: ALGORITHM,
         destination_key_material_id: material_id(&sealed.key_id, sealed.key_version),
         key_id: asked.names.arn(&sealed.key_id),

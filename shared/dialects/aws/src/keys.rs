@@ -1,7 +1,7 @@
 //! Master keys: decode, operate, encode.
 
 use keyway_domain::keys::{
-    DeletionWindow, Description, KeyId, KeyQuery, KeySpec, KeyUsage, MAX_DESCRIPTION, NewKey,
+    DeletionWindow, Description, KeyId, KeyQuery, KeySpec, KeyUsage, Keys, MAX_DESCRIPTION, NewKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -89,7 +89,7 @@ struct Described<'a> {
     key_metadata: KeyMetadata<'a>,
 }
 
-pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn create(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: CreateBody = decode(asked.body)?;
     let spec = supported(&body)?;
     let policy = body.policy.as_deref();
@@ -101,7 +101,7 @@ pub(crate) async fn create(asked: &Asked<'_>) -> Outcome {
         description: description(body.description.unwrap_or_default())?,
         tags: tags::parse(body.tags.unwrap_or_default())?,
     };
-    let key = asked.served.keys.create(asked.caller, new).await?;
+    let key = keys.create(asked.caller, new).await?;
     let key_metadata = KeyMetadata::of(&key, asked.names);
     Ok(ok(&Described { key_metadata })?)
 }
@@ -173,8 +173,11 @@ fn description(text: String) -> Result<Option<Description>, Failure> {
 }
 
 pub(crate) async fn describe(asked: &Asked<'_>) -> Outcome {
-    let id = key_of(asked)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let body: KeyBody = decode(asked.body)?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    let named = asked.named("keyId", body.key_id).await?;
+    let directory = &asked.served.directory;
+    let key = directory.describe_named(asked.caller, &named).await?;
     let key_metadata = KeyMetadata::of(&key, asked.names);
     Ok(ok(&Described { key_metadata })?)
 }
@@ -208,7 +211,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
         marker: marker(body.marker)?,
         ..KeyQuery::default()
     };
-    let page = asked.served.keys.list(asked.caller, &query).await?;
+    let page = asked.served.directory.list(asked.caller, &query).await?;
     let listed = page.keys.iter().map(|key| ListedKey {
         key_arn: asked.names.arn(&key.id),
         key_id: key.id.as_str(),
@@ -219,15 +222,15 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
-pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn enable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    asked.served.keys.enable(asked.caller, &id).await?;
+    keys.enable(asked.caller, &id).await?;
     Ok(empty())
 }
 
-pub(crate) async fn disable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn disable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    asked.served.keys.disable(asked.caller, &id).await?;
+    keys.disable(asked.caller, &id).await?;
     Ok(empty())
 }
 
@@ -247,13 +250,12 @@ struct Scheduled {
     pending_window_in_days: i64,
 }
 
-pub(crate) async fn schedule_deletion(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn schedule_deletion(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: ScheduleBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let days = body.pending_window_in_days.unwrap_or(30);
     let days = number("pendingWindowInDays", days, 7, 30)?;
     let window = DeletionWindow::days(days)?;
-    let keys = &asked.served.keys;
     let key = keys.schedule_deletion(asked.caller, &id, window).await?;
     Ok(ok(&Scheduled {
         deletion_date: key.deletion_date().map(Seconds::from),
@@ -263,9 +265,8 @@ pub(crate) async fn schedule_deletion(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
-pub(crate) async fn cancel_deletion(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn cancel_deletion(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    let keys = &asked.served.keys;
     keys.cancel_deletion_and_disable(asked.caller, &id).await?;
     Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
 }
@@ -277,15 +278,11 @@ struct DescriptionBody {
     description: Option<String>,
 }
 
-pub(crate) async fn update_description(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn update_description(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: DescriptionBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let text = body.description.ok_or_else(|| null("description"))?;
     let new = description(text)?;
-    asked
-        .served
-        .keys
-        .describe_as(asked.caller, &id, new)
-        .await?;
+    keys.describe_as(asked.caller, &id, new).await?;
     Ok(empty())
 }

@@ -1,6 +1,7 @@
 //! The policy of a key. Policies of access keys decide permissions here, so each key has AWS's default policy and accepts
 //! no other than one that means the same: storing a policy without evaluating it would mislead about who may decrypt.
 
+use keyway_domain::keys::Keys;
 use keyway_domain::policy::Action;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::ErrorResponse;
 use crate::answers::{empty, ok};
 use crate::error_response::{
-    length, limit_exceeded, malformed_policy, not_found, null, unsupported,
+    invalid_marker, length, limit_exceeded, malformed_policy, not_found, null, unsupported,
 };
 use crate::keys::key_of;
 use crate::members::{decode, limit, marker};
@@ -73,11 +74,13 @@ pub(crate) fn accept(policy: &str, names: &Names<'_>) -> Result<String, ErrorRes
 /// Whether the policy means what the default one does.
 fn is_default(policy: Value, names: &Names<'_>) -> bool {
     let default = serde_json::from_str(&text(names)).unwrap_or(Value::Null);
+    let (account, root) = (names.account().as_str(), names.root());
+    let meaning = |policy| meaning(policy, account, &root);
     meaning(policy) == meaning(default)
 }
 
 /// Normalizes a policy: removes its ids, and turns single values into lists where AWS allows either.
-fn meaning(mut policy: Value) -> Value {
+fn meaning(mut policy: Value, account: &str, root: &str) -> Value {
     fn listed(value: &mut Value) {
         if !value.is_array() && !value.is_null() {
             *value = json!([value.take()]);
@@ -98,10 +101,15 @@ fn meaning(mut policy: Value) -> Value {
                 statement.get_mut(member).into_iter().for_each(listed);
             }
             let principal = statement.get_mut("Principal");
-            principal
-                .and_then(|principal| principal.get_mut("AWS"))
-                .into_iter()
-                .for_each(listed);
+            if let Some(aws) = principal.and_then(|principal| principal.get_mut("AWS")) {
+                listed(aws);
+                // An account's id stands for its root.
+                for one in aws.as_array_mut().into_iter().flatten() {
+                    if one.as_str() == Some(account) {
+                        *one = root.into();
+                    }
+                }
+            }
         }
     }
     policy
@@ -116,7 +124,7 @@ struct GetBody {
 pub(crate) async fn get(asked: &Asked<'_>) -> Outcome {
     let body: GetBody = decode(asked.body)?;
     let id = key_of(asked)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     if let Some(name) = body.policy_name.filter(|name| name != NAME) {
         length("policyName", Some(&name), name.chars().count(), 1, 128)?;
         return Err(not_found("No such policy exists").into());
@@ -137,7 +145,7 @@ struct PutBody {
     policy_name: Option<String>,
 }
 
-pub(crate) async fn put(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn put(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: PutBody = decode(asked.body)?;
     let id = key_of(asked)?;
     asked.caller.may(Action::PutKeyPolicy, &id)?;
@@ -154,7 +162,6 @@ pub(crate) async fn put(asked: &Asked<'_>) -> Outcome {
         LONGEST_OF_MODEL,
     )?;
     let policy = accept(&policy, asked.names)?;
-    let keys = &asked.served.keys;
     keys.put_policy(asked.caller, &id, Some(policy)).await?;
     Ok(empty())
 }
@@ -170,7 +177,11 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let id = key_of(asked)?;
     limit(body.limit, 1000, 100)?;
-    marker(body.marker)?;
-    asked.served.keys.describe(asked.caller, &id).await?;
+    let marker = marker(body.marker)?;
+    asked.served.directory.describe(asked.caller, &id).await?;
+    // There is one page only, so every marker is another list's.
+    if marker.is_some() {
+        return Err(invalid_marker().into());
+    }
     Ok(ok(&json!({"PolicyNames": [NAME], "Truncated": false}))?)
 }

@@ -1,6 +1,6 @@
 //! Rotation of keys: decode, operate, encode.
 
-use keyway_domain::keys::{KeyUsage, MasterKey, RotationPeriod};
+use keyway_domain::keys::{KeyUsage, Keys, RotationPeriod};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,9 +10,9 @@ use crate::keys::key_of;
 use crate::members::{decode, limit, marker, number, one_of};
 use crate::operations::{Asked, Outcome};
 
-pub(crate) async fn on_demand(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn on_demand(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    asked.served.keys.rotate(asked.caller, &id).await?;
+    keys.rotate(asked.caller, &id).await?;
     Ok(ok(&json!({"KeyId": asked.names.arn(&id)}))?)
 }
 
@@ -22,7 +22,7 @@ struct EnableBody {
     rotation_period_in_days: Option<i64>,
 }
 
-pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn enable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
     let body: EnableBody = decode(asked.body)?;
     let period = match body.rotation_period_in_days {
@@ -32,14 +32,12 @@ pub(crate) async fn enable(asked: &Asked<'_>) -> Outcome {
             RotationPeriod::days(number("rotationPeriodInDays", days, least, most)?)?
         }
     };
-    let keys = &asked.served.keys;
     keys.enable_rotation(asked.caller, &id, period).await?;
     Ok(empty())
 }
 
-pub(crate) async fn disable(asked: &Asked<'_>) -> Outcome {
+pub(crate) async fn disable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let id = key_of(asked)?;
-    let keys = &asked.served.keys;
     keys.disable_rotation(asked.caller, &id).await?;
     Ok(empty())
 }
@@ -57,7 +55,7 @@ struct Status {
 
 pub(crate) async fn status(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let key = asked.served.directory.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
     let schedule = key.rotation();
     Ok(ok(&Status {
@@ -99,7 +97,7 @@ struct RotationList {
 const WHOLE_HISTORY: &str = "ALL_KEY_MATERIAL";
 const HISTORIES: [&str; 2] = [WHOLE_HISTORY, "ROTATIONS_ONLY"];
 
-/// Lists rotations, oldest first. The marker of a page is the version that its last rotation made.
+/// Lists rotations, oldest first. The marker of a page names the version that its last rotation made.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
     let body: ListBody = decode(asked.body)?;
@@ -108,18 +106,26 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
         None => false,
     };
     let limit = limit(body.limit, 1000, 100)?;
-    let after = marker(body.marker)?;
-    let key = asked.served.keys.describe(asked.caller, &id).await?;
+    let marker = marker(body.marker)?;
+    let keys = &asked.served.directory;
+    let key = keys.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
-    let after = after.map(|marker| version_of(&marker, &key)).transpose()?;
+    let list = format!("rotations/{id}");
+    let after = match &marker {
+        Some(marker) => Some(version_of(&keys.after_marker(&list, marker).await?)?),
+        None => None,
+    };
     let first = if has_first { 1 } else { 2 };
     let mut made: Vec<_> = (key.history().iter())
         .filter(|made| made.version >= first && after.is_none_or(|after| made.version > after))
         .collect();
     let is_truncated = made.len() > limit;
     made.truncate(limit);
-    let last = made.last().filter(|_| is_truncated);
-    let more = last.map(|last| last.version.to_string()).into();
+    let next = match made.last().filter(|_| is_truncated) {
+        Some(last) => Some(keys.marker_after(&list, &last.version.to_string()).await?),
+        None => None,
+    };
+    let more = next.into();
     let rotations = made.into_iter().map(|made| ListedRotation {
         key_id: asked.names.arn(&id),
         key_material_id: material_id(&id, made.version),
@@ -139,14 +145,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
-/// The version that a marker names. Only versions of the key are markers.
-fn version_of(marker: &str, key: &MasterKey) -> Result<u32, Failure> {
-    let version = marker
-        .parse()
-        .ok()
-        .filter(|version: &u32| version.to_string() == marker);
-    let is_made = |version: &u32| key.history().iter().any(|made| made.version == *version);
-    version
-        .filter(is_made)
-        .ok_or_else(|| invalid_marker().into())
+/// The version that a marker names.
+fn version_of(text: &str) -> Result<u32, Failure> {
+    text.parse().map_err(|_| invalid_marker().into())
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
-use keyway_domain::machine::COMMIT;
 use keyway_domain::service::Degraded;
 use keyway_domain::{Fault, KmsError};
 use keyway_http::{Call, HandlerResult};
@@ -29,7 +28,7 @@ pub(crate) struct Version {
 pub(crate) async fn version(on: Arc<OnServer>, call: Call<Kes>) -> HandlerResult<Kes> {
     let answer = wire::ok(&Version {
         version: VERSION,
-        commit: on.generation.tells_commit().then_some(COMMIT),
+        commit: on.generation.tells_commit().then(|| on.machine.commit()),
     })?;
     Ok(without_body_for_head(&call, answer))
 }

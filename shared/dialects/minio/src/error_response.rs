@@ -67,28 +67,26 @@ impl ErrorTable for Api {
             KmsError::KeyExists(key) => {
                 ErrorResponse::conflict("kms:KeyAlreadyExists", format!("key {key} already exists"))
             }
-            KmsError::KeyState { key_id, state } => {
-                ErrorResponse::conflict(KEY_STATE, format!("key {key_id} is {state}"))
-            }
-            KmsError::TooManyVersions(key) => ErrorResponse::conflict(
-                KEY_STATE,
-                format!("key {key} has as many versions as a key can have"),
-            ),
-            KmsError::KeySpec { key_id, spec } => {
-                let usage = spec.usage().as_str();
-                ErrorResponse::conflict(KEY_STATE, format!("key {key_id} is for {usage} only"))
-            }
+            error @ (KmsError::KeyState { .. }
+            | KmsError::KeySpec { .. }
+            | KmsError::TooManyVersions(_)
+            | KmsError::NoHmacKey(_)) => of_key_state(&error),
             KmsError::InvalidMac => {
                 ErrorResponse::bad_request("kms:InvalidMac", "the MAC is not the message's")
-            }
-            KmsError::NoHmacKey(key) => {
-                ErrorResponse::conflict(KEY_STATE, format!("key {key} has no HMAC key"))
             }
             KmsError::StillReferenced(key, references) => {
                 let names: Vec<String> = references.iter().map(ToString::to_string).collect();
                 let text = format!("key {key} is still referenced: {}", names.join(", "));
                 ErrorResponse::conflict("kms:KeyInUse", text)
             }
+            KmsError::AliasNotFound(alias) => absent("XMinioAdminNoSuchAlias", "alias", &alias),
+            KmsError::AliasExists(alias) => {
+                ErrorResponse::conflict(KEY_STATE, format!("{alias} already exists"))
+            }
+            KmsError::TooManyAliases(key) => ErrorResponse::conflict(
+                KEY_STATE,
+                format!("key {key} has as many aliases as a key can have"),
+            ),
             KmsError::BucketExists(bucket) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
                 format!("bucket {bucket} already exists"),
@@ -131,6 +129,22 @@ impl ErrorTable for Api {
             }
         }
     }
+}
+
+/// Errors about what a key is and can do.
+fn of_key_state(error: &KmsError) -> ErrorResponse {
+    let text = match error {
+        KmsError::KeyState { key_id, state } => format!("key {key_id} is {state}"),
+        KmsError::KeySpec { key_id, spec } => {
+            format!("key {key_id} is for {} only", spec.usage().as_str())
+        }
+        KmsError::TooManyVersions(key) => {
+            format!("key {key} has as many versions as a key can have")
+        }
+        KmsError::NoHmacKey(key) => format!("key {key} has no HMAC key"),
+        other => other.class().to_owned(),
+    };
+    ErrorResponse::conflict(KEY_STATE, text)
 }
 
 fn absent(code: &'static str, what: &'static str, name: &dyn std::fmt::Display) -> ErrorResponse {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::Method;
 use keyway_domain::datakey::{DataKeys, Trial, TrialFailure};
-use keyway_domain::keys::{KeyState, Keys, MasterKey, NewKey};
+use keyway_domain::keys::{KeySpec, KeyState, Keys, MasterKey, NewKey};
 use keyway_domain::policy::Action;
 use keyway_http::{Call, HandlerResult, Query, RequestLine, RouteEntry};
 use serde::Serialize;
@@ -198,7 +198,10 @@ async fn status(on: Arc<OnKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
         wire::query_key(&call.query)?.ok_or_else(|| invalid_field("keyName", "is required"))?;
     let key = on.keys.describe(&call.caller, &id).await?;
     wire::ok(&KeyOut {
-        algorithm: Some("AES256"),
+        algorithm: Some(match key.spec {
+            KeySpec::SymmetricDefault => "AES256",
+            mac => mac.as_str(),
+        }),
         ..KeyOut::of(&key)
     })
 }

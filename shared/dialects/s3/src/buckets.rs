@@ -25,8 +25,9 @@ pub(crate) const LOCATION: &str = "location";
 const HOME_REGION: &str = "us-east-1";
 
 /// First segments of other dialects' paths: a bucket with such a name would not always be reachable.
-const TAKEN: [&str; 8] = [
+const TAKEN: [&str; 9] = [
     "api",
+    "aws",
     "health",
     "metrics",
     "minio",

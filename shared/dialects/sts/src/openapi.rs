@@ -1,7 +1,7 @@
 //! The OpenAPI description of this dialect. AWS's own documentation describes its XML.
 
 use http::Method;
-use keyway_openapi::{Answer, Description, Operation, RequestBody, Schema};
+use keyway_openapi::{Answer, Description, Operation, Parameter, RequestBody, Schema};
 use serde_json::json;
 
 use crate::Sts;
@@ -18,6 +18,14 @@ pub fn description() -> Description<Sts> {
         "sts",
         "AssumeRole or GetCallerIdentity, by the form's `Action`",
     )
+    .text(
+        "With the header `X-Amz-Target`, the request is one of AWS KMS's API, and is answered as `POST /aws` answers it.",
+    )
+    .parameters([Parameter::header(
+        "X-Amz-Target",
+        "The operation of AWS KMS; absent for STS.",
+        json!({"type": "string", "pattern": "^TrentService\\.[A-Za-z]+$"}),
+    )])
     .body(RequestBody::json_or_none(form).media_type(FORM))
     .answer(200, xml("The temporary credentials, or who calls."));
     let operation = [400, 403, 413, 415, 500, 503]

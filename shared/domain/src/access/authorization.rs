@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Session;
-use crate::audit_context::AuditContext;
+use super::{Envelope, Session};
+use crate::audit_context::{AuditContext, Denied};
 use crate::error::KmsError;
-use crate::ids::{BucketName, KeyId};
+use crate::ids::{AliasName, BucketName, KeyId};
 use crate::paths::{AllowedCall, PathRules};
 use crate::policy::{Action, Policy, Target};
 use crate::ranges::{NameRange, in_both};
@@ -65,7 +65,10 @@ pub struct Caller {
     principal: Arc<str>,
     grant: Arc<Grant>,
     session: Option<Arc<Session>>,
+    envelope: Option<Envelope>,
     is_known: bool,
+    /// The called operation, if policies can name it: see [`Caller::for_operation`].
+    operation: Option<Action>,
     audit: Arc<AuditContext>,
 }
 
@@ -76,7 +79,9 @@ impl Caller {
             principal: principal.into(),
             grant,
             session: None,
+            envelope: None,
             is_known: true,
+            operation: None,
             audit: Arc::default(),
         }
     }
@@ -95,6 +100,11 @@ impl Caller {
             session: Some(session),
             ..self
         }
+    }
+
+    /// The same caller, whose access key has this envelope.
+    pub(super) fn with_envelope(self, envelope: Option<Envelope>) -> Self {
+        Self { envelope, ..self }
     }
 
     /// The same caller for another request, with an empty audit context.
@@ -116,9 +126,26 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             grant: Arc::clone(&self.grant),
             session: self.session.clone(),
+            envelope: self.envelope,
             is_known: self.is_known,
+            operation: self.operation,
             audit,
         }
+    }
+
+    /// The same caller for one operation that policies can name besides the permission that it needs: a policy that
+    /// allows or denies the operation's own name decides too.
+    #[must_use]
+    pub fn for_operation(&self, operation: Action) -> Self {
+        Self {
+            operation: Some(operation),
+            ..self.clone()
+        }
+    }
+
+    /// What the last check of a permission refused, for error texts.
+    pub fn denied(&self) -> Option<Denied> {
+        self.audit.denied()
     }
 
     /// Whether the deployment knows the principal. If not, the caller has only proved who it is.
@@ -129,6 +156,11 @@ impl Caller {
     /// The session that the caller's access key belongs to, if any.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// How the caller's access key gets the ciphertexts of data keys; `None` if the deployment's setting decides.
+    pub const fn envelope(&self) -> Option<Envelope> {
+        self.envelope
     }
 
     /// What the caller was granted.
@@ -170,12 +202,47 @@ impl Caller {
     /// [`KmsError::NotPermitted`].
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
         // A listing checks every key, and is about none of them.
-        if action != Action::ListKeys {
+        if !matches!(action, Action::ListKeys | Action::ListAliases) {
             self.audit.key(key);
         }
         #[cfg(test)]
         self.audit.decided(action.as_str(), key);
-        self.judge(action, Some(Target::Key(key.as_str())))
+        let judged = self.judge(action, Some(Target::Key(key.as_str())));
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Key(name, key.clone()));
+        }
+        judged
+    }
+
+    /// Whether the caller may perform the action on this alias. The key that it stands for is checked separately.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_on_alias(&self, action: Action, alias: &AliasName) -> Result<(), KmsError> {
+        self.audit.resource(alias.as_str());
+        let judged = self.judge(action, Some(Target::Alias(alias.as_str())));
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Alias(name, alias.clone()));
+        }
+        judged
+    }
+
+    /// As [`Caller::may`], for the key that this alias stands for. The refusal names the alias, because the caller may not
+    /// know the key.
+    pub(crate) fn may_behind(
+        &self,
+        action: Action,
+        alias: &AliasName,
+        key: &KeyId,
+    ) -> Result<(), KmsError> {
+        let judged = self.may(action, key);
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Alias(name, alias.clone()));
+        }
+        judged
     }
 
     /// The names of the keys or buckets on which the caller may be allowed the action, in order. A listing reads no
@@ -263,7 +330,16 @@ impl Caller {
         })
     }
 
+    /// The called operation if this action covers it, otherwise the action.
+    fn called(&self, action: Action) -> Action {
+        let called = self
+            .operation
+            .filter(|called| called.permission() == action);
+        called.unwrap_or(action)
+    }
+
     fn judge(&self, action: Action, target: Option<Target<'_>>) -> Result<(), KmsError> {
+        let action = self.called(action);
         if self.grant.allows(action, target) {
             Ok(())
         } else {

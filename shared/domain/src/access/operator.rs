@@ -8,7 +8,9 @@ use keyway_crypto::SecretBytes;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::StoredSession;
-use super::{AccessKeyId, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding};
+use super::{
+    AccessKeyId, Envelope, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding,
+};
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, Wrapped};
@@ -48,6 +50,8 @@ pub struct AccessKeySummary {
     pub session: Option<Session>,
     /// Why its policy is ignored and allows nothing: see [`Policy::fault`].
     pub fault: Option<String>,
+    /// How its holder gets the ciphertexts of data keys, if the deployment's setting does not decide.
+    pub envelope: Option<Envelope>,
 }
 
 impl AccessKeySummary {
@@ -67,6 +71,7 @@ impl AccessKeySummary {
             policy: permitted,
             created_at: stored.created_at,
             expires_at: stored.expires_at,
+            envelope: stored.envelope,
         })
     }
 }
@@ -104,6 +109,19 @@ impl AccessKeys {
         policy: Policy,
         life: Option<Duration>,
     ) -> Result<NewAccessKey, KmsError> {
+        self.create_with(policy, life, None).await
+    }
+
+    /// As [`AccessKeys::create`]. `envelope` takes precedence over the deployment's setting.
+    ///
+    /// # Errors
+    /// As [`AccessKeys::create`].
+    pub async fn create_with(
+        &self,
+        policy: Policy,
+        life: Option<Duration>,
+        envelope: Option<Envelope>,
+    ) -> Result<NewAccessKey, KmsError> {
         if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
             return Err(KmsError::invalid(
                 "expires_in",
@@ -115,7 +133,8 @@ impl AccessKeys {
             None => None,
         };
         let id = self.new_id()?;
-        self.make(id, Grant::Policy(policy), expires_at, None).await
+        let grant = Grant::Policy(policy);
+        self.make(id, grant, expires_at, None, envelope).await
     }
 
     pub(super) fn new_id(&self) -> Result<AccessKeyId, KmsError> {
@@ -145,7 +164,9 @@ impl AccessKeys {
             return Ok(None);
         }
         let id = self.new_id()?;
-        let key = self.make(id.clone(), Grant::Owner, None, None).await?;
+        let key = self
+            .make(id.clone(), Grant::Owner, None, None, None)
+            .await?;
         let marker = RootMarker {
             format: encoding::FORMAT,
             access_key_id: id.as_str().to_owned(),
@@ -164,6 +185,7 @@ impl AccessKeys {
         grant: Grant,
         expires_at: Option<Timestamp>,
         session: Option<StoredSession>,
+        envelope: Option<Envelope>,
     ) -> Result<NewAccessKey, KmsError> {
         let random = self.random.as_ref();
         let created_at = self.clock.now();
@@ -188,6 +210,7 @@ impl AccessKeys {
                 None => None,
             },
             session,
+            envelope,
         };
         let kept_until = expires_at.map(|expiry| expiry.checked_add(KEPT_AFTER_EXPIRY));
         let record = Record {

@@ -138,7 +138,7 @@ impl Sessions {
             policy: wanted.policy.clone(),
         };
         let nothing = Grant::Policy(Policy::nothing());
-        keys.make(id, nothing, Some(expires_at), Some(session))
+        keys.make(id, nothing, Some(expires_at), Some(session), None)
             .await
     }
 }
@@ -207,7 +207,8 @@ impl HeldSession {
             session_token: own.session_token.clone(),
             expires_at: own.expires_at,
             caller: Caller::new(own.caller.shared_principal(), grant)
-                .in_session(Arc::clone(&self.session)),
+                .in_session(Arc::clone(&self.session))
+                .with_envelope(parent.caller.envelope()),
             session: None,
         })
     }

@@ -4,12 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyway_crypto::{Key256, mac_sha256, verify_mac_sha256};
 
-use super::{KeyId, KeyStatus, KeyUsage, Keys, MasterKey};
+use super::{KeyDirectory, KeyId, KeyStatus, KeyUsage, MasterKey};
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
 use crate::glob;
 use crate::policy::Action;
-use crate::ports::{Kind, Record, TableWriter};
+use crate::ports::{Kind, Record, TableReader};
 use crate::repository::Noun;
 use crate::scan::Scan;
 use crate::service::ServiceConfig;
@@ -39,7 +39,7 @@ pub struct KeyPage {
     pub next_marker: Option<String>,
 }
 
-impl Keys {
+impl KeyDirectory {
     /// All keys that the caller may list and whose ids match the pattern, read page by page. For APIs without pages.
     ///
     /// # Errors
@@ -131,9 +131,9 @@ impl Keys {
         caller: &Caller,
         prefix: &str,
         after: Option<String>,
-    ) -> Scan<'_, dyn TableWriter> {
+    ) -> Scan<'_, dyn TableReader> {
         let ranges = caller.may_be_permitted(Action::ListKeys);
-        Scan::within(self.table.as_ref(), Kind::Key, ranges, prefix, after)
+        Scan::within(self.table().as_ref(), Kind::Key, ranges, prefix, after)
     }
 }
 
@@ -149,7 +149,7 @@ pub struct IdPage {
     pub more: bool,
 }
 
-impl Keys {
+impl KeyDirectory {
     /// Up to `limit` ids of keys in any state that begin with `prefix`, sort after `after` and pass `wanted`. For APIs
     /// whose pages continue after a name.
     ///
@@ -181,6 +181,34 @@ impl Keys {
     }
 }
 
+impl KeyDirectory {
+    /// The marker of the page after `last` in this list, for lists that are no records of the table.
+    ///
+    /// # Errors
+    /// When the service does not run.
+    pub async fn marker_after(&self, list: &str, last: &str) -> Result<String, KmsError> {
+        let config = self.service.running().await?;
+        write_marker(&config, &format!("{list}\0{last}"))
+    }
+
+    /// Where the page begins that the marker leads to: after this entry of the list.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a marker that is not one of this list.
+    pub async fn after_marker(&self, list: &str, marker: &str) -> Result<String, KmsError> {
+        let config = self.service.running().await?;
+        let text = read_marker(&config, marker)?;
+        match text.split_once('\0') {
+            Some((of, last)) if of == list => Ok(last.to_owned()),
+            _ => Err(unknown_marker()),
+        }
+    }
+}
+
+fn unknown_marker() -> KmsError {
+    KmsError::invalid("marker", "is not one that this service gave out")
+}
+
 /// The most records that a table returns at a time.
 const PAGE: usize = 1000;
 
@@ -200,13 +228,13 @@ const MARKER_LABEL: &[u8] = b"keyway/v1/list-marker\0";
 const MARKER_TAG_BYTES: usize = 32;
 
 /// A marker is the base64url of a MAC and the page's last id.
-fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
+pub(super) fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
     let tag = mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()]);
     Ok(URL_SAFE_NO_PAD.encode([&tag, id.as_bytes()].concat()))
 }
 
-fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
-    let unknown = || KmsError::invalid("marker", "is not one that this service gave out");
+pub(super) fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
+    let unknown = unknown_marker;
     let bytes = URL_SAFE_NO_PAD.decode(marker).map_err(|_| unknown())?;
     let (tag, id) = bytes
         .split_at_checked(MARKER_TAG_BYTES)

@@ -1,13 +1,14 @@
 //! The operations on master keys. Each checks the permission first, then the service, then the key's state.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::{Timestamp, TimestampRound, Unit};
 use keyway_crypto::SecretBytes;
 
 use super::{
-    DeletionWindow, Description, HMAC_KEY_BYTES, KeyId, KeyReader, KeyState, KeyUsage, MasterKey,
-    NAME_TAG, NewKey, Origin, Reference, Tags, drawn,
+    DeletionWindow, Description, HMAC_KEY_BYTES, KeyDirectory, KeyId, KeyReader, KeyState,
+    KeyUsage, MasterKey, NAME_TAG, NewKey, Origin, Reference, Tags, aliases, drawn,
 };
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
@@ -19,6 +20,7 @@ use crate::wrappers::Wrappers;
 
 /// The operations on master keys.
 pub struct Keys {
+    directory: KeyDirectory,
     pub(super) table: Arc<dyn TableWriter>,
     pub(super) reader: Arc<KeyReader>,
     pub(super) service: Arc<Service>,
@@ -26,6 +28,14 @@ pub struct Keys {
     clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     immediate_deletion: bool,
+}
+
+impl Deref for Keys {
+    type Target = KeyDirectory;
+
+    fn deref(&self) -> &KeyDirectory {
+        &self.directory
+    }
 }
 
 impl Keys {
@@ -41,6 +51,7 @@ impl Keys {
         immediate_deletion: bool,
     ) -> Self {
         Self {
+            directory: KeyDirectory::new(Arc::clone(&reader), Arc::clone(&service)),
             table,
             reader,
             service,
@@ -122,16 +133,6 @@ impl Keys {
             .copy_again(config, self.table.as_ref(), key.id.as_str())
             .await?;
         Err(KmsError::KeyExists(key.id))
-    }
-
-    /// The key as it is now.
-    ///
-    /// # Errors
-    /// [`KmsError::KeyNotFound`].
-    pub async fn describe(&self, caller: &Caller, id: &KeyId) -> Result<MasterKey, KmsError> {
-        caller.may(Action::DescribeKey, id)?;
-        self.service.running().await?;
-        Ok(self.existing(id).await?.0)
     }
 
     /// What references the key and would break without it.
@@ -378,6 +379,7 @@ impl Keys {
         };
         self.reader.forget(id);
         if result? {
+            aliases::remove_of(table, &key).await;
             return Ok(Some(()));
         }
         self.wrappers.copy_again(config, table, id.as_str()).await?;
@@ -401,13 +403,6 @@ impl Keys {
             Ok(is_done.then_some(key))
         };
         update(|| KmsError::Contended(id.clone()), changed).await
-    }
-
-    pub(super) async fn existing(&self, id: &KeyId) -> Result<(MasterKey, Revision), KmsError> {
-        self.reader
-            .read(id)
-            .await?
-            .ok_or_else(|| KmsError::KeyNotFound(id.clone()))
     }
 
     /// Whether the key was replaced; `false` when another writer was faster.

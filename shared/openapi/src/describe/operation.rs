@@ -139,7 +139,7 @@ impl Operation {
     }
 }
 
-/// A parameter of the path or the query.
+/// A parameter of the path or the query, or a header.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     pub(super) name: &'static str,
@@ -160,6 +160,14 @@ impl Parameter {
             required: false,
             schema,
             example: None,
+        }
+    }
+
+    /// A header; optional.
+    pub fn header(name: &'static str, text: &str, schema: Value) -> Self {
+        Self {
+            place: "header",
+            ..Self::query(name, text, schema)
         }
     }
 

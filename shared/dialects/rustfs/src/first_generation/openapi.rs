@@ -164,7 +164,10 @@ fn described_key() -> Schema {
         .required(&["createdAt", "algorithm"])
         .without(&["message"])
         .fact("status", json!({"enum": STATES}))
-        .fact("algorithm", json!({"const": "AES256"}))
+        .fact(
+            "algorithm",
+            json!({"enum": ["AES256", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512"]}),
+        )
 }
 
 fn changed_key() -> Schema {
