@@ -37,6 +37,7 @@ def vectors():
             ("r2", "bucket", "photos"),
             ("r2", "policy", "minio"),
             ("r1", "identity", "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22"),
+            ("r2", "alias", "alias/app/photos"),
         ]
     ):
         revision = bytes([n]) * 16

@@ -588,6 +588,7 @@ async fn route_has_the_class_of_its_operation() {
     let kinds = [
         Kind::Key,
         Kind::AccessKey,
+        Kind::Alias,
         Kind::Config,
         Kind::Bucket,
         Kind::Policy,

@@ -10,6 +10,7 @@
 mod architecture;
 mod audit;
 mod aws;
+mod aws_aliases;
 mod aws_envelope;
 mod aws_keys;
 mod aws_sdk;

@@ -532,6 +532,7 @@ fn settings(
         cors_origins: Cors::Off,
         rustfs_spelling: String::new(),
         aws_account_id: "000000000000".parse().expect("an account"),
+        aws_region: None,
         aws_ciphertext: AwsCiphertext::default(),
         open_legacy_kes: false,
         audit: AuditSettings::default(),

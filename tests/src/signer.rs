@@ -16,6 +16,7 @@ pub struct Signer {
     secret_access_key: String,
     session_token: Option<String>,
     service: &'static str,
+    region: &'static str,
     declares_hash: bool,
     target: Option<String>,
 }
@@ -28,6 +29,7 @@ impl Signer {
             secret_access_key: secret_access_key.to_owned(),
             session_token: None,
             service: "execute-api",
+            region: "us-east-1",
             declares_hash: false,
             target: None,
         }
@@ -48,6 +50,13 @@ impl Signer {
     #[must_use]
     pub fn for_service(mut self, service: &'static str) -> Self {
         self.service = service;
+        self
+    }
+
+    /// In the scope of another region than `us-east-1`.
+    #[must_use]
+    pub fn for_region(mut self, region: &'static str) -> Self {
+        self.region = region;
         self
     }
 
@@ -106,7 +115,7 @@ impl Signer {
         }
         let params = SigningParams::builder()
             .identity(&identity)
-            .region("us-east-1")
+            .region(self.region)
             .name(self.service)
             .time(time)
             .settings(settings)

@@ -227,6 +227,16 @@ fn master_keys_are_written_by_the_functions_that_manage_them() {
 }
 
 #[test]
+fn aliases_are_written_by_the_function_that_manages_keys_and_removed_with_them() {
+    for action in [PUT, UPDATE] {
+        only(action, "kind alias", &["keys", "all"]);
+    }
+    only(DELETE, "kind alias", &["keys", "all", "janitor"]);
+    only(QUERY, "kind alias", &["keys", "datakey", "all", "janitor"]);
+    only(GET, "kind alias", &["keys", "datakey", "all", "janitor"]);
+}
+
+#[test]
 fn the_janitor_changes_keys_and_makes_none() {
     for deployment in deployments() {
         let Some((_, function)) = deployment.functions().remove("keyway-fn-janitor") else {
@@ -519,6 +529,7 @@ fn roles_have_no_other_action() {
     ];
     let kinds = [
         "key",
+        "alias",
         "bucket",
         "config",
         "access-key",

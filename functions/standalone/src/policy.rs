@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use keyway_domain::access::AccountId;
 use keyway_domain::policy::{Action, Asked, Decision, Policy};
 use serde::Serialize;
 
@@ -25,15 +26,44 @@ pub(crate) struct Check {
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
 
-    /// On what: arn:aws:kms:::key/ID or a key's id, arn:aws:s3:::NAME or a bucket's name, * for the service; without it,
-    /// whether there can be a key or bucket on which it is allowed
+    /// On what: arn:aws:kms:::key/ID or a key's id, alias/NAME, arn:aws:s3:::NAME or a bucket's name, * for the service;
+    /// without it, whether there can be a key or bucket on which it is allowed
     #[arg(long, value_name = "RESOURCE", requires = "action")]
     resource: Option<String>,
+
+    /// The deployment's account; resources of other accounts then do not count
+    #[arg(long, env = "KEYWAY_AWS_ACCOUNT_ID", value_name = "ACCOUNT")]
+    aws_account_id: Option<AccountId>,
+
+    /// The deployment's region; resources of other regions then do not count
+    #[arg(long, env = "KEYWAY_AWS_REGION", value_name = "REGION")]
+    aws_region: Option<String>,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
+
+impl Check {
+    /// The policy as the deployment would apply it, or what is wrong with it.
+    fn policy(&self) -> anyhow::Result<Result<Policy, String>> {
+        if let Some(policy) = Policy::canned(&self.policy) {
+            return Ok(Ok(policy));
+        }
+        let parsed = Policy::parse(&policy_file(&self.policy)?);
+        let parsed = parsed.map_err(|error| explain(error).to_string());
+        let (account, region) = (&self.aws_account_id, &self.aws_region);
+        Ok(parsed.and_then(|policy| match account.as_ref() {
+            None if region.is_none() => Ok(policy),
+            account => policy.here(
+                account.map_or(DEFAULT_ACCOUNT, AccountId::as_str),
+                region.as_deref(),
+            ),
+        }))
+    }
+}
+
+const DEFAULT_ACCOUNT: &str = "000000000000";
 
 #[derive(Serialize)]
 struct Checked {
@@ -69,14 +99,10 @@ pub(crate) fn run(command: PolicyCommand) -> anyhow::Result<bool> {
             Some((action, on))
         }
     };
-    let parsed = match Policy::canned(&check.policy) {
-        Some(policy) => Ok(policy),
-        None => Policy::parse(&policy_file(&check.policy)?),
-    };
-    let checked = match parsed {
+    let checked = match check.policy()? {
         Err(error) => Checked {
             valid: false,
-            reason: Some(explain(error).to_string()),
+            reason: Some(error),
             statements: None,
             decision: None,
         },

@@ -108,12 +108,16 @@ impl Authenticator {
     /// [`AuthError::Signature`] if it proves no caller. An access key with the wrong session token gets the error of a
     /// wrong signature; a key that does not exist gets the same text. An expired key, and a session token with a permanent
     /// key, get errors of their own, once the signature is verified.
+    ///
+    /// A signature for a service that is not one of `services` is refused too: it was made for another API. A gateway
+    /// checks that itself.
     pub async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
+        services: &'static [&'static str],
     ) -> Result<Proof<Caller, E>, AuthError> {
         match &self.0 {
-            Source::Signature(signatures) => signatures.authenticate(request).await,
+            Source::Signature(signatures) => signatures.authenticate(request, services).await,
             Source::Gateway(grant) => match &request.peer.iam_caller {
                 Some(caller) => Ok(Proof::Proven(Caller::new(
                     caller.arn.as_str(),
@@ -129,6 +133,7 @@ impl Signatures {
     async fn authenticate<E: From<AuthError> + 'static>(
         &self,
         request: &Request,
+        services: &'static [&'static str],
     ) -> Result<Proof<Caller, E>, AuthError> {
         let presented = Presented::parse(request, &self.rules)?;
         let credential = self
@@ -136,6 +141,7 @@ impl Signatures {
             .find_even_expired(presented.access_key_id())
             .await?
             .ok_or(SignatureError::UnknownAccessKey)?;
+        let is_for_service = services.contains(&presented.service());
         let remainder = presented.verify_head(
             credential.secret.expose(),
             self.clock.now(),
@@ -163,6 +169,9 @@ impl Signatures {
         };
         if !matches!(remainder, Remainder::Signature(_)) {
             refusal()?;
+        }
+        if !is_for_service {
+            return Err(SignatureError::Service { accepted: services }.into());
         }
         let caller = credential.caller.of_new_request();
         let signing_keys = Arc::clone(&self.signing_keys);

@@ -10,13 +10,15 @@ use http::{HeaderName, HeaderValue, Response, request};
 use keyway_domain::access::Caller;
 use keyway_http::{Dialect, Operation, Proof, Rejection, Request, RequestLine, Route, Trace};
 
-use crate::sigv4::SignatureError;
+use crate::sigv4::{SERVICES, SignatureError};
 use crate::{AuthError, Authenticator, Coded, ErrorResponse, ErrorTable, trace};
 
 /// The parts of a dialect with signed requests that differ between dialects.
 pub trait SignedApi: SignedErrors {
     /// The dialect's name in the audit log and the metrics: one short word.
     const NAME: &'static str;
+    /// The services that its requests may be signed for.
+    const SERVICES: &'static [&'static str] = SERVICES;
 
     /// The caller type of its handlers.
     type Caller: From<Caller> + Borrow<Caller> + Send + 'static;
@@ -85,7 +87,10 @@ impl<A: SignedApi> Dialect for Signed<A> {
         &self,
         request: &Request,
     ) -> Result<Proof<A::Caller, ErrorResponse<A>>, ErrorResponse<A>> {
-        let proof = self.authenticator.authenticate(request).await?;
+        let proof = self
+            .authenticator
+            .authenticate(request, A::SERVICES)
+            .await?;
         Ok(proof.map(A::Caller::from))
     }
 

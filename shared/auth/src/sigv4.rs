@@ -40,10 +40,13 @@ pub struct Rules {
     pub max_skew: Duration,
 }
 
+/// Every service that a credential scope may name.
+pub const SERVICES: &[&str] = &["execute-api", "s3", "sts", "kms"];
+
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            services: &["execute-api", "s3", "sts", "kms"],
+            services: SERVICES,
             region: None,
             max_skew: Duration::from_secs(15 * 60),
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_crypto::EncryptionContext;
 
-use crate::ids::KeyId;
+use crate::ids::{AliasName, KeyId};
 
 /// The facts of one request, recorded by its operations through the caller. It outlives the operations, so a refusal
 /// also says what was refused.
@@ -19,9 +19,18 @@ pub struct AuditContext {
     decisions: Mutex<Vec<(&'static str, String)>>,
 }
 
+/// The action that a caller was refused, and on what, for error texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    Key(&'static str, KeyId),
+    Alias(&'static str, AliasName),
+}
+
 #[derive(Default)]
 struct Noted {
     facts: AuditFacts,
+    /// What the caller was refused last.
+    denied: Option<Denied>,
     /// One per item of a request with several items. An item is added before it is processed, so the audit context of a
     /// request that is dropped midway shows how far it came.
     items: Vec<Arc<AuditContext>>,
@@ -66,6 +75,15 @@ impl AuditContext {
             items: noted.items.iter().map(|item| item.take()).collect(),
             ..mem::take(&mut noted.facts)
         }
+    }
+
+    /// What the caller was refused permission on last.
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        self.lock().denied.clone()
+    }
+
+    pub(crate) fn deny(&self, what: Denied) {
+        self.lock().denied = Some(what);
     }
 
     /// Records why this was refused, for a request whose answer as a whole is no refusal.

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
-use crate::keys::{IMPORTED_VERSION, KeyId, KeyReader};
+use crate::keys::{AliasName, IMPORTED_VERSION, KeyId, KeyReader, NamedKey};
 use crate::policy::Action;
 use crate::ports::Random;
 use crate::service::Service;
@@ -106,6 +106,11 @@ pub struct Opened {
     pub key_version: u32,
     /// The plaintext.
     pub plaintext: SecretBytes,
+}
+
+/// Whether the ciphertext says which key it is under. Those of other systems do not.
+pub fn names_key(ciphertext: &[u8]) -> bool {
+    Ciphertext::parse(ciphertext).names_key()
 }
 
 /// The longest plaintext, in bytes, for APIs that set no other limit.
@@ -214,9 +219,18 @@ impl DataKeys {
     ) -> Result<Opened, KmsError> {
         let ciphertext = Ciphertext::parse(ciphertext);
         let (_, opened) = self
-            .open(caller, Action::Decrypt, request, &ciphertext)
+            .open(caller, &[Action::Decrypt], request, &ciphertext)
             .await?;
         request.answer(opened)
+    }
+
+    /// The key that the alias stands for at present. It need not exist, and the caller's permission for it is not checked
+    /// yet: the operation does that.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn resolve(&self, alias: &AliasName) -> Result<NamedKey, KmsError> {
+        self.keys.resolve(alias).await
     }
 
     /// Random bytes, without a key.

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::ids::{BucketName, InvalidId, KeyId, KeySpec, KeyState, Reference};
+use crate::ids::{AliasName, BucketName, InvalidId, KeyId, KeySpec, KeyState, Reference};
 
 /// Why an operation failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ pub enum KmsError {
     IdentityIsAdmin,
     /// A caller cannot assign a policy to itself.
     IdentityIsCaller,
+    /// No such alias.
+    AliasNotFound(AliasName),
+    /// An alias of this name exists. It was not changed.
+    AliasExists(AliasName),
+    /// The key has the most aliases that a key can have.
+    TooManyAliases(KeyId),
     /// A key of this id exists. It was not changed.
     KeyExists(KeyId),
     /// The key's state does not allow the operation.
@@ -100,6 +106,9 @@ impl KmsError {
             Self::IdentityNotFound(_) => "identity_not_found",
             Self::IdentityIsAdmin => "identity_is_admin",
             Self::IdentityIsCaller => "identity_is_caller",
+            Self::AliasNotFound(_) => "alias_not_found",
+            Self::AliasExists(_) => "alias_exists",
+            Self::TooManyAliases(_) => "too_many_aliases",
             Self::KeyExists(_) => "key_exists",
             Self::KeyState { .. } => "key_state",
             Self::KeySpec { .. } => "key_spec",

@@ -100,6 +100,73 @@ impl<'de> Deserialize<'de> for KeyId {
     }
 }
 
+/// The name of an alias: `alias/` and 1 to 250 of `[A-Za-z0-9/_-]`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AliasName(Arc<str>);
+
+impl AliasName {
+    /// The beginning of every alias's name.
+    pub const PREFIX: &str = "alias/";
+
+    /// Parses a name, with its prefix, from the input `field`.
+    ///
+    /// # Errors
+    /// [`InvalidId`] naming the field.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidId> {
+        if Self::is_fit(text) {
+            Ok(Self(text.into()))
+        } else {
+            let reason = "must be `alias/` and 1 to 250 of A-Z, a-z, 0-9, `/`, `_`, `-`";
+            Err(InvalidId::new(field, reason))
+        }
+    }
+
+    fn is_fit(text: &str) -> bool {
+        text.strip_prefix(Self::PREFIX).is_some_and(|name| {
+            (1..=250).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-'))
+        })
+    }
+
+    /// The name as text, with its prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key that the alias stands for while no alias of this name is stored: the one whose id is the name without its
+    /// prefix. If that is no valid id, no key has it.
+    pub(crate) fn implicit_key(&self) -> KeyId {
+        KeyId(self.0.strip_prefix(Self::PREFIX).unwrap_or_default().into())
+    }
+}
+
+impl fmt::Display for AliasName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AliasName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for AliasName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AliasName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse("alias", &text).map_err(|_| de::Error::custom("not the name of an alias"))
+    }
+}
+
 /// The state of a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

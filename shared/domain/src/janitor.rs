@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::audit::BackgroundAudit;
 use crate::encoding;
 use crate::error::KmsError;
-use crate::keys::{KeyId, KeyState, MasterKey, stored_time};
+use crate::keys::{KeyId, KeyState, MasterKey, aliases, stored_time};
 use crate::ports::{Clock, Consistency, Kind, Random, Record, StoreError, TableWriter};
 use crate::repository::{self, Noun};
 use crate::scan::Scan;
@@ -38,6 +38,8 @@ pub struct Swept {
     pub doubted: Option<(KeyId, Timestamp)>,
     /// How many keys there were before the sweep.
     pub keys: KeyCounts,
+    /// How many aliases, and lists of aliases, it removed whose keys did not exist any more.
+    pub aliases: u64,
 }
 
 /// How many keys there are in each state.
@@ -79,6 +81,12 @@ impl Swept {
         }
         for key_id in &self.full {
             tracing::error!(%key_id, "a key is due to be rotated and has as many versions as a key can have; replace it by a new key");
+        }
+        if self.aliases > 0 {
+            tracing::info!(
+                removed = self.aliases,
+                "aliases of keys that were destroyed were removed"
+            );
         }
         if let Some((key_id, date)) = &self.doubted {
             tracing::warn!(
@@ -216,7 +224,8 @@ impl Janitor {
     pub async fn sweep(&self) -> Result<Swept, KmsError> {
         let now = stored_time(self.clock.as_ref())?;
         let mut swept = Swept::default();
-        let due = self.look(now, &mut swept).await?;
+        let (due, known) = self.look(now, &mut swept).await?;
+        swept.aliases = aliases::sweep(self.table.as_ref(), &known).await?;
         if swept.doubted.is_some() {
             self.forget();
             return Ok(swept);
@@ -266,7 +275,10 @@ impl Janitor {
         }
         self.may_proceed().await?;
         let outcome = match self.destroy(&record).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                aliases::remove_of(self.table.as_ref(), &key).await;
+                Ok(())
+            }
             // Another writer changed it, or another janitor has it. The next sweep looks again.
             Ok(false) => return Ok(()),
             Err(error) => Err(error),
@@ -356,19 +368,20 @@ impl Janitor {
         Ok(())
     }
 
-    /// Reads every key once, counts them, and returns those whose date has passed.
+    /// Reads every key once, counts them, and returns those whose date has passed, and when each key was created.
     async fn look(
         &self,
         now: Timestamp,
         swept: &mut Swept,
-    ) -> Result<BTreeMap<KeyId, Due>, KmsError> {
-        let mut all = BTreeMap::new();
+    ) -> Result<(BTreeMap<KeyId, Due>, BTreeMap<KeyId, Timestamp>), KmsError> {
+        let (mut all, mut known) = (BTreeMap::new(), BTreeMap::new());
         let mut scan = Scan::all(self.table.as_ref(), Kind::Key);
         while let Some(record) = scan.record().await? {
             let Some(key) = MasterKey::readable(&record) else {
                 continue;
             };
             swept.keys.count(key.state);
+            known.insert(key.id.clone(), key.created_at);
             let touched = key.touched_at();
             if touched.duration_since(now) > CLOCKS_DIFFER
                 && swept
@@ -385,7 +398,7 @@ impl Janitor {
                 _ => {}
             }
         }
-        Ok(all)
+        Ok((all, known))
     }
 
     /// Remembers the due keys, and returns those that have been due for long enough. Starts again if the clock was set.

@@ -1,5 +1,6 @@
 //! Master keys: the type and the rules of its states here; reading and changing keys in the modules below.
 
+pub(crate) mod aliases;
 mod deletion;
 mod directory;
 mod import;
@@ -25,6 +26,7 @@ use crate::ports::{Kind, Random, Record};
 use crate::repository::Noun;
 
 pub use crate::ids::{KeyId, KeySpec, KeyState, KeyUsage, Reference};
+pub use aliases::{Alias, AliasName, AliasPage, MAX_ALIASES, NamedKey};
 pub use deletion::Deletion;
 pub use directory::KeyDirectory;
 pub use import::{Compared, HmacKey, NewImport};

@@ -5,6 +5,7 @@
 mod check;
 mod decision;
 mod document;
+mod resource;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ pub use decision::{Asked, Decision, Decisive};
 use document::{one_or_many, some_one_or_many};
 
 /// A permission. The names are those of RustFS 1.0's policies. Actions that RustFS does not have are named as in AWS.
+/// Some operations of AWS KMS have a name of their own besides the permission that covers them: see
+/// [`Action::permission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     Configure,
@@ -43,6 +46,25 @@ pub enum Action {
     ImportKeyMaterial,
     /// Put on a key the one policy of a key that is accepted.
     PutKeyPolicy,
+    CreateAlias,
+    UpdateAlias,
+    DeleteAlias,
+    ListAliases,
+    GetKeyPolicy,
+    ListKeyPolicies,
+    GetKeyRotationStatus,
+    ListKeyRotations,
+    ListResourceTags,
+    ScheduleKeyDeletion,
+    CancelKeyDeletion,
+    RotateKeyOnDemand,
+    EnableKeyRotation,
+    DisableKeyRotation,
+    GenerateDataKeyWithoutPlaintext,
+    /// Open a ciphertext to encrypt its plaintext again.
+    ReEncryptFrom,
+    /// Encrypt such a plaintext.
+    ReEncryptTo,
     ListAllMyBuckets,
     CreateBucket,
     DeleteBucket,
@@ -71,7 +93,7 @@ pub enum Consequence {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 49] = [
         Self::Configure,
         Self::ServiceControl,
         Self::ClearCache,
@@ -94,6 +116,23 @@ impl Action {
         Self::GenerateRandom,
         Self::ImportKeyMaterial,
         Self::PutKeyPolicy,
+        Self::CreateAlias,
+        Self::UpdateAlias,
+        Self::DeleteAlias,
+        Self::ListAliases,
+        Self::GetKeyPolicy,
+        Self::ListKeyPolicies,
+        Self::GetKeyRotationStatus,
+        Self::ListKeyRotations,
+        Self::ListResourceTags,
+        Self::ScheduleKeyDeletion,
+        Self::CancelKeyDeletion,
+        Self::RotateKeyOnDemand,
+        Self::EnableKeyRotation,
+        Self::DisableKeyRotation,
+        Self::GenerateDataKeyWithoutPlaintext,
+        Self::ReEncryptFrom,
+        Self::ReEncryptTo,
         Self::ListAllMyBuckets,
         Self::CreateBucket,
         Self::DeleteBucket,
@@ -131,6 +170,23 @@ impl Action {
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::ImportKeyMaterial => "kms:ImportKeyMaterial",
             Self::PutKeyPolicy => "kms:PutKeyPolicy",
+            Self::CreateAlias => "kms:CreateAlias",
+            Self::UpdateAlias => "kms:UpdateAlias",
+            Self::DeleteAlias => "kms:DeleteAlias",
+            Self::ListAliases => "kms:ListAliases",
+            Self::GetKeyPolicy => "kms:GetKeyPolicy",
+            Self::ListKeyPolicies => "kms:ListKeyPolicies",
+            Self::GetKeyRotationStatus => "kms:GetKeyRotationStatus",
+            Self::ListKeyRotations => "kms:ListKeyRotations",
+            Self::ListResourceTags => "kms:ListResourceTags",
+            Self::ScheduleKeyDeletion => "kms:ScheduleKeyDeletion",
+            Self::CancelKeyDeletion => "kms:CancelKeyDeletion",
+            Self::RotateKeyOnDemand => "kms:RotateKeyOnDemand",
+            Self::EnableKeyRotation => "kms:EnableKeyRotation",
+            Self::DisableKeyRotation => "kms:DisableKeyRotation",
+            Self::GenerateDataKeyWithoutPlaintext => "kms:GenerateDataKeyWithoutPlaintext",
+            Self::ReEncryptFrom => "kms:ReEncryptFrom",
+            Self::ReEncryptTo => "kms:ReEncryptTo",
             Self::ListAllMyBuckets => "s3:ListAllMyBuckets",
             Self::CreateBucket => "s3:CreateBucket",
             Self::DeleteBucket => "s3:DeleteBucket",
@@ -150,6 +206,12 @@ impl Action {
             Self::DescribeKey
             | Self::ListKeys
             | Self::GenerateRandom
+            | Self::ListAliases
+            | Self::GetKeyPolicy
+            | Self::ListKeyPolicies
+            | Self::GetKeyRotationStatus
+            | Self::ListKeyRotations
+            | Self::ListResourceTags
             | Self::ListAllMyBuckets
             | Self::ListBucket
             | Self::GetBucketLocation
@@ -161,7 +223,10 @@ impl Action {
             | Self::Decrypt
             | Self::Rewrap
             | Self::GenerateMac
-            | Self::VerifyMac => Consequence::UsesKeys,
+            | Self::VerifyMac
+            | Self::GenerateDataKeyWithoutPlaintext
+            | Self::ReEncryptFrom
+            | Self::ReEncryptTo => Consequence::UsesKeys,
             Self::Configure
             | Self::ServiceControl
             | Self::ClearCache
@@ -175,6 +240,14 @@ impl Action {
             | Self::UpdateKeyDescription
             | Self::ImportKeyMaterial
             | Self::PutKeyPolicy
+            | Self::CreateAlias
+            | Self::UpdateAlias
+            | Self::DeleteAlias
+            | Self::ScheduleKeyDeletion
+            | Self::CancelKeyDeletion
+            | Self::RotateKeyOnDemand
+            | Self::EnableKeyRotation
+            | Self::DisableKeyRotation
             | Self::CreateBucket
             | Self::DeleteBucket
             | Self::PutEncryptionConfiguration
@@ -188,6 +261,7 @@ impl Action {
             && !matches!(
                 self,
                 Self::ListKeys
+                    | Self::ListAliases
                     | Self::Configure
                     | Self::ServiceControl
                     | Self::ClearCache
@@ -198,15 +272,44 @@ impl Action {
             )
     }
 
+    /// The permission that covers the action: for most actions the action itself. A policy names either of them. What
+    /// names the action decides about it alone; what names the permission decides about all that it covers.
+    pub const fn permission(self) -> Self {
+        match self {
+            // They reveal no more than a description does.
+            Self::GetKeyPolicy
+            | Self::ListKeyPolicies
+            | Self::GetKeyRotationStatus
+            | Self::ListKeyRotations
+            | Self::ListResourceTags => Self::DescribeKey,
+            Self::ScheduleKeyDeletion | Self::CancelKeyDeletion => Self::DeleteKey,
+            Self::RotateKeyOnDemand | Self::EnableKeyRotation | Self::DisableKeyRotation => {
+                Self::RotateKey
+            }
+            Self::GenerateDataKeyWithoutPlaintext => Self::GenerateDataKey,
+            Self::ReEncryptFrom | Self::ReEncryptTo => Self::Rewrap,
+            action => action,
+        }
+    }
+
+    /// Whether the action applies to an alias, and to the key that it stands for.
+    const fn is_about_alias(self) -> bool {
+        matches!(
+            self,
+            Self::CreateAlias | Self::UpdateAlias | Self::DeleteAlias
+        )
+    }
+
     /// The action of this name. The case of ASCII letters is ignored.
     pub fn named(name: &str) -> Option<Self> {
-        let is_named = |action: &Self| {
-            action
-                .names()
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
-        };
-        Self::ALL.into_iter().find(is_named)
+        let is_named = |own: &str| own.eq_ignore_ascii_case(name);
+        let mut all = Self::ALL.into_iter();
+        // A second name may be another action's own.
+        all.find(|action| is_named(action.as_str())).or_else(|| {
+            Self::ALL
+                .into_iter()
+                .find(|action| action.names().into_iter().any(is_named))
+        })
     }
 
     /// The action's names in policies. RustFS's guide names bucket encryption after its operations, AWS does not.
@@ -214,7 +317,7 @@ impl Action {
         let second = match self {
             Self::GetEncryptionConfiguration => "s3:GetBucketEncryption",
             Self::PutEncryptionConfiguration => "s3:PutBucketEncryption",
-            _ => self.as_str(),
+            _ => self.permission().as_str(),
         };
         [self.as_str(), second]
     }
@@ -240,14 +343,16 @@ impl Action {
             | Self::GetBucketLocation
             | Self::GetEncryptionConfiguration
             | Self::PutEncryptionConfiguration => BUCKET_RESOURCE,
-            _ => "arn:aws:kms:::",
+            _ => SERVICE_RESOURCE,
         }
     }
 }
 
 /// The permission that allows everything, as policies and as RustFS's documents spell it.
 const UMBRELLA: [&str; 2] = ["admin:ServerInfo", "admin:ServerInfoAdminAction"];
+const SERVICE_RESOURCE: &str = "arn:aws:kms:::";
 const KEY_RESOURCE: &str = "arn:aws:kms:::key/";
+const ALIAS_RESOURCE: &str = "arn:aws:kms:::alias/";
 const BUCKET_RESOURCE: &str = "arn:aws:s3:::";
 const MAX_STATEMENTS: usize = 64;
 const MAX_ENTRIES: usize = 128;
@@ -293,6 +398,8 @@ enum Effect {
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     Key(&'a str),
+    /// The alias of this name, with its prefix.
+    Alias(&'a str),
     /// The service itself. Only resources that mean everything cover it.
     Service,
     Bucket(&'a str),
@@ -371,6 +478,10 @@ impl Policy {
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
                 "kms:PutKeyPolicy",
+                "kms:CreateAlias",
+                "kms:UpdateAlias",
+                "kms:DeleteAlias",
+                "kms:ListAliases",
             ],
             "kms-key-user" => &[
                 "kms:DescribeKey",
@@ -385,6 +496,7 @@ impl Policy {
             "kms-auditor" => &[
                 "kms:DescribeKey",
                 "kms:ListKeys",
+                "kms:ListAliases",
                 "kms:ReadAudit",
                 "s3:ListAllMyBuckets",
                 "s3:ListBucket",
@@ -473,7 +585,11 @@ impl Policy {
             match &statement.resource {
                 None => ranges.extend(NameRange::all()),
                 Some(resources) => {
-                    ranges.extend(resources.iter().filter_map(|name| named(name, start)));
+                    ranges.extend(
+                        resources
+                            .iter()
+                            .filter_map(|resource| named(&resource::canonical(resource), start)),
+                    );
                 }
             }
         }
@@ -507,25 +623,28 @@ impl Statement {
             && self.resource.as_ref().is_none_or(|resources| {
                 resources
                     .iter()
-                    .any(|resource| match (target, self.effect) {
-                        (Target::Key(key), _) => is_named(resource, KEY_RESOURCE, key),
-                        (Target::Service, _) => {
-                            matches!(resource.as_str(), "*" | "arn:aws:kms:::*")
-                        }
-                        (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
-                        // An `Allow` counts if it may cover some key, a `Deny` only if it covers every key.
-                        (Target::Unknown(start), Effect::Allow) => {
-                            resource == "*" || resource.starts_with(start)
-                        }
-                        (Target::Unknown(start), Effect::Deny) => {
-                            let all = resource.strip_prefix(start);
-                            resource == "*"
-                                || all.is_some_and(|all| {
-                                    all == "*" || start != BUCKET_RESOURCE && all == "key/*"
-                                })
-                        }
-                    })
+                    .any(|resource| self.effect.reaches(&resource::canonical(resource), target))
             })
+    }
+}
+
+impl Effect {
+    /// Whether a statement of this effect covers the target by this resource.
+    fn reaches(self, resource: &str, target: Target<'_>) -> bool {
+        match (target, self) {
+            (Target::Key(key), _) => is_named(resource, KEY_RESOURCE, key),
+            (Target::Alias(alias), _) => is_named(resource, SERVICE_RESOURCE, alias),
+            (Target::Service, _) => matches!(resource, "*" | "arn:aws:kms:::*"),
+            (Target::Bucket(bucket), _) => is_named(resource, BUCKET_RESOURCE, bucket),
+            // An `Allow` counts if it may cover some key, a `Deny` only if it covers every key.
+            (Target::Unknown(start), Self::Allow) => resource == "*" || resource.starts_with(start),
+            (Target::Unknown(start), Self::Deny) => {
+                let all = resource.strip_prefix(start);
+                resource == "*"
+                    || all
+                        .is_some_and(|all| all == "*" || start != BUCKET_RESOURCE && all == "key/*")
+            }
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Kind {
     Key,
     /// An access key: wrapped secret, policy, expiry.
     AccessKey,
+    /// An alias of a key, under its name, or the names of a key's aliases.
+    Alias,
     /// The service's configuration: one record.
     Config,
     /// A bucket, or the keys that a bucket in an object store uses.
@@ -39,9 +41,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Key,
         Self::AccessKey,
+        Self::Alias,
         Self::Config,
         Self::Bucket,
         Self::Policy,
@@ -55,6 +58,7 @@ impl Kind {
         match self {
             Self::Key => "key",
             Self::AccessKey => "access-key",
+            Self::Alias => "alias",
             Self::Config => "config",
             Self::Bucket => "bucket",
             Self::Policy => "policy",
@@ -72,6 +76,7 @@ impl Kind {
             Self::Audit | Self::ErrorLog => Some(11),
             Self::Key
             | Self::AccessKey
+            | Self::Alias
             | Self::Config
             | Self::Bucket
             | Self::Policy
@@ -102,7 +107,7 @@ impl Revision {
 pub struct Record {
     /// Its kind.
     pub kind: Kind,
-    /// Its name within the kind, 1 to 128 bytes. Pages are in the byte order of ids.
+    /// Its name within the kind, 1 to 256 bytes. Pages are in the byte order of ids.
     pub id: String,
     /// The write that made it.
     pub revision: Revision,

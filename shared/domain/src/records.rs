@@ -39,7 +39,12 @@ const LONGEST_LINE: usize = 256;
 const fn is_signed(kind: Kind, id: &str) -> bool {
     match kind {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
-        Kind::Key | Kind::AccessKey | Kind::Bucket | Kind::Policy | Kind::Identity => true,
+        Kind::Key
+        | Kind::AccessKey
+        | Kind::Alias
+        | Kind::Bucket
+        | Kind::Policy
+        | Kind::Identity => true,
         // Log lines decide nothing; audit events have a hash chain.
         Kind::Audit | Kind::ErrorLog => false,
     }

@@ -32,6 +32,11 @@ impl<'a, T: TableReader + ?Sized> Scan<'a, T> {
         Self::within(table, kind, NameRange::all(), "", None)
     }
 
+    /// Reads the records whose ids begin with `prefix` and sort after `after`.
+    pub(crate) fn named(table: &'a T, kind: Kind, prefix: &str, after: Option<String>) -> Self {
+        Self::within(table, kind, NameRange::all(), prefix, after)
+    }
+
     /// Reads the records in the ranges, which are [in order](crate::ranges::in_order), whose ids begin with `prefix`
     /// and sort after `after`.
     pub(crate) fn within(

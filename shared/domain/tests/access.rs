@@ -180,7 +180,7 @@ fn deny_that_denies_nothing_is_refused() {
         "arn:aws:kms:::key/café",
         "arn:aws:kms:::key/[ab]",
         "arn:aws:kms:::* ",
-        "arn:aws:kms:us-east-1:123456789012:key/x",
+        "arn:aws:kms:us-east-1:12345:key/x",
         "arn:aws:kms::: key/x",
         "ARN:aws:kms:::key/x",
         " *",

@@ -200,9 +200,10 @@ impl Deployment {
 }
 
 /// The kinds of records that decide something.
-const SIGNED: [Kind; 6] = [
+const SIGNED: [Kind; 7] = [
     Kind::Key,
     Kind::AccessKey,
+    Kind::Alias,
     Kind::Config,
     Kind::Bucket,
     Kind::Policy,

@@ -219,6 +219,7 @@ impl<'a> Composition<'a> {
             directory: self.services.directory(),
             data_keys: Arc::clone(&self.services.data_keys),
             account: settings.aws_account_id.clone(),
+            region: settings.aws_region.clone(),
             envelope: settings.aws_ciphertext.envelope(),
             clock: Arc::clone(clock),
         })

@@ -293,7 +293,7 @@ pub async fn remove_needs_the_seen_revision(table: &dyn TableWriter, random: &dy
 /// Pages are in the byte order of ids: not alphabetical, not UTF-16, not case-folded.
 pub async fn pages_are_in_byte_order(table: &dyn TableWriter, random: &dyn Random) {
     let scope = scope(random);
-    let longest = "l".repeat(128 - scope.len());
+    let longest = "l".repeat(256 - scope.len());
     // U+FFFF and U+10000 sort the other way round in UTF-16.
     let names = [
         "-",

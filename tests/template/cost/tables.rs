@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use keyway_tests::{parameter_default, project};
+use keyway_tests::project;
 
 use super::figures::{
     Costs, Front, LOG_EVENT_BYTES, MEMORY_GB, MILLION, SECONDS_A_MONTH, Traffic, default,

@@ -62,6 +62,8 @@ const REMOVE: Actions = &[
     "dynamodb:UpdateItem",
     "dynamodb:DeleteItem",
 ];
+/// The janitor removes the aliases of keys that are gone.
+const CLEAR: Actions = &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:DeleteItem"];
 /// Sessions are access keys; behind IAM there are none.
 const BEGIN_SESSIONS: Actions = &[
     "dynamodb:GetItem",
@@ -87,6 +89,7 @@ const SERVE_BUCKETS: Actions = &[
 ];
 
 const KEYS: What = What::Records("Keys", "key");
+const ALIASES: What = What::Records("Aliases", "alias");
 const BUCKETS: What = What::Records("Buckets", "bucket");
 const CONFIG: What = What::Records("Config", "config");
 const ACCESS_KEYS: What = What::Records("AccessKeys", "access-key");
@@ -128,6 +131,7 @@ fn behind_the_http_api() -> Vec<Role> {
     let condition = Some("HttpApiFront");
     let mut keys = vec![
         may(KEYS, CHANGE),
+        may(ALIASES, CHANGE),
         may(BUCKETS, LIST),
         may(CONFIG, CHANGE_ONE),
     ];
@@ -138,9 +142,10 @@ fn behind_the_http_api() -> Vec<Role> {
         may_where("HasRootAccessKey", ROOT, OPEN),
         may(AUDIT, APPEND),
     ]);
-    // AWS KMS's API lists keys there.
+    // AWS KMS's API lists keys and aliases there.
     let mut datakey = vec![
         may(KEYS, READ_AND_LIST),
+        may(ALIASES, READ_AND_LIST),
         may(CONFIG, READ),
         may(ACCESS_KEYS, READ),
     ];
@@ -204,6 +209,7 @@ fn others() -> Vec<Role> {
     access.extend([may(KEYRING, OPEN), may(AUDIT, APPEND)]);
     let mut all = vec![
         may(KEYS, CHANGE),
+        may(ALIASES, CHANGE),
         may(BUCKETS, CHANGE),
         may_where("BucketsOfAws", What::BucketsOfAws, SERVE_BUCKETS),
         may(CONFIG, CHANGE_ONE),
@@ -217,6 +223,7 @@ fn others() -> Vec<Role> {
     ]);
     let janitor = vec![
         may(KEYS, REMOVE),
+        may(ALIASES, CLEAR),
         may(BUCKETS, LIST),
         may(CONFIG, READ),
         may(KEYRING, OPEN),

@@ -91,6 +91,11 @@ impl<'r> Credential<'r> {
         self.scope().get(..8).unwrap_or_default()
     }
 
+    /// The service that the scope names.
+    pub(super) fn service(&self) -> &str {
+        self.text.rsplit('/').nth(1).unwrap_or_default()
+    }
+
     /// S3 signs paths and presigned bodies in its own way.
     pub(super) fn is_s3(&self) -> bool {
         self.is_s3

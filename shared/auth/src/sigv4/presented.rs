@@ -144,6 +144,11 @@ impl<'r> Presented<'r> {
         })
     }
 
+    /// The service that the request is signed for.
+    pub fn service(&self) -> &str {
+        self.credential.service()
+    }
+
     /// The access key that the request claims to be signed with.
     pub fn access_key_id(&self) -> &str {
         self.credential.access_key_id()

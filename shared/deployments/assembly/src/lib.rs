@@ -156,13 +156,16 @@ impl Reading {
         let state_ttl = settings.state_ttl;
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
-                Arc::new(Credentials::new(
-                    Arc::clone(table),
-                    Arc::clone(&self.wrapper),
-                    Arc::clone(clock),
-                    state_ttl,
-                    root,
-                )),
+                Arc::new(
+                    Credentials::new(
+                        Arc::clone(table),
+                        Arc::clone(&self.wrapper),
+                        Arc::clone(clock),
+                        state_ttl,
+                        root,
+                    )
+                    .at(settings.aws_account_id.clone(), settings.aws_region.clone()),
+                ),
                 Arc::clone(clock),
                 Rules {
                     region: settings.signing_region.clone(),

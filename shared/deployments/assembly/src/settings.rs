@@ -56,6 +56,10 @@ pub struct Settings {
     )]
     pub aws_account_id: AccountId,
 
+    /// The region that ARNs of keys name; the region that a request is signed for when not given
+    #[arg(long, env = "KEYWAY_AWS_REGION", value_name = "REGION", value_parser = aws_region)]
+    pub aws_region: Option<String>,
+
     /// How AWS KMS's API returns the ciphertext of a new data key, for access keys without an envelope of their own
     #[arg(
         long,
@@ -108,6 +112,16 @@ fn state_ttl(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         ttl if ttl <= MAX_STATE_TTL => Ok(ttl),
         _ => Err("is longer than 1h".to_owned()),
+    }
+}
+
+/// Parses a region's name, such as `eu-west-1`.
+fn aws_region(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 64 of a-z, 0-9 and `-`")
     }
 }
 

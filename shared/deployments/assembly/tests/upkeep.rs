@@ -57,6 +57,7 @@ async fn deployment() -> Deployment {
             cors_origins: Cors::Off,
             rustfs_spelling: String::new(),
             aws_account_id: "000000000000".parse().unwrap(),
+            aws_region: None,
             aws_ciphertext: AwsCiphertext::default(),
             open_legacy_kes: false,
             audit: keyway_deployment_assembly::AuditSettings::default(),

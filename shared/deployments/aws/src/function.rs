@@ -174,7 +174,7 @@ impl Function {
     /// # Errors
     /// When a setting is missing or invalid; the text names it.
     pub fn start(commit: Option<&'static str>) -> anyhow::Result<Self> {
-        let arguments: Arguments = arguments(commit);
+        let mut arguments: Arguments = arguments(commit);
         start_log(LogFormat::Json, &arguments.log)
             .map_err(anyhow::Error::from_boxed)
             .context("KEYWAY_LOG")?;
@@ -190,9 +190,14 @@ impl Function {
         }
         keyway_crypto::self_test().context("the cryptography of this build does not work")?;
         let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(commit));
+        let aws = location::from_environment(arguments.place.region.as_deref())?;
+        let region = &mut arguments.settings.aws_region;
+        if region.is_none() {
+            *region = aws.region().map(ToString::to_string);
+        }
         Ok(Self {
-            aws: location::from_environment(arguments.place.region.as_deref())?,
             arguments,
+            aws,
             metrics: metrics(&machine)?,
             machine,
             clock: Arc::new(SystemClock::start()),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use keyway_domain::access::Envelope;
 use keyway_domain::datakey::{DataKeyLength, DataKeyRequest, DataKeySpec, Sealed};
-use keyway_domain::keys::KeyId;
+use keyway_domain::keys::NamedKey;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::Pairs;
 use serde::{Deserialize, Serialize};
@@ -39,18 +39,17 @@ struct GenerateBody {
 
 /// The domain's parameters of a request for a data key.
 struct Generation {
-    key_id: KeyId,
+    key: NamedKey,
     context: EncryptionContext,
     spec: DataKeySpec,
     dry_run: bool,
 }
 
 impl Generation {
-    fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
+    async fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
         let body: GenerateBody = decode(asked.body)?;
         absent("Recipient", body.recipient.as_ref())?;
         grant_tokens(body.grant_tokens.as_deref())?;
-        let key_id = asked.names.key("keyId", body.key_id)?;
         let spec = match (&body.key_spec, body.number_of_bytes) {
             (Some(spec), None) => match one_of("keySpec", spec, &["AES_256", "AES_128"])? {
                 "AES_128" => DataKeySpec::Aes128,
@@ -64,7 +63,7 @@ impl Generation {
             }
         };
         Ok(Self {
-            key_id,
+            key: asked.named("keyId", body.key_id).await?,
             context: context("encryptionContext", body.encryption_context)?,
             spec,
             dry_run: body.dry_run.unwrap_or(false),
@@ -78,7 +77,7 @@ impl Generation {
     }
 
     fn request(&self) -> DataKeyRequest<'_> {
-        DataKeyRequest::new(self.key_id.clone(), &self.context).dry_run(self.dry_run)
+        DataKeyRequest::of(self.key.clone(), &self.context).dry_run(self.dry_run)
     }
 }
 
@@ -122,7 +121,7 @@ impl Generated {
 }
 
 pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
-    let generation = Generation::parse(asked)?;
+    let generation = Generation::parse(asked).await?;
     let (plaintext, sealed) = asked
         .served
         .data_keys
@@ -137,7 +136,7 @@ pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
 }
 
 pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
-    let generation = Generation::parse(asked)?;
+    let generation = Generation::parse(asked).await?;
     let sealed = asked
         .served
         .data_keys
@@ -168,12 +167,12 @@ struct Encrypted {
 pub(crate) async fn encrypt(asked: &Asked<'_>) -> Outcome {
     let body: EncryptBody = decode(asked.body)?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let key_id = asked.names.key("keyId", body.key_id)?;
     let plaintext = body.plaintext.as_ref().map(|text| text.as_str());
     let plaintext = blob("plaintext", plaintext, LONGEST_PLAINTEXT)?;
     let context = context("encryptionContext", body.encryption_context)?;
     algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
-    let request = DataKeyRequest::new(key_id, &context).dry_run(body.dry_run.unwrap_or(false));
+    let key = asked.named("keyId", body.key_id).await?;
+    let request = DataKeyRequest::of(key, &context).dry_run(body.dry_run.unwrap_or(false));
     let sealed = asked
         .served
         .data_keys
@@ -211,20 +210,18 @@ pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
     let body: DecryptBody = decode(asked.body)?;
     absent("Recipient", body.recipient.as_ref())?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let expected = asked.names.some_key("keyId", body.key_id)?;
     let ciphertext = body.ciphertext_blob.as_deref();
     let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
     let context = context("encryptionContext", body.encryption_context)?;
     algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    let ciphertext = envelope::unwrapped(ciphertext.expose());
+    let expected = asked.expected("keyId", body.key_id, &ciphertext);
+    let expected = expected.await?;
     let request =
-        DataKeyRequest::of_ciphertext(expected, &context).dry_run(body.dry_run.unwrap_or(false));
+        DataKeyRequest::of_ciphertext_as(expected, &context).dry_run(body.dry_run.unwrap_or(false));
     let data_keys = &asked.served.data_keys;
     let opened = data_keys
-        .decrypt(
-            asked.caller,
-            &request,
-            &envelope::unwrapped(ciphertext.expose()),
-        )
+        .decrypt(asked.caller, &request, &ciphertext)
         .await?;
     Ok(ok(&Decrypted {
         encryption_algorithm: ALGORITHM,
@@ -263,10 +260,6 @@ struct ReEncrypted {
 pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
     let body: ReEncryptBody = decode(asked.body)?;
     grant_tokens(body.grant_tokens.as_deref())?;
-    let destination_key = asked
-        .names
-        .key("destinationKeyId", body.destination_key_id)?;
-    let source_key = asked.names.some_key("sourceKeyId", body.source_key_id)?;
     let ciphertext = body.ciphertext_blob.as_deref();
     let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
     let source_context = context("sourceEncryptionContext", body.source_encryption_context)?;
@@ -278,11 +271,15 @@ pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
         body.source_encryption_algorithm.as_deref(),
         body.destination_encryption_algorithm.as_deref(),
     )?;
-    let source = DataKeyRequest::of_ciphertext(source_key, &source_context)
-        .dry_run(body.dry_run.unwrap_or(false));
-    let destination = DataKeyRequest::new(destination_key, &destination_context);
-    let data_keys = &asked.served.data_keys;
     let ciphertext = envelope::unwrapped(ciphertext.expose());
+    let source_key = asked.expected("sourceKeyId", body.source_key_id, &ciphertext);
+    let source_key = source_key.await?;
+    let destination_key = body.destination_key_id;
+    let destination_key = asked.named("destinationKeyId", destination_key).await?;
+    let source = DataKeyRequest::of_ciphertext_as(source_key, &source_context)
+        .dry_run(body.dry_run.unwrap_or(false));
+    let destination = DataKeyRequest::of(destination_key, &destination_context);
+    let data_keys = &asked.served.data_keys;
     let moved = data_keys
         .reencrypt(asked.caller, &source, &ciphertext, &destination)
         .await?;

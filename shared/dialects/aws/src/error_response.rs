@@ -8,6 +8,7 @@ use http::{HeaderName, Response, StatusCode};
 use keyway_auth::sigv4::SignatureError;
 use keyway_auth::{Coded, ErrorTable, SignedErrors};
 use keyway_domain::access::Caller;
+use keyway_domain::audit_context::Denied;
 use keyway_domain::keys::{KeyId, KeySpec, KeyState, Reference};
 use keyway_domain::{Fault, KmsError};
 use keyway_http::{Rejection, RequestLine};
@@ -62,6 +63,11 @@ pub(crate) fn at_most(member: &str, value: i64, most: i64) -> ErrorResponse {
     constraint(member, &quoted(value), &rule)
 }
 
+pub(crate) fn pattern(member: &str, value: &str, pattern: &str) -> ErrorResponse {
+    let rule = format!("satisfy regular expression pattern: {pattern}");
+    constraint(member, &quoted(value), &rule)
+}
+
 pub(crate) fn not_of(member: &str, value: &str, words: &[&str]) -> ErrorResponse {
     let value: String = value.chars().take(64).collect();
     let rule = format!("satisfy enum value set: [{}]", words.join(", "));
@@ -99,12 +105,24 @@ pub(crate) fn not_found(message: impl Into<String>) -> ErrorResponse {
     refused("NotFoundException", message).with_class("key_not_found")
 }
 
+pub(crate) fn invalid_marker() -> ErrorResponse {
+    refused(
+        "InvalidMarkerException",
+        "Marker is not one that this service gave out",
+    )
+}
+
 pub(crate) fn invalid_arn(text: &str) -> ErrorResponse {
     refused("InvalidArnException", format!("Invalid arn {text}"))
 }
 
 pub(crate) fn unsupported(message: impl Into<String>) -> ErrorResponse {
     refused("UnsupportedOperationException", message)
+}
+
+/// The error for an alias of AWS's own.
+pub(crate) fn not_authorized() -> ErrorResponse {
+    refused("NotAuthorizedException", "")
 }
 
 pub(crate) fn unknown_operation() -> ErrorResponse {
@@ -127,11 +145,6 @@ fn wrong_usage(target: Target, arn: &str, spec: KeySpec) -> ErrorResponse {
     let operation = operation.strip_prefix("kms:").unwrap_or(operation);
     let text = format!("{arn} key usage is {usage} which is not valid for {operation}.");
     refused("InvalidKeyUsageException", text)
-}
-
-pub(crate) fn invalid_marker() -> ErrorResponse {
-    let text = "Marker is not one that this service gave out";
-    refused("InvalidMarkerException", text)
 }
 
 pub(crate) fn limit_exceeded(message: &str) -> ErrorResponse {
@@ -191,28 +204,55 @@ impl Failure {
         match self {
             Self::Response(response) => response,
             Self::Kms(KmsError::NotPermitted) => {
-                let (user, operation) = (names.user(caller), target.name());
-                let mut text = format!("User: {user} is not authorized to perform: {operation}");
-                if let Some(arn) = names.asked_arn() {
-                    text.push_str(" on resource: ");
-                    text.push_str(&arn);
-                }
                 let class = KmsError::NotPermitted.class();
-                refused("AccessDeniedException", text).with_class(class)
+                not_permitted(target, caller, names).with_class(class)
+            }
+            // Not whether the alias is missing or its key.
+            Self::Kms(KmsError::KeyNotFound(id)) if names.alias_of(&id).is_some() => {
+                let alias = names.alias_of(&id);
+                names.no_alias(alias.as_ref().map_or("", |alias| alias.as_str()))
             }
             Self::Kms(KmsError::KeySpec { key_id, spec }) => {
                 wrong_usage(target, &names.arn(&key_id), spec)
             }
             Self::Kms(error) => {
                 let class = error.class();
-                of(error, &|id| names.arn(id)).with_class(class)
+                of(error, &|resource| names.arn_of(resource)).with_class(class)
             }
         }
     }
 }
 
-/// The table. `arn` returns a key's name.
-fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
+/// Names what the caller named: the alias, if it named a key by one. Of a ciphertext, the caller knows the key.
+fn not_permitted(target: Target, caller: &Caller, names: &Names<'_>) -> ErrorResponse {
+    let user = names.user(caller);
+    // The id of a key that is being made is random.
+    let denied = caller.denied().filter(|_| target != Target::CreateKey);
+    let (action, on) = match denied {
+        None => (target.name(), None),
+        Some(Denied::Alias(action, alias)) => (action, Some(alias.to_string())),
+        Some(Denied::Key(action, id)) => {
+            let alias = names
+                .alias_of(&id)
+                .filter(|_| action != "kms:ReEncryptFrom");
+            let key = || format!("key/{id}");
+            (
+                action,
+                Some(alias.map_or_else(key, |alias| alias.to_string())),
+            )
+        }
+    };
+    let mut text = format!("User: {user} is not authorized to perform: {action}");
+    if let Some(resource) = on {
+        text.push_str(" on resource: ");
+        text.push_str(&names.arn_of(&resource));
+    }
+    refused("AccessDeniedException", text)
+}
+
+/// The table. `named` returns the name of a resource such as `key/ID`.
+fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
+    let arn = |id: &KeyId| named(&format!("key/{id}"));
     match error {
         KmsError::Invalid {
             field: "marker",
@@ -226,6 +266,20 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
         KmsError::NotPermitted => refused("AccessDeniedException", "Access Denied"),
         KmsError::Forbidden(why) => refused("AccessDeniedException", why),
         KmsError::KeyNotFound(id) => not_found(format!("Key '{}' does not exist", arn(&id))),
+        KmsError::AliasNotFound(alias) => {
+            not_found(format!("Alias {} is not found.", named(alias.as_str())))
+        }
+        KmsError::AliasExists(alias) => refused(
+            "AlreadyExistsException",
+            format!(
+                "An alias with the name {} already exists",
+                named(alias.as_str())
+            ),
+        ),
+        KmsError::TooManyAliases(id) => {
+            let text = format!("{} has as many aliases as a key can have", arn(&id));
+            refused("LimitExceededException", text)
+        }
         KmsError::KeyExists(id) => refused(
             "AlreadyExistsException",
             format!("{} already exists", arn(&id)),
@@ -242,7 +296,11 @@ fn of(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
             refused("InvalidKeyUsageException", text)
         }
         KmsError::TooManyVersions(id) => {
-            let text = format!("{} has as many versions as a key can have", arn(&id));
+            let text = format!(
+                "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be \
+                 performed for this key: {}",
+                arn(&id)
+            );
             refused("LimitExceededException", text)
         }
         KmsError::StillReferenced(id, references) => {
@@ -321,7 +379,9 @@ impl ErrorTable for Api {
     type Content = Coded;
 
     fn of_kms(error: KmsError) -> ErrorResponse {
-        of(error, &KeyId::to_string)
+        of(error, &|resource| {
+            resource.strip_prefix("key/").unwrap_or(resource).to_owned()
+        })
     }
 }
 

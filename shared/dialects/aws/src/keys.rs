@@ -173,8 +173,11 @@ fn description(text: String) -> Result<Option<Description>, Failure> {
 }
 
 pub(crate) async fn describe(asked: &Asked<'_>) -> Outcome {
-    let id = key_of(asked)?;
-    let key = asked.served.directory.describe(asked.caller, &id).await?;
+    let body: KeyBody = decode(asked.body)?;
+    grant_tokens(body.grant_tokens.as_deref())?;
+    let named = asked.named("keyId", body.key_id).await?;
+    let directory = &asked.served.directory;
+    let key = directory.describe_named(asked.caller, &named).await?;
     let key_metadata = KeyMetadata::of(&key, asked.names);
     Ok(ok(&Described { key_metadata })?)
 }

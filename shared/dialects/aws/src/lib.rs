@@ -4,6 +4,7 @@
 //! The path does not name the operation. So the handler first determines the operation, then checks that a policy can
 //! permit it to the caller, and only then decodes the body.
 
+mod aliases;
 mod answers;
 mod datakey;
 mod envelope;
@@ -84,6 +85,8 @@ pub struct Serving {
     pub data_keys: Arc<DataKeys>,
     /// The account in ARNs.
     pub account: AccountId,
+    /// The region in ARNs; `None` if it is the one that the request is signed for.
+    pub region: Option<String>,
     /// The envelope of new data keys for callers whose access key has none. `None` decides by the request.
     pub envelope: Option<Envelope>,
     /// Time.

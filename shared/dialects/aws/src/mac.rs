@@ -4,7 +4,7 @@ use keyway_domain::EncryptionContext;
 use keyway_domain::KmsError;
 use keyway_domain::SecretBytes;
 use keyway_domain::datakey::{DataKeyRequest, MacHash};
-use keyway_domain::keys::{KeyId, KeyUsage};
+use keyway_domain::keys::{KeyUsage, NamedKey};
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{mac_algorithm, ok, to_base64};
@@ -36,16 +36,15 @@ struct MacBody {
 
 /// The parameters of both operations.
 struct Macing {
-    key_id: KeyId,
+    key: NamedKey,
     message: SecretBytes,
     hash: MacHash,
     dry_run: bool,
 }
 
 impl Macing {
-    fn parse(asked: &Asked<'_>, body: &MacBody) -> Result<Self, Failure> {
+    async fn parse(asked: &Asked<'_>, body: &MacBody) -> Result<Self, Failure> {
         grant_tokens(body.grant_tokens.as_deref())?;
-        let key_id = asked.names.key("keyId", body.key_id.clone())?;
         let message = blob("message", body.message.as_deref(), LONGEST_MESSAGE)?;
         let algorithm = body.mac_algorithm.as_deref();
         let algorithm = algorithm.ok_or_else(|| null("macAlgorithm"))?;
@@ -56,7 +55,7 @@ impl Macing {
             _ => MacHash::Sha256,
         };
         Ok(Self {
-            key_id,
+            key: asked.named("keyId", body.key_id.clone()).await?,
             message,
             hash,
             dry_run: body.dry_run.unwrap_or(false),
@@ -87,9 +86,9 @@ struct MacAnswer {
 
 pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
     let body: MacBody = decode(asked.body)?;
-    let macing = Macing::parse(asked, &body)?;
+    let macing = Macing::parse(asked, &body).await?;
     let none = EncryptionContext::none();
-    let request = DataKeyRequest::new(macing.key_id.clone(), &none).dry_run(macing.dry_run);
+    let request = DataKeyRequest::of(macing.key.clone(), &none).dry_run(macing.dry_run);
     let mac = asked
         .served
         .data_keys
@@ -97,7 +96,7 @@ pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
         .await
         .map_err(|error| macing.failed(error))?;
     Ok(ok(&MacAnswer {
-        key_id: asked.names.arn(&macing.key_id),
+        key_id: asked.names.arn(&macing.key.id),
         mac: Some(to_base64(&mac)),
         mac_algorithm: mac_algorithm(macing.hash),
         mac_valid: None,
@@ -106,10 +105,10 @@ pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
 
 pub(crate) async fn verify(asked: &Asked<'_>) -> Outcome {
     let body: MacBody = decode(asked.body)?;
-    let macing = Macing::parse(asked, &body)?;
+    let macing = Macing::parse(asked, &body).await?;
     let mac = blob("mac", body.mac.as_deref(), LONGEST_CIPHERTEXT)?;
     let none = EncryptionContext::none();
-    let request = DataKeyRequest::new(macing.key_id.clone(), &none).dry_run(macing.dry_run);
+    let request = DataKeyRequest::of(macing.key.clone(), &none).dry_run(macing.dry_run);
     let message = macing.message.expose();
     asked
         .served
@@ -118,7 +117,7 @@ pub(crate) async fn verify(asked: &Asked<'_>) -> Outcome {
         .await
         .map_err(|error| macing.failed(error))?;
     Ok(ok(&MacAnswer {
-        key_id: asked.names.arn(&macing.key_id),
+        key_id: asked.names.arn(&macing.key.id),
         mac: None,
         mac_algorithm: mac_algorithm(macing.hash),
         mac_valid: Some(true),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::ErrorResponse;
 use crate::answers::{empty, ok};
 use crate::error_response::{
-    length, limit_exceeded, malformed_policy, not_found, null, unsupported,
+    invalid_marker, length, limit_exceeded, malformed_policy, not_found, null, unsupported,
 };
 use crate::keys::key_of;
 use crate::members::{decode, limit, marker};
@@ -74,11 +74,13 @@ pub(crate) fn accept(policy: &str, names: &Names<'_>) -> Result<String, ErrorRes
 /// Whether the policy means what the default one does.
 fn is_default(policy: Value, names: &Names<'_>) -> bool {
     let default = serde_json::from_str(&text(names)).unwrap_or(Value::Null);
+    let (account, root) = (names.account().as_str(), names.root());
+    let meaning = |policy| meaning(policy, account, &root);
     meaning(policy) == meaning(default)
 }
 
 /// Normalizes a policy: removes its ids, and turns single values into lists where AWS allows either.
-fn meaning(mut policy: Value) -> Value {
+fn meaning(mut policy: Value, account: &str, root: &str) -> Value {
     fn listed(value: &mut Value) {
         if !value.is_array() && !value.is_null() {
             *value = json!([value.take()]);
@@ -99,10 +101,15 @@ fn meaning(mut policy: Value) -> Value {
                 statement.get_mut(member).into_iter().for_each(listed);
             }
             let principal = statement.get_mut("Principal");
-            principal
-                .and_then(|principal| principal.get_mut("AWS"))
-                .into_iter()
-                .for_each(listed);
+            if let Some(aws) = principal.and_then(|principal| principal.get_mut("AWS")) {
+                listed(aws);
+                // An account's id stands for its root.
+                for one in aws.as_array_mut().into_iter().flatten() {
+                    if one.as_str() == Some(account) {
+                        *one = root.into();
+                    }
+                }
+            }
         }
     }
     policy
@@ -170,7 +177,11 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let id = key_of(asked)?;
     limit(body.limit, 1000, 100)?;
-    marker(body.marker)?;
+    let marker = marker(body.marker)?;
     asked.served.directory.describe(asked.caller, &id).await?;
+    // There is one page only, so every marker is another list's.
+    if marker.is_some() {
+        return Err(invalid_marker().into());
+    }
     Ok(ok(&json!({"PolicyNames": [NAME], "Truncated": false}))?)
 }

@@ -1,6 +1,6 @@
 //! Rotation of keys: decode, operate, encode.
 
-use keyway_domain::keys::{KeyUsage, Keys, MasterKey, RotationPeriod};
+use keyway_domain::keys::{KeyUsage, Keys, RotationPeriod};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -97,7 +97,7 @@ struct RotationList {
 const WHOLE_HISTORY: &str = "ALL_KEY_MATERIAL";
 const HISTORIES: [&str; 2] = [WHOLE_HISTORY, "ROTATIONS_ONLY"];
 
-/// Lists rotations, oldest first. The marker of a page is the version that its last rotation made.
+/// Lists rotations, oldest first. The marker of a page names the version that its last rotation made.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let id = key_of(asked)?;
     let body: ListBody = decode(asked.body)?;
@@ -106,18 +106,26 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
         None => false,
     };
     let limit = limit(body.limit, 1000, 100)?;
-    let after = marker(body.marker)?;
-    let key = asked.served.directory.describe(asked.caller, &id).await?;
+    let marker = marker(body.marker)?;
+    let keys = &asked.served.directory;
+    let key = keys.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
-    let after = after.map(|marker| version_of(&marker, &key)).transpose()?;
+    let list = format!("rotations/{id}");
+    let after = match &marker {
+        Some(marker) => Some(version_of(&keys.after_marker(&list, marker).await?)?),
+        None => None,
+    };
     let first = if has_first { 1 } else { 2 };
     let mut made: Vec<_> = (key.history().iter())
         .filter(|made| made.version >= first && after.is_none_or(|after| made.version > after))
         .collect();
     let is_truncated = made.len() > limit;
     made.truncate(limit);
-    let last = made.last().filter(|_| is_truncated);
-    let more = last.map(|last| last.version.to_string()).into();
+    let next = match made.last().filter(|_| is_truncated) {
+        Some(last) => Some(keys.marker_after(&list, &last.version.to_string()).await?),
+        None => None,
+    };
+    let more = next.into();
     let rotations = made.into_iter().map(|made| ListedRotation {
         key_id: asked.names.arn(&id),
         key_material_id: material_id(&id, made.version),
@@ -137,14 +145,7 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
-/// The version that a marker names. Only versions of the key are markers.
-fn version_of(marker: &str, key: &MasterKey) -> Result<u32, Failure> {
-    let version = marker
-        .parse()
-        .ok()
-        .filter(|version: &u32| version.to_string() == marker);
-    let is_made = |version: &u32| key.history().iter().any(|made| made.version == *version);
-    version
-        .filter(is_made)
-        .ok_or_else(|| invalid_marker().into())
+/// The version that a marker names.
+fn version_of(text: &str) -> Result<u32, Failure> {
+    text.parse().map_err(|_| invalid_marker().into())
 }

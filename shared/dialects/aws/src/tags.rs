@@ -71,6 +71,10 @@ pub(crate) async fn untag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: UntagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let names = body.tag_keys.ok_or_else(|| null("tagKeys"))?;
+    for (number, name) in (1..).zip(&names) {
+        let member = format!("tagKeys.{number}.member");
+        length(&member, Some(name), name.chars().count(), 1, 128)?;
+    }
     keys.untag(asked.caller, &id, &names).await?;
     Ok(empty())
 }
@@ -98,13 +102,19 @@ struct TagList<'a> {
     more: More,
 }
 
-/// Lists tags in the order of their keys. The marker of a page is the key of its last tag.
+/// Lists tags in the order of their keys. The marker of a page names its last tag.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let limit = limit(body.limit, 50, 50)?;
-    let after = marker(body.marker)?;
-    let key = asked.served.directory.describe(asked.caller, &id).await?;
+    let marker = marker(body.marker)?;
+    let keys = &asked.served.directory;
+    let key = keys.describe(asked.caller, &id).await?;
+    let list = format!("tags/{id}");
+    let after = match &marker {
+        Some(marker) => Some(keys.after_marker(&list, marker).await?),
+        None => None,
+    };
     let is_after = |tag_key: &str| after.as_deref().is_none_or(|after| tag_key > after);
     let rest = key.tags.iter().filter(|(tag_key, _)| is_after(tag_key));
     let mut tags: Vec<ListedTag<'_>> = rest
@@ -112,7 +122,10 @@ pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
         .collect();
     let is_truncated = tags.len() > limit;
     tags.truncate(limit);
-    let last = tags.last().filter(|_| is_truncated);
-    let more = last.map(|tag| tag.tag_key.to_owned()).into();
+    let next = match tags.last().filter(|_| is_truncated) {
+        Some(last) => Some(keys.marker_after(&list, last.tag_key).await?),
+        None => None,
+    };
+    let more = next.into();
     Ok(ok(&TagList { tags, more })?)
 }

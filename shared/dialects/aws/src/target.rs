@@ -13,8 +13,10 @@ const SERVICE: &str = "TrentService.";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     CancelKeyDeletion,
+    CreateAlias,
     CreateKey,
     Decrypt,
+    DeleteAlias,
     DescribeKey,
     DisableKey,
     DisableKeyRotation,
@@ -27,6 +29,7 @@ pub(crate) enum Target {
     GenerateRandom,
     GetKeyPolicy,
     GetKeyRotationStatus,
+    ListAliases,
     ListKeyPolicies,
     ListKeyRotations,
     ListKeys,
@@ -37,6 +40,7 @@ pub(crate) enum Target {
     ScheduleKeyDeletion,
     TagResource,
     UntagResource,
+    UpdateAlias,
     UpdateKeyDescription,
     VerifyMac,
 }
@@ -52,13 +56,11 @@ pub(crate) enum Named {
 }
 
 /// Every other operation of AWS KMS.
-const UNSUPPORTED: [&str; 29] = [
+const UNSUPPORTED: [&str; 25] = [
     "ConnectCustomKeyStore",
-    "CreateAlias",
     "CreateCustomKeyStore",
     "CreateGrant",
     "Decapsulate",
-    "DeleteAlias",
     "DeleteCustomKeyStore",
     "DeleteImportedKeyMaterial",
     "DeriveSharedSecret",
@@ -71,24 +73,24 @@ const UNSUPPORTED: [&str; 29] = [
     "GetParametersForImport",
     "GetPublicKey",
     "ImportKeyMaterial",
-    "ListAliases",
     "ListGrants",
     "ListRetirableGrants",
     "ReplicateKey",
     "RetireGrant",
     "RevokeGrant",
     "Sign",
-    "UpdateAlias",
     "UpdateCustomKeyStore",
     "UpdatePrimaryRegion",
     "Verify",
 ];
 
 impl Target {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 31] = [
         Self::CancelKeyDeletion,
+        Self::CreateAlias,
         Self::CreateKey,
         Self::Decrypt,
+        Self::DeleteAlias,
         Self::DescribeKey,
         Self::DisableKey,
         Self::DisableKeyRotation,
@@ -101,6 +103,7 @@ impl Target {
         Self::GenerateRandom,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
+        Self::ListAliases,
         Self::ListKeyPolicies,
         Self::ListKeyRotations,
         Self::ListKeys,
@@ -111,6 +114,7 @@ impl Target {
         Self::ScheduleKeyDeletion,
         Self::TagResource,
         Self::UntagResource,
+        Self::UpdateAlias,
         Self::UpdateKeyDescription,
         Self::VerifyMac,
     ];
@@ -118,67 +122,53 @@ impl Target {
     /// The operation's name in the audit log and in AWS's policies.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::CancelKeyDeletion => "kms:CancelKeyDeletion",
-            Self::CreateKey => "kms:CreateKey",
-            Self::Decrypt => "kms:Decrypt",
-            Self::DescribeKey => "kms:DescribeKey",
-            Self::DisableKey => "kms:DisableKey",
-            Self::DisableKeyRotation => "kms:DisableKeyRotation",
-            Self::EnableKey => "kms:EnableKey",
-            Self::EnableKeyRotation => "kms:EnableKeyRotation",
-            Self::Encrypt => "kms:Encrypt",
-            Self::GenerateDataKey => "kms:GenerateDataKey",
-            Self::GenerateDataKeyWithoutPlaintext => "kms:GenerateDataKeyWithoutPlaintext",
-            Self::GenerateMac => "kms:GenerateMac",
-            Self::GenerateRandom => "kms:GenerateRandom",
-            Self::GetKeyPolicy => "kms:GetKeyPolicy",
-            Self::GetKeyRotationStatus => "kms:GetKeyRotationStatus",
-            Self::ListKeyPolicies => "kms:ListKeyPolicies",
-            Self::ListKeyRotations => "kms:ListKeyRotations",
-            Self::ListKeys => "kms:ListKeys",
-            Self::ListResourceTags => "kms:ListResourceTags",
-            Self::PutKeyPolicy => "kms:PutKeyPolicy",
             Self::ReEncrypt => "kms:ReEncrypt",
-            Self::RotateKeyOnDemand => "kms:RotateKeyOnDemand",
-            Self::ScheduleKeyDeletion => "kms:ScheduleKeyDeletion",
-            Self::TagResource => "kms:TagResource",
-            Self::UntagResource => "kms:UntagResource",
-            Self::UpdateKeyDescription => "kms:UpdateKeyDescription",
-            Self::VerifyMac => "kms:VerifyMac",
+            _ => self.action().as_str(),
         }
     }
 
-    /// The action that it needs permission for.
+    /// The action that it needs permission for, the first of [`Target::actions`].
     pub(crate) const fn action(self) -> Action {
         match self {
-            Self::CancelKeyDeletion | Self::ScheduleKeyDeletion => Action::DeleteKey,
+            Self::CancelKeyDeletion => Action::CancelKeyDeletion,
+            Self::CreateAlias => Action::CreateAlias,
             Self::CreateKey => Action::CreateKey,
             Self::Decrypt => Action::Decrypt,
-            // They reveal no more than a description does.
-            Self::DescribeKey
-            | Self::GetKeyPolicy
-            | Self::GetKeyRotationStatus
-            | Self::ListKeyPolicies
-            | Self::ListKeyRotations
-            | Self::ListResourceTags => Action::DescribeKey,
+            Self::DeleteAlias => Action::DeleteAlias,
+            Self::DescribeKey => Action::DescribeKey,
             Self::DisableKey => Action::DisableKey,
+            Self::DisableKeyRotation => Action::DisableKeyRotation,
             Self::EnableKey => Action::EnableKey,
+            Self::EnableKeyRotation => Action::EnableKeyRotation,
             Self::Encrypt => Action::Encrypt,
-            Self::GenerateDataKey | Self::GenerateDataKeyWithoutPlaintext => {
-                Action::GenerateDataKey
-            }
+            Self::GenerateDataKey => Action::GenerateDataKey,
+            Self::GenerateDataKeyWithoutPlaintext => Action::GenerateDataKeyWithoutPlaintext,
             Self::GenerateMac => Action::GenerateMac,
             Self::GenerateRandom => Action::GenerateRandom,
+            Self::GetKeyPolicy => Action::GetKeyPolicy,
+            Self::GetKeyRotationStatus => Action::GetKeyRotationStatus,
+            Self::ListAliases => Action::ListAliases,
+            Self::ListKeyPolicies => Action::ListKeyPolicies,
             Self::ListKeys => Action::ListKeys,
-            Self::ReEncrypt => Action::Rewrap,
+            Self::ListKeyRotations => Action::ListKeyRotations,
+            Self::ListResourceTags => Action::ListResourceTags,
             Self::PutKeyPolicy => Action::PutKeyPolicy,
-            Self::DisableKeyRotation | Self::EnableKeyRotation | Self::RotateKeyOnDemand => {
-                Action::RotateKey
-            }
+            Self::ReEncrypt => Action::ReEncryptFrom,
+            Self::RotateKeyOnDemand => Action::RotateKeyOnDemand,
+            Self::ScheduleKeyDeletion => Action::ScheduleKeyDeletion,
             Self::TagResource => Action::TagResource,
             Self::UntagResource => Action::UntagResource,
+            Self::UpdateAlias => Action::UpdateAlias,
             Self::UpdateKeyDescription => Action::UpdateKeyDescription,
             Self::VerifyMac => Action::VerifyMac,
+        }
+    }
+
+    /// The actions that it needs permission for.
+    pub(crate) fn actions(self) -> Vec<Action> {
+        match self {
+            Self::ReEncrypt => vec![Action::ReEncryptFrom, Action::ReEncryptTo],
+            _ => vec![self.action()],
         }
     }
 

@@ -79,6 +79,14 @@ impl ErrorTable for Api {
                 let text = format!("key {key} is still referenced: {}", names.join(", "));
                 ErrorResponse::conflict("kms:KeyInUse", text)
             }
+            KmsError::AliasNotFound(alias) => absent("XMinioAdminNoSuchAlias", "alias", &alias),
+            KmsError::AliasExists(alias) => {
+                ErrorResponse::conflict(KEY_STATE, format!("{alias} already exists"))
+            }
+            KmsError::TooManyAliases(key) => ErrorResponse::conflict(
+                KEY_STATE,
+                format!("key {key} has as many aliases as a key can have"),
+            ),
             KmsError::BucketExists(bucket) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
                 format!("bucket {bucket} already exists"),

@@ -73,6 +73,11 @@ impl ErrorTable for Api {
                 "ServerSideEncryptionConfigurationNotFoundError",
                 format!("bucket `{bucket}` has no default encryption"),
             ),
+            KmsError::AliasNotFound(alias) => absent("NotFound", "alias", &alias),
+            KmsError::AliasExists(alias) => conflict(format!("`{alias}` already exists")),
+            KmsError::TooManyAliases(key) => {
+                conflict(format!("key `{key}` has as many aliases as a key can have"))
+            }
             KmsError::BucketExists(bucket) => conflict(format!("bucket `{bucket}` already exists")),
             KmsError::BucketNotEmpty(bucket) => conflict(format!("bucket `{bucket}` is not empty")),
             KmsError::KeyExists(key) => {

@@ -149,6 +149,9 @@ impl ErrorTable for Api {
             | KmsError::IdentityNotFound(_)
             | KmsError::IdentityIsAdmin
             | KmsError::IdentityIsCaller
+            | KmsError::AliasNotFound(_)
+            | KmsError::AliasExists(_)
+            | KmsError::TooManyAliases(_)
             | KmsError::KeyExists(_)
             | KmsError::TooManyVersions(_)
             | KmsError::StillReferenced(..)

@@ -45,6 +45,7 @@ pub struct Api;
 
 impl SignedApi for Api {
     const NAME: &'static str = "s3";
+    const SERVICES: &'static [&'static str] = &["s3", "execute-api"];
 
     type Caller = Caller;
     /// Handlers check permissions themselves.

@@ -65,6 +65,7 @@ impl Borrow<Caller> for Asking {
 
 impl SignedApi for Api {
     const NAME: &'static str = "sts";
+    const SERVICES: &'static [&'static str] = &["sts", "execute-api"];
 
     type Caller = Asking;
     /// Every access key may create a session with fewer permissions.

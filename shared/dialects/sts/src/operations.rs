@@ -68,7 +68,7 @@ async fn assume_role(
     let Some(sessions) = &served.sessions else {
         return Err(of_gateway());
     };
-    let wanted = wanted(form)?;
+    let wanted = wanted(form, &served.account)?;
     let key = sessions.begin(caller, &wanted).await?;
     let (parent, name) = (caller.principal(), wanted.name.as_str());
     Ok(xml(&AssumeRoleResponse {
@@ -84,7 +84,7 @@ async fn assume_role(
     }))
 }
 
-fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
+fn wanted(mut form: Form, account: &AccountId) -> Result<WantedSession, ErrorResponse> {
     // Accepted without effect: there are no roles and no other accounts.
     for unused in ["RoleArn", "ExternalId"] {
         if form
@@ -106,7 +106,13 @@ fn wanted(mut form: Form) -> Result<WantedSession, ErrorResponse> {
     };
     let policy = match form.take("Policy") {
         None => None,
-        Some(document) => Some(Policy::parse(&document)?),
+        Some(document) => {
+            let policy = Policy::parse(&document)?;
+            // A `Deny` of another account would deny nothing. The regions are checked when the session is used.
+            let here = policy.clone().here(account.as_str(), None);
+            here.map_err(|reason| invalid("Policy", &reason))?;
+            Some(policy)
+        }
     };
     form.finish()?;
     Ok(WantedSession {

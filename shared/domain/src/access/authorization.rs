@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Envelope, Session};
-use crate::audit_context::AuditContext;
+use crate::audit_context::{AuditContext, Denied};
 use crate::error::KmsError;
-use crate::ids::{BucketName, KeyId};
+use crate::ids::{AliasName, BucketName, KeyId};
 use crate::paths::{AllowedCall, PathRules};
 use crate::policy::{Action, Policy, Target};
 use crate::ranges::{NameRange, in_both};
@@ -67,6 +67,8 @@ pub struct Caller {
     session: Option<Arc<Session>>,
     envelope: Option<Envelope>,
     is_known: bool,
+    /// The called operation, if policies can name it: see [`Caller::for_operation`].
+    operation: Option<Action>,
     audit: Arc<AuditContext>,
 }
 
@@ -79,6 +81,7 @@ impl Caller {
             session: None,
             envelope: None,
             is_known: true,
+            operation: None,
             audit: Arc::default(),
         }
     }
@@ -123,10 +126,26 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             grant: Arc::clone(&self.grant),
             session: self.session.clone(),
-            is_known: self.is_known,
             envelope: self.envelope,
+            is_known: self.is_known,
+            operation: self.operation,
             audit,
         }
+    }
+
+    /// The same caller for one operation that policies can name besides the permission that it needs: a policy that
+    /// allows or denies the operation's own name decides too.
+    #[must_use]
+    pub fn for_operation(&self, operation: Action) -> Self {
+        Self {
+            operation: Some(operation),
+            ..self.clone()
+        }
+    }
+
+    /// What the last check of a permission refused, for error texts.
+    pub fn denied(&self) -> Option<Denied> {
+        self.audit.denied()
     }
 
     /// Whether the deployment knows the principal. If not, the caller has only proved who it is.
@@ -183,12 +202,47 @@ impl Caller {
     /// [`KmsError::NotPermitted`].
     pub fn may(&self, action: Action, key: &KeyId) -> Result<(), KmsError> {
         // A listing checks every key, and is about none of them.
-        if action != Action::ListKeys {
+        if !matches!(action, Action::ListKeys | Action::ListAliases) {
             self.audit.key(key);
         }
         #[cfg(test)]
         self.audit.decided(action.as_str(), key);
-        self.judge(action, Some(Target::Key(key.as_str())))
+        let judged = self.judge(action, Some(Target::Key(key.as_str())));
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Key(name, key.clone()));
+        }
+        judged
+    }
+
+    /// Whether the caller may perform the action on this alias. The key that it stands for is checked separately.
+    ///
+    /// # Errors
+    /// [`KmsError::NotPermitted`].
+    pub fn may_on_alias(&self, action: Action, alias: &AliasName) -> Result<(), KmsError> {
+        self.audit.resource(alias.as_str());
+        let judged = self.judge(action, Some(Target::Alias(alias.as_str())));
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Alias(name, alias.clone()));
+        }
+        judged
+    }
+
+    /// As [`Caller::may`], for the key that this alias stands for. The refusal names the alias, because the caller may not
+    /// know the key.
+    pub(crate) fn may_behind(
+        &self,
+        action: Action,
+        alias: &AliasName,
+        key: &KeyId,
+    ) -> Result<(), KmsError> {
+        let judged = self.may(action, key);
+        if judged.is_err() {
+            let name = self.called(action).as_str();
+            self.audit.deny(Denied::Alias(name, alias.clone()));
+        }
+        judged
     }
 
     /// The names of the keys or buckets on which the caller may be allowed the action, in order. A listing reads no
@@ -276,7 +330,16 @@ impl Caller {
         })
     }
 
+    /// The called operation if this action covers it, otherwise the action.
+    fn called(&self, action: Action) -> Action {
+        let called = self
+            .operation
+            .filter(|called| called.permission() == action);
+        called.unwrap_or(action)
+    }
+
     fn judge(&self, action: Action, target: Option<Target<'_>>) -> Result<(), KmsError> {
+        let action = self.called(action);
         if self.grant.allows(action, target) {
             Ok(())
         } else {

@@ -10,7 +10,9 @@ use keyway_crypto::SecretBytes;
 use serde::Deserialize;
 
 use super::sessions::HeldSession;
-use super::{AccessKeyId, Caller, Grant, SECRET_ORIGIN, StoredAccessKey, TOKEN_ORIGIN, binding};
+use super::{
+    AccessKeyId, AccountId, Caller, Grant, SECRET_ORIGIN, StoredAccessKey, TOKEN_ORIGIN, binding,
+};
 use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::keyring::KeyWrapper;
@@ -104,6 +106,8 @@ pub struct Credentials {
     state_ttl: Duration,
     root: RootSource,
     cache: Cache<AccessKeyId, Credential>,
+    /// The account and the region of this deployment, which resources of policies can name.
+    place: Option<(AccountId, Option<String>)>,
     /// Access keys whose bad policies were logged, so that each is logged once.
     told: Mutex<HashSet<AccessKeyId>>,
 }
@@ -148,7 +152,18 @@ impl Credentials {
             state_ttl,
             root,
             cache: Cache::new(CACHED_CREDENTIALS),
+            place: None,
             told: Mutex::default(),
+        }
+    }
+
+    /// Says which account this deployment is, and which region if its keys are in one region only. Policies then apply to
+    /// resources of this account and region; otherwise to those of all.
+    #[must_use]
+    pub fn at(self, account: AccountId, region: Option<String>) -> Self {
+        Self {
+            place: Some((account, region)),
+            ..self
         }
     }
 
@@ -331,8 +346,14 @@ impl Credentials {
     /// The policy in effect. A policy with a `Deny` that does not deny what it names, as older releases accepted,
     /// allows nothing: its author meant to allow less than it does.
     fn obeyed(&self, id: &AccessKeyId, policy: Policy) -> Policy {
-        let Some(fault) = policy.fault() else {
-            return policy;
+        let here = match (policy.fault(), &self.place) {
+            (Some(fault), _) => Err(fault),
+            (None, Some((account, region))) => policy.here(account.as_str(), region.as_deref()),
+            (None, None) => Ok(policy),
+        };
+        let fault = match here {
+            Ok(policy) => return policy,
+            Err(fault) => fault,
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < CACHED_CREDENTIALS.get() && told.insert(id.clone()) {

@@ -42,20 +42,25 @@ impl DataKeys {
             KeyChoice::Default | KeyChoice::OfCiphertext(None) => None,
         };
         let source = source_of(source, &ciphertext, named);
-        if let Some(id) = named
-            && ciphertext.key(&source.key).ok().flatten().as_ref() != Some(id)
-        {
-            // `open` checks the permission for the source's key.
-            caller.may(Action::Rewrap, id)?;
+        let source_key = ciphertext.key(&source.key).ok().flatten();
+        let is_same = match named {
+            Some(id) => source_key.as_ref() == Some(id),
+            None => destination.key != KeyChoice::Default,
+        };
+        if let (Some(id), false) = (named, is_same) {
+            caller.may(Action::ReEncryptTo, id)?;
         }
-        let opened = self
-            .open(caller, Action::Rewrap, &source, &ciphertext)
-            .await;
+        // `open` checks the permissions for the source's key.
+        let actions: &[Action] = match is_same {
+            true => &[Action::ReEncryptFrom, Action::ReEncryptTo],
+            false => &[Action::ReEncryptFrom],
+        };
+        let opened = self.open(caller, actions, &source, &ciphertext).await;
         // `open` noted its key in the audit context, whether it succeeded or not.
         caller.audit().moves_to(named);
         let (serving, opened) = opened?;
         let mut serving = self
-            .destination(caller, serving, &destination.key, named)
+            .destination(caller, serving, destination, named)
             .await?;
         let sealed = self
             .seal_fresh(caller, &mut serving, destination, &opened.plaintext)
@@ -73,21 +78,22 @@ impl DataKeys {
         &self,
         caller: &Caller,
         source: Serving,
-        choice: &KeyChoice,
+        destination: &DataKeyRequest<'_>,
         named: Option<&KeyId>,
     ) -> Result<Serving, KmsError> {
-        let key_id = match (choice, named) {
+        let key_id = match (&destination.key, named) {
             (KeyChoice::Default, _) => default_key(&source.config)?,
             (_, Some(id)) => id.clone(),
             (_, None) => source.key.id.clone(),
         };
-        if key_id == source.key.id {
+        let wanted = destination.named(key_id);
+        if destination.key == KeyChoice::Default {
+            caller.may(Action::ReEncryptTo, &wanted.id)?;
+        }
+        if wanted.id == source.key.id && wanted.is(&source.key) {
             return Ok(source);
         }
-        if *choice == KeyChoice::Default {
-            caller.may(Action::Rewrap, &key_id)?;
-        }
-        self.enabled(source.config, key_id).await
+        self.enabled(source.config, wanted).await
     }
 }
 

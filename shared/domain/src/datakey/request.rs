@@ -1,10 +1,12 @@
 //! The input of a data-key operation.
 
+use jiff::Timestamp;
 use keyway_crypto::EncryptionContext;
 
 use super::CiphertextFormat;
 use crate::error::KmsError;
 use crate::ids::KeyId;
+use crate::keys::NamedKey;
 
 /// Which key a request uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ impl From<Option<KeyId>> for KeyChoice {
 #[derive(Debug, Clone)]
 pub struct DataKeyRequest<'a> {
     pub(super) key: KeyChoice,
+    /// See [`NamedKey::created_at`].
+    created_at: Option<Timestamp>,
     pub(super) context: &'a EncryptionContext,
     pub(super) format: CiphertextFormat,
     dry_run: bool,
@@ -56,9 +60,35 @@ impl<'a> DataKeyRequest<'a> {
     pub fn new(key: impl Into<KeyChoice>, context: &'a EncryptionContext) -> Self {
         Self {
             key: key.into(),
+            created_at: None,
             context,
             format: CiphertextFormat::Keyway,
             dry_run: false,
+        }
+    }
+
+    /// A request under the key that is named by its id or by an alias, and this context, in format 1.
+    pub fn of(key: NamedKey, context: &'a EncryptionContext) -> Self {
+        Self {
+            created_at: key.created_at,
+            ..Self::new(key.id, context)
+        }
+    }
+
+    /// As [`DataKeyRequest::of_ciphertext`], for a key that is named by its id or by an alias.
+    pub fn of_ciphertext_as(expected: Option<NamedKey>, context: &'a EncryptionContext) -> Self {
+        let created_at = expected.as_ref().and_then(|key| key.created_at);
+        Self {
+            created_at,
+            ..Self::of_ciphertext(expected.map(|key| key.id), context)
+        }
+    }
+
+    /// The key of this id, as the request names it.
+    pub(super) fn named(&self, id: KeyId) -> NamedKey {
+        NamedKey {
+            id,
+            created_at: self.created_at,
         }
     }
 

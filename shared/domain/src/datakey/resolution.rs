@@ -9,7 +9,7 @@ use super::{DataKeyRequest, DataKeys, KeyChoice, Opened};
 use crate::access::Caller;
 use crate::error::KmsError;
 use crate::ids::{KeyId, KeyUsage};
-use crate::keys::{IMPORTED_VERSION, KeyReader, MasterKey, Material};
+use crate::keys::{IMPORTED_VERSION, KeyReader, MasterKey, Material, NamedKey};
 use crate::policy::Action;
 use crate::service::ServiceConfig;
 
@@ -113,9 +113,9 @@ impl DataKeys {
     pub(super) async fn enabled(
         &self,
         config: Arc<ServiceConfig>,
-        key_id: KeyId,
+        named: NamedKey,
     ) -> Result<Serving, KmsError> {
-        let serving = self.enabled_for_any(config, key_id).await?;
+        let serving = self.enabled_for_any(config, named).await?;
         serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
         Ok(serving)
     }
@@ -124,13 +124,13 @@ impl DataKeys {
     async fn enabled_for_any(
         &self,
         config: Arc<ServiceConfig>,
-        key_id: KeyId,
+        named: NamedKey,
     ) -> Result<Serving, KmsError> {
         let key = self
             .keys
-            .find(&key_id)
+            .find_named(&named)
             .await?
-            .ok_or(KmsError::KeyNotFound(key_id))?;
+            .ok_or(KmsError::KeyNotFound(named.id))?;
         key.must_be_enabled()?;
         Ok(Serving::new(config, key))
     }
@@ -143,7 +143,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
     ) -> Result<Serving, KmsError> {
         let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
-        self.enabled(config, key_id).await
+        self.enabled(config, request.named(key_id)).await
     }
 
     /// The key that a request makes or verifies a MAC with. Its usage is not checked yet.
@@ -154,14 +154,14 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
     ) -> Result<Serving, KmsError> {
         let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
-        self.enabled_for_any(config, key_id).await
+        self.enabled_for_any(config, request.named(key_id)).await
     }
 
     /// Opens a ciphertext, and returns the key that opened it.
     pub(super) async fn open(
         &self,
         caller: &Caller,
-        action: Action,
+        actions: &[Action],
         request: &DataKeyRequest<'_>,
         ciphertext: &Ciphertext<'_>,
     ) -> Result<(Serving, Opened), KmsError> {
@@ -169,9 +169,9 @@ impl DataKeys {
         let key_id = ciphertext.key(&request.key)?;
         let serving = match &request.key {
             KeyChoice::Named(_) | KeyChoice::Default => {
-                let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
+                let (config, key_id) = self.authorize(caller, actions, key_id).await?;
                 // The caller named the key and may use it, so the error may say that it is missing or not enabled.
-                self.enabled(config, key_id).await?
+                self.enabled(config, request.named(key_id)).await?
             }
             KeyChoice::OfCiphertext(expected) => {
                 if let (Some(key_id), Some(blob)) = (&key_id, &ciphertext.blob) {
@@ -179,11 +179,11 @@ impl DataKeys {
                     caller.audit().key(key_id);
                     caller.audit().version(blob.key_version());
                 }
-                let (config, key_id) = self.authorize(caller, &[action], key_id).await?;
+                let (config, key_id) = self.authorize(caller, actions, key_id).await?;
                 if expected.as_ref().is_some_and(|wanted| *wanted != key_id) {
                     return Err(KmsError::IncorrectKey);
                 }
-                let key = self.keys.find(&key_id).await?;
+                let key = self.keys.find_named(&request.named(key_id)).await?;
                 let key = key.ok_or(KmsError::DecryptionFailed)?;
                 Serving::new(config, key)
             }

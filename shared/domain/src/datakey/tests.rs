@@ -297,16 +297,24 @@ async fn reencryption_looks_up_each_key_once() {
         });
         moved.await
     };
+    let both = || Lookups {
+        permissions: ["kms:ReEncryptFrom", "kms:ReEncryptTo"]
+            .map(|action| (action, "a".to_owned()))
+            .into(),
+        ..once("")
+    };
     for same in [
         KeyChoice::OfCiphertext(None),
         KeyChoice::Named(id("a")),
         KeyChoice::Default,
     ] {
-        assert_eq!(to(same).await, once("kms:Rewrap"));
+        assert_eq!(to(same).await, both());
     }
     let other = to(KeyChoice::Named(id("b"))).await;
     let expected = Lookups {
-        permissions: ["b", "a"].map(|key| ("kms:Rewrap", key.to_owned())).into(),
+        permissions: [("kms:ReEncryptTo", "b"), ("kms:ReEncryptFrom", "a")]
+            .map(|(action, key)| (action, key.to_owned()))
+            .into(),
         configurations: 1,
         keys: 2,
         materials: 2,
@@ -317,7 +325,7 @@ async fn reencryption_looks_up_each_key_once() {
     let newer = to(KeyChoice::OfCiphertext(None)).await;
     let expected = Lookups {
         materials: 2,
-        ..once("kms:Rewrap")
+        ..both()
     };
     assert_eq!(newer, expected, "one material for each version");
 }

@@ -72,7 +72,7 @@ impl DataKeys {
         key_id: &KeyId,
     ) -> Result<(), TrialFailure> {
         let encryption = async {
-            let mut serving = self.enabled(config, key_id.clone()).await?;
+            let mut serving = self.enabled(config, key_id.clone().into()).await?;
             let spec = DataKeySpec::Aes256;
             let (plaintext, sealed) = self.make(caller, &mut serving, request, spec).await?;
             Ok((serving, plaintext, sealed))

@@ -181,6 +181,34 @@ impl KeyDirectory {
     }
 }
 
+impl KeyDirectory {
+    /// The marker of the page after `last` in this list, for lists that are no records of the table.
+    ///
+    /// # Errors
+    /// When the service does not run.
+    pub async fn marker_after(&self, list: &str, last: &str) -> Result<String, KmsError> {
+        let config = self.service.running().await?;
+        write_marker(&config, &format!("{list}\0{last}"))
+    }
+
+    /// Where the page begins that the marker leads to: after this entry of the list.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for a marker that is not one of this list.
+    pub async fn after_marker(&self, list: &str, marker: &str) -> Result<String, KmsError> {
+        let config = self.service.running().await?;
+        let text = read_marker(&config, marker)?;
+        match text.split_once('\0') {
+            Some((of, last)) if of == list => Ok(last.to_owned()),
+            _ => Err(unknown_marker()),
+        }
+    }
+}
+
+fn unknown_marker() -> KmsError {
+    KmsError::invalid("marker", "is not one that this service gave out")
+}
+
 /// The most records that a table returns at a time.
 const PAGE: usize = 1000;
 
@@ -200,13 +228,13 @@ const MARKER_LABEL: &[u8] = b"keyway/v1/list-marker\0";
 const MARKER_TAG_BYTES: usize = 32;
 
 /// A marker is the base64url of a MAC and the page's last id.
-fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
+pub(super) fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
     let tag = mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()]);
     Ok(URL_SAFE_NO_PAD.encode([&tag, id.as_bytes()].concat()))
 }
 
-fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
-    let unknown = || KmsError::invalid("marker", "is not one that this service gave out");
+pub(super) fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
+    let unknown = unknown_marker;
     let bytes = URL_SAFE_NO_PAD.decode(marker).map_err(|_| unknown())?;
     let (tag, id) = bytes
         .split_at_checked(MARKER_TAG_BYTES)

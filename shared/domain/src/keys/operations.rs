@@ -8,7 +8,7 @@ use keyway_crypto::SecretBytes;
 
 use super::{
     DeletionWindow, Description, HMAC_KEY_BYTES, KeyDirectory, KeyId, KeyReader, KeyState,
-    KeyUsage, MasterKey, NAME_TAG, NewKey, Origin, Reference, Tags, drawn,
+    KeyUsage, MasterKey, NAME_TAG, NewKey, Origin, Reference, Tags, aliases, drawn,
 };
 use crate::access::Caller;
 use crate::error::{Fault, KmsError};
@@ -379,6 +379,7 @@ impl Keys {
         };
         self.reader.forget(id);
         if result? {
+            aliases::remove_of(table, &key).await;
             return Ok(Some(()));
         }
         self.wrappers.copy_again(config, table, id.as_str()).await?;

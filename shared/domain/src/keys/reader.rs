@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyway_crypto::{Key256, SecretBytes};
 
-use super::{KeyId, MasterKey};
+use super::{Alias, AliasName, KeyId, MasterKey, NamedKey, aliases};
 use crate::cache::{Cache, CacheStats};
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, Wrapped};
@@ -23,6 +23,9 @@ pub struct KeyReader {
     clock: Arc<dyn Clock>,
     state_ttl: Duration,
     states: Cache<KeyId, MasterKey>,
+    aliases: Cache<AliasName, Alias>,
+    /// The names of which no alias is stored. They have a cache of their own, because any caller can fill it.
+    unused_names: Cache<AliasName, ()>,
     material: Cache<(KeyId, Part), Material>,
     /// The material of MAC keys.
     mac_material: Cache<KeyId, Material<SecretBytes>>,
@@ -63,6 +66,7 @@ impl OfBytes for SecretBytes {
 }
 
 const STATE_CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const UNUSED_CAPACITY: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 impl KeyReader {
     /// `state_ttl`: how long an instance may use a state that another one has changed. Zero reads the table each time.
@@ -80,6 +84,8 @@ impl KeyReader {
             clock,
             state_ttl,
             states,
+            aliases: Cache::new(STATE_CAPACITY),
+            unused_names: Cache::new(UNUSED_CAPACITY),
             material,
             mac_material,
             obeyed: Mutex::default(),
@@ -100,6 +106,44 @@ impl KeyReader {
         self.states
             .insert(ticket, id.clone(), Arc::clone(&key), self.state_ttl);
         Ok(Some(key))
+    }
+
+    /// The key that was created at this time, if one is given. As [`KeyReader::find`], but a key that was made later under
+    /// the same id is not found.
+    pub(crate) async fn find_named(
+        &self,
+        named: &NamedKey,
+    ) -> Result<Option<Arc<MasterKey>>, KmsError> {
+        match self.find(&named.id).await? {
+            // The alias may be newer than the cached key.
+            Some(key) if !named.is(&key) => {
+                let key = self.find_anew(&named.id).await?;
+                Ok(key.filter(|key| named.is(key)))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The key that the alias stood for at most the state TTL ago. While no alias of this name is stored, that is the key
+    /// whose id is the name. It need not exist.
+    pub(crate) async fn resolve(&self, alias: &AliasName) -> Result<NamedKey, KmsError> {
+        let (now, ttl) = (self.clock.monotonic(), self.state_ttl);
+        if let Some(alias) = self.aliases.get(alias, now, ttl) {
+            return Ok(alias.named_key());
+        }
+        if self.unused_names.get(alias, now, ttl).is_some() {
+            return Ok(alias.implicit_key().into());
+        }
+        let (ticket, unused) = (self.aliases.begin(now), self.unused_names.begin(now));
+        let Some((stored, _)) = aliases::find(self.table.as_ref(), alias).await? else {
+            self.unused_names
+                .insert(unused, alias.clone(), Arc::new(()), ttl);
+            return Ok(alias.implicit_key().into());
+        };
+        let named = stored.named_key();
+        self.aliases
+            .insert(ticket, alias.clone(), Arc::new(stored), ttl);
+        Ok(named)
     }
 
     /// The key as it is now, for a version that the cached key does not have: another instance may have rotated it.
@@ -213,6 +257,8 @@ impl KeyReader {
     /// Drops everything that is cached.
     pub fn flush(&self) {
         self.states.clear();
+        self.aliases.clear();
+        self.unused_names.clear();
         self.material.clear();
         self.mac_material.clear();
     }
@@ -228,5 +274,10 @@ impl KeyReader {
 
     pub(super) fn forget(&self, id: &KeyId) {
         self.states.forget(id);
+    }
+
+    pub(super) fn forget_alias(&self, alias: &AliasName) {
+        self.aliases.forget(alias);
+        self.unused_names.forget(alias);
     }
 }

@@ -25,7 +25,7 @@ impl AllowedCall {
     /// another target is refused, whatever caused it. The last segment of a listing is a pattern; the call permits
     /// everything that it matches.
     pub(crate) fn allows(&self, action: Action, target: Option<Target<'_>>) -> bool {
-        action == self.action
+        action.permission() == self.action.permission()
             && match (action, target) {
                 (Action::ListKeys, _) | (_, None | Some(Target::Unknown(_) | Target::Service)) => {
                     true
@@ -34,8 +34,8 @@ impl AllowedCall {
                     .path
                     .strip_suffix(id)
                     .is_some_and(|before| before.ends_with('/')),
-                // No KES path is for a bucket.
-                (_, Some(Target::Bucket(_))) => false,
+                // No KES path is for a bucket or an alias.
+                (_, Some(Target::Bucket(_) | Target::Alias(_))) => false,
             }
     }
 

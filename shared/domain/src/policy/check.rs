@@ -2,16 +2,18 @@
 //! apply to the resources.
 
 use super::{
-    Action, BUCKET_RESOURCE, Effect, KEY_RESOURCE, MAX_ENTRIES, MAX_PATTERN_BYTES, Statement,
-    UMBRELLA,
+    ALIAS_RESOURCE, Action, BUCKET_RESOURCE, Effect, KEY_RESOURCE, MAX_ENTRIES, MAX_PATTERN_BYTES,
+    SERVICE_RESOURCE, Statement, UMBRELLA, resource,
 };
 use crate::glob;
-use crate::ids::{BucketName, KeyId};
+use crate::ids::{AliasName, BucketName, KeyId};
 
 /// What an action applies to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Key,
+    /// An alias, and the key that it stands for.
+    Alias,
     Service,
     Bucket,
     /// The permission that allows everything.
@@ -25,6 +27,7 @@ enum Scope {
     /// Every key, and the service.
     Kms,
     Keys,
+    Aliases,
     Buckets,
 }
 
@@ -32,7 +35,11 @@ impl Subject {
     const fn of(action: Action) -> Self {
         if matches!(action.resources().as_bytes(), b"arn:aws:s3:::") {
             Self::Bucket
-        } else if action.is_about_one_key() || matches!(action, Action::ListKeys) {
+        } else if action.is_about_alias() {
+            Self::Alias
+        } else if action.is_about_one_key()
+            || matches!(action, Action::ListKeys | Action::ListAliases)
+        {
             Self::Key
         } else {
             Self::Service
@@ -45,6 +52,7 @@ impl Subject {
             (Self::Any, _)
                 | (_, Scope::Everything)
                 | (Self::Key, Scope::Kms | Scope::Keys)
+                | (Self::Alias, Scope::Kms | Scope::Keys | Scope::Aliases)
                 | (Self::Service, Scope::Kms)
                 | (Self::Bucket, Scope::Buckets)
         )
@@ -98,7 +106,7 @@ pub(super) fn statement(statement: &Statement) -> Result<(), String> {
             for (number, subjects) in (1..).zip(&named) {
                 if !scopes.iter().any(|&scope| meets(subjects, scope)) {
                     return Err(format!(
-                        "denies nothing by Action {number}, which is about none of its resources: those of keys are `arn:aws:kms:::key/ID`, those of buckets `arn:aws:s3:::NAME`, and the service's `*` or `arn:aws:kms:::*`"
+                        "denies nothing by Action {number}, which is about none of its resources: those of keys are `arn:aws:kms:::key/ID`, those of aliases `arn:aws:kms:::alias/NAME`, those of buckets `arn:aws:s3:::NAME`, and the service's `*` or `arn:aws:kms:::*`"
                     ));
                 }
             }
@@ -132,6 +140,7 @@ fn subjects(pattern: &str) -> Vec<Subject> {
 
 /// What a resource names, if it can name anything.
 fn scope(resource: &str) -> Result<Scope, &'static str> {
+    let resource = &*resource::canonical(resource);
     if resource == "*" {
         return Ok(Scope::Everything);
     }
@@ -147,9 +156,23 @@ fn scope(resource: &str) -> Result<Scope, &'static str> {
             ),
         };
     }
-    if resource.starts_with("arn:aws:kms:::") {
+    if let Some(pattern) = resource.strip_prefix(ALIAS_RESOURCE) {
+        let is_name = |text: &str| AliasName::parse("alias", &format!("alias/{text}")).is_ok();
+        return match can_match(pattern, is_name) {
+            true => Ok(Scope::Aliases),
+            false => Err(
+                "can be no alias's: `arn:aws:kms:::alias/` must be followed by a name, or a pattern of names with `*` and `?`, of A-Z, a-z, 0-9, `/`, `_`, `-`",
+            ),
+        };
+    }
+    if resource.starts_with(SERVICE_RESOURCE) {
         return Err(
-            "can be no key's: `arn:aws:kms:::` must be followed by `key/` and an id or a pattern of ids, or by `*`",
+            "can be no key's: `arn:aws:kms:::` must be followed by `key/` and an id or a pattern of ids, by `alias/` and a name or a pattern of names, or by `*`",
+        );
+    }
+    if resource.starts_with("arn:aws:kms:") {
+        return Err(
+            "can be no key's: `arn:aws:kms:REGION:ACCOUNT:` needs a region, or a pattern of regions, and an account of 12 digits or `*`",
         );
     }
     if let Some(pattern) = resource.strip_prefix(BUCKET_RESOURCE) {
@@ -193,6 +216,16 @@ mod tests {
             ("arn:aws:kms:::key*", false),
             ("arn:aws:kms:::", false),
             ("arn:aws:kms::*", false),
+            ("arn:aws:kms:::alias/*", true),
+            ("arn:aws:kms:::alias/a/b-_?", true),
+            ("arn:aws:kms:::alias/", false),
+            ("arn:aws:kms:::alias/a.b", false),
+            ("arn:aws:kms:::alias/a:b", false),
+            ("arn:aws:kms:eu-west-1:123456789012:key/a", true),
+            ("arn:aws-us-gov:kms:*:*:alias/a", true),
+            ("arn:aws:kms:eu-west-1:123456789012:*", true),
+            ("arn:aws:kms:eu-west-1:12345:key/a", false),
+            ("arn:aws:kms:*:*:ke?/a", false),
             ("arn:aws:*", false),
             ("arn:aws:s3:::*", true),
             ("arn:aws:s3:::a*", true),

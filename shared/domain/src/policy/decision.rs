@@ -1,8 +1,8 @@
 //! Explains to the author of a policy why it allows or denies something.
 
-use super::{Action, Effect, Policy, Statement, Target, UMBRELLA};
+use super::{Action, Effect, Policy, Statement, Target, UMBRELLA, resource};
 use crate::error::KmsError;
-use crate::ids::{BucketName, KeyId};
+use crate::ids::{AliasName, BucketName, KeyId};
 
 /// The resource that a decision is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Asked {
     Service,
     /// This key.
     Key(KeyId),
+    /// This alias.
+    Alias(AliasName),
     /// This bucket.
     Bucket(BucketName),
 }
@@ -36,15 +38,22 @@ pub struct Decision {
 }
 
 impl Asked {
-    /// Parses the resource of an action: for an action on keys `arn:aws:kms:::key/ID` or a key's id, for one on buckets
-    /// `arn:aws:s3:::NAME` or a bucket's name, and for one on the service `*` or `arn:aws:kms:::*`.
+    /// Parses the resource of an action: for an action on keys `arn:aws:kms:::key/ID` or a key's id, for one on aliases
+    /// also `arn:aws:kms:::alias/NAME` or `alias/NAME`, for one on buckets `arn:aws:s3:::NAME` or a bucket's name, and for
+    /// one on the service `*` or `arn:aws:kms:::*`. A resource of KMS may have a region and an account.
     ///
     /// # Errors
     /// [`KmsError::Invalid`] when the action cannot have this resource.
     pub fn parse(action: Action, resource: Option<&str>) -> Result<Self, KmsError> {
-        let is_about_key = action.is_about_one_key() || action == Action::ListKeys;
+        let is_about_key =
+            action.is_about_one_key() || matches!(action, Action::ListKeys | Action::ListAliases);
         let is_about_bucket = action.resources() == super::BUCKET_RESOURCE;
-        match resource {
+        let resource = resource.map(resource::canonical);
+        match resource.as_deref() {
+            Some(resource) if action.is_about_alias() && alias(resource).is_some() => {
+                let name = alias(resource).unwrap_or_default();
+                Ok(Self::Alias(AliasName::parse("resource", name)?))
+            }
             Some(resource) if is_about_key => {
                 let id = resource.strip_prefix(super::KEY_RESOURCE);
                 Ok(Self::Key(KeyId::parse("resource", id.unwrap_or(resource))?))
@@ -68,9 +77,17 @@ impl Asked {
             Self::Ever => None,
             Self::Service => Some(Target::Service),
             Self::Key(id) => Some(Target::Key(id.as_str())),
+            Self::Alias(name) => Some(Target::Alias(name.as_str())),
             Self::Bucket(name) => Some(Target::Bucket(name.as_str())),
         }
     }
+}
+
+/// The alias's name in a resource, with its prefix.
+fn alias(resource: &str) -> Option<&str> {
+    let name = resource.strip_prefix(super::SERVICE_RESOURCE);
+    let name = name.unwrap_or(resource);
+    name.starts_with(AliasName::PREFIX).then_some(name)
 }
 
 impl Policy {
@@ -109,6 +126,7 @@ mod tests {
     use super::*;
 
     const KEYS: [&str; 6] = ["a", "reports", "reports-1", "x.y", "aaaa", "k_"];
+    const ALIASES: [&str; 3] = ["alias/a", "alias/reports", "alias/x/y"];
     const BUCKETS: [&str; 4] = ["aaa", "logs-eu", "reports", "x.y"];
 
     fn asked() -> Vec<Asked> {
@@ -116,6 +134,7 @@ mod tests {
         let buckets = BUCKETS.map(|name| Asked::Bucket(BucketName::parse(name).unwrap()));
         let mut all = vec![Asked::Ever, Asked::Service];
         all.extend(keys);
+        all.extend(ALIASES.map(|name| Asked::Alias(AliasName::parse("alias", name).unwrap())));
         all.extend(buckets);
         all
     }
@@ -158,6 +177,11 @@ mod tests {
                 "arn:aws:kms:::*",
                 "arn:aws:kms:::key/*",
                 "arn:aws:kms:::key/a?a*",
+                "arn:aws:kms:::alias/*",
+                "arn:aws:kms:::alias/rep*",
+                "arn:aws:kms:eu-west-1:123456789012:key/a",
+                "arn:aws:kms:*:*:*",
+                "arn:aws:kms:*:*:alias/x/?",
                 "arn:aws:s3:::*",
                 "arn:aws:s3:::logs-*",
                 "arn:aws:s3:::aaa",
@@ -166,7 +190,7 @@ mod tests {
                 "arn:aws:s3:::aaa/*",
             ])
             .prop_map(str::to_owned),
-            "arn:aws:(kms:::key/|s3:::)[a-zA. */?$-]{0,6}",
+            "arn:aws:(kms:::key/|kms:::alias/|kms:eu:\\*:key/|s3:::)[a-zA. */?$-]{0,6}",
         ]
     }
 
@@ -194,7 +218,10 @@ mod tests {
             .flat_map(|one| one.resource.iter().flatten());
         for resource in resources {
             for star in ["", "a", "aaa"] {
-                let text = resource.replace('*', star).replace('?', "a");
+                let text = resource::canonical(resource);
+                let text = text.replace('*', star).replace('?', "a");
+                let alias = text.strip_prefix(super::super::SERVICE_RESOURCE);
+                all.extend(AliasName::parse("alias", alias.unwrap_or("")).map(Asked::Alias));
                 let (key, bucket) = (
                     text.strip_prefix(super::super::KEY_RESOURCE).unwrap_or(""),
                     text.strip_prefix(super::super::BUCKET_RESOURCE)
@@ -217,6 +244,7 @@ mod tests {
                 Asked::Key(_) => {
                     Asked::parse(*action, Some("a")).is_ok_and(|on| matches!(on, Asked::Key(_)))
                 }
+                Asked::Alias(_) => action.is_about_alias(),
                 Asked::Bucket(_) => Asked::parse(*action, Some("aaa"))
                     .is_ok_and(|on| matches!(on, Asked::Bucket(_))),
                 Asked::Service => *on == &Asked::parse(*action, None).unwrap_or(Asked::Ever),
