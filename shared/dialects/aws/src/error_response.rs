@@ -266,32 +266,32 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
         KmsError::NotPermitted => refused("AccessDeniedException", "Access Denied"),
         KmsError::Forbidden(why) => refused("AccessDeniedException", why),
         KmsError::KeyNotFound(id) => not_found(format!("Key '{}' does not exist", arn(&id))),
-<<<<<<< HEAD
         error @ (KmsError::AliasNotFound(_)
         | KmsError::AliasExists(_)
         | KmsError::TooManyAliases(_)) => of_alias(error, named),
-=======
-        KmsError::AliasNotFound(alias) => {
-            not_found(format!("Alias {} is not found.", named(alias.as_str())))
-        }
-        KmsError::AliasExists(alias) => refused(
-            "AlreadyExistsException",
-            format!(
-                "An alias with the name {} already exists",
-                named(alias.as_str())
-            ),
-        ),
->>>>>>> k3
         KmsError::KeyExists(id) => refused(
             "AlreadyExistsException",
             format!("{} already exists", arn(&id)),
         ),
-        error @ (KmsError::KeyState { .. }
-        | KmsError::KeySpec { .. }
-        | KmsError::InvalidMac
-        | KmsError::NoHmacKey(_)
-        | KmsError::TooManyVersions(_)
-        | KmsError::TooManyAliases(_)) => of_key(error, &arn),
+        KmsError::KeyState { key_id, state } => of_state(&arn(&key_id), state),
+        KmsError::KeySpec { key_id, spec } => {
+            let usage = spec.usage().as_str();
+            let text = format!("{} key usage is {usage}.", arn(&key_id));
+            refused("InvalidKeyUsageException", text)
+        }
+        KmsError::InvalidMac => refused("KMSInvalidMacException", ""),
+        KmsError::NoHmacKey(id) => {
+            let text = format!("{} cannot make MACs.", arn(&id));
+            refused("InvalidKeyUsageException", text)
+        }
+        KmsError::TooManyVersions(id) => {
+            let text = format!(
+                "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be \
+                 performed for this key: {}",
+                arn(&id)
+            );
+            refused("LimitExceededException", text)
+        }
         KmsError::StillReferenced(id, references) => {
             let names: Vec<String> = references.iter().map(Reference::to_string).collect();
             let text = format!("{} is used by {}", arn(&id), names.join(", "));
@@ -328,7 +328,6 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
     }
 }
 
-<<<<<<< HEAD
 /// Errors of aliases.
 fn of_alias(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
     match error {
@@ -348,36 +347,6 @@ fn of_alias(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
             refused("LimitExceededException", text)
         }
         other => of_service(other),
-=======
-/// Errors about what a key is and can do.
-fn of_key(error: KmsError, arn: &dyn Fn(&KeyId) -> String) -> ErrorResponse {
-    match error {
-        KmsError::KeyState { key_id, state } => of_state(&arn(&key_id), state),
-        KmsError::KeySpec { key_id, spec } => {
-            let usage = spec.usage().as_str();
-            let text = format!("{} key usage is {usage}.", arn(&key_id));
-            refused("InvalidKeyUsageException", text)
-        }
-        KmsError::InvalidMac => refused("KMSInvalidMacException", ""),
-        KmsError::NoHmacKey(id) => {
-            let text = format!("{} cannot make MACs.", arn(&id));
-            refused("InvalidKeyUsageException", text)
-        }
-        KmsError::TooManyVersions(id) => {
-            let text = format!(
-                "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be \
-                 performed for this key: {}",
-                arn(&id)
-            );
-            refused("LimitExceededException", text)
-        }
-        KmsError::TooManyAliases(id) => {
-            let text = format!("{} has as many aliases as a key can have", arn(&id));
-            refused("LimitExceededException", text)
-        }
-        // `of` handles all others.
-        other => internal(Fault::new("an error about a key", other.class())),
->>>>>>> k3
     }
 }
 

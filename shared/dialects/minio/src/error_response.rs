@@ -70,9 +70,7 @@ impl ErrorTable for Api {
             error @ (KmsError::KeyState { .. }
             | KmsError::KeySpec { .. }
             | KmsError::TooManyVersions(_)
-            | KmsError::NoHmacKey(_)
-            | KmsError::AliasExists(_)
-            | KmsError::TooManyAliases(_)) => of_key_state(&error),
+            | KmsError::NoHmacKey(_)) => of_key_state(&error),
             KmsError::InvalidMac => {
                 ErrorResponse::bad_request("kms:InvalidMac", "the MAC is not the message's")
             }
@@ -82,11 +80,8 @@ impl ErrorTable for Api {
                 ErrorResponse::conflict("kms:KeyInUse", text)
             }
             KmsError::AliasNotFound(alias) => absent("XMinioAdminNoSuchAlias", "alias", &alias),
-<<<<<<< HEAD
             KmsError::AliasExists(alias) => conflicting(format!("{alias} already exists")),
             KmsError::TooManyAliases(key) => conflicting(format!("key {key} has too many aliases")),
-=======
->>>>>>> k3
             KmsError::BucketExists(bucket) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
                 format!("bucket {bucket} already exists"),
@@ -142,10 +137,6 @@ fn of_key_state(error: &KmsError) -> ErrorResponse {
             format!("key {key} has as many versions as a key can have")
         }
         KmsError::NoHmacKey(key) => format!("key {key} has no HMAC key"),
-        KmsError::AliasExists(alias) => format!("{alias} already exists"),
-        KmsError::TooManyAliases(key) => {
-            format!("key {key} has as many aliases as a key can have")
-        }
         other => other.class().to_owned(),
     };
     ErrorResponse::conflict(KEY_STATE, text)
