@@ -14,10 +14,11 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use keyway_auth::Authenticator;
+use keyway_dialect_aws::{Serving, root_mount};
 use keyway_domain::access::{Caller, Grant};
 use keyway_domain::datakey::DataKeys;
 use keyway_domain::keyring::KeyWrapper;
-use keyway_domain::keys::{KeyId, KeyReader, Keys, NewKey};
+use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys, NewKey};
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, Random};
 use keyway_domain::service::Service;
@@ -91,7 +92,8 @@ impl Server {
             }
             (
                 200,
-                b"TrentService.DisableKey" | b"TrentService.ScheduleKeyDeletion"
+                b"TrentService.DisableKey"
+                | b"TrentService.ScheduleKeyDeletion"
                 | b"TrentService.CancelKeyDeletion",
             ) => self.restore(),
             _ => {}
@@ -101,7 +103,12 @@ impl Server {
     fn filled_in(&self, body: &[u8]) -> Vec<u8> {
         const NAME: &[u8] = b"$SEALED";
         match body.windows(NAME.len()).position(|window| window == NAME) {
-            Some(at) => [&body[..at], self.sealed.as_bytes(), &body[at + NAME.len()..]].concat(),
+            Some(at) => [
+                &body[..at],
+                self.sealed.as_bytes(),
+                &body[at + NAME.len()..],
+            ]
+            .concat(),
             None => body.to_vec(),
         }
     }
@@ -136,6 +143,8 @@ impl Server {
         let body: Body = Box::pin(body.map_err(|never| match never {}));
         let request = Request::post("/")
             .header("host", "kms.test")
+            // RustFS's data keys come in an envelope.
+            .header("user-agent", "aws-sdk-rust/1.3")
             .header("x-amz-date", "20260304T050607Z")
             .header("x-amz-target", target)
             .header(
@@ -153,13 +162,23 @@ impl Server {
         });
         let answer = self.runtime.block_on(self.site.respond(request, peer));
         let status = answer.status();
-        assert!(status == StatusCode::OK || status == StatusCode::BAD_REQUEST, "{answer:?}");
-        assert!(answer.headers().contains_key("x-amzn-requestid"), "{answer:?}");
+        assert!(
+            status == StatusCode::OK || status == StatusCode::BAD_REQUEST,
+            "{answer:?}"
+        );
+        assert!(
+            answer.headers().contains_key("x-amzn-requestid"),
+            "{answer:?}"
+        );
         let held = match answer.body().is_empty() {
             true => Value::Null,
             false => serde_json::from_slice(answer.body()).unwrap(),
         };
-        assert_eq!(status == StatusCode::BAD_REQUEST, held["__type"].is_string(), "{answer:?}");
+        assert_eq!(
+            status == StatusCode::BAD_REQUEST,
+            held["__type"].is_string(),
+            "{answer:?}"
+        );
         Some((status.as_u16(), held))
     }
 }
@@ -182,8 +201,15 @@ async fn site() -> Site {
         .start_if_new(table.as_ref(), random.as_ref(), None)
         .await
         .unwrap();
-    let reader = Arc::new(KeyReader::new(table.clone(), wrappers.clone(), clock.clone(), ttl));
+    let reader = Arc::new(KeyReader::new(
+        table.clone(),
+        wrappers.clone(),
+        clock.clone(),
+        ttl,
+    ));
     let data_keys = DataKeys::new(reader.clone(), service.clone(), random.clone());
+    let directory = KeyDirectory::new(reader.clone(), service.clone());
+    let of_serving = clock.clone();
     let keys = Keys::new(table, reader, service, wrappers, clock, random, false);
     let authenticator = Authenticator::by_gateway(Policy::canned("kms-admin").unwrap());
     let everything = Grant::Policy(Policy::canned("kms-admin").unwrap());
@@ -193,11 +219,18 @@ async fn site() -> Site {
         ..NewKey::default()
     };
     keys.create(&caller, new).await.unwrap();
-    let mount = keyway_dialect_aws::mount(
+    let serving = Serving {
+        directory: Arc::new(directory),
+        data_keys: Arc::new(data_keys),
+        account: "000000000000".parse().unwrap(),
+        region: None,
+        envelope: None,
+        clock: of_serving,
+    };
+    let mount = root_mount(
         &Arc::new(authenticator),
+        &Arc::new(serving),
         &Arc::new(keys),
-        &Arc::new(data_keys),
-        "000000000000".parse().unwrap(),
     );
     Site::new(7, mount.unwrap())
 }

@@ -28,7 +28,7 @@ def move(stack, name, function, to):
         return None
     now, releases = alias["FunctionVersion"], stack.versions(function)
     release = releases.get(int(to), "")
-    if now == to and not alias.get("RoutingConfig"):
+    if now == to and not alias.get("RoutingConfig", {}).get("AdditionalVersionWeights"):
         print(f"{name}: version {to} ({release}) is live already")
         return release
     was = releases.get(int(now), "") if now.isdigit() else "unpublished"
@@ -51,16 +51,14 @@ def main():
     if not stack.exists:
         stop(PROGRAM, f"there is no stack {stack.name} in {session.region_name} of account {account}")
     stack.must_be_at_rest(PROGRAM)
-    deployed = stack.deployed()
-    if not deployed:
-        stop(PROGRAM, f"the functions of the stack {stack.name} have no versions: only make deploy publishes them")
     if options.undo:
-        targets = {name: str(version) for name, version in deployed.items()}
+        targets = {name: str(version) for name, version in stack.deployed().items()}
     else:
         aliases = {name: stack.alias(function, BEFORE) for name, function in stack.functions().items()}
         targets = {name: alias["FunctionVersion"] for name, alias in aliases.items() if alias}
     if not targets:
-        stop(PROGRAM, f"no function of the stack {stack.name} has a version before: make deploy has run once")
+        what = "that make deploy published" if options.undo else "before the last make deploy"
+        stop(PROGRAM, f"no function of the stack {stack.name} has a version {what}")
     served = {name: move(stack, name, function, targets.get(name)) for name, function in stack.functions().items()}
     if len({release for release in served.values() if release is not None}) > 1:
         print("These versions come from different deployments: check that they fit each other.", file=sys.stderr)

@@ -10,7 +10,7 @@ use keyway_domain::policy::Policy;
 use keyway_tests::{Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 
-use crate::{access_key, create, data_dir, folder, generate, now, on, signer};
+use crate::{access_key, create, data_dir, folder, generate, now, on, signer, wall_clock};
 
 /// Runs `keyway access-key` with these arguments on this folder.
 async fn tool(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -74,7 +74,7 @@ async fn envelope_of_an_access_key_is_listed_and_takes_effect() {
         let signer = Signer::new(id, text("secret_access_key")).for_service("kms");
         let signer = signer.with_target("TrentService.GenerateDataKey");
         let body = r#"{"KeyId":"k","KeySpec":"AES_256"}"#;
-        let request = signer.request("POST", &server.address, "/", body.as_bytes(), now());
+        let request = signer.request("POST", &server.address, "/", body.as_bytes(), wall_clock());
         let answer = server.send(request).await.unwrap();
         // The base64 of `{"`.
         let blob = answer.text("CiphertextBlob");

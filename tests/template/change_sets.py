@@ -36,8 +36,9 @@ def upload(template):
     packaged, count = re.subn(r"CodeUri: functions/\S+", f"CodeUri: s3://{bucket}/function.zip", template)
     if count == 0:
         raise ValueError("the template has no functions")
-    # LocalStack looks for the name before SAM's transformation has put in the stage's.
-    packaged = packaged.replace("!Ref Api.Stage", "!Ref ApiApiGatewayDefaultStage")
+    # LocalStack knows no resources that SAM is still to make.
+    for api, stage in {"Api": "$default", "KesApi": "kes"}.items():
+        packaged = packaged.replace(f"!Ref {api}.Stage", stage)
     s3.put_object(Bucket=bucket, Key="template.yaml", Body=packaged.encode())
     return f"{s3.meta.endpoint_url}/{bucket}/template.yaml"
 

@@ -446,7 +446,7 @@ fn rollback_without_a_version_before_is_refused() {
     };
     account
         .run("rollback", &[])
-        .refuses(&["has a version before"]);
+        .refuses(&["has a version before the last make deploy"]);
     let mut unversioned = stack("arm64", 1);
     for name in ["Keys", "Datakey"] {
         unversioned["functions"][name]
@@ -459,7 +459,9 @@ fn rollback_without_a_version_before_is_refused() {
     };
     let gradual = ["--parameters", "GradualDeployment=Canary10Percent10Minutes"];
     account.check(&gradual).refuses(&["has no version yet"]);
-    account.run("rollback", &[]).refuses(&["have no versions"]);
+    account
+        .run("rollback", &["--undo"])
+        .refuses(&["that make deploy published"]);
     let Some(account) = Account::with(&new_account(1000)) else {
         return;
     };
