@@ -454,8 +454,8 @@ async fn signature_for_one_api_opens_no_other() {
     };
     for (service, s3, sts, admin) in [
         ("s3", 200, 403, 200),
-        ("sts", 403, 200, 200),
-        ("kms", 403, 403, 200),
+        ("sts", 400, 200, 200),
+        ("kms", 400, 403, 200),
         ("execute-api", 200, 200, 200),
     ] {
         assert_eq!(status(service, "GET", "/", "").await, s3, "{service}");
