@@ -223,6 +223,7 @@ async fn site() -> Site {
         directory: Arc::new(directory),
         data_keys: Arc::new(data_keys),
         account: "000000000000".parse().unwrap(),
+        region: None,
         envelope: None,
         clock: of_serving,
     };

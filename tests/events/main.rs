@@ -450,6 +450,8 @@ async fn unsigned_event_other_than_of_a_page_is_refused() {
             let of_minio = event.request_line().1.contains(minio::PREFIXES[0]);
             let expected = if of_minio || name.starts_with("s3-") || name.starts_with("sts-") {
                 StatusCode::FORBIDDEN
+            } else if name.starts_with("aws-") {
+                StatusCode::BAD_REQUEST
             } else {
                 StatusCode::UNAUTHORIZED
             };

@@ -414,6 +414,36 @@ async fn partition_of_arns_is_the_one_of_the_region() {
 }
 
 #[tokio::test]
+async fn region_of_the_settings_is_the_one_of_arns_and_policies() {
+    let here = |it: &mut keyway_deployment_assembly::Settings| {
+        it.aws_region = Some("eu-west-1".to_owned());
+    };
+    let site = MemorySite::running_as(here).await;
+    create(&site, "app-1").await;
+    let own = "arn:aws:kms:eu-west-1:000000000000:key/app-1";
+    // Requests are signed for us-east-1.
+    for (name, status) in [
+        ("app-1", 200),
+        (own, 200),
+        ("arn:aws:kms:us-east-1:000000000000:key/app-1", 400),
+    ] {
+        let answer = kms(&site, "DescribeKey", json!({"KeyId": name})).await;
+        assert_eq!(answer.status, status, "{name}");
+        if status == 200 {
+            assert_eq!(answer.json()["KeyMetadata"]["Arn"], own);
+        }
+    }
+    for (region, is_here) in [("eu-west-1", true), ("eu-*", true), ("us-east-1", false)] {
+        let resource = format!("arn:aws:kms:{region}:*:key/app-1");
+        let statement =
+            json!({"Effect": "Allow", "Action": "kms:DescribeKey", "Resource": resource});
+        let caller = with_policy(&site, statement).await;
+        let answer = kms_as(&site, &caller, "DescribeKey", r#"{"KeyId":"app-1"}"#).await;
+        assert_eq!(answer.status == 200, is_here, "{region}");
+    }
+}
+
+#[tokio::test]
 async fn signature_for_one_api_opens_no_other() {
     let site = MemorySite::running().await;
     create(&site, "app-1").await;
@@ -424,8 +454,8 @@ async fn signature_for_one_api_opens_no_other() {
     };
     for (service, s3, sts, admin) in [
         ("s3", 200, 403, 200),
-        ("sts", 403, 200, 200),
-        ("kms", 403, 403, 200),
+        ("sts", 400, 200, 200),
+        ("kms", 400, 403, 200),
         ("execute-api", 200, 200, 200),
     ] {
         assert_eq!(status(service, "GET", "/", "").await, s3, "{service}");
@@ -437,7 +467,7 @@ async fn signature_for_one_api_opens_no_other() {
         );
         let keys = "/rustfs/admin/v3/kms/keys";
         assert_eq!(status(service, "GET", keys, "").await, admin, "{service}");
-        let minio = "/minio/kms/v1/key/status";
+        let minio = "/minio/kms/v1/key/status?key-id=app-1";
         assert_eq!(status(service, "GET", minio, "").await, admin, "{service}");
     }
     for service in ["s3", "sts", "execute-api"] {

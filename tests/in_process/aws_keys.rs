@@ -292,8 +292,8 @@ async fn other_dialects_refuse_to_encrypt_with_a_mac_key() {
             .kes("PUT", &format!("/v1/key/{path}/{key}"), body)
             .await;
         assert_eq!(
-            (answer.status.as_u16(), answer.text("message").as_str()),
-            (status, text)
+            (answer.status.as_u16(), &answer.json()["message"]),
+            (status, &json!(text))
         );
     }
     let described = site
@@ -305,7 +305,7 @@ async fn other_dialects_refuse_to_encrypt_with_a_mac_key() {
     let path = format!("/minio/kms/v1/key/status?key-id={key}");
     let status = site.call_at(site.root(), "GET", &path, "").await.ok();
     let text = format!("key {key} is for GENERATE_VERIFY_MAC only");
-    assert_eq!(status["encryptionErr"], text);
+    assert_eq!(status["encryption-error"], text);
 
     // A bucket encrypts its objects, which a MAC key cannot.
     site.call_at(

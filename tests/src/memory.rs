@@ -477,7 +477,9 @@ impl MemorySite {
         let answer = self.site.respond(request, peer).await.into();
         // The document's only operation for `POST /` is STS's, and it has no paths that end with a slash.
         let is_of_aws = asked.headers().contains_key("x-amz-target");
-        if is_of_aws && !matches!(asked.uri().path(), "/aws" | "/aws/data") {
+        let is_described =
+            asked.method() == "POST" && matches!(asked.uri().path(), "/aws" | "/aws/data");
+        if is_of_aws && !is_described {
             return answer;
         }
         if let Err(said) = Described::committed().check(&asked, &answer) {

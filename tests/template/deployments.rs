@@ -239,7 +239,7 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("Metrics", "off"),
     ];
     // The cheapest deployment.
-    let lean = [("RootAccessKeySecret", "false"), ("Alarms", "off")];
+    let lean = [("RootAccessKeySecret", "false")];
     let mut sets = Vec::new();
     for (front, domains) in [
         ("http-api", &[none, domain, &mtls, kes][..]),

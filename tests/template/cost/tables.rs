@@ -391,18 +391,23 @@ $0.30 a month for each metric above the ten free ones.
 /// What requests cost that no access key proves, at most.
 struct Bound {
     requests: f64,
+    /// Requests that can be for the description of the API, the largest answer that needs no access key.
+    described: f64,
     instances: f64,
 }
 
 impl Bound {
     /// The positions of a month, in dollars.
-    fn positions(&self, costs: &Costs) -> [(&'static str, f64); 5] {
+    fn positions(&self, costs: &Costs) -> [(&'static str, f64); 6] {
         let seconds = SECONDS_A_MONTH;
         let bytes = costs.measured.at("/refused/log_bytes") + LOG_EVENT_BYTES;
         let (logs, kept) = costs.logged(self.requests * bytes);
         let requests = self.requests / MILLION * costs.price("lambda_million_requests");
         let time = self.instances * seconds * MEMORY_GB * costs.gb_second();
         let units = costs.measured.at("/flood/write_units_a_second") * self.instances * seconds;
+        let description = project().join("shared/openapi/openapi.json");
+        let answer = std::fs::read(description).unwrap().len();
+        let answers = self.described * f64::from(u32::try_from(answer).unwrap()) / 1e9;
         let reads = self.requests * costs.measured.at("/refused/read_units_a_call");
         [
             ("Lambda, requests", requests),
@@ -410,6 +415,10 @@ impl Bound {
             ("look-ups of unknown access keys", costs.reads(reads)),
             ("log lines, taken in and kept", logs + kept),
             ("audit records in the table", costs.writes(units)),
+            (
+                "transfer of `/openapi.json`",
+                costs.price("transfer_gb") * answers,
+            ),
         ]
     }
 }
@@ -422,22 +431,23 @@ fn behind_the_http_api() -> f64 {
 fn bound(costs: &Costs) -> String {
     let url = default("DataKeyConcurrency");
     let http = behind_the_http_api();
-    let routes = routes_of_http_api();
-    let data_keys = routes.iter().filter(|is_data_key| **is_data_key).count();
-    let others = routes.len() - data_keys;
-    let count = |number: usize| f64::from(u32::try_from(number).unwrap());
+    let [data_keys, described, others] =
+        routes_of_http_api().map(|number| f64::from(u32::try_from(number).unwrap()));
     let (data_key_rate, rate) = (default("DataKeyRateLimit"), default("KeysRateLimit"));
-    let admitted = count(data_keys) * data_key_rate + count(others) * rate;
-    let of = |instances: f64| Bound {
+    let admitted = data_keys * data_key_rate + described + others * rate;
+    let of = |instances: f64, described: f64| Bound {
         requests: instances * REQUESTS_AN_INSTANCE * SECONDS_A_MONTH,
+        described: described * SECONDS_A_MONTH,
         instances,
     };
-    let (of_url, of_http) = (of(url).positions(costs), of(http).positions(costs));
+    let of_url = of(url, url * REQUESTS_AN_INSTANCE).positions(costs);
+    // HEAD has no body.
+    let of_http = of(http, 1.0).positions(costs);
     let gateway = costs.front(Front::HttpApi, admitted * SECONDS_A_MONTH);
     let sum = |positions: &[(&str, f64)]| positions.iter().map(|(_, dollars)| dollars).sum::<f64>();
     let mut text = format!(
         "
-{data_keys} data-key routes at {data_key_rate} a second and {others} others at {rate} are {admitted} a second, {} million a month.
+{data_keys} data-key routes at {data_key_rate} a second, {described} of the description at 1 and {others} others at {rate} are {admitted} a second, {} million a month.
 
 | At most, a month | Function URL | HTTP API |
 |---|---|---|
@@ -452,7 +462,7 @@ fn bound(costs: &Costs) -> String {
     for ((name, url), (_, http)) in of_url.iter().zip(&of_http) {
         writeln!(text, "| {name} | {} | {} |", dollars(*url), dollars(*http)).unwrap();
     }
-    let lower = of(2.0).positions(costs);
+    let lower = of(2.0, 2.0 * REQUESTS_AN_INSTANCE).positions(costs);
     writeln!(
         text,
         "| **together** | **{}** | **{}** |\n| with `DataKeyConcurrency=2` | {} | |",

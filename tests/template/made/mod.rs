@@ -90,10 +90,17 @@ fn waiting(template: &str) -> String {
     template.replacen(mark, &format!("{mark}{list}"), 1)
 }
 
-/// For each route of the HTTP API, whether it has the rate of data keys.
-pub(crate) fn routes_of_http_api() -> Vec<bool> {
-    let routes = api::of_http_api().into_iter();
-    routes.map(|route| route.function == "datakey").collect()
+/// How many routes of the HTTP API have the rate of data keys, how many that of the description, and all others.
+pub(crate) fn routes_of_http_api() -> [usize; 3] {
+    let mut counts = [0; 3];
+    for route in api::of_http_api() {
+        counts[match route.function {
+            "datakey" => 0,
+            _ if route.path == keyway_openapi::PATH => 1,
+            _ => 2,
+        }] += 1;
+    }
+    counts
 }
 
 fn read(path: &Path) -> String {

@@ -121,10 +121,6 @@ fn unread(name: &str, known: &BTreeSet<String>) -> Option<String> {
     })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this crate is part of every composition root"
-)]
 fn names() -> Vec<OsString> {
     let mut names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
     names.sort();

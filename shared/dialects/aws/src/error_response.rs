@@ -266,20 +266,9 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
         KmsError::NotPermitted => refused("AccessDeniedException", "Access Denied"),
         KmsError::Forbidden(why) => refused("AccessDeniedException", why),
         KmsError::KeyNotFound(id) => not_found(format!("Key '{}' does not exist", arn(&id))),
-        KmsError::AliasNotFound(alias) => {
-            not_found(format!("Alias {} is not found.", named(alias.as_str())))
-        }
-        KmsError::AliasExists(alias) => refused(
-            "AlreadyExistsException",
-            format!(
-                "An alias with the name {} already exists",
-                named(alias.as_str())
-            ),
-        ),
-        KmsError::TooManyAliases(id) => {
-            let text = format!("{} has as many aliases as a key can have", arn(&id));
-            refused("LimitExceededException", text)
-        }
+        error @ (KmsError::AliasNotFound(_)
+        | KmsError::AliasExists(_)
+        | KmsError::TooManyAliases(_)) => of_alias(error, named),
         KmsError::KeyExists(id) => refused(
             "AlreadyExistsException",
             format!("{} already exists", arn(&id)),
@@ -336,6 +325,28 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
         | KmsError::BucketExists(_)
         | KmsError::BucketNotEmpty(_)
         | KmsError::NoBucketEncryption(_)) => of_service(error),
+    }
+}
+
+/// Errors of aliases.
+fn of_alias(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
+    match error {
+        KmsError::AliasNotFound(alias) => {
+            not_found(format!("Alias {} is not found.", named(alias.as_str())))
+        }
+        KmsError::AliasExists(alias) => refused(
+            "AlreadyExistsException",
+            format!(
+                "An alias with the name {} already exists",
+                named(alias.as_str())
+            ),
+        ),
+        KmsError::TooManyAliases(id) => {
+            let arn = named(&format!("key/{id}"));
+            let text = format!("{arn} has as many aliases as a key can have");
+            refused("LimitExceededException", text)
+        }
+        other => of_service(other),
     }
 }
 

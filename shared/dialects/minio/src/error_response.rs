@@ -80,13 +80,8 @@ impl ErrorTable for Api {
                 ErrorResponse::conflict("kms:KeyInUse", text)
             }
             KmsError::AliasNotFound(alias) => absent("XMinioAdminNoSuchAlias", "alias", &alias),
-            KmsError::AliasExists(alias) => {
-                ErrorResponse::conflict(KEY_STATE, format!("{alias} already exists"))
-            }
-            KmsError::TooManyAliases(key) => ErrorResponse::conflict(
-                KEY_STATE,
-                format!("key {key} has as many aliases as a key can have"),
-            ),
+            KmsError::AliasExists(alias) => conflicting(format!("{alias} already exists")),
+            KmsError::TooManyAliases(key) => conflicting(format!("key {key} has too many aliases")),
             KmsError::BucketExists(bucket) => ErrorResponse::conflict(
                 "BucketAlreadyOwnedByYou",
                 format!("bucket {bucket} already exists"),
@@ -145,6 +140,10 @@ fn of_key_state(error: &KmsError) -> ErrorResponse {
         other => other.class().to_owned(),
     };
     ErrorResponse::conflict(KEY_STATE, text)
+}
+
+fn conflicting(message: String) -> ErrorResponse {
+    ErrorResponse::conflict(KEY_STATE, message)
 }
 
 fn absent(code: &'static str, what: &'static str, name: &dyn std::fmt::Display) -> ErrorResponse {
