@@ -86,7 +86,7 @@ impl Drill {
         let (_, rest) = self
             .page
             .split_once(&mark)
-            .unwrap_or_else(|| panic!("the page has no block {name}"));
+            .unwrap_or_else(|| panic!("{name}"));
         rest.split_once("```").unwrap().0
     }
 
@@ -134,7 +134,7 @@ impl Drill {
             .lines()
             .rev()
             .find_map(|line| line.strip_prefix(&format!("{name}='")));
-        line.unwrap_or_else(|| panic!("{name} is not set"))
+        line.unwrap_or_else(|| panic!("{name}"))
             .trim_end_matches('\'')
             .to_owned()
     }

@@ -170,7 +170,7 @@ const LOAD_BALANCER: &str =
 const TRUST_STORE: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/clients/0123456789abcdef";
 
-/// The parameters that every front can have.
+/// Values of parameters that have none by default, or another.
 const MORE: &[(&str, &str)] = &[
     ("KesAdmin", KES_ADMIN),
     ("KesOpen", "/v1/ready,/v1/status"),
@@ -212,14 +212,6 @@ const MORE: &[(&str, &str)] = &[
     ("AlarmEmail", "operator@example.com"),
     ("JanitorSilentHours", "25"),
 ];
-/// What a former stack left, and the class of logs from which CloudWatch makes no metrics.
-const ADOPTED: &[(&str, &str)] = &[
-    ("ExistingTable", "keyway-restored"),
-    ("ExistingRootKeyring", ADOPTED_KEYRING),
-    ("ExistingRootAccessKey", ADOPTED_ROOT),
-    ("LogClass", "INFREQUENT_ACCESS"),
-    ("Metrics", "off"),
-];
 
 /// Every front with every way to authenticate callers and every domain that it can have, each with the fewest and with
 /// the most parameters possible.
@@ -240,8 +232,16 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("LoadBalancerArn", LOAD_BALANCER),
         ("TrustStoreArn", TRUST_STORE),
     ][..];
+    // What a former stack left, and the class of logs from which CloudWatch makes no metrics.
+    let adopted = [
+        ("ExistingTable", "keyway-restored"),
+        ("ExistingRootKeyring", ADOPTED_KEYRING),
+        ("ExistingRootAccessKey", ADOPTED_ROOT),
+        ("LogClass", "INFREQUENT_ACCESS"),
+        ("Metrics", "off"),
+    ];
     // The cheapest deployment.
-    let lean = &[("RootAccessKeySecret", "false")][..];
+    let lean = [("RootAccessKeySecret", "false")];
     let mut sets = Vec::new();
     for (front, domains) in [
         ("http-api", &[none, domain, &mtls, kes][..]),
@@ -254,9 +254,9 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
                 continue;
             }
             for domain in domains {
-                for more in [none, MORE, ADOPTED, lean] {
+                for more in [none, MORE, &adopted, &lean] {
                     let is_first = *domain == domains[0] && auth == "sigv4";
-                    if (more == ADOPTED || more == lean) && !is_first {
+                    if (more == adopted || more == lean) && !is_first {
                         continue;
                     }
                     let set = [&[("Front", front), ("Auth", auth)], *domain, more].concat();
