@@ -431,7 +431,7 @@ async fn access_keys_are_managed_over_the_deployed_table() {
     assert!(stderr.contains("there is no access key"), "{stderr}");
 
     // A wrong table or secret name does not make a new deployment.
-    let nowhere = aws.deployment().await;
+    let nowhere = aws.new_stack().await;
     let (code, _, _) = cli(&nowhere, &["create", "--policy", "kms-admin"]).await;
     assert_eq!(code, Some(1));
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());

@@ -225,7 +225,8 @@ impl ServerOptions {
         if !sets("--listen", "KEYWAY_LISTEN") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        if !sets("--data-dir", "KEYWAY_DATA_DIR") {
+        // A table on AWS takes the folder's place.
+        if !sets("--data-dir", "KEYWAY_DATA_DIR") && !sets("--table", "KEYWAY_TABLE") {
             command.arg("--data-dir").arg(data_dir);
         }
         command
