@@ -83,7 +83,10 @@ impl Drill {
     /// The block below the mark of this name.
     fn block(&self, name: &str) -> &str {
         let mark = format!("<!-- drill: {name} -->\n```sh\n");
-        let (_, rest) = self.page.split_once(&mark).expect(name);
+        let (_, rest) = self
+            .page
+            .split_once(&mark)
+            .unwrap_or_else(|| panic!("{name}"));
         rest.split_once("```").unwrap().0
     }
 
@@ -131,7 +134,9 @@ impl Drill {
             .lines()
             .rev()
             .find_map(|line| line.strip_prefix(&format!("{name}='")));
-        line.expect(name).trim_end_matches('\'').to_owned()
+        line.unwrap_or_else(|| panic!("{name}"))
+            .trim_end_matches('\'')
+            .to_owned()
     }
 
     /// The deployment that the shell's variables name.

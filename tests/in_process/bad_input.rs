@@ -488,7 +488,9 @@ async fn data_key_request_malformed_is_refused() {
         json!({"a": 1}),
         json!({"a": {"b": "c"}}),
         json!({"a": null}),
-        json!({"k": "v".repeat(8192)}),
+        pairs(65),
+        json!({"k".repeat(129): "v"}),
+        json!({"k": "v".repeat(4097)}),
         json!({"a": "v".repeat(4096), "b": "v".repeat(4096)}),
     ] {
         cases.push((
@@ -507,9 +509,8 @@ async fn data_key_request_malformed_is_refused() {
     ));
     refused(&site, &cases).await;
     for fit in [
-        pairs(1000),
-        json!({"k".repeat(4096): "v".repeat(4096)}),
-        json!({"é": "é".repeat(8191)}),
+        pairs(64),
+        json!({"k".repeat(128): "v".repeat(4096)}),
         json!({}),
         json!(null),
     ] {

@@ -170,6 +170,49 @@ const LOAD_BALANCER: &str =
 const TRUST_STORE: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:truststore/clients/0123456789abcdef";
 
+/// Values of parameters that have none by default, or another.
+const MORE: &[(&str, &str)] = &[
+    ("KesAdmin", KES_ADMIN),
+    ("KesOpen", "/v1/ready,/v1/status"),
+    ("KesDelete", "schedule"),
+    ("KesGeneration", "0.17"),
+    ("DefaultKeyId", "reports"),
+    ("SigningRegion", "us-east-1"),
+    ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
+    ("GradualDeployment", "Canary10Percent10Minutes"),
+    ("IamPolicy", "kms-key-user"),
+    ("AllowImmediateDeletion", "true"),
+    ("Start", "false"),
+    (
+        "CorsOrigins",
+        "https://console.example.com,http://localhost:3000",
+    ),
+    ("S3Endpoint", "aws"),
+    ("KmsKeyArn", KMS_KEY),
+    ("KeyringReplicaRegion", "eu-west-1"),
+    (
+        "SecretReaders",
+        "arn:aws:iam::123456789012:role/deployer,arn:aws:iam::123456789012:role/sso/*",
+    ),
+    ("SubnetIds", "subnet-0a,subnet-0b"),
+    ("SecurityGroupIds", "sg-0a"),
+    (
+        "VaultCaLayerArn",
+        "arn:aws:lambda:us-east-1:123456789012:layer:ca:1",
+    ),
+    (
+        "PermissionsBoundaryArn",
+        "arn:aws:iam::123456789012:policy/boundary",
+    ),
+    ("RolePath", "/keyway/"),
+    ("Audit", "best-effort"),
+    ("AuditContext", "values"),
+    ("AuditRetentionDays", "400"),
+    ("ApiAccessLogs", "on"),
+    ("AlarmEmail", "operator@example.com"),
+    ("JanitorSilentHours", "25"),
+];
+
 /// Every front with every way to authenticate callers and every domain that it can have, each with the fewest and with
 /// the most parameters possible.
 pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
@@ -189,47 +232,6 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
         ("LoadBalancerArn", LOAD_BALANCER),
         ("TrustStoreArn", TRUST_STORE),
     ][..];
-    let more = [
-        ("KesAdmin", KES_ADMIN),
-        ("KesOpen", "/v1/ready,/v1/status"),
-        ("KesDelete", "schedule"),
-        ("KesGeneration", "0.17"),
-        ("DefaultKeyId", "reports"),
-        ("SigningRegion", "us-east-1"),
-        ("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms"),
-        ("GradualDeployment", "Canary10Percent10Minutes"),
-        ("IamPolicy", "kms-key-user"),
-        ("AllowImmediateDeletion", "true"),
-        ("Start", "false"),
-        (
-            "CorsOrigins",
-            "https://console.example.com,http://localhost:3000",
-        ),
-        ("S3Endpoint", "aws"),
-        ("KmsKeyArn", KMS_KEY),
-        ("KeyringReplicaRegion", "eu-west-1"),
-        (
-            "SecretReaders",
-            "arn:aws:iam::123456789012:role/deployer,arn:aws:iam::123456789012:role/sso/*",
-        ),
-        ("SubnetIds", "subnet-0a,subnet-0b"),
-        ("SecurityGroupIds", "sg-0a"),
-        (
-            "VaultCaLayerArn",
-            "arn:aws:lambda:us-east-1:123456789012:layer:ca:1",
-        ),
-        (
-            "PermissionsBoundaryArn",
-            "arn:aws:iam::123456789012:policy/boundary",
-        ),
-        ("RolePath", "/keyway/"),
-        ("Audit", "best-effort"),
-        ("AuditContext", "values"),
-        ("AuditRetentionDays", "400"),
-        ("ApiAccessLogs", "on"),
-        ("AlarmEmail", "operator@example.com"),
-        ("JanitorSilentHours", "25"),
-    ];
     // What a former stack left, and the class of logs from which CloudWatch makes no metrics.
     let adopted = [
         ("ExistingTable", "keyway-restored"),
@@ -252,7 +254,7 @@ pub(crate) fn sets_of_parameters() -> Vec<BTreeMap<String, String>> {
                 continue;
             }
             for domain in domains {
-                for more in [none, &more, &adopted, &lean] {
+                for more in [none, MORE, &adopted, &lean] {
                     let is_first = *domain == domains[0] && auth == "sigv4";
                     if (more == adopted || more == lean) && !is_first {
                         continue;

@@ -262,9 +262,9 @@ fn the_datakey_function_writes_the_audit_log_alone() {
             continue;
         };
         for (what, actions) in allowed_by_table(deployment, function) {
-            // AWS KMS's API lists keys; nothing else is listed there.
+            // AWS KMS's API lists keys and aliases; nothing else is listed there.
             let reads = match what.as_str() {
-                "kind key" => [GET, QUERY],
+                "kind key" | "kind alias" => [GET, QUERY],
                 _ => [GET, "secretsmanager:GetSecretValue"],
             };
             let is_read = actions

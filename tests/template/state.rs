@@ -303,6 +303,10 @@ fn alarms_are_sent_to_the_topic_and_the_address_that_are_given() {
 fn alarms_watch_every_function_the_front_the_table_and_the_log() {
     for deployment in deployments() {
         let alarms = deployment.of_type("AWS::CloudWatch::Alarm");
+        if deployment.given("Alarms") == "off" {
+            assert!(alarms.is_empty());
+            continue;
+        }
         let mut watched = BTreeSet::new();
         for (name, alarm) in &alarms {
             let (statistic, extended) = (
@@ -396,7 +400,9 @@ fn failures_in_every_log_of_a_serving_function_are_counted() {
         }
         let mut expected = BTreeSet::new();
         // CloudWatch makes no metrics of the other class.
-        if deployment.given("LogClass") != "INFREQUENT_ACCESS" {
+        if deployment.given("LogClass") != "INFREQUENT_ACCESS"
+            && deployment.given("Alarms") != "off"
+        {
             for (package, (_, function)) in deployment.functions() {
                 if package == "keyway-fn-setup" {
                     continue;
@@ -413,7 +419,8 @@ fn failures_in_every_log_of_a_serving_function_are_counted() {
 
 #[test]
 fn janitor_that_did_not_run_is_noticed_after_the_hours_that_are_given() {
-    for deployment in deployments() {
+    let with_alarms = |it: &&Deployment| it.given("Alarms") != "off";
+    for deployment in deployments().iter().filter(with_alarms) {
         let alarm = deployment.properties("JanitorSilentAlarm");
         let hours = match deployment.given("JanitorSilentHours") {
             "" => "3",

@@ -26,6 +26,10 @@ async fn make(keys: &Keys, name: &str, spec: KeySpec) {
     keys.create(&root(), new).await.unwrap();
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the callers have no other use for the result"
+)]
 fn is_of_spec<T>(result: Result<T, KmsError>, expected: KeySpec) -> bool {
     matches!(result, Err(KmsError::KeySpec { spec, .. }) if spec == expected)
 }

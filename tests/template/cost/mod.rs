@@ -21,7 +21,7 @@ fn completed(page: &str) -> (String, BTreeSet<String>) {
     let (mut made, mut names, mut rest) = (String::new(), BTreeSet::new(), page);
     while let Some((before, after)) = rest.split_once(BEGIN) {
         let (name, after) = after.split_once(" -->").unwrap();
-        let (_, after) = after.split_once(END).expect("the block has an end");
+        let (_, after) = after.split_once(END).unwrap();
         let (_, text) = (blocks.iter().find(|(known, _)| *known == name))
             .unwrap_or_else(|| panic!("no block is named {name}"));
         made += &format!("{before}{BEGIN}{name} -->{text}{END}");

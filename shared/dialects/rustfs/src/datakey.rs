@@ -66,7 +66,7 @@ struct GenerateAnswer<'a> {
 async fn generate(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<RustFs> {
     let body: GenerateBody = wire::json_or_empty(&call.request.body)?;
     let key_id = key_id(body.key_id.as_deref())?;
-    let context = wire::context("encryption_context", body.encryption_context)?;
+    let context = wire::new_context("encryption_context", body.encryption_context)?;
     let spec = match body.key_spec {
         None | Some(KeySpec::Aes256) => DataKeySpec::Aes256,
         Some(KeySpec::Aes128) => DataKeySpec::Aes128,
@@ -114,7 +114,7 @@ async fn encrypt(data_keys: Arc<DataKeys>, call: Call<RustFs>) -> HandlerResult<
     let body: EncryptBody = wire::json(&call.request.body)?;
     let key_id = key_id(body.key_id.as_deref())?;
     let plaintext = wire::base64("plaintext", &body.plaintext)?;
-    let context = wire::context("encryption_context", body.encryption_context)?;
+    let context = wire::new_context("encryption_context", body.encryption_context)?;
     let request = DataKeyRequest::new(key_id, &context);
     let sealed = data_keys
         .encrypt(&call.caller, &request, &plaintext, MAX_PLAINTEXT_BYTES)
@@ -270,7 +270,7 @@ async fn rewrap_one(
         .transpose()?;
     let destination_context = item
         .destination_encryption_context
-        .map(|pairs| wire::context("destination_encryption_context", Some(pairs)))
+        .map(|pairs| wire::new_context("destination_encryption_context", Some(pairs)))
         .transpose()?;
     let source = DataKeyRequest::of_ciphertext(None, &context);
     // Without a destination, the ciphertext stays with its key.

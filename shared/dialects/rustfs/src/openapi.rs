@@ -105,7 +105,8 @@ fn key_id() -> Value {
 
 fn context() -> Value {
     json!({
-        "description": "Bound to what is sealed, which opens under the same only. At most 8,192 characters in all.",
+        "description": "Bound to what is sealed, which opens under the same only. For a new ciphertext at most 64 pairs of 8,192 \
+                        bytes in all, names of at most 128 bytes and values of at most 4,096; to open one, 8,192 characters in all.",
     })
 }
 

@@ -99,7 +99,44 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The encryption context of a body. `field` is its name in errors.
+/// The most pairs of a new ciphertext's context.
+const MAX_PAIRS: usize = 64;
+/// The longest key of a new ciphertext's context, in bytes.
+const MAX_KEY_BYTES: usize = 128;
+/// The longest value of a new ciphertext's context, in bytes.
+const MAX_VALUE_BYTES: usize = 4096;
+/// The largest sum of the lengths of all keys and values of a new ciphertext's context, in bytes.
+const MAX_CONTEXT_BYTES: usize = 8192;
+
+/// The encryption context of a new ciphertext. `field` is its name in errors.
+pub(crate) fn new_context(
+    field: &'static str,
+    pairs: Option<Pairs>,
+) -> Result<EncryptionContext, ErrorResponse> {
+    let Pairs(pairs) = pairs.unwrap_or_default();
+    let over =
+        |what: &str, most: usize| Err(invalid_field(field, format!("{what}, at most {most}")));
+    if pairs.len() > MAX_PAIRS {
+        return over("has too many pairs", MAX_PAIRS);
+    }
+    let mut bytes = 0;
+    for (key, value) in &pairs {
+        if key.len() > MAX_KEY_BYTES {
+            return over("has a key of too many bytes", MAX_KEY_BYTES);
+        }
+        if value.len() > MAX_VALUE_BYTES {
+            return over("has a value of too many bytes", MAX_VALUE_BYTES);
+        }
+        bytes += key.len() + value.len();
+    }
+    if bytes > MAX_CONTEXT_BYTES {
+        return over("has too many bytes", MAX_CONTEXT_BYTES);
+    }
+    context(field, Some(Pairs(pairs)))
+}
+
+/// The encryption context of a ciphertext, which another API may have made under a context with wider limits. `field` is
+/// its name in errors.
 pub(crate) fn context(
     field: &'static str,
     pairs: Option<Pairs>,
