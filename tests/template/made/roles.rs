@@ -279,7 +279,7 @@ const TABLE_ARN: &str = "!If
     - !Sub \"arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTable}\"";
 
 fn secret(name: &str) -> String {
-    format!("!If [New{name}, !Ref {name}, !Ref Existing{name}]")
+    format!("!If [Adopted{name}, !Ref Existing{name}, !Ref {name}]")
 }
 
 /// Statements that depend on parameters, whatever the function: the use of the customer's key through the two services
