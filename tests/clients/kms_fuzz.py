@@ -36,6 +36,7 @@ COMMON = {
     "ValidationException",
 }
 KEY, OTHER = (kms.create_key(Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"] for _ in range(2))
+MAC_KEY = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]
 SEALED = kms.encrypt(KeyId=KEY["KeyId"], Plaintext=b"x", EncryptionContext={"a": "b"})["CiphertextBlob"]
 answers = collections.Counter()
 
@@ -81,7 +82,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 KEYS = often(
-    st.sampled_from([KEY["KeyId"], KEY["Arn"], OTHER["KeyId"]]),
+    st.sampled_from([KEY["KeyId"], KEY["Arn"], OTHER["KeyId"], MAC_KEY["KeyId"]]),
     st.sampled_from(["absent", "alias/none", "arn:aws:kms:us-east-1:000000000000:alias/a"]),
 )
 CONTEXT = st.just({"a": "b"}) | st.dictionaries(TEXT, TEXT, max_size=5)
@@ -94,6 +95,8 @@ def of_string(name, shape):
         return often(st.sampled_from(shape.enum), TEXT)
     if name.endswith("KeyId"):
         return often(KEYS, TEXT | near)
+    if name == "AliasName":
+        return often(st.sampled_from(["alias/a", "alias/b"]), TEXT | near)
     if name == "Policy":
         return st.sampled_from(["{}", '{"Version":"2012-10-17","Statement":[]}', "[", kms.get_key_policy(KeyId=KEY["KeyId"])["Policy"]])
     return often(TEXT, near)
@@ -149,7 +152,7 @@ def limits(examples):
 
 def restored():
     """Makes the keys usable again."""
-    for key in (KEY, OTHER):
+    for key in (KEY, OTHER, MAC_KEY):
         state = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"]
         if state == "PendingDeletion":
             kms.cancel_key_deletion(KeyId=key["KeyId"])
