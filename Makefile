@@ -38,7 +38,7 @@ demo: tools ## Walk through a key's life against a server of its own
 	scripts/demo $(RELEASE)
 
 demo-aws: tools ## Walk through a key's life between functions, over stand-ins for AWS
-	$(CARGO) build --locked --release -p keyway -p keyway-fn-keys -p keyway-fn-datakey
+	$(CARGO) build --locked --release -p keyway -p keyway-fn-setup -p keyway-fn-keys -p keyway-fn-datakey
 	scripts/demo-aws target/release
 
 check: tools deny ## Format, lint, compile, check dependencies and generated files: the fast checks

@@ -125,7 +125,7 @@ async fn janitor_says_what_it_did() {
         .json();
     let expected = json!({
         "enabled": 1, "disabled": 1, "pending_deletion": 0,
-        "destroyed": 0, "referenced": 0, "awaiting": 0, "clock_doubted": false,
+        "destroyed": 0, "referenced": 0, "awaiting": 0, "rotated": 0, "clock_doubted": false,
     });
     assert_eq!(result, expected);
     let log = janitor.log();

@@ -146,7 +146,7 @@ async fn policy_invalid_is_reported_with_place_and_reason() {
         "arn:aws:kms:::Key/x",
         "arn:aws:kms:::key/x ",
         "arn:aws:kms:::key/x/",
-        "arn:aws:kms:::alias/x",
+        "arn:aws:kms:::alias/",
         "arn:aws:kms:::key/${aws:username}",
         "arn:aws:s3:::bucket/*",
     ] {

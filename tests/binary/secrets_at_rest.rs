@@ -124,7 +124,7 @@ fn scanner_finds_every_form_at_any_place() {
 fn kept(data_dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut kept = files(data_dir);
     let audit = logged(data_dir, Kind::Audit).concat();
-    assert!(audit.contains("{\"audit\":1"), "{audit}");
+    assert!(audit.contains("{\"audit\":2"), "{audit}");
     let errors = logged(data_dir, Kind::ErrorLog).concat();
     kept.push(("the logs".into(), (audit + &errors).into_bytes()));
     kept
@@ -565,7 +565,7 @@ async fn secrets_sent_to_routes_are_kept_nowhere() {
         assert_eq!(scanner.find(content), nothing, "{what}");
     }
     // The audit log is in both, and has each of them.
-    assert!(log.matches("{\"audit\":1").count() > sent);
+    assert!(log.matches("{\"audit\":2").count() > sent);
     for (path, content) in running.iter().chain(&kept(&data_dir)) {
         assert_eq!(scanner.find(content), nothing, "{}", path.display());
     }
