@@ -4,12 +4,13 @@ mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fixture::{Fixture, id, named, root, with_policy};
 use keyway_domain::KmsError;
 use keyway_domain::keys::{
-    DeletionWindow, Description, KeyId, KeyQuery, KeyState, KeyStatus, Keys, NewKey, Reference,
-    Tags,
+    DeletionWindow, Description, KeyId, KeyQuery, KeyReader, KeyState, KeyStatus, Keys, NewKey,
+    Reference, Tags,
 };
 use keyway_domain::ports::{Consistency, Kind, Record, Revision, TableReader, TableWriter};
 use proptest::prelude::*;
@@ -469,9 +470,15 @@ async fn listing_reads_no_key_outside_of_the_permission() {
     };
     fixture.table.put_new(&damaged).await.unwrap();
     let watched = fixture::watched(&fixture, Kind::Key);
+    let reader = KeyReader::new(
+        watched.clone(),
+        process.wrappers.clone(),
+        fixture.clock.clone(),
+        Duration::ZERO,
+    );
     let keys = Keys::new(
         watched.clone(),
-        process.reader.clone(),
+        Arc::new(reader),
         process.service.clone(),
         process.wrappers.clone(),
         fixture.clock.clone(),
