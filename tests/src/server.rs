@@ -219,7 +219,8 @@ impl ServerOptions {
     fn serving(&self, data_dir: &Path) -> Command {
         let sets = |option: &str, variable: &str| {
             self.arguments.iter().any(|argument| argument == option)
-                || self.variables.iter().any(|(name, _)| name == variable)
+                || (self.variables.iter())
+                    .any(|(name, value)| name == variable && !value.is_empty())
         };
         let mut command = self.command();
         if !sets("--listen", "KEYWAY_LISTEN") {
