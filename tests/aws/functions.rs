@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyway_tests::{
-    Answer, Aws, Fate, Function, Gateway, Proxy, ServerOptions, Signer, binary, every_route,
+    Answer, Aws, Fate, Function, Gateway, Proxy, ServerOptions, Signer, every_route,
     http_api_event, obeys, serves,
 };
 use serde_json::{Value, json};
@@ -119,16 +119,6 @@ async fn service_function_may_be_the_first() {
     let datakey = Function::start("keyway-fn-datakey", &deployment, &idle).await;
     let made = datakey.call("POST", "/kms/generate-data-key", "{}").await;
     assert_eq!(made.text("key_id"), "first");
-}
-
-/// A cold start waits while Lambda loads the binary. Debug builds are many times larger.
-#[test]
-fn keys_function_as_deployed_has_at_most_ten_megabytes() {
-    let keys = binary("keyway-fn-keys");
-    if keys.ends_with("bootstrap") {
-        let size = keys.metadata().unwrap().len();
-        assert!(size <= 10_000_000, "{size} bytes");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
