@@ -42,7 +42,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
-    /// How AWS KMS's API returns the ciphertexts of new data keys to its holder, instead of --aws-ciphertext
+    /// The shape in which AWS KMS's API returns new data keys to the holder; overrides --aws-ciphertext
     #[arg(long, value_enum, value_name = "SHAPE")]
     envelope: Option<WantedEnvelope>,
 

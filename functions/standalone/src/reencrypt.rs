@@ -50,7 +50,7 @@ pub(crate) struct Reencrypt {
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 
-    /// How many ciphertexts are moved at once
+    /// The number of ciphertexts that move at once
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=128))]
     concurrency: u8,
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Largest sum of all key and value lengths of a map context, in characters: AWS KMS's limit. It is the same in every
-/// API, so that what one seals opens in another.
+/// Largest sum of all key and value lengths of a map context, in characters: AWS KMS's limit. Every API
+/// opens what is sealed under such a context; an API may have narrower limits for what it seals.
 pub const MAX_CONTEXT_CHARS: usize = 8192;
 /// Longest opaque context, in bytes: the longest body of the one API that has them.
 pub const MAX_OPAQUE_CONTEXT_BYTES: usize = 1_000_000;

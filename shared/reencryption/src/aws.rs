@@ -19,8 +19,8 @@ use keyway_crypto::SecretBytes;
 
 use crate::line::Ciphertext;
 
-/// How often a decryption is tried. AWS KMS throttles an account at 10,000 and more requests a second, together with all
-/// other users of its keys, so this job must be able to wait.
+/// How often a decryption is tried. AWS KMS throttles all users of an account's keys together, so this job must be able to
+/// wait.
 const ATTEMPTS: u32 = 10;
 /// How long a decryption may take with all its attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);

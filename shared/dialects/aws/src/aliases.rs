@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ErrorResponse;
 use crate::answers::{More, Seconds, empty, ok};
 use crate::error_response::{Failure, length, not_authorized, null, pattern, validation};
-use crate::members::{decode, limit, marker};
+use crate::members::{ListBody, decode, limit, marker};
 use crate::names::{Name, Names};
 use crate::operations::{Asked, Outcome};
 
@@ -72,14 +72,6 @@ pub(crate) async fn delete(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let name = body.name()?;
     keys.delete_alias(asked.caller, &name).await?;
     Ok(empty())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListBody {
-    key_id: Option<String>,
-    limit: Option<i64>,
-    marker: Option<String>,
 }
 
 #[derive(Serialize)]

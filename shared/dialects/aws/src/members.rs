@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use keyway_domain::keys::KeySpec;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::{Pairs, without_bom};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::ErrorResponse;
@@ -30,6 +31,15 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorRespons
         };
         serialization(&format!("{what}, at line {line} column {column}"))
     })
+}
+
+/// The body of a request for a page of what belongs to a key.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ListBody {
+    pub(crate) key_id: Option<String>,
+    pub(crate) limit: Option<i64>,
+    pub(crate) marker: Option<String>,
 }
 
 /// The encryption context in a member.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::{More, empty, ok};
 use crate::error_response::{Failure, length, null, tag as refused};
-use crate::members::{decode, limit, marker};
+use crate::members::{ListBody, decode, limit, marker};
 use crate::operations::{Asked, Outcome};
 
 /// The most tags that a key can have.
@@ -77,14 +77,6 @@ pub(crate) async fn untag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     }
     keys.untag(asked.caller, &id, &names).await?;
     Ok(empty())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListBody {
-    key_id: Option<String>,
-    limit: Option<i64>,
-    marker: Option<String>,
 }
 
 #[derive(Serialize)]

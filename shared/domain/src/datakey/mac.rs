@@ -22,7 +22,7 @@ impl DataKeys {
         message: &[u8],
     ) -> Result<[u8; 32], KmsError> {
         let action = Action::GenerateMac;
-        let Serving { config, key, .. } = self.to_authenticate(caller, action, request).await?;
+        let Serving { config, key, .. } = self.to_use(caller, action, request).await?;
         let hmac_key = self.keys.hmac_key(&config, &key).await?;
         let hmac_key = hmac_key.ok_or_else(|| KmsError::NoHmacKey(key.id.clone()))?;
         request.answer(mac_sha256(&hmac_key.key, &[message]))
@@ -78,7 +78,7 @@ impl DataKeys {
         request: &DataKeyRequest<'_>,
         hash: MacHash,
     ) -> Result<Serving, KmsError> {
-        let serving = self.to_authenticate(caller, action, request).await?;
+        let serving = self.to_use(caller, action, request).await?;
         serving.key.must_be_for(KeyUsage::GenerateVerifyMac)?;
         if serving.key.spec.mac_hash() != Some(hash) {
             return Err(KmsError::KeySpec {

@@ -142,12 +142,13 @@ impl DataKeys {
         action: Action,
         request: &DataKeyRequest<'_>,
     ) -> Result<Serving, KmsError> {
-        let (config, key_id) = self.authorize(caller, &[action], request.key.id()?).await?;
-        self.enabled(config, request.named(key_id)).await
+        let serving = self.to_use(caller, action, request).await?;
+        serving.key.must_be_for(KeyUsage::EncryptDecrypt)?;
+        Ok(serving)
     }
 
-    /// The key that a request makes or verifies a MAC with. Its usage is not checked yet.
-    pub(super) async fn to_authenticate(
+    /// The key that a request uses. What it is for is not checked yet.
+    pub(super) async fn to_use(
         &self,
         caller: &Caller,
         action: Action,
