@@ -8,6 +8,7 @@ use keyway_tests::{MemorySite, project};
 use serde_json::{Value, json};
 
 use crate::deployments::{Deployment, deployments, deployments_of, function_of_alias, reference};
+use crate::made::routes_of_http_api;
 
 /// A route as `POST /path`, and the function that it calls.
 pub(crate) fn routes(deployment: &Deployment) -> BTreeMap<String, String> {
@@ -697,4 +698,17 @@ fn parameters_that_contradict_each_other_are_refused() {
             deployment.broken_rules()
         );
     }
+}
+
+#[test]
+fn cost_page_counts_the_routes_of_the_http_api() {
+    let Some(deployment) = deployments().iter().find(|one| one.is_http_api()) else {
+        return;
+    };
+    let stages = deployment.of_type("AWS::ApiGatewayV2::Stage");
+    let stage = stages.values().next().unwrap();
+    let with_rates = stage["RouteSettings"].as_object().unwrap().len();
+    let others = routes(deployment).len() - with_rates;
+    let [counted, described, rest] = routes_of_http_api();
+    assert_eq!((counted + described, rest), (with_rates, others));
 }

@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 
 use keyway_tests::project;
 
-use crate::deployments::deployments;
-use crate::fronts::routes;
 use figures::{Costs, Front, MILLION, Traffic};
 
 const PAGES: [&str; 2] = ["docs/cost.md", "README.md"];
@@ -72,17 +70,4 @@ fn million_data_keys_through_a_function_url_cost_at_most_sixty_cents() {
         let busy = costs.data_keys(Front::FunctionUrl, Traffic::Busy, dialect, MILLION);
         assert!(busy <= 0.60, "{dialect}: {busy}");
     }
-}
-
-#[test]
-fn cost_page_counts_the_routes_of_the_http_api() {
-    let Some(deployment) = deployments().iter().find(|one| one.is_http_api()) else {
-        return;
-    };
-    let stages = deployment.of_type("AWS::ApiGatewayV2::Stage");
-    let stage = stages.values().next().unwrap();
-    let with_rates = stage["RouteSettings"].as_object().unwrap().len();
-    let others = routes(deployment).len() - with_rates;
-    let [counted, described, rest] = crate::made::routes_of_http_api();
-    assert_eq!((counted + described, rest), (with_rates, others));
 }
