@@ -41,6 +41,7 @@ const fn is_signed(kind: Kind, id: &str) -> bool {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
         Kind::Key
         | Kind::AccessKey
+        | Kind::AccessKeyUse
         | Kind::Alias
         | Kind::Bucket
         | Kind::Policy
