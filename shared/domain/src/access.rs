@@ -29,7 +29,9 @@ pub use lookup::{
     RootAccessKey,
 };
 pub use name::AccessKeyName;
-pub use operator::{AccessKeySummary, AccessKeys, ListedAccessKeys, NewAccessKey, WantedAccessKey};
+pub use operator::{
+    AccessKeySummary, AccessKeys, ListedAccessKeys, NewAccessKey, WantedAccessKey, list_access_keys,
+};
 pub use rotation::{LONGEST_OVERLAP, RotatedAccessKey};
 pub use sessions::{Lifetime, Session, SessionName, Sessions, WantedSession};
 pub use uses::{USE_PRECISION, UseRecorder};

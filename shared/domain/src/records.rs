@@ -366,6 +366,36 @@ fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Look
     }
 }
 
+/// Verifies every record of the table below the signatures, without the privilege to write.
+///
+/// # Errors
+/// When the table or the keyring is unavailable.
+pub async fn verify_all(
+    stored: &dyn TableReader,
+    keyring: &KeyringOnDemand,
+) -> Result<RecordsFound, KmsError> {
+    let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
+    let mut found = RecordsFound {
+        marked: keyring.all_are_signed().await.map_err(unavailable)?,
+        ..RecordsFound::default()
+    };
+    let keyring = keyring.own_keyring().await.map_err(unavailable)?;
+    for kind in Kind::ALL.into_iter().filter(|kind| is_signed(*kind, "")) {
+        let mut scan = Scan::all(stored, kind);
+        while let Some(record) = scan.record().await? {
+            if !is_signed(kind, &record.id) {
+                continue;
+            }
+            match keyring.verdict(&record) {
+                Verdict::True(_) => found.verified += 1,
+                Verdict::Unsigned => found.unsigned.push((kind, record.id)),
+                Verdict::Forged(why) => found.refused.push((kind, record.id, why)),
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The operator's jobs on the stored records of a table, below the signatures.
 pub struct SignedRecords {
     table: Arc<dyn TableWriter>,

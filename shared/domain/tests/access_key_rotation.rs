@@ -106,7 +106,11 @@ async fn rotated_access_key_works_beside_the_new_one_until_the_overlap_ends() {
     let expired = credentials.find_even_expired(old.id.as_str()).await;
     assert!(credentials.is_expired(&expired.unwrap().unwrap()));
     fixture.clock.advance(DAY);
-    assert!(stored(&fixture, Kind::AccessKey, old.id.as_str()).await.is_none());
+    assert!(
+        stored(&fixture, Kind::AccessKey, old.id.as_str())
+            .await
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -180,9 +184,21 @@ async fn session_of_a_rotated_access_key_ends_with_the_overlap() {
     let session = sessions.begin(&caller.caller, &wanted).await.unwrap();
     keys.rotate(&old.id, HOUR).await.unwrap();
     fixture.clock.advance(HOUR - Duration::from_secs(1));
-    assert!(credentials.find(session.id.as_str()).await.unwrap().is_some());
+    assert!(
+        credentials
+            .find(session.id.as_str())
+            .await
+            .unwrap()
+            .is_some()
+    );
     fixture.clock.advance(Duration::from_secs(1));
-    assert!(credentials.find(session.id.as_str()).await.unwrap().is_none());
+    assert!(
+        credentials
+            .find(session.id.as_str())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -308,7 +324,11 @@ async fn use_of_a_session_is_its_access_keys() {
     assert_eq!(last_used(&fixture, &session.id).await, None);
     let listed = access_keys(&fixture).list().await.unwrap();
     let of = |key: &Option<Session>| key.as_ref().map(|session| session.parent.clone());
-    assert!(listed.iter().any(|listed| of(&listed.session) == Some(key.id.clone())));
+    assert!(
+        listed
+            .iter()
+            .any(|listed| of(&listed.session) == Some(key.id.clone()))
+    );
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, Wrapped};
 use crate::policy::Policy;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, TableWriter};
+use crate::ports::{Clock, Consistency, Kind, Random, Record, TableReader, TableWriter};
 use crate::repository::{self, Noun, if_readable};
 use crate::scan::Scan;
 
@@ -320,19 +320,7 @@ impl AccessKeys {
     /// # Errors
     /// When the table fails.
     pub async fn list_even_expired(&self) -> Result<ListedAccessKeys, KmsError> {
-        let uses = RecordedUses::read(self.table.as_ref()).await?;
-        let mut keys = Vec::new();
-        let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
-        while let Some(record) = scan.record().await? {
-            keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
-        }
-        for key in &mut keys {
-            key.last_used_at = uses.of(&key.id);
-        }
-        Ok(ListedAccessKeys {
-            keys,
-            uses_since: uses.since,
-        })
+        list_access_keys(self.table.as_ref()).await
     }
 
     /// Revokes an access key. Every instance refuses it within the state TTL.
@@ -364,6 +352,27 @@ impl AccessKeys {
             repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await?;
         Ok(removed.then_some(()))
     }
+}
+
+/// Every access key of the table, also those that have expired and are still there, in the order of ids. A key whose
+/// record does not decode is left out.
+///
+/// # Errors
+/// When the table fails.
+pub async fn list_access_keys(table: &dyn TableReader) -> Result<ListedAccessKeys, KmsError> {
+    let uses = RecordedUses::read(table).await?;
+    let mut keys = Vec::new();
+    let mut scan = Scan::all(table, Kind::AccessKey);
+    while let Some(record) = scan.record().await? {
+        keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
+    }
+    for key in &mut keys {
+        key.last_used_at = uses.of(&key.id);
+    }
+    Ok(ListedAccessKeys {
+        keys,
+        uses_since: uses.since,
+    })
 }
 
 const ROOT_MARKER: &str = "root-access-key";
