@@ -15,6 +15,7 @@ mod away;
 mod aws_kms;
 mod clients;
 mod conflicts;
+mod doctor;
 mod documents;
 mod durability;
 mod folder;
