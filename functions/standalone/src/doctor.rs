@@ -96,6 +96,7 @@ async fn examine(doctor: &Doctor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<
         mut findings,
         unverified,
         ports,
+        dated,
     } = doctor.location.inspect().await?;
     let mut newest_event = None;
     match unverified {
@@ -116,7 +117,7 @@ async fn examine(doctor: &Doctor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<
         }
     }
     findings.extend(certificates(doctor, clock.now()));
-    findings.extend(endpoint_findings(&doctor.endpoint, ports.as_ref(), clock).await);
+    findings.extend(endpoint_findings(&doctor.endpoint, &dated, ports.as_ref(), clock).await);
     findings.push(backup_finding(doctor.backup.as_deref(), clock.now()));
     Ok(findings)
 }

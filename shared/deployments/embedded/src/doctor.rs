@@ -39,6 +39,8 @@ pub struct Inspected {
     pub unverified: Option<(Arc<dyn TableReader>, Arc<dyn Clock>)>,
     /// The ports. Their keyring is opened when it is first needed.
     pub ports: Option<Reading>,
+    /// The addresses of services whose dates the clock is compared with.
+    pub dated: Vec<String>,
 }
 
 /// Examines the files of the deployment in the data folder, and opens its table and keyring for reading.
@@ -47,6 +49,7 @@ pub async fn inspect(operator: &Operator, files: &VaultFiles) -> Inspected {
         findings: disk(&operator.data_dir),
         unverified: None,
         ports: None,
+        dated: Vec::new(),
     };
     let findings = &mut inspected.findings;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

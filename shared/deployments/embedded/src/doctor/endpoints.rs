@@ -16,16 +16,24 @@ use super::certificates::{Purpose, judge};
 /// The page that says whether a server can do its work.
 const READY: &str = "/health/ready";
 
-/// Findings about these servers, and about the clock of the deployment's Vault, if it has one that answers. A server's
+/// Findings about these servers, and about the clocks of the deployment's services that answer, and of its Vault. A server's
 /// certificate is examined and not verified: nothing secret is sent, and nothing but dates is believed.
 pub async fn endpoint_findings(
     servers: &[Uri],
+    dated_services: &[String],
     ports: Option<&Reading>,
     clock: &Arc<dyn Clock>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for server in servers {
         findings.extend(server_findings(server, clock.as_ref()).await);
+    }
+    for address in dated_services {
+        if let Ok(service) = address.parse()
+            && let Ok(answered) = probe(&service, "/").await
+        {
+            findings.extend(dated(address, &answered, clock.now()));
+        }
     }
     if let Some(vault) = vault_of(ports).await
         && let Ok(answered) = probe(&vault, "/v1/sys/health").await
