@@ -34,6 +34,7 @@ use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
+use keyway_domain::roots::Roots;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
@@ -154,6 +155,7 @@ impl Reading {
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
         let state_ttl = settings.state_ttl;
+        self.keyring.look_again_after(state_ttl);
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(
@@ -426,6 +428,21 @@ impl Writing {
         SignedRecords::new(
             Arc::clone(&self.stored),
             Arc::clone(&self.keyring),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// The operator's jobs on the root.
+    pub fn roots(&self) -> Roots {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        Roots::new(
+            Arc::clone(&self.stored),
+            Arc::clone(&self.table),
+            Arc::clone(&self.keyring),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.clock),
             Arc::clone(&self.random),
         )
     }
