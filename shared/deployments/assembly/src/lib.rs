@@ -118,6 +118,7 @@ pub struct Services {
     reader: Arc<KeyReader>,
     table: Arc<dyn TableReader>,
     folder: Option<Arc<dyn KeyringFolder>>,
+    keyring: Arc<KeyringOnDemand>,
 }
 
 impl Services {
@@ -209,6 +210,7 @@ impl Reading {
             reader,
             table: Arc::clone(table),
             folder: self.folder.clone(),
+            keyring: Arc::clone(&self.keyring),
         }
     }
 }
@@ -242,12 +244,16 @@ impl<T: ?Sized> Ports<T> {
 
 impl Services {
     /// The periodic work of a long-lived process. It drops cached keys that have expired, or all of them when the
-    /// service is stopped; renews the login to Vault; and writes a missing root keyring file again.
+    /// service is stopped; renews the login to Vault; writes a missing root keyring file again; and reads the root
+    /// keyring again, which may have been rotated.
     ///
     /// # Errors
     /// When the table or Vault fails, or the root keyring's file cannot be used.
     pub async fn upkeep(&self) -> Result<(), KmsError> {
         let kept = self.keep_keyring().await;
+        if let Err(error) = self.keyring.look_at_store().await {
+            tracing::warn!(%error, "the root keyring cannot be read again; this process goes on with the one that it holds");
+        }
         self.keep_up().await.and(kept)
     }
 

@@ -30,7 +30,8 @@ use crate::repository::{update, won};
 ///   [`LOOK_AGAIN_AFTER`]), it looks again;
 /// - when something names a root that it does not hold: it reads the keyring again, at most once a second;
 /// - when something names a root that is not the newest: it reads the keyring again if its last read is older than
-///   [`READ_AGAIN_AFTER`], so that a retired root is refused.
+///   [`READ_AGAIN_AFTER`], so that a retired root is refused;
+/// - in its periodic work, if it has any.
 pub struct KeyringOnDemand {
     pub(super) table: TableAccess,
     pub(super) secrets: Arc<dyn SecretStore>,
@@ -96,6 +97,8 @@ pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long a keyring is believed when an older root than its newest is used, or while its mark is not set that every
 /// record is signed.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often the periodic work of a process reads the keyring again.
+const STORE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long the keyring is not read again for a root that it does not hold: whoever forges records can name any.
 const UNKNOWN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -298,6 +301,17 @@ impl KeyringOnDemand {
                 .read_again(Reread::After(READ_AGAIN_AFTER))
                 .await?
                 .signed)
+    }
+
+    /// Reads the keyring again if its last read is older than a minute. For the periodic work of a process, so that a
+    /// process that only reads forgets a retired root too.
+    ///
+    /// # Errors
+    /// [`WrapError::Unavailable`]. The keyring in memory stays in use.
+    pub async fn look_at_store(&self) -> Result<(), WrapError> {
+        self.read_again(Reread::After(STORE_AGAIN_AFTER))
+            .await
+            .map(drop)
     }
 
     /// Reads the keyring again if that is due. Returns the keyring in memory, which stays if the stored one is missing or
