@@ -36,7 +36,7 @@ const LONGEST_LINE: usize = 256;
 
 /// Whether records of this name are signed. The deployment's record is not: it says which keyring to look for, and
 /// another deployment's keyring is refused.
-const fn is_signed(kind: Kind, id: &str) -> bool {
+pub(crate) const fn is_signed(kind: Kind, id: &str) -> bool {
     match kind {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
         Kind::Key
@@ -97,9 +97,17 @@ pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The id of the root under which a stored value says that it was signed.
+pub(crate) fn signing_root(value: &[u8]) -> Option<&str> {
+    match parse(value) {
+        Stored::Signed(signed) => Some(signed.root),
+        Stored::Unsigned | Stored::Damaged => None,
+    }
+}
+
 /// The result of verifying a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict<'a> {
+pub(crate) enum Verdict<'a> {
     /// Its content, written in this form by a holder of the keyring.
     True(&'a [u8]),
     /// It has no signature.
@@ -146,7 +154,7 @@ impl RootKeyring {
         })
     }
 
-    fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
+    pub(crate) fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
         let signed = match parse(&record.value) {
             Stored::Signed(signed) => signed,
             Stored::Unsigned => return Verdict::Unsigned,
@@ -205,8 +213,8 @@ impl<T: ?Sized> SignedTable<T> {
         if !is_signed(record.kind, &record.id) {
             return Ok(0);
         }
-        let keyring = self.keyring.keyring().await.map_err(unavailable)?;
-        let why = match keyring.verdict(record) {
+        let keyring = keyring_for(&self.keyring, record).await;
+        let why = match keyring.map_err(unavailable)?.verdict(record) {
             Verdict::True(content) => return Ok(record.value.len() - content.len()),
             Verdict::Unsigned if !self.keyring.all_are_signed().await.map_err(unavailable)? => {
                 return Ok(0);
@@ -225,7 +233,18 @@ impl<T: ?Sized> SignedTable<T> {
     }
 }
 
-fn stripped(mut record: Record, content: usize) -> Record {
+/// The keyring that verifies the record.
+async fn keyring_for(
+    keyring: &KeyringOnDemand,
+    record: &Record,
+) -> Result<Arc<RootKeyring>, WrapError> {
+    match parse(&record.value) {
+        Stored::Signed(signed) => keyring.keyring_for(signed.root).await,
+        Stored::Unsigned | Stored::Damaged => keyring.keyring().await,
+    }
+}
+
+pub(crate) fn stripped(mut record: Record, content: usize) -> Record {
     record.value.drain(..content);
     record
 }
@@ -312,7 +331,7 @@ impl<T: ?Sized> SignedTable<T> {
         if !is_signed(record.kind, &record.id) {
             return Ok(None);
         }
-        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        let keyring = self.keyring.newest_keyring().await.map_err(unavailable)?;
         match keyring.signed(record) {
             Some(signed) => Ok(Some(signed)),
             None => Err(unavailable(WrapError::UnknownRoot)),
@@ -353,16 +372,6 @@ enum Looked {
     Refused(Forgery),
     /// It was removed meanwhile.
     Gone,
-}
-
-/// The result for a record; `None` when it has no signature and must get one.
-fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Looked> {
-    match keyring.verdict(record) {
-        Verdict::True(_) => Some(Looked::Verified),
-        Verdict::Forged(why) => Some(Looked::Refused(why)),
-        Verdict::Unsigned if may_sign => None,
-        Verdict::Unsigned => Some(Looked::Unsigned),
-    }
 }
 
 /// The operator's jobs on the stored records of a table, below the signatures.
@@ -421,7 +430,7 @@ impl SignedRecords {
 
     async fn walk(&self, sign: Option<&[(Kind, String)]>) -> Result<RecordsFound, KmsError> {
         let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
-        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        self.keyring.own_keyring().await.map_err(unavailable)?;
         let mut found = RecordsFound {
             marked: self.keyring.all_are_signed().await.map_err(unavailable)?,
             ..RecordsFound::default()
@@ -430,7 +439,7 @@ impl SignedRecords {
             let mut scan = Scan::all(self.table.as_ref(), kind);
             while let Some(record) = scan.record().await? {
                 if is_signed(kind, &record.id) {
-                    self.look(keyring, record, sign, &mut found).await?;
+                    self.look(record, sign, &mut found).await?;
                 }
             }
         }
@@ -439,7 +448,6 @@ impl SignedRecords {
 
     async fn look(
         &self,
-        keyring: &RootKeyring,
         record: Record,
         sign: Option<&[(Kind, String)]>,
         found: &mut RecordsFound,
@@ -448,11 +456,11 @@ impl SignedRecords {
             *kind == record.kind && (*id == record.id || id == EVERY_ID)
         };
         let may_sign = sign.is_some_and(|accept| !found.marked || accept.iter().any(is_named));
-        let looked = match judged(keyring, &record, may_sign) {
+        let looked = match self.judged(&record, may_sign).await? {
             Some(looked) => Some(looked),
-            None if self.sign_one(keyring, &record).await? => Some(Looked::Signed),
+            None if self.sign_one(&record).await? => Some(Looked::Signed),
             // Another writer changed or removed it meanwhile.
-            None => tried(|| self.sign_current(keyring, &record)).await?,
+            None => tried(|| self.sign_current(&record)).await?,
         };
         match looked {
             Some(Looked::Verified) => found.verified += 1,
@@ -464,28 +472,40 @@ impl SignedRecords {
         Ok(())
     }
 
+    /// The result for a record; `None` when it has no signature and must get one.
+    async fn judged(&self, record: &Record, may_sign: bool) -> Result<Option<Looked>, KmsError> {
+        let keyring = keyring_for(&self.keyring, record).await;
+        let keyring =
+            keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
+        Ok(match keyring.verdict(record) {
+            Verdict::True(_) => Some(Looked::Verified),
+            Verdict::Forged(why) => Some(Looked::Refused(why)),
+            Verdict::Unsigned if may_sign => None,
+            Verdict::Unsigned => Some(Looked::Unsigned),
+        })
+    }
+
     /// Signs the present record of this id, if it needs it; `None` when another writer was faster.
-    async fn sign_current(
-        &self,
-        keyring: &RootKeyring,
-        seen: &Record,
-    ) -> Result<Option<Looked>, KmsError> {
+    async fn sign_current(&self, seen: &Record) -> Result<Option<Looked>, KmsError> {
         let table = self.table.as_ref();
         let current = table.get(seen.kind, &seen.id, Consistency::Strong).await?;
         let Some(record) = current else {
             return Ok(Some(Looked::Gone));
         };
-        match judged(keyring, &record, true) {
+        match self.judged(&record, true).await? {
             Some(looked) => Ok(Some(looked)),
             None => {
-                let is_signed = self.sign_one(keyring, &record).await?;
+                let is_signed = self.sign_one(&record).await?;
                 Ok(is_signed.then_some(Looked::Signed))
             }
         }
     }
 
     /// Whether the record was signed. It is not if it changed since it was seen.
-    async fn sign_one(&self, keyring: &RootKeyring, seen: &Record) -> Result<bool, KmsError> {
+    async fn sign_one(&self, seen: &Record) -> Result<bool, KmsError> {
+        let keyring = self.keyring.newest_keyring().await;
+        let keyring =
+            keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
         let next = repository::again(seen, None, self.random.as_ref())?;
         let signed = keyring
             .signed(&next)

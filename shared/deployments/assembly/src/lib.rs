@@ -34,6 +34,7 @@ use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
+use keyway_domain::roots::Roots;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
@@ -119,6 +120,7 @@ pub struct Services {
     reader: Arc<KeyReader>,
     table: Arc<dyn TableReader>,
     folder: Option<Arc<dyn KeyringFolder>>,
+    keyring: Arc<KeyringOnDemand>,
 }
 
 impl Services {
@@ -156,6 +158,7 @@ impl Reading {
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
         let state_ttl = settings.state_ttl;
+        self.keyring.look_again_after(state_ttl);
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(
@@ -209,6 +212,7 @@ impl Reading {
             reader,
             table: Arc::clone(table),
             folder: self.folder.clone(),
+            keyring: Arc::clone(&self.keyring),
         }
     }
 }
@@ -242,12 +246,16 @@ impl<T: ?Sized> Ports<T> {
 
 impl Services {
     /// The periodic work of a long-lived process. It drops cached keys that have expired, or all of them when the
-    /// service is stopped; renews the login to Vault; and writes a missing root keyring file again.
+    /// service is stopped; renews the login to Vault; writes a missing root keyring file again; and reads the root
+    /// keyring again, which may have been rotated.
     ///
     /// # Errors
     /// When the table or Vault fails, or the root keyring's file cannot be used.
     pub async fn upkeep(&self) -> Result<(), KmsError> {
         let kept = self.keep_keyring().await;
+        if let Err(error) = self.keyring.look_at_store().await {
+            tracing::warn!(%error, "the root keyring cannot be read again; this process goes on with the one that it holds");
+        }
         self.keep_up().await.and(kept)
     }
 
@@ -428,6 +436,21 @@ impl Writing {
         SignedRecords::new(
             Arc::clone(&self.stored),
             Arc::clone(&self.keyring),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// The operator's jobs on the root.
+    pub fn roots(&self) -> Roots {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        Roots::new(
+            Arc::clone(&self.stored),
+            Arc::clone(&self.table),
+            Arc::clone(&self.keyring),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.clock),
             Arc::clone(&self.random),
         )
     }

@@ -381,6 +381,7 @@ impl Function {
                 self.keyring.get_or_init(|| keyring)
             }
         };
+        keyring.look_again_after(self.arguments.settings.state_ttl);
         let signed = SignedTable::new(self.table()?, Arc::clone(keyring));
         Ok(Arc::new(signed))
     }
