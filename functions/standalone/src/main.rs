@@ -48,7 +48,7 @@ enum Command {
     /// Serve RustFS's KMS admin API from this machine
     #[command(after_help = SECRETS)]
     Serve(Box<serve::Serve>),
-    /// Make, list and revoke access keys, also while a server runs
+    /// Make, list, rotate and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
     /// Check policies of access keys

@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::certificate::TrustedProxy;
 use keyway_auth::sigv4::Rules;
-use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions};
+use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions, UseRecorder};
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{Buckets, TableBuckets};
 use keyway_domain::control::{Readiness, ServiceControl};
@@ -53,7 +53,7 @@ pub use settings::{
     AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
 };
 pub use system::{SystemClock, SystemRandom};
-pub use upkeep::{Sweeping, keep_up};
+pub use upkeep::{Sweeping, Upkeep};
 pub use variables::{arguments, environment, secret, unread_variables};
 
 /// The ports of one deployment.
@@ -469,6 +469,13 @@ impl Writing {
     pub fn sessions(&self, server: &Services) -> Option<Arc<Sessions>> {
         let credentials = Arc::clone(server.authenticator.credentials()?);
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
+    }
+
+    /// Records when access keys are used, in the process that `server` serves. There is nothing to record when callers
+    /// have no access keys.
+    pub fn use_recorder(&self, server: &Services) -> Option<UseRecorder> {
+        let credentials = server.authenticator.credentials()?;
+        Some(credentials.record_uses(Arc::clone(&self.table), Arc::clone(&self.random)))
     }
 
     /// Destroys and rotates the keys that are due, and records each one in the audit log.
