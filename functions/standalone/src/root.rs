@@ -10,6 +10,7 @@ use keyway_deployment_assembly::duration;
 use keyway_deployment_embedded::{Operator, must_exist, save_keyring};
 use keyway_domain::migration::Outcome;
 use keyway_domain::roots::{Retired, RootError, RootStatus, Roots};
+use keyway_settings::SettingsFile;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -54,7 +55,7 @@ pub(crate) struct Retire {
     location: DeploymentLocation,
 
     /// The longest state TTL of the deployment's servers and functions
-    #[arg(long, env = "KEYWAY_STATE_TTL", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "TIME", default_value = "5s", value_parser = duration)]
     state_ttl: Duration,
 
     /// How to print what was done
@@ -74,6 +75,8 @@ pub(crate) struct Status {
 
 #[derive(Args)]
 pub(crate) struct Save {
+    #[command(flatten)]
+    settings_file: SettingsFile,
     #[command(flatten)]
     operator: Operator,
 

@@ -54,7 +54,7 @@ pub use settings::{
 };
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, Upkeep};
-pub use variables::{arguments, environment, secret, unread_variables};
+pub use variables::{SECRETS, arguments, command, environment, secret, unread_variables, variable};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -505,28 +505,32 @@ impl Writing {
     }
 }
 
-/// Connects to Vaults. No operation takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE` names a PEM file
-/// of certificate authorities that are trusted besides the system's. Tokens are read only from files in
-/// `token_folders`.
+/// Connects to Vaults. No operation takes longer than `longest`. Tokens are read only from files in `token_folders`.
 ///
 /// # Errors
-/// When that file cannot be read or holds no certificate.
+/// When the file of authorities cannot be read or holds no certificate.
 pub fn vaults(
     clock: &Arc<dyn Clock>,
     longest: Duration,
+    files: &VaultFiles,
     token_folders: TokenFolders,
 ) -> anyhow::Result<Arc<dyn Vaults>> {
-    let authorities = match environment("KEYWAY_VAULT_CA_FILE")? {
-        Some(path) => Some(
-            std::fs::read(path.as_str())
-                .with_context(|| format!("KEYWAY_VAULT_CA_FILE {}", path.as_str()))?,
-        ),
+    let file = files.vault_ca_file.as_deref();
+    let authorities = match file {
+        Some(path) => Some(std::fs::read(path).with_context(|| named(path))?),
         None => None,
     };
     match VaultsOverHttp::new(authorities.as_deref(), longest, Arc::clone(clock)) {
         Ok(vaults) => Ok(Arc::new(vaults.reading_tokens(token_folders))),
-        Err(fault) => bail!("KEYWAY_VAULT_CA_FILE: {fault:?}"),
+        Err(fault) => bail!("{}: {fault:?}", file.map(named).unwrap_or_default()),
     }
+}
+
+fn named(authorities: &std::path::Path) -> String {
+    format!(
+        "--vault-ca-file (KEYWAY_VAULT_CA_FILE) {}",
+        authorities.display()
+    )
 }
 
 /// Adds to the metrics how many records this keyring refused.

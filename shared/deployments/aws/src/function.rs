@@ -232,6 +232,7 @@ impl Function {
             vaults: vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
             folder: None,
@@ -455,6 +456,7 @@ impl Function {
             vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
         ));
