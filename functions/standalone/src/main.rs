@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
@@ -15,6 +16,7 @@ mod migration;
 mod policy;
 mod reencrypt;
 mod serve;
+mod service_manager;
 mod table;
 mod traces;
 
@@ -50,6 +52,8 @@ enum Command {
     /// Serve RustFS's KMS admin API from this machine
     #[command(after_help = SECRETS)]
     Serve(Box<serve::Serve>),
+    /// Ask the server of this machine whether it is ready; status 1 if it is not
+    Healthcheck(healthcheck::Healthcheck),
     /// Make, list and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
@@ -125,6 +129,7 @@ async fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(*serve, unread).await,
+        Command::Healthcheck(check) => healthcheck::run(&check).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
