@@ -154,6 +154,7 @@ fn bundle(volume: &Path) -> Value {
         .map(str::to_owned),
     );
     let arguments = [words(&only("ENTRYPOINT")), words(&only("CMD"))].concat();
+    let namespaces = ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind}));
     json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -170,7 +171,7 @@ fn bundle(volume: &Path) -> Value {
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
             {"destination": only("VOLUME"), "type": "bind", "source": volume, "options": ["bind", "rw"]},
         ],
-        "linux": {"namespaces": ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind}))},
+        "linux": {"namespaces": namespaces},
     })
 }
 

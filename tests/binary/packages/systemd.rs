@@ -117,7 +117,7 @@ fn root() -> Option<&'static Path> {
     // The unit's other program.
     let bin = root.join("bin");
     fs::create_dir_all(&bin).unwrap();
-    fs::copy(root.join("usr/bin/keyway"), bin.join("kill")).unwrap();
+    fs::copy(root.join("usr/bin/keyway"), bin.join("sh")).unwrap();
     Some(root)
 }
 
