@@ -6,11 +6,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod completions;
 mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
 mod location;
+mod man;
 mod migration;
 mod policy;
 mod reencrypt;
@@ -79,6 +81,10 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// Print a shell's completions of these commands
+    Completions(completions::Completions),
+    /// Write a manual page of each command
+    Man(man::Man),
 }
 
 #[derive(Subcommand)]
@@ -138,6 +144,8 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
             match must_exist(&operator) {
