@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod client;
 mod identity;
 mod import;
 mod kes_config;
@@ -79,6 +80,15 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// On a server: make data keys and decrypt them
+    #[command(subcommand)]
+    DataKey(client::DataKeyCommand),
+    /// On a server: encrypt at most 64 KiB of standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Encrypt(Box<client::Encrypt>),
+    /// On a server: decrypt standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Decrypt(Box<client::Decrypt>),
 }
 
 #[derive(Subcommand)]
@@ -138,6 +148,9 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::DataKey(command) => client::run(client::data_key(command)).await,
+        Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
+        Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
             match must_exist(&operator) {
@@ -150,7 +163,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            ExitCode::FAILURE
+            client::exit_code(&error)
         }
     }
 }
