@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod client;
 mod completions;
 mod identity;
 mod import;
@@ -81,6 +82,15 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// On a server: make data keys and decrypt them
+    #[command(subcommand)]
+    DataKey(client::DataKeyCommand),
+    /// On a server: encrypt at most 64 KiB of standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Encrypt(Box<client::Encrypt>),
+    /// On a server: decrypt standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Decrypt(Box<client::Decrypt>),
     /// Print a shell's completions of these commands
     Completions(completions::Completions),
     /// Write a manual page of each command
@@ -144,6 +154,9 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::DataKey(command) => client::run(client::data_key(command)).await,
+        Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
+        Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
         Command::Completions(shell) => completions::run(&shell),
         Command::Man(pages) => man::run(&pages),
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,
@@ -158,7 +171,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            ExitCode::FAILURE
+            client::exit_code(&error)
         }
     }
 }
