@@ -8,6 +8,7 @@ mod access_key;
 mod audit;
 mod client;
 mod completions;
+mod files;
 mod identity;
 mod import;
 mod kes_config;
@@ -91,6 +92,12 @@ enum Command {
     /// On a server: decrypt standard input to standard output
     #[command(after_help = client::EXIT_CODES)]
     Decrypt(Box<client::Decrypt>),
+    /// With a data key of a server: encrypt a file of any length
+    #[command(after_help = files::AFTER_HELP)]
+    EncryptFile(Box<files::EncryptFile>),
+    /// With a data key of a server: decrypt a file that encrypt-file made
+    #[command(after_help = files::AFTER_HELP)]
+    DecryptFile(Box<files::DecryptFile>),
     /// Print a shell's completions of these commands
     Completions(completions::Completions),
     /// Write a manual page of each command
@@ -157,6 +164,8 @@ async fn main() -> ExitCode {
         Command::DataKey(command) => client::run(client::data_key(command)).await,
         Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
         Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
         Command::Completions(shell) => completions::run(&shell),
         Command::Man(pages) => man::run(&pages),
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,
@@ -171,7 +180,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            client::exit_code(&error)
+            files::exit_code(&error).unwrap_or_else(|| client::exit_code(&error))
         }
     }
 }

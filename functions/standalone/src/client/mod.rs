@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use keyway_client::{Class, Error};
 use keyway_domain::keys::KeyId;
 
-pub(crate) use data_key::{DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key};
+pub(crate) use data_key::{
+    ContextArguments, DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key,
+};
 pub(crate) use server::Server;
 
 /// Exit codes of the commands that call a server, for their help.
@@ -48,7 +50,7 @@ pub(crate) async fn run(command: impl Future<Output = anyhow::Result<()>>) -> an
 }
 
 /// An error of the command line.
-fn usage(text: &str) -> anyhow::Error {
+pub(crate) fn usage(text: &str) -> anyhow::Error {
     Error::Settings(text.to_owned()).into()
 }
 
