@@ -143,11 +143,16 @@ async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 
+#[tokio::test]
+async fn walk_of_encrypted_files_works_as_shown() {
+    walk("docs/files.md").await;
+}
+
 /// Readers may follow several walks in one folder.
 #[test]
 fn keys_that_walks_make_have_different_names() {
     let mut made = Vec::new();
-    for document in ["README.md", "docs/policies.md", "docs/s3.md"] {
+    for document in ["README.md", "docs/policies.md", "docs/s3.md", "docs/files.md"] {
         let text = fs::read_to_string(keyway_tests::project().join(document)).unwrap();
         let calls = text.split(r#"kms POST keys '{"key_id":""#).skip(1);
         made.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
