@@ -1,5 +1,6 @@
 //! Files that somebody cut, extended, reordered or put together.
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "helpers of tests stop at what must not happen, as the tests do"
 )]
