@@ -6,13 +6,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod client;
+mod completions;
 mod config;
+mod files;
 mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
 mod location;
+mod man;
 mod migration;
 mod policy;
 mod reencrypt;
@@ -86,6 +90,25 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// On a server: make data keys and decrypt them
+    #[command(subcommand)]
+    DataKey(client::DataKeyCommand),
+    /// On a server: encrypt at most 64 KiB of standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Encrypt(Box<client::Encrypt>),
+    /// On a server: decrypt standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Decrypt(Box<client::Decrypt>),
+    /// With a data key of a server: encrypt a file of any length
+    #[command(after_help = files::AFTER_HELP)]
+    EncryptFile(Box<files::EncryptFile>),
+    /// With a data key of a server: decrypt a file that encrypt-file made
+    #[command(after_help = files::AFTER_HELP)]
+    DecryptFile(Box<files::DecryptFile>),
+    /// Print a shell's completions of these commands
+    Completions(completions::Completions),
+    /// Write a manual page of each command
+    Man(man::Man),
 }
 
 #[derive(Args)]
@@ -157,6 +180,13 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::DataKey(command) => client::run(client::data_key(command)).await,
+        Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
+        Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
@@ -169,7 +199,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            ExitCode::FAILURE
+            files::exit_code(&error).unwrap_or_else(|| client::exit_code(&error))
         }
     }
 }
