@@ -33,6 +33,7 @@ mod openapi;
 mod policies;
 mod processes;
 mod raw;
+mod root;
 mod secret_files;
 mod secrets_at_rest;
 mod serve;

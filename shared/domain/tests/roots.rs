@@ -209,6 +209,8 @@ async fn retired_root_is_refused_by_a_process_that_still_holds_it() {
     rewrap(&deployment).await;
     retire(&deployment, "r1").await.unwrap();
     let newer = deployment.record(Kind::Policy, "p").await;
+    // It has met nothing under the new root, so only its periodic work tells it.
+    deployment.clock.advance(MINUTE);
     before.keyring.look_at_store().await.unwrap();
     let unwrapped = before.keyring.unwrap(&BINDING, &wrapped).await;
     assert!(matches!(unwrapped, Err(WrapError::UnknownRoot)));

@@ -13,7 +13,7 @@ use crate::repository::{tried, won};
 
 /// How long after a look at the newest root a process may still finish a write that it wrapped or signed under that
 /// root. A call of a store ends earlier.
-pub(crate) const WRITE_MARGIN: Duration = Duration::from_secs(20);
+pub(crate) const WRITE_MARGIN: Duration = Duration::from_secs(10);
 /// How long after a rotation another one is refused: every process notices the first one in this time.
 const BETWEEN_ROTATIONS: SignedDuration = SignedDuration::from_secs(10);
 
