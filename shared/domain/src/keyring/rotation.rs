@@ -45,6 +45,12 @@ pub enum RootError {
         /// The root.
         root: String,
     },
+    /// The keyring holds the root.
+    #[error("the root keyring holds the root {root}; `keyway root retire` takes it out")]
+    Held {
+        /// The root.
+        root: String,
+    },
     /// The root wraps and signs.
     #[error("{root} is the newest root, which wraps and signs; rotate the root first")]
     Newest {
@@ -150,6 +156,32 @@ impl KeyringOnDemand {
         must_be_older(&stored, root)?;
         stored.retire(root);
         self.put(&stored, &seen).await.map(drop)
+    }
+
+    /// Goes on without a root that the table names as the newest and whose keyring is lost: the keyring notes its id, so
+    /// that the id is never used again, and the table names the newest root that is left. What only the lost root opens
+    /// stays closed.
+    ///
+    /// # Errors
+    /// [`RootError::Held`] when the keyring holds the root; [`RootError::Unknown`] when the table does not name it.
+    pub async fn give_up(&self, table: &dyn TableWriter, root: &str) -> Result<(), RootError> {
+        let root = root.to_owned();
+        let (mut stored, seen) = self.stored().await?;
+        if stored.roots.iter().any(|held| held.id == root) {
+            return Err(RootError::Held { root });
+        }
+        if !stored.retired.contains(&root) {
+            let marked = marked(table).await?.ok_or(OpenError::TableEmpty)?;
+            if marked.deployment.root.as_ref() != Some(&root) {
+                return Err(RootError::Unknown { root });
+            }
+            stored.retire(&root);
+            self.keyring().await.map_err(|error| {
+                RootError::Failed(crate::keyring::kms_error("the root keyring", error))
+            })?;
+            self.put(&stored, &seen).await?;
+        }
+        self.announced(table).await.map(drop)
     }
 
     /// Whether the stored keyring holds the root as an older one, or held it before.
