@@ -10,6 +10,7 @@ use keyway_deployment_assembly::duration;
 use keyway_deployment_embedded::{Operator, must_exist, save_keyring};
 use keyway_domain::migration::Outcome;
 use keyway_domain::roots::{Retired, RootStatus, Roots};
+use keyway_settings::SettingsFile;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -86,6 +87,8 @@ pub(crate) struct Status {
 #[derive(Args)]
 pub(crate) struct Save {
     #[command(flatten)]
+    settings_file: SettingsFile,
+    #[command(flatten)]
     operator: Operator,
 
     /// The folder of the copy; made with mode 0700 if it is missing
@@ -121,7 +124,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             report(&status, job.output);
             Ok(())
         }
-        RootCommand::Save(Save { operator, to }) => {
+        RootCommand::Save(Save { operator, to, .. }) => {
             must_exist(&operator)?;
             print(&save_keyring(&operator, &to).await?.display().to_string());
             Ok(())

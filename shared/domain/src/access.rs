@@ -2,8 +2,11 @@
 
 mod authorization;
 mod lookup;
+mod name;
 mod operator;
+mod rotation;
 mod sessions;
+mod uses;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,8 +28,13 @@ pub use lookup::{
     Credential, Credentials, ROOT_ACCESS_KEY_SECRET, ROOT_ACCESS_KEY_TTL, ROOT_SECRET_LENGTHS,
     RootAccessKey,
 };
-pub use operator::{AccessKeySummary, AccessKeys, NewAccessKey};
+pub use name::AccessKeyName;
+pub use operator::{
+    AccessKeySummary, AccessKeys, ListedAccessKeys, NewAccessKey, WantedAccessKey, list_access_keys,
+};
+pub use rotation::{LONGEST_OVERLAP, RotatedAccessKey};
 pub use sessions::{Lifetime, Session, SessionName, Sessions, WantedSession};
+pub use uses::{USE_PRECISION, UseRecorder};
 
 /// The AWS account id that this deployment reports: 12 digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +58,9 @@ impl FromStr for AccountId {
 }
 
 impl AccountId {
+    /// The id of a deployment that was given none.
+    pub const DEFAULT: &str = "000000000000";
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -97,6 +108,12 @@ pub(crate) struct StoredAccessKey {
     /// Takes precedence over the deployment's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope: Option<Envelope>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<AccessKeyName>,
+    /// The access key that took this one's place in a rotation. This one then has an expiry date, which older releases
+    /// obey too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<String>,
 }
 
 impl Noun for StoredAccessKey {

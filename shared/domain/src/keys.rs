@@ -286,7 +286,13 @@ impl MasterKey {
         self.wrapped().any(|wrapped| wrapped.wrapper() == wrapper)
     }
 
-    /// Whether all of them are wrapped by this wrapper.
+    /// The newest date that it holds of the past.
+    pub(crate) fn newest_date(&self) -> Timestamp {
+        let made = self.versions.iter().map(|version| version.created_at);
+        made.fold(self.created_at, Timestamp::max)
+    }
+
+    /// Whether its material and its HMAC key are wrapped by this wrapper.
     pub(crate) fn is_wrapped_only_by(&self, wrapper: &str) -> bool {
         self.wrapped().all(|wrapped| wrapped.wrapper() == wrapper)
     }

@@ -9,6 +9,7 @@ pub mod buckets;
 mod cache;
 pub mod control;
 pub mod datakey;
+pub mod doctor;
 mod encoding;
 mod error;
 mod glob;

@@ -41,6 +41,7 @@ pub(crate) const fn is_signed(kind: Kind, id: &str) -> bool {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
         Kind::Key
         | Kind::AccessKey
+        | Kind::AccessKeyUse
         | Kind::Alias
         | Kind::Bucket
         | Kind::Policy
@@ -362,6 +363,16 @@ impl RecordsFound {
     pub const fn is_clean(&self) -> bool {
         self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
     }
+
+    fn add(&mut self, record: Record, looked: Option<Looked>) {
+        match looked {
+            Some(Looked::Verified) => self.verified += 1,
+            Some(Looked::Signed) => self.signed += 1,
+            Some(Looked::Refused(why)) => self.refused.push((record.kind, record.id, why)),
+            Some(Looked::Unsigned) | None => self.unsigned.push((record.kind, record.id)),
+            Some(Looked::Gone) => {}
+        }
+    }
 }
 
 /// The result of checking one record.
@@ -372,6 +383,48 @@ enum Looked {
     Refused(Forgery),
     /// It was removed meanwhile.
     Gone,
+}
+
+/// The result for a record; `None` when it has no signature and must get one.
+async fn judged(
+    keyring: &KeyringOnDemand,
+    record: &Record,
+    may_sign: bool,
+) -> Result<Option<Looked>, KmsError> {
+    let keyring = keyring_for(keyring, record).await;
+    let keyring = keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
+    Ok(match keyring.verdict(record) {
+        Verdict::True(_) => Some(Looked::Verified),
+        Verdict::Forged(why) => Some(Looked::Refused(why)),
+        Verdict::Unsigned if may_sign => None,
+        Verdict::Unsigned => Some(Looked::Unsigned),
+    })
+}
+
+/// Verifies every record of the table below the signatures, without the privilege to write.
+///
+/// # Errors
+/// When the table or the keyring is unavailable.
+pub async fn verify_all(
+    stored: &dyn TableReader,
+    keyring: &KeyringOnDemand,
+) -> Result<RecordsFound, KmsError> {
+    let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
+    keyring.own_keyring().await.map_err(unavailable)?;
+    let mut found = RecordsFound {
+        marked: keyring.all_are_signed().await.map_err(unavailable)?,
+        ..RecordsFound::default()
+    };
+    for kind in Kind::ALL.into_iter().filter(|kind| is_signed(*kind, "")) {
+        let mut scan = Scan::all(stored, kind);
+        while let Some(record) = scan.record().await? {
+            if is_signed(kind, &record.id) {
+                let looked = judged(keyring, &record, false).await?;
+                found.add(record, looked);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The operator's jobs on the stored records of a table, below the signatures.
@@ -400,7 +453,7 @@ impl SignedRecords {
     /// # Errors
     /// When the table or the keyring is unavailable.
     pub async fn verify(&self) -> Result<RecordsFound, KmsError> {
-        self.walk(None).await
+        verify_all(self.table.as_ref(), &self.keyring).await
     }
 
     /// Signs the records of older releases, and then marks in the keyring that all are signed. After that, a record
@@ -410,12 +463,12 @@ impl SignedRecords {
     /// # Errors
     /// As [`SignedRecords::verify`].
     pub async fn sign(&self, accept: &[(Kind, String)]) -> Result<RecordsFound, KmsError> {
-        let mut found = self.walk(Some(accept)).await?;
+        let mut found = self.walk(accept).await?;
         if found.marked || !found.unsigned.is_empty() || !found.refused.is_empty() {
             return Ok(found);
         }
         // A process of an older release may have written records meanwhile.
-        let again = self.walk(None).await?;
+        let again = self.verify().await?;
         found.unsigned = again.unsigned;
         found.refused = again.refused;
         if found.unsigned.is_empty() && found.refused.is_empty() {
@@ -428,7 +481,7 @@ impl SignedRecords {
         Ok(found)
     }
 
-    async fn walk(&self, sign: Option<&[(Kind, String)]>) -> Result<RecordsFound, KmsError> {
+    async fn walk(&self, accept: &[(Kind, String)]) -> Result<RecordsFound, KmsError> {
         let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
         self.keyring.own_keyring().await.map_err(unavailable)?;
         let mut found = RecordsFound {
@@ -439,7 +492,7 @@ impl SignedRecords {
             let mut scan = Scan::all(self.table.as_ref(), kind);
             while let Some(record) = scan.record().await? {
                 if is_signed(kind, &record.id) {
-                    self.look(record, sign, &mut found).await?;
+                    self.look(record, accept, &mut found).await?;
                 }
             }
         }
@@ -449,40 +502,21 @@ impl SignedRecords {
     async fn look(
         &self,
         record: Record,
-        sign: Option<&[(Kind, String)]>,
+        accept: &[(Kind, String)],
         found: &mut RecordsFound,
     ) -> Result<(), KmsError> {
         let is_named = |(kind, id): &(Kind, String)| {
             *kind == record.kind && (*id == record.id || id == EVERY_ID)
         };
-        let may_sign = sign.is_some_and(|accept| !found.marked || accept.iter().any(is_named));
-        let looked = match self.judged(&record, may_sign).await? {
+        let may_sign = !found.marked || accept.iter().any(is_named);
+        let looked = match judged(&self.keyring, &record, may_sign).await? {
             Some(looked) => Some(looked),
             None if self.sign_one(&record).await? => Some(Looked::Signed),
             // Another writer changed or removed it meanwhile.
             None => tried(|| self.sign_current(&record)).await?,
         };
-        match looked {
-            Some(Looked::Verified) => found.verified += 1,
-            Some(Looked::Signed) => found.signed += 1,
-            Some(Looked::Refused(why)) => found.refused.push((record.kind, record.id, why)),
-            Some(Looked::Unsigned) | None => found.unsigned.push((record.kind, record.id)),
-            Some(Looked::Gone) => {}
-        }
+        found.add(record, looked);
         Ok(())
-    }
-
-    /// The result for a record; `None` when it has no signature and must get one.
-    async fn judged(&self, record: &Record, may_sign: bool) -> Result<Option<Looked>, KmsError> {
-        let keyring = keyring_for(&self.keyring, record).await;
-        let keyring =
-            keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
-        Ok(match keyring.verdict(record) {
-            Verdict::True(_) => Some(Looked::Verified),
-            Verdict::Forged(why) => Some(Looked::Refused(why)),
-            Verdict::Unsigned if may_sign => None,
-            Verdict::Unsigned => Some(Looked::Unsigned),
-        })
     }
 
     /// Signs the present record of this id, if it needs it; `None` when another writer was faster.
@@ -492,7 +526,7 @@ impl SignedRecords {
         let Some(record) = current else {
             return Ok(Some(Looked::Gone));
         };
-        match self.judged(&record, true).await? {
+        match judged(&self.keyring, &record, true).await? {
             Some(looked) => Ok(Some(looked)),
             None => {
                 let is_signed = self.sign_one(&record).await?;

@@ -389,10 +389,14 @@ impl Roots {
                 crate::encoding::encode(&config)
             }
             // They hold no wrapped secrets.
-            Kind::Config | Kind::Alias | Kind::Bucket | Kind::Policy | Kind::Identity => {
-                Ok(seen.value.clone())
-            }
-            Kind::Audit | Kind::ErrorLog => Ok(seen.value.clone()),
+            Kind::Config
+            | Kind::AccessKeyUse
+            | Kind::Alias
+            | Kind::Bucket
+            | Kind::Policy
+            | Kind::Identity
+            | Kind::Audit
+            | Kind::ErrorLog => Ok(seen.value.clone()),
         }
     }
 
@@ -458,7 +462,13 @@ fn wrapped_under(record: &Record) -> Result<Vec<String>, KmsError> {
             Ok(root.flatten().map(str::to_owned).into_iter().collect())
         }
         // They hold no wrapped secrets.
-        Kind::Config | Kind::Alias | Kind::Bucket | Kind::Policy | Kind::Identity => Ok(Vec::new()),
-        Kind::Audit | Kind::ErrorLog => Ok(Vec::new()),
+        Kind::Config
+        | Kind::AccessKeyUse
+        | Kind::Alias
+        | Kind::Bucket
+        | Kind::Policy
+        | Kind::Identity
+        | Kind::Audit
+        | Kind::ErrorLog => Ok(Vec::new()),
     }
 }

@@ -232,6 +232,7 @@ impl Function {
             vaults: vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
             folder: None,
@@ -409,6 +410,7 @@ impl Function {
             clock: &self.clock,
             metrics: &self.metrics,
             kes_proxy: self.kes_proxy()?,
+            pays_for_transfer: true,
         })
     }
 
@@ -454,6 +456,7 @@ impl Function {
             vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
         ));

@@ -164,7 +164,7 @@ pub async fn open_with(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_TIMEOUT, token_folders)?,
+        vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
         folder: Some(folder),
         clock,
         random,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyway_crypto::{SecretBytes, sha256};
 use serde::{Deserialize, Serialize};
 
+use super::operator::Parts;
 use super::{
     AccessKeyId, AccessKeys, Caller, Credential, Credentials, Grant, NewAccessKey, binding,
 };
@@ -138,8 +139,12 @@ impl Sessions {
             policy: wanted.policy.clone(),
         };
         let nothing = Grant::Policy(Policy::nothing());
-        keys.make(id, nothing, Some(expires_at), Some(session), None)
-            .await
+        let parts = Parts {
+            expires_at: Some(expires_at),
+            session: Some(session),
+            ..Parts::of(nothing)
+        };
+        keys.make(id, parts).await
     }
 }
 
@@ -210,6 +215,7 @@ impl HeldSession {
                 .in_session(Arc::clone(&self.session))
                 .with_envelope(parent.caller.envelope()),
             session: None,
+            mark: parent.mark.clone(),
         })
     }
 }
