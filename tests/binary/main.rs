@@ -37,6 +37,7 @@ mod packages;
 mod policies;
 mod processes;
 mod raw;
+mod root;
 mod secret_files;
 mod secrets_at_rest;
 mod serve;

@@ -124,6 +124,18 @@ impl DeploymentLocation {
         keyway_deployment_aws::unverified_table(aws, &region, credentials)
     }
 
+    /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
+    pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
+        self.region_is_used()?;
+        let Deployment { operator, aws, .. } = &self.deployment;
+        if aws.name().is_none() {
+            embedded::must_exist(operator)?;
+            return embedded::give_up_root(operator, root).await;
+        }
+        let ports = self.deployment.open_existing().await?;
+        Ok(ports.keyring.give_up(ports.stored.as_ref(), root).await?)
+    }
+
     /// The deployment's table on AWS, if it is there.
     pub(crate) fn table(&self) -> Option<&str> {
         self.deployment.aws.name()
