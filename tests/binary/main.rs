@@ -16,6 +16,7 @@ mod aws_kms;
 mod clients;
 mod completions;
 mod conflicts;
+mod doctor;
 mod documents;
 mod durability;
 mod files;

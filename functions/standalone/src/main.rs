@@ -9,6 +9,7 @@ mod audit;
 mod client;
 mod completions;
 mod config;
+mod doctor;
 mod files;
 mod healthcheck;
 mod identity;
@@ -78,6 +79,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Examine the deployment, also while servers run; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -174,6 +178,10 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Identity(command) => identity::run(command),
+        Command::Doctor(doctor) => match doctor::run(*doctor).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Import(import) => import::run(import).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
