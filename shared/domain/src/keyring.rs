@@ -1,6 +1,7 @@
 //! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
 mod on_demand;
+mod table_format;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::ports::{
 use crate::repository::{self, won};
 
 pub use on_demand::KeyringOnDemand;
+use table_format::TableFormat;
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
@@ -62,6 +64,30 @@ pub enum OpenError {
         "the root keyring belongs to another deployment than the table; both must come from the same place"
     )]
     KeyringForeign,
+    /// A later release made or changed the table, and this one does not know its format.
+    #[error(
+        "the table is of keyway {release} or later: its format is {found}, and this release knows formats up to {known}; run \
+         that release, or restore the backup from before the upgrade (docs/upgrading.md)"
+    )]
+    TableNewer {
+        /// The release that gave the table its format.
+        release: String,
+        /// The table's format.
+        found: u32,
+        /// The newest format that this release knows.
+        known: u32,
+    },
+    /// A later release wrote the root keyring.
+    #[error(
+        "the root keyring has format {found}, and this release knows formats up to {known}; run the later release that wrote \
+         it, or restore the backup from before the upgrade (docs/upgrading.md)"
+    )]
+    KeyringNewer {
+        /// The keyring's format.
+        found: u64,
+        /// The newest format that this release knows.
+        known: u8,
+    },
     /// The root keyring was read but is damaged.
     #[error("the root keyring is damaged: {0}")]
     KeyringDamaged(&'static str),
@@ -219,6 +245,9 @@ struct Deployment {
     /// The first start is under way or was cut off, so there may be no keyring yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     establishing: bool,
+    /// What a release must know to use the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needs: Option<TableFormat>,
 }
 
 /// The deployment's record as it was read.
@@ -228,15 +257,16 @@ struct Marked {
 }
 
 impl Marked {
-    /// Records that there is a keyring. Another process that records it first writes the same.
+    /// Records that there is a keyring, and the table's format. Another process that records it first writes the same.
     async fn finish(&self, table: &dyn TableWriter, random: &dyn Random) -> Result<(), OpenError> {
         let Deployment {
             deployment,
             created_at,
             establishing,
+            needs,
             ..
         } = &self.deployment;
-        if !establishing {
+        if !establishing && !TableFormat::is_older(needs.as_ref()) {
             return Ok(());
         }
         let record = deployment_record(deployment, *created_at, false, random)?;
@@ -256,16 +286,23 @@ struct StoredKeyring {
     signed: bool,
 }
 
+#[derive(Deserialize)]
+struct KeyringFormat {
+    format: u64,
+}
+
 impl StoredKeyring {
     fn parse(value: &SecretBytes) -> Result<Self, OpenError> {
-        let stored: Self = serde_json::from_slice(value.expose())
-            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
-        if stored.format != encoding::FORMAT {
-            return Err(OpenError::KeyringDamaged(
-                "its format is not known to this version",
-            ));
+        let damaged = |_| OpenError::KeyringDamaged("it is not the JSON that keyway writes");
+        // A later format may have other fields, so this comes first.
+        let KeyringFormat { format } = serde_json::from_slice(value.expose()).map_err(damaged)?;
+        if format > u64::from(encoding::FORMAT) {
+            return Err(OpenError::KeyringNewer {
+                found: format,
+                known: encoding::FORMAT,
+            });
         }
-        Ok(stored)
+        serde_json::from_slice(value.expose()).map_err(damaged)
     }
 
     fn encode(&self) -> Result<SecretBytes, OpenError> {
@@ -516,8 +553,10 @@ async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
     else {
         return Ok(None);
     };
+    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
+    TableFormat::check(deployment.needs.as_ref())?;
     Ok(Some(Marked {
-        deployment: encoding::decode(&record.value).map_err(OpenError::Operation)?,
+        deployment,
         revision: record.revision,
     }))
 }
@@ -558,6 +597,7 @@ fn deployment_record(
             deployment: deployment.to_owned(),
             created_at,
             establishing,
+            needs: Some(TableFormat::own()),
         })
         .map_err(OpenError::Operation)?,
         expires_at: None,
