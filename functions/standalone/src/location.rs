@@ -124,6 +124,11 @@ impl DeploymentLocation {
         keyway_deployment_aws::unverified_table(aws, &region, credentials)
     }
 
+    /// The deployment's table on AWS, if it is there.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.deployment.aws.name()
+    }
+
     fn region_is_used(&self) -> anyhow::Result<()> {
         let aws = &self.deployment.aws;
         if aws.region.is_some() && aws.name().is_none() {

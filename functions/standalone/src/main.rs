@@ -15,19 +15,17 @@ mod location;
 mod migration;
 mod policy;
 mod reencrypt;
+mod root;
 mod serve;
 mod table;
 mod traces;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 use keyway_deployment_assembly::{SECRETS, command, unread_variables, variable};
-use keyway_deployment_embedded::{
-    NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
-};
+use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
 use keyway_domain::{KmsError, one_line};
 use keyway_settings::{Parsed, Program, SettingsFile};
 
@@ -55,7 +53,7 @@ enum Command {
     /// Check the settings of `keyway serve`, or print a settings file to begin with
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Make, list and revoke access keys, also while a server runs
+    /// Make, list, rotate and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
     /// Check policies of access keys
@@ -77,37 +75,13 @@ enum Command {
     Table(table::TableCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
-    /// Look after the root keyring's file, also while a server runs
+    /// Rotate the root that protects everything, and look after the keyring that holds it, also while servers run
     #[command(subcommand)]
-    Root(RootCommand),
+    Root(root::RootCommand),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
-}
-
-#[derive(Subcommand)]
-enum RootCommand {
-    /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
-    Save(SaveRoot),
-}
-
-#[derive(Args)]
-struct SaveRoot {
-    #[command(flatten)]
-    settings_file: SettingsFile,
-    #[command(flatten)]
-    operator: Operator,
-
-    /// The folder of the copy; made with mode 0700 if it is missing
-    #[arg(long, value_name = "FOLDER")]
-    to: PathBuf,
-}
-
-async fn save_root(SaveRoot { operator, to, .. }: &SaveRoot) -> anyhow::Result<()> {
-    must_exist(operator)?;
-    print(&save_keyring(operator, to).await?.display().to_string());
-    Ok(())
 }
 
 #[derive(Args)]
@@ -178,7 +152,7 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
-        Command::Root(RootCommand::Save(save)) => save_root(&save).await,
+        Command::Root(command) => root::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
                 Ok(()) => change_passphrase(&operator, &new).await,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
-    default_key_id, instance, keep_up, metrics, places, raise_open_files, root_access_key,
+    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Upkeep, Writing,
+    conceal_memory, default_key_id, instance, metrics, places, raise_open_files, root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
@@ -235,13 +235,14 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
         show_new_root(&ports).await?;
     }
     announce(&serve, status, &addresses);
-    let upkeep = tokio::spawn(keep_up(server));
+    let uses = ports.use_recorder(&server);
+    let upkeep = Upkeep::start(server, uses);
     let bounds = Bounds {
         connections: places(open_files, listeners.len()),
         ..Bounds::default()
     };
     serve_all(listeners, &bounds, stop).await;
-    upkeep.abort();
+    upkeep.stop().await;
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
@@ -272,6 +273,7 @@ impl Serve {
             clock: &ports.clock,
             metrics,
             kes_proxy: self.settings.kes.trusted_proxy(None),
+            pays_for_transfer: false,
         };
         let mut composition = Composition::of(server, &process);
         if self.kes.is_asked_for() {

@@ -382,6 +382,7 @@ impl Function {
                 self.keyring.get_or_init(|| keyring)
             }
         };
+        keyring.look_again_after(self.arguments.settings.state_ttl);
         let signed = SignedTable::new(self.table()?, Arc::clone(keyring));
         Ok(Arc::new(signed))
     }
@@ -409,6 +410,7 @@ impl Function {
             clock: &self.clock,
             metrics: &self.metrics,
             kes_proxy: self.kes_proxy()?,
+            pays_for_transfer: true,
         })
     }
 
