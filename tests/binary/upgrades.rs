@@ -125,8 +125,9 @@ impl Before {
         let (key, request) = (opened["key"].as_str().unwrap(), &opened["request"]);
         match opened["api"].as_str().unwrap() {
             "rustfs" => {
-                let answer = self.call(server, "/kms/decrypt", &request.to_string());
-                (answer.await, "plaintext")
+                let body = request.to_string();
+                let answer = self.call(server, "/kms/decrypt", &body).await;
+                (answer, "plaintext")
             }
             "kes" => {
                 let path = format!("/v1/key/decrypt/{key}");
