@@ -49,6 +49,7 @@ mod settings_file;
 mod signatures;
 mod tls;
 mod token_files;
+mod upgrades;
 mod walk;
 
 use std::fs::Permissions;
