@@ -41,6 +41,7 @@ mod serve;
 mod service;
 mod service_manager;
 mod settings;
+mod settings_file;
 mod signatures;
 mod tls;
 mod token_files;

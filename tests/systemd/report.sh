@@ -27,8 +27,8 @@ say seccomp "$(status Seccomp)"
 say data "$(stat -c '%U %a' /var/lib/keyway)"
 say secret_in_journal "$(journalctl --unit keyway | grep -c -f /etc/keyway/passphrase -e 'SECRET_ACCESS_KEY')"
 # A command of the operator, as the installation page has it.
-say command "$(setpriv --reuid keyway --regid keyway --init-groups keyway access-key create --data-dir /var/lib/keyway \
-    --passphrase-file /etc/keyway/passphrase --policy kms-admin --output json | grep -c secret_access_key)"
+say command "$(setpriv --reuid keyway --regid keyway --init-groups keyway access-key create \
+    --config /etc/keyway/keyway.toml --policy kms-admin --output json | grep -c secret_access_key)"
 
 first=$(main)
 systemctl reload keyway

@@ -50,13 +50,16 @@ async fn server_starts_with_the_settings_of_the_unit() {
         ["passphrase:/etc/keyway/passphrase"]
     );
     fs::write(path("credentials/passphrase"), "secret passphrase\n").unwrap();
+    let settings = fs::read_to_string(archive().join("etc/keyway.toml")).unwrap();
+    let settings = settings.replace("/var/lib/keyway", &path("state/keyway"));
+    fs::create_dir(path("etc/keyway")).unwrap();
+    fs::write(path("etc/keyway/keyway.toml"), settings).unwrap();
     let defaults = project().join("packaging/systemd/keyway.default");
     let mut set = values(&unit, "Environment")
         .iter()
         .map(|assignment| {
             let (name, value) = assignment.split_once('=').unwrap();
             let value = value
-                .replace("%S", &path("state"))
                 .replace("%d", &path("credentials"))
                 .replace("%E", &path("etc"));
             assert!(!value.contains('%'), "{assignment}");
