@@ -8,6 +8,7 @@ mod access_key;
 mod audit;
 mod client;
 mod config;
+mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
@@ -18,6 +19,7 @@ mod policy;
 mod reencrypt;
 mod root;
 mod serve;
+mod service_manager;
 mod table;
 mod traces;
 
@@ -62,6 +64,8 @@ enum Command {
     /// Serve RustFS's KMS admin API from this machine
     #[command(after_help = ABOUT_SECRETS)]
     Serve(Box<serve::Serve>),
+    /// Ask the server of this machine whether it is ready; status 1 if it is not
+    Healthcheck(healthcheck::Healthcheck),
     /// Check the settings of `keyway serve`, or print a settings file to begin with
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -166,6 +170,7 @@ async fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(WRONG_USAGE),
             Err(error) => Err(error),
         },
+        Command::Healthcheck(check) => healthcheck::run(&check).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
