@@ -14,6 +14,7 @@ mod audit;
 mod away;
 mod aws_kms;
 mod clients;
+mod commands;
 mod completions;
 mod conflicts;
 mod doctor;

@@ -41,11 +41,22 @@ use keyway_settings::{Parsed, Program, SettingsFile};
 #[command(
     name = "keyway",
     version,
-    after_help = "Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set."
+    after_help = after_help()
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+fn after_help() -> String {
+    let commands = Command::augment_subcommands(clap::Command::new("keyway"));
+    format!(
+        "Commands that call a server over HTTP, with an access key or a certificate: {}.
+The others work on this machine's deployment, or on the table that --table names.
+
+Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set.",
+        client::callers(&commands).join(", ")
+    )
 }
 
 const ABOUT_SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
@@ -94,6 +105,9 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// On a server: make, list and change master keys
+    #[command(subcommand)]
+    Key(client::KeyCommand),
     /// On a server: make data keys and decrypt them
     #[command(subcommand)]
     DataKey(client::DataKeyCommand),
@@ -103,6 +117,9 @@ enum Command {
     /// On a server: decrypt standard input to standard output
     #[command(after_help = client::EXIT_CODES)]
     Decrypt(Box<client::Decrypt>),
+    /// On a server: see, configure, start and stop the service
+    #[command(subcommand)]
+    Service(client::ServiceCommand),
     /// With a data key of a server: encrypt a file of any length
     #[command(after_help = files::AFTER_HELP)]
     EncryptFile(Box<files::EncryptFile>),
@@ -188,6 +205,8 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::Key(command) => client::run(client::key(command)).await,
+        Command::Service(command) => client::run(client::service(command)).await,
         Command::DataKey(command) => client::run(client::data_key(command)).await,
         Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
         Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
