@@ -119,6 +119,7 @@ impl DeploymentLocation {
             operator,
             aws,
             vault,
+            ..
         } = &self.deployment;
         let Some(table) = aws.name() else {
             return Ok(embedded::inspect(operator, vault).await);
