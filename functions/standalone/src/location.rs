@@ -17,6 +17,7 @@ use keyway_domain::ports::{Clock, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_settings::SettingsFile;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder. Options of the one place are
 /// refused beside the other: an option that is ignored misleads.
@@ -28,6 +29,9 @@ use keyway_secrets_secretsmanager::SecretsManager;
     mut_arg("root_access_key_secret", |option| option.requires("table"))
 )]
 pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) settings_file: SettingsFile,
+
     #[command(flatten)]
     pub(crate) operator: Operator,
 
@@ -115,6 +119,7 @@ impl DeploymentLocation {
             operator,
             aws,
             vault,
+            ..
         } = &self.deployment;
         let Some(table) = aws.name() else {
             return Ok(embedded::inspect(operator, vault).await);
@@ -163,6 +168,23 @@ impl DeploymentLocation {
         }
         let (region, credentials) = self::aws(aws.region.as_deref()).await?;
         keyway_deployment_aws::unverified_table(aws, &region, credentials)
+    }
+
+    /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
+    pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
+        self.region_is_used()?;
+        let Deployment { operator, aws, .. } = &self.deployment;
+        if aws.name().is_none() {
+            embedded::must_exist(operator)?;
+            return embedded::give_up_root(operator, root).await;
+        }
+        let ports = self.deployment.open_existing().await?;
+        Ok(ports.keyring.give_up(ports.stored.as_ref(), root).await?)
+    }
+
+    /// The deployment's table on AWS, if it is there.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.deployment.aws.name()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {

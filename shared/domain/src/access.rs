@@ -15,11 +15,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::keyring::{Binding, Wrapped};
+use crate::keyring::{Binding, HoldsSecrets, Wrapped};
 use crate::ports::Kind;
 use crate::repository::Noun;
 
-use sessions::StoredSession;
+use sessions::{PARENT_ORIGIN, StoredSession};
 
 pub use crate::ids::AccessKeyId;
 pub use crate::paths::AllowedCall;
@@ -58,6 +58,9 @@ impl FromStr for AccountId {
 }
 
 impl AccountId {
+    /// The id of a deployment that was given none.
+    pub const DEFAULT: &str = "000000000000";
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -92,7 +95,7 @@ impl Envelope {
 
 /// The access-key record. It holds no secret in the clear.
 #[derive(Serialize, Deserialize)]
-struct StoredAccessKey {
+pub(crate) struct StoredAccessKey {
     format: u8,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -115,6 +118,16 @@ struct StoredAccessKey {
 
 impl Noun for StoredAccessKey {
     const KIND: Kind = Kind::AccessKey;
+}
+
+impl HoldsSecrets for StoredAccessKey {
+    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)> {
+        let own = (1, SECRET_ORIGIN, &mut self.secret);
+        let token = (self.session_token.as_mut()).map(|token| (1, TOKEN_ORIGIN, token));
+        let parent =
+            (self.session.as_mut()).map(|session| (1, PARENT_ORIGIN, &mut session.parent_secret));
+        [own].into_iter().chain(token).chain(parent).collect()
+    }
 }
 
 const SECRET_ORIGIN: &str = "access-key/secret";

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::encoding;
 use crate::error::{Fault, KmsError};
-use crate::keyring::{Binding, KeyWrapper, Wrapped};
+use crate::keyring::{Binding, HoldsSecrets, KeyWrapper, Wrapped};
 use crate::ports::{Kind, Random, Record};
 use crate::repository::Noun;
 
@@ -345,8 +345,12 @@ impl MasterKey {
         Binding {
             id: self.id.as_str(),
             version,
-            origin: (self.spec.bound_origin()).unwrap_or(self.origin.as_str()),
+            origin: self.bound_origin(),
         }
+    }
+
+    fn bound_origin(&self) -> &'static str {
+        (self.spec.bound_origin()).unwrap_or(self.origin.as_str())
     }
 
     /// The wrapped HMAC key.
@@ -428,6 +432,16 @@ impl Noun for MasterKey {
             return Err(Fault::plain("a key's record is not the key's").into());
         }
         Ok(key)
+    }
+}
+
+impl HoldsSecrets for MasterKey {
+    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)> {
+        let origin = self.bound_origin();
+        let versions = self.versions.iter_mut();
+        let materials = versions.map(|version| (version.version, origin, &mut version.material));
+        let hmac = self.hmac.as_mut().map(|hmac| (1, HMAC_ORIGIN, hmac));
+        materials.chain(hmac).collect()
     }
 }
 

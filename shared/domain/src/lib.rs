@@ -26,6 +26,7 @@ pub mod ports;
 pub mod ranges;
 pub mod records;
 mod repository;
+pub mod roots;
 mod scan;
 pub mod service;
 pub mod vault;

@@ -15,7 +15,7 @@ use crate::error::KmsError;
 use crate::keyring::{KeyWrapper, Wrapped};
 use crate::policy::Policy;
 
-const PARENT_ORIGIN: &str = "access-key/parent-secret";
+pub(super) const PARENT_ORIGIN: &str = "access-key/parent-secret";
 
 /// The session that an access key belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Sessions {
 pub(super) struct StoredSession {
     parent: String,
     /// The SHA-256 of the parent's secret. A key with another secret is another access key, even under the same id.
-    parent_secret: Wrapped,
+    pub(super) parent_secret: Wrapped,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<Policy>,

@@ -3,6 +3,7 @@
 mod address;
 mod body_timeout;
 mod bounds;
+mod examine;
 mod handshakes;
 mod limiter;
 mod probe;
@@ -44,9 +45,10 @@ use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
+pub use examine::{Answered, ExamineError, examine};
 pub use handshakes::HandshakeFailure;
 pub use limiter::{Crowded, open_connections};
-pub use probe::{Answered, ProbeError, probe};
+pub use probe::probe;
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.

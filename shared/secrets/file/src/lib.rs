@@ -315,7 +315,11 @@ pub enum FileError {
         what: &'static str,
     },
     /// A newer release of Keyway wrote the file.
-    #[error("{} has format {found}, and this release knows format 1; run the newer release", path.display())]
+    #[error(
+        "{} has format {found}, and this release knows format 1; run the later release, or restore the backup from before \
+         the upgrade (docs/upgrading.md)",
+        path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,

@@ -231,7 +231,8 @@ pub enum OpenError {
     },
     /// A newer release of Keyway wrote the file. It was not changed.
     #[error(
-        "{} has schema version {found}, and this release knows versions up to {known}; run the newer release",
+        "{} has schema version {found}, and this release knows versions up to {known}; run the later release, or restore \
+         the backup from before the upgrade (docs/upgrading.md)",
         path.display()
     )]
     Newer {

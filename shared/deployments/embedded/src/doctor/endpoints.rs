@@ -9,7 +9,7 @@ use keyway_auth::certificate::Validity;
 use keyway_deployment_assembly::Reading;
 use keyway_domain::doctor::{Code, Finding, compare_clocks};
 use keyway_domain::ports::Clock;
-use keyway_runtime_hyper::{Answered, probe};
+use keyway_runtime_hyper::{Answered, examine};
 
 use super::certificates::{Purpose, judge};
 
@@ -30,13 +30,13 @@ pub async fn endpoint_findings(
     }
     for address in dated_services {
         if let Ok(service) = address.parse()
-            && let Ok(answered) = probe(&service, "/").await
+            && let Ok(answered) = examine(&service, "/").await
         {
             findings.extend(dated(address, &answered, clock.now()));
         }
     }
     if let Some(vault) = vault_of(ports).await
-        && let Ok(answered) = probe(&vault, "/v1/sys/health").await
+        && let Ok(answered) = examine(&vault, "/v1/sys/health").await
     {
         // The backend's own finding says whether it answers.
         let subject = format!("Vault at {vault}");
@@ -49,7 +49,7 @@ pub async fn endpoint_findings(
 async fn server_findings(server: &Uri, clock: &dyn Clock) -> Vec<Finding> {
     let subject = server.to_string();
     let begun = clock.monotonic();
-    let answered = match probe(server, READY).await {
+    let answered = match examine(server, READY).await {
         Ok(answered) => answered,
         Err(error) => {
             return vec![Finding::new(
