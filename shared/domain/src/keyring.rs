@@ -71,7 +71,7 @@ pub enum OpenError {
     /// The table names a newest root that the keyring does not hold.
     #[error(
         "the root keyring is an older copy: it does not hold the root {0}, which the table names as the newest one; put \
-         back the newest copy of the keyring"
+         back the newest copy of the keyring, or if there is none, see `keyway root give-up`"
     )]
     KeyringOld(String),
     /// A later release made or changed the table, and this one does not know its format.
@@ -470,7 +470,9 @@ impl RootKeyring {
             return Err(OpenError::KeyringForeign);
         }
         match &marked.deployment.root {
-            Some(root) if !self.holds(root) => Err(OpenError::KeyringOld(root.clone())),
+            Some(root) if !self.holds(root) && !self.retired.contains(root) => {
+                Err(OpenError::KeyringOld(root.clone()))
+            }
             _ => Ok(()),
         }
     }

@@ -112,7 +112,9 @@ impl StoredKeyring {
         clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<Option<&str>, OpenError> {
-        let newest = self.roots.last().and_then(|root| number(&root.id));
+        // No id is used twice, also not that of a root that was given up.
+        let ids = self.roots.iter().map(|root| &root.id).chain(&self.retired);
+        let newest = ids.filter_map(|id| number(id)).max();
         let number =
             newest
                 .and_then(|number| number.checked_add(1))
@@ -127,7 +129,7 @@ impl StoredKeyring {
         Ok(self.roots.last().map(|root| root.id.as_str()))
     }
 
-    /// Takes a root out.
+    /// Takes a root out, or notes that one that it does not hold is lost.
     pub(super) fn retire(&mut self, root: &str) {
         self.roots.retain(|held| held.id != root);
         self.retired.push(root.to_owned());
