@@ -48,6 +48,7 @@ mod service_manager;
 mod settings;
 mod settings_file;
 mod signatures;
+mod story;
 mod tls;
 mod token_files;
 mod upgrades;
