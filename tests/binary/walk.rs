@@ -139,6 +139,11 @@ async fn walk_of_the_kes_api_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_examining_a_deployment_works_as_shown() {
+    walk("docs/doctor.md").await;
+}
+
+#[tokio::test]
 async fn walk_of_access_keys_and_policies_works_as_shown() {
     walk("docs/policies.md").await;
 }
@@ -151,6 +156,11 @@ async fn walk_of_the_settings_file_works_as_shown() {
 #[tokio::test]
 async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
+}
+
+#[tokio::test]
+async fn walk_of_encrypted_files_works_as_shown() {
+    walk("docs/files.md").await;
 }
 
 /// Readers may follow several walks in one folder.

@@ -7,13 +7,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod access_key;
 mod audit;
 mod client;
+mod completions;
 mod config;
+mod doctor;
+mod files;
 mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
 mod location;
+mod man;
 mod migration;
 mod policy;
 mod reencrypt;
@@ -86,6 +90,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Examine the deployment, also while servers run; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -113,6 +120,16 @@ enum Command {
     /// On a server: see, configure, start and stop the service
     #[command(subcommand)]
     Service(client::ServiceCommand),
+    /// With a data key of a server: encrypt a file of any length
+    #[command(after_help = files::AFTER_HELP)]
+    EncryptFile(Box<files::EncryptFile>),
+    /// With a data key of a server: decrypt a file that encrypt-file made
+    #[command(after_help = files::AFTER_HELP)]
+    DecryptFile(Box<files::DecryptFile>),
+    /// Print a shell's completions of these commands
+    Completions(completions::Completions),
+    /// Write a manual page of each command
+    Man(man::Man),
 }
 
 #[derive(Args)]
@@ -178,6 +195,10 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Identity(command) => identity::run(command),
+        Command::Doctor(doctor) => match doctor::run(*doctor).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Import(import) => import::run(import).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
@@ -189,6 +210,10 @@ async fn main() -> ExitCode {
         Command::DataKey(command) => client::run(client::data_key(command)).await,
         Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
         Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
@@ -201,7 +226,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            client::exit_code(&error)
+            files::exit_code(&error).unwrap_or_else(|| client::exit_code(&error))
         }
     }
 }

@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use keyway_client::{Class, Error};
 use keyway_domain::keys::KeyId;
 
-pub(crate) use data_key::{DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key};
+pub(crate) use data_key::{
+    ContextArguments, DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key,
+};
 pub(crate) use key::{KeyCommand, run as key};
 pub(crate) use server::Server;
 pub(crate) use service::{ServiceCommand, run as service};
@@ -54,7 +56,7 @@ pub(crate) async fn run(command: impl Future<Output = anyhow::Result<()>>) -> an
 }
 
 /// An error of the command line.
-fn usage(text: &str) -> anyhow::Error {
+pub(crate) fn usage(text: &str) -> anyhow::Error {
     Error::Settings(text.to_owned()).into()
 }
 
