@@ -119,6 +119,7 @@ impl DeploymentLocation {
             operator,
             aws,
             vault,
+            ..
         } = &self.deployment;
         let Some(table) = aws.name() else {
             return Ok(embedded::inspect(operator, vault).await);
@@ -127,10 +128,12 @@ impl DeploymentLocation {
             match self.deployment.on_aws(FirstUse::IsRefused, None).await {
                 Ok((ports, _)) => {
                     let ports = ports.reading();
+                    let (region, _) = self::aws(aws.region.as_deref()).await?;
                     Inspected {
                         findings: Vec::new(),
                         unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
                         ports: Some(ports),
+                        dated: keyway_deployment_aws::service_addresses(&region)?,
                     }
                 }
                 Err(error) => Inspected {
@@ -141,6 +144,7 @@ impl DeploymentLocation {
                     )],
                     unverified: None,
                     ports: None,
+                    dated: Vec::new(),
                 },
             },
         )

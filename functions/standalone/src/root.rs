@@ -112,8 +112,9 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
         }
         RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
         RootCommand::Retire(job) => retire(&job).await,
-        RootCommand::GiveUp(GiveUp { root, location }) => {
-            location.give_up_root(&root).await?;
+        RootCommand::GiveUp(job) => {
+            let GiveUp { root, location } = job.as_ref();
+            location.give_up_root(root).await?;
             print(&format!(
                 "the root {root} is given up; `keyway table verify` lists what it signed"
             ));

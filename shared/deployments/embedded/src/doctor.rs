@@ -117,7 +117,7 @@ fn open(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_TIMEOUT, token_folders)?,
+        vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
         folder: None,
         clock,
         random,
