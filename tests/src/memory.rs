@@ -16,7 +16,7 @@ use keyway_deployment_assembly::{
     Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey, WantedAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
@@ -412,7 +412,11 @@ impl MemorySite {
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys
-            .create_with(policy, life, envelope)
+            .create_with(WantedAccessKey {
+                life,
+                envelope,
+                ..WantedAccessKey::new(policy)
+            })
             .await
             .expect("memory does not fail");
         let text = |secret: &keyway_domain::SecretBytes| {
@@ -599,6 +603,7 @@ fn mounts(
         clock: &ports.clock,
         metrics: &metrics,
         kes_proxy: None,
+        pays_for_transfer: false,
     };
     let buckets = server.buckets(ports.table_buckets());
     Composition::of(server, &process)
@@ -646,6 +651,6 @@ fn identity_of(request: &Request) -> Result<Identity, Unidentified> {
 /// The site of KES's API with the pages, as the service function has it behind KES's REST API.
 fn with_pages(kes: Mount<Kes>, services: &Services) -> Site {
     let health = keyway_health::mount(&services.readiness()).expect("routes");
-    let document = keyway_openapi::mount().expect("routes");
+    let document = keyway_openapi::mount(None).expect("routes");
     Site::new(8, kes).with(health).with(document)
 }

@@ -15,6 +15,7 @@ use keyway_domain::ports::{Clock, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_settings::SettingsFile;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder. Options of the one place are
 /// refused beside the other: an option that is ignored misleads.
@@ -26,6 +27,9 @@ use keyway_secrets_secretsmanager::SecretsManager;
     mut_arg("root_access_key_secret", |option| option.requires("table"))
 )]
 pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) settings_file: SettingsFile,
+
     #[command(flatten)]
     pub(crate) operator: Operator,
 
@@ -118,6 +122,11 @@ impl DeploymentLocation {
         }
         let (region, credentials) = self::aws(aws.region.as_deref()).await?;
         keyway_deployment_aws::unverified_table(aws, &region, credentials)
+    }
+
+    /// The deployment's table on AWS, if it is there.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.deployment.aws.name()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {

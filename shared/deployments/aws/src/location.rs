@@ -252,7 +252,7 @@ pub(crate) fn open(
         stored: table,
         keyring: Arc::clone(&keyring),
         wrapper: Arc::clone(&keyring) as _,
-        vaults: vaults(clock, VAULT_TIMEOUT, vault.token_folders())?,
+        vaults: vaults(clock, VAULT_TIMEOUT, vault, vault.token_folders())?,
         folder: None,
         clock: Arc::clone(clock),
         random: Arc::clone(random),
