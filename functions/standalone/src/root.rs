@@ -106,7 +106,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             report(&status, job.output);
             Ok(())
         }
-        RootCommand::Save(Save { operator, to }) => {
+        RootCommand::Save(Save { operator, to, .. }) => {
             must_exist(&operator)?;
             print(&save_keyring(&operator, &to).await?.display().to_string());
             Ok(())

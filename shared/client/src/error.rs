@@ -121,3 +121,13 @@ impl fmt::Display for Refusal {
         f.write_str(")")
     }
 }
+
+/// A text of the server, without characters that control a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character.is_control() {
+            true => ' ',
+            false => character,
+        })
+        .collect()
+}

@@ -54,8 +54,11 @@ impl Opened {
     }
 }
 
-/// The text of a file that holds nothing but a secret, without the line break at its end.
-pub(crate) fn secret(path: &Path) -> Result<Zeroizing<String>, Error> {
+/// The text of a file that holds a secret and that only its owner may read, without the line break at its end.
+///
+/// # Errors
+/// [`Error::Settings`] when the file cannot be used.
+pub fn secret(path: &Path) -> Result<Zeroizing<String>, Error> {
     let mut file = Opened::open(path)?;
     file.must_be_private()?;
     let text = file.text()?;

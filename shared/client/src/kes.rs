@@ -3,21 +3,26 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::Method;
+use http::{Method, Response};
 use keyway_domain::SecretBytes;
 use keyway_domain::keys::KeyId;
+use percent_encoding::utf8_percent_encode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::answers::{DataKey, DataKeySpec, Decrypted, Encrypted};
-use crate::error::Refusal;
-use crate::http::{Answer, Call, Http, Repeat, json};
-use crate::rustfs::{request_id, secret_base64};
-use crate::{Class, Context, Error};
+use crate::answers::{
+    DataKey, DataKeySpec, Decrypted, Deletion, Encrypted, Key, KeyPage, ServiceStatus,
+};
+use crate::error::{Refusal, printable};
+use crate::http::{Answer, Call, Http, Incoming, Repeat, json};
+use crate::rustfs::{SEGMENT, request_id, secret_base64};
+use crate::{Class, Context, DeleteWhen, Error, NO_TAGS, NewKey};
 
 const NAME: &str = "KES's API";
 const ROOM: usize = 4096;
+/// A hundred years in seconds.
+const NANOSECONDS_FROM: u64 = 3_153_600_000;
 
 /// A client of this API.
 pub(crate) struct Kes(pub(crate) Http);
@@ -126,6 +131,143 @@ impl Kes {
         })
     }
 
+    pub(crate) async fn create(&self, new: &NewKey<'_>) -> Result<Key, Error> {
+        if new.description.is_some() || !new.tags.is_empty() {
+            return Err(Error::Unsupported(NO_TAGS));
+        }
+        let key = named(new.id)?;
+        let path = format!("/v1/key/create/{key}");
+        self.call(Method::POST, path, Bytes::new(), Repeat::Never)
+            .await?;
+        Ok(Key::named(key.to_string()))
+    }
+
+    pub(crate) async fn describe(&self, key: &KeyId) -> Result<Key, Error> {
+        #[derive(Deserialize)]
+        struct Described {
+            name: String,
+            algorithm: Option<String>,
+            created_at: Option<String>,
+            created_by: Option<String>,
+        }
+        let path = format!("/v1/key/describe/{key}");
+        let answer = self
+            .call(Method::GET, path, Bytes::new(), Repeat::Safe)
+            .await?;
+        let described: Described = self.json(&answer)?;
+        Ok(Key {
+            algorithm: described.algorithm,
+            created_at: described.created_at,
+            created_by: described.created_by,
+            ..Key::named(described.name)
+        })
+    }
+
+    /// A page of the keys whose names begin with `prefix`.
+    pub(crate) async fn keys(&self, prefix: &str, marker: Option<&str>) -> Result<KeyPage, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            names: Vec<String>,
+            continue_at: Option<String>,
+        }
+        /// How older releases answer: a line for each key.
+        #[derive(Deserialize)]
+        struct Line {
+            #[serde(alias = "key")]
+            name: String,
+        }
+        let from = marker.unwrap_or(prefix);
+        let path = format!("/v1/key/list/{}", utf8_percent_encode(from, SEGMENT));
+        let answer = self
+            .call(Method::GET, path, Bytes::new(), Repeat::Safe)
+            .await?;
+        let (names, next) = match serde_json::from_slice(&answer.body) {
+            Ok(Page { names, continue_at }) => (names, continue_at),
+            Err(_) => {
+                let lines = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Line>();
+                let names: Result<Vec<_>, _> = lines.map(|line| Ok(line?.name)).collect();
+                let names = names.map_err(|_: serde_json::Error| self.foreign("it is no list"))?;
+                (names, None)
+            }
+        };
+        Ok(KeyPage {
+            keys: names.into_iter().map(Key::named).collect(),
+            next: next.filter(|next| !next.is_empty()),
+        })
+    }
+
+    pub(crate) async fn delete(&self, key: &KeyId, when: DeleteWhen) -> Result<Deletion, Error> {
+        if when != DeleteWhen::Now {
+            return Err(Error::Unsupported("KES's API deletes keys at once only"));
+        }
+        let path = format!("/v1/key/delete/{key}");
+        self.call(Method::DELETE, path, Bytes::new(), Repeat::Never)
+            .await?;
+        Ok(Deletion {
+            key_id: key.to_string(),
+            deletion_date: None,
+            references: Vec::new(),
+        })
+    }
+
+    pub(crate) async fn status(&self) -> Result<ServiceStatus, Error> {
+        #[derive(Deserialize)]
+        struct Status {
+            version: Option<String>,
+            uptime: Option<u64>,
+            #[serde(default)]
+            keystore_unreachable: bool,
+            error: Option<String>,
+        }
+        let answer = self
+            .call(
+                Method::GET,
+                "/v1/status".to_owned(),
+                Bytes::new(),
+                Repeat::Safe,
+            )
+            .await?;
+        let status: Status = self.json(&answer)?;
+        let state = match status.keystore_unreachable {
+            true => "Error",
+            false => "Running",
+        };
+        Ok(ServiceStatus {
+            status: state.to_owned(),
+            healthy: Some(!status.keystore_unreachable),
+            error: status.error,
+            version: status.version,
+            // Older releases have nanoseconds here, which no server reaches in seconds.
+            uptime_seconds: status.uptime.map(|time| match time > NANOSECONDS_FROM {
+                true => time / 1_000_000_000,
+                false => time,
+            }),
+            ..ServiceStatus::default()
+        })
+    }
+
+    /// The stream of the audit log, from now on.
+    pub(crate) async fn events(&self) -> Result<Response<Incoming>, Error> {
+        let call = Call {
+            method: Method::GET,
+            path: "/v1/log/audit".to_owned(),
+            body: Bytes::new(),
+            repeat: Repeat::Safe,
+        };
+        let response = self.0.stream(&call).await?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => {
+                let answer = self.0.send(&call).await?;
+                Err(self.refused(&answer))
+            }
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
+        serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
+    }
+
     /// An operation with this key's material. All of them may be repeated.
     async fn on_key<T: DeserializeOwned>(
         &self,
@@ -141,7 +283,7 @@ impl Kes {
         let answer = self
             .call(Method::POST, path, json(&body, room)?, Repeat::Safe)
             .await?;
-        serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
+        self.json(&answer)
     }
 
     /// A successful answer.
@@ -205,7 +347,7 @@ impl Kes {
             refusal: Refusal {
                 status,
                 code: None,
-                message: reason.unwrap_or(message),
+                message: printable(&reason.unwrap_or(message)),
                 request_id: request_id(&answer.headers),
             },
         }

@@ -299,22 +299,35 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     })
 }
 
-/// The access key of an id and a file that holds its secret.
-///
-/// # Errors
-/// [`Error::Settings`] when the file cannot be used.
-pub fn access_key_from_file(id: String, secret: &Path) -> Result<AccessKey, Error> {
-    Ok(AccessKey {
-        id,
-        secret: files::secret(secret)?,
-        session_token: None,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The API key that a file holds.
-///
-/// # Errors
-/// [`Error::Settings`] when the file cannot be used.
-pub fn api_key_from_file(path: &Path) -> Result<Zeroizing<String>, Error> {
-    files::secret(path)
+    #[test]
+    fn endpoint_is_https_or_loopback() {
+        for (text, shown) in [
+            ("https://kms.example.com", "https://kms.example.com"),
+            ("https://kms.example.com:443/", "https://kms.example.com"),
+            ("https://h:8443/stage/", "https://h:8443/stage"),
+            ("http://localhost:9000", "http://localhost:9000"),
+            ("http://127.1.2.3:9000/", "http://127.1.2.3:9000"),
+            ("http://[::1]:9000", "http://[::1]:9000"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), shown);
+        }
+        for text in [
+            "kms.example.com",
+            "ftp://h",
+            "http://kms.example.com",
+            "http://localhost.example.com",
+            "http://10.0.0.1:9000",
+            "https://user@h",
+            "https://:secret@h",
+            "https://h?q",
+            "https://h#f",
+            "https://",
+        ] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
 }

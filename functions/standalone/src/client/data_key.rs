@@ -42,7 +42,7 @@ pub(crate) struct ContextArguments {
     pairs: Vec<(String, String)>,
 }
 
-fn pair(text: &str) -> Result<(String, String), &'static str> {
+pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must be NAME=VALUE"),
@@ -52,12 +52,17 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 impl ContextArguments {
     /// The encryption context. A name must not be given twice.
     pub(crate) fn context(self) -> anyhow::Result<Context> {
-        let count = self.pairs.len();
-        let context: Context = self.pairs.into_iter().collect();
-        match context.len() == count {
-            true => Ok(context),
-            false => Err(usage("--context has the same name twice")),
-        }
+        no_repeats(self.pairs)
+    }
+}
+
+/// The pairs of a context or of tags, which must have different names.
+pub(super) fn no_repeats(pairs: Vec<(String, String)>) -> anyhow::Result<Context> {
+    let count = pairs.len();
+    let named: Context = pairs.into_iter().collect();
+    match named.len() == count {
+        true => Ok(named),
+        false => Err(usage("the same name is given twice")),
     }
 }
 
@@ -312,7 +317,7 @@ pub(crate) async fn decrypt(arguments: Decrypt) -> anyhow::Result<()> {
 }
 
 /// Standard input, in memory that is wiped. It has at most `most` bytes; `instead` says what to do with more.
-fn input(most: usize, instead: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn input(most: usize, instead: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     // Reading to the end of a full buffer makes it grow, and leaves a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 64));
     let limit = u64::try_from(most)? + 1;

@@ -1,8 +1,11 @@
 //! The commands that call a server over HTTP.
 
 mod data_key;
+mod key;
 mod printing;
 mod server;
+mod service;
+mod tail;
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -13,7 +16,10 @@ use keyway_domain::keys::KeyId;
 pub(crate) use data_key::{
     ContextArguments, DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key,
 };
+pub(crate) use key::{KeyCommand, run as key};
 pub(crate) use server::Server;
+pub(crate) use service::{ServiceCommand, run as service};
+pub(crate) use tail::{Tail, run as tail};
 
 /// Exit codes of the commands that call a server, for their help.
 pub(crate) const EXIT_CODES: &str = "Exit codes:
@@ -57,4 +63,23 @@ pub(crate) fn usage(text: &str) -> anyhow::Error {
 /// Parses a key's id in an argument.
 pub(crate) fn key_id(text: &str) -> Result<KeyId, &'static str> {
     KeyId::parse("key", text).map_err(|error| error.reason)
+}
+
+/// The commands below this one that call a server. A command is named in place of its subcommands if all of them do.
+pub(crate) fn callers(command: &clap::Command) -> Vec<String> {
+    let mut found = Vec::new();
+    for below in command.get_subcommands() {
+        let name = below.get_name();
+        let deeper = callers(below);
+        // The options of `Server` are there.
+        let calls = below
+            .get_arguments()
+            .any(|argument| argument.get_id() == "profiles_file");
+        if calls || (!deeper.is_empty() && deeper.len() == below.get_subcommands().count()) {
+            found.push(name.to_owned());
+        } else {
+            found.extend(deeper.iter().map(|deeper| format!("{name} {deeper}")));
+        }
+    }
+    found
 }

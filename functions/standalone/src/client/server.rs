@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use keyway_client::{AccessKey, Client, Settings, access_key_from_file, api_key_from_file};
+use keyway_client::{AccessKey, Client, Settings, secret_from_file};
 use keyway_deployment_assembly::{SystemClock, duration, environment, secret};
 
 use super::usage;
@@ -96,12 +96,16 @@ impl Server {
             None => profiles_file()?,
         };
         let access_key = match (self.access_key, &self.secret_key_file) {
-            (Some(id), Some(file)) => Some(access_key_from_file(id, file)?),
+            (Some(id), Some(file)) => Some(AccessKey {
+                id,
+                secret: secret_from_file(file)?,
+                session_token: None,
+            }),
             _ => access_key_of_variables()?,
         };
         let has_certificate = self.certificate.is_some() || self.certificate_key.is_some();
         let api_key = match &self.api_key_file {
-            Some(file) => Some(api_key_from_file(file)?),
+            Some(file) => Some(secret_from_file(file)?),
             None if has_certificate => None,
             None => secret("KEYWAY_API_KEY")?,
         };

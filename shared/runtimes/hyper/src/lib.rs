@@ -5,6 +5,7 @@ mod body_timeout;
 mod bounds;
 mod handshakes;
 mod limiter;
+mod probe;
 mod timed;
 mod tls;
 mod unreadable;
@@ -45,6 +46,7 @@ pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
 pub use handshakes::HandshakeFailure;
 pub use limiter::{Crowded, open_connections};
+pub use probe::probe;
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.
