@@ -139,6 +139,11 @@ async fn walk_of_the_kes_api_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_examining_a_deployment_works_as_shown() {
+    walk("docs/doctor.md").await;
+}
+
+#[tokio::test]
 async fn walk_of_access_keys_and_policies_works_as_shown() {
     walk("docs/policies.md").await;
 }

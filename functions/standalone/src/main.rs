@@ -9,6 +9,7 @@ mod audit;
 mod client;
 mod completions;
 mod config;
+mod doctor;
 mod files;
 mod healthcheck;
 mod identity;
@@ -89,6 +90,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Examine the deployment, also while servers run; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -191,21 +195,25 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Identity(command) => identity::run(command),
+        Command::Doctor(doctor) => match doctor::run(*doctor).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Import(import) => import::run(import).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
-        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
-        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
-        Command::Completions(shell) => completions::run(&shell),
-        Command::Man(pages) => man::run(&pages),
         Command::Key(command) => client::run(client::key(command)).await,
         Command::Service(command) => client::run(client::service(command)).await,
         Command::DataKey(command) => client::run(client::data_key(command)).await,
         Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
         Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {

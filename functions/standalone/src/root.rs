@@ -9,14 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use keyway_deployment_assembly::duration;
 use keyway_deployment_embedded::{Operator, must_exist, save_keyring};
 use keyway_domain::migration::Outcome;
-use keyway_domain::roots::{Retired, RootError, RootStatus, Roots};
+use keyway_domain::roots::{Retired, RootStatus, Roots};
 use keyway_settings::SettingsFile;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::location::DeploymentLocation;
 use crate::migration::{Output, show};
-use crate::{explain, print, tell};
+use crate::{print, tell};
 
 #[derive(Subcommand)]
 pub(crate) enum RootCommand {
@@ -26,6 +26,8 @@ pub(crate) enum RootCommand {
     Rewrap(Box<Rewrap>),
     /// Take an older root out of the keyring; refused while a record refers to it
     Retire(Box<Retire>),
+    /// Go on without a root whose keyring is lost; what only that root opens stays closed for ever
+    GiveUp(Box<GiveUp>),
     /// List the roots, and how many records refer to each
     Status(Box<Status>),
     /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
@@ -55,12 +57,21 @@ pub(crate) struct Retire {
     location: DeploymentLocation,
 
     /// The longest state TTL of the deployment's servers and functions
-    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     state_ttl: Duration,
 
     /// How to print what was done
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct GiveUp {
+    /// The lost root, as the error of a start names it
+    root: String,
+
+    #[command(flatten)]
+    location: DeploymentLocation,
 }
 
 #[derive(Args)]
@@ -101,6 +112,14 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
         }
         RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
         RootCommand::Retire(job) => retire(&job).await,
+        RootCommand::GiveUp(job) => {
+            let GiveUp { root, location } = job.as_ref();
+            location.give_up_root(root).await?;
+            print(&format!(
+                "the root {root} is given up; `keyway table verify` lists what it signed"
+            ));
+            Ok(())
+        }
         RootCommand::Status(job) => {
             let status = job.location.open().await?.roots().status().await?;
             report(&status, job.output);

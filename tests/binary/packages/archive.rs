@@ -75,6 +75,7 @@ fn archive_has_the_program_and_what_belongs_to_it() {
         "SECURITY.md",
         "docs/index.md",
         "docs/install.md",
+        "etc/keyway.toml",
         "systemd/keyway.service",
         "systemd/keyway.sysusers",
         "systemd/tls.conf",

@@ -38,6 +38,7 @@ fn package_has_the_layout_of_debian() {
         "/usr/lib/systemd/system/keyway.service",
         "/usr/lib/sysusers.d/keyway.conf",
         "/etc/default/keyway",
+        "/etc/keyway/keyway.toml",
         "/usr/share/doc/keyway/copyright",
         "/usr/share/doc/keyway/changelog.Debian.gz",
         "/usr/share/doc/keyway/docs/index.md",
