@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use keyway_client::{AccessKey, Client, Settings, secret_from_file};
-use keyway_deployment_assembly::{SystemClock, duration, environment, secret};
+use keyway_deployment_assembly::{SystemClock, duration, environment};
+use zeroize::Zeroizing;
 
 use super::usage;
 
@@ -107,11 +108,11 @@ impl Server {
         let api_key = match &self.api_key_file {
             Some(file) => Some(secret_from_file(file)?),
             None if has_certificate => None,
-            None => secret("KEYWAY_API_KEY")?,
+            None => variable("KEYWAY_API_KEY")?,
         };
         let region = match self.region {
             Some(region) => Some(region),
-            None => environment("AWS_DEFAULT_REGION")?.map(|region| region.to_string()),
+            None => variable("AWS_DEFAULT_REGION")?.map(|region| region.to_string()),
         };
         Ok(Settings {
             profile: self.profile,
@@ -129,25 +130,30 @@ impl Server {
     }
 }
 
+/// A variable that is set and not empty.
+fn variable(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    environment(name).map_err(|error| usage(&error.to_string()))
+}
+
 /// Where profiles are when no option says so.
 fn profiles_file() -> anyhow::Result<Option<PathBuf>> {
-    let folder = match environment("XDG_CONFIG_HOME")? {
+    let folder = match variable("XDG_CONFIG_HOME")? {
         Some(folder) => Some(PathBuf::from(folder.as_str())),
-        None => environment("HOME")?.map(|home| PathBuf::from(home.as_str()).join(".config")),
+        None => variable("HOME")?.map(|home| PathBuf::from(home.as_str()).join(".config")),
     };
     Ok(folder.map(|folder| folder.join("keyway").join("config.toml")))
 }
 
 /// The access key that AWS's own tools would find in the variables.
 fn access_key_of_variables() -> anyhow::Result<Option<AccessKey>> {
-    let id = environment("AWS_ACCESS_KEY_ID")?;
-    let secret = environment("AWS_SECRET_ACCESS_KEY")?;
+    let id = variable("AWS_ACCESS_KEY_ID")?;
+    let secret = variable("AWS_SECRET_ACCESS_KEY")?;
     match (id, secret) {
         (None, None) => Ok(None),
         (Some(id), Some(secret)) => Ok(Some(AccessKey {
             id: id.to_string(),
             secret,
-            session_token: environment("AWS_SESSION_TOKEN")?,
+            session_token: variable("AWS_SESSION_TOKEN")?,
         })),
         _ => Err(usage(
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both",
