@@ -42,7 +42,7 @@ pub(crate) struct ContextArguments {
     pairs: Vec<(String, String)>,
 }
 
-pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must be NAME=VALUE"),
@@ -57,7 +57,7 @@ impl ContextArguments {
 }
 
 /// The pairs of a context or of tags, which must have different names.
-pub(super) fn no_repeats(pairs: Vec<(String, String)>) -> anyhow::Result<Context> {
+pub(crate) fn no_repeats(pairs: Vec<(String, String)>) -> anyhow::Result<Context> {
     let count = pairs.len();
     let named: Context = pairs.into_iter().collect();
     match named.len() == count {
