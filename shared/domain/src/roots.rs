@@ -23,7 +23,8 @@ use crate::keyring::{
 use crate::keys::MasterKey;
 use crate::migration::{Outcome, Progress};
 use crate::ports::{
-    Clock, Consistency, Forgery, Kind, Random, Record, Revision, StoreError, TableWriter,
+    Clock, Consistency, Forgery, Kind, Random, Record, Revision, StoreError, TableReader,
+    TableWriter,
 };
 use crate::records::{Verdict, is_signed, signing_root, stripped};
 use crate::repository::{self, Noun, update};
@@ -237,34 +238,7 @@ impl Roots {
     }
 
     async fn counted(&self, keyring: &RootKeyring) -> Result<RootStatus, KmsError> {
-        let mut records: BTreeMap<String, u64> = BTreeMap::new();
-        let (mut lost, mut unreadable) = (Vec::new(), Vec::new());
-        for kind in signed_kinds() {
-            let mut scan = Scan::all(self.stored.as_ref(), kind).by(PAGE);
-            while let Some(record) = scan.record().await? {
-                match references(keyring, &record) {
-                    References::To(roots) => {
-                        for root in roots {
-                            *records.entry(root).or_default() += 1;
-                        }
-                    }
-                    References::Lost => lost.push(name(&record)),
-                    References::Unreadable => unreadable.push(name(&record)),
-                    References::Refused(_) => {}
-                }
-            }
-        }
-        let roots = keyring.roots().map(|(id, created_at)| RootSummary {
-            id: id.to_owned(),
-            created_at,
-            records: records.get(id).copied().unwrap_or_default(),
-        });
-        Ok(RootStatus {
-            current: keyring.newest_root().to_owned(),
-            roots: roots.collect(),
-            lost,
-            unreadable,
-        })
+        count_references(self.stored.as_ref(), keyring).await
     }
 
     /// How many sealed copies of keys in Vault hold secrets that this root wraps. A copy may be all that is left of a key.
@@ -404,6 +378,41 @@ impl Roots {
         let (kind, id) = (record.kind, record.id.clone());
         StoreError::Refused { kind, id, why }.into()
     }
+}
+
+/// How many records of the table refer to each root.
+pub(crate) async fn count_references(
+    stored: &dyn TableReader,
+    keyring: &RootKeyring,
+) -> Result<RootStatus, KmsError> {
+    let mut records: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut lost, mut unreadable) = (Vec::new(), Vec::new());
+    for kind in signed_kinds() {
+        let mut scan = Scan::all(stored, kind).by(PAGE);
+        while let Some(record) = scan.record().await? {
+            match references(keyring, &record) {
+                References::To(roots) => {
+                    for root in roots {
+                        *records.entry(root).or_default() += 1;
+                    }
+                }
+                References::Lost => lost.push(name(&record)),
+                References::Unreadable => unreadable.push(name(&record)),
+                References::Refused(_) => {}
+            }
+        }
+    }
+    let roots = keyring.roots().map(|(id, created_at)| RootSummary {
+        id: id.to_owned(),
+        created_at,
+        records: records.get(id).copied().unwrap_or_default(),
+    });
+    Ok(RootStatus {
+        current: keyring.newest_root().to_owned(),
+        roots: roots.collect(),
+        lost,
+        unreadable,
+    })
 }
 
 fn signed_kinds() -> impl Iterator<Item = Kind> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
-use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
 use super::{
@@ -434,20 +433,6 @@ impl KeyringOnDemand {
         self.read_again(Reread::After(Duration::ZERO))
             .await
             .map(drop)
-    }
-
-    /// The id of the root key that wraps, and when it was made, read from the store.
-    ///
-    /// # Errors
-    /// When the keyring cannot be read.
-    pub(crate) async fn newest_root(&self) -> Result<(String, Timestamp), OpenError> {
-        let kept = self.secrets.get(KEYRING_SECRET).await?;
-        let (value, _) = kept.ok_or(OpenError::KeyringMissing)?;
-        let stored = StoredKeyring::parse(&value)?;
-        let newest = stored.roots.last();
-        newest
-            .map(|root| (root.id.clone(), root.created_at))
-            .ok_or(OpenError::KeyringDamaged("it holds no root key"))
     }
 
     pub(crate) fn count_refused(&self) {
