@@ -7,11 +7,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use keyway_deployment_assembly::duration;
 use keyway_runtime_hyper::{Address, probe};
+use keyway_settings::SettingsFile;
 use tokio::time::timeout;
 
-/// It takes the variables of the server, so that it needs no arguments where they set the server up.
+/// It takes the variables and the settings file of the server, so that it needs no arguments where they set the server up.
 #[derive(Args)]
 pub(crate) struct Healthcheck {
+    #[command(flatten)]
+    settings_file: SettingsFile,
+
     /// Where the server listens; :9000 is asked at loopback
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! Where the deployment is: in a folder of this machine, or on AWS.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -8,9 +9,10 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::{VaultFiles, Writing, secret};
 use keyway_deployment_aws::{FirstUse, Location, ObjectStore};
-use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
+use keyway_domain::doctor::{Code, Finding};
 use keyway_domain::ports::{Clock, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
@@ -108,6 +110,50 @@ impl DeploymentLocation {
     /// Opens the deployment, which must exist, for a command that also uses the AWS account itself in --region.
     pub(crate) async fn open_beside_account(&self) -> anyhow::Result<Writing> {
         self.deployment.open_existing().await
+    }
+
+    /// Opens the deployment for reading, as far as it opens, and examines its files if it has any.
+    pub(crate) async fn inspect(&self) -> anyhow::Result<Inspected> {
+        self.region_is_used()?;
+        let Deployment {
+            operator,
+            aws,
+            vault,
+            ..
+        } = &self.deployment;
+        let Some(table) = aws.name() else {
+            return Ok(embedded::inspect(operator, vault).await);
+        };
+        Ok(
+            match self.deployment.on_aws(FirstUse::IsRefused, None).await {
+                Ok((ports, _)) => {
+                    let ports = ports.reading();
+                    let (region, _) = self::aws(aws.region.as_deref()).await?;
+                    Inspected {
+                        findings: Vec::new(),
+                        unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
+                        ports: Some(ports),
+                        dated: keyway_deployment_aws::service_addresses(&region)?,
+                    }
+                }
+                Err(error) => Inspected {
+                    findings: vec![Finding::new(
+                        Code::TableUnavailable,
+                        format!("table {table}"),
+                        format!("{error:#}"),
+                    )],
+                    unverified: None,
+                    ports: None,
+                    dated: Vec::new(),
+                },
+            },
+        )
+    }
+
+    /// The data folder, unless the deployment is on AWS.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        let Deployment { operator, aws, .. } = &self.deployment;
+        aws.name().is_none().then_some(operator.data_dir.as_path())
     }
 
     /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keyway_tests::project;
 use tokio::net::UnixDatagram;
 
-use super::{archive, installed, program, run};
+use super::{archive, installed, is_root, package, place, program, run};
 use crate::folder;
 
 fn unit() -> String {
@@ -50,13 +50,16 @@ async fn server_starts_with_the_settings_of_the_unit() {
         ["passphrase:/etc/keyway/passphrase"]
     );
     fs::write(path("credentials/passphrase"), "secret passphrase\n").unwrap();
+    let settings = fs::read_to_string(archive().join("etc/keyway.toml")).unwrap();
+    let settings = settings.replace("/var/lib/keyway", &path("state/keyway"));
+    fs::create_dir(path("etc/keyway")).unwrap();
+    fs::write(path("etc/keyway/keyway.toml"), settings).unwrap();
     let defaults = project().join("packaging/systemd/keyway.default");
     let mut set = values(&unit, "Environment")
         .iter()
         .map(|assignment| {
             let (name, value) = assignment.split_once('=').unwrap();
             let value = value
-                .replace("%S", &path("state"))
                 .replace("%d", &path("credentials"))
                 .replace("%E", &path("etc"));
             assert!(!value.contains('%'), "{assignment}");
@@ -180,5 +183,80 @@ fn drop_in_for_tls_names_the_options_of_the_server() {
     let help = run(Command::new(archive().join("bin/keyway")).args(["serve", "--help"]));
     for name in named {
         assert!(help.contains(&format!("[env: {name}=")), "{name}");
+    }
+}
+
+/// What a machine reports after it has installed, used and purged the package: NAME=VALUE.
+fn report(machine: &Path, package: &Path) -> Option<String> {
+    let nspawn = program("systemd-nspawn")?;
+    let (given, reported) = (place("machine/package"), place("machine/report"));
+    for folder in [&given, &reported] {
+        if folder.exists() {
+            fs::remove_dir_all(folder).unwrap();
+        }
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::copy(package, given.join("keyway.deb")).unwrap();
+    let script = project().join("tests/systemd/report.sh");
+    fs::copy(script, given.join("report.sh")).unwrap();
+    let mut boot = Command::new("timeout");
+    // What the machine writes is discarded when it ends.
+    boot.arg("180")
+        .arg(nspawn)
+        .args([
+            "--boot",
+            "--quiet",
+            "--volatile=overlay",
+            "--private-network",
+        ])
+        .args(["--register=no", "--keep-unit", "--machine=keyway-test"])
+        .arg(format!("--directory={}", machine.display()))
+        .arg(format!("--bind-ro={}:/package", given.display()))
+        .arg(format!("--bind={}:/report", reported.display()));
+    let booted = boot.stdin(Stdio::null()).output().unwrap();
+    let report = fs::read_to_string(reported.join("report"));
+    Some(report.unwrap_or_else(|error| panic!("{error}: {booted:?}")))
+}
+
+/// `scripts/test-systemd` makes the machine.
+#[test]
+fn service_runs_under_systemd() {
+    let machine = project().join(".cache/machine");
+    if !is_root() || !machine.join("etc/systemd/system/report.service").exists() {
+        eprintln!("SKIPPED: there is no machine to boot; run scripts/test-systemd");
+        return;
+    }
+    let Some(package) = package() else { return };
+    let Some(report) = report(&machine, &package) else {
+        return;
+    };
+    for expected in [
+        "installed=active",
+        "enabled=enabled",
+        "told=serving on 127.0.0.1:9000",
+        "ready=yes",
+        "user=keyway",
+        "capabilities=0000000000000000",
+        "new_privileges=1",
+        "seccomp=2",
+        "data=keyway 700",
+        "secret_in_journal=0",
+        "command=1",
+        "reloaded=active",
+        "after_kill=yes",
+        "watched=0",
+        "after_hang=yes",
+        "tls_key=root 600",
+        "tls=yes",
+        "updated=active",
+        "same_passphrase=yes",
+        "stopped=success",
+        "purged=inactive",
+        "kept=/var/lib/keyway/keyway.db",
+    ] {
+        assert!(
+            report.lines().any(|line| line == expected),
+            "{expected} {report}"
+        );
     }
 }

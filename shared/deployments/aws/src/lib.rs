@@ -8,5 +8,7 @@ mod location;
 mod object_store;
 
 pub use function::{Function, ended};
-pub use location::{FirstUse, Location, account_secrets, unverified_table, writing};
+pub use location::{
+    FirstUse, Location, account_secrets, service_addresses, unverified_table, writing,
+};
 pub use object_store::ObjectStore;

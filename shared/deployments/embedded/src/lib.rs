@@ -4,6 +4,7 @@
 //! understand the same settings and the same folder.
 
 mod certificate;
+mod doctor;
 mod folder;
 mod lock;
 mod secrets;
@@ -23,7 +24,10 @@ use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
 use keyway_store_sqlite::SqliteTable;
 
-pub use certificate::loopback_certificate;
+pub use certificate::{listener_certificate, loopback_certificate};
+pub use doctor::{
+    Inspected, Purpose, backup_finding, certificate_findings, endpoint_findings, inspect,
+};
 use folder::DataFolder;
 pub use lock::lock_file;
 use secrets::FolderSecrets;
@@ -255,7 +259,7 @@ pub async fn give_up_root(operator: &Operator, root: &str) -> anyhow::Result<()>
 }
 
 /// The folder of the root keyring, if the service's configuration names one.
-async fn configured_folder(table: &SqliteTable) -> anyhow::Result<Option<String>> {
+async fn configured_folder(table: &dyn TableReader) -> anyhow::Result<Option<String>> {
     match key_directory(table).await {
         Ok(configured) => Ok(configured),
         Err(error) => bail!("the service's configuration: {}", error.for_operator()),

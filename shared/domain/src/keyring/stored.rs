@@ -37,6 +37,11 @@ pub(super) struct StoredKeyring {
     pub(super) signed: bool,
 }
 
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredRoot {
     pub(super) id: String,
@@ -80,14 +85,16 @@ impl StoredKeyring {
     }
 
     pub(super) fn parse(value: &SecretBytes) -> Result<Self, OpenError> {
-        let stored: Self = serde_json::from_slice(value.expose())
-            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
-        if ![encoding::FORMAT, ROTATED_FORMAT].contains(&stored.format) {
-            return Err(OpenError::KeyringDamaged(
-                "its format is not known to this version",
-            ));
+        let damaged = |_| OpenError::KeyringDamaged("it is not the JSON that keyway writes");
+        // A later format may have other fields, so this comes first.
+        let Format { format } = serde_json::from_slice(value.expose()).map_err(damaged)?;
+        if format > u64::from(ROTATED_FORMAT) {
+            return Err(OpenError::KeyringNewer {
+                found: format,
+                known: ROTATED_FORMAT,
+            });
         }
-        Ok(stored)
+        serde_json::from_slice(value.expose()).map_err(damaged)
     }
 
     pub(super) fn encode(&self) -> Result<SecretBytes, OpenError> {

@@ -3,6 +3,7 @@
 mod address;
 mod body_timeout;
 mod bounds;
+mod examine;
 mod handshakes;
 mod limiter;
 mod probe;
@@ -44,6 +45,7 @@ use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
+pub use examine::{Answered, ExamineError, examine};
 pub use handshakes::HandshakeFailure;
 pub use limiter::{Crowded, open_connections};
 pub use probe::probe;
