@@ -1,5 +1,6 @@
 //! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
+mod bundle;
 mod on_demand;
 
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use crate::ports::{
 };
 use crate::repository::{self, won};
 
+pub use bundle::BundleForgery;
 pub use on_demand::KeyringOnDemand;
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
-pub(crate) const DEPLOYMENT_RECORD: &str = "deployment";
+/// The id of the deployment's record, of the kind [`Kind::Config`].
+pub const DEPLOYMENT_RECORD: &str = "deployment";
 
 /// What a wrapped secret is bound to: it does not unwrap as another kind of secret, in another row or as another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -393,7 +396,11 @@ impl RootKeyring {
         }
     }
 
-    fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
+    /// Reads a keyring as the secret store has it.
+    ///
+    /// # Errors
+    /// [`OpenError::KeyringDamaged`].
+    pub fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
         let stored = StoredKeyring::parse(value)?;
         let roots: Vec<Root> = stored
             .roots
@@ -416,8 +423,13 @@ impl RootKeyring {
     }
 
     /// The id of its deployment.
-    pub(crate) fn deployment(&self) -> &str {
+    pub fn deployment(&self) -> &str {
         &self.deployment
+    }
+
+    /// Whether records without a signature are refused.
+    pub(crate) const fn demands_signatures(&self) -> bool {
+        self.signed
     }
 
     /// The key that signs new records of this kind, and the id of the root key that it is derived from.
@@ -520,6 +532,15 @@ async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
         deployment: encoding::decode(&record.value).map_err(OpenError::Operation)?,
         revision: record.revision,
     }))
+}
+
+/// The id of the deployment that the table holds, even of one whose first start was cut off.
+///
+/// # Errors
+/// When the table fails, or its record does not decode.
+pub async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
+    let marked = marked(table).await?;
+    Ok(marked.map(|marked| marked.deployment.deployment))
 }
 
 /// Whether the table holds a deployment, even one whose first start was cut off.
