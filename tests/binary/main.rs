@@ -12,6 +12,7 @@
 mod access_keys;
 mod audit;
 mod away;
+mod backup;
 mod aws_kms;
 mod clients;
 mod conflicts;

@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod backup;
 mod identity;
 mod import;
 mod kes_config;
@@ -45,6 +46,9 @@ const SECRETS: &str = "Secrets are read from the environment, never from argumen
   KEYWAY_ROOT_ACCESS_KEY, KEYWAY_ROOT_SECRET_KEY  the root access key; generated and shown once when not set
   KEYWAY_PASSPHRASE                               protects the root keyring; or use --passphrase-file";
 
+const RESTORE: &str = "The root keyring comes from the backup, if the deployment has none: set KEYWAY_BACKUP_PASSPHRASE, or pass
+--backup-passphrase-file or --share-file. KEYWAY_PASSPHRASE or --passphrase-file protects its new file.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve RustFS's KMS admin API from this machine
@@ -70,6 +74,12 @@ enum Command {
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
+    /// Write a backup of the deployment, check one, or print what one has
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Write a backup's records into an empty deployment or into its own; may be stopped and run again
+    #[command(after_help = RESTORE)]
+    Restore(Box<backup::Restore>),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Look after the root keyring's file, also while a server runs
@@ -136,6 +146,8 @@ async fn main() -> ExitCode {
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
+        Command::Backup(command) => backup::run(command).await,
+        Command::Restore(asked) => backup::run_restore(*asked).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
         Command::Root(RootCommand::Save(save)) => save_root(&save).await,

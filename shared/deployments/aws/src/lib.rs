@@ -8,5 +8,6 @@ mod location;
 mod object_store;
 
 pub use function::{Function, ended};
-pub use location::{FirstUse, Location, account_secrets, unverified_table, writing};
+pub use keyway_buckets_s3::S3Upload;
+pub use location::{FirstUse, Location, account_secrets, stores, unverified_table, writing};
 pub use object_store::ObjectStore;
