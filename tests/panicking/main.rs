@@ -144,6 +144,7 @@ async fn main() {
         clock: &ports.clock,
         metrics: &metrics,
         kes_proxy: None,
+        pays_for_transfer: false,
     };
     let keys = ports.keys(&server, &settings);
     let composition = Composition::of(&server, &process).keys(&keys).data_keys();

@@ -599,6 +599,7 @@ fn mounts(
         clock: &ports.clock,
         metrics: &metrics,
         kes_proxy: None,
+        pays_for_transfer: false,
     };
     let buckets = server.buckets(ports.table_buckets());
     Composition::of(server, &process)
@@ -646,6 +647,6 @@ fn identity_of(request: &Request) -> Result<Identity, Unidentified> {
 /// The site of KES's API with the pages, as the service function has it behind KES's REST API.
 fn with_pages(kes: Mount<Kes>, services: &Services) -> Site {
     let health = keyway_health::mount(&services.readiness()).expect("routes");
-    let document = keyway_openapi::mount().expect("routes");
+    let document = keyway_openapi::mount(None).expect("routes");
     Site::new(8, kes).with(health).with(document)
 }

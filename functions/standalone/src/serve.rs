@@ -251,6 +251,7 @@ impl Serve {
             clock: &ports.clock,
             metrics,
             kes_proxy: self.settings.kes.trusted_proxy(None),
+            pays_for_transfer: false,
         };
         let mut composition = Composition::of(server, &process);
         if self.kes.is_asked_for() {

@@ -1,7 +1,8 @@
 //! Pages that belong to no dialect. They need no authentication, and an error response is a status without a body.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, request};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Response, StatusCode, request};
 
 use crate::observer::{Class, Operation, Trace};
 use crate::pipeline::{Dialect, Mount, Proof, Rejection, RequestLine};
@@ -19,6 +20,8 @@ pub struct Page {
 pub enum PageError {
     /// The page is not for this peer.
     NotAdmitted,
+    /// The page was sent too often; it may be asked for again after this many seconds.
+    TooOften(u32),
     /// The page could not be made. The code that failed has logged the cause.
     Failed,
 }
@@ -77,6 +80,7 @@ impl Dialect for Page {
     fn class(error: &PageError) -> &'static str {
         match error {
             PageError::NotAdmitted => "not_found",
+            PageError::TooOften(_) => "throttled",
             PageError::Failed => "failed",
         }
     }
@@ -86,8 +90,13 @@ impl Dialect for Page {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = match error {
                 PageError::NotAdmitted => StatusCode::NOT_FOUND,
+                PageError::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
                 PageError::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             };
+            if let PageError::TooOften(seconds) = error {
+                let seconds = HeaderValue::from(seconds);
+                response.headers_mut().insert(RETRY_AFTER, seconds);
+            }
             response
         })
     }

@@ -9,7 +9,7 @@ mod served;
 pub use describe::{
     Answer, Description, Document, Operation, Parameter, RequestBody, Schema, own_description,
 };
-pub use served::{inventory, mount};
+pub use served::{SendingLimit, inventory, mount};
 
 /// The document that `make openapi` wrote, with its lines joined.
 pub const DOCUMENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json"));

@@ -23,6 +23,7 @@ use keyway_domain::control::ServiceControl;
 use keyway_domain::identity::{Identities, IdentityControl};
 use keyway_domain::keys::Keys;
 use keyway_http::{Dialect, Mount, Page, Route, Site};
+use keyway_openapi::SendingLimit;
 
 pub use inventory::{Entry, inventory};
 
@@ -232,7 +233,11 @@ impl<'a> Composition<'a> {
     pub fn pages(mut self) -> anyhow::Result<Self> {
         let health = keyway_health::mount(&self.services.readiness())?;
         self.mounts.health = Some(Mounted::of(health));
-        self.mounts.document = Some(Mounted::of(keyway_openapi::mount()?));
+        let limit = self.process.pays_for_transfer.then(|| {
+            let clock = Arc::clone(self.process.clock);
+            SendingLimit::by(move || clock.monotonic())
+        });
+        self.mounts.document = Some(Mounted::of(keyway_openapi::mount(limit)?));
         Ok(self)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use keyway_openapi::{DOCUMENT, SendingLimit};
 use keyway_tests::project;
 
 use super::figures::{
@@ -405,9 +406,8 @@ impl Bound {
         let requests = self.requests / MILLION * costs.price("lambda_million_requests");
         let time = self.instances * seconds * MEMORY_GB * costs.gb_second();
         let units = costs.measured.at("/flood/write_units_a_second") * self.instances * seconds;
-        let description = project().join("shared/openapi/openapi.json");
-        let answer = std::fs::read(description).unwrap().len();
-        let answers = self.described * f64::from(u32::try_from(answer).unwrap()) / 1e9;
+        let answer = f64::from(u32::try_from(DOCUMENT.len()).unwrap());
+        let answers = self.described * answer / 1e9;
         let reads = self.requests * costs.measured.at("/refused/read_units_a_call");
         [
             ("Lambda, requests", requests),
@@ -435,14 +435,14 @@ fn bound(costs: &Costs) -> String {
         routes_of_http_api().map(|number| f64::from(u32::try_from(number).unwrap()));
     let (data_key_rate, rate) = (default("DataKeyRateLimit"), default("KeysRateLimit"));
     let admitted = data_keys * data_key_rate + described + others * rate;
-    let of = |instances: f64, described: f64| Bound {
+    // `describing`: the instances that serve the description.
+    let of = |instances: f64, describing: f64| Bound {
         requests: instances * REQUESTS_AN_INSTANCE * SECONDS_A_MONTH,
-        described: described * SECONDS_A_MONTH,
+        described: describing * SECONDS_A_MONTH / SendingLimit::EVERY.as_secs_f64(),
         instances,
     };
-    let of_url = of(url, url * REQUESTS_AN_INSTANCE).positions(costs);
-    // HEAD has no body.
-    let of_http = of(http, 1.0).positions(costs);
+    let of_url = of(url, url).positions(costs);
+    let of_http = of(http, default("ServiceConcurrency")).positions(costs);
     let gateway = costs.front(Front::HttpApi, admitted * SECONDS_A_MONTH);
     let sum = |positions: &[(&str, f64)]| positions.iter().map(|(_, dollars)| dollars).sum::<f64>();
     let mut text = format!(
@@ -462,7 +462,7 @@ fn bound(costs: &Costs) -> String {
     for ((name, url), (_, http)) in of_url.iter().zip(&of_http) {
         writeln!(text, "| {name} | {} | {} |", dollars(*url), dollars(*http)).unwrap();
     }
-    let lower = of(2.0, 2.0 * REQUESTS_AN_INSTANCE).positions(costs);
+    let lower = of(2.0, 2.0).positions(costs);
     writeln!(
         text,
         "| **together** | **{}** | **{}** |\n| with `DataKeyConcurrency=2` | {} | |",

@@ -115,6 +115,8 @@ pub struct Process<'a> {
     pub metrics: &'a Arc<Metrics>,
     /// The proxy whose header about a client's certificate KES's API believes.
     pub kes_proxy: Option<TrustedProxy>,
+    /// Whether the operator pays for each byte that is sent, so that unauthenticated callers get no long answer often.
+    pub pays_for_transfer: bool,
 }
 
 /// The operations that serve requests and only read the table.

@@ -408,6 +408,7 @@ impl Function {
             clock: &self.clock,
             metrics: &self.metrics,
             kes_proxy: self.kes_proxy()?,
+            pays_for_transfer: true,
         })
     }
 

@@ -29,7 +29,13 @@ pub fn own_description() -> Description<Page> {
             Operation::new(Method::GET, "", "describe", "This document")
                 .answer(200, Answer::json("This document.", document))
                 .answer(400, Answer::empty("The query cannot be decoded."))
-                .answer(413, Answer::empty("The request has a long body.")),
+                .answer(413, Answer::empty("The request has a long body."))
+                .answer(
+                    429,
+                    Answer::empty(
+                        "A function sends the document once a minute; ask again after Retry-After.",
+                    ),
+                ),
         )
         .operation(
             Operation::new(
