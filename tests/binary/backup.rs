@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{
-    access_key_by, create, data_dir, decrypt, eventually, folder, generate, on, signer,
-};
+use crate::{access_key_by, create, data_dir, decrypt, eventually, folder, generate, on, signer};
 
 const PASSPHRASE: &str = "a passphrase of the backup";
 const OF_KEYRING: &str = "a passphrase of the keyring";
@@ -108,12 +106,17 @@ async fn backup_of_a_running_server_restored_elsewhere_opens_everything() {
 
     let content = fs::read(&scene.file).unwrap();
     for secret in [PASSPHRASE, OF_KEYRING, "test-root-secret", "\"roots\""] {
-        let found = content.windows(secret.len()).any(|at| at == secret.as_bytes());
+        let found = content
+            .windows(secret.len())
+            .any(|at| at == secret.as_bytes());
         assert!(!found, "{secret}");
     }
     let plain = ServerOptions::default();
     let checked = run(&plain, &["backup", "verify", scene.file()]).await;
-    assert_eq!((&checked["complete"], &checked["authentic"]), (&json!(true), &Value::Null));
+    assert_eq!(
+        (&checked["complete"], &checked["authentic"]),
+        (&json!(true), &Value::Null)
+    );
     let deployment = ["backup", "verify", scene.file(), "--data-dir", scene.data()];
     assert_eq!(run(&sealed(), &deployment).await["authentic"], true);
     let of_passphrase = with_passphrase(&plain);
@@ -130,7 +133,10 @@ async fn backup_of_a_running_server_restored_elsewhere_opens_everything() {
     assert!(!to.exists(), "a dry run makes nothing");
     let into = with_passphrase(&sealed());
     let done = run(&into, &scene.restore(&to, &[])).await;
-    assert_eq!((&done["into"], &done["root_keyring"]), (&json!("empty"), &json!("new")));
+    assert_eq!(
+        (&done["into"], &done["root_keyring"]),
+        (&json!("empty"), &json!("new"))
+    );
     assert_eq!(done["new"], would["new"]);
     assert_eq!(mode(&to), 0o700);
     assert_eq!(mode(&to.join("secrets/root-keyring.secret")), 0o600);
@@ -139,12 +145,18 @@ async fn backup_of_a_running_server_restored_elsewhere_opens_everything() {
     decrypt(&server, &blob).await.ok();
     let body = on("k");
     let path = "/kms/generate-data-key";
-    server.call_as(&signer(&user), "POST", path, &body).await.ok();
+    server
+        .call_as(&signer(&user), "POST", path, &body)
+        .await
+        .ok();
     let folder = to.to_str().unwrap();
     let audit = run(&plain, &["audit", "verify", "--data-dir", folder]).await;
     assert_eq!(audit["ok"], true, "{audit}");
     assert_eq!(audit["restores"][0]["backup"], made["backup"]);
-    assert_eq!(audit["restores"][0]["last_record"], made["last_audit_record"]);
+    assert_eq!(
+        audit["restores"][0]["last_record"],
+        made["last_audit_record"]
+    );
     let table = run(&sealed(), &["table", "verify", "--data-dir", folder]).await;
     assert_eq!(table["ok"], true);
     server.stop().await;
@@ -158,7 +170,14 @@ async fn backup_under_shares_needs_as_many_as_it_says() {
     let blob = generate(&server, "k").await.text("ciphertext_blob");
     server.stop().await;
     let plain = ServerOptions::default();
-    let create = ["backup", "create", "--data-dir", scene.data(), "--to", scene.file()];
+    let create = [
+        "backup",
+        "create",
+        "--data-dir",
+        scene.data(),
+        "--to",
+        scene.file(),
+    ];
     let shares = ["--with-root", "--shares", "2/3"];
     let (code, stdout, stderr) = plain.run(&[&create[..], &shares].concat()).await;
     assert_eq!(code, Some(0), "{stderr}");
@@ -173,8 +192,15 @@ async fn backup_under_shares_needs_as_many_as_it_says() {
     let [first, second, third] = [0, 1, 2].map(|n: usize| files[n].to_str().unwrap());
     let to = scene.other("new");
     let said = fails(&plain, &scene.restore(&to, &["--share-file", first]), 1).await;
-    assert!(said.contains("1 different shares were given, and 2 are needed"), "{said}");
-    fs::write(second, lines[1].replace("kwshare1-2of3-2", "kwshare1-2of3-3")).unwrap();
+    assert!(
+        said.contains("1 different shares were given, and 2 are needed"),
+        "{said}"
+    );
+    fs::write(
+        second,
+        lines[1].replace("kwshare1-2of3-2", "kwshare1-2of3-3"),
+    )
+    .unwrap();
     let two = ["--share-file", first, "--share-file", second];
     let said = fails(&plain, &scene.restore(&to, &two), 1).await;
     assert!(said.contains("line 1: has a mistake"), "{said}");
@@ -199,7 +225,7 @@ async fn restore_beside_a_running_server_is_seen_by_it() {
     let plain = ServerOptions::default();
     let revoked = access_key_by(&plain, &scene.data, &["--policy", "kms-key-user"]).await;
     scene.backup(&plain, &[]).await;
-    let disable = server.call("POST", "/kms/keys/k/disable", "").await;
+    let disable = server.call("POST", "/kms/keys/disable", &on("k")).await;
     disable.ok();
     create(&server, "later").await;
     let id = revoked["access_key_id"].as_str().unwrap();
@@ -209,13 +235,21 @@ async fn restore_beside_a_running_server_is_seen_by_it() {
 
     let would = run(&plain, &scene.restore(&scene.data, &["--dry-run"])).await;
     assert_eq!(would["into"], "same_deployment");
-    assert_eq!(would["changed"], json!([{"kind": "key", "id": "k"}]), "{would}");
+    assert_eq!(
+        would["changed"],
+        json!([{"kind": "key", "id": "k"}]),
+        "{would}"
+    );
     assert_eq!(would["only_here"], json!([{"kind": "key", "id": "later"}]));
     assert_eq!(would["kept_out"], json!([{"kind": "access-key", "id": id}]));
     assert_eq!(would["new"], json!([]));
     let kept = run(&plain, &scene.restore(&scene.data, &[])).await;
     assert_eq!(kept["changed"], would["changed"]);
-    assert_ne!(generate(&server, "k").await.status, 200, "it stays disabled");
+    assert_ne!(
+        generate(&server, "k").await.status,
+        200,
+        "it stays disabled"
+    );
     let overwritten = run(&plain, &scene.restore(&scene.data, &["--overwrite"])).await;
     assert_eq!(overwritten["changed"], would["changed"]);
     eventually("the server sees the restored key", async || {
@@ -224,13 +258,17 @@ async fn restore_beside_a_running_server_is_seen_by_it() {
     .await;
     generate(&server, "later").await.ok();
     let path = "/kms/generate-data-key";
-    let refused = server.call_as(&signer(&revoked), "POST", path, &on("k")).await;
+    let refused = server
+        .call_as(&signer(&revoked), "POST", path, &on("k"))
+        .await;
     assert_ne!(refused.status, 200, "a revoked access key stays revoked");
     let named = format!("access-key/{id}");
     let only = run(&plain, &scene.restore(&scene.data, &["--only", &named])).await;
     assert_eq!(only["new"], would["kept_out"]);
     eventually("the named access key is back", async || {
-        let answer = server.call_as(&signer(&revoked), "POST", path, &on("k")).await;
+        let answer = server
+            .call_as(&signer(&revoked), "POST", path, &on("k"))
+            .await;
         (answer.status == 200).then_some(())
     })
     .await;
@@ -311,7 +349,14 @@ async fn backup_killed_leaves_no_file_or_a_complete_one() {
     create(&server, "k").await;
     server.stop().await;
     fill(&scene.data, 200);
-    let arguments = ["backup", "create", "--data-dir", scene.data(), "--to", scene.file()];
+    let arguments = [
+        "backup",
+        "create",
+        "--data-dir",
+        scene.data(),
+        "--to",
+        scene.file(),
+    ];
     let mut cut = 0;
     for milliseconds in [20, 60, 100, 150, 200, 300] {
         killed(&arguments, &[], Duration::from_millis(milliseconds)).await;
@@ -326,7 +371,10 @@ async fn backup_killed_leaves_no_file_or_a_complete_one() {
     let made = scene.backup(&plain, &[]).await;
     assert_eq!(made["records"]["error-log"], 200);
     let again = fails(&plain, &arguments, 1).await;
-    assert!(again.contains("exists"), "a backup is never replaced: {again}");
+    assert!(
+        again.contains("exists"),
+        "a backup is never replaced: {again}"
+    );
 }
 
 #[tokio::test]
@@ -341,7 +389,10 @@ async fn restore_killed_is_finished_by_the_next() {
     server.stop().await;
     fill(&scene.data, 40);
     scene
-        .backup(&with_passphrase(&plain), &["--with-root", "--without-audit"])
+        .backup(
+            &with_passphrase(&plain),
+            &["--with-root", "--without-audit"],
+        )
         .await;
     for (n, milliseconds) in [15, 700, 900, 1000, 1100, 1300].into_iter().enumerate() {
         let to = scene.other(&format!("new-{n}"));
@@ -396,12 +447,22 @@ async fn backup_options_that_contradict_each_other_are_refused() {
     let scene = Scene::new();
     let plain = ServerOptions::default();
     plain.start(&scene.data).await.stop().await;
-    let create = ["backup", "create", "--data-dir", scene.data(), "--to", scene.file()];
+    let create = [
+        "backup",
+        "create",
+        "--data-dir",
+        scene.data(),
+        "--to",
+        scene.file(),
+    ];
     for (more, code) in [
         (&["--with-root"][..], 1),
         (&["--shares", "2/3"], 2),
         (&["--with-root", "--shares", "1/3"], 2),
-        (&["--without-audit", "--audit-since", "2026-01-01T00:00:00Z"], 2),
+        (
+            &["--without-audit", "--audit-since", "2026-01-01T00:00:00Z"],
+            2,
+        ),
     ] {
         fails(&plain, &[&create[..], more].concat(), code).await;
         assert!(!scene.file.exists(), "{more:?}");
@@ -409,6 +470,13 @@ async fn backup_options_that_contradict_each_other_are_refused() {
     let both = ["--with-root", "--shares", "2/3"];
     let said = fails(&with_passphrase(&plain), &[&create[..], &both].concat(), 1).await;
     assert!(said.contains("unset one of them"), "{said}");
-    let file = ["backup", "create", "--data-dir", scene.data(), "--to", "s3://bucket"];
+    let file = [
+        "backup",
+        "create",
+        "--data-dir",
+        scene.data(),
+        "--to",
+        "s3://bucket",
+    ];
     fails(&plain, &file, 2).await;
 }

@@ -12,8 +12,8 @@
 mod access_keys;
 mod audit;
 mod away;
-mod backup;
 mod aws_kms;
+mod backup;
 mod clients;
 mod conflicts;
 mod documents;

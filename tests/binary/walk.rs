@@ -143,6 +143,11 @@ async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 
+#[tokio::test]
+async fn walk_of_backups_works_as_shown() {
+    walk("docs/backup.md").await;
+}
+
 /// Readers may follow several walks in one folder.
 #[test]
 fn keys_that_walks_make_have_different_names() {

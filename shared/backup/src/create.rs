@@ -33,6 +33,10 @@ const PAGE: usize = 100;
 /// How far the logs are read back in a store whose logs are divided by the hour.
 const LOGS_BACK: SignedDuration = SignedDuration::from_hours(366 * 24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// How many hours of a log are read at once.
+const HOURS: usize = 16;
+/// How many records of each of these hours are read at once.
+const FIRST_PAGE: usize = 8;
 
 /// Where a bundle's content comes from.
 pub struct Source<'a> {
@@ -328,8 +332,43 @@ impl Reading<'_> {
         }
         let mut at = since;
         while hour(at) <= hour(begun) {
-            self.part(kind, &hour(at), None, until.as_deref()).await?;
-            at = at.saturating_add(HOUR).unwrap_or(Timestamp::MAX);
+            let mut hours = Vec::with_capacity(HOURS);
+            while hours.len() < HOURS && hour(at) <= hour(begun) {
+                hours.push(hour(at));
+                at = at.saturating_add(HOUR).unwrap_or(Timestamp::MAX);
+            }
+            self.hours(kind, &hours, until.as_deref()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records of these hours. Most hours have few or none, so their first pages are read at once.
+    async fn hours(
+        &mut self,
+        kind: Kind,
+        hours: &[String],
+        until: Option<&str>,
+    ) -> Result<(), CreateError> {
+        let table = self.table;
+        let pages = hours
+            .iter()
+            .map(|hour| table.page(kind, hour, None, FIRST_PAGE));
+        let pages = futures_util::future::try_join_all(pages).await?;
+        for (hour, page) in hours.iter().zip(pages) {
+            let after = page.records.last().map(|record| record.id.clone());
+            for record in page.records {
+                self.log_record(record, until).await?;
+            }
+            if page.more {
+                self.part(kind, hour, after, until).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn log_record(&mut self, record: Record, until: Option<&str>) -> Result<(), CreateError> {
+        if until.is_none_or(|until| record.id.as_str() < until) {
+            self.record(record).await?;
         }
         Ok(())
     }
@@ -351,9 +390,7 @@ impl Reading<'_> {
             is_any |= !page.records.is_empty();
             after = page.records.last().map(|record| record.id.clone());
             for record in page.records {
-                if until.is_none_or(|until| record.id.as_str() < until) {
-                    self.record(record).await?;
-                }
+                self.log_record(record, until).await?;
             }
             if !page.more {
                 return Ok(is_any);

@@ -4,8 +4,8 @@
 //! deployment's record last. Until then no server starts with the table, and running the restore again finishes it.
 //!
 //! **Table of the same deployment:** what is only there stays. What differs stays, unless the operator asks for the
-//! bundle's content. Records that are missing are made again, but those that give access only if the operator names them:
-//! their absence is a revocation. Every record is written under a new revision, because revisions are never reused. At the
+//! bundle's content. Records that are missing are made again. Those that give access are written only if the operator
+//! names them: their absence is a revocation, and their change may be one. Every record is written under a new revision, because revisions are never reused. At the
 //! end the configuration's epoch is raised, so that running servers drop what they have cached.
 
 mod config;
@@ -78,7 +78,8 @@ pub struct Restored {
     pub changed: Vec<Name>,
     /// Records of the table that did not verify, and got the bundle's content.
     pub repaired: Vec<Name>,
-    /// Records that the table does not have and that give access. They were left out, because nobody named them.
+    /// Records that give access that the table does not have, or that would be overwritten. They were left out, because
+    /// nobody named them.
     pub kept_out: Vec<Name>,
     /// Records that the table alone has. They stay.
     pub only_here: Vec<Name>,

@@ -590,6 +590,22 @@ async fn restore_leaves_revoked_access_out_unless_it_is_named() {
     assert!(done.kept_out.is_empty());
     assert!(from.value(Kind::AccessKey, "AKIA").await.is_some());
     assert_eq!(from.value(Kind::Identity, "identity").await, None);
+
+    // A rotated secret does not come back with the others.
+    from.put(Kind::AccessKey, "AKIA", "{\"second\":2}").await;
+    let mut options = RestoreOptions {
+        overwrite: true,
+        ..RestoreOptions::default()
+    };
+    let done = from.restore(&bytes, &options).await;
+    assert!(names(&done.kept_out).contains(&"access-key/AKIA".to_owned()));
+    let kept = from.value(Kind::AccessKey, "AKIA").await;
+    assert_eq!(kept.unwrap(), "{\"second\":2}");
+    options.only = vec![(Kind::AccessKey, "AKIA".to_owned())];
+    let done = from.restore(&bytes, &options).await;
+    assert_eq!(names(&done.changed), ["access-key/AKIA"]);
+    let back = from.value(Kind::AccessKey, "AKIA").await;
+    assert_eq!(back.unwrap(), "{\"first\":1}");
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ fn print_text(asked: &Restore, restored: &Restored, written: u64) {
     }
     if !restored.kept_out.is_empty() {
         tell(&format!(
-            "{} records that give access are gone here and stay so; --only KIND/ID brings one back",
+            "{} records that give access are gone or different here and stay so; --only KIND/ID brings one back",
             restored.kept_out.len()
         ));
     }

@@ -19,7 +19,7 @@ pub(super) const ATTEMPTS: usize = 16;
 pub(super) enum Class {
     /// The table does not have it.
     New,
-    /// The table does not have it, it gives access, and nobody named it.
+    /// It gives access that the table does not have, or gives otherwise, and nobody named it.
     KeptOut,
     /// The table has the same.
     Equal,
@@ -65,7 +65,7 @@ impl Wish {
     }
 }
 
-/// Whether a record of this kind gives somebody access, so that its removal is a revocation.
+/// Whether a record of this kind gives somebody access, so that its removal is a revocation and its change may be one.
 const fn gives_access(kind: Kind) -> bool {
     match kind {
         Kind::AccessKey | Kind::Identity | Kind::Policy => true,
@@ -139,6 +139,9 @@ impl<'a> Writes<'a> {
                     && current.expires_at == record.expires_at =>
             {
                 Class::Equal
+            }
+            Some(_) if self.options.overwrite && gives_access(record.kind) && !is_named => {
+                Class::KeptOut
             }
             Some(_) => Class::Changed,
         };
