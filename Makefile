@@ -18,7 +18,7 @@ OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template cost cost-tables bench bench-instructions torture lambda build-lambda dist-functions deploy rollback size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ template: tools ## Write the deployment of the routes as they are now: template.
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
+settings-example: tools ## Write docs/examples/keyway.toml from the options of keyway serve as they are now
+	KEYWAY_WRITE_EXAMPLE=1 $(CARGO) test --locked --workspace --test binary -- settings_file::the_committed_example
+
 cost: tools ## Measure what AWS charges for, and write the tables of docs/cost.md
 	$(CARGO) build --locked --workspace --bins
 	KEYWAY_WRITE_COST=1 scripts/with-aws $(CARGO) test --locked --workspace --test aws -- cost::
@@ -72,6 +75,7 @@ test: check ## Everything that CI runs
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
 	scripts/kms-clients >/dev/null
+	scripts/kubernetes-validate >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	$(MAKE) test-otlp
@@ -91,6 +95,9 @@ test-clients: tools ## Clients that take minutes to get: RustFS's rc and KMS cra
 test-console: tools ## RustFS's console in Chromium; needs its static files at KEYWAY_CONSOLE
 	scripts/test-console
 
+test-systemd: tools ## The Debian package on a machine that systemd boots; needs root, debootstrap and systemd-nspawn
+	scripts/test-systemd
+
 bench: tools ## Measure speed, memory and start against references, ratios in one run
 	scripts/bench
 
@@ -109,6 +116,9 @@ lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over loc
 
 build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64, or for ARCHITECTURE alone
 	scripts/build-lambda $(ARCHITECTURE)
+
+dist: tools ## Make archives, Debian packages and checksums in target/dist, for arm64 and x86_64, or for ARCHITECTURE alone
+	scripts/dist $(ARCHITECTURE)
 
 dist-functions: tools ## Build an archive of the functions in target/dist, for make deploy FROM=ARCHIVE
 	scripts/package-functions $(or $(ARCHITECTURE),arm64) target/dist

@@ -12,6 +12,7 @@ mod backup;
 mod buckets;
 mod cost;
 mod demo;
+mod doctor;
 mod drills;
 mod functions;
 mod import;
@@ -47,6 +48,16 @@ fn now_of_requests() -> SystemTime {
 
 /// Runs `keyway access-key` over the deployment's table: exit code, stdout, stderr.
 async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let command = [&["access-key"], arguments].concat();
+    keyway(deployment, &command[..2], &command[2..]).await
+}
+
+/// Runs a command of `keyway` over the deployment's table: exit code, stdout, stderr.
+async fn keyway(
+    deployment: &Deployment,
+    command: &[&str],
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let mut options = ServerOptions::default().without_root();
     for (name, value) in deployment.variables() {
         // Keyway's own settings come as arguments.
@@ -62,7 +73,7 @@ async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Strin
         "--root-keyring-secret",
         &deployment.keyring,
     ];
-    let all = [&["access-key"], &arguments[..1], &place, &arguments[1..]].concat();
+    let all = [command, &place, arguments].concat();
     options.run(&all).await
 }
 

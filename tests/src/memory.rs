@@ -16,7 +16,7 @@ use keyway_deployment_assembly::{
     Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey, WantedAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
@@ -386,6 +386,16 @@ impl MemorySite {
         &self.root
     }
 
+    /// The operator's side of access keys.
+    pub fn access_keys(&self) -> AccessKeys {
+        AccessKeys::new(
+            self.table.clone(),
+            self.wrapper.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        )
+    }
+
     /// A signer with an access key of this policy.
     pub async fn signer(&self, policy: &str) -> Signer {
         self.signer_for(policy, None).await
@@ -403,16 +413,15 @@ impl MemorySite {
         life: Option<Duration>,
         envelope: Option<Envelope>,
     ) -> Signer {
-        let keys = AccessKeys::new(
-            self.table.clone(),
-            self.wrapper.clone(),
-            self.clock.clone(),
-            self.random.clone(),
-        );
+        let keys = self.access_keys();
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys
-            .create_with(policy, life, envelope)
+            .create_with(WantedAccessKey {
+                life,
+                envelope,
+                ..WantedAccessKey::new(policy)
+            })
             .await
             .expect("memory does not fail");
         let text = |secret: &keyway_domain::SecretBytes| {

@@ -268,8 +268,8 @@ async fn run_verify(asked: Verify) -> anyhow::Result<()> {
     if let Some(location) = location {
         let ports = location.open().await?;
         let keyring = ports.keyring.keyring().await?;
-        bundle.must_be_authentic(keyring).map_err(refuse)?;
-        refused = refused_records(&mut bundle, keyring)?;
+        bundle.must_be_authentic(&keyring).map_err(refuse)?;
+        refused = refused_records(&mut bundle, &keyring)?;
         is_authentic = true;
     }
     match asked.output {
@@ -318,7 +318,7 @@ fn refused_records(
     let mut refused = Vec::new();
     let mut records = bundle.records()?;
     while let Some(record) = records.next()? {
-        if let Err(why) = keyring.must_verify(&record) {
+        if let Err(why) = keyring.must_open(&record) {
             let (kind, id) = (record.kind, record.id);
             refused.push((Name { kind, id }, why.as_str()));
         }

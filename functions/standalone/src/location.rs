@@ -1,5 +1,6 @@
 //! Where the deployment is: in a folder of this machine, or on AWS.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -8,13 +9,15 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
 use keyway_deployment_assembly::{Stores, VaultFiles, Writing, secret};
 use keyway_deployment_aws::{FirstUse, Location, ObjectStore, S3Upload};
-use keyway_deployment_embedded::{self as embedded, EmptyTable, Operator};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
+use keyway_domain::doctor::{Code, Finding};
 use keyway_domain::ports::{Clock, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_settings::SettingsFile;
 
 /// Where the deployment is. A table's name means AWS; without one it is the data folder. Options of the one place are
 /// refused beside the other: an option that is ignored misleads.
@@ -26,6 +29,9 @@ use keyway_secrets_secretsmanager::SecretsManager;
     mut_arg("root_access_key_secret", |option| option.requires("table"))
 )]
 pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) settings_file: SettingsFile,
+
     #[command(flatten)]
     pub(crate) operator: Operator,
 
@@ -106,6 +112,50 @@ impl DeploymentLocation {
         self.deployment.open_existing().await
     }
 
+    /// Opens the deployment for reading, as far as it opens, and examines its files if it has any.
+    pub(crate) async fn inspect(&self) -> anyhow::Result<Inspected> {
+        self.region_is_used()?;
+        let Deployment {
+            operator,
+            aws,
+            vault,
+            ..
+        } = &self.deployment;
+        let Some(table) = aws.name() else {
+            return Ok(embedded::inspect(operator, vault).await);
+        };
+        Ok(
+            match self.deployment.on_aws(FirstUse::IsRefused, None).await {
+                Ok((ports, _)) => {
+                    let ports = ports.reading();
+                    let (region, _) = self::aws(aws.region.as_deref()).await?;
+                    Inspected {
+                        findings: Vec::new(),
+                        unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
+                        ports: Some(ports),
+                        dated: keyway_deployment_aws::service_addresses(&region)?,
+                    }
+                }
+                Err(error) => Inspected {
+                    findings: vec![Finding::new(
+                        Code::TableUnavailable,
+                        format!("table {table}"),
+                        format!("{error:#}"),
+                    )],
+                    unverified: None,
+                    ports: None,
+                    dated: Vec::new(),
+                },
+            },
+        )
+    }
+
+    /// The data folder, unless the deployment is on AWS.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        let Deployment { operator, aws, .. } = &self.deployment;
+        aws.name().is_none().then_some(operator.data_dir.as_path())
+    }
+
     /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not
     /// verified.
     pub(crate) async fn unverified_table(
@@ -153,6 +203,23 @@ impl DeploymentLocation {
                 vault: VaultFiles::default(),
             },
         })
+    }
+
+    /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
+    pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
+        self.region_is_used()?;
+        let Deployment { operator, aws, .. } = &self.deployment;
+        if aws.name().is_none() {
+            embedded::must_exist(operator)?;
+            return embedded::give_up_root(operator, root).await;
+        }
+        let ports = self.deployment.open_existing().await?;
+        Ok(ports.keyring.give_up(ports.stored.as_ref(), root).await?)
+    }
+
+    /// The deployment's table on AWS, if it is there.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.deployment.aws.name()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {

@@ -7,42 +7,60 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod access_key;
 mod audit;
 mod backup;
+mod client;
+mod completions;
+mod config;
+mod doctor;
+mod files;
+mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
 mod location;
+mod man;
 mod migration;
 mod policy;
 mod reencrypt;
+mod root;
 mod serve;
+mod service_manager;
 mod table;
 mod traces;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{Args, Parser, Subcommand};
-use keyway_deployment_assembly::{arguments, unread_variables};
-use keyway_deployment_embedded::{
-    NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
-};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
+use keyway_deployment_assembly::{SECRETS, command, unread_variables, variable};
+use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
 use keyway_domain::{KmsError, one_line};
+use keyway_settings::{Parsed, Program, SettingsFile};
 
 /// A key management service for object stores
 #[derive(Parser)]
 #[command(
     name = "keyway",
     version,
-    after_help = "Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set."
+    after_help = after_help()
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-const SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
+fn after_help() -> String {
+    let commands = Command::augment_subcommands(clap::Command::new("keyway"));
+    format!(
+        "Commands that call a server over HTTP, with an access key or a certificate: {}.
+The others work on this machine's deployment, or on the table that --table names.
+
+Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set.",
+        client::callers(&commands).join(", ")
+    )
+}
+
+const ABOUT_SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
   KEYWAY_ROOT_ACCESS_KEY, KEYWAY_ROOT_SECRET_KEY  the root access key; generated and shown once when not set
   KEYWAY_PASSPHRASE                               protects the root keyring; or use --passphrase-file";
 
@@ -52,9 +70,14 @@ const RESTORE: &str = "The root keyring comes from the backup, if the deployment
 #[derive(Subcommand)]
 enum Command {
     /// Serve RustFS's KMS admin API from this machine
-    #[command(after_help = SECRETS)]
+    #[command(after_help = ABOUT_SECRETS)]
     Serve(Box<serve::Serve>),
-    /// Make, list and revoke access keys, also while a server runs
+    /// Ask the server of this machine whether it is ready; status 1 if it is not
+    Healthcheck(healthcheck::Healthcheck),
+    /// Check the settings of `keyway serve`, or print a settings file to begin with
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Make, list, rotate and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
     /// Check policies of access keys
@@ -71,6 +94,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Examine the deployment, also while servers run; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -82,39 +108,44 @@ enum Command {
     Restore(Box<backup::Restore>),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
-    /// Look after the root keyring's file, also while a server runs
+    /// Rotate the root that protects everything, and look after the keyring that holds it, also while servers run
     #[command(subcommand)]
-    Root(RootCommand),
+    Root(root::RootCommand),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
-}
-
-#[derive(Subcommand)]
-enum RootCommand {
-    /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
-    Save(SaveRoot),
-}
-
-#[derive(Args)]
-struct SaveRoot {
-    #[command(flatten)]
-    operator: Operator,
-
-    /// The folder of the copy; made with mode 0700 if it is missing
-    #[arg(long, value_name = "FOLDER")]
-    to: PathBuf,
-}
-
-async fn save_root(SaveRoot { operator, to }: &SaveRoot) -> anyhow::Result<()> {
-    must_exist(operator)?;
-    print(&save_keyring(operator, to).await?.display().to_string());
-    Ok(())
+    /// On a server: make, list and change master keys
+    #[command(subcommand)]
+    Key(client::KeyCommand),
+    /// On a server: make data keys and decrypt them
+    #[command(subcommand)]
+    DataKey(client::DataKeyCommand),
+    /// On a server: encrypt at most 64 KiB of standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Encrypt(Box<client::Encrypt>),
+    /// On a server: decrypt standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Decrypt(Box<client::Decrypt>),
+    /// On a server: see, configure, start and stop the service
+    #[command(subcommand)]
+    Service(client::ServiceCommand),
+    /// With a data key of a server: encrypt a file of any length
+    #[command(after_help = files::AFTER_HELP)]
+    EncryptFile(Box<files::EncryptFile>),
+    /// With a data key of a server: decrypt a file that encrypt-file made
+    #[command(after_help = files::AFTER_HELP)]
+    DecryptFile(Box<files::DecryptFile>),
+    /// Print a shell's completions of these commands
+    Completions(completions::Completions),
+    /// Write a manual page of each command
+    Man(man::Man),
 }
 
 #[derive(Args)]
 struct ChangePassphrase {
+    #[command(flatten)]
+    settings_file: SettingsFile,
     #[command(flatten)]
     operator: Operator,
     #[command(flatten)]
@@ -124,9 +155,35 @@ struct ChangePassphrase {
 /// The commit that this program was built from.
 const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
 
+/// The exit code of wrong arguments and wrong settings, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// The command whose options may stand in a settings file.
+const SERVE: &str = "serve";
+
+/// The command line over the settings file, if one is named.
+fn parsed() -> Result<(Arguments, Parsed), clap::Error> {
+    let program = Program {
+        command: command::<Arguments>(COMMIT),
+        owner: SERVE,
+        secrets: &SECRETS,
+        variable: &variable,
+    };
+    let parsed = program.parse(std::env::args_os().collect())?;
+    let arguments = Arguments::from_arg_matches(&parsed.matches)?;
+    Ok((arguments, parsed))
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = arguments(COMMIT);
+    let (arguments, parsed) = parsed().unwrap_or_else(|error| error.exit());
+    let is_check = matches!(arguments.command, Command::Config(_));
+    if !is_check && !parsed.mistakes.is_empty() {
+        for mistake in &parsed.mistakes {
+            tell(&format!("keyway: {mistake}"));
+        }
+        return ExitCode::from(WRONG_USAGE);
+    }
     let unread = unread_variables::<Arguments>();
     if !matches!(arguments.command, Command::Serve(_)) {
         unread
@@ -135,6 +192,12 @@ async fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(*serve, unread).await,
+        Command::Config(command) => match config::run(&command, &parsed) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(WRONG_USAGE),
+            Err(error) => Err(error),
+        },
+        Command::Healthcheck(check) => healthcheck::run(&check).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
@@ -142,6 +205,10 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Identity(command) => identity::run(command),
+        Command::Doctor(doctor) => match doctor::run(*doctor).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Import(import) => import::run(import).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
@@ -150,8 +217,17 @@ async fn main() -> ExitCode {
         Command::Restore(asked) => backup::run_restore(*asked).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
-        Command::Root(RootCommand::Save(save)) => save_root(&save).await,
-        Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
+        Command::Key(command) => client::run(client::key(command)).await,
+        Command::Service(command) => client::run(client::service(command)).await,
+        Command::DataKey(command) => client::run(client::data_key(command)).await,
+        Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
+        Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
+        Command::Root(command) => root::run(command).await,
+        Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
                 Ok(()) => change_passphrase(&operator, &new).await,
                 Err(error) => Err(error),
@@ -162,7 +238,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            ExitCode::FAILURE
+            files::exit_code(&error).unwrap_or_else(|| client::exit_code(&error))
         }
     }
 }

@@ -166,7 +166,7 @@ async fn write(
     output: &mut dyn Output,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Created, CreateError> {
-    let secret = source.keyring.stored().await?;
+    let secret = source.keyring.stored_value().await?;
     let keyring = RootKeyring::parse(&secret, Arc::clone(source.random))?;
     if deployment_of(source.table).await?.as_deref() != Some(keyring.deployment()) {
         return Err(OpenError::KeyringForeign.into());
@@ -216,7 +216,7 @@ async fn write(
     }
     let is_one_moment = snapshot.is_some() || reading.follow().await?;
     // A root key that was retired meanwhile could be missing here, and records could need it.
-    if !source.keyring.stored().await?.ct_eq(secret.expose()) {
+    if !source.keyring.stored_value().await?.ct_eq(secret.expose()) {
         return Err(CreateError::KeyringChanged);
     }
     let summary = Summary {
@@ -309,7 +309,7 @@ impl Reading<'_> {
     }
 
     fn judge(&mut self, record: &Record) {
-        if let Err(why) = self.keyring.must_verify(record) {
+        if let Err(why) = self.keyring.must_open(record) {
             self.refused.push((Name::of(record), why));
         }
     }
@@ -476,7 +476,7 @@ impl Reading<'_> {
                 None => true,
                 Some(newest) => newest
                     .as_ref()
-                    .is_some_and(|record| keyring.must_verify(record).is_err()),
+                    .is_some_and(|record| keyring.must_open(record).is_err()),
             }
         });
         self.refused.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -321,11 +321,12 @@ pub(crate) const fn place(kind: Kind) -> u8 {
         Kind::Policy => 1,
         Kind::Identity => 2,
         Kind::AccessKey => 3,
-        Kind::Bucket => 4,
-        Kind::Alias => 5,
-        Kind::Audit => 6,
-        Kind::ErrorLog => 7,
-        Kind::Config => 8,
+        Kind::AccessKeyUse => 4,
+        Kind::Bucket => 5,
+        Kind::Alias => 6,
+        Kind::Audit => 7,
+        Kind::ErrorLog => 8,
+        Kind::Config => 9,
     }
 }
 

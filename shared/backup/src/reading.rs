@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::iter::Peekable;
 
-use keyway_domain::keyring::{BundleForgery, RootKeyring};
+use keyway_domain::keyring::{BundleForgery, DEPLOYMENT_RECORD, RootKeyring};
 use keyway_domain::ports::{Kind, Record};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +18,7 @@ pub struct Bundle<R> {
     root: Option<Vec<u8>>,
     summary: Summary,
     changes: Changes,
+    deployment: Option<Record>,
     digest: [u8; 32],
     made_under: String,
     mac: Vec<u8>,
@@ -32,6 +33,8 @@ fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BundleError> {
 struct Check {
     changes: Changes,
     root: Option<Vec<u8>>,
+    /// The record of the deployment.
+    deployment: Option<Record>,
     counted: BTreeMap<Kind, i64>,
     last: Option<(u8, String)>,
     /// Whether the main part is over.
@@ -40,6 +43,12 @@ struct Check {
 
 impl Check {
     fn frame(&mut self, frame: Frame) -> Result<(), BundleError> {
+        if let Frame::Record(record) = &frame
+            && record.kind == Kind::Config
+            && record.id == DEPLOYMENT_RECORD
+        {
+            self.deployment = Some(record.clone());
+        }
         match frame {
             Frame::Root(age) if self.root.is_none() && self.last.is_none() && !self.in_changes => {
                 self.root = Some(age);
@@ -88,6 +97,7 @@ impl<R: Read + Seek + Send> Bundle<R> {
         let mut check = Check {
             changes: Changes::default(),
             root: None,
+            deployment: None,
             counted: BTreeMap::new(),
             last: None,
             in_changes: false,
@@ -119,6 +129,7 @@ impl<R: Read + Seek + Send> Bundle<R> {
             root: check.root,
             summary,
             changes: check.changes,
+            deployment: check.deployment,
             digest,
             made_under: trailer.root,
             mac: hex::decode(&trailer.mac)
@@ -189,6 +200,11 @@ impl<R> Bundle<R> {
     /// What it has.
     pub const fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// Its record of the deployment.
+    pub const fn deployment(&self) -> Option<&Record> {
+        self.deployment.as_ref()
     }
 
     /// Its root keyring as an age file, if it has one.

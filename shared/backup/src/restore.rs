@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 use keyway_domain::keyring::{
-    BundleForgery, DEPLOYMENT_RECORD, KEYRING_SECRET, RootKeyring, deployment_of,
+    BundleForgery, DEPLOYMENT_RECORD, KEYRING_SECRET, RootKeyring, deployment_in, deployment_of,
 };
 use keyway_domain::ports::{
     Clock, Forgery, Kind, Random, RandomError, Record, SecretStore, StoreError, TableWriter,
@@ -121,6 +121,9 @@ pub enum RestoreError {
     /// Only some records can be restored into a table that has a deployment.
     #[error("the table is empty, and single records cannot be restored into it; restore all")]
     OnlyIntoEmpty,
+    /// The root was rotated meanwhile.
+    #[error("the root was rotated while the restore ran; run it again")]
+    RootRotated,
     /// The bundle lacks the deployment's record.
     #[error("the backup has no deployment record")]
     NoDeployment,
@@ -159,12 +162,15 @@ pub async fn restore<R: Read + Seek + Send>(
     let kept = kept.map(|(value, _)| value);
     let makes_keyring = kept.is_none();
     let value = kept.as_ref().or(root).ok_or(RestoreError::NoRoot)?;
-    let parse = || RootKeyring::parse(value, Arc::clone(&target.random));
-    let keyring = parse()?;
+    let keyring = RootKeyring::parse(value, Arc::clone(&target.random))?;
     if keyring.deployment() != bundle.header().deployment {
         return Err(RestoreError::ForeignKeyring);
     }
     bundle.must_be_authentic(&keyring)?;
+    let marked = bundle.deployment().ok_or(RestoreError::NoDeployment)?;
+    if deployment_in(marked)? != bundle.header().deployment {
+        return Err(RestoreError::NoDeployment);
+    }
     let destination = match deployment_of(target.table.as_ref()).await? {
         None => Destination::Empty,
         Some(id) if id == bundle.header().deployment => Destination::SameDeployment,
@@ -176,7 +182,7 @@ pub async fn restore<R: Read + Seek + Send>(
     if makes_keyring && !options.dry_run {
         target.secrets.put(KEYRING_SECRET, value, None).await?;
     }
-    let writes = Writes::new(target, keyring, parse()?, options, destination);
+    let writes = Writes::new(target, keyring, options, destination);
     let mut walk = Walk {
         now: target.clock.now(),
         options,
@@ -284,7 +290,7 @@ impl Walk<'_> {
         if self.has_expired(&record) {
             return Ok(());
         }
-        if let Err(why) = self.writes.keyring().must_verify(&record) {
+        if let Err(why) = self.writes.keyring().must_open(&record) {
             self.restored.refused.push((Name::of(&record), why));
             return Ok(());
         }

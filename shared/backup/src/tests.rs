@@ -272,10 +272,10 @@ async fn bundle_is_authentic_under_its_own_keyring_alone() {
     let bytes = from.bundle().await;
     let bundle = open(&bytes).unwrap();
     let keyring = from.keyring.keyring().await.unwrap();
-    assert_eq!(bundle.must_be_authentic(keyring), Ok(()));
+    assert_eq!(bundle.must_be_authentic(&keyring), Ok(()));
     let other = deployment(2).await;
     let keyring = other.keyring.keyring().await.unwrap();
-    let judged = bundle.must_be_authentic(keyring);
+    let judged = bundle.must_be_authentic(&keyring);
     assert_eq!(judged, Err(BundleForgery::Altered));
 }
 

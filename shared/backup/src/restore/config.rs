@@ -1,6 +1,6 @@
 //! The configuration in a restore. It keeps the place of this deployment's root keyring, and its epoch only rises.
 
-use keyway_domain::ports::{Kind, Record, StoreError, TableWriter};
+use keyway_domain::ports::{Forgery, Kind, Record, StoreError, TableWriter};
 use keyway_domain::records::content;
 use keyway_domain::service::{RestoredConfig, SERVICE_RECORD};
 
@@ -59,6 +59,12 @@ impl Writes<'_> {
         now: Option<&Record>,
         is_raised: bool,
     ) -> Result<(Option<Class>, Option<RestoredConfig>), RestoreError> {
+        // Under a root that was added meanwhile it cannot be judged, so it is neither changed nor signed again.
+        if let Some(now) = now
+            && self.keyring().must_verify(now) == Err(Forgery::UnknownRoot)
+        {
+            return Err(RestoreError::RootRotated);
+        }
         let verified = now.filter(|now| self.keyring().must_verify(now).is_ok());
         let verified = verified.map(decode).transpose()?;
         let class = wanted.map(|wanted| match (&verified, now) {

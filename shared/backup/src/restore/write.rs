@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyway_domain::keyring::{KeyringOnDemand, RootKeyring};
 use keyway_domain::ports::{
-    Consistency, Kind, RandomError, Record, Revision, StoreError, TableReader, TableWriter,
+    Consistency, Forgery, Kind, RandomError, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use keyway_domain::records::{SignedTable, content};
 
@@ -68,7 +68,7 @@ impl Wish {
 /// Whether a record of this kind gives somebody access, so that its removal is a revocation and its change may be one.
 const fn gives_access(kind: Kind) -> bool {
     match kind {
-        Kind::AccessKey | Kind::Identity | Kind::Policy => true,
+        Kind::AccessKey | Kind::AccessKeyUse | Kind::Identity | Kind::Policy => true,
         Kind::Key | Kind::Alias | Kind::Config | Kind::Bucket | Kind::Audit | Kind::ErrorLog => {
             false
         }
@@ -96,21 +96,22 @@ pub(super) struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    /// `signing` is the same keyring as `keyring`.
     pub(super) fn new(
         target: &'a Target,
         keyring: RootKeyring,
-        signing: RootKeyring,
         options: &'a RestoreOptions,
         destination: Destination,
     ) -> Self {
-        let on_demand = KeyringOnDemand::opened(
-            signing,
-            Arc::clone(&target.table) as _,
-            Arc::clone(&target.secrets),
-            Arc::clone(&target.clock),
-            Arc::clone(&target.random),
-        );
+        let secrets = Arc::clone(&target.secrets);
+        let (clock, random) = (Arc::clone(&target.clock), Arc::clone(&target.random));
+        let on_demand = match destination {
+            // The table does not say yet whose it is.
+            Destination::Empty => KeyringOnDemand::signing(secrets, clock, random),
+            Destination::SameDeployment => {
+                let table = Arc::clone(&target.table) as _;
+                KeyringOnDemand::opening(table, secrets, clock, random)
+            }
+        };
         Self {
             target,
             options,
@@ -133,7 +134,7 @@ impl<'a> Writes<'a> {
         let class = match current {
             None if is_same_deployment && gives_access(record.kind) && !is_named => Class::KeptOut,
             None => Class::New,
-            Some(current) if self.keyring.must_verify(current).is_err() => Class::Repaired,
+            Some(current) if self.is_damaged(current) => Class::Repaired,
             Some(current)
                 if content(current) == content(&record)
                     && current.expires_at == record.expires_at =>
@@ -152,6 +153,12 @@ impl<'a> Writes<'a> {
             is_named,
             overwrites: self.options.overwrite,
         }
+    }
+
+    /// Whether the table's record does not verify. A root that was added meanwhile is unknown here, and no damage.
+    pub(super) fn is_damaged(&self, current: &Record) -> bool {
+        let judged = self.keyring.must_verify(current);
+        judged.is_err_and(|why| why != Forgery::UnknownRoot)
     }
 
     /// Writes the record, unless another writer makes that needless meanwhile.

@@ -52,7 +52,7 @@ pub struct Settings {
         long,
         env = "KEYWAY_AWS_ACCOUNT_ID",
         value_name = "ACCOUNT",
-        default_value = "000000000000"
+        default_value = AccountId::DEFAULT
     )]
     pub aws_account_id: AccountId,
 
@@ -160,6 +160,10 @@ pub struct VaultFiles {
         value_delimiter = ','
     )]
     pub vault_token_dir: Vec<String>,
+
+    /// PEM file of certificate authorities to trust for Vault, besides the system's
+    #[arg(long, env = "KEYWAY_VAULT_CA_FILE", value_name = "FILE")]
+    pub vault_ca_file: Option<PathBuf>,
 }
 
 impl VaultFiles {

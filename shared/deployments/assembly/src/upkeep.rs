@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyway_domain::KmsError;
+use keyway_domain::access::UseRecorder;
 use keyway_domain::janitor::Janitor;
 use keyway_metrics::Metrics;
 use tokio::sync::oneshot;
@@ -17,6 +19,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_GRACE: Duration = Duration::from_secs(10);
 /// The time between two rounds of upkeep, for keys and logins that no request uses.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How long to wait at the end for the last uses of access keys. They are worth no more.
+const LAST_USES: Duration = Duration::from_secs(2);
 
 /// A task that destroys and rotates the keys that are due, every ten minutes.
 pub struct Sweeping {
@@ -62,22 +66,82 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
     }
 }
 
-/// Runs [`Services::upkeep`] periodically until it is dropped. A failure is logged once, until it succeeds again.
-pub async fn keep_up(server: Services) {
+/// A task that runs [`Services::upkeep`] and records the uses of access keys, every ten seconds.
+pub struct Upkeep {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Starts the task.
+    pub fn start(server: Services, uses: Option<UseRecorder>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keep_up(server, uses, stopped));
+        Self { stop, task }
+    }
+
+    /// Ends the task. It records the last uses before, for which this waits at most two seconds.
+    pub async fn stop(self) {
+        // The task is gone only if it has panicked.
+        self.stop.send(()).ok();
+        let mut task = self.task;
+        if tokio::time::timeout(LAST_USES, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+async fn keep_up(server: Services, uses: Option<UseRecorder>, mut stopped: oneshot::Receiver<()>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
+    let mut upkeep = Failing::new("upkeep failed; it is tried again every ten seconds");
+    let mut recording = Failing::new(
+        "uses of access keys could not be recorded; it is tried again every ten seconds",
+    );
     loop {
-        interval.tick().await;
-        let done = server.upkeep().await;
-        if let Err(error) = &done
-            && !failed
-        {
-            tracing::warn!(
-                error = error.for_operator(),
-                "upkeep failed; it is tried again every ten seconds"
-            );
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = &mut stopped => break,
         }
-        failed = done.is_err();
+        let round = async {
+            upkeep.tell(server.upkeep().await);
+            recording.tell(record(uses.as_ref()).await);
+        };
+        tokio::select! {
+            () = round => {}
+            _ = &mut stopped => break,
+        }
+    }
+    recording.tell(record(uses.as_ref()).await);
+}
+
+async fn record(uses: Option<&UseRecorder>) -> Result<(), KmsError> {
+    match uses {
+        Some(uses) => uses.record().await,
+        None => Ok(()),
+    }
+}
+
+/// Logs the failure of a repeated work once, until it succeeds again.
+struct Failing {
+    text: &'static str,
+    is_told: bool,
+}
+
+impl Failing {
+    const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            is_told: false,
+        }
+    }
+
+    fn tell(&mut self, done: Result<(), KmsError>) {
+        if let Err(error) = &done
+            && !self.is_told
+        {
+            tracing::warn!(error = error.for_operator(), "{}", self.text);
+        }
+        self.is_told = done.is_err();
     }
 }

@@ -4,8 +4,10 @@
 //! understand the same settings and the same folder.
 
 mod certificate;
+mod doctor;
 mod folder;
 mod lock;
+mod secrets;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -22,9 +24,13 @@ use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
 use keyway_store_sqlite::SqliteTable;
 
-pub use certificate::loopback_certificate;
+pub use certificate::{listener_certificate, loopback_certificate};
+pub use doctor::{
+    Inspected, Purpose, backup_finding, certificate_findings, endpoint_findings, inspect,
+};
 use folder::DataFolder;
 pub use lock::lock_file;
+use secrets::FolderSecrets;
 pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
@@ -133,39 +139,50 @@ pub async fn open_with(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     // Open the table first: this makes the data folder, or refuses one that other users may enter.
-    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
-        .context("the table")?;
-    let mut attempts = 0;
-    let (keyring, secrets) = loop {
-        let named = configured_folder(&table).await?;
-        let secrets = around(Arc::new(secrets(operator, named.as_deref(), &random)?));
-        let (keeper, random) = (secrets.as_ref(), Arc::clone(&random));
-        if named.is_none() {
-            must_not_have_moved(operator, &table, keeper).await?;
-        }
-        if empty_table == EmptyTable::IsAccepted {
-            let random = Arc::clone(&random);
-            RootKeyring::adopt_empty_table(&table, keeper, clock.as_ref(), random)
-                .await
-                .context("the root keyring")?;
-        }
-        match RootKeyring::establish(&table, keeper, clock.as_ref(), random).await {
-            // The keyring moved after the configuration was read and before the folder was.
-            Err(OpenError::KeyringMissing)
-                if attempts < MOVES_MET && configured_folder(&table).await? != named =>
-            {
-                attempts += 1;
-            }
-            opened => break (opened.context("the root keyring")?, secrets),
-        }
-    };
-    let folder = DataFolder::new(
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock));
+    let stored = Arc::new(table.context("the table")?);
+    let table = stored.as_ref();
+    let folder = Arc::new(DataFolder::new(
         own_folder(operator),
         Arc::clone(&clock),
         Arc::clone(&random),
-    )?;
+    )?);
+    let found = Arc::new(FolderSecrets::new(
+        operator.clone(),
+        Arc::clone(&stored),
+        Arc::clone(&folder),
+        Arc::clone(&random),
+    ));
+    let secrets = around(Arc::clone(&found) as _);
+    let mut attempts = 0;
+    let keyring = loop {
+        let named = configured_folder(table).await?;
+        found.use_folder(
+            named.clone(),
+            self::secrets(operator, named.as_deref(), &random)?,
+        );
+        let (keeper, random) = (secrets.as_ref(), Arc::clone(&random));
+        if named.is_none() {
+            must_not_have_moved(operator, table, keeper).await?;
+        }
+        if empty_table == EmptyTable::IsAccepted {
+            let random = Arc::clone(&random);
+            RootKeyring::adopt_empty_table(table, keeper, clock.as_ref(), random)
+                .await
+                .context("the root keyring")?;
+        }
+        match RootKeyring::establish(table, keeper, clock.as_ref(), random).await {
+            // The keyring moved after the configuration was read and before the folder was.
+            Err(OpenError::KeyringMissing)
+                if attempts < MOVES_MET && configured_folder(table).await? != named =>
+            {
+                attempts += 1;
+            }
+            opened => break opened.context("the root keyring")?,
+        }
+    };
     // From here on the file can be written again if it is removed.
-    if let Err(error) = keep_keyring(&folder, &table).await {
+    if let Err(error) = keep_keyring(folder.as_ref(), table).await {
         bail!("the root keyring: {}", error.for_operator());
     }
     // The keyring's folder is recognized by its file: the configuration may name another folder at any time.
@@ -174,7 +191,6 @@ pub async fn open_with(
         .never_below(operator.data_dir.clone())
         .never_beside(TABLE_FILE)
         .never_beside(KEYRING_FILE);
-    let stored = Arc::new(table);
     let keyring = Arc::new(KeyringOnDemand::opened(
         keyring,
         Arc::clone(&stored) as _,
@@ -187,8 +203,8 @@ pub async fn open_with(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_TIMEOUT, token_folders)?,
-        folder: Some(Arc::new(folder)),
+        vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
+        folder: Some(folder),
         clock,
         random,
     })
@@ -259,8 +275,26 @@ pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<Path
     }
 }
 
+/// Goes on without a root of the keyring that is lost; see [`KeyringOnDemand::give_up`]. It opens no deployment, because
+/// that is refused as long as the table names the lost root.
+///
+/// # Errors
+/// When the keyring holds the root, or the table does not name it; or when one of them cannot be used.
+pub async fn give_up_root(operator: &Operator, root: &str) -> anyhow::Result<()> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
+        .context("the table")?;
+    let configured = configured_folder(&table).await?;
+    let secrets = secrets(operator, configured.as_deref(), &random)?;
+    let table = Arc::new(table);
+    let reader = Arc::clone(&table) as Arc<dyn TableReader>;
+    let keyring = KeyringOnDemand::opening(reader, Arc::new(secrets), clock, random);
+    Ok(keyring.give_up(table.as_ref(), root).await?)
+}
+
 /// The folder of the root keyring, if the service's configuration names one.
-async fn configured_folder(table: &SqliteTable) -> anyhow::Result<Option<String>> {
+async fn configured_folder(table: &dyn TableReader) -> anyhow::Result<Option<String>> {
     match key_directory(table).await {
         Ok(configured) => Ok(configured),
         Err(error) => bail!("the service's configuration: {}", error.for_operator()),
