@@ -17,6 +17,7 @@ use keyway_backup::{
 use keyway_deployment_aws::{Location, ObjectStore};
 use keyway_deployment_embedded::Operator;
 use keyway_domain::keyring::RootKeyring;
+use keyway_settings::SettingsFile;
 use serde_json::{Value, json};
 
 use crate::location::DeploymentLocation;
@@ -83,6 +84,9 @@ pub(crate) struct Verify {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
+
+    #[command(flatten)]
+    settings_file: SettingsFile,
 
     #[command(flatten)]
     operator: Option<Operator>,
@@ -253,7 +257,7 @@ fn shown(name: &Name) -> String {
 
 async fn run_verify(asked: Verify) -> anyhow::Result<()> {
     let mut bundle = opened(&asked.file)?;
-    let location = DeploymentLocation::named(asked.operator, asked.aws);
+    let location = DeploymentLocation::named(asked.settings_file, asked.operator, asked.aws);
     let root = asked.secret.open(&bundle)?;
     let mut refused = Vec::new();
     let mut is_authentic = false;

@@ -182,7 +182,11 @@ impl DeploymentLocation {
     }
 
     /// The location that these options name; `None` if they name none.
-    pub(crate) fn named(operator: Option<Operator>, aws: Option<Location>) -> Option<Self> {
+    pub(crate) fn named(
+        settings_file: SettingsFile,
+        operator: Option<Operator>,
+        aws: Option<Location>,
+    ) -> Option<Self> {
         if operator.is_none() && aws.is_none() {
             return None;
         }
@@ -198,6 +202,7 @@ impl DeploymentLocation {
         };
         Some(Self {
             deployment: Deployment {
+                settings_file,
                 operator: operator.unwrap_or_else(here),
                 aws: aws.unwrap_or_else(nowhere),
                 vault: VaultFiles::default(),

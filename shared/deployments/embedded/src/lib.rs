@@ -97,7 +97,7 @@ pub async fn stores(operator: &Operator, dry_run: bool) -> anyhow::Result<Stores
         Some(Arc::new(table))
     };
     let key_directory = match &table {
-        Some(table) => configured_folder(table).await?,
+        Some(table) => configured_folder(table.as_ref()).await?,
         None => None,
     };
     let is_missing = key_directory.is_none() && !own_folder(operator).exists();

@@ -139,11 +139,6 @@ impl Readers {
             move |connection: &Connection| records::page(connection, kind, &range, limit, now);
         self.run("read a page", query).await
     }
-
-    async fn snapshot(&self) -> Result<Option<Arc<dyn TableReader>>, StoreError> {
-        let snapshot = Snapshot::take(&self.readers, self.clock.now()).await?;
-        Ok(Some(Arc::new(snapshot)))
-    }
 }
 
 /// Reads are always strong: a read sees everything that any process committed before it began.
@@ -174,6 +169,11 @@ macro_rules! read_by_readers {
                 let range = records::Range::new(prefix, after);
                 let clock = self.clock.as_ref();
                 self.readers.page(kind, range, limit, clock).await
+            }
+
+            async fn snapshot(&self) -> Result<Option<Arc<dyn TableReader>>, StoreError> {
+                let snapshot = Snapshot::take(&self.readers, self.clock.now()).await?;
+                Ok(Some(Arc::new(snapshot)))
             }
         }
     };
