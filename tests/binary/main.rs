@@ -13,6 +13,7 @@ mod access_keys;
 mod audit;
 mod away;
 mod aws_kms;
+mod backup;
 mod clients;
 mod commands;
 mod completions;
