@@ -456,6 +456,21 @@ fn references(keyring: &RootKeyring, stored: &Record) -> References {
     References::To(roots)
 }
 
+impl RootKeyring {
+    /// Whether a stored record would be obeyed, and this keyring holds the roots that wrap its secrets. A record whose
+    /// content does not decode passes: what does not decode is not used.
+    ///
+    /// # Errors
+    /// [`Forgery`] says why it would be refused, or that a root is missing.
+    pub fn must_open(&self, record: &Record) -> Result<(), Forgery> {
+        match references(self, record) {
+            References::To(_) | References::Unreadable => Ok(()),
+            References::Lost => Err(Forgery::UnknownRoot),
+            References::Refused(why) => Err(why),
+        }
+    }
+}
+
 /// The roots that wrap the record's secrets.
 fn wrapped_under(record: &Record) -> Result<Vec<String>, KmsError> {
     match record.kind {

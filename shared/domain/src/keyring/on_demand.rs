@@ -435,6 +435,16 @@ impl KeyringOnDemand {
             .map(drop)
     }
 
+    /// The root keyring as the secret store has it now, for a backup.
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is none.
+    pub async fn stored_value(&self) -> Result<SecretBytes, OpenError> {
+        let kept = self.secrets.get(KEYRING_SECRET).await?;
+        let (value, _) = kept.ok_or(OpenError::KeyringMissing)?;
+        Ok(value)
+    }
+
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
