@@ -25,7 +25,8 @@ async fn root_vault(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, Value,
 /// The privileges that the rotation needs besides, of `docs/vault.md`.
 fn privileges(place: &Setup) -> String {
     let text = fs::read_to_string(project().join("docs/vault.md")).unwrap();
-    let block = text.split("```hcl\n").nth(3).unwrap();
+    let mut blocks = text.split("```hcl\n").skip(1);
+    let block = blocks.find(|block| block.contains("/rewrap/")).unwrap();
     let (block, _) = block.split_once("```").unwrap();
     block.replace("\"transit/", &format!("\"{}/", place.transit))
 }
