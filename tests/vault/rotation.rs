@@ -95,7 +95,8 @@ async fn transit_key_rotated_and_retired_under_a_server_opens_everything() {
     assert_eq!((code, &done["now"]), (Some(0), &json!(true)), "{stderr}");
     let (_, status, _) = root_vault(data, &["status"]).await;
     assert_eq!(status["minimum"], 2);
-    post("/kms/clear-cache", json!({})).await.ok();
+    let cleared = post("/kms/clear-cache", json!({})).await;
+    assert_eq!(cleared.status, 204);
     for blob in &blobs {
         post("/kms/decrypt", json!({"ciphertext_blob": blob}))
             .await
