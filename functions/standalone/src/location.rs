@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
-use keyway_deployment_assembly::{VaultFiles, Writing, secret};
-use keyway_deployment_aws::{FirstUse, Location, ObjectStore};
+use keyway_deployment_assembly::{Stores, VaultFiles, Writing, secret};
+use keyway_deployment_aws::{FirstUse, Location, ObjectStore, S3Upload};
 use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, Operator};
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
@@ -170,6 +170,46 @@ impl DeploymentLocation {
         keyway_deployment_aws::unverified_table(aws, &region, credentials)
     }
 
+    /// The stores of a deployment that a restore fills. A dry run makes nothing.
+    pub(crate) async fn stores(&self, dry_run: bool) -> anyhow::Result<Stores> {
+        self.region_is_used()?;
+        let Deployment { operator, aws, .. } = &self.deployment;
+        if aws.name().is_none() {
+            return embedded::stores(operator, dry_run).await;
+        }
+        let (region, credentials) = self::aws(aws.region.as_deref()).await?;
+        keyway_deployment_aws::stores(aws, &region, credentials)
+    }
+
+    /// The location that these options name; `None` if they name none.
+    pub(crate) fn named(
+        settings_file: SettingsFile,
+        operator: Option<Operator>,
+        aws: Option<Location>,
+    ) -> Option<Self> {
+        if operator.is_none() && aws.is_none() {
+            return None;
+        }
+        let here = || Operator {
+            data_dir: "./data".into(),
+            passphrase_file: None,
+        };
+        let nowhere = || Location {
+            table: None,
+            region: None,
+            root_keyring_secret: None,
+            root_access_key_secret: None,
+        };
+        Some(Self {
+            deployment: Deployment {
+                settings_file,
+                operator: operator.unwrap_or_else(here),
+                aws: aws.unwrap_or_else(nowhere),
+                vault: VaultFiles::default(),
+            },
+        })
+    }
+
     /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
     pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
         self.region_is_used()?;
@@ -229,6 +269,20 @@ pub(crate) async fn buckets(
         Some(store) => store.tracked(Arc::clone(&ports.table), Arc::clone(&ports.random)),
         None => ports.table_buckets(),
     })
+}
+
+/// Begins an object in a bucket of the object store. The credentials are found as for [`buckets`].
+pub(crate) async fn upload(
+    store: &ObjectStore,
+    bucket: &str,
+    key: &str,
+) -> anyhow::Result<S3Upload> {
+    let found = if store.needs_credentials_to_upload()? {
+        Some(loader(store.s3_region.as_deref()).load().await)
+    } else {
+        None
+    };
+    store.upload(found.as_ref(), bucket, key)
 }
 
 fn loader(region: Option<&str>) -> ConfigLoader {

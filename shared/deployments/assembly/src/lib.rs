@@ -33,12 +33,13 @@ use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
 use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, KeyringFolder, Random, TableReader, TableWriter};
+use keyway_domain::ports::{Clock, KeyringFolder, Random, SecretStore, TableReader, TableWriter};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::roots::Roots;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
+use keyway_domain::transit::TransitRotation;
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
@@ -55,7 +56,9 @@ pub use settings::{
 };
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, Upkeep};
-pub use variables::{SECRETS, arguments, command, environment, secret, unread_variables, variable};
+pub use variables::{
+    SECRETS, arguments, command, environment, secret, secret_line, unread_variables, variable,
+};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -72,6 +75,20 @@ pub struct Ports<T: ?Sized> {
     pub vaults: Arc<dyn Vaults>,
     /// The folder of the root keyring's file, on a deployment that has one.
     pub folder: Option<Arc<dyn KeyringFolder>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+}
+
+/// The stores of a deployment that a restore fills. They may be empty yet.
+pub struct Stores {
+    /// The table as it is stored; `None` if there is none yet and none may be made.
+    pub table: Option<Arc<dyn TableWriter>>,
+    /// The store of the root keyring; `None` if there is none yet and none may be made.
+    pub secrets: Option<Arc<dyn SecretStore>>,
+    /// The folder of the root keyring's file, if it is not the deployment's own.
+    pub key_directory: Option<String>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -456,6 +473,19 @@ impl Writing {
         SignedRecords::new(
             Arc::clone(&self.stored),
             Arc::clone(&self.keyring),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// The operator's jobs on the transit key of the configured Vault.
+    pub fn transit(&self) -> TransitRotation {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        TransitRotation::new(
+            Arc::clone(&self.table),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.clock),
             Arc::clone(&self.random),
         )
     }

@@ -8,7 +8,8 @@ mod location;
 mod object_store;
 
 pub use function::{Function, ended};
+pub use keyway_buckets_s3::S3Upload;
 pub use location::{
-    FirstUse, Location, account_secrets, service_addresses, unverified_table, writing,
+    FirstUse, Location, account_secrets, service_addresses, stores, unverified_table, writing,
 };
 pub use object_store::ObjectStore;

@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
 use keyway_deployment_assembly::{
-    SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
+    Stores, SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
 };
 use keyway_domain::OpenError;
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
@@ -188,6 +188,28 @@ pub fn unverified_table(
     let config = keyway_aws::config(region, endpoint, credentials);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     Ok((Arc::new(location.table(&config, &clock)?), clock))
+}
+
+/// The deployment's table and secrets for a restore. The table must exist; the root keyring's secret is made if it is
+/// missing.
+///
+/// # Errors
+/// When `location` does not say where they are.
+pub fn stores(
+    location: &Location,
+    region: &str,
+    credentials: SharedCredentialsProvider,
+) -> anyhow::Result<Stores> {
+    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
+    let config = keyway_aws::config(region, endpoint, credentials);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    Ok(Stores {
+        table: Some(Arc::new(location.table(&config, &clock)?)),
+        secrets: Some(location.secrets(&config)?),
+        key_directory: None,
+        clock,
+        random: Arc::new(SystemRandom::default()),
+    })
 }
 
 /// The addresses of DynamoDB and Secrets Manager, as the deployment's clients reach them.
