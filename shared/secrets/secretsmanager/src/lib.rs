@@ -1,8 +1,8 @@
 //! The SecretStore port on AWS Secrets Manager.
 //!
 //! **Stages:** the version at `AWSCURRENT` is the secret. A write that replaces it has four steps: it makes a version at
-//! `AWSPENDING`, reads that version back and compares it, moves `AWSCURRENT` to it, which moves `AWSPREVIOUS` to the one
-//! before, and takes `AWSPENDING` away. So readers never get a value that was not read back. An operator may move
+//! `KEYWAYPENDING`, reads that version back and compares it, moves `AWSCURRENT` to it, which moves `AWSPREVIOUS` to the one
+//! before, and takes `KEYWAYPENDING` away. So readers never get a value that was not read back. An operator may move
 //! `AWSCURRENT` back to an earlier version; the next write follows that version.
 //!
 //! **Compare and swap:** Secrets Manager moves `AWSCURRENT` only away from the version that the request names. It also
@@ -32,8 +32,9 @@ const STEPS: u32 = 16;
 
 /// The stage of the version that is the secret.
 const CURRENT: &str = "AWSCURRENT";
-/// The stage of a version that a write has made and not yet moved to [`CURRENT`].
-const PENDING: &str = "AWSPENDING";
+/// The stage of a version that a write has made and not yet moved to [`CURRENT`]. It is not `AWSPENDING`, which belongs to
+/// rotations by a function of Secrets Manager: a version at that stage may be replaced under the same id.
+const PENDING: &str = "KEYWAYPENDING";
 
 /// Secrets in AWS Secrets Manager.
 pub struct SecretsManager {
@@ -242,7 +243,7 @@ impl SecretsManager {
         let found = self.read(id, Which::Version(token)).await?;
         let found = found.ok_or_else(|| garbled("the version that was just written is absent"))?;
         match put {
-            // Stand-ins for Secrets Manager let another writer replace a pending version; it has won then.
+            // Another writer has replaced it, which Secrets Manager does not allow.
             Put::Done if !found.value.ct_eq(value.expose()) => Err(StoreError::Conflict),
             // An operator has taken that version back.
             Put::Taken if !found.is_pending => Ok(Put::Taken),
