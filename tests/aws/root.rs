@@ -24,7 +24,7 @@ async fn root(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Valu
 async fn stages(aws: &Aws, deployment: &Deployment) -> Vec<(String, Vec<String>)> {
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let mut found = Vec::new();
-    for stage in ["AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"] {
+    for stage in ["AWSCURRENT", "AWSPREVIOUS"] {
         let request = client.get_secret_value().secret_id(&deployment.keyring);
         let Ok(version) = request.version_stage(stage).send().await else {
             continue;

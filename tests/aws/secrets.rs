@@ -103,38 +103,6 @@ async fn newest_version_is_current_and_the_one_before_is_previous() {
     assert_eq!(held(&store).await, "three");
 }
 
-/// The process ends after it has made the pending version.
-#[tokio::test(flavor = "multi_thread")]
-async fn write_cut_off_before_its_version_is_current_is_completed_by_the_next() {
-    let Some(aws) = Aws::here() else { return };
-    let name = aws.secret(None).await;
-    let store = SecretsManager::new(&aws.config()).with("s", &name);
-    let one = store.put("s", &secret("one"), None).await.unwrap();
-    let proxy = Proxy::before(&aws.endpoint).await;
-    proxy.judge(
-        |_, operation| match operation.ends_with("UpdateSecretVersionStage") {
-            true => Fate::LoseRequest,
-            false => Fate::Pass,
-        },
-    );
-    let mortal = SecretsManager::new(&aws.config_at(&proxy.endpoint)).with("s", &name);
-    let cut_off = mortal.put("s", &secret("two"), Some(&one)).await;
-    assert!(matches!(
-        cut_off,
-        Err(StoreError::Failed { .. } | StoreError::Away(_))
-    ));
-    assert_eq!(held(&store).await, "one", "readers get no pending version");
-    match store.put("s", &secret("three"), Some(&one)).await {
-        // The pending version is completed.
-        Err(StoreError::Conflict) => assert_eq!(held(&store).await, "two"),
-        // Unlike AWS, stand-ins replace a pending version.
-        next => assert!(next.is_ok(), "{next:?}"),
-    }
-    let (_, seen) = store.get("s").await.unwrap().unwrap();
-    store.put("s", &secret("four"), Some(&seen)).await.unwrap();
-    assert_eq!(held(&store).await, "four");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn root_keyring_is_made_exactly_once() {
     let Some(aws) = Aws::here() else { return };
