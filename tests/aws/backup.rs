@@ -161,6 +161,10 @@ async fn deployment_moves_to_aws_and_back_with_all_that_it_holds() {
 
 /// The object's bytes.
 async fn object(aws: &Aws, bucket: &str, key: &str) -> Vec<u8> {
+    // Another test of this process may have installed it.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
     let path = format!("/{bucket}/{key}");
     let host = aws.endpoint.trim_start_matches("http://");
     let signer = Signer::new("test", "test").for_service("s3");
