@@ -8,5 +8,5 @@ mod location;
 mod object_store;
 
 pub use function::{Function, ended};
-pub use location::{FirstUse, Location, account_secrets, unverified_table, writing};
+pub use location::{Location, account, account_secrets, counted};
 pub use object_store::ObjectStore;

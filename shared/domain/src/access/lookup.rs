@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::keyring::KeyWrapper;
 use crate::policy::Policy;
-use crate::ports::{Clock, SecretStore, TableReader};
+use crate::ports::{Change, Clock, Kind, SecretStore, TableReader};
 use crate::repository::load;
 
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -164,6 +164,19 @@ impl Credentials {
         Self {
             place: Some((account, region)),
             ..self
+        }
+    }
+
+    /// Drops the cached access key that another process may have changed.
+    pub fn obey_change(&self, change: &Change) {
+        match change {
+            Change::Record(Kind::AccessKey, id) => {
+                if let Ok(id) = AccessKeyId::parse(id) {
+                    self.cache.forget(&id);
+                }
+            }
+            Change::Record(..) => {}
+            Change::Any => self.cache.clear(),
         }
     }
 

@@ -29,7 +29,7 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use keyway_domain::ports::{
-    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+    Clock, Consistency, IdRange, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use rusqlite::ErrorCode;
 
@@ -90,7 +90,7 @@ impl TableReader for SqliteTable {
     }
 
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        let (range, now) = (records::Range::new(prefix, None), self.clock.now());
+        let (range, now) = (IdRange::new(prefix, None), self.clock.now());
         self.readers
             .run("count records", move |connection| {
                 records::count(connection, kind, &range, now)
@@ -105,7 +105,7 @@ impl TableReader for SqliteTable {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let (range, now) = (records::Range::new(prefix, after), self.clock.now());
+        let (range, now) = (IdRange::new(prefix, after), self.clock.now());
         self.readers
             .run("read a page", move |connection| {
                 records::page(connection, kind, &range, limit, now)
