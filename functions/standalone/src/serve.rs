@@ -8,7 +8,8 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
-    default_key_id, instance, keep_up, metrics, places, raise_open_files, root_access_key,
+    default_key_id, follow_changes, instance, keep_up, metrics, places, raise_open_files,
+    root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
@@ -137,6 +138,7 @@ impl Serve {
     fn take_former_region(&mut self) {
         let Deployment { aws, .. } = &mut self.deployment;
         if aws.name().is_none()
+            && !aws.names_secrets()
             && self.settings.signing_region.is_none()
             && let Some(region) = aws.region.take()
         {
@@ -147,10 +149,10 @@ impl Serve {
         }
     }
 
-    /// The data folder, unless the deployment is on AWS.
+    /// The data folder, unless the table is a database.
     fn folder(&self) -> Option<&Path> {
-        let on_aws = self.deployment.aws.name().is_some();
-        (!on_aws).then_some(self.deployment.operator.data_dir.as_path())
+        let is_in_folder = self.deployment.is_in_folder();
+        is_in_folder.then_some(self.deployment.operator.data_dir.as_path())
     }
 }
 
@@ -214,6 +216,7 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
         show_new_root(&ports).await?;
     }
     announce(&serve, status, &addresses);
+    let following = follow_changes(&ports, &server);
     let upkeep = tokio::spawn(keep_up(server));
     let bounds = Bounds {
         connections: places(open_files, listeners.len()),
@@ -221,6 +224,7 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     };
     serve_all(listeners, &bounds, stop).await;
     upkeep.abort();
+    following.abort();
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
@@ -418,6 +422,7 @@ fn announce(serve: &Serve, status: &str, addresses: &Addresses) {
         version = env!("CARGO_PKG_VERSION"),
         data_dir = serve.folder().map(|folder| display(folder.display())),
         table = serve.deployment.aws.name(),
+        postgres = serve.deployment.postgres.name(),
         "keyway is serving"
     );
 }

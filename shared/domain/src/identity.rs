@@ -14,7 +14,7 @@ use crate::access::{Caller, Grant};
 use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::policy::Action;
-use crate::ports::{Change, Clock, Kind, Record, Revision, TableReader};
+use crate::ports::{Clock, Kind, Record, Revision, TableChange, TableReader};
 use crate::ranges::NameRange;
 use crate::repository::{Noun, if_readable, load};
 use crate::scan::Scan;
@@ -147,20 +147,20 @@ impl Identities {
     }
 
     /// Drops the cached identity or policy that another process may have changed.
-    pub fn obey_change(&self, change: &Change) {
+    pub fn obey_change(&self, change: &TableChange) {
         match change {
-            Change::Record(Kind::Identity, id) => {
+            TableChange::Record(Kind::Identity, id) => {
                 if let Ok(identity) = Identity::parse(id) {
                     self.identities.forget(&identity);
                 }
             }
-            Change::Record(Kind::Policy, name) => {
+            TableChange::Record(Kind::Policy, name) => {
                 if let Ok(name) = PolicyName::parse(name) {
                     self.policies.forget(&name);
                 }
             }
-            Change::Record(..) => {}
-            Change::Any => {
+            TableChange::Record(..) => {}
+            TableChange::Any => {
                 self.identities.clear();
                 self.policies.clear();
             }

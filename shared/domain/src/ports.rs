@@ -16,7 +16,7 @@ use keyway_crypto::SecretBytes;
 
 use crate::error::{Fault, KmsError};
 
-pub use changes::{Change, ChangeFeed, Obey};
+pub use changes::{ChangeFeed, Obey, TableChange};
 pub use intercepted::{InterceptedTable, TableCall, TableInterceptor};
 pub use range::IdRange;
 

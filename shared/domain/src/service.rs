@@ -17,7 +17,9 @@ use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
 use crate::ids::{KeyId, Reference, uuid_v4};
 use crate::keyring::Wrapped;
-use crate::ports::{Change, Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, Revision, TableChange, TableReader, TableWriter,
+};
 use crate::records::unverified_content;
 use crate::repository::{self, Noun, load};
 use crate::vault::{VaultRetryPolicy, VaultSettings};
@@ -335,10 +337,10 @@ impl Service {
     }
 
     /// Drops the cached configuration if another process may have changed it.
-    pub fn obey_change(&self, change: &Change) {
+    pub fn obey_change(&self, change: &TableChange) {
         match change {
-            Change::Record(Kind::Config, _) | Change::Any => self.forget(),
-            Change::Record(..) => {}
+            TableChange::Record(Kind::Config, _) | TableChange::Any => self.forget(),
+            TableChange::Record(..) => {}
         }
     }
 

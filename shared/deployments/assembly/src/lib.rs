@@ -33,7 +33,9 @@ use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
 use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{ChangeFeed, Clock, KeyringFolder, Obey, Random, TableReader, TableWriter};
+use keyway_domain::ports::{
+    ChangeFeed, Clock, KeyringFolder, Obey, Random, TableReader, TableWriter,
+};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
@@ -54,7 +56,7 @@ pub use settings::{
     AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
 };
 pub use system::{SystemClock, SystemRandom};
-pub use upkeep::{Sweeping, keep_up};
+pub use upkeep::{Sweeping, follow_changes, keep_up};
 pub use variables::{arguments, environment, secret, unread_variables};
 
 /// The ports of one deployment.

@@ -12,10 +12,11 @@ use zeroize::Zeroizing;
 const PREFIX: &str = "KEYWAY_";
 
 /// Variables of Keyway that have no option: they hold secrets, or belong to no single command.
-const WITHOUT_OPTION: [&str; 10] = [
+const WITHOUT_OPTION: [&str; 11] = [
     "KEYWAY_API_KEY",
     "KEYWAY_NEW_PASSPHRASE",
     "KEYWAY_PASSPHRASE",
+    "KEYWAY_POSTGRES_PASSWORD",
     "KEYWAY_ROOT_ACCESS_KEY",
     "KEYWAY_ROOT_SECRET_KEY",
     "KEYWAY_S3_ACCESS_KEY_ID",

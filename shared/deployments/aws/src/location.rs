@@ -8,9 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
-use keyway_deployment_assembly::{
-    Apart, FirstUse, VaultFiles, Writing, environment, vaults,
-};
+use keyway_deployment_assembly::{Apart, FirstUse, VaultFiles, Writing, environment, vaults};
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{Clock, Random, SecretStore};
@@ -57,11 +55,7 @@ impl Location {
     ///
     /// # Errors
     /// When the settings name no table.
-    pub fn table(
-        &self,
-        config: &SdkConfig,
-        clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<DynamoTable> {
+    pub fn table(&self, config: &SdkConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<DynamoTable> {
         let name = self
             .name()
             .context("KEYWAY_TABLE does not name the deployment's table")?;
@@ -77,10 +71,7 @@ impl Location {
     ///
     /// # Errors
     /// When a variable that names an endpoint is not UTF-8.
-    pub fn root_access_key(
-        &self,
-        config: &SdkConfig,
-    ) -> anyhow::Result<Option<RootAccessKey>> {
+    pub fn root_access_key(&self, config: &SdkConfig) -> anyhow::Result<Option<RootAccessKey>> {
         match self.root_access_key_id() {
             Some(_) => Ok(Some(RootAccessKey::InSecretStore(self.secrets(config)?))),
             None => Ok(None),
@@ -106,6 +97,11 @@ impl Location {
             }
         }
         Ok(missing)
+    }
+
+    /// Whether a secret of the account holds the root keyring.
+    pub fn names_keyring(&self) -> bool {
+        self.keyring_id().is_some()
     }
 
     /// Whether secrets of the account hold the root keyring or the root access key.
@@ -178,10 +174,7 @@ pub(crate) fn from_environment(region: Option<&str>) -> anyhow::Result<SdkConfig
 ///
 /// # Errors
 /// When the variable is not UTF-8.
-pub fn account(
-    region: &str,
-    credentials: SharedCredentialsProvider,
-) -> anyhow::Result<SdkConfig> {
+pub fn account(region: &str, credentials: SharedCredentialsProvider) -> anyhow::Result<SdkConfig> {
     let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
     Ok(keyway_aws::config(region, endpoint, credentials))
 }

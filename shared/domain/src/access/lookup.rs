@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::keyring::KeyWrapper;
 use crate::policy::Policy;
-use crate::ports::{Change, Clock, Kind, SecretStore, TableReader};
+use crate::ports::{Clock, Kind, SecretStore, TableChange, TableReader};
 use crate::repository::load;
 
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -168,15 +168,15 @@ impl Credentials {
     }
 
     /// Drops the cached access key that another process may have changed.
-    pub fn obey_change(&self, change: &Change) {
+    pub fn obey_change(&self, change: &TableChange) {
         match change {
-            Change::Record(Kind::AccessKey, id) => {
+            TableChange::Record(Kind::AccessKey, id) => {
                 if let Ok(id) = AccessKeyId::parse(id) {
                     self.cache.forget(&id);
                 }
             }
-            Change::Record(..) => {}
-            Change::Any => self.cache.clear(),
+            TableChange::Record(..) => {}
+            TableChange::Any => self.cache.clear(),
         }
     }
 

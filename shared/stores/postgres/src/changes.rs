@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keyway_domain::ports::{Change, ChangeFeed, Kind, Obey};
+use keyway_domain::ports::{ChangeFeed, Kind, Obey, TableChange};
 use tokio::time::{sleep, timeout};
 
 use crate::PostgresTable;
@@ -67,7 +67,7 @@ async fn listen(server: &Server, obey: &Obey) -> Ended {
         "other processes' changes are announced"
     );
     // What was announced before is missed.
-    obey(Change::Any);
+    obey(TableChange::Any);
     loop {
         sleep(PING).await;
         let why = match timeout(PING, session.client().batch_execute("")).await {
@@ -83,12 +83,12 @@ async fn listen(server: &Server, obey: &Obey) -> Ended {
 }
 
 /// The change that a payload announces. One that is not understood may be of a newer release, and may mean anything.
-fn change(payload: &str) -> Change {
+fn change(payload: &str) -> TableChange {
     let parsed = payload.split_once('/').and_then(|(kind, id)| {
         let id = String::from_utf8(unhex(id)?).ok()?;
-        Some(Change::Record(Kind::parse(kind)?, id))
+        Some(TableChange::Record(Kind::parse(kind)?, id))
     });
-    parsed.unwrap_or(Change::Any)
+    parsed.unwrap_or(TableChange::Any)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -109,11 +109,14 @@ mod tests {
     fn payload_names_one_record_and_anything_else_means_all() {
         assert_eq!(
             change("key/6bc3a9"),
-            Change::Record(Kind::Key, "ké".to_owned())
+            TableChange::Record(Kind::Key, "ké".to_owned())
         );
-        assert_eq!(change("alias/"), Change::Record(Kind::Alias, String::new()));
+        assert_eq!(
+            change("alias/"),
+            TableChange::Record(Kind::Alias, String::new())
+        );
         for other in ["", "key", "new-kind/6b", "key/6", "key/zz", "key/ff"] {
-            assert_eq!(change(other), Change::Any, "{other}");
+            assert_eq!(change(other), TableChange::Any, "{other}");
         }
     }
 }

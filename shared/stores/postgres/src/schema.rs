@@ -103,16 +103,16 @@ async fn prepare_with(
     if check(version(session.client()).await.map_err(failed)?)? == known {
         return Ok(());
     }
+    // Another node may be at it, for longer than a statement may take. The lock comes before the transaction, which could
+    // otherwise look for the tables as they were at its begin. It ends with the connection.
+    session
+        .client()
+        .batch_execute(&format!(
+            "SET statement_timeout = '60s'; SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})"
+        ))
+        .await
+        .map_err(failed)?;
     let transaction = session.client_mut().transaction().await.map_err(failed)?;
-    // Another node may be at it, for longer than a statement may take.
-    transaction
-        .batch_execute("SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '60s'")
-        .await
-        .map_err(failed)?;
-    transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
-        .await
-        .map_err(failed)?;
     let found = check(version(&transaction).await.map_err(failed)?)?;
     let steps = usize::try_from(found).unwrap_or(0);
     for step in migrations.iter().skip(steps) {
