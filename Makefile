@@ -71,6 +71,7 @@ test: check ## Everything that CI runs
 	scripts/node-env
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
+	scripts/postgres >/dev/null
 	scripts/kms-clients >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests

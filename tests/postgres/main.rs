@@ -2,12 +2,15 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on must stop"
 )]
 
+mod announcements;
 mod faults;
+mod nodes;
 mod schema;
 mod table;
 

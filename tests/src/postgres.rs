@@ -123,7 +123,16 @@ impl Postgres {
             .map(|port| format!("listen_addresses = '127.0.0.1'\nport = {port}\n"));
         let port = port.unwrap_or_else(|| "listen_addresses = ''\n".to_owned());
         write!(text, "{port}").expect("a string");
-        std::fs::write(self.data().join("postgresql.auto.conf"), text).expect("a file");
+        std::fs::write(self.data().join("postgresql.conf"), text).expect("a file");
+    }
+
+    /// Lets this user in by his password only, from now on.
+    pub fn demand_passwords_of(&self, user: &str) {
+        let file = self.data().join("pg_hba.conf");
+        let rules = std::fs::read_to_string(&file).expect("a file");
+        let rules = format!("local all {user} scram-sha-256\n{rules}");
+        std::fs::write(&file, rules).expect("a file");
+        self.sql("postgres", "SELECT pg_reload_conf()");
     }
 
     /// Ends the server as a crash does; its data stay.
